@@ -1,0 +1,82 @@
+"""Memory: allocations, and buffers as typed views of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from forerun.ir.types import DEVICE0, BufferRole, DType, Place
+
+__all__ = ["Allocation", "Buffer", "Paged", "Ragged"]
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """A contiguous piece of memory that buffers are views of.
+
+    Attributes:
+        name: Unique among the allocations of a graph.
+        size: Bytes.
+        place: The device or host that holds it.
+    """
+
+    name: str
+    size: int
+    place: Place = DEVICE0
+
+
+@dataclass(frozen=True, slots=True)
+class Paged:
+    """The first dimension of the buffer is pages; ``table`` (a buffer that every access reads) maps to them."""
+
+    table: str
+    page_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ragged:
+    """The first dimension is the concatenation of rows of unequal length; ``offsets`` is their index pointer."""
+
+    offsets: str
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A typed, dense, row-major view of an allocation.
+
+    Attributes:
+        name: Unique among the buffers of a graph.
+        dtype: Element type.
+        shape: Extent of each dimension, in elements.
+        role: What the buffer is for.
+        allocation: Name of the allocation that it views.
+        offset: Byte offset of its first element in the allocation.
+        index: How its first dimension is indexed when it is paged or ragged; an access to it then reads the index
+            buffer too, and its extent is unknown (strictly: the whole view).
+        bounds: Inclusive range of the values of an integer buffer, as promised by who writes it. Targets check it for
+            inputs; it serves range checks of regions, and proves nothing about conflicts.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    role: BufferRole
+    allocation: str
+    offset: int = 0
+    index: Paged | Ragged | None = None
+    bounds: tuple[int, int] | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return self.count * self.dtype.itemsize
+
+    @property
+    def stop(self) -> int:
+        """The first byte of the allocation after the view."""
+        return self.offset + self.size

@@ -1,0 +1,243 @@
+"""Build graphs in Python, the way one would enqueue work on a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from forerun.ir.buffer import Allocation, Buffer, Paged, Ragged
+from forerun.ir.diagnostics import InvalidInput, did_you_mean
+from forerun.ir.graph import Dependency, Graph
+from forerun.ir.kernel import Kernel
+from forerun.ir.nodes import (
+    Argument,
+    BufferArgument,
+    ConstantArgument,
+    EmptyNode,
+    HostCallbackNode,
+    KernelNode,
+    Launch,
+    MemcpyNode,
+    MemsetNode,
+    Node,
+    ScalarLoad,
+)
+from forerun.ir.region import BufferView
+from forerun.ir.types import DEVICE0, BufferRole, DependencyKind, DType, Place
+
+__all__ = ["GraphBuilder"]
+
+
+class GraphBuilder:
+    """Collects buffers, kernels and nodes; :meth:`build` verifies them and makes the graph.
+
+    Nodes are launched in stream order: each depends, fully, on the one launched before it. Pass ``after=`` to name
+    the sources yourself (``after=[]`` for none).
+
+    Args:
+        name: The graph's name.
+
+    Example:
+        >>> from forerun.kernels import add
+        >>> builder = GraphBuilder("twice")
+        >>> x = builder.input("x", DType.F32, (8,))
+        >>> y = builder.output("y", DType.F32, (8,))
+        >>> builder.launch(add.KERNEL, a=x, b=x, y=y, node="double")
+        'double'
+        >>> builder.build()
+        <Graph twice: 1 nodes, 0 dependencies, 2 buffers>
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._allocations: dict[str, Allocation] = {}
+        self._buffers: dict[str, Buffer] = {}
+        self._kernels: dict[str, Kernel] = {}
+        self._nodes: dict[str, Node] = {}
+        self._dependencies: list[Dependency] = []
+
+    # Memory
+
+    def allocation(self, name: str, size: int, place: Place = DEVICE0) -> str:
+        """Declare memory that several buffers will view; returns its name."""
+        _claim(self._allocations, name, "allocation")
+        self._allocations[name] = Allocation(name, size, place)
+        return name
+
+    def buffer(
+        self,
+        name: str,
+        dtype: DType,
+        shape: Sequence[int],
+        role: BufferRole,
+        *,
+        allocation: str | None = None,
+        offset: int = 0,
+        place: Place = DEVICE0,
+        index: Paged | Ragged | None = None,
+        bounds: tuple[int, int] | None = None,
+    ) -> str:
+        """Declare a buffer; returns its name.
+
+        Args:
+            name: Unique among buffers.
+            dtype: Element type.
+            shape: Extents in elements.
+            role: What it is for.
+            allocation: Memory to view; by default an allocation of its own, of the same name and exact size.
+            offset: Byte offset in ``allocation``.
+            place: Where an allocation of its own lives.
+            index: Paged or ragged indexing of the first dimension.
+            bounds: Inclusive range of the values of an integer buffer.
+        """
+        _claim(self._buffers, name, "buffer")
+        buffer = Buffer(name, dtype, tuple(shape), role, allocation or name, offset, index, bounds)
+        if allocation is None:
+            self.allocation(name, buffer.size, place)
+        self._buffers[name] = buffer
+        return name
+
+    def input(self, name: str, dtype: DType, shape: Sequence[int], *, bounds: tuple[int, int] | None = None) -> str:
+        """Declare a buffer that the caller fills before each replay."""
+        return self.buffer(name, dtype, shape, BufferRole.INPUT, bounds=bounds)
+
+    def output(self, name: str, dtype: DType, shape: Sequence[int]) -> str:
+        """Declare a buffer that the caller reads after each replay."""
+        return self.buffer(name, dtype, shape, BufferRole.OUTPUT)
+
+    def weight(self, name: str, dtype: DType, shape: Sequence[int]) -> str:
+        """Declare a buffer that no replay writes."""
+        return self.buffer(name, dtype, shape, BufferRole.WEIGHT)
+
+    def state(self, name: str, dtype: DType, shape: Sequence[int], *, bounds: tuple[int, int] | None = None) -> str:
+        """Declare a buffer that survives from one replay to the next; it begins as zeros."""
+        return self.buffer(name, dtype, shape, BufferRole.STATE, bounds=bounds)
+
+    def temp(self, name: str, dtype: DType, shape: Sequence[int]) -> str:
+        """Declare a buffer that lives within one replay."""
+        return self.buffer(name, dtype, shape, BufferRole.TEMP)
+
+    # Nodes
+
+    def launch(
+        self,
+        kernel: Kernel,
+        *,
+        node: str | None = None,
+        launch: Launch = Launch(),  # noqa: B008 - frozen
+        after: Iterable[str] | None = None,
+        **arguments: str | int | float | ScalarLoad,
+    ) -> str:
+        """Launch a kernel; returns the node's name.
+
+        Args:
+            kernel: What to run; the first launch of a kernel declares it.
+            node: The node's name; by default the kernel's name with a number.
+            launch: Grid, block and shared memory.
+            after: Source nodes of full dependencies; by default the node launched before.
+            **arguments: One for each parameter: a buffer's name, a number, or a :class:`ScalarLoad`.
+
+        Raises:
+            InvalidInput: If a name is taken or unknown, or an argument is missing.
+        """
+        declared = self._kernels.setdefault(kernel.name, kernel)
+        if declared != kernel:
+            raise InvalidInput(f"kernel '{kernel.name}' was declared differently before")
+        known = [p.name for p in kernel.parameters]
+        for name in arguments:
+            if name not in known:
+                raise InvalidInput(f"kernel '{kernel.name}' has no parameter '{name}'", hint=did_you_mean(name, known))
+        missing = [name for name in known if name not in arguments]
+        if missing:
+            raise InvalidInput(f"launch of kernel '{kernel.name}' lacks arguments: {', '.join(missing)}")
+        bound = tuple((p.name, self._argument(p.name, arguments[p.name])) for p in kernel.parameters)
+        return self.add(KernelNode(node or self._fresh(kernel.name), kernel.name, bound, launch), after=after)
+
+    def copy(
+        self, source: str, destination: str, *, node: str | None = None, after: Iterable[str] | None = None
+    ) -> str:
+        """Copy one whole buffer to another; returns the node's name."""
+        views = BufferView(source), BufferView(destination)
+        return self.add(MemcpyNode(node or self._fresh("copy"), *views), after=after)
+
+    def fill(
+        self, destination: str, value: int = 0, *, node: str | None = None, after: Iterable[str] | None = None
+    ) -> str:
+        """Fill a whole buffer with a bit pattern; returns the node's name."""
+        return self.add(MemsetNode(node or self._fresh("fill"), BufferView(destination), value), after=after)
+
+    def host(
+        self,
+        function: str,
+        reads: Iterable[str] = (),
+        writes: Iterable[str] = (),
+        *,
+        node: str | None = None,
+        after: Iterable[str] | None = None,
+    ) -> str:
+        """Call ``module:function`` on the host; returns the node's name."""
+        views = tuple(map(BufferView, reads)), tuple(map(BufferView, writes))
+        return self.add(HostCallbackNode(node or self._fresh("host"), function, *views), after=after)
+
+    def join(self, sources: Iterable[str], *, node: str | None = None) -> str:
+        """An empty node after ``sources``; returns its name."""
+        return self.add(EmptyNode(node or self._fresh("join")), after=sources)
+
+    def add(self, node: Node, *, after: Iterable[str] | None = None) -> str:
+        """Add any node, in stream order or after named nodes; returns its name."""
+        if after is None:
+            after = [next(reversed(self._nodes))] if self._nodes else []
+        _claim(self._nodes, node.name, "node")
+        for source in dict.fromkeys(after):
+            self.depend(source, node.name, _target_exists=False)
+        self._nodes[node.name] = node
+        return node.name
+
+    def depend(
+        self, source: str, target: str, kind: DependencyKind = DependencyKind.FULL, *, _target_exists: bool = True
+    ) -> None:
+        """Add a dependency between two nodes."""
+        for name in (source, target) if _target_exists else (source,):
+            if name not in self._nodes:
+                raise InvalidInput(f"no node '{name}'", hint=did_you_mean(name, self._nodes))
+        self._dependencies.append(Dependency(source, target, kind))
+
+    def build(self, *, verify: bool = True) -> Graph:
+        """The graph.
+
+        Raises:
+            InvalidInput: If the verifier finds errors (unless ``verify`` is false).
+        """
+        graph = Graph(
+            self.name,
+            self._allocations.values(),
+            self._buffers.values(),
+            self._kernels.values(),
+            self._nodes.values(),
+            self._dependencies,
+        )
+        if verify:
+            from forerun.ir.verify import require_valid
+
+            require_valid(graph)
+        return graph
+
+    def _argument(self, parameter: str, value: str | int | float | ScalarLoad) -> Argument:
+        buffer = value if isinstance(value, str) else value.buffer if isinstance(value, ScalarLoad) else None
+        if buffer is not None and buffer not in self._buffers:
+            raise InvalidInput(
+                f"argument '{parameter}': no buffer '{buffer}'", hint=did_you_mean(buffer, self._buffers, sigil="%")
+            )
+        if isinstance(value, str):
+            return BufferArgument(value)
+        return value if isinstance(value, ScalarLoad) else ConstantArgument(value)
+
+    def _fresh(self, stem: str) -> str:
+        number = len(self._nodes)
+        while f"{stem}.{number}" in self._nodes:
+            number += 1
+        return f"{stem}.{number}"
+
+
+def _claim(table: Collection[str], name: str, what: str) -> None:
+    if name in table:
+        raise InvalidInput(f"{what} '{name}' exists already")

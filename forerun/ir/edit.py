@@ -1,0 +1,241 @@
+"""The one door through which graphs change: a transaction that commits to a new graph and records its delta."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import networkx as nx
+
+from forerun.ir.buffer import Allocation, Buffer
+from forerun.ir.diagnostics import InternalError, did_you_mean
+from forerun.ir.graph import Dependency, Graph, Hazard
+from forerun.ir.kernel import Kernel, Role
+from forerun.ir.nodes import KernelNode, Node
+from forerun.ir.types import DependencyKind
+
+__all__ = ["Delta", "GraphEdit"]
+
+
+@dataclass(slots=True)
+class Delta:
+    """Names of what an edit touched, each in the order of the edit, each once.
+
+    A node, dependency, buffer, allocation or kernel that was added, removed or replaced is listed; compare the graphs
+    before and after to see how.
+    """
+
+    nodes: dict[str, None] = field(default_factory=dict)
+    dependencies: dict[tuple[str, str], None] = field(default_factory=dict)
+    buffers: dict[str, None] = field(default_factory=dict)
+    allocations: dict[str, None] = field(default_factory=dict)
+    kernels: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was touched."""
+        return not (self.nodes or self.dependencies or self.buffers or self.allocations or self.kernels)
+
+
+class GraphEdit:
+    """A transaction on a graph. The graph that it began from stays as it is.
+
+    Errors in the use of an edit (an unknown name, a name that is taken) are errors of the pass that edits, and raise
+    :class:`InternalError` at once. Everything else is left to the verifier.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.base = graph
+        self.delta = Delta()
+        self._name = graph.name
+        self._allocations = dict(graph.allocations)
+        self._buffers = dict(graph.buffers)
+        self._kernels = dict(graph.kernels)
+        self._own_topology: nx.DiGraph[str] | None = None
+        self._order: list[str] | None = None
+
+    @property
+    def _topology(self) -> nx.DiGraph[str]:
+        """Copied at the first change, so that an edit without changes costs nothing."""
+        if self._own_topology is None:
+            self._own_topology = self.base._topology.copy()
+        return self._own_topology
+
+    def _read(self) -> nx.DiGraph[str]:
+        return self.base._topology if self._own_topology is None else self._own_topology
+
+    # Nodes
+
+    def node(self, name: str) -> Node:
+        """The node of that name as edited so far."""
+        data = self._read().nodes.get(name)
+        if data is None or "node" not in data:
+            raise InternalError(f"edit: no node '{name}'", hint=did_you_mean(name, self._read()))
+        node: Node = data["node"]
+        return node
+
+    def add_node(self, node: Node, *, before: str | None = None) -> None:
+        """Add a node at the end of the launch order, or just before another."""
+        if node.name in self._read() and "node" in self._read().nodes[node.name]:
+            raise InternalError(f"edit: node '{node.name}' exists already")
+        if before is not None:
+            self.node(before)
+            order = self._launch_order()
+            order.insert(order.index(before), node.name)
+        elif self._order is not None:
+            self._order.append(node.name)
+        self._topology.add_node(node.name, node=node)
+        self.delta.nodes[node.name] = None
+
+    def replace_node(self, node: Node) -> None:
+        """Put another node in the place of the one with the same name; its dependencies stay."""
+        if self.node(node.name) == node:
+            return
+        self._topology.nodes[node.name]["node"] = node
+        self.delta.nodes[node.name] = None
+
+    def remove_node(self, name: str) -> None:
+        """Remove a node and its dependencies. Orders that ran through it are lost: reconnect what needs them."""
+        self.node(name)
+        for pair in (*self._topology.in_edges(name), *self._topology.out_edges(name)):
+            self.delta.dependencies[pair] = None
+        self._topology.remove_node(name)
+        if self._order is not None:
+            self._order.remove(name)
+        self.delta.nodes[name] = None
+
+    def _launch_order(self) -> list[str]:
+        if self._order is None:
+            self._order = list(self._topology)
+        return self._order
+
+    # Dependencies
+
+    def dependency(self, source: str, target: str) -> Dependency | None:
+        """The dependency between two nodes as edited so far, or ``None``."""
+        data = self._read().get_edge_data(source, target)
+        return None if data is None else data["dependency"]
+
+    def add_dependency(self, dependency: Dependency) -> None:
+        """Add a dependency. If the pair has one, the stronger kind stays and the hazards are united."""
+        self.node(dependency.source)
+        self.node(dependency.target)
+        present = self.dependency(*dependency.pair)
+        self.set_dependency(dependency if present is None else _united(present, dependency))
+
+    def set_dependency(self, dependency: Dependency) -> None:
+        """Add a dependency, or replace the one that the pair has."""
+        if self.dependency(*dependency.pair) == dependency:
+            return
+        self._topology.add_edge(*dependency.pair, dependency=dependency)
+        self.delta.dependencies[dependency.pair] = None
+
+    def remove_dependency(self, source: str, target: str) -> None:
+        """Remove a dependency."""
+        if self.dependency(source, target) is None:
+            raise InternalError(f"edit: no dependency {source} -> {target}")
+        self._topology.remove_edge(source, target)
+        self.delta.dependencies[source, target] = None
+
+    # Memory and kernels
+
+    def set_allocation(self, allocation: Allocation) -> None:
+        """Add an allocation, or replace the one of that name."""
+        if self._allocations.get(allocation.name) != allocation:
+            self._allocations[allocation.name] = allocation
+            self.delta.allocations[allocation.name] = None
+
+    def set_buffer(self, buffer: Buffer) -> None:
+        """Add a buffer, or replace the one of that name."""
+        if self._buffers.get(buffer.name) != buffer:
+            self._buffers[buffer.name] = buffer
+            self.delta.buffers[buffer.name] = None
+
+    def remove_buffer(self, name: str) -> None:
+        """Remove a buffer, and its allocation if no other buffer views it."""
+        buffer = self._buffers.pop(name, None)
+        if buffer is None:
+            raise InternalError(f"edit: no buffer '{name}'", hint=did_you_mean(name, self._buffers, sigil="%"))
+        self.delta.buffers[name] = None
+        if all(other.allocation != buffer.allocation for other in self._buffers.values()):
+            if self._allocations.pop(buffer.allocation, None) is not None:
+                self.delta.allocations[buffer.allocation] = None
+
+    def kernel(self, name: str) -> Kernel | None:
+        """The kernel of that name as edited so far, or ``None``."""
+        return self._kernels.get(name)
+
+    def set_kernel(self, kernel: Kernel) -> None:
+        """Add a kernel, or replace the one of that name for all nodes that launch it."""
+        if self._kernels.get(kernel.name) != kernel:
+            self._kernels[kernel.name] = kernel
+            self.delta.kernels[kernel.name] = None
+
+    def kernel_variant(self, kernel: Kernel, roles: tuple[Role, ...], suffix: str) -> Kernel:
+        """The kernel with another body: the one that an earlier call made, or a new one named after both.
+
+        Args:
+            kernel: Where the new one starts from.
+            roles: The body.
+            suffix: What was done, such as ``pdl``; the name is ``kernel.suffix``, with a number if that is taken.
+        """
+        stem = kernel.name if kernel.name.endswith(f".{suffix}") else f"{kernel.name}.{suffix}"
+        name, number = stem, 2
+        while (present := self._kernels.get(name)) is not None:
+            if present == replace(kernel, name=name, roles=roles):
+                return present
+            name, number = f"{stem}{number}", number + 1
+        variant = kernel.with_roles(name, roles)
+        self.set_kernel(variant)
+        return variant
+
+    def drop_unused_kernels(self) -> None:
+        """Remove the kernels that no node launches, bodies of child graphs and conditionals included."""
+        used = set(_kernels_used(self._read()))
+        for name in [name for name in self._kernels if name not in used]:
+            del self._kernels[name]
+            self.delta.kernels[name] = None
+
+    def commit(self) -> Graph:
+        """The edited graph, or the very graph that the edit began from if nothing changed."""
+        if self.delta.is_empty:
+            return self.base
+        topology = self._read()
+        if self._own_topology is None:
+            topology = topology.copy()
+        elif self._order is not None:
+            topology = _reordered(topology, self._order)
+        self._own_topology = None
+        return Graph._from_parts(self._name, self._allocations, self._buffers, self._kernels, topology, self.delta)
+
+
+_STRENGTH = {DependencyKind.LAUNCH_ORDER: 0, DependencyKind.PROGRAMMATIC: 1, DependencyKind.FULL: 2}
+
+
+def _united(first: Dependency, second: Dependency) -> Dependency:
+    kind = max(first.kind, second.kind, key=_STRENGTH.__getitem__)
+    hazards: tuple[Hazard, ...] = tuple(sorted({*first.hazards, *second.hazards}))
+    return Dependency(first.source, first.target, kind, hazards)
+
+
+def _reordered(topology: nx.DiGraph[str], order: list[str]) -> nx.DiGraph[str]:
+    result: nx.DiGraph[str] = nx.DiGraph()
+    result.add_nodes_from((name, topology.nodes[name]) for name in order)
+    result.add_nodes_from((name, data) for name, data in topology.nodes.items() if name not in result)
+    result.add_edges_from(topology.edges(data=True))
+    return result
+
+
+def _kernels_used(topology: nx.DiGraph[str]) -> list[str]:
+    from forerun.ir.nodes import ChildGraphNode, ConditionalNode
+
+    used = []
+    for _, node in topology.nodes(data="node"):
+        match node:
+            case KernelNode(kernel=kernel):
+                used.append(kernel)
+            case ChildGraphNode(body=body):
+                used += _kernels_used(body._topology)
+            case ConditionalNode(bodies=bodies):
+                for body in bodies:
+                    used += _kernels_used(body._topology)
+    return used

@@ -1,0 +1,229 @@
+"""The graph: an immutable value over a ``networkx.DiGraph``, changed only through :meth:`Graph.edit`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import networkx as nx
+
+from forerun.ir.buffer import Allocation, Buffer
+from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.kernel import Kernel
+from forerun.ir.nodes import Node
+from forerun.ir.types import DependencyKind
+
+if TYPE_CHECKING:
+    from forerun.ir.edit import Delta, GraphEdit
+
+__all__ = ["Dependency", "Graph", "Hazard"]
+
+_Named = TypeVar("_Named", Allocation, Buffer, Kernel)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Hazard:
+    """Why an order is needed: ``RAW``, ``WAR`` or ``WAW`` on bytes that the target accesses through ``buffer``."""
+
+    kind: str
+    buffer: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} %{self.buffer}"
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """An edge: ``target`` is ordered after ``source`` as ``kind`` says, because of ``hazards`` (empty: as given)."""
+
+    source: str
+    target: str
+    kind: DependencyKind = DependencyKind.FULL
+    hazards: tuple[Hazard, ...] = ()
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """``(source, target)``."""
+        return self.source, self.target
+
+
+class Graph:
+    """A program: nodes in launch order, typed dependencies between them, and what they run and touch.
+
+    Nodes are kept in launch order: the order in which one stream would run them. It is a topological order of the
+    dependencies (the verifier checks that), so passes may rely on it. A graph never changes; :meth:`edit` makes the
+    next one. The constructor accepts broken graphs, which :func:`forerun.ir.verify.verify` judges; only names that
+    are used twice cannot be represented.
+
+    Args:
+        name: An identifier.
+        allocations: Memory.
+        buffers: Views of the allocations.
+        kernels: Functions that kernel nodes name.
+        nodes: In launch order.
+        dependencies: At most one for each ordered pair of nodes.
+
+    Raises:
+        InvalidInput: If a name or a pair occurs twice.
+    """
+
+    __slots__ = ("__weakref__", "_topology", "allocations", "buffers", "cache", "delta", "kernels", "name")
+
+    name: str
+    allocations: Mapping[str, Allocation]
+    buffers: Mapping[str, Buffer]
+    kernels: Mapping[str, Kernel]
+    delta: Delta | None
+    """What the edit that made this graph changed; ``None`` for a graph that no edit made."""
+    _topology: nx.DiGraph[str]
+    cache: dict[str, Any]
+    """Analyses of this very graph, filled in by those who compute them (see :mod:`forerun.ir.semantics`)."""
+
+    def __init__(
+        self,
+        name: str,
+        allocations: Iterable[Allocation] = (),
+        buffers: Iterable[Buffer] = (),
+        kernels: Iterable[Kernel] = (),
+        nodes: Iterable[Node] = (),
+        dependencies: Iterable[Dependency] = (),
+    ) -> None:
+        topology: nx.DiGraph[str] = nx.DiGraph()
+        for node in nodes:
+            if node.name in topology:
+                raise InvalidInput(f"node '{node.name}' occurs twice")
+            topology.add_node(node.name, node=node)
+        for dependency in dependencies:
+            if topology.has_edge(*dependency.pair):
+                pair = " -> ".join(dependency.pair)
+                raise InvalidInput(f"dependency {pair} occurs twice", hint="a pair of nodes has one dependency")
+            topology.add_edge(*dependency.pair, dependency=dependency)
+        self._set(name, _table(allocations), _table(buffers), _table(kernels), topology, None)
+
+    def _set(
+        self,
+        name: str,
+        allocations: Mapping[str, Allocation],
+        buffers: Mapping[str, Buffer],
+        kernels: Mapping[str, Kernel],
+        topology: nx.DiGraph[str],
+        delta: Delta | None,
+    ) -> None:
+        values = {
+            "name": name,
+            "allocations": MappingProxyType(dict(allocations)),
+            "buffers": MappingProxyType(dict(buffers)),
+            "kernels": MappingProxyType(dict(kernels)),
+            "_topology": topology,
+            "delta": delta,
+            "cache": {},
+        }
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+
+    @classmethod
+    def _from_parts(
+        cls,
+        name: str,
+        allocations: Mapping[str, Allocation],
+        buffers: Mapping[str, Buffer],
+        kernels: Mapping[str, Kernel],
+        topology: nx.DiGraph[str],
+        delta: Delta | None,
+    ) -> Graph:
+        """For :class:`GraphEdit`: takes over a topology that nobody else holds."""
+        graph = cls.__new__(cls)
+        graph._set(name, allocations, buffers, kernels, topology, delta)
+        return graph
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a Graph is immutable; use graph.edit()")
+
+    @property
+    def topology(self) -> nx.DiGraph[str]:
+        """A read-only view of the networkx graph: nodes by name (attribute ``node``), edges (``dependency``)."""
+        return nx.graphviews.generic_graph_view(self._topology)
+
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        """Node by name, in launch order. Names that only dependencies mention (broken graphs) are left out."""
+        nodes: Mapping[str, Node] | None = self.cache.get("nodes")
+        if nodes is None:
+            found = {name: data["node"] for name, data in self._topology.nodes.items() if "node" in data}
+            nodes = self.cache["nodes"] = MappingProxyType(found)
+        return nodes
+
+    @property
+    def dependencies(self) -> tuple[Dependency, ...]:
+        """All dependencies, by target in launch order, then by source in launch order."""
+        found: tuple[Dependency, ...] | None = self.cache.get("dependencies")
+        if found is None:
+            place = {name: i for i, name in enumerate(self._topology)}
+            unsorted = [data["dependency"] for _, _, data in self._topology.edges(data=True)]
+            found = tuple(sorted(unsorted, key=lambda d: (place[d.target], place[d.source])))
+            self.cache["dependencies"] = found
+        return found
+
+    def dependency(self, source: str, target: str) -> Dependency | None:
+        """The dependency between two nodes, or ``None``."""
+        data = self._topology.get_edge_data(source, target)
+        return None if data is None else data["dependency"]
+
+    def incoming(self, node: str) -> list[Dependency]:
+        """The dependencies whose target is ``node``, in the order in which they were added."""
+        return [data["dependency"] for data in self._topology.pred[node].values()]
+
+    def outgoing(self, node: str) -> list[Dependency]:
+        """The dependencies whose source is ``node``, in the order in which they were added."""
+        return [data["dependency"] for data in self._topology.succ[node].values()]
+
+    def edit(self) -> GraphEdit:
+        """Begin a transaction; its ``commit()`` is the next graph."""
+        from forerun.ir.edit import GraphEdit
+
+        return GraphEdit(self)
+
+    def count_dependencies(self) -> dict[str, int]:
+        """How many dependencies there are of each kind, by the kind's name."""
+        counts = {str(kind): 0 for kind in DependencyKind}
+        for _, _, dependency in self._topology.edges(data="dependency"):
+            counts[str(dependency.kind)] += 1
+        return counts
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes.values())
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Graph):
+            return NotImplemented
+        return (
+            self.name == other.name
+            and list(self.nodes.values()) == list(other.nodes.values())
+            and set(self.dependencies) == set(other.dependencies)
+            and self.allocations == other.allocations
+            and self.buffers == other.buffers
+            and self.kernels == other.kernels
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.name, len(self), tuple(self.nodes)))
+
+    def __repr__(self) -> str:
+        edges = self._topology.number_of_edges()
+        return f"<Graph {self.name}: {len(self)} nodes, {edges} dependencies, {len(self.buffers)} buffers>"
+
+
+def _table(items: Iterable[_Named]) -> dict[str, _Named]:
+    table: dict[str, _Named] = {}
+    for item in items:
+        if item.name in table:
+            raise InvalidInput(f"{type(item).__name__.lower()} '{item.name}' occurs twice")
+        table[item.name] = item
+    return table

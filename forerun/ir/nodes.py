@@ -1,0 +1,201 @@
+"""Graph nodes. Class names follow ``cuda.core``; each kind is a frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from forerun.ir.region import BufferView
+from forerun.ir.types import DEVICE0, HOST, Place
+
+if TYPE_CHECKING:
+    from forerun.ir.graph import Graph
+
+__all__ = [
+    "AllocNode",
+    "Argument",
+    "BufferArgument",
+    "ChildGraphNode",
+    "ConditionalNode",
+    "ConstantArgument",
+    "EmptyNode",
+    "EventRecordNode",
+    "EventWaitNode",
+    "FreeNode",
+    "HostCallbackNode",
+    "KernelNode",
+    "Launch",
+    "MemcpyNode",
+    "MemsetNode",
+    "Node",
+    "ScalarLoad",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class BufferArgument:
+    """The address of a buffer."""
+
+    buffer: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantArgument:
+    """A scalar that is the same in every replay."""
+
+    value: int | float
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarLoad:
+    """A scalar that the kernel loads from memory: element ``index`` of an integer ``buffer``, plus ``offset``.
+
+    The load is an access of every phase that uses the scalar.
+    """
+
+    buffer: str
+    index: int = 0
+    offset: int = 0
+
+
+Argument: TypeAlias = BufferArgument | ConstantArgument | ScalarLoad
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A launch configuration: CTAs and threads a CTA in x, y, z, and dynamic shared memory in bytes a CTA."""
+
+    grid: tuple[int, int, int] = (1, 1, 1)
+    block: tuple[int, int, int] = (128, 1, 1)
+    shared_bytes: int = 0
+    cluster: tuple[int, int, int] | None = None
+    cooperative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KernelNode:
+    """A kernel launch. ``arguments`` pairs each parameter's name with what is bound to it, in parameter order."""
+
+    name: str
+    kernel: str
+    arguments: tuple[tuple[str, Argument], ...] = ()
+    launch: Launch = Launch()
+    place: Place = DEVICE0
+
+    def argument(self, parameter: str) -> Argument | None:
+        """What is bound to a parameter, or ``None``."""
+        return next((argument for name, argument in self.arguments if name == parameter), None)
+
+
+@dataclass(frozen=True, slots=True)
+class MemcpyNode:
+    """A copy of ``source`` to ``destination``, which have the same dtype and the same number of elements."""
+
+    name: str
+    source: BufferView
+    destination: BufferView
+    place: Place = DEVICE0
+
+
+@dataclass(frozen=True, slots=True)
+class MemsetNode:
+    """Writes ``value``, as an unsigned element of the destination's width (1, 2 or 4 bytes), to every element."""
+
+    name: str
+    destination: BufferView
+    value: int = 0
+    place: Place = DEVICE0
+
+
+@dataclass(frozen=True, slots=True)
+class HostCallbackNode:
+    """A call of a Python function, ``module:function``, with what it reads and writes (host memory)."""
+
+    name: str
+    function: str
+    reads: tuple[BufferView, ...] = ()
+    writes: tuple[BufferView, ...] = ()
+    place: Place = HOST
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyNode:
+    """Does nothing; joins dependencies."""
+
+    name: str
+    place: Place = DEVICE0
+
+
+@dataclass(frozen=True, slots=True)
+class AllocNode:
+    """Makes the memory of an allocation usable; what it held before is lost."""
+
+    name: str
+    allocation: str
+    place: Place = DEVICE0
+
+
+@dataclass(frozen=True, slots=True)
+class FreeNode:
+    """Ends the use of an allocation that an :class:`AllocNode` began."""
+
+    name: str
+    allocation: str
+    place: Place = DEVICE0
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecordNode:
+    """Records an event that others outside the graph may wait for."""
+
+    name: str
+    event: str
+    place: Place = DEVICE0
+
+
+@dataclass(frozen=True, slots=True)
+class EventWaitNode:
+    """Waits for an event that was recorded outside the graph."""
+
+    name: str
+    event: str
+    place: Place = DEVICE0
+
+
+@dataclass(frozen=True, slots=True)
+class ChildGraphNode:
+    """Runs another graph as one node. The body's nodes name buffers and kernels of the enclosing graph."""
+
+    name: str
+    body: Graph
+    place: Place = DEVICE0
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionalNode:
+    """Runs bodies under the control of element 0 of the integer buffer ``condition``.
+
+    ``kind`` is ``if`` (bodies: then, and optionally else), ``while`` (one body, while the element is not zero) or
+    ``switch`` (body number *element*, none if out of range). Bodies name buffers and kernels of the enclosing graph.
+    """
+
+    name: str
+    kind: str
+    condition: str
+    bodies: tuple[Graph, ...]
+    place: Place = DEVICE0
+
+
+Node: TypeAlias = (
+    KernelNode
+    | MemcpyNode
+    | MemsetNode
+    | HostCallbackNode
+    | EmptyNode
+    | AllocNode
+    | FreeNode
+    | EventRecordNode
+    | EventWaitNode
+    | ChildGraphNode
+    | ConditionalNode
+)

@@ -1,0 +1,100 @@
+"""Scalar and tensor element types, places, and the roles that buffers play."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+__all__ = ["DEVICE0", "HOST", "BufferRole", "DType", "DependencyKind", "Place"]
+
+
+class DType(enum.Enum):
+    """An element type. The value is ``(name, size in bytes, is floating point, is signed)``."""
+
+    F64 = ("f64", 8, True, True)
+    F32 = ("f32", 4, True, True)
+    F16 = ("f16", 2, True, True)
+    BF16 = ("bf16", 2, True, True)
+    I64 = ("i64", 8, False, True)
+    I32 = ("i32", 4, False, True)
+    I16 = ("i16", 2, False, True)
+    I8 = ("i8", 1, False, True)
+    U64 = ("u64", 8, False, False)
+    U32 = ("u32", 4, False, False)
+    U16 = ("u16", 2, False, False)
+    U8 = ("u8", 1, False, False)
+
+    @property
+    def itemsize(self) -> int:
+        """Size of one element in bytes."""
+        return self.value[1]
+
+    @property
+    def is_float(self) -> bool:
+        """Whether values are floating point numbers."""
+        return self.value[2]
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether values can be negative."""
+        return self.value[3]
+
+    def __str__(self) -> str:
+        return self.value[0]
+
+    # Members are singletons; identity hashing is what Enum means and is much faster than hashing the name.
+    __hash__ = object.__hash__
+
+
+class BufferRole(enum.Enum):
+    """What a buffer is for: who writes it, who reads it, and how long its bytes live.
+
+    ``INPUT`` is written by the caller before each replay, ``OUTPUT`` is read by the caller after it, ``WEIGHT`` is
+    never written by any replay, ``STATE`` survives from one replay to the next, ``TEMP`` lives within one replay,
+    ``PARAM`` holds launch parameters that the host uploads.
+    """
+
+    INPUT = "input"
+    OUTPUT = "output"
+    WEIGHT = "weight"
+    STATE = "state"
+    TEMP = "temp"
+    PARAM = "param"
+
+    def __str__(self) -> str:
+        return self.value
+
+    __hash__ = object.__hash__
+
+
+class DependencyKind(enum.Enum):
+    """How a dependency orders its two nodes (see docs/ir.md, "Dependencies").
+
+    ``FULL``: the source is complete and flushed before the target starts. ``PROGRAMMATIC``: the target may start once
+    every CTA of the source has triggered or exited; its wait returns when the source is complete and flushed.
+    ``LAUNCH_ORDER``: starts are ordered at best; no data order is derived from it.
+    """
+
+    FULL = "full"
+    PROGRAMMATIC = "programmatic"
+    LAUNCH_ORDER = "launch_order"
+
+    def __str__(self) -> str:
+        return self.value
+
+    __hash__ = object.__hash__
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where memory lives or a node runs: one device, or the host."""
+
+    kind: str = "device"
+    index: int = 0
+
+    def __str__(self) -> str:
+        return "host" if self.kind == "host" else f"{self.kind}:{self.index}"
+
+
+DEVICE0 = Place("device", 0)
+HOST = Place("host", 0)
