@@ -1,0 +1,1 @@
+"""What a program is: buffers, kernels, nodes, dependencies, the graph, its text and its meaning."""

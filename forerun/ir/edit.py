@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import networkx as nx
 
+from forerun.ir.analysis import carry_over
 from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.diagnostics import InternalError, did_you_mean
 from forerun.ir.graph import Dependency, Graph, Hazard
@@ -33,7 +34,15 @@ class Delta:
     @property
     def is_empty(self) -> bool:
         """Whether nothing was touched."""
-        return not (self.nodes or self.dependencies or self.buffers or self.allocations or self.kernels)
+        return not self.parts
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """The names of the fields that are not empty."""
+        return frozenset(name for name in _PARTS if getattr(self, name))
+
+
+_PARTS = ("nodes", "dependencies", "buffers", "allocations", "kernels")
 
 
 class GraphEdit:
@@ -156,9 +165,9 @@ class GraphEdit:
         if buffer is None:
             raise InternalError(f"edit: no buffer '{name}'", hint=did_you_mean(name, self._buffers, sigil="%"))
         self.delta.buffers[name] = None
-        if all(other.allocation != buffer.allocation for other in self._buffers.values()):
-            if self._allocations.pop(buffer.allocation, None) is not None:
-                self.delta.allocations[buffer.allocation] = None
+        shared = any(other.allocation == buffer.allocation for other in self._buffers.values())
+        if not shared and self._allocations.pop(buffer.allocation, None) is not None:
+            self.delta.allocations[buffer.allocation] = None
 
     def kernel(self, name: str) -> Kernel | None:
         """The kernel of that name as edited so far, or ``None``."""
@@ -205,7 +214,9 @@ class GraphEdit:
         elif self._order is not None:
             topology = _reordered(topology, self._order)
         self._own_topology = None
-        return Graph._from_parts(self._name, self._allocations, self._buffers, self._kernels, topology, self.delta)
+        result = Graph._from_parts(self._name, self._allocations, self._buffers, self._kernels, topology, self.delta)
+        carry_over(self.base, self.delta, result)
+        return result
 
 
 _STRENGTH = {DependencyKind.LAUNCH_ORDER: 0, DependencyKind.PROGRAMMATIC: 1, DependencyKind.FULL: 2}

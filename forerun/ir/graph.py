@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import networkx as nx
 
+from forerun.ir.analysis import Analysis
 from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.kernel import Kernel
@@ -78,8 +79,8 @@ class Graph:
     delta: Delta | None
     """What the edit that made this graph changed; ``None`` for a graph that no edit made."""
     _topology: nx.DiGraph[str]
-    cache: dict[str, Any]
-    """Analyses of this very graph, filled in by those who compute them (see :mod:`forerun.ir.semantics`)."""
+    cache: dict[Analysis[Any], Any]
+    """Results of analyses; filled in by :class:`forerun.ir.analysis.Analysis` alone."""
 
     def __init__(
         self,
@@ -149,22 +150,12 @@ class Graph:
     @property
     def nodes(self) -> Mapping[str, Node]:
         """Node by name, in launch order. Names that only dependencies mention (broken graphs) are left out."""
-        nodes: Mapping[str, Node] | None = self.cache.get("nodes")
-        if nodes is None:
-            found = {name: data["node"] for name, data in self._topology.nodes.items() if "node" in data}
-            nodes = self.cache["nodes"] = MappingProxyType(found)
-        return nodes
+        return _nodes(self)
 
     @property
     def dependencies(self) -> tuple[Dependency, ...]:
         """All dependencies, by target in launch order, then by source in launch order."""
-        found: tuple[Dependency, ...] | None = self.cache.get("dependencies")
-        if found is None:
-            place = {name: i for i, name in enumerate(self._topology)}
-            unsorted = [data["dependency"] for _, _, data in self._topology.edges(data=True)]
-            found = tuple(sorted(unsorted, key=lambda d: (place[d.target], place[d.source])))
-            self.cache["dependencies"] = found
-        return found
+        return _dependencies(self)
 
     def dependency(self, source: str, target: str) -> Dependency | None:
         """The dependency between two nodes, or ``None``."""
@@ -178,6 +169,10 @@ class Graph:
     def outgoing(self, node: str) -> list[Dependency]:
         """The dependencies whose source is ``node``, in the order in which they were added."""
         return [data["dependency"] for data in self._topology.succ[node].values()]
+
+    def has_outgoing(self, node: str) -> bool:
+        """Whether any dependency leaves ``node``; a node without is a sink."""
+        return bool(self._topology.succ[node])
 
     def edit(self) -> GraphEdit:
         """Begin a transaction; its ``commit()`` is the next graph."""
@@ -218,6 +213,21 @@ class Graph:
     def __repr__(self) -> str:
         edges = self._topology.number_of_edges()
         return f"<Graph {self.name}: {len(self)} nodes, {edges} dependencies, {len(self.buffers)} buffers>"
+
+
+def _find_nodes(graph: Graph) -> Mapping[str, Node]:
+    found = {name: data["node"] for name, data in graph._topology.nodes.items() if "node" in data}
+    return MappingProxyType(found)
+
+
+def _sort_dependencies(graph: Graph) -> tuple[Dependency, ...]:
+    place = {name: i for i, name in enumerate(graph._topology)}
+    unsorted = [dependency for _, _, dependency in graph._topology.edges(data="dependency")]
+    return tuple(sorted(unsorted, key=lambda d: (place[d.target], place[d.source])))
+
+
+_nodes = Analysis({"nodes"}, _find_nodes)
+_dependencies = Analysis({"nodes", "dependencies"}, _sort_dependencies)
 
 
 def _table(items: Iterable[_Named]) -> dict[str, _Named]:

@@ -1,0 +1,40 @@
+"""Invariants of what flows between nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from forerun.ir.diagnostics import Diagnostic, Location
+from forerun.ir.graph import Graph
+from forerun.ir.region import WHOLE
+from forerun.ir.semantics.access import NodeAccess, accesses
+from forerun.ir.semantics.byteset import ByteSet, bytes_of
+from forerun.ir.types import BufferRole
+
+__all__ = ["check"]
+
+
+def check(graph: Graph) -> Iterator[Diagnostic]:
+    """Yield violations of F1 to F3 of a graph that is valid otherwise."""
+    roles = {buffer.name: buffer.role for buffer in graph.buffers.values()}
+    written: dict[str, dict[ByteSet, None]] = {}
+    for access in (access for found in accesses(graph).values() for access in found):
+        role = roles.get(access.buffer)
+        if access.write:
+            written.setdefault(access.allocation, {})[access.bytes] = None
+            if role is BufferRole.WEIGHT and access.certain:
+                yield Diagnostic("F1", f"writes %{access.buffer}, a weight", _at(access))
+        elif role is BufferRole.TEMP and not _overlaps_any(access.bytes, written.get(access.allocation, {})):
+            yield Diagnostic("F2", f"reads %{access.buffer}, a temporary that nothing has written before", _at(access))
+    for buffer in graph.buffers.values():
+        reached = written.get(buffer.allocation, {})
+        if buffer.role is BufferRole.OUTPUT and not _overlaps_any(bytes_of(buffer, WHOLE), reached):
+            yield Diagnostic("F3", "is an output that no node writes", Location("buffer", buffer.name))
+
+
+def _at(access: NodeAccess) -> Location:
+    return Location("node", access.node, detail=f"%{access.buffer}")
+
+
+def _overlaps_any(reach: ByteSet, others: dict[ByteSet, None]) -> bool:
+    return reach in others or any(reach.overlaps(other) for other in others)

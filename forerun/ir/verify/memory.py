@@ -1,0 +1,99 @@
+"""Invariants of allocations and buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from forerun.ir.buffer import Buffer, Paged
+from forerun.ir.diagnostics import Diagnostic, Location, did_you_mean
+from forerun.ir.graph import Graph
+from forerun.ir.types import BufferRole
+
+__all__ = ["check"]
+
+_MAY_ALIAS = {BufferRole.TEMP, BufferRole.WEIGHT, BufferRole.STATE, BufferRole.INPUT}
+
+
+def check(graph: Graph) -> Iterator[Diagnostic]:
+    """Yield violations of M1 to M8 (and G1 for their names)."""
+    for name, allocation in graph.allocations.items():
+        if not name:
+            yield Diagnostic("G1", "an allocation has no name", Location("allocation", name))
+        if allocation.size < 1:
+            yield Diagnostic("M1", f"has {allocation.size} bytes", Location("allocation", name))
+    for name, buffer in graph.buffers.items():
+        if not name:
+            yield Diagnostic("G1", "a buffer has no name", Location("buffer", name))
+        yield from _view(graph, buffer)
+        yield from _index(graph, buffer)
+        yield from _bounds(buffer)
+    yield from _overlaps(graph)
+
+
+def _view(graph: Graph, buffer: Buffer) -> Iterator[Diagnostic]:
+    at = Location("buffer", buffer.name)
+    if not all(isinstance(extent, int) and extent > 0 for extent in buffer.shape):
+        yield Diagnostic("M5", f"has shape {list(buffer.shape)}, but extents must be positive", at)
+        return
+    allocation = graph.allocations.get(buffer.allocation)
+    if allocation is None:
+        hint = did_you_mean(buffer.allocation, graph.allocations, sigil="$")
+        yield Diagnostic("M2", f"no allocation '{buffer.allocation}'", at, hint)
+        return
+    if buffer.offset < 0 or buffer.stop > allocation.size:
+        inside = f"allocation '{allocation.name}' of {allocation.size} bytes"
+        message = f"bytes {buffer.offset} to {buffer.stop} are outside {inside}"
+        yield Diagnostic("M3", message, at)
+    if buffer.offset % buffer.dtype.itemsize:
+        message = f"byte offset {buffer.offset} is not a multiple of the element size {buffer.dtype.itemsize}"
+        yield Diagnostic("M4", message, at)
+
+
+def _index(graph: Graph, buffer: Buffer) -> Iterator[Diagnostic]:
+    if buffer.index is None:
+        return
+    at = Location("buffer", buffer.name)
+    paged = isinstance(buffer.index, Paged)
+    name = buffer.index.table if isinstance(buffer.index, Paged) else buffer.index.offsets
+    index = graph.buffers.get(name)
+    what = "page table" if paged else "index pointer"
+    if index is None:
+        yield Diagnostic("M7", f"no buffer '{name}' ({what})", at, did_you_mean(name, graph.buffers, sigil="%"))
+    elif index.dtype.is_float or index.index is not None:
+        yield Diagnostic("M7", f"{what} '{name}' must be a plain integer buffer", at)
+    if isinstance(buffer.index, Paged) and buffer.index.page_size < 1:
+        yield Diagnostic("M7", f"pages have {buffer.index.page_size} rows", at)
+
+
+def _bounds(buffer: Buffer) -> Iterator[Diagnostic]:
+    if buffer.bounds is None:
+        return
+    at = Location("buffer", buffer.name)
+    low, high = buffer.bounds
+    if buffer.dtype.is_float:
+        yield Diagnostic("M8", f"bounds {low}..{high} on a buffer of {buffer.dtype}", at)
+        return
+    bits = 8 * buffer.dtype.itemsize
+    least, greatest = (-(1 << bits - 1), (1 << bits - 1) - 1) if buffer.dtype.is_signed else (0, (1 << bits) - 1)
+    if low > high:
+        yield Diagnostic("M8", f"bounds {low}..{high} are empty", at)
+    elif low < least or high > greatest:
+        yield Diagnostic("M8", f"bounds {low}..{high} do not fit {buffer.dtype}", at)
+
+
+def _overlaps(graph: Graph) -> Iterator[Diagnostic]:
+    """Sort the views of each allocation by offset; compare each with those that have not ended."""
+    views: dict[str, list[Buffer]] = {}
+    for buffer in graph.buffers.values():
+        views.setdefault(buffer.allocation, []).append(buffer)
+    for group in views.values():
+        if len(group) == 1 or all(view.role is BufferRole.TEMP for view in group):
+            continue
+        open_views: list[Buffer] = []
+        for view in sorted(group, key=lambda b: b.offset):
+            open_views = [other for other in open_views if other.stop > view.offset]
+            for other in open_views:
+                if view.role is not other.role or view.role not in _MAY_ALIAS:
+                    message = f"overlaps %{other.name}: {view.role} and {other.role} must not share bytes"
+                    yield Diagnostic("M6", message, Location("buffer", view.name))
+            open_views.append(view)

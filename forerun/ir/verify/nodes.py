@@ -1,0 +1,321 @@
+"""Invariants of nodes: what they name, bind and launch."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+
+from forerun.ir.affine import AffineLike
+from forerun.ir.diagnostics import Diagnostic, Location, did_you_mean
+from forerun.ir.graph import Graph
+from forerun.ir.kernel import Access, BufferParameter, Kernel, ScalarParameter
+from forerun.ir.nodes import (
+    AllocNode,
+    Argument,
+    BufferArgument,
+    ChildGraphNode,
+    ConditionalNode,
+    ConstantArgument,
+    EventRecordNode,
+    EventWaitNode,
+    FreeNode,
+    HostCallbackNode,
+    KernelNode,
+    Launch,
+    MemcpyNode,
+    MemsetNode,
+    Node,
+    ScalarLoad,
+)
+from forerun.ir.region import BufferView, Region
+from forerun.ir.semantics.access import symbol_values
+
+__all__ = ["check"]
+
+MAX_GRID = (2**31 - 1, 65535, 65535)
+MAX_BLOCK = (1024, 1024, 64)
+MAX_THREADS = 1024
+MAX_SHARED_BYTES = 227 * 1024
+"""Limits of compute capability 9.0 (CUDA Programming Guide, "Compute Capabilities")."""
+
+
+def check(graph: Graph) -> Iterator[Diagnostic]:
+    """Yield violations of N1 to N14."""
+    for node in graph:
+        match node:
+            case KernelNode():
+                yield from _kernel(graph, node)
+            case MemcpyNode():
+                yield from _copy(graph, node)
+            case MemsetNode():
+                yield from _fill(graph, node)
+            case HostCallbackNode():
+                yield from _host(graph, node)
+            case ConditionalNode():
+                yield from _conditional(graph, node)
+            case _:
+                pass
+    yield from _allocated(graph)
+
+
+# Kernel nodes
+
+
+def _kernel(graph: Graph, node: KernelNode) -> Iterator[Diagnostic]:
+    at = Location("node", node.name)
+    yield from (Diagnostic("N7", message, at) for message in _launch_errors(node.launch))
+    kernel = graph.kernels.get(node.kernel)
+    if kernel is None:
+        hint = did_you_mean(node.kernel, graph.kernels, sigil="@")
+        yield Diagnostic(
+            "N1", f"no kernel '{node.kernel}'", Location("node", node.name, detail=f"@{node.kernel}"), hint
+        )
+        return
+    bound = [name for name, _ in node.arguments]
+    wanted = [p.name for p in kernel.parameters]
+    if bound != wanted:
+        message = f"arguments ({', '.join(bound)}) do not match the parameters ({', '.join(wanted)}) of '{kernel.name}'"
+        yield Diagnostic("N2", message, at)
+        return
+    claimed = sum(role.warps or 0 for role in kernel.roles or ())
+    if claimed * 32 > math.prod(node.launch.block):
+        message = (
+            f"roles of '{kernel.name}' claim {claimed} warps, the block has {math.prod(node.launch.block)} threads"
+        )
+        yield Diagnostic("N8", message, at)
+    found = list(_arguments(graph, node, kernel))
+    yield from found
+    if not found:
+        yield from _regions(graph, node, kernel)
+
+
+@functools.cache
+def _launch_errors(launch: Launch) -> tuple[str, ...]:
+    """N7, once for each distinct launch configuration."""
+    found = []
+    for what, extents, limits in (("grid", launch.grid, MAX_GRID), ("block", launch.block, MAX_BLOCK)):
+        for axis, extent, limit in zip("xyz", extents, limits, strict=True):
+            if not 1 <= extent <= limit:
+                found.append(f"{what}.{axis} is {extent}, allowed are 1 to {limit}")
+    if math.prod(launch.block) > MAX_THREADS:
+        found.append(f"{math.prod(launch.block)} threads a block, allowed are {MAX_THREADS}")
+    if not 0 <= launch.shared_bytes <= MAX_SHARED_BYTES:
+        found.append(f"{launch.shared_bytes} bytes of shared memory, allowed are 0 to {MAX_SHARED_BYTES}")
+    if launch.cluster is not None and any(
+        c < 1 or g % c for c, g in zip(launch.cluster, launch.grid, strict=True) if isinstance(c, int)
+    ):
+        found.append(f"cluster {launch.cluster} does not divide grid {launch.grid}")
+    return tuple(found)
+
+
+def _arguments(graph: Graph, node: KernelNode, kernel: Kernel) -> Iterator[Diagnostic]:
+    extents: dict[str, tuple[int, str]] = {}
+    for parameter, (_, argument) in zip(kernel.parameters, node.arguments, strict=True):
+        if isinstance(parameter, ScalarParameter):
+            yield from _scalar(graph, node, parameter, argument)
+        else:
+            yield from _pointer(graph, node, parameter, argument, extents)
+
+
+def _pointer(
+    graph: Graph, node: KernelNode, parameter: BufferParameter, argument: Argument, extents: dict[str, tuple[int, str]]
+) -> Iterator[Diagnostic]:
+    if not isinstance(argument, BufferArgument):
+        yield Diagnostic(
+            "N3", f"'{parameter.name}' is a pointer, but a scalar is bound to it", _at(node, parameter.name)
+        )
+        return
+    at = _at(node, f"%{argument.buffer}")
+    buffer = graph.buffers.get(argument.buffer)
+    if buffer is None:
+        hint = did_you_mean(argument.buffer, graph.buffers, sigil="%")
+        yield Diagnostic("N3", f"no buffer '{argument.buffer}'", at, hint)
+        return
+    if buffer.dtype is not parameter.dtype:
+        message = f"'{parameter.name}' is {parameter.dtype}, but %{buffer.name} is {buffer.dtype}"
+        yield Diagnostic("N3", message, at)
+    if parameter.dims is None:
+        return
+    if len(parameter.dims) != len(buffer.shape):
+        message = f"'{parameter.name}' has {len(parameter.dims)} dimensions, but %{buffer.name} has {len(buffer.shape)}"
+        yield Diagnostic("N4", message, at)
+        return
+    for dim, extent in zip(parameter.dims, buffer.shape, strict=True):
+        wanted, why = extents.setdefault(dim, (extent, buffer.name)) if isinstance(dim, str) else (dim, "")
+        if wanted is not None and wanted != extent:
+            source = f" as in %{why}" if why else ""
+            message = f"dimension '{dim}' of '{parameter.name}' is {wanted}{source}, but %{buffer.name} has {extent}"
+            yield Diagnostic("N4", message, at)
+
+
+def _scalar(graph: Graph, node: KernelNode, parameter: ScalarParameter, argument: Argument) -> Iterator[Diagnostic]:
+    at = _at(node, parameter.name)
+    match argument:
+        case ConstantArgument(value=value):
+            if isinstance(value, float) and not parameter.dtype.is_float:
+                yield Diagnostic("N5", f"'{parameter.name}' is {parameter.dtype}, but {value} is bound to it", at)
+        case ScalarLoad():
+            buffer = graph.buffers.get(argument.buffer)
+            if buffer is None:
+                hint = did_you_mean(argument.buffer, graph.buffers, sigil="%")
+                yield Diagnostic("N5", f"no buffer '{argument.buffer}'", at, hint)
+            elif buffer.dtype.is_float or parameter.dtype.is_float:
+                yield Diagnostic("N5", f"loads '{parameter.name}' from %{buffer.name}: both must be integers", at)
+            elif not 0 <= argument.index < buffer.count:
+                message = f"element {argument.index} of %{buffer.name}, which has {buffer.count}"
+                yield Diagnostic("N5", message, at)
+        case BufferArgument():
+            yield Diagnostic("N5", f"'{parameter.name}' is a scalar, but %{argument.buffer} is bound to it", at)
+
+
+def _regions(graph: Graph, node: KernelNode, kernel: Kernel) -> Iterator[Diagnostic]:
+    """N6, where the values of the scalars are known or bounded; other regions are checked when they run."""
+    partial = _partial_accesses(kernel)
+    if not partial:
+        return
+    values = symbol_values(graph, kernel, node, written=set())
+    ranges = {
+        f"%{a.buffer}[{a.index}]": bounds
+        for _, a in node.arguments
+        if isinstance(a, ScalarLoad) and (bounds := graph.buffers[a.buffer].bounds) is not None
+    }
+    for access in partial:
+        argument = node.argument(access.parameter)
+        if isinstance(argument, BufferArgument):
+            shape = graph.buffers[argument.buffer].shape
+            for message in _out_of_range(access.region, shape, values, ranges):
+                yield Diagnostic("N6", f"{access} of %{argument.buffer}: {message}", _at(node, f"%{argument.buffer}"))
+
+
+def _partial_accesses(kernel: Kernel) -> list[Access]:
+    found = [a for phase in kernel.phases for a in (*phase.reads, *phase.writes) if not a.region.is_whole]
+    return list(dict.fromkeys(found))
+
+
+def _out_of_range(
+    region: Region, shape: tuple[int, ...], values: dict[str, AffineLike], ranges: dict[str, tuple[int, int]]
+) -> Iterator[str]:
+    if len(region.slices) > len(shape):
+        yield f"{len(region.slices)} slices of a buffer with {len(shape)} dimensions"
+        return
+    for axis, bounds in enumerate(region.slices):
+        if bounds is None:
+            continue
+        actual = bounds.substitute(values)
+        low, _ = actual.start.bounds(ranges)
+        _, high = actual.stop.bounds(ranges)
+        if low is not None and low < 0:
+            yield f"dimension {axis} begins at {low}"
+        if high is not None and high > shape[axis]:
+            yield f"dimension {axis} ends at {high}, its extent is {shape[axis]}"
+
+
+def _at(node: Node, detail: str = "") -> Location:
+    return Location("node", node.name, detail=detail)
+
+
+# Other nodes
+
+
+def _view(graph: Graph, node: Node, view: BufferView, code: str) -> Iterator[Diagnostic]:
+    at = _at(node, f"%{view.buffer}")
+    buffer = graph.buffers.get(view.buffer)
+    if buffer is None:
+        hint = did_you_mean(view.buffer, graph.buffers, sigil="%")
+        yield Diagnostic(code, f"no buffer '{view.buffer}'", at, hint)
+        return
+    if view.region.symbols:
+        yield Diagnostic(code, f"the region of {view} is not constant", at)
+        return
+    for message in _out_of_range(view.region, buffer.shape, {}, {}):
+        yield Diagnostic(code, f"{view}: {message}", at)
+
+
+def _elements(graph: Graph, view: BufferView) -> int:
+    shape = graph.buffers[view.buffer].shape
+    extents = list(shape)
+    for axis, bounds in enumerate(view.region.slices):
+        if bounds is not None:
+            extents[axis] = max(0, (bounds.stop - bounds.start).constant)
+    return math.prod(extents)
+
+
+def _copy(graph: Graph, node: MemcpyNode) -> Iterator[Diagnostic]:
+    ends = (node.source, node.destination)
+    found = [d for view in ends for d in _view(graph, node, view, "N9")]
+    yield from found
+    if found:
+        return
+    source, destination = (graph.buffers[view.buffer] for view in ends)
+    if source.dtype is not destination.dtype:
+        yield Diagnostic("N9", f"copies {source.dtype} to {destination.dtype}", _at(node))
+    counts = [_elements(graph, view) for view in ends]
+    if counts[0] != counts[1]:
+        yield Diagnostic("N9", f"copies {counts[0]} elements to {counts[1]}", _at(node))
+
+
+def _fill(graph: Graph, node: MemsetNode) -> Iterator[Diagnostic]:
+    found = list(_view(graph, node, node.destination, "N10"))
+    yield from found
+    if found:
+        return
+    width = graph.buffers[node.destination.buffer].dtype.itemsize
+    if width not in (1, 2, 4):
+        yield Diagnostic("N10", f"elements of {width} bytes cannot be filled", _at(node))
+    elif not 0 <= node.value < 1 << 8 * width:
+        yield Diagnostic("N10", f"value {node.value} does not fit {width} bytes", _at(node))
+
+
+def _host(graph: Graph, node: HostCallbackNode) -> Iterator[Diagnostic]:
+    module, _, function = node.function.partition(":")
+    if not (module and function):
+        yield Diagnostic("N11", f"'{node.function}' is not of the form module:function", _at(node, node.function))
+    for view in (*node.reads, *node.writes):
+        yield from _view(graph, node, view, "N11")
+        buffer = graph.buffers.get(view.buffer)
+        allocation = graph.allocations.get(buffer.allocation) if buffer is not None else None
+        if allocation is not None and allocation.place.kind != "host":
+            message = f"%{view.buffer} lives on {allocation.place}; a host call touches host memory only"
+            yield Diagnostic("N11", message, _at(node, f"%{view.buffer}"), "copy it to a host buffer first")
+
+
+def _conditional(graph: Graph, node: ConditionalNode) -> Iterator[Diagnostic]:
+    allowed = {"if": (1, 2), "while": (1, 1), "switch": (1, 64)}
+    if node.kind not in allowed:
+        yield Diagnostic("N13", f"unknown kind '{node.kind}'", _at(node), did_you_mean(node.kind, allowed))
+    elif not allowed[node.kind][0] <= len(node.bodies) <= allowed[node.kind][1]:
+        yield Diagnostic("N13", f"'{node.kind}' with {len(node.bodies)} bodies", _at(node))
+    condition = graph.buffers.get(node.condition)
+    if condition is None:
+        hint = did_you_mean(node.condition, graph.buffers, sigil="%")
+        yield Diagnostic("N13", f"no buffer '{node.condition}'", _at(node), hint)
+    elif condition.dtype.is_float:
+        yield Diagnostic("N13", f"condition %{condition.name} is {condition.dtype}, not an integer", _at(node))
+    for inner in (inner for body in node.bodies for inner in _nested(body)):
+        if isinstance(inner, HostCallbackNode | EventRecordNode | EventWaitNode | AllocNode | FreeNode):
+            message = f"body holds '{inner.name}', a {type(inner).__name__}, which CUDA does not allow there"
+            yield Diagnostic("N14", message, _at(node))
+
+
+def _nested(body: Graph) -> Iterator[Node]:
+    for node in body:
+        yield node
+        if isinstance(node, ChildGraphNode):
+            yield from _nested(node.body)
+
+
+def _allocated(graph: Graph) -> Iterator[Diagnostic]:
+    begun: set[str] = set()
+    ended: set[str] = set()
+    for node in graph:
+        if not isinstance(node, AllocNode | FreeNode):
+            continue
+        if node.allocation not in graph.allocations:
+            hint = did_you_mean(node.allocation, graph.allocations, sigil="$")
+            yield Diagnostic("N12", f"no allocation '{node.allocation}'", _at(node), hint)
+        elif node.allocation in (begun if isinstance(node, AllocNode) else ended):
+            yield Diagnostic("N12", f"'{node.allocation}' is allocated or freed twice", _at(node))
+        elif isinstance(node, AllocNode) and node.allocation in ended:
+            yield Diagnostic("N12", f"'{node.allocation}' is freed before it is allocated", _at(node))
+        (begun if isinstance(node, AllocNode) else ended).add(node.allocation)
