@@ -1,0 +1,147 @@
+"""How single words are spelled: names, strings and numbers, for the printer and the parser alike."""
+
+from __future__ import annotations
+
+import numbers
+import operator
+import re
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MAX_ERRORS",
+    "MAX_LINE",
+    "MAX_NESTING",
+    "MAX_TEXT",
+    "SyntaxProblem",
+    "integer",
+    "number",
+    "quote",
+    "reference",
+    "unprintable",
+    "unquote",
+    "word",
+]
+
+FORMAT_VERSION = 1
+
+# Bounds on what is parsed. The printer keeps to MAX_NESTING; the others are far beyond any graph that a GPU could run.
+MAX_TEXT = 1 << 28
+MAX_LINE = 1 << 24
+MAX_NESTING = 32
+MAX_ERRORS = 20
+
+# After a sigil a name may begin with a digit and hold '/' and '-' between word characters; other words may not.
+_is_plain_reference = re.compile(r"\w(?:[\w.]|[/-](?=\w))*+", re.ASCII).fullmatch
+_is_plain_word = re.compile(r"[A-Za-z_][\w.]*+", re.ASCII).fullmatch
+_is_closed = re.compile(r'"(?:[^"\\\n]++|\\[^\n])*+"').fullmatch
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.?))", re.DOTALL)
+_SIMPLE = {"\\": "\\", '"': '"', "n": "\n", "r": "\r", "t": "\t"}
+_SPELLED = {meaning: "\\" + letter for letter, meaning in _SIMPLE.items()}
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_MAX_UNPRINTABLE = 200
+_MAX_DECIMAL_BITS = 64
+
+
+class SyntaxProblem(ValueError):
+    """A word that has no meaning; ``offset`` is where in the word."""
+
+    def __init__(self, message: str, offset: int = 0) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+def reference(sigil: str, name: object) -> str:
+    """A name after its sigil, quoted if it is not plain.
+
+    Example:
+        >>> print(reference("%", "blk.0/q-weight"), reference("#", "two words"))
+        %blk.0/q-weight #"two words"
+    """
+    if type(name) is not str:
+        return sigil + unprintable(name)
+    return sigil + name if _is_plain_reference(name) else sigil + quote(name)
+
+
+def word(name: object, known: tuple[str, ...] = ()) -> str:
+    """A name without a sigil, quoted if it is not plain, or if ``known`` lists the plain ones and it is not there."""
+    if type(name) is not str:
+        return unprintable(name)
+    plain = name in known if known else _is_plain_word(name) and name != "_"
+    return name if plain else quote(name)
+
+
+def quote(text: object) -> str:
+    r"""A string between quotes, on one line, with everything that does not print escaped.
+
+    Example:
+        >>> print(quote('say "hi"\n'))
+        "say \"hi\"\n"
+    """
+    if type(text) is not str:
+        return unprintable(text)
+    if text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
+    return '"' + "".join(map(_spell, text)) + '"'
+
+
+def _spell(character: str) -> str:
+    if character in _SPELLED:
+        return _SPELLED[character]
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def unquote(token: str) -> str:
+    """What a quoted string means.
+
+    Raises:
+        SyntaxProblem: If the string is not closed or an escape is unknown.
+    """
+    if not _is_closed(token):
+        raise SyntaxProblem("the string is not closed on its line")
+    return _ESCAPE.sub(_unescape, token[1:-1]) if "\\" in token else token[1:-1]
+
+
+def _unescape(match: re.Match[str]) -> str:
+    digits = match[1] or match[2] or match[3]
+    if digits is None:
+        if match[4] in _SIMPLE:
+            return _SIMPLE[match[4]]
+        raise SyntaxProblem(f"unknown escape '\\{match[4]}'", match.start() + 1)
+    if int(digits, 16) > 0x10FFFF:
+        raise SyntaxProblem("no such character", match.start() + 1)
+    return chr(int(digits, 16))
+
+
+def integer(value: object) -> str:
+    """An integer: decimal, or hexadecimal beyond 64 bits (Python bounds the length of decimal conversions)."""
+    if type(value) is not int:
+        if not isinstance(value, numbers.Integral):
+            return unprintable(value)
+        value = operator.index(value)
+    return str(value) if value.bit_length() <= _MAX_DECIMAL_BITS else hex(value)
+
+
+def number(value: object) -> str:
+    """An integer or a float; a float always has a point, an exponent, or is ``inf`` or ``nan``.
+
+    Example:
+        >>> print(number(3), number(3.0), number(1e-05), number(float("-inf")))
+        3 3.0 1e-05 -inf
+    """
+    if type(value) is float:
+        return repr(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Rational):
+        return repr(float(value))
+    return integer(value)
+
+
+def unprintable(value: object) -> str:
+    """A mark for a value that a field of its kind cannot hold; it draws attention, and does not parse."""
+    try:
+        text = _ADDRESS.sub("", repr(value))
+    except Exception as error:  # noqa: BLE001 - a foreign __repr__ may raise anything, and printing is total
+        text = f"{type(value).__name__} whose repr raises {type(error).__name__}"
+    return "!" + quote(text if len(text) <= _MAX_UNPRINTABLE else text[:_MAX_UNPRINTABLE] + "...")

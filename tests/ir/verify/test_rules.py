@@ -1,0 +1,293 @@
+"""Every invariant of the verifier has a graph here that breaks it, and it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from forerun.ir.affine import affine
+from forerun.ir.buffer import Allocation, Buffer, Paged
+from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.graph import Dependency, Graph
+from forerun.ir.kernel import (
+    Access,
+    Barrier,
+    BufferParameter,
+    Kernel,
+    Phase,
+    Role,
+    ScalarParameter,
+    Wait,
+)
+from forerun.ir.nodes import (
+    AllocNode,
+    BufferArgument,
+    ConditionalNode,
+    ConstantArgument,
+    EmptyNode,
+    FreeNode,
+    HostCallbackNode,
+    KernelNode,
+    Launch,
+    MemcpyNode,
+    MemsetNode,
+    Node,
+    ScalarLoad,
+)
+from forerun.ir.region import BufferView, Region, region
+from forerun.ir.types import HOST, BufferRole, DependencyKind, DType
+from forerun.ir.verify import RULES, require_valid, verify
+
+F32, I32 = DType.F32, DType.I32
+TEMP, WEIGHT, OUTPUT, INPUT = BufferRole.TEMP, BufferRole.WEIGHT, BufferRole.OUTPUT, BufferRole.INPUT
+
+ROW = Kernel(
+    "row",
+    (BufferParameter("x", F32, ("R", "C")), BufferParameter("y", F32, ("C",)), ScalarParameter("r", I32)),
+    (
+        Role(
+            "main",
+            (
+                Phase("load", (Access("x", region(("r", affine("r") + 1))),), gives=("v",)),
+                Phase("store", writes=(Access("y"),), takes=("v",)),
+            ),
+        ),
+    ),
+)
+ALLOCATIONS = [Allocation("x", 64), Allocation("y", 16), Allocation("i", 4), Allocation("h", 16, HOST)]
+BUFFERS = [
+    Buffer("x", F32, (4, 4), INPUT, "x"),
+    Buffer("y", F32, (4,), OUTPUT, "y"),
+    Buffer("i", I32, (1,), INPUT, "i", bounds=(0, 3)),
+    Buffer("h", F32, (4,), INPUT, "h"),
+]
+ARGUMENTS = (("x", BufferArgument("x")), ("y", BufferArgument("y")), ("r", ScalarLoad("i")))
+FIRST = KernelNode("first", "row", ARGUMENTS)
+SECOND = KernelNode("second", "row", ARGUMENTS)
+EDGE = Dependency("first", "second")
+
+
+def graph(
+    *,
+    allocations: list[Allocation] | None = None,
+    buffers: list[Buffer] | None = None,
+    kernel: Kernel = ROW,
+    nodes: list[Node] | None = None,
+    dependencies: list[Dependency] | None = None,
+    name: str = "g",
+) -> Graph:
+    return Graph(
+        name,
+        ALLOCATIONS if allocations is None else allocations,
+        BUFFERS if buffers is None else buffers,
+        [kernel],
+        [FIRST, SECOND] if nodes is None else nodes,
+        [EDGE] if dependencies is None else dependencies,
+    )
+
+
+def with_buffer(**changes: object) -> Graph:
+    return graph(buffers=[replace(BUFFERS[0], **changes), *BUFFERS[1:]])  # type: ignore[arg-type]
+
+
+def with_steps(*steps: Phase | Wait | Barrier) -> Graph:
+    return graph(kernel=replace(ROW, roles=(Role("main", steps),)))
+
+
+def with_roles(*roles: Role) -> Graph:
+    return graph(kernel=replace(ROW, roles=roles))
+
+
+def with_node(node: Node) -> Graph:
+    return graph(nodes=[FIRST, node], dependencies=[Dependency("first", node.name)])
+
+
+def with_arguments(*arguments: tuple[str, BufferArgument | ConstantArgument | ScalarLoad]) -> Graph:
+    return with_node(replace(SECOND, arguments=arguments))
+
+
+def with_body(body: Graph, kind: str = "while", condition: str = "i") -> Graph:
+    return with_node(ConditionalNode("loop", kind, condition, (body,)))
+
+
+LOAD, STORE = ROW.phases
+ARENA = [*ALLOCATIONS, Allocation("a", 64)]
+
+BROKEN: list[tuple[str, str, Callable[[], Graph]]] = [
+    ("G1", "no name", lambda: graph(name="")),
+    ("G1", "no name", lambda: graph(nodes=[FIRST, SECOND, EmptyNode("")])),
+    ("G1", "no name", lambda: graph(allocations=[*ALLOCATIONS, Allocation("", 1)])),
+    ("G2", "no node 'frist'", lambda: graph(dependencies=[EDGE, Dependency("frist", "second")])),
+    ("G3", "#first -> #second -> #first", lambda: graph(dependencies=[EDGE, Dependency("second", "first")])),
+    ("G3", "#first -> #first", lambda: graph(dependencies=[EDGE, Dependency("first", "first")])),
+    ("G4", "against the launch order", lambda: graph(dependencies=[Dependency("second", "first")])),
+    (
+        "G5",
+        "'fill' is a MemsetNode",
+        lambda: graph(
+            nodes=[FIRST, MemsetNode("fill", BufferView("y"))],
+            dependencies=[Dependency("first", "fill", DependencyKind.PROGRAMMATIC)],
+        ),
+    ),
+    ("G6", "tables of its own", lambda: with_body(graph())),
+    (
+        "G6",
+        "no node 'b'",
+        lambda: with_body(Graph("body", nodes=[EmptyNode("a")], dependencies=[Dependency("a", "b")])),
+    ),
+    ("G6", "(N1)", lambda: with_body(Graph("body", nodes=[KernelNode("k", "rwo")]))),
+    ("M1", "0 bytes", lambda: graph(allocations=[*ALLOCATIONS, Allocation("none", 0)])),
+    ("M2", "no allocation 'X'", lambda: with_buffer(allocation="X")),
+    ("M3", "bytes 4 to 68 are outside", lambda: with_buffer(offset=4)),
+    ("M3", "bytes -4 to 60 are outside", lambda: with_buffer(offset=-4)),
+    (
+        "M4",
+        "byte offset 2",
+        lambda: graph(allocations=ARENA, buffers=[*BUFFERS, Buffer("m", F32, (4,), TEMP, "a", 2)]),
+    ),
+    ("M5", "extents must be positive", lambda: with_buffer(shape=(4, 0))),
+    (
+        "M6",
+        "output and input must not share bytes",
+        lambda: graph(
+            allocations=ARENA,
+            buffers=[*BUFFERS, Buffer("p", F32, (4,), INPUT, "a"), Buffer("q", F32, (4,), OUTPUT, "a", 12)],
+        ),
+    ),
+    ("M7", "no buffer 'tabel'", lambda: with_buffer(index=Paged("tabel", 2))),
+    ("M7", "plain integer buffer", lambda: with_buffer(index=Paged("y", 2))),
+    ("M7", "0 rows", lambda: with_buffer(index=Paged("i", 0))),
+    ("M8", "on a buffer of f32", lambda: with_buffer(bounds=(0, 1))),
+    ("M8", "are empty", lambda: graph(buffers=[*BUFFERS, Buffer("e", I32, (1,), INPUT, "h", bounds=(2, 1))][-1:])),
+    (
+        "M8",
+        "do not fit u8",
+        lambda: graph(buffers=[*BUFFERS[:3], Buffer("e", DType.U8, (1,), INPUT, "h", bounds=(-1, 1))]),
+    ),
+    (
+        "K1",
+        "parameter 'x' occurs twice",
+        lambda: graph(kernel=replace(ROW, parameters=(*ROW.parameters, ROW.parameters[0]))),
+    ),
+    ("K1", "role 'main' occurs twice", lambda: with_roles(*(ROW.roles or ()), Role("main"))),
+    ("K1", "phase 'load' occurs twice", lambda: with_steps(LOAD, replace(LOAD, gives=()), STORE)),
+    ("K2", "no buffer parameter 'z'", lambda: with_steps(Phase("load", (Access("z"),)))),
+    ("K2", "no buffer parameter 'r'", lambda: with_steps(Phase("load", (Access("r"),)))),
+    ("K2", "2 slices of 'y'", lambda: with_steps(Phase("load", (Access("y", Region((None, None))),)))),
+    ("K3", "'q' in x[q:4]", lambda: with_steps(Phase("load", (Access("x", region(("q", 4))),)))),
+    ("K4", "no scalar parameter 'x'", lambda: with_steps(Phase("load", scalars=("x",)))),
+    ("K5", "local 'v' is given twice", lambda: with_steps(LOAD, replace(LOAD, name="again"), STORE)),
+    ("K6", "no phase gives local 'w'", lambda: with_steps(LOAD, replace(STORE, takes=("w",)))),
+    ("K6", "before it is given", lambda: with_steps(STORE, LOAD)),
+    ("K6", "without a barrier", lambda: with_roles(Role("a", (LOAD,)), Role("b", (STORE,)))),
+    ("K7", "'a': 1, 'b': 0", lambda: with_roles(Role("a", (LOAD, STORE, Barrier())), Role("b"))),
+    ("K8", "scope 'warp'", lambda: with_steps(LOAD, STORE, Barrier("warp"))),
+    ("K9", "has no role", lambda: with_roles()),
+    ("K10", "waits 2 times", lambda: with_steps(Wait(), LOAD, Wait(), STORE)),
+    ("N1", "no kernel 'rwo'", lambda: with_node(replace(SECOND, kernel="rwo"))),
+    ("N2", "(x, y) do not match the parameters (x, y, r)", lambda: with_arguments(*ARGUMENTS[:2])),
+    ("N3", "no buffer 'z'", lambda: with_arguments(("x", BufferArgument("z")), *ARGUMENTS[1:])),
+    ("N3", "'y' is f32, but %i is i32", lambda: with_arguments(ARGUMENTS[0], ("y", BufferArgument("i")), ARGUMENTS[2])),
+    ("N3", "is a pointer", lambda: with_arguments(("x", ConstantArgument(1)), *ARGUMENTS[1:])),
+    ("N4", "has 2 dimensions, but %h has 1", lambda: with_arguments(("x", BufferArgument("h")), *ARGUMENTS[1:])),
+    (
+        "N4",
+        "dimension 'C' of 'y' is 4 as in %x, but %t has 2",
+        lambda: graph(
+            allocations=ARENA,
+            buffers=[*BUFFERS, Buffer("t", F32, (2,), TEMP, "a")],
+            nodes=[FIRST, replace(SECOND, arguments=(ARGUMENTS[0], ("y", BufferArgument("t")), ARGUMENTS[2]))],
+        ),
+    ),
+    ("N5", "'r' is i32, but 0.5 is bound", lambda: with_arguments(*ARGUMENTS[:2], ("r", ConstantArgument(0.5)))),
+    ("N5", "no buffer 'j'", lambda: with_arguments(*ARGUMENTS[:2], ("r", ScalarLoad("j")))),
+    ("N5", "both must be integers", lambda: with_arguments(*ARGUMENTS[:2], ("r", ScalarLoad("y")))),
+    ("N5", "element 1 of %i, which has 1", lambda: with_arguments(*ARGUMENTS[:2], ("r", ScalarLoad("i", 1)))),
+    ("N5", "is a scalar", lambda: with_arguments(*ARGUMENTS[:2], ("r", BufferArgument("y")))),
+    ("N6", "ends at 5, its extent is 4", lambda: with_arguments(*ARGUMENTS[:2], ("r", ConstantArgument(4)))),
+    ("N6", "begins at -1", lambda: with_arguments(*ARGUMENTS[:2], ("r", ConstantArgument(-1)))),
+    ("N6", "ends at 5, its extent is 4", lambda: with_arguments(*ARGUMENTS[:2], ("r", ScalarLoad("i", 0, 1)))),
+    ("N7", "grid.y is 65536", lambda: with_node(replace(SECOND, launch=Launch((1, 65536, 1))))),
+    ("N7", "2048 threads", lambda: with_node(replace(SECOND, launch=Launch(block=(512, 4, 1))))),
+    ("N7", "shared memory", lambda: with_node(replace(SECOND, launch=Launch(shared_bytes=300_000)))),
+    ("N7", "does not divide", lambda: with_node(replace(SECOND, launch=Launch((3, 1, 1), cluster=(2, 1, 1))))),
+    ("N8", "claim 8 warps", lambda: with_roles(Role("main", (LOAD, STORE), warps=8))),
+    ("N9", "copies 16 elements to 4", lambda: with_node(MemcpyNode("c", BufferView("x"), BufferView("y")))),
+    ("N9", "copies f32 to i32", lambda: with_node(MemcpyNode("c", BufferView("y", region((0, 1))), BufferView("i")))),
+    ("N9", "no buffer 'z'", lambda: with_node(MemcpyNode("c", BufferView("z"), BufferView("y")))),
+    ("N9", "is not constant", lambda: with_node(MemcpyNode("c", BufferView("h", region((0, "n"))), BufferView("y")))),
+    ("N9", "ends at 9", lambda: with_node(MemcpyNode("c", BufferView("h", region((5, 9))), BufferView("y")))),
+    ("N10", "value -1 does not fit", lambda: with_node(MemsetNode("f", BufferView("y"), -1))),
+    (
+        "N10",
+        "elements of 8 bytes",
+        lambda: graph(
+            allocations=ARENA,
+            buffers=[*BUFFERS, Buffer("d", DType.F64, (2,), TEMP, "a")],
+            nodes=[FIRST, SECOND, MemsetNode("f", BufferView("d"))],
+        ),
+    ),
+    ("N11", "not of the form", lambda: with_node(HostCallbackNode("h", "print"))),
+    ("N11", "lives on device:0", lambda: with_node(HostCallbackNode("h", "m:f", (BufferView("y"),)))),
+    ("N12", "no allocation 'b'", lambda: with_node(AllocNode("a", "b"))),
+    ("N12", "twice", lambda: graph(nodes=[AllocNode("a", "x"), AllocNode("b", "x"), FIRST, SECOND])),
+    ("N12", "before it is allocated", lambda: graph(nodes=[FreeNode("a", "x"), AllocNode("b", "x"), FIRST, SECOND])),
+    ("N13", "unknown kind 'whlie'", lambda: with_body(Graph("body"), kind="whlie")),
+    ("N13", "no buffer 'j'", lambda: with_body(Graph("body"), condition="j")),
+    ("N13", "not an integer", lambda: with_body(Graph("body"), condition="h")),
+    ("N13", "'while' with 2 bodies", lambda: with_node(ConditionalNode("l", "while", "i", (Graph("a"), Graph("b"))))),
+    ("N14", "a HostCallbackNode", lambda: with_body(Graph("body", nodes=[HostCallbackNode("h", "m:f")]))),
+    (
+        "F1",
+        "writes %y, a weight",
+        lambda: graph(buffers=[BUFFERS[0], replace(BUFFERS[1], role=WEIGHT), *BUFFERS[2:]]),
+    ),
+    (
+        "F2",
+        "a temporary that nothing has written",
+        lambda: graph(buffers=[replace(BUFFERS[0], role=TEMP), *BUFFERS[1:]]),
+    ),
+    ("F3", "an output that no node writes", lambda: graph(nodes=[], dependencies=[])),
+]
+
+
+def test_the_graph_that_the_cases_break_is_valid() -> None:
+    assert verify(graph()) == []
+    require_valid(graph())
+
+
+@pytest.mark.parametrize(("code", "words", "build"), BROKEN, ids=[f"{c}-{i}" for i, (c, _, _) in enumerate(BROKEN)])
+def test_broken(code: str, words: str, build: Callable[[], Graph]) -> None:
+    found = verify(build())
+    assert any(d.code == code and words in d.message for d in found), "\n".join(map(str, found))
+    assert all(d.code in RULES for d in found)
+
+
+def test_every_rule_has_a_case() -> None:
+    assert {code for code, _, _ in BROKEN} == set(RULES)
+
+
+def test_require_valid_reports_all_errors() -> None:
+    with pytest.raises(InvalidInput) as raised:
+        require_valid(graph(name="", allocations=[*ALLOCATIONS, Allocation("none", 0)]))
+    assert {d.code for d in raised.value.diagnostics} == {"G1", "M1"}
+    assert raised.value.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"), [("G2", "'#first'"), ("N1", "'@row'"), ("M7", "valid names"), ("N13", "'while'")]
+)
+def test_hints_offer_the_closest_name(code: str, hint: str) -> None:
+    builds = [build for found, _, build in BROKEN if found == code]
+    assert any(hint in d.hint for build in builds for d in verify(build()) if d.code == code)
+
+
+def test_a_long_cycle_is_cut() -> None:
+    names = [f"n{i}" for i in range(40)]
+    ring = [Dependency(a, b) for a, b in zip(names, [*names[1:], names[0]], strict=True)]
+    (found,) = verify(Graph("ring", nodes=[EmptyNode(name) for name in names], dependencies=ring))
+    assert found.code == "G3"
+    assert found.message.startswith("cycle of 40: #n0 -> #n1")
+    assert " -> ... -> " in found.message
