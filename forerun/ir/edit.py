@@ -205,17 +205,17 @@ class GraphEdit:
             self.delta.kernels[name] = None
 
     def commit(self) -> Graph:
-        """The edited graph, or the very graph that the edit began from if nothing changed."""
+        """The edited graph, or the very graph that the edit began from if nothing changed.
+
+        The edit may go on from there; the next commit's delta is relative to this one's graph.
+        """
         if self.delta.is_empty:
             return self.base
-        topology = self._read()
-        if self._own_topology is None:
-            topology = topology.copy()
-        elif self._order is not None:
-            topology = _reordered(topology, self._order)
-        self._own_topology = None
+        topology = self._topology if self._order is None else _reordered(self._topology, self._order)
         result = Graph._from_parts(self._name, self._allocations, self._buffers, self._kernels, topology, self.delta)
         carry_over(self.base, self.delta, result)
+        self.base, self.delta = result, Delta()
+        self._own_topology = self._order = None
         return result
 
 

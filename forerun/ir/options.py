@@ -254,7 +254,8 @@ def _bad_value(spec: OptionSpec, given: OptionText) -> _Finding:
     hint = f"it accepts {spec.accepted}"
     if spec.choices is not None and len(spec.choices) > 2:
         hint = f"{did_you_mean(given.value, spec.choices)} {hint}"
-    return "O4", f"option '{given.key}' cannot be '{given.value}'", given.value_span, hint
+    shown = given.value if len(given.value) <= 60 else f"{given.value[:60]}..."
+    return "O4", f"option '{given.key}' cannot be '{shown}'", given.value_span, hint
 
 
 def _metavariable(spec: OptionSpec) -> str:

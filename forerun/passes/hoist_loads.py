@@ -14,7 +14,7 @@ from forerun.ir.types import DependencyKind
 from forerun.passes.base import Pass, PassContext
 from forerun.passes.registry import register
 
-__all__ = ["HoistLoads", "hoisted"]
+__all__ = ["HoistLoads", "hoisted", "pending_writers"]
 
 
 @register
@@ -39,7 +39,7 @@ class HoistLoads(Pass):
     def apply(self, graph: Graph, context: PassContext) -> Graph:
         """The graph with bodies that load before they wait."""
         order = event_order(graph)
-        pending = _pending_writers(graph, order)
+        pending = pending_writers(graph, order)
         edit = graph.edit()
         for node in graph:
             if not isinstance(node, KernelNode) or not _starts_early(graph, node.name):
@@ -100,7 +100,7 @@ def _starts_early(graph: Graph, node: str) -> bool:
     return any(d.kind is DependencyKind.PROGRAMMATIC for d in graph.incoming(node))
 
 
-def _pending_writers(graph: Graph, order: EventOrder) -> dict[str, set[str]]:
+def pending_writers(graph: Graph, order: EventOrder) -> dict[str, set[str]]:
     """For each node the phases that read bytes of which some writer may not be complete at the node's start."""
     pending: dict[str, set[str]] = {}
     for conflict in conflicts(graph):

@@ -60,6 +60,8 @@ class ByteSet:
 
     def covers(self, other: ByteSet) -> bool:
         """Whether every byte of ``other`` is certainly in this set."""
+        if other._is_empty:
+            return True
         if not self.exact:
             return False
         if self.levels:
@@ -122,6 +124,10 @@ def bytes_of(buffer: Buffer, region: Region) -> ByteSet:
         return whole
     if buffer.index is not None:
         return ByteSet(buffer.offset, buffer.stop, exact=False)
+    if any(
+        s is not None and s.start.terms == s.stop.terms and s.stop.constant <= s.start.constant for s in region.slices
+    ):
+        return ByteSet(buffer.offset, buffer.offset)
     if len(region.slices) > len(buffer.shape):
         return ByteSet(buffer.offset, buffer.stop, exact=False)
     return _box(buffer, region)
@@ -156,6 +162,4 @@ def _box(buffer: Buffer, region: Region) -> ByteSet:
         return ByteSet(start.constant, stop.constant, start.terms, stop.terms)
     if not exact or run is None:
         return ByteSet(start.constant, stop.constant, start.terms, stop.terms, exact=False)
-    if min(count for count, _ in levels) <= 0:
-        return ByteSet(start.constant, start.constant, start.terms, start.terms)
     return ByteSet(start.constant, stop.constant, start.terms, stop.terms, run, tuple(reversed(levels)))

@@ -1,0 +1,193 @@
+"""Draws diagnostics under the lines that they are about, in the user's own text or in the printed form of a graph."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from forerun.ir.diagnostics import Diagnostic, InvalidInput, Location
+from forerun.ir.graph import Graph
+from forerun.ir.text.parser import parse_graph_with_locations
+from forerun.ir.text.source import SourceMap, locate
+from forerun.ir.text.spelling import reference, word
+
+__all__ = ["draw"]
+
+_WIDTH = 100
+_CUT = "..."
+_BEFORE_CARET = 40
+_MAX_ELEMENT_LINES = 500
+_SIGILS = {"node": "#", "buffer": "%", "allocation": "$", "kernel": "@"}
+
+
+class _Mark(NamedTuple):
+    """What to underline: a one-based line, a zero-based column, and a number of characters."""
+
+    line: int
+    column: int
+    length: int
+
+
+def draw(diagnostics: Iterable[Diagnostic], source: Graph | SourceMap | str, *, limit: int = 20) -> str:
+    """Diagnostics as text, each under the line that it is about, with one line of context on either side.
+
+    Args:
+        diagnostics: The findings, in the order in which they are drawn.
+        source: What they are about: a graph, which is printed; the user's text; or what
+            :func:`~forerun.ir.text.parser.parse_graph_with_locations` returns for it, which saves another parse.
+        limit: How many are drawn; the rest is counted.
+
+    Returns:
+        Lines of at most 100 columns where the source is concerned, without a line feed at the end.
+
+    Example:
+        >>> from forerun.ir.nodes import EmptyNode
+        >>> graph = Graph("tiny", nodes=[EmptyNode("start")])
+        >>> print(draw([Diagnostic("X1", "nothing to do", Location("node", "start"), "remove it")], graph))
+        error[X1]: node start: nothing to do
+         --> tiny:4:6
+          |
+        4 | node #start = empty
+          |      ^^^^^^
+          = hint: remove it
+    """
+    found = list(diagnostics)
+    if isinstance(source, str):
+        source = _read(source, found)
+    elif isinstance(source, Graph):
+        source = locate(source)
+    drawings = [_drawing(diagnostic, source) for diagnostic in found[:limit]]
+    if len(found) > limit:
+        drawings.append(f"... and {len(found) - limit} more")
+    return "\n\n".join(drawings)
+
+
+def _read(text: str, diagnostics: list[Diagnostic]) -> SourceMap:
+    """The places in a text, if it is needed and if it parses."""
+    if all(diagnostic.location.kind == "text" for diagnostic in diagnostics):
+        return SourceMap("<text>", text, {})
+    try:
+        return parse_graph_with_locations(text)[1]
+    except InvalidInput:
+        return SourceMap("<text>", text, {})
+
+
+def _drawing(diagnostic: Diagnostic, source: SourceMap) -> str:
+    mark = _mark(diagnostic.location, source)
+    margin = "" if mark is None else " " * len(str(mark.line + 1))
+    lines = [_printable(_head(diagnostic))]
+    if mark is not None:
+        lines.append(f"{margin}--> {_printable(_place(diagnostic.location, mark, source))}")
+        lines += _excerpt(mark, source, margin)
+    if diagnostic.hint:
+        lines.append(f"{margin} = hint: {_printable(diagnostic.hint)}")
+    return "\n".join(lines)
+
+
+def _head(diagnostic: Diagnostic) -> str:
+    head = f"{diagnostic.severity}[{diagnostic.code}]: "
+    if diagnostic.location.kind != "text":
+        head += f"{diagnostic.location}: "
+    return head + diagnostic.message
+
+
+def _place(location: Location, mark: _Mark, source: SourceMap) -> str:
+    return str(location) if location.kind == "text" else f"{source.name}:{mark.line}:{mark.column + 1}"
+
+
+def _excerpt(mark: _Mark, source: SourceMap, margin: str) -> list[str]:
+    """The line with carets, and its neighbours."""
+    width = _WIDTH - len(margin) - len(" | ")
+    start, carets = _window(source.text_of(mark.line) or "", mark, width)
+    lines = [f"{margin} |"]
+    for number in (mark.line - 1, mark.line, mark.line + 1):
+        text = source.text_of(number)
+        if text is None or (not text and number != mark.line):
+            continue
+        shown = _slice(text, start if number == mark.line else 0, width)
+        lines.append(f"{number:>{len(margin)}} | {_printable(shown)}".rstrip())
+        if number == mark.line:
+            lines.append(f"{margin} | {carets}")
+    return lines
+
+
+def _window(text: str, mark: _Mark, width: int) -> tuple[int, str]:
+    """Where the shown part of a long line starts, and the line with the carets under it."""
+    start = 0
+    if len(text) > width and mark.column + mark.length > width - len(_CUT):
+        start = max(mark.column - _BEFORE_CARET, 0)
+    lead = (_CUT if start else "") + text[start : mark.column]
+    carets = text[mark.column : mark.column + mark.length] or " "
+    room = max(width - len(_CUT) - _columns(lead), 1)
+    return start, " " * _columns(lead) + "^" * min(_columns(carets), room)
+
+
+def _slice(text: str, start: int, width: int) -> str:
+    shown = (_CUT if start else "") + text[start:]
+    return shown if len(shown) <= width else shown[: width - len(_CUT)] + _CUT
+
+
+def _columns(text: str) -> int:
+    """Columns of a terminal that a piece of text takes."""
+    return sum(_column_count(character) for character in text)
+
+
+def _column_count(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " if c in "\t\r\n" else "?" for c in text)
+
+
+# What to underline
+
+
+def _mark(location: Location, source: SourceMap) -> _Mark | None:
+    line = source.line(location)
+    if line is None:
+        return None
+    if location.kind == "text":
+        return _Mark(line, location.column - 1, location.length)
+    text = source.text_of(line) or ""
+    found = _detail(location.detail, line, _indent(text), source) if location.detail else None
+    return found or _name(location, line, text)
+
+
+def _detail(detail: str, line: int, indent: int, source: SourceMap) -> _Mark | None:
+    """The first place of a detail in its element: in its line, or in those after it that are indented deeper."""
+    pattern = re.compile(rf"(?<![\w.]){re.escape(detail)}(?![\w.])")
+    for number in range(line, line + _MAX_ELEMENT_LINES):
+        text = source.text_of(number)
+        if text is None or (number > line and _indent(text) <= indent):
+            return None
+        match = pattern.search(text)
+        if match is not None:
+            return _Mark(number, match.start(), len(detail))
+    return None
+
+
+def _indent(text: str) -> int:
+    return len(text) - len(text.lstrip())
+
+
+def _name(location: Location, line: int, text: str) -> _Mark:
+    """The element's name in its line, or the whole line."""
+    spelled = _spelled(location)
+    column = text.find(spelled) if spelled else -1
+    if column >= 0:
+        return _Mark(line, column, len(spelled))
+    return _Mark(line, _indent(text), max(len(text.strip()), 1))
+
+
+def _spelled(location: Location) -> str:
+    name = location.name
+    if location.kind in _SIGILS:
+        return reference(_SIGILS[location.kind], name)
+    if location.kind == "phase":
+        return f"phase {word(name.rpartition('.')[2])}"
+    return reference("#", name.partition(" -> ")[0]) if location.kind == "dependency" else ""

@@ -1,0 +1,136 @@
+"""Reads kernels: signature, implementations, and a body of roles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from forerun.ir.kernel import (
+    Access,
+    Barrier,
+    BufferParameter,
+    Implementation,
+    Kernel,
+    Parameter,
+    Phase,
+    Role,
+    ScalarParameter,
+    Step,
+    Trigger,
+    Wait,
+)
+from forerun.ir.text.blocks import GRAPH_KEYWORDS, Block, BlockReader
+from forerun.ir.text.values import LANGUAGES
+
+__all__ = ["KernelReader"]
+
+
+class KernelReader(BlockReader):
+    """Kernels; remembers where each phase stands."""
+
+    def __init__(self, text: str, name: str) -> None:
+        super().__init__(text, name)
+        self.places: dict[tuple[str, str], int] = {}
+        self._roles: list[Role] = []
+        self._steps: list[Step] = []
+        self._kernel = ""
+
+    def kernel(self, name: str, ordinal: int, path: str) -> Kernel:
+        """Read what follows a kernel's name."""
+        parameters = self.enclosed("(", self._parameter, ")")
+        is_black_box = self.accept("opaque")
+        implementations: tuple[Implementation, ...] = ()
+        if self.token in LANGUAGES or self.token[:1] == '"':
+            implementations = self.several(self._implementation)
+        if is_black_box:
+            return Kernel(name, parameters, None, implementations)
+        if not self.accept("{"):
+            self.fail("'{' and a body, 'opaque', or an implementation such as cuda(\"file\", \"entry\")")
+        self._roles, self._kernel = [], path + name
+        self.block(Block(f"kernel @{name}", ordinal, {"role": self._role}, GRAPH_KEYWORDS))
+        return Kernel(name, parameters, tuple(self._roles), implementations)
+
+    def _parameter(self) -> Parameter:
+        name = self.word("the name of a parameter")
+        self.expect(":")
+        if self.accept("scalar"):
+            return ScalarParameter(name, self.dtype())
+        dtype = self.dtype()
+        dims = self.enclosed("[", self._dim, "]") if self.token == "[" else None
+        return BufferParameter(name, dtype, dims)
+
+    def _dim(self) -> int | str | None:
+        if self.accept("_"):
+            return None
+        if self.token == "-" or self.token[:1].isdigit():
+            return self.integer()
+        return self.word("an integer, a name, or _")
+
+    def _implementation(self) -> Implementation:
+        language = self.keyword_or_string("language", LANGUAGES)
+        self.expect("(")
+        source = self.string("the source in quotes")
+        self.expect(",")
+        entry = self.string("the entry in quotes")
+        self.expect(")")
+        return Implementation(language, source, entry)
+
+    # Bodies
+
+    def _role(self) -> None:
+        self.advance()
+        ordinal = self.ordinal
+        name = self.word("the name of the role")
+        warps = self.integer() if self.accept("warps") else None
+        self.expect("{")
+        self._steps = []
+        statements = {"phase": self._phase, "wait": self._wait, "trigger": self._trigger, "barrier": self._barrier}
+        self.block(Block(f"role {name}", ordinal, statements, GRAPH_KEYWORDS | {"role"}))
+        self._roles.append(Role(name, tuple(self._steps), warps))
+
+    def _wait(self) -> None:
+        self.advance()
+        self._steps.append(Wait())
+
+    def _trigger(self) -> None:
+        self.advance()
+        self._steps.append(Trigger())
+
+    def _barrier(self) -> None:
+        self.advance()
+        if self.token == "grid" or self.token[:1] == '"':
+            self._steps.append(Barrier(self.word("a scope")))
+        else:
+            self._steps.append(Barrier())
+
+    def _phase(self) -> None:
+        self.advance()
+        ordinal = self.ordinal
+        name = self.word("the name of the phase")
+        fields: dict[str, Any] = {}
+        clauses = self._clauses()
+        while (clause := clauses.get(self.token)) is not None:
+            field, read = clause
+            if field in fields:
+                self.fault_at(self.ordinal, "P11", f"'{self.token}' is given twice; a phase has one list of each")
+            self.advance()
+            fields[field] = read()
+        self.places.setdefault(("phase", f"{self._kernel}.{name}"), ordinal)
+        self._steps.append(Phase(name, **fields))
+
+    def _clauses(self) -> dict[str, tuple[str, Callable[[], Any]]]:
+        return {
+            "reads": ("reads", self._accesses),
+            "writes": ("writes", self._accesses),
+            "takes": ("takes", self._locals),
+            "gives": ("gives", self._locals),
+            "scalars": ("scalars", self._locals),
+            "async": ("asynchronous", lambda: True),
+            "ref": ("reference", lambda: self.string('the function in quotes, "module:function"')),
+        }
+
+    def _accesses(self) -> tuple[Access, ...]:
+        return self.several(lambda: Access(self.word("the name of a parameter"), self.region()))
+
+    def _locals(self) -> tuple[str, ...]:
+        return self.several(lambda: self.word("a name"))

@@ -1,0 +1,260 @@
+"""The lines of the text form, one function each: allocation, buffer, kernel, role, step, node, dependency."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from forerun.ir.buffer import Allocation, Buffer, Paged, Ragged
+from forerun.ir.graph import Dependency, Hazard
+from forerun.ir.kernel import (
+    Barrier,
+    BufferParameter,
+    Implementation,
+    Kernel,
+    Phase,
+    Role,
+    ScalarParameter,
+    Step,
+    Trigger,
+    Wait,
+)
+from forerun.ir.nodes import (
+    AllocNode,
+    BufferArgument,
+    ChildGraphNode,
+    ConditionalNode,
+    ConstantArgument,
+    EmptyNode,
+    EventRecordNode,
+    EventWaitNode,
+    FreeNode,
+    HostCallbackNode,
+    KernelNode,
+    Launch,
+    MemcpyNode,
+    MemsetNode,
+    Node,
+    ScalarLoad,
+)
+from forerun.ir.text.spelling import integer, number, quote, reference, unprintable, word
+from forerun.ir.text.values import (
+    CONDITIONAL_KINDS,
+    HAZARD_KINDS,
+    LANGUAGES,
+    access,
+    bracketed,
+    clause,
+    flag,
+    joined,
+    member,
+    on,
+    signed,
+    view,
+)
+from forerun.ir.types import DEVICE0, HOST, BufferRole, DependencyKind, DType
+
+__all__ = [
+    "allocation_line",
+    "buffer_line",
+    "dependency_tail",
+    "is_private",
+    "kernel_line",
+    "node_line",
+    "role_line",
+    "step_line",
+]
+
+_DEFAULT_LAUNCH = Launch()
+
+
+# Memory
+
+
+def allocation_line(allocation: Allocation) -> str:
+    """``alloc $arena : 65536 on device:0``."""
+    return f"alloc {reference('$', allocation.name)} : {integer(allocation.size)}{on(allocation.place, None)}"
+
+
+def is_private(buffer: Buffer, allocation: Allocation) -> bool:
+    """Whether ``allocation`` is exactly the memory of ``buffer`` and has its name, so that one line says both."""
+    return (
+        buffer.name == buffer.allocation
+        and buffer.offset == 0
+        and type(buffer.dtype) is DType
+        and type(buffer.shape) is tuple
+        and all(type(extent) is int for extent in buffer.shape)
+        and allocation.size == buffer.size
+    )
+
+
+def buffer_line(buffer: Buffer, private: Allocation | None = None) -> str:
+    """``buffer %x : f32[576] temp``; ``private`` is the allocation that the line declares too, if it does."""
+    line = f"buffer {reference('%', buffer.name)} : {member(buffer.dtype, DType)}{bracketed(buffer.shape, integer)}"
+    line += " " + member(buffer.role, BufferRole)
+    if buffer.index is not None:
+        line += " " + _index(buffer.index)
+    if buffer.bounds is not None:
+        line += " in " + _bounds(buffer.bounds)
+    if private is not None:
+        return line + on(private.place, DEVICE0)
+    line += " at " + reference("$", buffer.allocation)
+    return line if buffer.offset == 0 else line + signed(buffer.offset)
+
+
+def _index(index: Any) -> str:
+    if type(index) is Paged:
+        return f"paged({reference('%', index.table)}, {integer(index.page_size)})"
+    return f"ragged({reference('%', index.offsets)})" if type(index) is Ragged else unprintable(index)
+
+
+def _bounds(bounds: Any) -> str:
+    if type(bounds) is not tuple or len(bounds) != 2:
+        return unprintable(bounds)
+    return f"{integer(bounds[0])}..{integer(bounds[1])}"
+
+
+# Kernels
+
+
+def kernel_line(kernel: Kernel) -> str:
+    """Everything of a kernel but its body: ``kernel @gemv(w: f32[N, K], n: scalar i32) cuda("file", "entry")``."""
+    line = f"kernel {reference('@', kernel.name)}({joined(kernel.parameters, _parameter)})"
+    if kernel.roles is None:
+        line += " opaque"
+    if kernel.implementations == ():
+        return line
+    return line + " " + joined(kernel.implementations, _implementation)
+
+
+def _parameter(parameter: Any) -> str:
+    if type(parameter) is ScalarParameter:
+        return f"{word(parameter.name)}: scalar {member(parameter.dtype, DType)}"
+    if type(parameter) is not BufferParameter:
+        return unprintable(parameter)
+    text = f"{word(parameter.name)}: {member(parameter.dtype, DType)}"
+    return text if parameter.dims is None else text + bracketed(parameter.dims, _dim)
+
+
+def _dim(dim: Any) -> str:
+    return "_" if dim is None else word(dim) if type(dim) is str else integer(dim)
+
+
+def _implementation(implementation: Any) -> str:
+    if type(implementation) is not Implementation:
+        return unprintable(implementation)
+    source, entry = quote(implementation.source), quote(implementation.entry)
+    return f"{word(implementation.language, LANGUAGES)}({source}, {entry})"
+
+
+def role_line(role: Role) -> str:
+    """``role main warps 4``."""
+    return f"role {word(role.name)}" + ("" if role.warps is None else f" warps {integer(role.warps)}")
+
+
+def step_line(step: Step) -> str:
+    """A phase with its clauses, or ``wait``, ``trigger``, ``barrier``."""
+    if type(step) is Phase:
+        return _phase(step)
+    if type(step) is Wait:
+        return "wait"
+    if type(step) is Trigger:
+        return "trigger"
+    if type(step) is not Barrier:
+        return unprintable(step)
+    return "barrier" if step.scope == "cta" else f"barrier {word(step.scope, ('grid',))}"
+
+
+def _phase(phase: Phase) -> str:
+    line = f"phase {word(phase.name)}{clause('reads', phase.reads, access)}{clause('takes', phase.takes, word)}"
+    line += clause("scalars", phase.scalars, word)
+    line += clause("gives", phase.gives, word) + clause("writes", phase.writes, access)
+    line += flag("async", phase.asynchronous)
+    return line if phase.reference is None else f"{line} ref {quote(phase.reference)}"
+
+
+# Nodes
+
+
+def node_line(node: Node) -> str:
+    """A node without its bodies and dependencies: ``node #q = @gemv(w=%w, x=%h, y=%q) grid(72) block(128)``."""
+    spell = _NODE_KINDS.get(type(node))
+    text = unprintable(node) if spell is None else spell(node)
+    return f"node {reference('#', node.name)} = {text}"
+
+
+def _kernel_node(node: KernelNode) -> str:
+    text = f"{reference('@', node.kernel)}({joined(node.arguments, _bound)})"
+    if node.launch is not _DEFAULT_LAUNCH and node.launch != _DEFAULT_LAUNCH:
+        text += _launch(node.launch)
+    return text + on(node.place, DEVICE0)
+
+
+def _bound(pair: Any) -> str:
+    name, argument = pair
+    kind = type(argument)
+    if kind is BufferArgument:
+        return f"{word(name)}={reference('%', argument.buffer)}"
+    if kind is ConstantArgument:
+        return f"{word(name)}={number(argument.value)}"
+    if kind is not ScalarLoad:
+        return f"{word(name)}={unprintable(argument)}"
+    offset = "" if argument.offset == 0 else signed(argument.offset)
+    return f"{word(name)}=load({reference('%', argument.buffer)}[{integer(argument.index)}]{offset})"
+
+
+def _launch(launch: Any) -> str:
+    if type(launch) is not Launch:
+        return " " + unprintable(launch)
+    text = f" grid{_dim3(launch.grid)} block{_dim3(launch.block)}"
+    if launch.shared_bytes != 0:
+        text += f" shared({integer(launch.shared_bytes)})"
+    if launch.cluster is not None:
+        text += f" cluster{_dim3(launch.cluster)}"
+    return text + flag("cooperative", launch.cooperative)
+
+
+def _dim3(dims: Any) -> str:
+    if type(dims) is not tuple or len(dims) != 3:
+        return unprintable(dims)
+    x, y, z = dims
+    return f"({joined((x, y, z) if z != 1 else (x, y) if y != 1 else (x,), integer)})"
+
+
+def _host_node(node: HostCallbackNode) -> str:
+    return f"host {quote(node.function)}{clause('reads', node.reads, view)}{clause('writes', node.writes, view)}"
+
+
+def _conditional_node(node: ConditionalNode) -> str:
+    kind = node.kind if node.kind in CONDITIONAL_KINDS else f"conditional {quote(node.kind)}"
+    return f"{kind} {reference('%', node.condition)}"
+
+
+_NODE_KINDS: dict[type, Callable[[Any], str]] = {
+    KernelNode: _kernel_node,
+    MemcpyNode: lambda n: f"copy {view(n.source)} -> {view(n.destination)}{on(n.place, DEVICE0)}",
+    MemsetNode: lambda n: f"fill {view(n.destination)} with {integer(n.value)}{on(n.place, DEVICE0)}",
+    HostCallbackNode: lambda n: f"{_host_node(n)}{on(n.place, HOST)}",
+    EmptyNode: lambda n: f"empty{on(n.place, DEVICE0)}",
+    AllocNode: lambda n: f"alloc {reference('$', n.allocation)}{on(n.place, DEVICE0)}",
+    FreeNode: lambda n: f"free {reference('$', n.allocation)}{on(n.place, DEVICE0)}",
+    EventRecordNode: lambda n: f"event_record {quote(n.event)}{on(n.place, DEVICE0)}",
+    EventWaitNode: lambda n: f"event_wait {quote(n.event)}{on(n.place, DEVICE0)}",
+    ChildGraphNode: lambda n: f"child{on(n.place, DEVICE0)}",
+    ConditionalNode: lambda n: f"{_conditional_node(n)}{on(n.place, DEVICE0)}",
+}
+
+
+# Dependencies
+
+
+def dependency_tail(dependency: Dependency) -> str:
+    """The kind and the hazards: ``full RAW %h, WAR %q``."""
+    kind = member(dependency.kind, DependencyKind)
+    return kind if dependency.hazards == () else f"{kind} {joined(dependency.hazards, _hazard)}"
+
+
+def _hazard(hazard: Any) -> str:
+    if type(hazard) is not Hazard:
+        return unprintable(hazard)
+    return f"{word(hazard.kind, HAZARD_KINDS)} {reference('%', hazard.buffer)}"

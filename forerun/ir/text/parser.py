@@ -1,0 +1,114 @@
+"""Text to graph: recursive descent, one method a statement, and several errors at once.
+
+The codes of syntax errors:
+
+- P1: not a text of forerun: the line ``forerun 1`` or the line ``graph NAME`` is missing, or another version.
+- P2: a character that has no meaning: control characters, bytes that are not UTF-8, symbols of other languages.
+- P3: a string is not closed, or has an unknown escape.
+- P4: a malformed or overlong number.
+- P5: something else is expected here.
+- P6: an unknown word where one of a few is expected; the hint has the closest one.
+- P7: a name is declared twice, or a pair of nodes has two dependencies; a note shows the first place.
+- P8: a block is not closed, or a brace closes nothing.
+- P9: too much: too long a text or line, bodies nested too deeply, too many errors.
+- P10: a mark, ``!"..."``, that the printer left for a value without a textual form.
+- P11: a clause is given twice, or contradicts another.
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from forerun.ir.diagnostics import Diagnostic, InvalidInput, Location, Severity
+from forerun.ir.graph import Graph
+from forerun.ir.text.graph_reader import GraphReader
+from forerun.ir.text.source import SourceMap
+from forerun.ir.text.spelling import BYTE_ORDER_MARK, MAX_TEXT
+
+__all__ = ["parse_graph", "parse_graph_with_locations"]
+
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]|\r(?!\n)")
+
+
+def parse_graph(text: str | bytes, name: str = "<text>") -> Graph:
+    """The graph that a text describes.
+
+    The graph is not verified: names that nothing declares, wrong shapes and cycles are the verifier's.
+
+    Args:
+        text: The text form; bytes are UTF-8. A byte order mark and CRLF line ends are fine.
+        name: The text's name in error messages.
+
+    Raises:
+        InvalidInput: If the text is malformed; all errors at once, up to 20, each with its line and column.
+
+    Example:
+        >>> graph = parse_graph('''
+        ... forerun 1
+        ... graph tiny
+        ... buffer %x : f32[4] output
+        ... node #clear = fill %x with 0
+        ... ''')
+        >>> graph.nodes["clear"].destination.buffer
+        'x'
+    """
+    return parse_graph_with_locations(text, name)[0]
+
+
+def parse_graph_with_locations(text: str | bytes, name: str = "<text>") -> tuple[Graph, SourceMap]:
+    """Like :func:`parse_graph`; also returns where each element stands, for drawing diagnostics in the user's text."""
+    content = _checked(text, name)
+    reader = GraphReader(content, name)
+    with _collection_paused():
+        graph = reader.read()
+    if graph is None:
+        raise _invalid(name, reader.diagnostics)
+    return graph, SourceMap(name, content, reader.places, lambda place: reader.line_of(reader.span(place)[0]))
+
+
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """A parse makes many objects that stay and no cycles: looking for garbage would take half of its time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _checked(text: str | bytes, name: str) -> str:
+    """The text without a byte order mark; it is of a sensible size and has no control characters."""
+    if len(text) > MAX_TEXT:
+        message = f"the text has {len(text)} characters; the limit is {MAX_TEXT}"
+        raise _invalid(name, [Diagnostic("P9", message, Location("text", name, 1, 1))])
+    content = text if isinstance(text, str) else _decoded(text, name)
+    content = content.removeprefix(BYTE_ORDER_MARK)
+    match = _FORBIDDEN.search(content)
+    if match is None:
+        return content
+    message = f"the character U+{ord(match[0]):04X} does not belong into a text; is this a graph's text?"
+    raise _invalid(name, [Diagnostic("P2", message, _location(content[: match.start()], name))])
+
+
+def _decoded(text: bytes, name: str) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        message = f"the byte 0x{text[error.start]:02x} is not UTF-8; is this a graph's text?"
+        before = text[: error.start].decode()
+    raise _invalid(name, [Diagnostic("P2", message, _location(before, name))])
+
+
+def _location(before: str, name: str) -> Location:
+    """The place after a piece of text."""
+    return Location("text", name, before.count("\n") + 1, len(before) - before.rfind("\n"))
+
+
+def _invalid(name: str, diagnostics: list[Diagnostic]) -> InvalidInput:
+    errors = sum(found.severity is Severity.ERROR for found in diagnostics)
+    return InvalidInput(f"cannot read {name}: {errors} {'error' if errors == 1 else 'errors'}", tuple(diagnostics))

@@ -1,0 +1,261 @@
+"""Graph to text. Total: a value that has no textual form becomes a mark, ``!"..."``, which does not parse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
+from typing import TypeAlias, TypeVar
+
+from forerun.ir.buffer import Allocation, Buffer
+from forerun.ir.graph import Dependency, Graph
+from forerun.ir.kernel import Kernel, Phase, Role, Step
+from forerun.ir.nodes import ChildGraphNode, ConditionalNode, Node
+from forerun.ir.text.lines import (
+    allocation_line,
+    buffer_line,
+    dependency_tail,
+    is_private,
+    kernel_line,
+    node_line,
+    role_line,
+    step_line,
+)
+from forerun.ir.text.spelling import FORMAT_VERSION, MAX_NESTING, reference, unprintable, word
+
+__all__ = [
+    "Line",
+    "dangling_lines",
+    "graph_lines",
+    "kernel_lines",
+    "memory_lines",
+    "node_lines",
+    "print_graph",
+    "print_kernel",
+    "print_node",
+]
+
+_T = TypeVar("_T")
+
+
+Line: TypeAlias = tuple[str, str, str]
+"""One line of the text form: its kind, the name of the element that it is about, and the text without its end.
+
+The kind is one of :class:`~forerun.ir.diagnostics.Location`, or ``step``, ``role``, ``body``, ``end``, ``format`` or
+``blank``. The name of an element of a body comes after the names of the nodes around it: ``loop/copy``.
+"""
+
+
+def print_graph(graph: Graph) -> str:
+    """The text form of a graph; for graphs that can be represented, ``parse_graph`` is its inverse.
+
+    Args:
+        graph: Any graph; broken ones are printed too.
+
+    Returns:
+        Lines that end with a line feed.
+
+    Example:
+        >>> from forerun.ir.nodes import EmptyNode
+        >>> print(print_graph(Graph("tiny", nodes=[EmptyNode("start")])), end="")
+        forerun 1
+        graph tiny
+        <BLANKLINE>
+        node #start = empty
+    """
+    return "\n".join([text for _, _, text in graph_lines(graph)]) + "\n"
+
+
+def print_node(node: Node) -> str:
+    """The lines of one node, bodies included, without its dependencies; no line feed at the end."""
+    return "\n".join([text for _, _, text in _node_and_bodies(node, "", 0)])
+
+
+def print_kernel(kernel: Kernel) -> str:
+    """The lines of one kernel; no line feed at the end."""
+    return "\n".join([text for _, _, text in kernel_lines(kernel)])
+
+
+def graph_lines(graph: Graph) -> Iterator[Line]:
+    """All lines of the text form, each with the element that it is about."""
+    yield "format", "", f"forerun {FORMAT_VERSION}"
+    yield "graph", "", f"graph {word(graph.name)}"
+    for title, section in _sections(graph, "", 0).items():
+        first = next(section, None)
+        if first is not None:
+            yield "blank", title, ""
+            yield first
+            yield from section
+
+
+def _sections(graph: Graph, path: str, depth: int) -> dict[str, Iterator[Line]]:
+    """What follows the name, in order."""
+    return {
+        "memory": memory_lines(graph),
+        "kernels": chain.from_iterable(map(kernel_lines, graph.kernels.values())),
+        "nodes": node_lines(graph, path, depth),
+        "dangling": dangling_lines(graph),
+    }
+
+
+def _body_lines(body: Graph, path: str, depth: int) -> Iterator[Line]:
+    """The lines of a body, whose tables are empty unless it is broken."""
+    indent = "  " * depth
+    yield "graph", path, f"{indent}graph {word(body.name)}"
+    for title, section in _sections(body, path, depth).items():
+        if title == "nodes":
+            yield from section
+        else:
+            yield from ((kind, path + name, indent + text) for kind, name, text in section)
+
+
+def memory_lines(graph: Graph) -> Iterator[Line]:
+    """Allocations, then buffers.
+
+    An allocation that is exactly the memory of the buffer of its name has no line: the buffer's line declares it.
+    """
+    private = {name: allocation for name, buffer in graph.buffers.items() if (allocation := _private(graph, buffer))}
+    for name, allocation in graph.allocations.items():
+        if name not in private:
+            yield "allocation", _label(name), _total(allocation_line, allocation, "alloc $", name)
+    for name, buffer in graph.buffers.items():
+        text = _total(partial(buffer_line, private=private.get(name)), buffer, "buffer %", name)
+        yield "buffer", _label(name), text
+
+
+def _private(graph: Graph, buffer: Buffer) -> Allocation | None:
+    try:
+        allocation = graph.allocations.get(buffer.allocation)
+        return allocation if allocation is not None and is_private(buffer, allocation) else None
+    except Exception:
+        return None
+
+
+def kernel_lines(kernel: Kernel) -> list[Line]:
+    """A kernel: one line for a black box, else its body with a line for each step."""
+    try:
+        return _kernel_lines(kernel)
+    except Exception:
+        return [("kernel", _label(kernel.name), _mark("kernel @", kernel.name, kernel))]
+
+
+def _kernel_lines(kernel: Kernel) -> list[Line]:
+    name = _label(kernel.name)
+    if kernel.roles is None:
+        return [("kernel", name, kernel_line(kernel))]
+    lines = [("kernel", name, kernel_line(kernel) + " {")]
+    for role in _tuple(kernel.roles):
+        lines += _role_lines(role, name)
+    return [*lines, ("end", name, "}")]
+
+
+def _role_lines(role: Role, kernel: str) -> Iterator[Line]:
+    name = f"{kernel}.{_label(role.name)}"
+    yield "role", name, f"  {role_line(role)} {{"
+    for step in _tuple(role.steps):
+        kind = "phase" if isinstance(step, Phase) else "step"
+        yield kind, _step_label(step, kernel, name), f"    {step_line(step)}"
+    yield "end", name, "  }"
+
+
+def _step_label(step: Step, kernel: str, role: str) -> str:
+    return f"{kernel}.{_label(step.name)}" if isinstance(step, Phase) else f"{role}.{type(step).__name__}"
+
+
+def node_lines(graph: Graph, path: str = "", depth: int = 0) -> Iterator[Line]:
+    """The nodes in launch order, each followed by its bodies and the dependencies that it is the target of."""
+    place = {name: position for position, name in enumerate(graph.nodes)}
+    indent = "  " * depth
+    for name, node in graph.nodes.items():
+        yield from _node_and_bodies(node, path, depth)
+        for dependency in _in_order(graph.incoming(name), place):
+            text = _total(_after_line, dependency, "  after #", dependency.source)
+            yield "dependency", f"{path}{_label(dependency.source)} -> {_label(name)}", indent + text
+
+
+def _in_order(dependencies: list[Dependency], place: dict[str, int]) -> list[Dependency]:
+    """By source in launch order; sources that are no nodes come last, by name."""
+    if len(dependencies) < 2:
+        return dependencies
+    last = len(place)
+    return sorted(dependencies, key=lambda d: (place.get(d.source, last), _label(d.source)))
+
+
+def _after_line(dependency: Dependency) -> str:
+    return f"  after {reference('#', dependency.source)} {dependency_tail(dependency)}"
+
+
+def _dep_line(dependency: Dependency) -> str:
+    source, target = reference("#", dependency.source), reference("#", dependency.target)
+    return f"dep {source} -> {target} {dependency_tail(dependency)}"
+
+
+def dangling_lines(graph: Graph) -> Iterator[Line]:
+    """The dependencies whose target is no node: only in broken graphs."""
+    topology = graph.topology
+    if len(topology) == len(graph.nodes):
+        return
+    place = {name: position for position, name in enumerate(graph.nodes)}
+    for target in sorted((name for name in topology if name not in graph.nodes), key=_label):
+        for dependency in _in_order(graph.incoming(target), place):
+            name = f"{_label(dependency.source)} -> {_label(target)}"
+            yield "dependency", name, _total(_dep_line, dependency, "dep #", dependency.source)
+
+
+def _node_and_bodies(node: Node, path: str, depth: int) -> Iterator[Line]:
+    try:
+        text, bodies = node_line(node), _bodies(node)
+    except Exception:
+        text, bodies = _mark("node #", node.name, node), []
+    name, indent = path + _label(node.name), "  " * depth
+    if bodies and depth >= MAX_NESTING:
+        text, bodies = f"{text} {unprintable('bodies nested too deeply')}", []
+    if not bodies:
+        yield "node", name, indent + text
+        return
+    for number, (opening, body) in enumerate(bodies):
+        start = f"}}{opening}" if number else f"{text}{opening}"
+        yield "body" if number else "node", name, f"{indent}{start} {{"
+        yield from _body_lines(body, f"{name}/", depth + 1)
+    yield "end", name, indent + "}"
+
+
+def _bodies(node: Node) -> list[tuple[str, Graph]]:
+    """Each body with the word before its brace."""
+    if isinstance(node, ChildGraphNode):
+        return [("", _body(node.body))]
+    if not isinstance(node, ConditionalNode):
+        return []
+    first, others = (" case", " case") if node.kind == "switch" else ("", " else")
+    return [(others if number else first, _body(body)) for number, body in enumerate(_tuple(node.bodies))]
+
+
+# What these two raise is caught where the element's line is made, and the element is marked.
+
+
+def _body(body: Graph) -> Graph:
+    if not isinstance(body, Graph):
+        raise TypeError("a body is a graph")
+    return body
+
+
+def _tuple(items: tuple[_T, ...]) -> tuple[_T, ...]:
+    if type(items) is not tuple:
+        raise TypeError("not a tuple")
+    return items
+
+
+def _total(spell: Callable[[_T], str], element: _T, before: str, name: object) -> str:
+    """The element's line, or a mark in its place if its fields have types that no line can hold."""
+    try:
+        return spell(element)
+    except Exception:
+        return _mark(before, name, element)
+
+
+def _mark(before: str, name: object, element: object) -> str:
+    return f"{before[:-1]}{reference(before[-1], name)} {unprintable(element)}"
+
+
+def _label(name: object) -> str:
+    return name if type(name) is str else unprintable(name)

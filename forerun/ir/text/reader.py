@@ -1,0 +1,288 @@
+"""Reads words and values: names, numbers, places, regions. Each method leaves the position after what it read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from sys import intern
+from typing import NoReturn, TypeVar
+
+from forerun.ir.affine import Affine
+from forerun.ir.diagnostics import Diagnostic, did_you_mean
+from forerun.ir.region import WHOLE, BufferView, Region, Slice
+from forerun.ir.text.lexer import END, Fault, Lexer
+from forerun.ir.text.spelling import SyntaxProblem, unquote
+from forerun.ir.text.values import PLACE_KINDS
+from forerun.ir.types import HOST, DType, Place
+
+__all__ = ["Reader"]
+
+_T = TypeVar("_T")
+
+_DTYPES = {str(dtype): dtype for dtype in DType}
+_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
+_DIGITS = frozenset("0123456789")
+_SIGILS = {
+    "%": "a buffer such as %x",
+    "$": "an allocation such as $x",
+    "@": "a kernel such as @f",
+    "#": "a node such as #n",
+}
+_FLOATS = {"inf": math.inf, "nan": math.nan}
+# Python refuses to convert longer decimal numbers; hexadecimal ones may be of any length.
+_MAX_DIGITS = 1000
+_SHOWN = 40
+
+
+class Reader(Lexer):
+    """Values of the text form, and the errors about them."""
+
+    # Errors
+
+    def fail(self, expected: str, hint: str = "") -> NoReturn:
+        """End the statement: something else stands here than what is expected."""
+        token, ordinal = self.token, self.ordinal
+        self._fail_on_its_own(token, ordinal)
+        start, stop = self.span(ordinal)
+        before = self.span(ordinal - 1)[1] if ordinal else 0
+        if token == END or "\n" in self.text[before:start]:
+            found = "the text ends" if token == END else "the line ends"
+            self.fault("P5", f"expected {expected}, but {found}", before, before + 1, hint)
+        self.fault("P5", f"expected {expected}, found {_shown(token)}", start, stop, hint)
+
+    def _fail_on_its_own(self, token: str, ordinal: int) -> None:
+        """Faults of tokens that are wrong wherever they stand."""
+        if token.startswith('!"'):
+            self.fault_at(ordinal, "P10", f"a value without a textual form was printed here: {_shown(token[1:])}")
+        if token[-1:] and token[0] in '"%$#@' and '"' in token[:2]:
+            self._unquoted(token, ordinal)
+        if len(token) == 1 and (token in "`'?;~^&|<>\\" or not token.isascii()):
+            hint = 'names with such characters are written in quotes: %"..."'
+            self.fault_at(ordinal, "P2", f"the character {_shown(token)} has no meaning outside quotes", hint)
+
+    def fault_at(self, ordinal: int, code: str, message: str, hint: str = "", *, fatal: bool = False) -> NoReturn:
+        """End the statement with a diagnostic about a token."""
+        self.fault(code, message, *self.span(ordinal), hint, fatal=fatal)
+
+    def fault(self, code: str, message: str, start: int, stop: int, hint: str = "", *, fatal: bool = False) -> NoReturn:
+        """End the statement with a diagnostic about a piece of a line."""
+        raise Fault(Diagnostic(code, message, self.location(start, stop), hint), start, fatal=fatal)
+
+    def unknown(self, what: str, valid: Iterable[str]) -> NoReturn:
+        """End the statement: the word here is none of the valid ones."""
+        valid = list(valid)
+        if self.token[:1] not in _LETTERS:
+            self.fail(f"{what} ({', '.join(valid)})")
+        hint = did_you_mean(self.token, valid)
+        self.fault_at(self.ordinal, "P6", f"unknown {what} {_shown(self.token)}", hint)
+
+    # Words
+
+    def expect(self, token: str) -> None:
+        """Read a token that must stand here."""
+        if self.token != token:
+            self.fail(f"'{token}'")
+        self.token = self.following()
+
+    def accept(self, token: str) -> bool:
+        """Read a token if it stands here."""
+        if self.token != token:
+            return False
+        self.token = self.following()
+        return True
+
+    def one_of(self, what: str, words: Mapping[str, _T]) -> _T:
+        """Read a word of a closed set; returns what it stands for."""
+        found = words.get(self.token)
+        if found is None:
+            self.unknown(what, words)
+        self.token = self.following()
+        return found
+
+    def keyword_or_string(self, what: str, words: Iterable[str]) -> str:
+        """Read one of the known words, or any other text in quotes."""
+        if self.token in words:
+            return self.word(what)
+        if self.token[:1] != '"':
+            self.unknown(what, words)
+        return self.string(what)
+
+    def word(self, what: str) -> str:
+        """Read a name without a sigil, plain or in quotes."""
+        token = self.token
+        if token[:1] in _LETTERS:
+            self.token = self.following()
+            return intern(token)
+        return self.string(what)
+
+    def string(self, what: str) -> str:
+        """Read a string in quotes."""
+        if self.token[:1] != '"':
+            self.fail(what)
+        text = self._unquoted(self.token, self.ordinal)
+        self.advance()
+        return text
+
+    def reference(self, sigil: str) -> str:
+        """Read a name with its sigil."""
+        token = self.token
+        if token[:1] != sigil or len(token) == 1:
+            self.fail(_SIGILS[sigil])
+        name = self._unquoted(token, self.ordinal) if token[1] == '"' else intern(token[1:])
+        self.token = self.following()
+        return name
+
+    def _unquoted(self, token: str, ordinal: int) -> str:
+        quoted = token[token.index('"') :]
+        try:
+            return unquote(quoted)
+        except SyntaxProblem as problem:
+            start, stop = self.span(ordinal)
+            if problem.offset:
+                start = stop - len(quoted) + problem.offset
+                stop = start + 2
+            self.fault("P3", str(problem), start, stop)
+
+    def several(self, item: Callable[[], _T]) -> tuple[_T, ...]:
+        """Read one or more items with commas between them."""
+        found = [item()]
+        while self.token == ",":
+            self.token = self.following()
+            found.append(item())
+        return tuple(found)
+
+    def enclosed(self, opening: str, item: Callable[[], _T], closing: str) -> tuple[_T, ...]:
+        """Read items in brackets; there may be none."""
+        self.expect(opening)
+        if self.accept(closing):
+            return ()
+        found = self.several(item)
+        if self.token != closing:
+            self.fail(f"',' or '{closing}'")
+        self.token = self.following()
+        return found
+
+    # Numbers
+
+    def natural(self) -> int:
+        """Read an integer without a sign."""
+        token = self.token
+        if token[:1] not in _DIGITS:
+            self.fail("an integer")
+        if token.isdigit() and len(token) <= _MAX_DIGITS:
+            self.token = self.following()
+            return int(token)
+        return self._long_natural(token)
+
+    def _long_natural(self, token: str) -> int:
+        if token.isdigit():
+            hint = "write long integers in hexadecimal"
+            self.fault_at(self.ordinal, "P4", f"an integer of more than {_MAX_DIGITS} decimal digits", hint)
+        try:
+            value = int(token, 16) if token[:2] in ("0x", "0X") and "_" not in token else None
+        except ValueError:
+            value = None
+        if value is None:
+            self.fault_at(self.ordinal, "P4", f"expected an integer, found {_shown(token)}")
+        self.advance()
+        return value
+
+    def integer(self) -> int:
+        """Read an integer."""
+        return -self.natural() if self.accept("-") else self.natural()
+
+    def summand(self) -> int:
+        """Read ``+ 3`` or ``- 3`` if one of them stands here; else zero."""
+        if self.token == "-":
+            return self.integer()
+        return self.natural() if self.accept("+") else 0
+
+    def number(self) -> int | float:
+        """Read an integer or a float."""
+        if not self.accept("-"):
+            return self._magnitude()
+        return -self._magnitude()
+
+    def _magnitude(self) -> int | float:
+        token = self.token
+        if token in _FLOATS:
+            self.advance()
+            return _FLOATS[token]
+        if token.isdigit() or token[:2] in ("0x", "0X") or token[:1] not in _DIGITS:
+            return self.natural()
+        try:
+            value = float(token) if "_" not in token else None
+        except ValueError:
+            value = None
+        if value is None:
+            self.fault_at(self.ordinal, "P4", f"malformed number {_shown(token)}")
+        self.advance()
+        return value
+
+    # Types and places
+
+    def dtype(self) -> DType:
+        """Read an element type."""
+        return self.one_of("element type", _DTYPES)
+
+    def place(self) -> Place:
+        """Read ``host`` or ``device:0``."""
+        kind = self.keyword_or_string("place", PLACE_KINDS)
+        if kind == HOST.kind and self.token != ":":
+            return HOST
+        self.expect(":")
+        return Place(kind, self.integer())
+
+    # Regions
+
+    def view(self) -> BufferView:
+        """Read ``%a[0:4]``."""
+        return BufferView(self.reference("%"), self.region())
+
+    def region(self) -> Region:
+        """Read ``[pos:pos + 1, :]`` if a bracket stands here; else the region is whole."""
+        if self.token != "[":
+            return WHOLE
+        slices = self.enclosed("[", self._slice, "]")
+        return Region(slices)
+
+    def _slice(self) -> Slice | None:
+        if self.token == ":":
+            self.advance()
+            return None
+        start = self._affine()
+        if self.token != ":":
+            hint = f"one element is written {start}:{start + 1}" if self.token in ("]", ",") else ""
+            self.fail("':'", hint)
+        self.advance()
+        return Slice(start, self._affine())
+
+    def _affine(self) -> Affine:
+        sign = -1 if self.accept("-") else 1
+        constant = 0
+        terms: dict[str, int] = {}
+        while True:
+            symbol, factor = self._term()
+            if symbol is None:
+                constant += sign * factor
+            else:
+                terms[symbol] = terms.get(symbol, 0) + sign * factor
+            if self.token != "+" and self.token != "-":
+                break
+            sign = 1 if self.token == "+" else -1
+            self.advance()
+        if not terms:
+            return Affine(constant)
+        return Affine(constant, tuple(sorted((symbol, factor) for symbol, factor in terms.items() if factor)))
+
+    def _term(self) -> tuple[str | None, int]:
+        if self.token[:1] not in _DIGITS:
+            return self.word("an integer or the name of a scalar"), 1
+        factor = self.natural()
+        return (self.word("the name of a scalar"), factor) if self.accept("*") else (None, factor)
+
+
+def _shown(token: str) -> str:
+    """A token within a message."""
+    text = token if len(token) <= _SHOWN else token[:_SHOWN] + "..."
+    return "'" + "".join(c if c.isprintable() else "?" for c in text) + "'"

@@ -1,0 +1,114 @@
+"""What every pass must keep, decided by slow and literal means; and the runs that the laws are tried on."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from itertools import combinations
+
+from forerun.ir.graph import Graph
+from forerun.ir.kernel import Kernel, Phase, Wait
+from forerun.ir.nodes import KernelNode
+from forerun.ir.semantics.access import NodeAccess, accesses
+from forerun.ir.types import DependencyKind
+from forerun.ir.verify import verify
+from forerun.passes.base import Pass, PassContext
+from forerun.passes.hoist_loads import HoistLoads
+from forerun.passes.infer_dependencies import InferDependencies
+from forerun.passes.insert_pdl import InsertPdl, can_overlap
+from tests.programs import all_conflicts, races, undrained
+
+__all__ = ["STAGES", "applied", "broken_law", "input_of", "weakened"]
+
+STAGES: dict[str, tuple[Pass, ...]] = {
+    "infer-dependencies": (),
+    "insert-pdl": (InferDependencies(),),
+    "hoist-loads": (InferDependencies(), InsertPdl()),
+    "reduce-edges": (InferDependencies(), InsertPdl(), HoistLoads()),
+}
+"""The passes that run before each one."""
+
+
+def applied(subject: Pass, graph: Graph) -> Graph:
+    """The graph after a pass."""
+    return subject.apply(graph, PassContext(subject))
+
+
+def input_of(name: str, chain: Graph) -> Graph:
+    """What the pass of that name gets when the passes before it have run on a chain."""
+    return functools.reduce(lambda graph, subject: applied(subject, graph), STAGES[name], chain)
+
+
+def weakened(graph: Graph) -> Graph:
+    """As many full dependencies as possible made programmatic with no wait added, so that some kernels never wait."""
+    for dependency in graph.dependencies:
+        if all(can_overlap(graph, name) for name in dependency.pair):
+            edit = graph.edit()
+            edit.set_dependency(replace(dependency, kind=DependencyKind.PROGRAMMATIC))
+            candidate = edit.commit()
+            if not races(candidate) and not undrained(candidate):
+                graph = candidate
+    return graph
+
+
+def broken_law(subject: Pass, graph: Graph) -> str | None:
+    """The first law that a pass breaks on a race-free, drained, valid graph; ``None`` if it keeps them all."""
+    after = applied(subject, graph)
+    if verify(after):
+        return f"valid: {verify(after)[0]}"
+    if list(after.nodes) != list(graph.nodes):
+        return "nodes: the pass may not add, drop or reorder nodes"
+    if races(after):
+        return f"race: {races(after)[0]}"
+    if undrained(after):
+        return f"drained: {undrained(after)}"
+    if _pairs(graph) != _pairs(after):
+        return "conflicts: some access appeared or disappeared"
+    for name in graph.nodes:
+        swapped = _swapped(_kernel(graph, name), _kernel(after, name), accesses(graph)[name])
+        if swapped:
+            return f"body of {name}: {swapped}"
+    if applied(subject, after) != after:
+        return "idempotent: a second application changes the graph again"
+    return None
+
+
+def _pairs(graph: Graph) -> set[tuple[object, object]]:
+    """The conflicting pairs in launch order, whether before or after waits."""
+    return {(_what(a), _what(b)) for a, b in all_conflicts(graph)}
+
+
+def _what(access: NodeAccess) -> tuple[object, ...]:
+    return access.node, access.phase, access.allocation, access.bytes, access.write
+
+
+def _kernel(graph: Graph, name: str) -> Kernel | None:
+    node = graph.nodes[name]
+    return graph.kernels[node.kernel] if isinstance(node, KernelNode) else None
+
+
+def _swapped(before: Kernel | None, after: Kernel | None, found: tuple[NodeAccess, ...]) -> str | None:
+    """Whether two phases of a role changed order although one depends on the other through locals or memory."""
+    if before is None or after is None or before.roles is None or after.roles is None:
+        return None
+    if [role.name for role in before.roles] != [role.name for role in after.roles]:
+        return "roles changed"
+    for old, new in zip(before.roles, after.roles, strict=True):
+        if {p.name for p in old.phases} != {p.name for p in new.phases}:
+            return f"phases of role {old.name} changed"
+        place = {phase.name: i for i, phase in enumerate(new.phases)}
+        for first, second in combinations(old.phases, 2):
+            if place[first.name] > place[second.name] and _depends(first, second, found):
+                return f"{second.name} moved ahead of {first.name}, which it depends on"
+        if sum(isinstance(s, Wait) for s in new.steps) < sum(isinstance(s, Wait) for s in old.steps):
+            return "a wait disappeared"
+    return None
+
+
+def _depends(first: Phase, second: Phase, found: tuple[NodeAccess, ...]) -> bool:
+    """Whether the second phase takes what the first gives, or touches bytes that the first writes."""
+    if set(first.gives) & set(second.takes):
+        return True
+    writes = [a for a in found if a.phase == first.name and a.write]
+    touched = [a for a in found if a.phase == second.name]
+    return any(w.allocation == t.allocation and w.bytes.overlaps(t.bytes) for w in writes for t in touched)

@@ -1,0 +1,142 @@
+"""Wrong twins: passes that look like the real ones and lack one condition. The laws must catch each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import networkx as nx
+
+from forerun.ir.graph import Dependency, Graph
+from forerun.ir.kernel import Phase, Role, Step, Wait
+from forerun.ir.nodes import KernelNode
+from forerun.ir.semantics import conflicts, event_order
+from forerun.ir.types import DependencyKind
+from forerun.passes.base import Pass, PassContext
+from forerun.passes.hoist_loads import hoisted, pending_writers
+from forerun.passes.insert_pdl import can_overlap, with_waits
+
+__all__ = ["TWINS"]
+
+
+@dataclass(frozen=True)
+class IgnoresWar(Pass):
+    """Infers dependencies from reads after writes and writes after writes only."""
+
+    name: ClassVar[str] = "infer-dependencies"
+
+    def apply(self, graph: Graph, context: PassContext) -> Graph:
+        wanted = {(c.earlier.node, c.later.node) for c in conflicts(graph) if c.kind != "WAR"}
+        edit = graph.edit()
+        for present in graph.dependencies:
+            edit.remove_dependency(*present.pair)
+        for pair in wanted:
+            edit.set_dependency(Dependency(*pair))
+        return edit.commit()
+
+
+@dataclass(frozen=True)
+class NeverWaits(Pass):
+    """Makes dependencies programmatic and forgets the waits."""
+
+    name: ClassVar[str] = "insert-pdl"
+
+    def apply(self, graph: Graph, context: PassContext) -> Graph:
+        edit = graph.edit()
+        for d in graph.dependencies:
+            if all(can_overlap(graph, name) for name in d.pair):
+                edit.set_dependency(replace(d, kind=DependencyKind.PROGRAMMATIC))
+        return edit.commit()
+
+
+@dataclass(frozen=True)
+class TrustsPresentWaits(Pass):
+    """Adds waits only to kernels without any, and believes that a kernel that waits somewhere waits early enough."""
+
+    name: ClassVar[str] = "insert-pdl"
+
+    def apply(self, graph: Graph, context: PassContext) -> Graph:
+        edit = graph.edit()
+        for d in graph.dependencies:
+            target = graph.nodes[d.target]
+            if all(can_overlap(graph, name) for name in d.pair) and isinstance(target, KernelNode):
+                edit.set_dependency(replace(d, kind=DependencyKind.PROGRAMMATIC))
+                kernel = graph.kernels[target.kernel]
+                if not kernel.has(Wait) and kernel.roles:
+                    variant = edit.kernel_variant(kernel, with_waits(kernel.roles), "pdl")
+                    edit.replace_node(replace(target, kernel=variant.name))
+        return edit.commit()
+
+
+@dataclass(frozen=True)
+class HoistsEverything(Pass):
+    """Hoists loads without asking who writes what they read."""
+
+    name: ClassVar[str] = "hoist-loads"
+
+    def apply(self, graph: Graph, context: PassContext) -> Graph:
+        edit = graph.edit()
+        for node in graph:
+            if isinstance(node, KernelNode) and graph.kernels[node.kernel].roles:
+                kernel = graph.kernels[node.kernel]
+                roles = tuple(_loads_first(role) for role in kernel.roles or ())
+                if roles != kernel.roles:
+                    edit.replace_node(replace(node, kernel=edit.kernel_variant(kernel, roles, "hoisted").name))
+        edit.drop_unused_kernels()
+        return edit.commit()
+
+
+def _loads_first(role: Role) -> Role:
+    waits = [i for i, step in enumerate(role.steps) if isinstance(step, Wait)]
+    if not waits:
+        return role
+    ahead: list[Step] = []
+    rest: list[Step] = []
+    for step in role.steps[waits[0] + 1 :]:
+        loads = isinstance(step, Phase) and step.reads and not step.writes and not step.takes
+        (ahead if loads else rest).append(step)
+    return replace(role, steps=(*role.steps[: waits[0]], *ahead, Wait(), *rest))
+
+
+@dataclass(frozen=True)
+class IgnoresOwnWrites(Pass):
+    """Hoists loads that no other node holds back, past the kernel's own writes."""
+
+    name: ClassVar[str] = "hoist-loads"
+
+    def apply(self, graph: Graph, context: PassContext) -> Graph:
+        edit = graph.edit()
+        pending = pending_writers(graph, event_order(graph))
+        for node in graph:
+            if isinstance(node, KernelNode) and graph.kernels[node.kernel].roles:
+                kernel = graph.kernels[node.kernel]
+                roles = [replace(r, steps=hoisted(r, pending.get(node.name, set()))[0]) for r in kernel.roles or ()]
+                if tuple(roles) != kernel.roles:
+                    edit.replace_node(replace(node, kernel=edit.kernel_variant(kernel, tuple(roles), "hoisted").name))
+        edit.drop_unused_kernels()
+        return edit.commit()
+
+
+@dataclass(frozen=True)
+class ReducesAsIfFull(Pass):
+    """Reduces transitively, whatever the kinds of the dependencies."""
+
+    name: ClassVar[str] = "reduce-edges"
+
+    def apply(self, graph: Graph, context: PassContext) -> Graph:
+        kept = set(nx.transitive_reduction(graph.topology).edges)
+        edit = graph.edit()
+        for dependency in graph.dependencies:
+            if dependency.pair not in kept:
+                edit.remove_dependency(*dependency.pair)
+        return edit.commit()
+
+
+TWINS: tuple[Pass, ...] = (
+    IgnoresWar(),
+    NeverWaits(),
+    TrustsPresentWaits(),
+    HoistsEverything(),
+    IgnoresOwnWrites(),
+    ReducesAsIfFull(),
+)
