@@ -51,17 +51,11 @@ class Block:
 
 
 class BlockReader(Reader):
-    """Collects diagnostics over statements.
-
-    Attributes:
-        diagnostics: The errors so far, and notes to them.
-        statement: The number of the token that began the current statement; what it is about comes next.
-    """
+    """Collects diagnostics over statements: the errors so far, and notes to them."""
 
     def __init__(self, text: str, name: str) -> None:
         super().__init__(text, name)
         self.diagnostics: list[Diagnostic] = []
-        self.statement = 0
 
     def block(self, block: Block) -> None:
         """Parse the statements of a block, and its closing brace."""
@@ -100,7 +94,7 @@ class BlockReader(Reader):
     def _unknown_statement(self, block: Block) -> None:
         if self.token == "}":
             self.fault_at(self.ordinal, "P8", "'}' closes nothing")
-        if not self.token[:1].isalpha():
+        if not (self.token.isascii() and self.token[:1].isalpha()):
             self.fail(f"a statement ({', '.join(block.statements)})")
         hint = did_you_mean(self.token, block.statements)
         self.fault_at(self.ordinal, "P6", f"unknown statement '{self.token}'", hint)
@@ -127,8 +121,8 @@ class BlockReader(Reader):
         """Report a name that is declared twice, with both places; the second declaration is dropped."""
         place, first_place = self._place(ordinal), self._place(first)
         message = f"{what} {name} is declared twice; first in line {first_place.line}"
-        self.diagnostics.append(Diagnostic("P7", f"{what} {name} was declared here", first_place, "", Severity.NOTE))
         self.add(Diagnostic("P7", message, place, hint))
+        self.diagnostics.append(Diagnostic("P7", f"{what} {name} was declared here", first_place, "", Severity.NOTE))
 
     def _place(self, ordinal: int) -> Location:
         return self.location(*self.span(ordinal))

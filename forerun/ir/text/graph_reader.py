@@ -216,9 +216,9 @@ class GraphReader(NodeReader):
 
     def _body(self, name: str, ordinal: int) -> Graph:
         outer = self._scope
+        self.expect("{")
         if outer.depth >= MAX_NESTING:
             self.fault_at(self.ordinal, "P9", f"bodies are nested deeper than {MAX_NESTING}", fatal=True)
-        self.expect("{")
         path = f"{outer.path}{name}/"
         self._scope = _Scope(self._graph_name(path), path, outer.depth + 1)
         self.block(Block(f"node {reference('#', name)}", ordinal, self._statements))

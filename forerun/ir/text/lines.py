@@ -73,7 +73,7 @@ _DEFAULT_LAUNCH = Launch()
 
 def allocation_line(allocation: Allocation) -> str:
     """``alloc $arena : 65536 on device:0``."""
-    return f"alloc {reference('$', allocation.name)} : {integer(allocation.size)}{on(allocation.place, None)}"
+    return f"alloc {reference('$', allocation.name)} : {integer(allocation.size)}{on(allocation.place)}"
 
 
 def is_private(buffer: Buffer, allocation: Allocation) -> bool:
@@ -191,7 +191,7 @@ def _kernel_node(node: KernelNode) -> str:
 
 
 def _bound(pair: Any) -> str:
-    name, argument = pair
+    name, argument = pair if type(pair) is tuple else ()  # what this raises marks the node
     kind = type(argument)
     if kind is BufferArgument:
         return f"{word(name)}={reference('%', argument.buffer)}"

@@ -35,7 +35,13 @@ _SHOWN = 40
 
 
 class Reader(Lexer):
-    """Values of the text form, and the errors about them."""
+    """Values of the text form, and the errors about them.
+
+    Attributes:
+        statement: The number of the token that began the current statement; what it is about comes next.
+    """
+
+    statement = 0
 
     # Errors
 
@@ -44,16 +50,17 @@ class Reader(Lexer):
         token, ordinal = self.token, self.ordinal
         self._fail_on_its_own(token, ordinal)
         start, stop = self.span(ordinal)
-        before = self.span(ordinal - 1)[1] if ordinal else 0
-        if token == END or "\n" in self.text[before:start]:
-            found = "the text ends" if token == END else "the line ends"
-            self.fault("P5", f"expected {expected}, but {found}", before, before + 1, hint)
+        if token == END:
+            self.fault("P5", f"expected {expected}, but the text ends", start, stop, hint)
+        before = self.span(ordinal - 1)[1] if ordinal > self.statement else start
+        if "\n" in self.text[before:start]:
+            self.fault("P5", f"expected {expected}, but the line ends", before, before + 1, hint)
         self.fault("P5", f"expected {expected}, found {_shown(token)}", start, stop, hint)
 
     def _fail_on_its_own(self, token: str, ordinal: int) -> None:
         """Faults of tokens that are wrong wherever they stand."""
         if token.startswith('!"'):
-            self.fault_at(ordinal, "P10", f"a value without a textual form was printed here: {_shown(token[1:])}")
+            self.fault_at(ordinal, "P10", f"a value without a textual form was printed here: {_shown(token[2:-1])}")
         if token[-1:] and token[0] in '"%$#@' and '"' in token[:2]:
             self._unquoted(token, ordinal)
         if len(token) == 1 and (token in "`'?;~^&|<>\\" or not token.isascii()):

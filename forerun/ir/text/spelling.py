@@ -60,7 +60,7 @@ def reference(sigil: str, name: object) -> str:
         >>> print(reference("%", "blk.0/q-weight"), reference("#", "two words"))
         %blk.0/q-weight #"two words"
     """
-    return _reference(sigil, name) if type(name) is str else sigil + unprintable(name)
+    return _reference(sigil, name) if type(name) is str else unprintable(name)
 
 
 # A name occurs many times in a graph, and looking it up takes a quarter of the time of matching it.

@@ -64,9 +64,9 @@ def member(value: Any, kind: type) -> str:
     return _MEMBERS[value] if type(value) is kind else unprintable(value)
 
 
-def on(place: Any, default: Place | None) -> str:
-    """`` on device:1``; nothing for the default place."""
-    if place is default or place == default:
+def on(place: Any, default: Place | None = None) -> str:
+    """`` on device:1``; nothing for the default place, if there is one."""
+    if default is not None and (place is default or place == default):
         return ""
     if type(place) is not Place:
         return " on " + unprintable(place)
@@ -106,8 +106,7 @@ def _affine(value: Any) -> str:
         return unprintable(value)
     if value.terms == ():
         return integer(value.constant)
-    symbols = [symbol for symbol, _ in value.terms]
-    if symbols != sorted(set(symbols)) or not all(coefficient for _, coefficient in value.terms):
+    if value.terms != tuple(sorted({symbol: factor for symbol, factor in value.terms if factor}.items())):
         return unprintable(value)  # built by hand: what is parsed is always sorted, without zeros
     text = "".join([_term(symbol, coefficient) for symbol, coefficient in value.terms])
     if value.constant != 0:

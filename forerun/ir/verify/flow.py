@@ -24,7 +24,7 @@ def check(graph: Graph) -> Iterator[Diagnostic]:
             written.setdefault(access.allocation, {})[access.bytes] = None
             if role is BufferRole.WEIGHT and access.certain:
                 yield Diagnostic("F1", f"writes %{access.buffer}, a weight", _at(access))
-        elif role is BufferRole.TEMP and not _overlaps_any(access.bytes, written.get(access.allocation, {})):
+        elif role is BufferRole.TEMP and access.certain and not _overlaps_any(access.bytes, written.get(access.allocation, {})):
             yield Diagnostic("F2", f"reads %{access.buffer}, a temporary that nothing has written before", _at(access))
     for buffer in graph.buffers.values():
         reached = written.get(buffer.allocation, {})
