@@ -19,7 +19,9 @@ CASES = sorted((Path(__file__).parents[1] / "cases").glob("*/*.in.fir"))
 
 
 def test_every_pass_has_cases() -> None:
-    assert {path.parent.name for path in CASES} == set(available())
+    # Other tests register passes of their own.
+    builtin = {name for name, cls in available().items() if cls.__module__.startswith("forerun.passes.")}
+    assert {path.parent.name for path in CASES} == builtin
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: f"{path.parent.name}/{path.name.removesuffix('.in.fir')}")

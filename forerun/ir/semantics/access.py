@@ -194,7 +194,9 @@ def _of_kernel(
             region = template.region
             if not region.is_whole:
                 if template.phase not in values:
-                    values[template.phase] = symbol_values(graph, kernel, node, template.phase, written)
+                    values[template.phase] = symbol_values(
+                        graph, kernel, node, template.phase, written, dims=summary.dims
+                    )
                 region = region.substitute(values[template.phase])
             yield from _touch(
                 graph, node.name, BufferView(argument.buffer, region), template.write, template.early, template.phase
@@ -202,15 +204,13 @@ def _of_kernel(
 
 
 def symbol_values(
-    graph: Graph, kernel: Kernel, node: KernelNode, phase: str = "", written: set[tuple[str, int]] | None = None
+    graph: Graph, kernel: Kernel, node: KernelNode, phase: str, written: set[tuple[str, int]], *, dims: bool = True
 ) -> dict[str, AffineLike]:
     """What the symbols in a kernel's regions stand for at a node: integers, or the names of loaded scalars.
 
     Loads of the same element have the same value, and so the same name, unless the graph writes that element; then
     every phase that loads it has a name of its own.
     """
-    if written is None:
-        written = _written_scalars(graph)
     values: dict[str, AffineLike] = {}
     for parameter, argument in node.arguments:
         if isinstance(argument, ConstantArgument) and isinstance(argument.value, int):
@@ -219,11 +219,11 @@ def symbol_values(
             fixed = (argument.buffer, argument.index) not in written
             symbol = f"%{argument.buffer}[{argument.index}]" + ("" if fixed else f"@{node.name}.{phase}")
             values[parameter] = affine(symbol) + argument.offset
-        elif isinstance(argument, BufferArgument) and argument.buffer in graph.buffers:
+        elif dims and isinstance(argument, BufferArgument) and argument.buffer in graph.buffers:
             declared = kernel.parameter(parameter)
-            dims = declared.dims if isinstance(declared, BufferParameter) else None
+            names = declared.dims if isinstance(declared, BufferParameter) else None
             shape = graph.buffers[argument.buffer].shape
-            values.update((d, n) for d, n in zip(dims or (), shape, strict=False) if isinstance(d, str))
+            values.update((d, n) for d, n in zip(names or (), shape, strict=False) if isinstance(d, str))
     return values
 
 
@@ -257,10 +257,13 @@ def _touch(
     buffer = graph.buffers.get(view.buffer)
     if buffer is None:
         return
-    found = bytes_of(buffer, view.region)
+    found = _all_bytes(graph)[buffer.name] if view.region.is_whole else bytes_of(buffer, view.region)
     yield NodeAccess(node, buffer.allocation, buffer.name, found, write, early, phase, buffer.index is None)
     for name in _index_buffer(buffer):
         yield from _touch(graph, node, BufferView(name), False, early, phase)
+
+
+_all_bytes = Analysis({"buffers"}, lambda graph: {b.name: bytes_of(b, WHOLE) for b in graph.buffers.values()})
 
 
 def _index_buffer(buffer: Buffer) -> list[str]:

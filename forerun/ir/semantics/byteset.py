@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from forerun.ir.affine import Affine, affine
 from forerun.ir.buffer import Buffer
-from forerun.ir.region import Region
+from forerun.ir.region import Region, Slice
 
 __all__ = ["ByteSet", "bytes_of"]
 
@@ -119,18 +119,29 @@ def bytes_of(buffer: Buffer, region: Region) -> ByteSet:
         buffer: The view; a paged or ragged buffer yields all its bytes, inexactly, for any region.
         region: Bounds in elements of the buffer; symbols stay symbols.
     """
-    whole = ByteSet(buffer.offset, buffer.stop)
     if region.is_whole:
-        return whole
-    if buffer.index is not None:
+        return ByteSet(buffer.offset, buffer.stop)
+    if buffer.index is not None or len(region.slices) > len(buffer.shape):
         return ByteSet(buffer.offset, buffer.stop, exact=False)
     if any(
         s is not None and s.start.terms == s.stop.terms and s.stop.constant <= s.start.constant for s in region.slices
     ):
         return ByteSet(buffer.offset, buffer.offset)
-    if len(region.slices) > len(buffer.shape):
-        return ByteSet(buffer.offset, buffer.stop, exact=False)
+    first, *inner = region.slices
+    if first is not None and all(s is None for s in inner):
+        return _rows(buffer, first)
     return _box(buffer, region)
+
+
+def _is_empty(bounds: Slice) -> bool:
+    return bounds.start.terms == bounds.stop.terms and bounds.stop.constant <= bounds.start.constant
+
+
+def _rows(buffer: Buffer, rows: Slice) -> ByteSet:
+    """A slice of the first dimension alone is contiguous."""
+    row = buffer.size // buffer.shape[0]
+    start, stop = rows.start * row, rows.stop * row
+    return ByteSet(buffer.offset + start.constant, buffer.offset + stop.constant, start.terms, stop.terms)
 
 
 def _box(buffer: Buffer, region: Region) -> ByteSet:

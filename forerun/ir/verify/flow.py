@@ -17,14 +17,18 @@ __all__ = ["check"]
 def check(graph: Graph) -> Iterator[Diagnostic]:
     """Yield violations of F1 to F3 of a graph that is valid otherwise."""
     roles = {buffer.name: buffer.role for buffer in graph.buffers.values()}
-    written: dict[str, dict[ByteSet, None]] = {}
+    written: dict[str, dict[tuple[int, int], ByteSet]] = {}
     for access in (access for found in accesses(graph).values() for access in found):
-        role = roles.get(access.buffer)
+        role, known = roles.get(access.buffer), written.get(access.allocation, {})
         if access.write:
-            written.setdefault(access.allocation, {})[access.bytes] = None
+            written.setdefault(access.allocation, {})[access.bytes.start, access.bytes.stop] = access.bytes
             if role is BufferRole.WEIGHT and access.certain:
                 yield Diagnostic("F1", f"writes %{access.buffer}, a weight", _at(access))
-        elif role is BufferRole.TEMP and access.certain and not _overlaps_any(access.bytes, written.get(access.allocation, {})):
+        elif (
+            role is BufferRole.TEMP
+            and access.certain
+            and not _overlaps_any(access.bytes, written.get(access.allocation, {}))
+        ):
             yield Diagnostic("F2", f"reads %{access.buffer}, a temporary that nothing has written before", _at(access))
     for buffer in graph.buffers.values():
         reached = written.get(buffer.allocation, {})
@@ -36,5 +40,6 @@ def _at(access: NodeAccess) -> Location:
     return Location("node", access.node, detail=f"%{access.buffer}")
 
 
-def _overlaps_any(reach: ByteSet, others: dict[ByteSet, None]) -> bool:
-    return reach in others or any(reach.overlaps(other) for other in others)
+def _overlaps_any(reach: ByteSet, others: dict[tuple[int, int], ByteSet]) -> bool:
+    same = others.get((reach.start, reach.stop))
+    return (same is not None and reach.overlaps(same)) or any(reach.overlaps(other) for other in others.values())

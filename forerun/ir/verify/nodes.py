@@ -174,7 +174,7 @@ def _regions(graph: Graph, node: KernelNode, kernel: Kernel) -> Iterator[Diagnos
     partial = _partial_accesses(kernel)
     if not partial:
         return
-    values = symbol_values(graph, kernel, node, written=set())
+    values = symbol_values(graph, kernel, node, "", set())
     ranges = {
         f"%{a.buffer}[{a.index}]": bounds
         for _, a in node.arguments

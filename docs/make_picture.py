@@ -1,0 +1,29 @@
+"""Draws docs/decode-layer.svg: the decode step of a one-layer model before and after the default pipeline.
+
+Run ``python docs/make_picture.py`` after a change of the passes or of the drawing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from forerun.frontends.decode import decode_graph
+from forerun.frontends.llama import LlamaConfig
+from forerun.passes.manager import PassManager
+from forerun.report.standalone import standalone_svg
+
+__all__ = ["PICTURE", "draw"]
+
+PICTURE = Path(__file__).with_name("decode-layer.svg")
+
+
+def draw() -> str:
+    """The picture, from graphs that were really compiled."""
+    config = LlamaConfig("small", 1, 576, 9, 3, 64, 1536, 49152, 8192)
+    before = decode_graph(config)
+    after = PassManager("default").run(before).graph
+    return standalone_svg([("before", before), ("after", after)], prefix="blk.0.")
+
+
+if __name__ == "__main__":
+    PICTURE.write_text(draw(), encoding="utf-8")

@@ -1,0 +1,89 @@
+"""The application: the commands, and the entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from forerun import __version__
+from forerun.cli import check, info, opt, report, run
+from forerun.cli.boundary import report_usage_error
+from forerun.cli.console import silence, write_result
+from forerun.cli.status import Status
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="forerun",
+    help="A compiler for CUDA graphs: rewrites graphs of kernel launches with passes, and checks each rewrite.",
+    epilog="Exit status: 0 fine or proved, 1 refuted, 2 bad input, 3 unsupported or no GPU, 4 internal error.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its panels leave half of an 80-column line for the text
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for _command in (run.run, opt.opt, check.check, report.report, info.info):
+    app.command(no_args_is_help=False)(_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        write_result(f"forerun {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _forerun(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Options of forerun itself."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: By default those of the process.
+
+    Returns:
+        The exit status.
+    """
+    command: Callable[..., Any] = typer.main.get_command(app)
+    try:
+        status = command(
+            args=None if arguments is None else list(arguments), prog_name="forerun", standalone_mode=False
+        )
+        return int(status or Status.OK)
+    except SystemExit as error:
+        return _status_of_exit(error)
+    except Exception as error:
+        # typer's errors are of several classes over its versions; what they have in common is how they tell.
+        if not hasattr(error, "format_message"):
+            raise
+        return _usage_error(error)
+
+
+def _status_of_exit(error: SystemExit) -> int:
+    """Typer leaves with status 1, which has a meaning of its own here, when the reader of its help has left."""
+    if isinstance(error.__context__, BrokenPipeError):
+        silence()
+        return Status.BROKEN_PIPE
+    return error.code if isinstance(error.code, int) else Status.OK
+
+
+def _usage_error(error: Any) -> Status:
+    message = error.format_message()
+    context = getattr(error, "ctx", None)
+    if context is None:
+        report_usage_error(message, "usage: forerun COMMAND ...", "forerun --help")
+    elif type(error).__name__ == "NoArgsIsHelpError":
+        write_result(context.get_help() + "\n")
+    else:
+        usage = context.get_usage().replace("Usage:", "usage:", 1)
+        report_usage_error(message, usage, f"{context.command_path} --help")
+    return Status.BAD_INPUT

@@ -1,0 +1,141 @@
+"""The boundary between commands and the shell: every way to fail becomes a message and an exit status."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import typer
+
+from forerun.cli.console import error_console, print_json, print_plain, silence
+from forerun.cli.status import Status
+
+if TYPE_CHECKING:
+    from forerun.ir.diagnostics import Diagnostic, ForerunError
+    from forerun.ir.graph import Graph
+
+__all__ = ["diagnostics_as_json", "drawing", "guarded", "report_usage_error"]
+
+_Parameters = ParamSpec("_Parameters")
+
+
+def guarded(command: Callable[_Parameters, Status]) -> Callable[_Parameters, None]:
+    """Decorator for commands: what they raise is told on standard error, and becomes the exit status.
+
+    A command's parameter ``verbose`` turns tracebacks on; ``as_json`` makes errors a JSON object on standard output,
+    too.
+    """
+
+    @functools.wraps(command)
+    def guarded_command(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> None:
+        verbose, as_json = bool(kwargs.get("verbose")), bool(kwargs.get("as_json"))
+        try:
+            try:
+                status = command(*args, **kwargs)
+                sys.stdout.flush()
+            except (BrokenPipeError, KeyboardInterrupt, typer.Exit):
+                raise
+            except Exception as error:
+                status = _tell(error, verbose=verbose, as_json=as_json)
+        except BrokenPipeError:
+            silence()
+            status = Status.BROKEN_PIPE
+        except KeyboardInterrupt:
+            print_plain(error_console(), "\ninterrupted")
+            status = Status.INTERRUPTED
+        raise typer.Exit(status)
+
+    # The signature that typer reads is the command's; what it returns is not typer's business.
+    guarded_command.__annotations__ = {**command.__annotations__, "return": None}
+    return guarded_command
+
+
+@contextmanager
+def drawing(source: Graph | str) -> Iterator[None]:
+    """Errors that leave the block have their diagnostics drawn in the text that they are about.
+
+    Args:
+        source: A graph, or a text that is read as one.
+    """
+    from forerun.ir.diagnostics import ForerunError
+    from forerun.ir.text import draw
+
+    try:
+        yield
+    except ForerunError as error:
+        from forerun.passes.failure import PassFailure
+
+        is_drawn = isinstance(error, PassFailure) or bool(getattr(error, "__notes__", ()))
+        if error.diagnostics and not is_drawn:
+            error.add_note(draw(error.diagnostics, source))
+        raise
+
+
+def diagnostics_as_json(diagnostics: Iterable[Diagnostic]) -> list[dict[str, Any]]:
+    """Diagnostics as JSON has them."""
+    return [{**asdict(d), "severity": str(d.severity)} for d in diagnostics]
+
+
+def report_usage_error(message: str, usage: str, help_command: str) -> None:
+    """Tell that the command line itself is wrong."""
+    _print_error(message)
+    console = error_console()
+    print_plain(console, usage)
+    print_plain(console, f"'{help_command}' tells more")
+
+
+def _tell(error: Exception, *, verbose: bool, as_json: bool) -> Status:
+    """Print what went wrong; returns the exit status."""
+    from forerun.ir.diagnostics import ForerunError, InternalError, InvalidInput
+
+    if isinstance(error, ForerunError):
+        told = error
+    elif isinstance(error, OSError):
+        told = InvalidInput(_words_of_os_error(error))
+    elif isinstance(error, MemoryError):
+        told = InvalidInput("out of memory", hint="the input is too large for this machine")
+    else:
+        first_line = f"{type(error).__name__}: {error}".partition("\n")[0]
+        hint = "" if verbose else "this is a bug in forerun, or in a module that it loaded; -v shows where"
+        told = InternalError(f"internal error: {first_line}", hint=hint)
+    if verbose:
+        sys.stderr.write("".join(traceback.format_exception(error)))
+    _print_error(_body(told))
+    status = Status(told.exit_status)
+    if as_json:
+        print_json({"status": "error", "exit_status": int(status), "error": _error_as_json(told)})
+    return status
+
+
+def _body(error: ForerunError) -> str:
+    """The message with all that belongs to it; diagnostics as :func:`drawing` drew them, if it did."""
+    notes = getattr(error, "__notes__", ())
+    if not notes:
+        return str(error)
+    parts = [error.message, *(note.rstrip("\n") for note in notes)]
+    return "\n".join([*parts, f"hint: {error.hint}"] if error.hint else parts)
+
+
+def _print_error(message: str) -> None:
+    from rich.text import Text
+
+    print_plain(error_console(), Text.assemble(("error: ", "bold red"), message))
+
+
+def _words_of_os_error(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def _error_as_json(error: ForerunError) -> dict[str, Any]:
+    return {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "diagnostics": diagnostics_as_json(error.diagnostics),
+    }

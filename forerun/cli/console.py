@@ -1,0 +1,71 @@
+"""Where commands write: results to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+__all__ = [
+    "duration",
+    "error_console",
+    "print_json",
+    "print_plain",
+    "result_console",
+    "silence",
+    "write_result",
+]
+
+
+def result_console() -> Console:
+    """Standard output; styled only on a terminal, and not where ``NO_COLOR`` is set."""
+    return _console(stderr=False)
+
+
+def error_console() -> Console:
+    """Standard error, likewise."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def print_plain(console: Console, text: str | Text) -> None:
+    """Print lines as they are: neither wrapped nor cut, so that carets stay under what they point at."""
+    console.print(text, soft_wrap=True)
+
+
+def write_result(text: str) -> None:
+    """Write text to standard output as it is."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Write the one JSON object of a ``--json`` command."""
+    write_result(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def silence() -> None:
+    """Let what is still buffered go nowhere, after the reader of the output has left."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            os.dup2(nowhere, stream.fileno())
+        except (OSError, ValueError):
+            continue  # not a file: nothing can be pending there
+    os.close(nowhere)
+
+
+def duration(seconds: float) -> str:
+    """A time for people, eight characters at most."""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.1f} ms"

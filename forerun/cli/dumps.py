@@ -1,0 +1,62 @@
+"""Dump folders: where they are if nobody said where, and their report."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["KEPT_RUNS", "new_run_folder", "reporting"]
+
+KEPT_RUNS = 20
+"""So many of the latest runs stay in the cache folder."""
+
+_RUN_NAME = re.compile(r"\d{8}-\d{6}-[\w.-]+-\d+")
+
+
+def new_run_folder(label: str) -> Path:
+    """A new folder among the runs of the cache folder; in the folder for temporary files if that cannot be written.
+
+    Removes the oldest runs.
+    """
+    from forerun.frontends.fetch import cache_folder
+
+    runs = cache_folder() / "runs"
+    stem = re.sub(r"[^\w.-]+", "_", label)[:40] or "run"
+    folder = runs / f"{time.strftime('%Y%m%d-%H%M%S')}-{stem}-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix=f"forerun-{stem}-"))
+    _remove_old(runs)
+    return folder
+
+
+def _remove_old(runs: Path) -> None:
+    """Remove all but the latest; their names begin with the time."""
+    found = sorted(path for path in runs.iterdir() if path.is_dir() and _RUN_NAME.fullmatch(path.name))
+    for path in found[:-KEPT_RUNS]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def reporting(folder: Path | None) -> Iterator[None]:
+    """Writes the report of what the block dumps to a folder, also if the block fails after the dump began."""
+    from forerun.ir.diagnostics import ForerunError
+    from forerun.report import SUMMARY_FILE, write_report
+
+    if folder is None:
+        yield
+        return
+    try:
+        yield
+    except ForerunError:
+        if (folder / SUMMARY_FILE).exists():
+            write_report(folder)
+        raise
+    write_report(folder)

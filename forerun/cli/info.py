@@ -1,0 +1,101 @@
+"""``forerun info``: versions, the GPU or why there is none, the toolchain, the folders."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from forerun import __version__
+from forerun.cli.boundary import guarded
+from forerun.cli.console import print_json, result_console
+from forerun.cli.options import JsonOption, VerboseOption
+from forerun.cli.status import Status
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["info"]
+
+_PACKAGES = ("networkx", "numpy", "ml-dtypes", "gguf", "tokenizers", "typer", "rich", "hypothesis", "cuda-bindings")
+_TOOLCHAIN = (
+    "nvidia-cuda-nvrtc",
+    "nvidia-nvjitlink",
+    "nvidia-cuda-nvcc",
+    "nvidia-cuda-nvdisasm",
+    "nvidia-cuda-runtime",
+    "nvidia-cuda-cccl",
+)
+
+
+@guarded
+def info(as_json: JsonOption = False, verbose: VerboseOption = False) -> Status:
+    """Show versions, GPUs, the toolchain and folders."""
+    facts = _facts()
+    if as_json:
+        print_json({"status": "ok", "exit_status": 0, **facts})
+        return Status.OK
+    _print_facts(facts)
+    return Status.OK
+
+
+def _facts() -> dict[str, Any]:
+    from forerun.frontends.fetch import cache_folder
+    from forerun.passes.registry import available
+    from forerun.runtime import target_names
+    from forerun.runtime.gpu import probe_gpus
+
+    gpus, reason = probe_gpus()
+    return {
+        "forerun": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(terse=True),
+        "packages": _versions(_PACKAGES),
+        "gpus": [gpu.as_json() for gpu in gpus],
+        "no_gpu_reason": reason,
+        "toolchain": _versions(_TOOLCHAIN),
+        "targets": list(target_names()),
+        "passes": list(available()),
+        "cache": str(cache_folder()),
+    }
+
+
+def _versions(names: Iterable[str]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _print_facts(facts: Mapping[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _rows(facts):
+        table.add_row(name, value)
+    result_console().print(table)
+
+
+def _rows(facts: Mapping[str, Any]) -> Iterable[tuple[str, RenderableType]]:
+    yield "forerun", facts["forerun"]
+    yield "python", f"{facts['python']} on {facts['system']}"
+    yield "packages", _listed(facts["packages"])
+    gpus = [f"{gpu['name']}, compute capability {gpu['compute_capability']}" for gpu in facts["gpus"]]
+    yield "gpu", "\n".join(gpus) or f"none: {facts['no_gpu_reason']}"
+    missing = [name for name, found in facts["toolchain"].items() if found is None]
+    yield "toolchain", _listed(facts["toolchain"])
+    if missing:
+        yield "", "what is missing comes with: pip install 'forerun[cuda]'"
+    yield "targets", ", ".join(facts["targets"])
+    yield "passes", ", ".join(facts["passes"])
+    yield "cache", facts["cache"]
+
+
+def _listed(versions: Mapping[str, str | None]) -> str:
+    return ", ".join(f"{name} {found or '(missing)'}" for name, found in versions.items())

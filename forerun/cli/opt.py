@@ -1,0 +1,161 @@
+"""``forerun opt``: apply passes to a graph in a file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from forerun.cli.boundary import drawing, guarded
+from forerun.cli.console import error_console, print_plain, result_console, write_result
+from forerun.cli.dumps import reporting
+from forerun.cli.files import read_graph, write_text
+from forerun.cli.loading import load_modules
+from forerun.cli.options import DumpOption, LoadOption, VerboseOption
+from forerun.cli.status import Status
+from forerun.cli.tables import pass_table, time_sentence
+
+if TYPE_CHECKING:
+    from forerun.ir.graph import Graph
+    from forerun.passes.instrument import Instrument
+    from forerun.passes.pipeline import Pipeline
+
+__all__ = ["opt"]
+
+SHOWN_DIFF_LINES = 60
+
+
+@guarded
+def opt(
+    file: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="A graph (.fir); '-' is standard input.", show_default=False)
+    ] = None,
+    pipeline: Annotated[
+        str | None,
+        typer.Option(
+            "--pipeline", "-p", metavar="PASSES", help="Pass,pass,...; options in braces: insert-pdl{trigger=start}."
+        ),
+    ] = None,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="Where the graph goes; '-' is standard output.")
+    ] = "-",
+    print_after: Annotated[
+        str | None,
+        typer.Option(metavar="all|changed|PASS", help="Print graphs, or what changed, to standard error."),
+    ] = None,
+    dump: DumpOption = None,
+    stop_after: Annotated[
+        str | None, typer.Option(metavar="PASS", help="Skip the passes after this one (a name, or its number from 1).")
+    ] = None,
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="Find the pass, and the change in it, that makes the graph wrong.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Verify and certify the graph after each pass.")
+    ] = True,
+    list_passes: Annotated[
+        bool, typer.Option("--list-passes", help="Show all passes with their options, and exit.")
+    ] = False,
+    load: LoadOption = None,
+    verbose: VerboseOption = False,
+) -> Status:
+    """Apply passes to a graph in a file.
+
+    A reproducer, the file that a failed pass leaves in the dump folder, names its pipeline itself.
+    """
+    load_modules(load or [])
+    if list_passes:
+        _list_passes()
+        return Status.OK
+    graph, passes, text = _read(file, pipeline)
+    folder = None if dump is None else Path(dump)
+    with drawing(text), reporting(folder):
+        if bisect:
+            return _bisect(graph, passes)
+        result = _apply(graph, passes, _instruments(folder, print_after, stop_after, verify=verify), verbose=verbose)
+    if folder is not None:
+        print_plain(error_console(), f"dumps: {folder}\nreport: {folder / 'index.html'}")
+    write_text(output, result)
+    return Status.OK
+
+
+def _read(file: str | None, pipeline: str | None) -> tuple[Graph, Pipeline, str]:
+    """The graph, the passes, and the graph's text."""
+    from forerun.ir.diagnostics import InvalidInput
+    from forerun.passes.instrument.reproducer import parse_reproducer
+    from forerun.passes.pipeline import Pipeline
+
+    if file is None:
+        raise InvalidInput("no graph is named", hint="forerun opt FILE.fir --pipeline PASSES; '-' is standard input")
+    parsed = Pipeline.parse(pipeline) if pipeline is not None else None  # before a large file is read
+    graph, text = read_graph(file)
+    if parsed is not None:
+        return graph, parsed, text
+    reproduction = parse_reproducer(text)
+    if reproduction is None:
+        raise InvalidInput(f"no passes are named, and {file} is no reproducer", hint="give --pipeline PASSES")
+    return graph, Pipeline.parse(reproduction.pipeline), text
+
+
+def _instruments(
+    dump: Path | None, print_after: str | None, stop_after: str | None, *, verify: bool
+) -> list[Instrument]:
+    from forerun.passes.instrument import Dump, PrintAfter, Reproducer, StopAfter, default_instruments
+
+    chosen = default_instruments() if verify else []
+    if dump is not None:
+        chosen += [Dump(dump), Reproducer()]
+    if print_after is not None:
+        chosen.append(PrintAfter(print_after))
+    if stop_after is not None:
+        chosen.append(StopAfter(stop_after))
+    return chosen
+
+
+def _apply(graph: Graph, pipeline: Pipeline, instruments: list[Instrument], *, verbose: bool) -> str:
+    """The text of the graph that the passes make."""
+    from forerun.ir.text import print_graph
+    from forerun.passes.manager import PassManager
+
+    result = PassManager(pipeline, instruments).run(graph)
+    if verbose:
+        console = error_console()
+        console.print(pass_table(result.summary))
+        console.print(time_sentence(result.summary))
+    return print_graph(result.graph)
+
+
+def _bisect(graph: Graph, pipeline: Pipeline) -> Status:
+    """Search for the change after which the graph is invalid or has a race."""
+    from forerun.ir.diagnostics import Severity
+    from forerun.ir.semantics import check
+    from forerun.ir.text import diff_graphs, draw
+    from forerun.ir.verify import verify
+    from forerun.passes.instrument.bisect import bisect
+
+    def errors(candidate: Graph) -> list[object]:
+        return [d for d in verify(candidate) if d.severity is Severity.ERROR]
+
+    found = bisect(graph, pipeline, lambda candidate: not errors(candidate) and check(candidate).status != "refuted")
+    if found is None:
+        write_result(f"no pass of {pipeline} makes the graph wrong\n")
+        return Status.OK
+    print_plain(result_console(), str(found))
+    lines = diff_graphs(found.before, found.after).splitlines()
+    write_result("\n".join(lines[:SHOWN_DIFF_LINES]) + "\n")
+    if len(lines) > SHOWN_DIFF_LINES:
+        write_result(f"... {len(lines) - SHOWN_DIFF_LINES} more lines\n")
+    findings = [d for d in verify(found.after) if d.severity is Severity.ERROR] or check(found.after).findings
+    write_result(draw(findings[:4], found.after).rstrip("\n") + "\n")
+    return Status.REFUTED
+
+
+def _list_passes() -> None:
+    from forerun.passes.default import DEFAULT_PIPELINE
+    from forerun.passes.registry import available
+
+    sections = [cls.help() for cls in available().values()]
+    sections.append(f"The pipeline 'default' is {DEFAULT_PIPELINE}")
+    sys.stdout.write("\n\n".join(sections) + "\n")

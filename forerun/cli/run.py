@@ -1,0 +1,247 @@
+"""``forerun run``: compile a model's decode step, and let it continue a prompt."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forerun.cli.boundary import guarded
+from forerun.cli.console import error_console, print_json, print_plain, result_console, write_result
+from forerun.cli.dumps import new_run_folder, reporting
+from forerun.cli.options import DumpOption, JsonOption, VerboseOption
+from forerun.cli.status import Status
+from forerun.cli.tables import pass_table, time_sentence
+
+if TYPE_CHECKING:
+    from forerun.frontends.generate import Generation
+    from forerun.passes.summary import Summary
+
+__all__ = ["Schedule", "run"]
+
+BUILT_IN_MODEL = "smollm2"
+
+
+class Schedule(enum.StrEnum):
+    """How the reference target orders events."""
+
+    SERIAL = "serial"
+    ADVERSARIAL = "adversarial"
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What was asked for. ``talks``: progress and an account are shown; ``streams``: the text is, as it comes."""
+
+    model: str
+    prompt: str
+    target: str
+    pipeline: str
+    dump: str | None
+    max_new_tokens: int
+    context: int | None
+    talks: bool
+    streams: bool
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What a run came to."""
+
+    request: _Request
+    generation: Generation
+    summary: Summary
+    dump: Path
+
+    @property
+    def tokens_per_second(self) -> float:
+        seconds = self.generation.seconds_per_token
+        return 1 / seconds if seconds else 0.0
+
+
+@guarded
+def run(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="'smollm2' (fetched once), or a .gguf file of the Llama architecture."),
+    ],
+    prompt: Annotated[str, typer.Option("--prompt", "-p", metavar="TEXT", help="The text to continue.")],
+    target: Annotated[str, typer.Option(metavar="TARGET", help="What to run on; options in braces.")] = "reference",
+    pipeline: Annotated[str, typer.Option(metavar="PASSES", help="Pass,pass,...; options in braces.")] = "default",
+    dump: DumpOption = None,
+    max_new_tokens: Annotated[int, typer.Option(min=0, metavar="N", help="The most tokens to add.")] = 32,
+    context: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Positions of the KV cache. [default: the model's, at most 1024]"),
+    ] = None,
+    schedule: Annotated[Schedule | None, typer.Option(help="Order of events on the reference target.")] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Which adversarial schedules are drawn.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the new text only.")] = False,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> Status:
+    """Compile a model's decode step, and continue a prompt.
+
+    Passes rewrite the graph, each of them is checked, and the graph after each is dumped. By default dumps go to the
+    cache folder, where the latest runs are kept.
+    """
+    full_target = _with_schedule(target, schedule, seed)
+    talks, streams = not (quiet or as_json), not as_json
+    request = _Request(model, prompt, full_target, pipeline, dump, max_new_tokens, context, talks, streams)
+    outcome = _run(request)
+    if as_json:
+        print_json(_as_json(outcome))
+    elif talks:
+        _print_account(outcome, verbose=verbose)
+    return Status.OK
+
+
+def _run(request: _Request) -> _Outcome:
+    from forerun.compiler import compile as compile_graph
+    from forerun.frontends.decode import decode_graph
+    from forerun.frontends.generate import generate
+    from forerun.frontends.llama import LlamaModel
+    from forerun.passes.pipeline import Pipeline
+    from forerun.runtime import resolve_target
+
+    # What can be wrong at no cost comes before the download and the weights.
+    target, pipeline = resolve_target(request.target), Pipeline.parse(request.pipeline)
+    model = LlamaModel.open(_model_path(request.model, shown=request.talks))
+    folder = new_run_folder(Path(request.model).stem) if request.dump is None else Path(request.dump)
+    with _working("compiling", shown=request.talks), reporting(folder):
+        graph = decode_graph(model.config, context=request.context)
+        executable = compile_graph(graph, target, pipeline, folder, weights=model.weights)
+    with executable, _streaming(request) as on_text:
+        generation = generate(executable, model.tokenizer, request.prompt, request.max_new_tokens, on_text)
+    return _Outcome(request, generation, executable.summary, folder)
+
+
+def _with_schedule(target: str, schedule: Schedule | None, seed: int | None) -> str:
+    """The target's text with the two options that have flags of their own."""
+    from forerun.ir.diagnostics import InvalidInput
+    from forerun.ir.options_text import format_item, format_value, parse_item
+
+    flags = {"schedule": schedule and str(schedule), "seed": None if seed is None else str(seed)}
+    given = {key: value for key, value in flags.items() if value is not None}
+    if not given:
+        return target
+    item = parse_item(target, "target")
+    options = {option.key: format_value(option.value, quote=option.quoted) for option in item.options}
+    for key in given:
+        if key in options:
+            raise InvalidInput(f"--{key} and the target's option '{key}' are both given", hint="give one of them")
+    return format_item(item.name, {**options, **given})
+
+
+def _model_path(model: str, *, shown: bool) -> Path:
+    """The model's file, fetched if it is the built-in one and not there yet."""
+    from forerun.frontends.fetch import fetch_smollm2
+    from forerun.ir.diagnostics import InvalidInput, did_you_mean
+
+    if model == BUILT_IN_MODEL:
+        with _download_bar(shown=shown) as progress:
+            return fetch_smollm2(progress)
+    path = Path(model)
+    if path.suffix != ".gguf" and not path.exists():
+        hint = f"{did_you_mean(model, [BUILT_IN_MODEL])}; or name a .gguf file"
+        raise InvalidInput(f"no model '{model}'", hint=hint)
+    return path
+
+
+@contextmanager
+def _download_bar(*, shown: bool) -> Iterator[Any]:
+    """A callback for :func:`fetch_smollm2` that draws a bar, from the first time that it is called."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = TextColumn("fetching SmolLM2"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    bar = Progress(*columns, console=error_console(), disable=not shown)
+    tasks: list[Any] = []
+
+    def progress(done: int, total: int) -> None:
+        if not tasks:
+            bar.start()
+            tasks.append(bar.add_task("fetch", total=total))
+        bar.update(tasks[0], completed=done)
+
+    try:
+        yield progress
+    finally:
+        bar.stop()
+
+
+@contextmanager
+def _working(what: str, *, shown: bool) -> Iterator[None]:
+    """A spinner on a terminal."""
+    if not shown:
+        yield
+        return
+    with error_console().status(what):
+        yield
+
+
+@contextmanager
+def _streaming(request: _Request) -> Iterator[Callable[[str], None] | None]:
+    """A callback that writes text as it comes, after the prompt; a spinner until then. Nothing if the block fails."""
+    if not request.streams:
+        yield None
+        return
+    prompt = request.prompt if request.talks else ""
+    pieces = 0
+    with ExitStack() as spinner:
+        spinner.enter_context(_working("reading the prompt", shown=request.talks))
+
+        def on_text(piece: str) -> None:
+            nonlocal pieces
+            spinner.close()
+            write_result(piece if pieces else prompt + piece)
+            pieces += 1
+
+        yield on_text
+    write_result("\n" if pieces else f"{prompt}\n")
+
+
+def _print_account(outcome: _Outcome, *, verbose: bool) -> None:
+    from rich.text import Text
+
+    console = result_console()
+    console.print()
+    console.print(pass_table(outcome.summary))
+    console.print()
+    generation = outcome.generation
+    lines = [
+        time_sentence(outcome.summary),
+        f"{generation.steps} tokens on {outcome.request.target}, {outcome.tokens_per_second:.1f} tokens/s "
+        f"(the prompt's {len(generation.prompt_tokens)} tokens took {generation.prefill_seconds:.2f} s)",
+    ]
+    if verbose:
+        lines.append(f"stopped because of: {generation.stop}; tokens: {' '.join(map(str, generation.tokens))}")
+        lines += [f"pass {r.ordinal}, {r.name}: {remark}" for r in outcome.summary.passes for remark in r.remarks]
+    for line in lines:
+        console.print(line)
+    print_plain(console, Text.assemble(("dumps: ", "bold"), str(outcome.dump)))
+    print_plain(console, Text.assemble(("report: ", "bold"), str(outcome.dump / "index.html")))
+
+
+def _as_json(outcome: _Outcome) -> dict[str, Any]:
+    request, generation = outcome.request, outcome.generation
+    return {
+        "status": "ok",
+        "exit_status": 0,
+        "model": request.model,
+        "target": request.target,
+        "prompt": request.prompt,
+        "text": generation.text,
+        "prompt_tokens": list(generation.prompt_tokens),
+        "tokens": list(generation.tokens),
+        "stop": generation.stop,
+        "prefill_seconds": generation.prefill_seconds,
+        "decode_seconds": generation.decode_seconds,
+        "tokens_per_second": outcome.tokens_per_second,
+        "dump": str(outcome.dump),
+        "summary": outcome.summary.to_json(),
+    }

@@ -1,0 +1,73 @@
+"""Tables and sentences about a run of a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from forerun.cli.console import duration
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from forerun.passes.summary import Summary
+
+__all__ = ["describe_dependencies", "pass_table", "time_sentence"]
+
+_STYLES = {
+    "proved": "green",
+    "verified": "green",
+    "refuted": "bold red",
+    "failed": "bold red",
+    "unsupported": "yellow",
+    "unchecked": "yellow",
+}
+
+
+def pass_table(summary: Summary) -> Table:
+    """Each pass with its time, nodes, dependencies by kind and verdict; 80 columns are enough for the usual ones."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("", justify="right", style="dim")
+    table.add_column("pass", overflow="fold")
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("nodes", justify="right", no_wrap=True)
+    table.add_column("dependencies", overflow="fold")
+    table.add_column("verdict", no_wrap=True)
+    given = describe_dependencies(summary.input_dependencies)
+    table.add_row("0", "input", "", f"{summary.input_nodes:,}", given, _verdict(summary.input_verdict))
+    for record in summary.passes:
+        reached = record.verdict != "failed" or record.nodes
+        table.add_row(
+            str(record.ordinal),
+            record.text,
+            duration(record.seconds),
+            f"{record.nodes:,}" if reached else "",
+            describe_dependencies(record.dependencies) if reached else "",
+            _verdict(record.verdict),
+        )
+    return table
+
+
+def describe_dependencies(counts: Mapping[str, int]) -> str:
+    """Dependencies by kind, in words.
+
+    Example:
+        >>> describe_dependencies({"full": 8, "programmatic": 71, "launch_order": 0})
+        '8 full, 71 programmatic'
+    """
+    return ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items() if count) or "none"
+
+
+def time_sentence(summary: Summary) -> str:
+    """How long the pipeline took, and what part of that were checks."""
+    checks = summary.verification_seconds
+    return f"{len(summary.passes)} passes in {duration(summary.seconds)}, of which {duration(checks)} for checking them"
+
+
+def _verdict(verdict: str) -> Text:
+    from rich.text import Text
+
+    return Text(verdict, style=_STYLES.get(verdict, ""))

@@ -1,0 +1,153 @@
+"""From a graph to something that runs: verify, rewrite, load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.graph import Graph
+from forerun.ir.verify import require_valid
+from forerun.passes.instrument import Dump, Instrument, Reproducer, default_instruments
+from forerun.passes.manager import PassManager
+from forerun.passes.pipeline import DEFAULT, Pipeline
+from forerun.passes.summary import Summary
+from forerun.runtime.base import Program, Target, resolve_target
+
+if TYPE_CHECKING:
+    from forerun.runtime.reference import Schedule
+
+__all__ = ["Executable", "compile"]
+
+
+def compile(
+    graph: Graph,
+    target: str | Target = "reference",
+    pipeline: str | Pipeline | None = DEFAULT,
+    dump: str | Path | None = None,
+    *,
+    weights: Mapping[str, ArrayLike] | None = None,
+    instruments: Iterable[Instrument] | None = None,
+) -> Executable:
+    """Rewrite a graph with a pipeline of passes, and make it ready to run.
+
+    Args:
+        graph: The program.
+        target: Where it will run: a name with options, such as ``reference{schedule=adversarial,seed=3}``, or a target.
+        pipeline: Passes, or pipeline text; ``None`` and ``""`` are no passes.
+        dump: A folder for the graph after each pass, the differences and the summary.
+        weights: A value for every weight buffer, by name. Each is looked up once, so the mapping may be lazy. Arrays
+            that fit are used as they are, without a copy: do not change them while the program is in use.
+        instruments: What accompanies the passes instead of the default checks; ``()`` checks nothing but the structure
+            of the input.
+
+    Returns:
+        The program, loaded. Close it, or use it as a context manager, to give its memory back.
+
+    Raises:
+        InvalidInput: If the graph, an option, a weight or the dump folder is wrong.
+        Refuted: If the graph, or what a pass made of it, has a race.
+        Unsupported: If the target does not exist in this version, or cannot run some node.
+        PassFailure: If a pass fails.
+
+    Example:
+        >>> import forerun
+        >>> from forerun.ir.types import DType
+        >>> from forerun.kernels.builtin import KERNELS
+        >>> builder = forerun.GraphBuilder("twice")
+        >>> x = builder.input("x", DType.I32, (3,))
+        >>> y = builder.output("y", DType.I32, (3,))
+        >>> node = builder.launch(KERNELS["add_i32"], a=x, b=x, y=y)
+        >>> with forerun.compile(builder.build()) as program:
+        ...     program.run({"x": [1, 2, 3]})["y"].tolist()
+        [2, 4, 6]
+    """
+    if not isinstance(graph, Graph):
+        raise InvalidInput(f"compile takes a Graph, not {type(graph).__name__}", hint="GraphBuilder.build() makes one")
+    resolved = resolve_target(target)
+    require_valid(graph)
+    manager = PassManager(pipeline or "", _accompany(dump, instruments))
+    result = manager.run(graph)
+    program = resolved.load(result.graph, weights or {})
+    return Executable(result.graph, result.summary, program)
+
+
+class Executable:
+    """A compiled graph on a target. Made by :func:`compile`.
+
+    Attributes:
+        graph: What runs: the graph after the passes.
+        summary: What the passes did.
+    """
+
+    def __init__(self, graph: Graph, summary: Summary, program: Program) -> None:
+        self.graph = graph
+        self.summary = summary
+        self._program: Program | None = program
+
+    def run(self, inputs: Mapping[str, ArrayLike] | None = None) -> dict[str, NDArray[Any]]:
+        """Replay the graph once.
+
+        Args:
+            inputs: A value for every input buffer, by name: arrays, or Python numbers and lists of them.
+
+        Returns:
+            A copy of every output buffer, by name.
+
+        Raises:
+            InvalidInput: If an input is missing, unknown, of another type or shape, or out of its bounds; if a
+                reference function fails; or if the executable is closed.
+        """
+        return self._open().run(inputs or {})
+
+    def reset(self) -> None:
+        """Set all state to zeros, as after compiling.
+
+        Raises:
+            InvalidInput: If the executable is closed.
+        """
+        self._open().reset()
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The order of events of the last run, also of one that failed; ``None`` if the order is the launch order.
+
+        Raises:
+            InvalidInput: If the executable is closed.
+        """
+        return getattr(self._open(), "last_schedule", None)
+
+    def close(self) -> None:
+        """Give back what the program holds. Closing twice is fine."""
+        program, self._program = self._program, None
+        if program is not None:
+            program.close()
+
+    def _open(self) -> Program:
+        if self._program is None:
+            message = f"the executable of graph '{self.graph.name}' is closed"
+            raise InvalidInput(message, hint="compile the graph again, or run it before close()")
+        return self._program
+
+    def __enter__(self) -> Executable:
+        self._open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._program is None else "loaded"
+        return f"<Executable {self.graph.name}: {len(self.graph)} nodes, {state}>"
+
+
+def _accompany(dump: str | Path | None, instruments: Iterable[Instrument] | None) -> list[Instrument]:
+    if instruments is None:
+        return default_instruments(dump)
+    return [*([] if dump is None else [Dump(dump), Reproducer()]), *instruments]

@@ -1,0 +1,188 @@
+"""GGUF model files: metadata with types, and tensors as f32 arrays."""
+
+from __future__ import annotations
+
+import functools
+import math
+import mmap
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
+from numpy.typing import NDArray
+
+from forerun.frontends.gguf_header import TensorInfo, Value, read_header
+from forerun.ir.diagnostics import InvalidInput, did_you_mean
+
+__all__ = ["GgufFile", "TensorInfo"]
+
+
+class GgufFile:
+    """An open GGUF file. The file is mapped, not read: opening costs the header only.
+
+    Args:
+        path: The file.
+
+    Raises:
+        InvalidInput: If it cannot be read, with the key or tensor at which that showed.
+
+    Attributes:
+        path: The file.
+        metadata: Value by key.
+        tensors: Where each tensor lies, by name.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._data = _mapped(self.path)
+        header = read_header(self._data, self.path)
+        self.metadata = header.metadata
+        self.tensors = header.tensors
+
+    def error(self, message: str, hint: str = "") -> InvalidInput:
+        """An error about this file, to be raised."""
+        return InvalidInput(f"{self.path}: {message}", hint=hint)
+
+    # Metadata
+
+    def integer(self, key: str, default: int | None = None, *, least: int = 0) -> int:
+        """The integer under ``key``, which is at least ``least``; ``default`` if there is no such key."""
+        value = self._get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self._mistyped(key, "an integer", value)
+        if value < least:
+            raise self.error(f"key '{key}' is {value}; it must be at least {least}")
+        return value
+
+    def real(self, key: str, default: float | None = None) -> float:
+        """The positive, finite number under ``key``; ``default`` if there is no such key."""
+        value = self._get(key, default)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise self._mistyped(key, "a number", value)
+        if not (math.isfinite(value) and value > 0):
+            raise self.error(f"key '{key}' is {value}; it must be positive and finite")
+        return float(value)
+
+    def boolean(self, key: str, default: bool | None = None) -> bool:
+        """The truth value under ``key``; ``default`` if there is no such key."""
+        value = self._get(key, default)
+        if not isinstance(value, bool):
+            raise self._mistyped(key, "true or false", value)
+        return value
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """The string under ``key``; ``default`` if there is no such key."""
+        value = self._get(key, default)
+        if not isinstance(value, str):
+            raise self._mistyped(key, "a string", value)
+        return value
+
+    def texts(self, key: str) -> list[str]:
+        """The list of strings under ``key``."""
+        value = self._get(key, None)
+        if isinstance(value, np.ndarray) and not value.size:
+            return []
+        if not isinstance(value, list):
+            raise self._mistyped(key, "a list of strings", value)
+        return value
+
+    def numbers(self, key: str) -> list[float]:
+        """The list of numbers under ``key``."""
+        numbers: list[float] = self._array(key, "iuf", "a list of numbers").tolist()
+        return numbers
+
+    def integers(self, key: str) -> list[int]:
+        """The list of integers under ``key``."""
+        integers: list[int] = self._array(key, "iu", "a list of integers").tolist()
+        return integers
+
+    def _array(self, key: str, kinds: str, expected: str) -> NDArray[np.generic]:
+        value = self._get(key, None)
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in kinds:
+            raise self._mistyped(key, expected, value)
+        return value
+
+    def _get(self, key: str, default: Value | None) -> Value:
+        value = self.metadata.get(key, default)
+        if value is None:
+            raise self.error(f"key '{key}' is missing", did_you_mean(key, self.metadata))
+        return value
+
+    def _mistyped(self, key: str, expected: str, value: Value) -> InvalidInput:
+        return self.error(f"key '{key}' must be {expected}, not {str(value)[:40]!r}")
+
+    # Tensors
+
+    def require(self, name: str, shape: tuple[int, ...]) -> TensorInfo:
+        """The tensor of that name, which must have that shape and a type that can be decoded."""
+        info = self.tensors.get(name)
+        if info is None:
+            raise self.error(f"tensor '{name}' is missing", did_you_mean(name, self.tensors))
+        if info.shape != shape:
+            raise self.error(
+                f"tensor '{name}' is {_extents(info.shape)}; the metadata asks for {_extents(shape)}",
+                "the metadata and the tensors of this file do not belong together",
+            )
+        if not _can_decode(info.type):
+            raise self.error(f"tensor '{name}': type {info.type.name} cannot be decoded", _decodable_hint())
+        return info
+
+    def tensor(self, name: str) -> NDArray[np.float32]:
+        """The tensor's values as f32; a view of the mapped file if it is f32 already, else a new array.
+
+        Raises:
+            InvalidInput: If there is no such tensor, or it cannot be decoded, or a value is not finite.
+        """
+        info = self.tensors.get(name)
+        if info is None:
+            raise self.error(f"tensor '{name}' is missing", did_you_mean(name, self.tensors))
+        raw = np.frombuffer(self._data, np.uint8, info.size, info.offset).reshape(*info.shape[:-1], -1)
+        with np.errstate(all="ignore"):
+            try:
+                values: NDArray[np.float32] = dequantize(raw, info.type).reshape(info.shape)
+            except NotImplementedError as error:
+                message = f"tensor '{name}': type {info.type.name} cannot be decoded"
+                raise self.error(message, _decodable_hint()) from error
+            finite = bool(np.isfinite(values.sum(dtype=np.float64)))
+        if not finite:
+            raise self.error(f"tensor '{name}' holds values that are not finite", "the file is damaged; fetch it again")
+        return values
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    try:
+        with path.open("rb") as file:
+            if path.stat().st_size < 4:
+                raise InvalidInput(f"{path}: not a GGUF file (it is too short)", hint="name a model file in GGUF")
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError as error:
+        raise InvalidInput(f"{path}: no such file", hint=_neighbours(path)) from error
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read ({error.strerror})", hint="name a model file in GGUF") from error
+
+
+def _neighbours(path: Path) -> str:
+    names: Iterable[str] = (p.name for p in path.parent.glob("*.gguf")) if path.parent.is_dir() else ()
+    names = sorted(names)
+    return did_you_mean(path.name, names) if names else "name a model file in GGUF"
+
+
+def _extents(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+@functools.cache
+def _can_decode(kind: GGMLQuantizationType) -> bool:
+    """Whether the gguf package decodes that type: tried on one block of zeros, as it has no list of them."""
+    try:
+        with np.errstate(all="ignore"):
+            dequantize(np.zeros((1, GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
+    except NotImplementedError:
+        return False
+    return True
+
+
+def _decodable_hint() -> str:
+    names = ", ".join(kind.name for kind in GGML_QUANT_SIZES if _can_decode(kind))
+    return f"types that can be: {names}"

@@ -1,0 +1,163 @@
+"""Models of the Llama architecture in GGUF files: shapes, weights on demand, tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forerun.frontends.llama_config import (
+    LLAMA_3_2_1B,
+    ROPE_FREQUENCIES,
+    SMOLLM2_135M,
+    TINYLLAMA_1_1B,
+    LlamaConfig,
+    read_config,
+    rope_frequencies,
+    weight_shapes,
+)
+from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.types import DType
+
+if TYPE_CHECKING:
+    from forerun.frontends.gguf import GgufFile
+    from forerun.frontends.tokenizer import Tokenizer
+
+__all__ = [
+    "LLAMA_3_2_1B",
+    "ROPE_FREQUENCIES",
+    "SMOLLM2_135M",
+    "TINYLLAMA_1_1B",
+    "LlamaConfig",
+    "LlamaModel",
+    "LlamaWeights",
+    "rope_frequencies",
+    "weight_shapes",
+]
+
+_ROPE_FACTORS = "rope_freqs.weight"
+
+
+class LlamaModel:
+    """A Llama-architecture GGUF file: shapes, weights on demand, tokenizer.
+
+    Attributes:
+        path: The file.
+        config: The shapes.
+        weights: Array by buffer name of the decode graph, all f32.
+
+    Example:
+        model = LlamaModel.open("model.gguf")
+        graph = decode_graph(model.config, context=256)
+        executable = forerun.compile(graph, weights=model.weights)
+    """
+
+    def __init__(self, file: GgufFile) -> None:
+        self._file = file
+        self.path = file.path
+        self.config = read_config(file)
+        self.weights = LlamaWeights(file, self.config)
+
+    @classmethod
+    def open(cls, path: str | Path) -> LlamaModel:
+        """Open a file and check that it holds a whole model; no tensor is read yet.
+
+        Raises:
+            InvalidInput: If the file is damaged, of another architecture, or lacks something.
+        """
+        from forerun.frontends.gguf import GgufFile
+
+        return cls(GgufFile(path))
+
+    def weights_as(self, dtype: DType) -> LlamaWeights:
+        """The weights for a decode graph whose matrices are of that floating point type."""
+        return LlamaWeights(self._file, self.config, dtype)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that the file holds."""
+        from forerun.frontends.tokenizer import Tokenizer
+
+        tokenizer = Tokenizer.from_gguf(self._file)
+        if tokenizer.size != self.config.vocabulary:
+            raise self._file.error(
+                f"key 'tokenizer.ggml.tokens' has {tokenizer.size} tokens, tensor 'token_embd.weight' has "
+                f"{self.config.vocabulary} rows"
+            )
+        return tokenizer
+
+
+class LlamaWeights(Mapping[str, NDArray[Any]]):
+    """The weights by name, decoded when first asked for, then kept. Arrays are read-only or not to be written.
+
+    Args:
+        file: Where they are.
+        config: Which there must be.
+        matrices: The type of the matrices; all else is f32.
+
+    Raises:
+        InvalidInput: If one is missing, has another shape or a type that cannot be decoded, or if there are tensors
+            that the architecture does not have.
+    """
+
+    def __init__(self, file: GgufFile, config: LlamaConfig, matrices: DType = DType.F32) -> None:
+        self._file = file
+        self._config = config
+        self._matrices = _numpy_type(matrices)
+        self._names: dict[str, tuple[int, ...]] = {}
+        self._decoded: dict[str, NDArray[Any]] = {}
+        for name, shape in weight_shapes(config):
+            if name != ROPE_FREQUENCIES:
+                file.require(name, shape)
+            self._names[name] = shape
+        if _ROPE_FACTORS in file.tensors:
+            file.require(_ROPE_FACTORS, (config.head_size // 2,))
+        for name in file.tensors:
+            if name not in self._names and name != _ROPE_FACTORS:
+                raise file.error(f"tensor '{name}' is not part of the Llama architecture", "this variant is not known")
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._decoded:
+            self._decoded[name] = self._decode(name, self._names[name])
+        return self._decoded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __repr__(self) -> str:
+        return f"<LlamaWeights of {self._file.path.name}: {len(self)}, {len(self._decoded)} decoded>"
+
+    def _decode(self, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        if name == ROPE_FREQUENCIES:
+            return self._frequencies()
+        values = self._file.tensor(name)
+        return values.astype(self._matrices, copy=False) if len(shape) == 2 else values
+
+    def _frequencies(self) -> NDArray[np.float32]:
+        if _ROPE_FACTORS not in self._file.tensors:
+            return rope_frequencies(self._config)
+        factors = self._file.tensor(_ROPE_FACTORS)
+        if not (factors > 0).all():
+            raise self._file.error(f"tensor '{_ROPE_FACTORS}' holds factors that are not positive")
+        return rope_frequencies(self._config, factors)
+
+
+def _numpy_type(dtype: DType) -> np.dtype[Any]:
+    if dtype is DType.BF16:
+        import ml_dtypes
+
+        bf16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bf16
+    if dtype not in (DType.F32, DType.F16):
+        raise InvalidInput(f"matrices of type {dtype} are not supported", hint="f32, f16 and bf16 are")
+    return np.dtype(np.float32 if dtype is DType.F32 else np.float16)

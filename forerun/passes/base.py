@@ -1,0 +1,190 @@
+"""What a pass is, and what it gets to know and to say while it runs."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from forerun.ir.diagnostics import Diagnostic, InternalError, Location, Severity, did_you_mean
+from forerun.ir.graph import Graph
+from forerun.ir.options import check_values, describe, non_default_texts, option, specs, value_for_json
+from forerun.ir.options_text import format_item
+
+__all__ = ["Assessment", "Assessor", "Pass", "PassContext", "Strongest", "option", "require_name"]
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """A rewrite of graphs. Subclasses are frozen dataclasses whose fields are their options.
+
+    A pass gets a valid graph and returns a valid graph that means the same; the manager checks both. It never changes
+    the graph that it gets, and returns that very object if there is nothing to do (``graph.edit().commit()`` does).
+    See docs/writing-a-pass.md.
+
+    Attributes:
+        name: How pipelines call it: lower-case words joined by hyphens.
+        statistics: What it counts: a line of help by name.
+    """
+
+    name: ClassVar[str]
+    statistics: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        name = vars(cls).get("name")
+        if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
+            hint = "use lower-case words joined by hyphens, such as insert-pdl"
+            raise InternalError(f"pass {cls.__qualname__}: {name!r} cannot be a name", hint=hint)
+
+    def __post_init__(self) -> None:
+        check_values(self, f"pass '{require_name(type(self))}'")
+
+    @abstractmethod
+    def apply(self, graph: Graph, context: PassContext) -> Graph:
+        """The rewritten graph, or ``graph`` itself if there is nothing to do."""
+
+    @classmethod
+    def summary(cls) -> str:
+        """What it does, in one line: the first line of its docstring."""
+        lines = (inspect.cleandoc(cls.__doc__ or "")).splitlines()
+        return lines[0] if lines else ""
+
+    @classmethod
+    def help(cls) -> str:
+        """Name, docstring, options and statistics, for a terminal."""
+        parts = [f"{cls.name}: {inspect.cleandoc(cls.__doc__ or '')}"]
+        options = describe(cls)
+        if options:
+            parts.append("\n".join(("Options:", *(f"  {line}" for line in options))))
+        if cls.statistics:
+            width = max(map(len, cls.statistics))
+            rows = [f"  {name:<{width}}  {help}" for name, help in cls.statistics.items()]
+            parts.append("\n".join(("Statistics:", *rows)))
+        return "\n\n".join(parts)
+
+    def options(self) -> dict[str, Any]:
+        """The value of each option, as JSON has it."""
+        return {spec.name: value_for_json(getattr(self, spec.name)) for spec in specs(type(self))}
+
+    def __str__(self) -> str:
+        return format_item(self.name, non_default_texts(self))
+
+
+def require_name(cls: type[Pass]) -> str:
+    """The name of a pass.
+
+    Raises:
+        InternalError: If the class (or a class that it extends) does not give one.
+    """
+    name = getattr(cls, "name", None)
+    if not isinstance(name, str):
+        raise InternalError(f"pass {cls.__qualname__} has no name", hint='add name: ClassVar[str] = "..."')
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """Which candidate an assessor chose, and why (for the remarks of the pass)."""
+
+    index: int
+    reason: str
+
+
+class Assessor(Protocol):
+    """Knows what the IR cannot tell: registers, the order of instructions in the SASS, time.
+
+    Targets implement it, ``forerun.compile`` hands it to the pass manager, and passes use it through
+    :meth:`PassContext.choose`.
+    """
+
+    def choose(self, candidates: Sequence[Graph]) -> Assessment:
+        """Choose among valid graphs that mean the same, given strongest first; the last is always acceptable."""
+        ...
+
+
+class Strongest:
+    """The assessor of targets without assembly or clocks: takes the first candidate."""
+
+    def choose(self, candidates: Sequence[Graph]) -> Assessment:
+        """The first candidate."""
+        return Assessment(0, "nothing to assess it with")
+
+
+@dataclass
+class PassContext:
+    """One application of a pass: what it may ask, and what it told.
+
+    Attributes:
+        subject: The pass.
+        assessor: Who knows about assembly and time.
+        limit: How many more changes :meth:`should_apply` grants; ``None`` is any number.
+        statistics: What the pass counted so far: changes and observations, every declared name from the start.
+        changes: How many changes :meth:`count` was told of.
+        applications: How many times :meth:`should_apply` said yes, by rule.
+        remarks: What the pass remarked.
+    """
+
+    subject: Pass
+    assessor: Assessor = field(default_factory=Strongest)
+    limit: int | None = None
+    statistics: dict[str, int] = field(init=False)
+    changes: int = field(init=False, default=0)
+    applications: dict[str, int] = field(init=False, default_factory=dict)
+    remarks: list[Diagnostic] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.statistics = dict.fromkeys(self.subject.statistics, 0)
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Count changes to the graph. A pass that counts changes and returns its input is told that it is wrong.
+
+        Raises:
+            InternalError: If the pass does not declare a statistic of that name.
+        """
+        self.observe(name, by)
+        self.changes += by
+
+    def observe(self, name: str, by: int = 1) -> None:
+        """Count what is no change, such as dependencies that had to stay as they are.
+
+        Raises:
+            InternalError: If the pass does not declare a statistic of that name.
+        """
+        if name not in self.statistics:
+            hint = did_you_mean(name, self.statistics)
+            raise InternalError(f"pass '{self.subject.name}' declares no statistic '{name}'", hint=hint)
+        self.statistics[name] += by
+
+    def remark(self, message: str, location: Location) -> None:
+        """Tell the user what was done or not done, and where."""
+        self.remarks.append(Diagnostic(self.subject.name, message, location, severity=Severity.NOTE))
+
+    def choose(self, candidates: Sequence[Graph], location: Location) -> Graph:
+        """The candidate that the assessor chooses; its reason becomes a remark unless it takes the strongest.
+
+        Args:
+            candidates: Graphs that mean the same, strongest first; the last must be acceptable without assessment.
+            location: What the choice is about.
+        """
+        chosen = self.assessor.choose(candidates)
+        if chosen.index:
+            self.remark(f"candidate {chosen.index + 1} of {len(candidates)} chosen: {chosen.reason}", location)
+        return candidates[chosen.index]
+
+    def should_apply(self, rule: str = "") -> bool:
+        """Whether one more change may be made. A pass that asks before each change can be bisected to one of them.
+
+        Args:
+            rule: What kind of change, for the record; by default the name of the pass.
+        """
+        if self.limit is not None and sum(self.applications.values()) >= self.limit:
+            return False
+        rule = rule or self.subject.name
+        self.applications[rule] = self.applications.get(rule, 0) + 1
+        return True

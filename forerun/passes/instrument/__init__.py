@@ -1,0 +1,42 @@
+"""Instruments of the pass manager: one file a feature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from forerun.passes.instrument.base import Instrument, PassRun, PipelineRun
+from forerun.passes.instrument.certify import Certify
+from forerun.passes.instrument.dump import Dump
+from forerun.passes.instrument.honesty import Honesty
+from forerun.passes.instrument.print_changed import PrintAfter
+from forerun.passes.instrument.reproducer import Reproducer
+from forerun.passes.instrument.statistics import Statistics
+from forerun.passes.instrument.stop_after import StopAfter
+from forerun.passes.instrument.timing import Timing
+from forerun.passes.instrument.verify import Verify
+
+__all__ = [
+    "Certify",
+    "Dump",
+    "Honesty",
+    "Instrument",
+    "PassRun",
+    "PipelineRun",
+    "PrintAfter",
+    "Reproducer",
+    "Statistics",
+    "StopAfter",
+    "Timing",
+    "Verify",
+    "default_instruments",
+]
+
+
+def default_instruments(dump: str | Path | None = None) -> list[Instrument]:
+    """What accompanies every compilation: each pass is verified, certified and held to honesty.
+
+    Args:
+        dump: A folder for the graph after each pass, the differences, the summary, and a reproducer of a failure.
+    """
+    checks: list[Instrument] = [Honesty(), Verify(), Certify()]
+    return checks if dump is None else [Dump(dump), Reproducer(), *checks]

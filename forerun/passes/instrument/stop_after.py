@@ -1,0 +1,57 @@
+"""Stop after a pass: the rest of the pipeline is skipped."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from forerun.ir.diagnostics import InvalidInput, did_you_mean
+from forerun.passes.instrument.base import Instrument, PassRun, PipelineRun
+from forerun.passes.pipeline import Pipeline
+
+__all__ = ["StopAfter", "ordinal_of"]
+
+
+class StopAfter(Instrument):
+    """Skips every pass after one.
+
+    Args:
+        which: The name of a pass (its first occurrence counts) or its ordinal, from 1; 0 skips all.
+    """
+
+    order: ClassVar[int] = -20
+
+    def __init__(self, which: str | int) -> None:
+        self.which = which
+        self._last = 0
+
+    def before_pipeline(self, run: PipelineRun) -> None:
+        """Find the pass."""
+        self._last = ordinal_of(run.pipeline, self.which, "stop after")
+
+    def before_pass(self, run: PipelineRun, step: PassRun) -> None:
+        """Skip it if it comes later."""
+        if step.ordinal > self._last:
+            step.skip_reason = f"stopped after pass {self._last}"
+
+
+def ordinal_of(pipeline: Pipeline, which: str | int, purpose: str) -> int:
+    """The ordinal of a pass that a user named.
+
+    Args:
+        pipeline: Where to look.
+        which: A name, or an ordinal (as a number or as digits).
+        purpose: What it is for, for messages.
+
+    Raises:
+        InvalidInput: If there is no such pass.
+    """
+    if isinstance(which, int) or which.isdecimal():
+        if 0 <= int(which) <= len(pipeline):
+            return int(which)
+        raise InvalidInput(f"{purpose}: no pass {which}", hint=f"the pipeline has {len(pipeline)} passes")
+    names = [subject.name for subject in pipeline]
+    if which not in names:
+        raise InvalidInput(
+            f"{purpose}: the pipeline has no pass '{which}'", hint=did_you_mean(which, dict.fromkeys(names))
+        )
+    return names.index(which) + 1

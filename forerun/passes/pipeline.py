@@ -1,0 +1,114 @@
+"""Pipelines: sequences of passes, and their text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.options import build, non_default_texts
+from forerun.ir.options_text import ItemText, OptionTextError, Span, format_item, parse_items
+from forerun.passes import registry
+from forerun.passes.base import Pass
+
+__all__ = ["DEFAULT", "Pipeline"]
+
+DEFAULT = "default"
+"""The name that stands for the default pipeline wherever it occurs in a pipeline's text."""
+
+_Finding = tuple[str, str, Span, str]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes in the order in which they run.
+
+    Args:
+        passes: Any iterable of passes.
+
+    Example:
+        >>> pipeline = Pipeline.parse("infer-dependencies, insert-pdl{trigger=start}")
+        >>> len(pipeline)
+        2
+        >>> Pipeline.parse(str(pipeline)) == pipeline
+        True
+    """
+
+    passes: tuple[Pass, ...] = ()
+
+    def __init__(self, passes: Iterable[Pass] = ()) -> None:
+        passes = tuple(passes)
+        for value in passes:
+            if not isinstance(value, Pass):
+                hint = "add parentheses" if isinstance(value, type) else "Pipeline.parse reads pipeline text"
+                raise InvalidInput(f"a pipeline holds passes, not {value!r}", hint=hint)
+        object.__setattr__(self, "passes", passes)
+
+    @classmethod
+    def parse(cls, text: str) -> Pipeline:
+        """The pipeline that a text describes (docs/debugging-a-pipeline.md has the grammar).
+
+        Raises:
+            OptionTextError: An :class:`InvalidInput` with one diagnostic, and its column, for each error.
+        """
+        return cls(_parsed(text))
+
+    @property
+    def portable_text(self) -> str:
+        """The text with passes that are not installed written ``module:Class``; :attr:`loads` makes them known."""
+        return _text(self, portable=True)
+
+    @property
+    def loads(self) -> tuple[str, ...]:
+        """Modules and files that define the passes that are not installed, for ``forerun opt --load``."""
+        found = (registry.load_argument(type(subject)) for subject in self)
+        return tuple(dict.fromkeys(argument for argument in found if argument is not None))
+
+    def __str__(self) -> str:
+        return _text(self, portable=False)
+
+    def __iter__(self) -> Iterator[Pass]:
+        return iter(self.passes)
+
+    def __len__(self) -> int:
+        return len(self.passes)
+
+
+def _text(passes: Iterable[Pass], *, portable: bool) -> str:
+    named = ((registry.spelling(type(p), portable=portable), non_default_texts(p)) for p in passes)
+    return ",".join(format_item(name, options) for name, options in named)
+
+
+def _parsed(text: str) -> list[Pass]:
+    passes: list[Pass] = []
+    findings: list[_Finding] = []
+    for item in parse_items(text, "pipeline"):
+        if item.name == DEFAULT:
+            findings += _no_options(item)
+            passes += _default_passes()
+            continue
+        found, errors = _pass_of(item)
+        findings += errors
+        if found is not None:
+            passes.append(found)
+    if findings:
+        raise OptionTextError.of("pipeline", text, findings)
+    return passes
+
+
+def _pass_of(item: ItemText) -> tuple[Pass | None, list[_Finding]]:
+    try:
+        cls = registry.get(item.name)
+    except InvalidInput as error:
+        return None, [("O2", error.message, item.span, error.hint)]
+    return build(cls, item)
+
+
+def _no_options(item: ItemText) -> list[_Finding]:
+    return [("O3", "the default pipeline has no options", option.key_span, "") for option in item.options[:1]]
+
+
+def _default_passes() -> list[Pass]:
+    from forerun.passes.default import DEFAULT_PIPELINE
+
+    return _parsed(DEFAULT_PIPELINE)

@@ -1,0 +1,108 @@
+"""What a run of a pipeline did, as data: one record a pass, and the JSON form of it all."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from forerun import __version__
+
+__all__ = ["SCHEMA", "PassRecord", "Summary"]
+
+SCHEMA = 1
+"""Version of the JSON form. It grows by new keys only; a key that changes its meaning raises the version."""
+
+
+@dataclass
+class PassRecord:
+    """One application of a pass.
+
+    Attributes:
+        ordinal: Its place in the pipeline, from 1.
+        name: The pass's name.
+        options: The value of each option.
+        text: The pass as pipeline text.
+        seconds: Time in the pass.
+        verification_seconds: Time in the instruments that check it (verify, certify, honesty).
+        nodes: Nodes of the graph after it.
+        dependencies: Dependencies of the graph after it, by kind.
+        statistics: What the pass counted.
+        applications: How often each of its rewrite rules was applied.
+        verdict: ``unchanged``, ``verified`` (the structure), ``proved``, ``refuted`` or ``unsupported`` (the meaning),
+            ``unchecked``, ``failed`` or ``skipped``.
+        changed: Whether it returned another graph.
+        remarks: What the pass and the instruments had to say, one line each.
+        files: Names of files in the dump folder: ``graph`` (with the graph after it) and ``diff``.
+    """
+
+    ordinal: int
+    name: str
+    options: dict[str, Any]
+    text: str
+    seconds: float = 0.0
+    verification_seconds: float = 0.0
+    nodes: int = 0
+    dependencies: dict[str, int] = field(default_factory=dict)
+    statistics: dict[str, int] = field(default_factory=dict)
+    applications: dict[str, int] = field(default_factory=dict)
+    verdict: str = "unchecked"
+    changed: bool = False
+    remarks: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Summary:
+    """A run of a pipeline.
+
+    Attributes:
+        graph: The graph's name.
+        pipeline: The pipeline's text.
+        status: ``running``, ``ok`` or ``failed``.
+        passes: One record for each pass that was reached.
+        seconds: Time of the whole run, instruments included.
+        input_nodes: Nodes of the graph that came in.
+        input_dependencies: Its dependencies by kind.
+        input_verdict: What is known of its meaning; as in :class:`PassRecord`.
+        dump: The folder of the dumps, if they are written.
+        files: Names of all files that were dumped there.
+        error: The first line of what went wrong.
+    """
+
+    graph: str
+    pipeline: str
+    status: str = "running"
+    passes: tuple[PassRecord, ...] = ()
+    seconds: float = 0.0
+    input_nodes: int = 0
+    input_dependencies: dict[str, int] = field(default_factory=dict)
+    input_verdict: str = "unchecked"
+    dump: Path | None = None
+    files: list[str] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def verification_seconds(self) -> float:
+        """Time in the instruments that check passes."""
+        return sum(record.verification_seconds for record in self.passes)
+
+    def to_json(self) -> dict[str, Any]:
+        """A tree of dictionaries, lists, strings, numbers and booleans; docs/debugging-a-pipeline.md describes it."""
+        return {
+            "schema": SCHEMA,
+            "forerun": __version__,
+            "graph": self.graph,
+            "pipeline": self.pipeline,
+            "status": self.status,
+            "error": self.error,
+            "seconds": self.seconds,
+            "verification_seconds": self.verification_seconds,
+            "input": {
+                "nodes": self.input_nodes,
+                "dependencies": dict(self.input_dependencies),
+                "verdict": self.input_verdict,
+            },
+            "passes": [asdict(record) for record in self.passes],
+            "files": list(self.files),
+        }

@@ -1,0 +1,41 @@
+"""The report: one self-contained HTML page from the dumps of a pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from forerun.ir.diagnostics import InvalidInput
+
+__all__ = ["SUMMARY_FILE", "write_report"]
+
+SUMMARY_FILE = "summary.json"
+"""What makes a folder a dump."""
+
+
+def write_report(dump_dir: str | Path, output: str | Path | None = None) -> Path:
+    """Write the page of a dump folder; it needs nothing but itself, and opens from disk.
+
+    Args:
+        dump_dir: A folder that the dump instrument wrote.
+        output: Where the page goes; by default ``index.html`` in the folder.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        InvalidInput: If the folder is not a dump, or the page cannot be written.
+    """
+    from forerun.report.load import load_dump
+    from forerun.report.page import render
+
+    folder = Path(dump_dir)
+    path = Path(output) if output is not None else folder / "index.html"
+    page = render(load_dump(folder))
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InvalidInput(f"{path} cannot be written: {error.strerror or error}") from error
+    return path

@@ -1,0 +1,193 @@
+"""The page: an overview of the passes, then for each pass what it counted, its diff, and the graph before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from forerun.ir.graph import Graph
+from forerun.report.cards import NO_MARKS, Marks, changes
+from forerun.report.diff import draw_diff
+from forerun.report.load import Dump, PassDump
+from forerun.report.markup import Markup, asset, embed_json, join, tag
+from forerun.report.picture import NameTables, draw_picture, legend, markers
+
+__all__ = ["duration", "render"]
+
+SHOWN_REMARKS = 10
+
+_SIGNS = {
+    "proved": "✓",
+    "verified": "✓",
+    "ok": "✓",
+    "refuted": "✗",
+    "failed": "✗",
+    "unchanged": "=",
+    "skipped": "\N{EN DASH}",
+}
+
+
+def render(dump: Dump) -> str:
+    """The whole page of a dumped run."""
+    tables = NameTables()
+    sections = list(_sections(dump, tables))
+    body = tag(
+        "main",
+        _header(dump),
+        _overview(dump),
+        legend(),
+        *sections,
+    )
+    names = tag("script", embed_json(tables.tables), type="application/json", id="names")
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("title", f"forerun: {dump.graph}"),
+        tag("style", asset("graph.css"), asset("page.css")),
+    )
+    page = tag("html", head, tag("body", markers(), body, names, tag("script", asset("page.js"))), lang="en")
+    return f"<!DOCTYPE html>\n{page}\n"
+
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+
+
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    Example:
+        >>> duration(0.0123), duration(2.5)
+        ('12.3 ms', '2.50 s')
+    """
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.1f} ms"
+
+
+def _header(dump: Dump) -> Markup:
+    facts = f"{len(dump.passes)} passes in {duration(dump.seconds)}, checks included · forerun {dump.version}"
+    return tag(
+        "header",
+        tag("h1", dump.graph, " ", _badge(dump.status)),
+        tag("p", tag("code", dump.pipeline or "no passes"), class_="pipeline"),
+        tag("p", facts, class_="note"),
+        tag("pre", dump.error, class_="error") if dump.error else "",
+    )
+
+
+def _badge(verdict: str) -> Markup:
+    return tag("span", f"{_SIGNS.get(verdict, '?')} {verdict}", class_=f"badge {_word(verdict)}")
+
+
+def _word(text: str) -> str:
+    return text if text.isalnum() else "other"
+
+
+# The overview
+
+
+def _overview(dump: Dump) -> Markup:
+    titles = ("", "pass", "time of pass and checks", "verdict", "nodes", "dependencies", "statistics")
+    head = tag("thead", tag("tr", *(tag("th", title) for title in titles)))
+    longest = max((step.seconds + step.verification_seconds for step in dump.passes), default=0.0)
+    most = max((sum(step.dependencies.values()) for step in dump.steps), default=0)
+    rows = [_row(step, longest, most) for step in dump.steps]
+    return tag("div", tag("table", head, tag("tbody", *rows), class_="overview"), class_="scroll")
+
+
+def _row(step: PassDump, longest: float, most: int) -> Markup:
+    name = tag("a", step.text, href=f"#pass-{step.ordinal}") if step.ordinal else tag("span", "input")
+    return tag(
+        "tr",
+        tag("td", str(step.ordinal), class_="number"),
+        tag("td", name, class_="name"),
+        tag("td", _time(step, longest) if step.ordinal else ""),
+        tag("td", _badge(step.verdict)),
+        tag("td", f"{step.nodes:,}", class_="number"),
+        tag("td", _dependencies(step.dependencies, most)),
+        tag("td", _statistics(step.statistics), class_="statistics"),
+    )
+
+
+def _time(step: PassDump, longest: float) -> Markup:
+    """Two bars, pass and checks, in proportion to the slowest pass."""
+    scale = 90 / longest if longest else 0.0
+    bars = [
+        tag("i", class_=kind, style=f"width:{seconds * scale:.1f}px")
+        for kind, seconds in (("own", step.seconds), ("checks", step.verification_seconds))
+    ]
+    title = f"{duration(step.seconds)} in the pass, {duration(step.verification_seconds)} in its checks"
+    return tag("div", tag("span", *bars, class_="bar"), " ", duration(step.seconds), class_="time", title=title)
+
+
+def _dependencies(counts: Mapping[str, int], most: int) -> Markup:
+    scale = 110 / most if most else 0.0
+    bars = [tag("i", class_=kind, style=f"width:{count * scale:.1f}px") for kind, count in counts.items() if count]
+    words = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items() if count) or "none"
+    return join(tag("span", *bars, class_="bar kinds"), tag("span", words, class_="words"))
+
+
+def _statistics(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count)
+
+
+# One section a pass
+
+
+def _sections(dump: Dump, tables: NameTables) -> Iterator[Markup]:
+    before = dump.graph_after(dump.input)
+    if before is not None and not dump.passes:
+        yield tag("section", tag("h2", "The graph"), _figure("", before, NO_MARKS, tables, "p0"))
+    for step in dump.passes:
+        after = dump.graph_after(step) if step.graph_file else (None if step.changed else before)
+        yield _section(dump, step, before, after, tables)
+        before = after
+
+
+def _section(dump: Dump, step: PassDump, before: Graph | None, after: Graph | None, tables: NameTables) -> Markup:
+    parts: list[str] = [
+        tag("h2", tag("span", str(step.ordinal), class_="ordinal"), step.text, " ", _badge(step.verdict))
+    ]
+    if step.statistics:
+        parts.append(_statistics_list(step.statistics))
+    parts += _remarks(step.remarks)
+    if step.diff_file:
+        parts.append(draw_diff(dump.read(step.diff_file), step.diff_file))
+    if step.graph_file and after is None:
+        parts.append(tag("p", f"{step.graph_file} cannot be read, so there is no picture of it.", class_="note"))
+    if before is not None and after is not None and after is not before:
+        parts.append(_pair(step, before, after, tables))
+    elif not step.changed:
+        parts.append(tag("p", "The graph stays as it is.", class_="note"))
+    return tag("section", *parts, id=f"pass-{step.ordinal}")
+
+
+def _statistics_list(statistics: Mapping[str, int]) -> Markup:
+    items = [tag("li", tag("b", f"{count:,}"), " ", name.replace("_", " ")) for name, count in statistics.items()]
+    return tag("ul", *items, class_="counts")
+
+
+def _remarks(remarks: Iterable[str]) -> list[Markup]:
+    items = [tag("li", remark) for remark in remarks]
+    if not items:
+        return []
+    if len(items) <= SHOWN_REMARKS:
+        return [tag("ul", *items, class_="remarks")]
+    summary = tag("summary", tag("b", "Remarks"), tag("span", f"{len(items):,}"))
+    return [tag("details", summary, tag("ul", *items, class_="remarks"), class_="diff")]
+
+
+def _pair(step: PassDump, before: Graph, after: Graph, tables: NameTables) -> Markup:
+    old, new = changes(before, after)
+    return tag(
+        "div",
+        _figure("before", before, old, tables, f"p{step.ordinal}b"),
+        _figure("after", after, new, tables, f"p{step.ordinal}a"),
+        class_="pair",
+    )
+
+
+def _figure(title: str, graph: Graph, marks: Marks, tables: NameTables, ident: str) -> Markup:
+    kinds = ", ".join(f"{n:,} {kind.replace('_', ' ')}" for kind, n in graph.count_dependencies().items() if n)
+    caption = tag("figcaption", tag("b", title), f" {len(graph):,} nodes, {kinds or 'no dependencies'}")
+    picture = tag("div", draw_picture(graph, marks, tables=tables, ident=ident), class_="scroll")
+    return tag("figure", caption, picture, class_=title or None)

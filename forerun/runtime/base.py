@@ -1,0 +1,131 @@
+"""What a target and a loaded program are, and the targets by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from numpy.typing import ArrayLike, NDArray
+
+from forerun.ir.diagnostics import InternalError, InvalidInput, Unsupported, did_you_mean
+from forerun.ir.graph import Graph
+from forerun.ir.options import build
+from forerun.ir.options_text import OptionTextError, parse_item
+
+__all__ = ["Program", "Target", "register_target", "resolve_target", "target_names"]
+
+
+class Program(Protocol):
+    """A graph that was loaded on a target, with memory of its own."""
+
+    def run(self, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
+        """Replay the graph once.
+
+        Args:
+            inputs: A value for every input buffer, by name.
+
+        Returns:
+            A copy of every output buffer, by name.
+
+        Raises:
+            InvalidInput: If an input is missing, unknown, of another type or shape, or out of its bounds.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Set all state to zeros, as after loading."""
+        ...
+
+    def close(self) -> None:
+        """Give back the memory. Closing twice is fine."""
+        ...
+
+
+@runtime_checkable
+class Target(Protocol):
+    """Something that graphs run on. Targets are frozen dataclasses whose fields are their options."""
+
+    name: ClassVar[str]
+
+    def load(self, graph: Graph, weights: Mapping[str, ArrayLike]) -> Program:
+        """Make a graph ready to run.
+
+        Args:
+            graph: A valid graph.
+            weights: A value for every weight buffer, by name. Each is looked up once, so the mapping may be lazy.
+
+        Raises:
+            InvalidInput: If a weight is missing, unknown, or of another type or shape.
+            Unsupported: If the target cannot run some node.
+        """
+        ...
+
+
+_targets: dict[str, str | type[Target]] = {"reference": "forerun.runtime.reference:ReferenceTarget"}
+
+_PLANNED = {"cuda": "this version of forerun runs on the 'reference' target only: pass target='reference'"}
+
+
+def register_target(cls: type[Target]) -> type[Target]:
+    """Class decorator (outside ``@dataclass``) that makes a target known by its ``name``.
+
+    Raises:
+        InvalidInput: If another class has the name.
+    """
+    present = _targets.get(cls.name)
+    path = f"{cls.__module__}:{cls.__qualname__}"
+    if present is not None and _path(present) != path:
+        raise InvalidInput(f"two targets are named '{cls.name}': {_path(present)} and {path}")
+    _targets[cls.name] = cls
+    return cls
+
+
+def target_names() -> tuple[str, ...]:
+    """The names of the targets that can be asked for, sorted."""
+    return tuple(sorted(_targets))
+
+
+def resolve_target(target: str | Target) -> Target:
+    """The target that a text describes.
+
+    Args:
+        target: A name with options, such as ``reference{schedule=adversarial,seed=3}``, or a target, which is returned
+            as it is.
+
+    Raises:
+        InvalidInput: If there is no such target or option, or an option's value is wrong.
+        Unsupported: If the target exists, but not in this version.
+
+    Example:
+        >>> resolve_target("reference{seed=3}")
+        ReferenceTarget(schedule='serial', seed=3, h6=False, loop_limit=10000)
+    """
+    if not isinstance(target, str):
+        if not isinstance(target, Target) or isinstance(target, type):
+            raise InvalidInput(f"{target!r} is not a target", hint="pass a name, such as 'reference', or a target")
+        return target
+    item = parse_item(target, "target")
+    if item.name in _PLANNED and item.name not in _targets:
+        raise Unsupported(f"target '{item.name}' is not available", hint=_PLANNED[item.name])
+    if item.name not in _targets:
+        hint = did_you_mean(item.name, sorted({*_targets, *_PLANNED}))
+        raise OptionTextError.of("target", target, [("O2", f"no target '{item.name}'", item.span, hint)])
+    made, findings = build(_class(item.name), item)
+    if made is None:
+        raise OptionTextError.of("target", target, findings)
+    return made
+
+
+def _class(name: str) -> type[Target]:
+    found = _targets[name]
+    if isinstance(found, str):
+        module, _, attribute = found.partition(":")
+        found = _targets[name] = getattr(importlib.import_module(module), attribute)
+    if not isinstance(found, type):
+        raise InternalError(f"target '{name}' is registered as {found!r}, not a class")
+    return found
+
+
+def _path(target: str | type[Target]) -> str:
+    return target if isinstance(target, str) else f"{target.__module__}:{target.__qualname__}"

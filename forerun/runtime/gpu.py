@@ -1,0 +1,80 @@
+"""The one question: which GPUs can this process use, and if none, why not?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Gpu", "no_gpu_reason", "probe_gpus"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """What the driver says of a GPU.
+
+    Attributes:
+        name: The product.
+        compute_capability: Such as ``9.0``.
+        memory: Bytes.
+        multiprocessors: How many SMs.
+    """
+
+    name: str
+    compute_capability: str
+    memory: int
+    multiprocessors: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields."""
+        return asdict(self)
+
+
+def no_gpu_reason() -> str | None:
+    """Why there is no usable GPU; ``None`` if there is one."""
+    return probe_gpus()[1]
+
+
+def probe_gpus() -> tuple[list[Gpu], str | None]:
+    """The GPUs that the driver shows; if there are none, the reason. Never raises for want of a driver."""
+    try:
+        from cuda.bindings import driver
+    except ImportError as error:
+        return [], f"cuda-bindings is not installed ({error})"
+    try:
+        return _ask(driver)
+    except _DriverError as error:
+        return [], str(error)
+    except RuntimeError as error:  # what the bindings raise when there is no driver library
+        return [], f"no CUDA driver ({str(error).partition(chr(10))[0]})"
+
+
+class _DriverError(Exception):
+    """A driver call returned an error."""
+
+
+def _ask(driver: Any) -> tuple[list[Gpu], str | None]:
+    _checked(driver, "cuInit", 0)
+    count = _checked(driver, "cuDeviceGetCount")
+    gpus = [_describe(driver, number) for number in range(count)]
+    return gpus, None if gpus else "the driver sees no device"
+
+
+def _describe(driver: Any, number: int) -> Gpu:
+    device = _checked(driver, "cuDeviceGet", number)
+    kinds = driver.CUdevice_attribute
+
+    def attribute(name: str) -> int:
+        return int(_checked(driver, "cuDeviceGetAttribute", getattr(kinds, f"CU_DEVICE_ATTRIBUTE_{name}"), device))
+
+    name = _checked(driver, "cuDeviceGetName", 128, device).split(b"\0")[0].decode()
+    capability = f"{attribute('COMPUTE_CAPABILITY_MAJOR')}.{attribute('COMPUTE_CAPABILITY_MINOR')}"
+    memory = int(_checked(driver, "cuDeviceTotalMem", device))
+    return Gpu(name, capability, memory, attribute("MULTIPROCESSOR_COUNT"))
+
+
+def _checked(driver: Any, function: str, *arguments: object) -> Any:
+    """Call the driver; what it returns besides the error."""
+    error, *values = getattr(driver, function)(*arguments)
+    if error != driver.CUresult.CUDA_SUCCESS:
+        raise _DriverError(f"{function}: {error.name}")
+    return values[0] if values else None

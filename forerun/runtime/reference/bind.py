@@ -1,0 +1,179 @@
+"""Binds a graph to memory."""
+
+from __future__ import annotations
+
+from forerun.ir.affine import AffineLike
+from forerun.ir.diagnostics import Unsupported
+from forerun.ir.graph import Graph
+from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
+from forerun.ir.nodes import (
+    BufferArgument,
+    ChildGraphNode,
+    ConditionalNode,
+    ConstantArgument,
+    KernelNode,
+    Node,
+    ScalarLoad,
+)
+from forerun.ir.region import Region
+from forerun.ir.types import DependencyKind
+from forerun.runtime.reference.bound import (
+    BoundControl,
+    BoundGraph,
+    BoundKernel,
+    BoundNode,
+    BoundOperation,
+    BoundPhase,
+    BoundStep,
+    Links,
+    Reach,
+    ScalarSource,
+    linear,
+)
+from forerun.runtime.reference.functions import check_arity, find_function
+from forerun.runtime.reference.memory import BufferMemory, Memory
+from forerun.runtime.reference.operations import bind_operation
+
+__all__ = ["bind_graph"]
+
+
+def bind_graph(graph: Graph, memory: Memory) -> BoundGraph:
+    """Bind a valid graph to the memory of its buffers.
+
+    Raises:
+        InvalidInput: If a function cannot be found, or cannot take the arguments that the kernel gives it.
+        Unsupported: If a kernel is a black box, or a phase has no reference function.
+    """
+    return _Binder(graph, memory).graph(graph, "")
+
+
+class _Binder:
+    """Holds the tables: bodies of child graphs and conditionals name the enclosing graph's."""
+
+    def __init__(self, tables: Graph, memory: Memory) -> None:
+        self.kernels = tables.kernels
+        self.memory = memory
+
+    def graph(self, graph: Graph, path: str) -> BoundGraph:
+        nodes = tuple(self.node(node, path) for node in graph)
+        return BoundGraph(graph.name, nodes, _links(graph))
+
+    def node(self, node: Node, path: str) -> BoundNode:
+        place = f"node '{path}{node.name}'"
+        inside = f"{path}{node.name}/"
+        match node:
+            case KernelNode():
+                return self.kernel(node, place)
+            case ChildGraphNode():
+                return BoundControl(node.name, place, "child", None, (self.graph(node.body, inside),))
+            case ConditionalNode():
+                bodies = tuple(self.graph(body, inside) for body in node.bodies)
+                condition = self.memory.buffers[node.condition].readable.reshape(-1)[0:1].reshape(())
+                return BoundControl(node.name, place, node.kind, condition, bodies)
+            case _:
+                return BoundOperation(node.name, place, bind_operation(node, place, self.memory))
+
+    def kernel(self, node: KernelNode, place: str) -> BoundKernel:
+        kernel = self.kernels[node.kernel]
+        if kernel.roles is None:
+            hint = "the reference target runs kernels whose bodies are phases with NumPy functions"
+            raise Unsupported(f"{place}: kernel '{kernel.name}' is a black box", hint=hint)
+        binding = _KernelBinding(self.memory, kernel, node, f"{place}, kernel '{kernel.name}'")
+        return BoundKernel(node.name, tuple(binding.role(role) for role in kernel.roles), len(binding.slots))
+
+
+class _KernelBinding:
+    """One kernel node while it is bound."""
+
+    def __init__(self, memory: Memory, kernel: Kernel, node: KernelNode, place: str) -> None:
+        self.place = place
+        self.arguments = dict(node.arguments)
+        self.buffers: dict[str, BufferMemory] = {}
+        self.sources: dict[str, ScalarSource] = {}
+        self.constants: dict[str, int | float] = {}
+        self.symbols: dict[str, AffineLike] = {}
+        for parameter in kernel.parameters:
+            match self.arguments[parameter.name]:
+                case BufferArgument(buffer=name):
+                    found = self.buffers[parameter.name] = memory.buffers[name]
+                    dims = parameter.dims if isinstance(parameter, BufferParameter) else None
+                    extents = zip(dims or (), found.buffer.shape, strict=False)
+                    self.symbols.update((dim, extent) for dim, extent in extents if isinstance(dim, str))
+                case ScalarLoad() as load:
+                    self.sources[parameter.name] = _scalar_source(memory, load)
+                case ConstantArgument(value=value):
+                    number = float(value) if parameter.dtype.is_float else value
+                    self.constants[parameter.name] = number
+                    if isinstance(number, int):
+                        self.symbols[parameter.name] = number
+        given = dict.fromkeys(name for phase in kernel.phases for name in phase.gives)
+        self.slots = {name: i for i, name in enumerate(given)}
+
+    def role(self, role: Role) -> tuple[BoundStep, ...]:
+        return tuple(self.phase(step) if isinstance(step, Phase) else step for step in role.steps)
+
+    def phase(self, phase: Phase) -> BoundPhase:
+        place = f"{self.place}, phase '{phase.name}'"
+        if phase.reference is None:
+            hint = "give the phase a NumPy function: Phase(..., reference='module:function')"
+            raise Unsupported(f"{place} has no reference function", hint=hint)
+        place += f", function '{phase.reference}'"
+        function = find_function(phase.reference, place)
+        check_arity(function, len(phase.reads) + len(phase.takes) + len(phase.scalars), place)
+        loads = self.loaded(phase)
+        return BoundPhase(
+            name=phase.name,
+            place=place,
+            function=function,
+            reads=tuple(self.reach(access, loads, place, write=False) for access in phase.reads),
+            takes=tuple(self.slots[name] for name in phase.takes),
+            scalars=tuple((loads.get(name), self.constants.get(name, 0)) for name in phase.scalars),
+            loads=tuple(self.sources[name] for name in loads),
+            writes=tuple(self.reach(access, loads, place, write=True) for access in phase.writes),
+            gives=tuple(self.slots[name] for name in phase.gives),
+            asynchronous=phase.asynchronous,
+        )
+
+    def loaded(self, phase: Phase) -> dict[str, int]:
+        """The scalars that the phase loads from memory, each with its position."""
+        used = [*phase.scalars, *(s for a in (*phase.reads, *phase.writes) for s in a.region.symbols)]
+        return {name: i for i, name in enumerate(dict.fromkeys(name for name in used if name in self.sources))}
+
+    def reach(self, access: Access, loads: dict[str, int], place: str, *, write: bool) -> Reach:
+        memory = self.buffers[access.parameter]
+        return _reach(place, memory, access.region.substitute(self.symbols), loads, write=write)
+
+
+def _reach(place: str, memory: BufferMemory, region: Region, loads: dict[str, int], *, write: bool) -> Reach:
+    array = memory.array if write else memory.readable
+    bounds = tuple(None if s is None else (linear(s.start, loads), linear(s.stop, loads)) for s in region.slices)
+    reach = Reach(place, memory, array, None, bounds)
+    return reach if region.symbols else Reach(place, memory, array, reach.at(()))
+
+
+def _scalar_source(memory: Memory, load: ScalarLoad) -> ScalarSource:
+    found = memory.buffers[load.buffer]
+    element = found.readable.reshape(-1)[load.index : load.index + 1].reshape(())
+    return ScalarSource(found, element, load.offset)
+
+
+def _links(graph: Graph) -> tuple[Links, ...]:
+    position = {name: i for i, name in enumerate(graph.nodes)}
+    links = []
+    for name in graph.nodes:
+        sources = [d.kind for d in graph.incoming(name)]
+        outgoing = graph.outgoing(name)
+        targets = {
+            kind: tuple(position[d.target] for d in outgoing if d.kind is kind)
+            for kind in (DependencyKind.FULL, DependencyKind.PROGRAMMATIC)
+        }
+        links.append(
+            Links(
+                sources.count(DependencyKind.FULL),
+                sources.count(DependencyKind.PROGRAMMATIC),
+                targets[DependencyKind.FULL],
+                targets[DependencyKind.PROGRAMMATIC],
+                not outgoing,
+            )
+        )
+    return tuple(links)

@@ -1,0 +1,193 @@
+"""The memory of a program: one array of bytes for each allocation, and typed views of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from forerun.ir.buffer import Allocation, Buffer
+from forerun.ir.graph import Graph
+from forerun.ir.types import BufferRole
+from forerun.runtime.dtypes import numpy_dtype
+from forerun.runtime.values import check_names, input_array, weight_array
+
+__all__ = ["ALIGNMENT", "POISON", "BufferMemory", "Memory", "address", "aligned_empty"]
+
+Bytes = NDArray[np.uint8]
+
+POISON = 0xFF
+"""What bytes hold that nobody wrote: NaN in every floating point type, -1 in signed integers."""
+
+ALIGNMENT = 64
+"""Allocations begin at multiples of this, so that NumPy and BLAS take the same path for the same buffer everywhere."""
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class BufferMemory:
+    """A buffer in memory.
+
+    Attributes:
+        buffer: Its declaration.
+        bytes: All bytes of its allocation.
+        array: The typed view.
+        readable: The same view, not writable.
+        constant: Whether no node can ever write these bytes: the allocation holds nothing but weights.
+    """
+
+    buffer: Buffer
+    bytes: Bytes
+    array: NDArray[Any]
+    readable: NDArray[Any]
+    constant: bool
+
+
+class Memory:
+    """Everything that the buffers of one loaded graph view.
+
+    Weights that fill an allocation of their own are not copied: the caller's array is that allocation. State begins as
+    zeros, which the system commits page by page as they are written. What lives within one replay is poisoned before
+    each.
+
+    Args:
+        graph: A valid graph.
+        weights: A value for every weight, by name; each is looked up once.
+
+    Raises:
+        InvalidInput: If a weight is missing, unknown, or does not fit.
+    """
+
+    def __init__(self, graph: Graph, weights: Mapping[str, ArrayLike]) -> None:
+        roles: dict[BufferRole, list[Buffer]] = {role: [] for role in BufferRole}
+        views: dict[str, list[Buffer]] = {name: [] for name in graph.allocations}
+        for buffer in graph.buffers.values():
+            roles[buffer.role].append(buffer)
+            views[buffer.allocation].append(buffer)
+        self._inputs = {buffer.name: buffer for buffer in (*roles[BufferRole.INPUT], *roles[BufferRole.PARAM])}
+        self._outputs = [buffer.name for buffer in roles[BufferRole.OUTPUT]]
+        self._state = [buffer.name for buffer in roles[BufferRole.STATE]]
+        check_names("weight", (buffer.name for buffer in roles[BufferRole.WEIGHT]), weights)
+        self._bytes: dict[str, Bytes] = {}
+        self._add_transient(graph, views)
+        self._add_persistent(graph, views)
+        for buffer in roles[BufferRole.WEIGHT]:
+            self._add_weight(buffer, weight_array(buffer, weights[buffer.name]), graph.allocations[buffer.allocation])
+        constant = {name for name, found in views.items() if {buffer.role for buffer in found} == {BufferRole.WEIGHT}}
+        self.poison()
+        for name in constant:
+            self._bytes[name].flags.writeable = False
+        self.buffers = {b.name: self._memory_of(b, b.allocation in constant) for b in graph.buffers.values()}
+
+    def bytes_of(self, allocation: str) -> Bytes:
+        """All bytes of an allocation."""
+        return self._bytes[allocation]
+
+    def set_inputs(self, inputs: Mapping[str, ArrayLike]) -> None:
+        """Write the caller's values to the input buffers; nothing is written if one of them is wrong.
+
+        Raises:
+            InvalidInput: If an input is missing, unknown, does not fit, or is out of its bounds.
+        """
+        check_names("input", self._inputs, inputs)
+        arrays = [(name, input_array(buffer, inputs[name])) for name, buffer in self._inputs.items()]
+        for name, array in arrays:
+            self.buffers[name].array[...] = array
+
+    def outputs(self) -> dict[str, NDArray[Any]]:
+        """Copies of the output buffers."""
+        return {name: self.buffers[name].array.copy() for name in self._outputs}
+
+    def poison(self) -> None:
+        """Spoil all bytes that live within one replay."""
+        self._transient.fill(POISON)
+        for gap in self._gaps:
+            gap.fill(POISON)
+
+    def reset(self) -> None:
+        """Set state to zeros, without committing pages that were never written."""
+        for name in self._state:
+            view = self.buffers[name]
+            start = view.buffer.offset
+            for chunk_start in range(start, view.buffer.stop, _CHUNK):
+                chunk = view.bytes[chunk_start : min(chunk_start + _CHUNK, view.buffer.stop)]
+                if chunk.any():
+                    chunk.fill(0)
+
+    def _add_transient(self, graph: Graph, views: Mapping[str, list[Buffer]]) -> None:
+        """Put what lives within one replay side by side, so that one fill poisons all of it."""
+        places: dict[str, tuple[int, int]] = {}
+        end = 0
+        for name, found in views.items():
+            if not any(buffer.role in _PERSISTENT for buffer in found):
+                size = graph.allocations[name].size
+                places[name] = end, end + size
+                end += -(-size // ALIGNMENT) * ALIGNMENT
+        self._transient = aligned_empty(end)
+        self._bytes.update((name, self._transient[start:stop]) for name, (start, stop) in places.items())
+
+    def _add_persistent(self, graph: Graph, views: Mapping[str, list[Buffer]]) -> None:
+        """Make the other allocations, except those that a weight fills; :meth:`_add_weight` makes these."""
+        self._gaps: list[Bytes] = []
+        for name, found in views.items():
+            allocation = graph.allocations[name]
+            if name not in self._bytes and not (len(found) == 1 and _is_filled(allocation, found[0])):
+                data = self._bytes[name] = _aligned(np.zeros, allocation.size)
+                self._gaps += [data[start:stop] for start, stop in _gaps(allocation.size, found)]
+
+    def _add_weight(self, buffer: Buffer, array: NDArray[Any], allocation: Allocation) -> None:
+        if allocation.name not in self._bytes and array.flags.c_contiguous and array.flags.aligned:
+            self._bytes[allocation.name] = array.reshape(-1).view(np.uint8)
+            return
+        if allocation.name not in self._bytes:
+            self._bytes[allocation.name] = aligned_empty(allocation.size)
+        _typed(self._bytes[allocation.name], buffer)[...] = array
+
+    def _memory_of(self, buffer: Buffer, constant: bool) -> BufferMemory:
+        data = self._bytes[buffer.allocation]
+        array, readable = _typed(data, buffer), _typed(data, buffer)
+        readable.flags.writeable = False
+        return BufferMemory(buffer, data, array, readable, constant)
+
+
+def address(array: NDArray[Any]) -> int:
+    """Where the first element of an array is."""
+    found: int = array.__array_interface__["data"][0]
+    return found
+
+
+def aligned_empty(size: int, shift: int = 0) -> Bytes:
+    """New bytes that begin ``shift`` after a multiple of :data:`ALIGNMENT`."""
+    return _aligned(np.empty, size, shift)
+
+
+_PERSISTENT = {BufferRole.INPUT, BufferRole.WEIGHT, BufferRole.STATE, BufferRole.PARAM}
+
+
+def _aligned(make: Callable[..., Any], size: int, shift: int = 0) -> Bytes:
+    data: Bytes = make(size + ALIGNMENT, np.uint8)
+    start = (shift - address(data)) % ALIGNMENT
+    return data[start : start + size]
+
+
+def _typed(data: Bytes, buffer: Buffer) -> NDArray[Any]:
+    return data[buffer.offset : buffer.stop].view(numpy_dtype(buffer.dtype)).reshape(buffer.shape)
+
+
+def _is_filled(allocation: Allocation, buffer: Buffer) -> bool:
+    """Whether a buffer is a weight that fills its allocation, which can then be the caller's own array."""
+    return buffer.role is BufferRole.WEIGHT and buffer.size == allocation.size
+
+
+def _gaps(size: int, views: Iterable[Buffer]) -> list[tuple[int, int]]:
+    """The byte ranges of an allocation that no persistent buffer views."""
+    gaps, end = [], 0
+    for start, stop in sorted((b.offset, b.stop) for b in views if b.role in _PERSISTENT):
+        if start > end:
+            gaps.append((end, start))
+        end = max(end, stop)
+    return [*gaps, (end, size)] if end < size else gaps

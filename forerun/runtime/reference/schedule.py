@@ -1,0 +1,161 @@
+"""Adversarial schedules as values: what happened, in order, so that it can be read, kept and replayed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from forerun.ir.diagnostics import InvalidInput
+
+__all__ = ["WHOLE", "Action", "Schedule"]
+
+WHOLE = 0
+"""The part of a store that is all of it; 1 and 2 are its first and second piece."""
+
+_VERSION = 1
+_KINDS = ("phase", "load", "flush", "run", "end")
+
+
+class Action(NamedTuple):
+    """One step of a schedule.
+
+    Attributes:
+        kind: ``phase`` (a phase executes: it reads, computes, and puts its writes into the node's store buffer),
+            ``load`` (a read of an asynchronous phase happens), ``flush`` (a store, or a piece of one, becomes visible),
+            ``run`` (a node that is not a kernel), or ``end`` (the graph ends while nodes that no sink waits for still
+            run: the host reads the outputs here).
+        node: The node, with the names of the nodes around it: ``loop/add``.
+        phase: The phase, for ``phase``, ``load`` and ``flush``.
+        number: Which of its reads (``load``) or writes (``flush``).
+        part: Which piece of a store that becomes visible in two pieces, else :data:`WHOLE`.
+    """
+
+    kind: str
+    node: str = ""
+    phase: str = ""
+    number: int = 0
+    part: int = WHOLE
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "phase":
+                return f"{self.node}: phase {self.phase}"
+            case "load":
+                return f"{self.node}: read {self.number} of {self.phase} happens"
+            case "flush":
+                piece = ("", ", first piece,", ", second piece,")[self.part]
+                return f"{self.node}: write {self.number} of {self.phase}{piece} becomes visible"
+            case "run":
+                return f"{self.node}: runs"
+            case _:
+                return "the graph ends"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The order of events of one replay under adversarial scheduling.
+
+    Printing it gives one numbered line an action. A schedule replays on the graph that it was recorded on, with the
+    same inputs and state, to the same outputs, right or wrong.
+
+    Attributes:
+        graph: Name of the graph.
+        seed: What it was drawn with.
+        replay: Which replay of the program it was, from 0.
+        strategy: How it was drawn.
+        h6: Whether triggers held back the start of secondaries.
+        actions: What happened, in order.
+
+    Example:
+        >>> schedule = Schedule("g", 1, 0, "uniform", False, (Action("run", "copy.0"), Action("end")))
+        >>> print(schedule)
+        schedule of graph g, replay 0, seed 1, strategy uniform
+           0  copy.0: runs
+           1  the graph ends
+        >>> Schedule.from_json(schedule.to_json()) == schedule
+        True
+    """
+
+    graph: str
+    seed: int
+    replay: int
+    strategy: str
+    h6: bool
+    actions: tuple[Action, ...]
+
+    def __str__(self) -> str:
+        title = f"schedule of graph {self.graph}, replay {self.replay}, seed {self.seed}, strategy {self.strategy}"
+        lines = [title + (", with H6" if self.h6 else "")]
+        return "\n".join([*lines, *(f"{i:4}  {action}" for i, action in enumerate(self.actions))])
+
+    def __repr__(self) -> str:
+        return f"<Schedule of {self.graph}: seed {self.seed}, replay {self.replay}, {len(self.actions)} actions>"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; each action is a list without its trailing defaults."""
+        return {
+            "forerun_schedule": _VERSION,
+            "graph": self.graph,
+            "seed": self.seed,
+            "replay": self.replay,
+            "strategy": self.strategy,
+            "h6": self.h6,
+            "actions": [_packed(action) for action in self.actions],
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Schedule:
+        """The schedule that :meth:`to_json` wrote.
+
+        Raises:
+            InvalidInput: If it is not one.
+        """
+        try:
+            if data["forerun_schedule"] != _VERSION:
+                raise InvalidInput(f"schedule of format {data['forerun_schedule']}, this version reads {_VERSION}")
+            actions = tuple(_unpacked(packed) for packed in data["actions"])
+            return cls(data["graph"], data["seed"], data["replay"], data["strategy"], data["h6"], actions)
+        except (KeyError, TypeError) as error:
+            raise InvalidInput(f"this is not a schedule: {type(error).__name__}: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a JSON file.
+
+        Raises:
+            InvalidInput: If the file cannot be written.
+        """
+        try:
+            Path(path).write_text(json.dumps(self.to_json()) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InvalidInput(f"cannot write schedule {path}: {error.strerror}") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Schedule:
+        """Read it from a JSON file.
+
+        Raises:
+            InvalidInput: If the file cannot be read, or holds no schedule.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InvalidInput(f"cannot read schedule {path}: {error.strerror}") from error
+        except ValueError as error:
+            raise InvalidInput(f"schedule {path} is not JSON: {error}") from error
+        return cls.from_json(data)
+
+
+def _packed(action: Action) -> list[str | int]:
+    values: list[str | int] = list(action)
+    while values and values[-1] in ("", WHOLE):
+        values.pop()
+    return values
+
+
+def _unpacked(packed: Any) -> Action:
+    action = Action(*packed)
+    if action.kind not in _KINDS or [type(value) for value in action] != [str, str, str, int, int]:
+        raise InvalidInput(f"this is not a schedule: there is no action {packed!r}")
+    return action

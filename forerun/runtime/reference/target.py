@@ -1,0 +1,177 @@
+"""The reference target: runs graphs in NumPy, in serial order or under adversarial schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from forerun.ir.diagnostics import InvalidInput, did_you_mean
+from forerun.ir.graph import Graph
+from forerun.ir.options import check_values, non_default_texts, option
+from forerun.ir.options_text import format_item
+from forerun.ir.verify import require_valid
+from forerun.runtime.reference.adversarial import Machine, count_actions
+from forerun.runtime.reference.bind import bind_graph
+from forerun.runtime.reference.bound import BoundGraph
+from forerun.runtime.reference.memory import Memory
+from forerun.runtime.reference.schedule import Action, Schedule
+from forerun.runtime.reference.serial import SerialReplay
+from forerun.runtime.reference.strategies import Recorded, Strategy, strategy_for
+
+__all__ = ["ReferenceProgram", "ReferenceTarget"]
+
+_SERIAL, _ADVERSARIAL, _RECORDED = "serial", "adversarial", "recorded"
+
+
+@dataclass(frozen=True)
+class ReferenceTarget:
+    """Runs the NumPy functions of the phases; needs no GPU.
+
+    Args:
+        schedule: ``serial`` (launch order), ``adversarial`` (any order that the strict event model allows, drawn from
+            ``seed``), a :class:`Schedule`, or the path of one that was saved, ending in ``.json``. A recorded schedule
+            brings its own ``h6``.
+        seed: Which adversarial schedules are drawn. Every replay of a program draws its own.
+        h6: Whether a secondary starts only after its primary's trigger (PDL.md, H6); off in the strict model.
+        loop_limit: How many rounds a ``while`` node may take.
+
+    Raises:
+        InvalidInput: If an option is wrong, or the saved schedule cannot be read.
+
+    Example:
+        >>> str(ReferenceTarget("adversarial", seed=3))
+        'reference{schedule=adversarial,seed=3}'
+    """
+
+    name: ClassVar[str] = "reference"
+
+    schedule: str = option(_SERIAL, help="serial, adversarial, or the file of a saved schedule (.json)")
+    seed: int = option(0, help="which adversarial schedules are drawn")
+    h6: bool = option(False, help="a secondary starts only after its primary's trigger")
+    loop_limit: int = option(10_000, help="how many rounds a while node may take")
+    recorded: Schedule | None = field(default=None, init=False, repr=False)
+    """The schedule to replay, if one was given."""
+
+    def __init__(
+        self, schedule: str | Path | Schedule = _SERIAL, seed: int = 0, h6: bool = False, loop_limit: int = 10_000
+    ) -> None:
+        schedule = str(schedule) if isinstance(schedule, Path) else schedule
+        recorded = schedule if isinstance(schedule, Schedule) else None
+        if isinstance(schedule, str) and schedule.endswith(".json"):
+            recorded = Schedule.load(schedule)
+        values = {
+            "schedule": _RECORDED if isinstance(schedule, Schedule) else schedule,
+            "seed": seed,
+            "h6": h6 if recorded is None else recorded.h6,
+            "loop_limit": loop_limit,
+            "recorded": recorded,
+        }
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+        check_values(self, "target 'reference'")
+        if recorded is None and schedule not in (_SERIAL, _ADVERSARIAL):
+            hint = did_you_mean(str(schedule), (_SERIAL, _ADVERSARIAL)) + " files of schedules end in .json"
+            raise InvalidInput(f"target 'reference': no schedule '{schedule}'", hint=hint)
+
+    def load(self, graph: Graph, weights: Mapping[str, ArrayLike]) -> ReferenceProgram:
+        """Check a graph, lay out its memory and find its functions.
+
+        Raises:
+            InvalidInput: If the graph is not valid, a weight does not fit, or a function cannot be found.
+            Unsupported: If a kernel is a black box, or a phase has no reference function.
+        """
+        require_valid(graph)
+        return ReferenceProgram(graph, weights, self)
+
+    def __str__(self) -> str:
+        return format_item(self.name, non_default_texts(self))
+
+
+class ReferenceProgram:
+    """A graph on the reference target. Made by :meth:`ReferenceTarget.load`.
+
+    Attributes:
+        last_schedule: The order of events of the last replay, also of one that failed; ``None`` before the first, and
+            for the serial schedule.
+    """
+
+    def __init__(self, graph: Graph, weights: Mapping[str, ArrayLike], target: ReferenceTarget) -> None:
+        self.last_schedule: Schedule | None = None
+        self._target = target
+        self._replays = 0
+        memory = Memory(graph, weights)
+        bound = bind_graph(graph, memory)
+        serial = target.recorded is None and target.schedule == _SERIAL
+        self._serial = SerialReplay(bound, target.loop_limit) if serial else None
+        self._loaded: tuple[Memory, BoundGraph] | None = memory, bound
+
+    def run(self, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
+        """Replay the graph once; see :class:`forerun.runtime.base.Program`."""
+        memory, graph = self._open()
+        memory.set_inputs(inputs)
+        memory.poison()
+        if self._serial is None:
+            return self._adversarial(memory, graph)
+        self._serial()
+        return memory.outputs()
+
+    def read(self, buffer: str) -> NDArray[Any]:
+        """A copy of what a buffer of any role holds now, for looking into what went wrong.
+
+        Raises:
+            InvalidInput: If there is no such buffer.
+        """
+        buffers = self._open()[0].buffers
+        if buffer not in buffers:
+            raise InvalidInput(f"no buffer '{buffer}'", hint=did_you_mean(buffer, buffers, sigil="%"))
+        return buffers[buffer].array.copy()
+
+    def reset(self) -> None:
+        """Set all state to zeros; adversarial schedules are drawn as after loading."""
+        self._open()[0].reset()
+        self._replays = 0
+
+    def close(self) -> None:
+        """Give back the memory. Closing twice is fine."""
+        self._loaded = self._serial = None
+
+    def _open(self) -> tuple[Memory, BoundGraph]:
+        if self._loaded is None:
+            raise InvalidInput("the program is closed", hint="load or compile the graph again")
+        return self._loaded
+
+    def _adversarial(self, memory: Memory, graph: BoundGraph) -> dict[str, NDArray[Any]]:
+        target, replay = self._target, self._replays
+        self._replays += 1
+        name, strategy, seed = self._strategy(graph, replay)
+        actions: list[Action] = []
+        outputs: dict[str, NDArray[Any]] = {}
+        machine = Machine(
+            graph,
+            strategy,
+            actions.append,
+            h6=target.h6,
+            loop_limit=target.loop_limit,
+            on_end=lambda: outputs.update(memory.outputs()),
+        )
+        try:
+            # Functions may see poison here; what they make of it is the finding, not their warnings.
+            with np.errstate(all="ignore"):
+                machine.run()
+        finally:
+            self.last_schedule = Schedule(graph.name, seed, replay, name, target.h6, tuple(actions))
+        if isinstance(strategy, Recorded) and strategy.left:
+            raise InvalidInput(f"the graph ended, but {strategy.left} actions of the schedule are left")
+        return outputs
+
+    def _strategy(self, graph: BoundGraph, replay: int) -> tuple[str, Strategy, int]:
+        recorded = self._target.recorded
+        if recorded is not None:
+            return recorded.strategy, Recorded(recorded.actions), recorded.seed
+        name, strategy = strategy_for(self._target.seed, replay, count_actions(graph))
+        return name, strategy, self._target.seed

@@ -1,0 +1,162 @@
+"""``forerun opt``."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from forerun.ir.text import parse_graph
+
+BAD_PASSES = Path(__file__).with_name("bad_passes.py")
+
+
+def test_the_graph_goes_to_standard_output_and_nothing_else_does(forerun, good):
+    outcome = forerun("opt", good, "--pipeline", "default")
+    assert outcome.status == 0
+    assert outcome.err == ""
+    graph = parse_graph(outcome.out)
+    assert graph.count_dependencies()["programmatic"] == 1
+
+
+def test_standard_input_and_an_output_file(forerun, good, tmp_path):
+    outcome = forerun("opt", "-", "-p", "infer-dependencies", "-o", "out.fir", stdin=good.read_text())
+    assert (outcome.status, outcome.out, outcome.err) == (0, "", "")
+    assert parse_graph((tmp_path / "out.fir").read_text()).name == "good"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_print_after_goes_to_standard_error(forerun, good):
+    outcome = forerun("opt", good, "-p", "default", "--print-after", "insert-pdl")
+    assert outcome.status == 0
+    assert "// after pass 2 of 4, insert-pdl" in outcome.err
+    assert parse_graph(outcome.out).name == "good"
+
+
+def test_print_after_of_a_pass_that_is_not_there(forerun, good):
+    outcome = forerun("opt", good, "-p", "default", "--print-after", "insert-pld")
+    assert outcome.status == 2
+    assert "did you mean 'insert-pdl'?" in outcome.err
+    assert outcome.out == ""
+
+
+def test_stop_after(forerun, good):
+    outcome = forerun("opt", good, "-p", "default", "--stop-after", "infer-dependencies", "-v")
+    assert parse_graph(outcome.out).count_dependencies()["programmatic"] == 0
+    assert outcome.err.count("skipped") == 3
+
+
+def test_dump_writes_graphs_diffs_summary_and_report(forerun, good, tmp_path):
+    outcome = forerun("opt", good, "-p", "default", "--dump", "d", "-o", "out.fir")
+    names = {path.name for path in (tmp_path / "d").iterdir()}
+    assert {"00-input.fir", "02-insert-pdl.fir", "02-insert-pdl.diff", "summary.json", "index.html"} <= names
+    assert "report: d/index.html" in outcome.err
+    assert json.loads((tmp_path / "d" / "summary.json").read_text())["status"] == "ok"
+
+
+@pytest.mark.parametrize("name", ["missing/out.fir", "folder"])
+def test_an_output_that_cannot_be_written(forerun, good, tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    outcome = forerun("opt", good, "-p", "reduce-edges", "-o", name)
+    assert outcome.status == 2
+    assert name in outcome.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_device_as_output(forerun, good):
+    assert forerun("opt", good, "-p", "reduce-edges", "-o", os.devnull).status == 0
+
+
+def test_an_unwritable_dump_folder_is_found_before_the_work(forerun, good, tmp_path):
+    (tmp_path / "file").write_text("")
+    outcome = forerun("opt", good, "-p", "default", "--dump", "file/dump", "-o", "out.fir")
+    assert outcome.status == 2
+    assert "file/dump" in outcome.err
+    assert not (tmp_path / "out.fir").exists()
+
+
+def test_a_failed_pass_leaves_no_output_but_a_reproducer(forerun, good, tmp_path):
+    arguments = ("opt", good, "--load", BAD_PASSES, "-p", "infer-dependencies,crash", "--dump", "d", "-o", "out.fir")
+    outcome = forerun(*arguments)
+    assert outcome.status == 4
+    assert "pass 2 of 2, crash" in outcome.err
+    assert "ZeroDivisionError: on purpose" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "out.fir").exists()
+    (reproducer,) = (tmp_path / "d").glob("*.reproducer.fir")
+    again = forerun("opt", reproducer, "--load", BAD_PASSES)
+    assert again.status == 4
+    assert "pass 1 of 1, crash" in again.err
+
+
+def test_verbose_shows_the_traceback(forerun, good):
+    outcome = forerun("opt", good, "--load", BAD_PASSES, "-p", "crash", "-v")
+    assert outcome.status == 4
+    assert "Traceback" in outcome.err
+    assert "bad_passes.py" in outcome.err
+
+
+def test_a_pass_that_makes_a_race_is_refuted(forerun, good):
+    outcome = forerun("opt", good, "--load", BAD_PASSES, "-p", "cut-everything")
+    assert outcome.status == 1
+    assert "refuted" in outcome.err
+    assert "second" in outcome.err
+    assert outcome.out == ""
+
+
+def test_no_verify_lets_it_through(forerun, good):
+    outcome = forerun("opt", good, "--load", BAD_PASSES, "-p", "cut-everything", "--no-verify")
+    assert outcome.status == 0
+    assert parse_graph(outcome.out).dependencies == ()
+
+
+def test_bisect_finds_the_pass_and_the_change(forerun, good):
+    pipeline = "infer-dependencies,cut-everything,reduce-edges"
+    outcome = forerun("opt", good, "--load", BAD_PASSES, "-p", pipeline, "--bisect")
+    assert outcome.status == 1
+    assert "pass 2 of 3, cut-everything, change 1 of 1" in outcome.out
+    assert "error[" in outcome.out
+    assert outcome.err == ""
+
+
+def test_bisect_of_a_good_pipeline(forerun, good):
+    outcome = forerun("opt", good, "-p", "default", "--bisect")
+    assert outcome.status == 0
+    assert "no pass of" in outcome.out
+
+
+def test_list_passes_shows_options_and_the_default_pipeline(forerun):
+    outcome = forerun("opt", "--list-passes", "--load", BAD_PASSES)
+    assert outcome.status == 0
+    for word in ("insert-pdl", "trigger", "cut-everything", "The pipeline 'default' is infer-dependencies,"):
+        assert word in outcome.out
+
+
+def test_an_unknown_pass_has_its_place_and_the_closest_name(forerun, good):
+    outcome = forerun("opt", good, "-p", "infer-dependencies,insert-pld")
+    assert outcome.status == 2
+    line, caret = outcome.err.splitlines()[1:3]
+    assert line[caret.index("^") :].startswith("insert-pld")
+    assert "did you mean 'insert-pdl'?" in outcome.err
+
+
+def test_an_unknown_option(forerun, good):
+    outcome = forerun("opt", good, "-p", "insert-pdl{triger=start}")
+    assert outcome.status == 2
+    assert "trigger" in outcome.err
+
+
+@pytest.mark.parametrize("name", ["no_such_module_anywhere", "missing.py"])
+def test_a_module_that_cannot_be_loaded(forerun, good, name):
+    outcome = forerun("opt", good, "-p", "reduce-edges", "--load", name)
+    assert outcome.status == 2
+    assert f"--load {name}" in outcome.err
+
+
+def test_without_passes_and_without_a_file(forerun, good):
+    assert "--pipeline" in forerun("opt", good).err
+    assert "no graph is named" in forerun("opt").err
+    assert forerun("opt").status == 2

@@ -1,0 +1,140 @@
+"""``forerun run``, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.tiny_gguf import write_tiny_gguf
+
+PROMPT = "the capital of France is"
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write_tiny_gguf(tmp_path / "tiny.gguf")
+
+
+def run(forerun, model, *arguments):
+    return forerun("run", model, "--prompt", PROMPT, "--max-new-tokens", 5, *arguments)
+
+
+def test_text_table_and_the_place_of_the_dumps(forerun, model, tmp_path):
+    outcome = run(forerun, model)
+    assert outcome.status == 0
+    assert outcome.err == ""
+    assert outcome.out.startswith(PROMPT)
+    for name in ("infer-dependencies", "insert-pdl", "hoist-loads", "reduce-edges", "programmatic", "proved"):
+        assert name in outcome.out
+    assert max(map(len, outcome.out[len(PROMPT) :].splitlines()[1:-2])) <= 80
+    (folder,) = (tmp_path / "cache" / "runs").iterdir()
+    assert f"dumps: {folder}" in outcome.out
+    assert (folder / "index.html").exists()
+
+
+def test_quiet_prints_the_new_text_only(forerun, model):
+    loud, quiet = run(forerun, model), run(forerun, model, "--quiet")
+    assert quiet.status == 0
+    assert loud.out.startswith(PROMPT + quiet.out)
+    assert "infer-dependencies" not in quiet.out
+
+
+def test_json_is_one_object_and_nothing_else(forerun, model):
+    outcome = run(forerun, model, "--json", "--dump", "d")
+    result = json.loads(outcome.out)
+    assert outcome.err == ""
+    assert result["text"] + "\n" == run(forerun, model, "--quiet").out
+    assert (result["status"], result["dump"], len(result["tokens"])) == ("ok", "d", 5)
+    assert [record["verdict"] for record in result["summary"]["passes"]] == ["proved"] * 4
+
+
+def test_an_adversarial_schedule_says_the_same(forerun, model):
+    serial = run(forerun, model, "--quiet")
+    for seed in (1, 2):
+        adversarial = run(forerun, model, "--quiet", "--schedule", "adversarial", "--seed", seed)
+        assert adversarial.status == 0
+        assert adversarial.out == serial.out
+
+
+def test_the_schedule_becomes_part_of_the_target(forerun, model):
+    result = json.loads(run(forerun, model, "--json", "--schedule", "adversarial", "--seed", 7).out)
+    assert result["target"] == "reference{schedule=adversarial,seed=7}"
+
+
+def test_no_passes(forerun, model):
+    result = json.loads(run(forerun, model, "--json", "--pipeline", "").out)
+    assert result["summary"]["passes"] == []
+    assert result["text"] + "\n" == run(forerun, model, "--quiet").out
+
+
+def test_old_runs_are_removed(forerun, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("forerun.cli.dumps.KEPT_RUNS", 2)
+    runs = tmp_path / "cache" / "runs"
+    for number in range(4):
+        (runs / f"2020010{number + 1}-000000-old-1").mkdir(parents=True)
+    (runs / "mine").mkdir()
+    run(forerun, model, "--quiet")
+    names = sorted(path.name for path in runs.iterdir())
+    assert len(names) == 3
+    assert names[0] == "20200104-000000-old-1"
+    assert "mine" in names
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("--pipeline", "insert-pld"), 2, "did you mean 'insert-pdl'?"),
+        (("--target", "refrence"), 2, "did you mean 'reference'?"),
+        (("--target", "cuda"), 3, "not available"),
+        (("--target", "reference{seed=1}", "--seed", "2"), 2, "both given"),
+        (("--context", "3"), 2, "3 positions"),
+        (("--context", "0"), 2, "--context"),
+        (("--max-new-tokens", "-1"), 2, "--max-new-tokens"),
+        (("--schedule", "random"), 2, "--schedule"),
+        (("--dump", "tiny.gguf"), 2, "tiny.gguf"),
+    ],
+)
+def test_bad_options(forerun, model, arguments, status, message):
+    outcome = run(forerun, model, *arguments)
+    assert outcome.status == status
+    assert message in outcome.err
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("smollm", None, "did you mean 'smollm2'?"),
+        ("absent.gguf", None, "no such file"),
+        ("foreign.gguf", b"MZ" * 50, "foreign.gguf"),
+        ("short.gguf", b"GGUF", "short.gguf"),
+    ],
+)
+def test_bad_models(forerun, tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    outcome = run(forerun, name)
+    assert outcome.status == 2
+    assert message in outcome.err
+    assert outcome.out == ""
+
+
+def test_an_empty_prompt(forerun, model):
+    outcome = forerun("run", model, "--prompt", "")
+    assert outcome.status == 2
+    assert "prompt is empty" in outcome.err
+
+
+def test_the_download_is_told_once_it_begins(forerun, model, monkeypatch):
+    def fetch(progress):
+        progress(1, 10)
+        progress(10, 10)
+        return model
+
+    monkeypatch.setattr("forerun.frontends.fetch.fetch_smollm2", fetch)
+    outcome = run(forerun, "smollm2", "--quiet")
+    assert outcome.status == 0
+    assert outcome.err == ""
+    assert "fetching SmolLM2" in run(forerun, "smollm2").err
