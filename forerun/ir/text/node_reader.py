@@ -75,7 +75,7 @@ class NodeReader(KernelReader):
         if self.token == "load":
             return parameter, self._load()
         if self.token[:1].isalpha() and self.token not in ("inf", "nan"):
-            self.fail("a buffer, a number, or load(%buffer[0])")
+            self.fail("a buffer, a number, or load(%buffer[0])", f"a buffer is written %{self.token}")
         return parameter, ConstantArgument(self.number())
 
     def _load(self) -> ScalarLoad:

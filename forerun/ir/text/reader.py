@@ -28,6 +28,7 @@ _SIGILS = {
     "@": "a kernel such as @f",
     "#": "a node such as #n",
 }
+_QUOTES = 'names with unusual characters are written in quotes: %"..."'
 _FLOATS = {"inf": math.inf, "nan": math.nan}
 # Python refuses to convert longer decimal numbers; hexadecimal ones may be of any length.
 _MAX_DIGITS = 1000
@@ -64,7 +65,7 @@ class Reader(Lexer):
         if token[-1:] and token[0] in '"%$#@' and '"' in token[:2]:
             self._unquoted(token, ordinal)
         if len(token) == 1 and (token in "`'?;~^&|<>\\" or not token.isascii()):
-            hint = 'names with such characters are written in quotes: %"..."'
+            hint = "" if token.isascii() else _QUOTES
             self.fault_at(ordinal, "P2", f"the character {_shown(token)} has no meaning outside quotes", hint)
 
     def fault_at(self, ordinal: int, code: str, message: str, hint: str = "", *, fatal: bool = False) -> NoReturn:
@@ -79,7 +80,7 @@ class Reader(Lexer):
         """End the statement: the word here is none of the valid ones."""
         valid = list(valid)
         if self.token[:1] not in _LETTERS:
-            self.fail(f"{what} ({', '.join(valid)})")
+            self.fail(f"{'an' if what[0] in 'aeiou' else 'a'} {what} ({', '.join(valid)})")
         hint = did_you_mean(self.token, valid)
         self.fault_at(self.ordinal, "P6", f"unknown {what} {_shown(self.token)}", hint)
 
@@ -133,8 +134,10 @@ class Reader(Lexer):
     def reference(self, sigil: str) -> str:
         """Read a name with its sigil."""
         token = self.token
-        if token[:1] != sigil or len(token) == 1:
+        if token[:1] != sigil:
             self.fail(_SIGILS[sigil])
+        if len(token) == 1:
+            self.fault_at(self.ordinal, "P5", f"expected a name right after '{sigil}'", _QUOTES)
         name = self._unquoted(token, self.ordinal) if token[1] == '"' else intern(token[1:])
         self.token = self.following()
         return name

@@ -19,16 +19,12 @@ def check(graph: Graph) -> Iterator[Diagnostic]:
     roles = {buffer.name: buffer.role for buffer in graph.buffers.values()}
     written: dict[str, dict[tuple[int, int], ByteSet]] = {}
     for access in (access for found in accesses(graph).values() for access in found):
-        role, known = roles.get(access.buffer), written.get(access.allocation, {})
+        role, known = roles.get(access.buffer), written.setdefault(access.allocation, {})
         if access.write:
-            written.setdefault(access.allocation, {})[access.bytes.start, access.bytes.stop] = access.bytes
+            known[access.bytes.start, access.bytes.stop] = access.bytes
             if role is BufferRole.WEIGHT and access.certain:
                 yield Diagnostic("F1", f"writes %{access.buffer}, a weight", _at(access))
-        elif (
-            role is BufferRole.TEMP
-            and access.certain
-            and not _overlaps_any(access.bytes, written.get(access.allocation, {}))
-        ):
+        elif role is BufferRole.TEMP and access.certain and not _overlaps_any(access.bytes, known):
             yield Diagnostic("F2", f"reads %{access.buffer}, a temporary that nothing has written before", _at(access))
     for buffer in graph.buffers.values():
         reached = written.get(buffer.allocation, {})
