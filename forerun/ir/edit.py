@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import networkx as nx
 
@@ -74,6 +76,14 @@ class GraphEdit:
 
     # Nodes
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a node of that name."""
+        return "node" in self._read().nodes.get(name, ())
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the nodes as edited so far: those of the base in launch order, then the new ones."""
+        return (name for name, data in self._read().nodes.items() if "node" in data)
+
     def node(self, name: str) -> Node:
         """The node of that name as edited so far."""
         data = self._read().nodes.get(name)
@@ -84,7 +94,7 @@ class GraphEdit:
 
     def add_node(self, node: Node, *, before: str | None = None) -> None:
         """Add a node at the end of the launch order, or just before another."""
-        if node.name in self._read() and "node" in self._read().nodes[node.name]:
+        if node.name in self:
             raise InternalError(f"edit: node '{node.name}' exists already")
         if before is not None:
             self.node(before)
@@ -119,6 +129,14 @@ class GraphEdit:
 
     # Dependencies
 
+    def incoming(self, node: str) -> list[Dependency]:
+        """The dependencies whose target is ``node``, as edited so far."""
+        return [data["dependency"] for data in self._read().pred[node].values()]
+
+    def outgoing(self, node: str) -> list[Dependency]:
+        """The dependencies whose source is ``node``, as edited so far."""
+        return [data["dependency"] for data in self._read().succ[node].values()]
+
     def dependency(self, source: str, target: str) -> Dependency | None:
         """The dependency between two nodes as edited so far, or ``None``."""
         data = self._read().get_edge_data(source, target)
@@ -147,6 +165,16 @@ class GraphEdit:
 
     # Memory and kernels
 
+    @property
+    def buffers(self) -> Mapping[str, Buffer]:
+        """The buffers as edited so far, by name."""
+        return MappingProxyType(self._buffers)
+
+    @property
+    def kernels(self) -> Mapping[str, Kernel]:
+        """The kernels as edited so far, by name."""
+        return MappingProxyType(self._kernels)
+
     def set_allocation(self, allocation: Allocation) -> None:
         """Add an allocation, or replace the one of that name."""
         if self._allocations.get(allocation.name) != allocation:
@@ -168,10 +196,6 @@ class GraphEdit:
         shared = any(other.allocation == buffer.allocation for other in self._buffers.values())
         if not shared and self._allocations.pop(buffer.allocation, None) is not None:
             self.delta.allocations[buffer.allocation] = None
-
-    def kernel(self, name: str) -> Kernel | None:
-        """The kernel of that name as edited so far, or ``None``."""
-        return self._kernels.get(name)
 
     def set_kernel(self, kernel: Kernel) -> None:
         """Add a kernel, or replace the one of that name for all nodes that launch it."""

@@ -26,11 +26,11 @@ class RewriteView:
         self._edit = edit
 
     def __contains__(self, name: str) -> bool:
-        return "node" in self._edit._read().nodes.get(name, ())
+        return name in self._edit
 
     def __iter__(self) -> Iterator[str]:
         """Names of the nodes: those of the first graph in launch order, then the new ones."""
-        return (name for name, data in self._edit._read().nodes.items() if "node" in data)
+        return iter(self._edit)
 
     def node(self, name: str) -> Node:
         """The node of that name."""
@@ -38,20 +38,20 @@ class RewriteView:
 
     def incoming(self, name: str) -> list[Dependency]:
         """The dependencies whose target is the node."""
-        return [data["dependency"] for data in self._edit._read().pred[name].values()]
+        return self._edit.incoming(name)
 
     def outgoing(self, name: str) -> list[Dependency]:
         """The dependencies whose source is the node."""
-        return [data["dependency"] for data in self._edit._read().succ[name].values()]
+        return self._edit.outgoing(name)
 
     def kernel_of(self, node: Node) -> Kernel | None:
         """The kernel that a kernel node launches; ``None`` for other nodes, and if it does not exist."""
-        return self._edit.kernel(node.kernel) if isinstance(node, KernelNode) else None
+        return self._edit.kernels.get(node.kernel) if isinstance(node, KernelNode) else None
 
     @property
     def buffers(self) -> Mapping[str, Buffer]:
         """The buffers by name."""
-        return self._edit._buffers
+        return self._edit.buffers
 
 
 class RewriteRule(Protocol, Generic[_Match]):

@@ -114,7 +114,7 @@ def test_analyses_that_survive_an_edit_are_those_of_the_edited_graph(graph: Grap
         elif action == "wait":
             for name in names:
                 node = edit.node(name)
-                kernel = edit.kernel(node.kernel) if isinstance(node, KernelNode) else None
+                kernel = edit.kernels.get(node.kernel) if isinstance(node, KernelNode) else None
                 if isinstance(node, KernelNode) and kernel is not None and kernel.roles and not kernel.has(Wait):
                     roles = tuple(replace(role, steps=(Wait(), *role.steps)) for role in kernel.roles)
                     edit.replace_node(replace(node, kernel=edit.kernel_variant(kernel, roles, "w").name))

@@ -270,3 +270,12 @@ def test_a_huge_diff_is_cut_and_names_its_file():
     drawn = draw_diff("\n".join(f"+line {i}" for i in range(200_000)), "x.diff")
     assert len(drawn) < 3 * KEPT_CHARACTERS
     assert "more lines are in x.diff" in drawn
+
+
+def test_the_script_shortens_labels_as_the_drawing_does():
+    from forerun.report.drawing import LONGEST_LABEL
+    from forerun.report.markup import asset
+
+    half = LONGEST_LABEL // 2
+    line = f'label.length <= {LONGEST_LABEL} ? label : label.slice(0, {half}) + "…" + label.slice(-{half})'
+    assert line in asset("page.js")
