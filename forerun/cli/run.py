@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forerun.cli.boundary import guarded
-from forerun.cli.console import error_console, print_json, print_plain, result_console, write_result
+from forerun.cli.console import duration, error_console, print_json, print_plain, result_console, write_result
 from forerun.cli.dumps import new_run_folder, reporting
 from forerun.cli.options import DumpOption, JsonOption, VerboseOption
 from forerun.cli.status import Status
@@ -216,7 +216,7 @@ def _print_account(outcome: _Outcome, *, verbose: bool) -> None:
     lines = [
         time_sentence(outcome.summary),
         f"{generation.steps} tokens on {outcome.request.target}, {outcome.tokens_per_second:.1f} tokens/s "
-        f"(the prompt's {len(generation.prompt_tokens)} tokens took {generation.prefill_seconds:.2f} s)",
+        f"(the prompt's {len(generation.prompt_tokens)} tokens took {duration(generation.prefill_seconds)})",
     ]
     if verbose:
         lines.append(f"stopped because of: {generation.stop}; tokens: {' '.join(map(str, generation.tokens))}")

@@ -6,6 +6,7 @@ import difflib
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 __all__ = [
     "Diagnostic",
@@ -137,9 +138,9 @@ def closest(name: str, candidates: Iterable[str]) -> str | None:
         'hoist-loads'
     """
     # difflib is quadratic in the names' lengths, so long names and long lists are cut.
-    pool = [c for _, c in zip(range(5000), candidates, strict=False)]
-    found = difflib.get_close_matches(name[:200], pool, n=1, cutoff=0.6)
-    return found[0] if found else None
+    pool = {candidate.casefold(): candidate for candidate in reversed(list(islice(candidates, 5000)))}
+    found = difflib.get_close_matches(name[:200].casefold(), pool, n=1, cutoff=0.6)
+    return pool[found[0]] if found else None
 
 
 def did_you_mean(name: str, candidates: Iterable[str], *, sigil: str = "") -> str:

@@ -50,14 +50,6 @@ class GraphReader(NodeReader):
     def __init__(self, text: str, name: str) -> None:
         super().__init__(text, name)
         self._scope = _Scope("", "", 0)
-        self._statements: dict[str, Callable[[], None]] = {
-            "alloc": self._allocation,
-            "buffer": self._buffer,
-            "kernel": self._kernel_declaration,
-            "node": self._node,
-            "after": self._after,
-            "dep": self._dep,
-        }
 
     def read(self) -> Graph | None:
         """Read a whole text; ``None`` if there are errors, which ``diagnostics`` then has."""
@@ -67,14 +59,26 @@ class GraphReader(NodeReader):
             self.diagnostics.append(fault.diagnostic)
         except Stopped:
             return None
+        finally:
+            self.close()
         return None if self.diagnostics else graph
 
     def _text_form(self) -> Graph:
         self.seek(0)
         self._version()
         self._scope = _Scope(self._graph_name(""), "", 0)
-        self.block(Block("", 0, self._statements))
+        self.block(Block("", 0, self._statements()))
         return self._scope.graph()
+
+    def _statements(self) -> dict[str, Callable[[], None]]:
+        return {
+            "alloc": self._allocation,
+            "buffer": self._buffer,
+            "kernel": self._kernel_declaration,
+            "node": self._node,
+            "after": self._after,
+            "dep": self._dep,
+        }
 
     def _version(self) -> None:
         hint = f"the first line of a graph's text is: forerun {FORMAT_VERSION}"
@@ -221,7 +225,7 @@ class GraphReader(NodeReader):
             self.fault_at(self.ordinal, "P9", f"bodies are nested deeper than {MAX_NESTING}", fatal=True)
         path = f"{outer.path}{name}/"
         self._scope = _Scope(self._graph_name(path), path, outer.depth + 1)
-        self.block(Block(f"node {reference('#', name)}", ordinal, self._statements))
+        self.block(Block(f"node {reference('#', name)}", ordinal, self._statements()))
         body, self._scope = self._scope.graph(), outer
         return body
 

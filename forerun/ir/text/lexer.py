@@ -62,7 +62,7 @@ class Lexer:
         self._rest: Iterator[str] = iter(self._tokens)
         self._first = 0
         self._windows = [(0, 0)]
-        self.following: Callable[[], str] = iter(lambda: END, None).__next__
+        self.following: Callable[[], str] = lambda: END
 
     @property
     def ordinal(self) -> int:
@@ -78,6 +78,10 @@ class Lexer:
         # A chain over the windows' own iterators runs at the speed of C; see ``ordinal`` for where it stands.
         self.following = chain.from_iterable(self._lex(offset)).__next__
         self.token = self.following()
+
+    def close(self) -> None:
+        """Let go of the tokens ahead, whose source refers back to this object."""
+        self.following = lambda: END
 
     def _lex(self, start: int) -> Iterator[Iterator[str]]:
         """The tokens of the lines from an offset on, a window at a time; then :data:`END` for ever."""
@@ -135,10 +139,10 @@ class Lexer:
         """The one-based number of the line that holds an offset."""
         return self.text.count("\n", 0, offset) + 1
 
-    def tokens_from(self, start: int) -> list[tuple[int, str]]:
+    def tokens_from(self, start: int) -> Iterator[tuple[int, str]]:
         """The tokens of the window from an offset on, with their offsets."""
         matches = _TOKEN.finditer(self.text, start, min(start + _WINDOW, len(self.text)))
-        return [(match.start(1), match[1]) for match in matches if match[1]]
+        return ((match.start(1), match[1]) for match in matches if match[1])
 
     def begins_line(self, offset: int) -> bool:
         """Whether only space stands before an offset in its line."""

@@ -11,7 +11,7 @@ from forerun.ir.affine import Affine
 from forerun.ir.diagnostics import Diagnostic, did_you_mean
 from forerun.ir.region import WHOLE, BufferView, Region, Slice
 from forerun.ir.text.lexer import END, Fault, Lexer
-from forerun.ir.text.spelling import SyntaxProblem, unquote
+from forerun.ir.text.spelling import MAX_ITEMS, SyntaxProblem, unquote
 from forerun.ir.text.values import PLACE_KINDS
 from forerun.ir.types import HOST, DType, Place
 
@@ -157,6 +157,8 @@ class Reader(Lexer):
         """Read one or more items with commas between them."""
         found = [item()]
         while self.token == ",":
+            if len(found) == MAX_ITEMS:
+                self.fault_at(self.ordinal, "P9", f"more than {MAX_ITEMS} items", fatal=True)
             self.token = self.following()
             found.append(item())
         return tuple(found)
@@ -271,19 +273,17 @@ class Reader(Lexer):
         sign = -1 if self.accept("-") else 1
         constant = 0
         terms: dict[str, int] = {}
-        while True:
+        for _ in range(MAX_ITEMS):
             symbol, factor = self._term()
             if symbol is None:
                 constant += sign * factor
             else:
                 terms[symbol] = terms.get(symbol, 0) + sign * factor
             if self.token != "+" and self.token != "-":
-                break
+                return Affine(constant, tuple(sorted((symbol, factor) for symbol, factor in terms.items() if factor)))
             sign = 1 if self.token == "+" else -1
             self.advance()
-        if not terms:
-            return Affine(constant)
-        return Affine(constant, tuple(sorted((symbol, factor) for symbol, factor in terms.items() if factor)))
+        self.fault_at(self.ordinal, "P9", f"a sum of more than {MAX_ITEMS} terms", fatal=True)
 
     def _term(self) -> tuple[str | None, int]:
         if self.token[:1] not in _DIGITS:

@@ -11,6 +11,7 @@ __all__ = [
     "BYTE_ORDER_MARK",
     "FORMAT_VERSION",
     "MAX_ERRORS",
+    "MAX_ITEMS",
     "MAX_LINE",
     "MAX_NESTING",
     "MAX_TEXT",
@@ -27,9 +28,11 @@ __all__ = [
 FORMAT_VERSION = 1
 BYTE_ORDER_MARK = "\ufeff"
 
-# Bounds on what is parsed. The printer keeps to MAX_NESTING; the others are far beyond any graph that a GPU could run.
-MAX_TEXT = 1 << 28
+# Bounds on what is parsed. The printer keeps to MAX_NESTING; the others are far beyond any graph that a GPU could run
+# (20,000 nodes take about 10 million characters).
+MAX_TEXT = 1 << 26
 MAX_LINE = 1 << 24
+MAX_ITEMS = 1 << 17
 MAX_NESTING = 32
 MAX_ERRORS = 20
 
