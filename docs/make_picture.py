@@ -1,6 +1,6 @@
 """Draws docs/decode-layer.svg: the decode step of a one-layer model before and after the default pipeline.
 
-Run ``python docs/make_picture.py`` after a change of the passes or of the drawing.
+A test compares it with the file; ``pytest tests/project --bless`` writes it anew.
 """
 
 from __future__ import annotations
@@ -23,7 +23,3 @@ def draw() -> str:
     before = decode_graph(config)
     after = PassManager("default").run(before).graph
     return standalone_svg([("before", before), ("after", after)], prefix="blk.0.")
-
-
-if __name__ == "__main__":
-    PICTURE.write_text(draw(), encoding="utf-8")

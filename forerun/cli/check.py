@@ -11,7 +11,7 @@ from forerun.cli.console import print_json, print_plain, result_console
 from forerun.cli.files import read_graph
 from forerun.cli.options import JsonOption, VerboseOption
 from forerun.cli.status import Status
-from forerun.cli.tables import describe_dependencies
+from forerun.report.words import counted
 
 if TYPE_CHECKING:
     from forerun.ir.graph import Graph
@@ -76,5 +76,5 @@ def _print_verdict(graph: Graph, text: str, verdict: Verdict, limit: int | None)
         print_plain(console, draw(shown, text).rstrip("\n"))
     if len(verdict.findings) > len(shown):
         print_plain(console, f"... and {len(verdict.findings) - len(shown)} more; -v shows all")
-    counts = describe_dependencies(graph.count_dependencies())
+    counts = counted(graph.count_dependencies())
     print_plain(console, f"graph {graph.name}: {len(graph):,} nodes; dependencies: {counts}")

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 __all__ = [
-    "duration",
     "error_console",
     "print_json",
     "print_plain",
@@ -64,8 +63,3 @@ def silence() -> None:
         except (OSError, ValueError):
             continue  # not a file: nothing can be pending there
     os.close(nowhere)
-
-
-def duration(seconds: float) -> str:
-    """A time for people, eight characters at most."""
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.1f} ms"

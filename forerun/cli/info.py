@@ -86,15 +86,26 @@ def _rows(facts: Mapping[str, Any]) -> Iterable[tuple[str, RenderableType]]:
     yield "forerun", facts["forerun"]
     yield "python", f"{facts['python']} on {facts['system']}"
     yield "packages", _listed(facts["packages"])
-    gpus = [f"{gpu['name']}, compute capability {gpu['compute_capability']}" for gpu in facts["gpus"]]
-    yield "gpu", "\n".join(gpus) or f"none: {facts['no_gpu_reason']}"
-    missing = [name for name, found in facts["toolchain"].items() if found is None]
-    yield "toolchain", _listed(facts["toolchain"])
-    if missing:
-        yield "", "what is missing comes with: pip install 'forerun[cuda]'"
+    yield "gpu", "\n".join(map(_gpu, facts["gpus"])) or f"none: {facts['no_gpu_reason']}"
+    yield "toolchain", _toolchain(facts["toolchain"])
     yield "targets", ", ".join(facts["targets"])
     yield "passes", ", ".join(facts["passes"])
     yield "cache", facts["cache"]
+
+
+def _gpu(gpu: Mapping[str, Any]) -> str:
+    gigabytes = gpu["memory"] / 2**30
+    processors = f"{gpu['multiprocessors']} SMs, compute capability {gpu['compute_capability']}"
+    return f"{gpu['name']}, {gigabytes:.0f} GiB, {processors}"
+
+
+def _toolchain(versions: Mapping[str, str | None]) -> str:
+    present = {name: found for name, found in versions.items() if found}
+    missing = [name for name, found in versions.items() if not found]
+    told = [_listed(present)] if present else []
+    if missing:
+        told.append(f"missing: {', '.join(missing)}; pip install 'forerun[cuda]' brings them")
+    return "\n".join(told)
 
 
 def _listed(versions: Mapping[str, str | None]) -> str:

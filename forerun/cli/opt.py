@@ -15,7 +15,7 @@ from forerun.cli.files import read_graph, write_text
 from forerun.cli.loading import load_modules
 from forerun.cli.options import DumpOption, LoadOption, VerboseOption
 from forerun.cli.status import Status
-from forerun.cli.tables import pass_table, time_sentence
+from forerun.cli.tables import pass_details, pass_table, time_sentence
 
 if TYPE_CHECKING:
     from forerun.ir.graph import Graph
@@ -123,7 +123,8 @@ def _apply(graph: Graph, pipeline: Pipeline, instruments: list[Instrument], *, v
     if verbose:
         console = error_console()
         console.print(pass_table(result.summary))
-        console.print(time_sentence(result.summary))
+        for line in (time_sentence(result.summary), *pass_details(result.summary)):
+            console.print(line)
     return print_graph(result.graph)
 
 

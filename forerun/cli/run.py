@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forerun.cli.boundary import guarded
-from forerun.cli.console import duration, error_console, print_json, print_plain, result_console, write_result
+from forerun.cli.console import error_console, print_json, print_plain, result_console, write_result
 from forerun.cli.dumps import new_run_folder, reporting
 from forerun.cli.options import DumpOption, JsonOption, VerboseOption
 from forerun.cli.status import Status
-from forerun.cli.tables import pass_table, time_sentence
+from forerun.cli.tables import pass_details, pass_table, time_sentence
+from forerun.report.words import duration
 
 if TYPE_CHECKING:
     from forerun.frontends.generate import Generation
@@ -220,7 +221,7 @@ def _print_account(outcome: _Outcome, *, verbose: bool) -> None:
     ]
     if verbose:
         lines.append(f"stopped because of: {generation.stop}; tokens: {' '.join(map(str, generation.tokens))}")
-        lines += [f"pass {r.ordinal}, {r.name}: {remark}" for r in outcome.summary.passes for remark in r.remarks]
+        lines += pass_details(outcome.summary)
     for line in lines:
         console.print(line)
     print_plain(console, Text.assemble(("dumps: ", "bold"), str(outcome.dump)))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from forerun.cli.console import duration
+from forerun.report.words import counted, duration
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 
     from forerun.passes.summary import Summary
 
-__all__ = ["describe_dependencies", "pass_table", "time_sentence"]
+__all__ = ["pass_details", "pass_table", "time_sentence"]
 
 _STYLES = {
     "proved": "green",
@@ -36,7 +35,7 @@ def pass_table(summary: Summary) -> Table:
     table.add_column("nodes", justify="right", no_wrap=True)
     table.add_column("dependencies", overflow="fold")
     table.add_column("verdict", no_wrap=True)
-    given = describe_dependencies(summary.input_dependencies)
+    given = counted(summary.input_dependencies)
     table.add_row("0", "input", "", f"{summary.input_nodes:,}", given, _verdict(summary.input_verdict))
     for record in summary.passes:
         reached = record.verdict != "failed" or record.nodes
@@ -45,26 +44,26 @@ def pass_table(summary: Summary) -> Table:
             record.text,
             duration(record.seconds),
             f"{record.nodes:,}" if reached else "",
-            describe_dependencies(record.dependencies) if reached else "",
+            counted(record.dependencies) if reached else "",
             _verdict(record.verdict),
         )
     return table
-
-
-def describe_dependencies(counts: Mapping[str, int]) -> str:
-    """Dependencies by kind, in words.
-
-    Example:
-        >>> describe_dependencies({"full": 8, "programmatic": 71, "launch_order": 0})
-        '8 full, 71 programmatic'
-    """
-    return ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items() if count) or "none"
 
 
 def time_sentence(summary: Summary) -> str:
     """How long the pipeline took, and what part of that were checks."""
     checks = summary.verification_seconds
     return f"{len(summary.passes)} passes in {duration(summary.seconds)}, of which {duration(checks)} for checking them"
+
+
+def pass_details(summary: Summary) -> list[str]:
+    """What each pass counted and remarked, a line each."""
+    lines: list[str] = []
+    for record in summary.passes:
+        which = f"pass {record.ordinal}, {record.name}"
+        lines += [f"{which}: {counted(record.statistics, zeros=True)}"] if record.statistics else []
+        lines += [f"{which}: {remark}" for remark in record.remarks]
+    return lines
 
 
 def _verdict(verdict: str) -> Text:

@@ -10,8 +10,9 @@ from forerun.report.diff import draw_diff
 from forerun.report.load import Dump, PassDump
 from forerun.report.markup import Markup, asset, embed_json, join, tag
 from forerun.report.picture import NameTables, draw_picture, legend, markers
+from forerun.report.words import counted, duration
 
-__all__ = ["duration", "render"]
+__all__ = ["render"]
 
 SHOWN_REMARKS = 10
 
@@ -51,16 +52,6 @@ def render(dump: Dump) -> str:
 
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-
-
-def duration(seconds: float) -> str:
-    """A time for people.
-
-    Example:
-        >>> duration(0.0123), duration(2.5)
-        ('12.3 ms', '2.50 s')
-    """
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.1f} ms"
 
 
 def _header(dump: Dump) -> Markup:
@@ -104,7 +95,7 @@ def _row(step: PassDump, longest: float, most: int) -> Markup:
         tag("td", _badge(step.verdict)),
         tag("td", f"{step.nodes:,}", class_="number"),
         tag("td", _dependencies(step.dependencies, most)),
-        tag("td", _statistics(step.statistics), class_="statistics"),
+        tag("td", counted(step.statistics, nothing=""), class_="statistics"),
     )
 
 
@@ -122,12 +113,7 @@ def _time(step: PassDump, longest: float) -> Markup:
 def _dependencies(counts: Mapping[str, int], most: int) -> Markup:
     scale = 110 / most if most else 0.0
     bars = [tag("i", class_=kind, style=f"width:{count * scale:.1f}px") for kind, count in counts.items() if count]
-    words = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items() if count) or "none"
-    return join(tag("span", *bars, class_="bar kinds"), tag("span", words, class_="words"))
-
-
-def _statistics(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count)
+    return join(tag("span", *bars, class_="bar kinds"), tag("span", counted(counts), class_="words"))
 
 
 # One section a pass
@@ -187,7 +173,7 @@ def _pair(step: PassDump, before: Graph, after: Graph, tables: NameTables) -> Ma
 
 
 def _figure(title: str, graph: Graph, marks: Marks, tables: NameTables, ident: str) -> Markup:
-    kinds = ", ".join(f"{n:,} {kind.replace('_', ' ')}" for kind, n in graph.count_dependencies().items() if n)
-    caption = tag("figcaption", tag("b", title), f" {len(graph):,} nodes, {kinds or 'no dependencies'}")
+    kinds = counted(graph.count_dependencies(), nothing="no dependencies")
+    caption = tag("figcaption", tag("b", title), f" {len(graph):,} nodes, {kinds}")
     picture = tag("div", draw_picture(graph, marks, tables=tables, ident=ident), class_="scroll")
     return tag("figure", caption, picture, class_=title or None)

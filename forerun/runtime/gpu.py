@@ -45,7 +45,8 @@ def probe_gpus() -> tuple[list[Gpu], str | None]:
     except _DriverError as error:
         return [], str(error)
     except RuntimeError as error:  # what the bindings raise when there is no driver library
-        return [], f"no CUDA driver ({str(error).partition(chr(10))[0]})"
+        first_sentence = str(error).partition("\n")[0].partition(". ")[0]
+        return [], f"no CUDA driver ({first_sentence})"
 
 
 class _DriverError(Exception):

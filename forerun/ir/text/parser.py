@@ -1,19 +1,4 @@
-"""Text to graph: recursive descent, one method a statement, and several errors at once.
-
-The codes of syntax errors:
-
-- P1: not a text of forerun: the line ``forerun 1`` or the line ``graph NAME`` is missing, or another version.
-- P2: a character that has no meaning: control characters, bytes that are not UTF-8, symbols of other languages.
-- P3: a string is not closed, or has an unknown escape.
-- P4: a malformed or overlong number.
-- P5: something else is expected here.
-- P6: an unknown word where one of a few is expected; the hint has the closest one.
-- P7: a name is declared twice, or a pair of nodes has two dependencies; a note shows the first place.
-- P8: a block is not closed, or a brace closes nothing.
-- P9: too much: too long a text or line, bodies nested too deeply, too many errors.
-- P10: a mark, ``!"..."``, that the printer left for a value without a textual form.
-- P11: a clause is given twice, or contradicts another.
-"""
+"""Text to graph: recursive descent, one method a statement, and several errors at once."""
 
 from __future__ import annotations
 
@@ -28,7 +13,22 @@ from forerun.ir.text.graph_reader import GraphReader
 from forerun.ir.text.source import SourceMap
 from forerun.ir.text.spelling import BYTE_ORDER_MARK, MAX_TEXT
 
-__all__ = ["parse_graph", "parse_graph_with_locations"]
+__all__ = ["CODES", "parse_graph", "parse_graph_with_locations"]
+
+CODES = {
+    "P1": "the text begins with 'forerun 1' and 'graph NAME', and each body with 'graph NAME'",
+    "P2": "no control characters, no bytes that are not UTF-8, no symbols of other languages",
+    "P3": "a string is closed on its line, and its escapes are known",
+    "P4": "numbers are well-formed, and integers where integers belong",
+    "P5": "each word is where the grammar expects it",
+    "P6": "a word of a closed set is one of the set",
+    "P7": "a name is declared once, and a pair of nodes has one dependency",
+    "P8": "each block is closed, and each brace closes one",
+    "P9": "the text is not too large: characters, characters of a line, items of a list, nested bodies, errors",
+    "P10": 'no mark !"..." that the printer left for a value without a textual form',
+    "P11": "a clause is given once, and contradicts no other",
+}
+"""What a well-formed text keeps, by the code of the error about it; tests/ir/text has a negative test for each."""
 
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]|\r(?!\n)")
 

@@ -271,19 +271,24 @@ class Reader(Lexer):
 
     def _affine(self) -> Affine:
         sign = -1 if self.accept("-") else 1
-        constant = 0
+        constant = count = 0
         terms: dict[str, int] = {}
-        for _ in range(MAX_ITEMS):
+        while True:
             symbol, factor = self._term()
             if symbol is None:
                 constant += sign * factor
             else:
                 terms[symbol] = terms.get(symbol, 0) + sign * factor
             if self.token != "+" and self.token != "-":
-                return Affine(constant, tuple(sorted((symbol, factor) for symbol, factor in terms.items() if factor)))
+                break
+            count += 1
+            if count == MAX_ITEMS:
+                self.fault_at(self.ordinal, "P9", f"a sum of more than {MAX_ITEMS} terms", fatal=True)
             sign = 1 if self.token == "+" else -1
             self.advance()
-        self.fault_at(self.ordinal, "P9", f"a sum of more than {MAX_ITEMS} terms", fatal=True)
+        if not terms:
+            return Affine(constant)
+        return Affine(constant, tuple(sorted((symbol, factor) for symbol, factor in terms.items() if factor)))
 
     def _term(self) -> tuple[str | None, int]:
         if self.token[:1] not in _DIGITS:

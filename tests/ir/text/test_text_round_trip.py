@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 
 import pytest
@@ -26,6 +27,8 @@ from forerun.ir.text import parse_graph, print_graph, print_kernel, print_node
 from forerun.ir.types import HOST, BufferRole, DType
 from tests.programs import Style, programs
 from tests.strategies import graphs, graphs_of_nonsense, tidy_graphs
+
+STRING = re.compile(r'(?<!!)"(?:[^"\\]|\\.)*"')
 
 
 def round_trip(graph: Graph) -> Graph:
@@ -66,12 +69,12 @@ def test_programs(graph: Graph) -> None:
     round_trip(graph)
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(graph=graphs_of_nonsense())
 def test_nonsense_is_marked_rather_than_misread(graph: Graph) -> None:
     text = print_graph(graph)
     assert print_graph(graph) == text
-    if '!"' in text:
+    if "!" in STRING.sub("", text):
         event("marked")
         with pytest.raises(InvalidInput) as caught:
             parse_graph(text)
