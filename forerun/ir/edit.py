@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import networkx as nx
@@ -214,7 +214,8 @@ class GraphEdit:
         stem = kernel.name if kernel.name.endswith(f".{suffix}") else f"{kernel.name}.{suffix}"
         name, number = stem, 2
         while (present := self._kernels.get(name)) is not None:
-            if present == replace(kernel, name=name, roles=roles):
+            same = present.parameters == kernel.parameters and present.implementations == kernel.implementations
+            if same and present.roles == roles:
                 return present
             name, number = f"{stem}{number}", number + 1
         variant = kernel.with_roles(name, roles)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from forerun.ir.graph import Dependency, Graph
-from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Step, Trigger, Wait
+from forerun.ir.kernel import Barrier, Phase, Role, Step, Trigger, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics import conflicts
 from forerun.ir.types import DependencyKind
@@ -56,25 +56,27 @@ class InsertPdl(Pass):
         for dependency in converted:
             edit.set_dependency(replace(dependency, kind=DependencyKind.PROGRAMMATIC))
             context.count("dependencies_converted")
+        variants: dict[tuple[str, bool, bool], str] = {}
         for node in graph:
             if isinstance(node, KernelNode) and (node.name in waits or node.name in triggers):
                 kernel = graph.kernels[node.kernel]
-                roles = self._body(kernel, node.name in waits, node.name in triggers, context)
-                if roles != kernel.roles:
-                    variant = edit.kernel_variant(kernel, roles, "pdl")
-                    edit.replace_node(replace(node, kernel=variant.name))
+                wait = node.name in waits and not kernel.has(Wait)
+                trigger = node.name in triggers and self.trigger != "none" and not kernel.has(Trigger)
+                context.count("waits_inserted", wait)
+                context.count("triggers_inserted", trigger)
+                key = kernel.name, wait, trigger
+                if key not in variants:
+                    roles = self._body(kernel.roles or (), wait, trigger)
+                    same = roles == kernel.roles
+                    variants[key] = kernel.name if same else edit.kernel_variant(kernel, roles, "pdl").name
+                edit.replace_node(replace(node, kernel=variants[key]))
         edit.drop_unused_kernels()
         return edit.commit()
 
-    def _body(self, kernel: Kernel, wait: bool, trigger: bool, context: PassContext) -> tuple[Role, ...]:
-        roles = kernel.roles or ()
-        if wait and not kernel.has(Wait):
+    def _body(self, roles: tuple[Role, ...], wait: bool, trigger: bool) -> tuple[Role, ...]:
+        if wait:
             roles = with_waits(roles)
-            context.count("waits_inserted")
-        if trigger and self.trigger != "none" and not kernel.has(Trigger):
-            roles = with_trigger(roles, self.trigger)
-            context.count("triggers_inserted")
-        return roles
+        return with_trigger(roles, self.trigger) if trigger else roles
 
 
 def can_overlap(graph: Graph, node: str) -> bool:

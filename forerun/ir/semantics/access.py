@@ -78,7 +78,12 @@ class NodeAccess:
 def _all_accesses(graph: Graph) -> Mapping[str, tuple[NodeAccess, ...]]:
     written = _written_scalars(graph)
     summaries: dict[str, _Summary] = {}
-    return {name: tuple(_of_node(graph, node, written, summaries)) for name, node in graph.nodes.items()}
+    return {
+        name: tuple(
+            _of_kernel(graph, node, written, summaries) if isinstance(node, KernelNode) else _of_other(graph, node)
+        )
+        for name, node in graph.nodes.items()
+    }
 
 
 accesses = Analysis({"nodes", "kernels", "buffers", "allocations"}, _all_accesses)
@@ -176,31 +181,28 @@ def _summarise(kernel: Kernel) -> _Summary:
 
 def _of_kernel(
     graph: Graph, node: KernelNode, written: set[tuple[str, int]], summaries: dict[str, _Summary]
-) -> Iterator[NodeAccess]:
+) -> list[NodeAccess]:
     kernel = graph.kernels.get(node.kernel)
     if kernel is None or kernel.is_black_box:
-        yield from _of_black_box(graph, node)
-        return
+        return list(_of_black_box(graph, node))
     summary = summaries.get(kernel.name)
     if summary is None:
         summary = summaries[kernel.name] = _summarise(kernel)
     bound = dict(node.arguments)
     values: dict[str, dict[str, AffineLike]] = {}
+    found: list[NodeAccess] = []
     for template in summary.templates:
-        argument = bound.get(template.parameter)
+        argument, phase = bound.get(template.parameter), template.phase
         if isinstance(argument, ScalarLoad):
-            yield from _scalar_load(graph, node.name, argument, template)
-        elif isinstance(argument, BufferArgument) and argument.buffer in graph.buffers:
+            found += _scalar_load(graph, node.name, argument, template)
+        elif isinstance(argument, BufferArgument):
             region = template.region
             if not region.is_whole:
-                if template.phase not in values:
-                    values[template.phase] = symbol_values(
-                        graph, kernel, node, template.phase, written, dims=summary.dims
-                    )
-                region = region.substitute(values[template.phase])
-            yield from _touch(
-                graph, node.name, BufferView(argument.buffer, region), template.write, template.early, template.phase
-            )
+                if phase not in values:
+                    values[phase] = symbol_values(graph, kernel, node, phase, written, dims=summary.dims)
+                region = region.substitute(values[phase])
+            found += _touch(graph, node.name, argument.buffer, region, template.write, template.early, phase)
+    return found
 
 
 def symbol_values(
@@ -243,24 +245,28 @@ def _of_black_box(graph: Graph, node: KernelNode) -> Iterator[NodeAccess]:
                         yield NodeAccess(node.name, view.allocation, name, everything, write, certain=False)
 
 
-def _scalar_load(graph: Graph, node: str, load: ScalarLoad, template: _Template) -> Iterator[NodeAccess]:
+def _scalar_load(graph: Graph, node: str, load: ScalarLoad, template: _Template) -> list[NodeAccess]:
     buffer = graph.buffers.get(load.buffer)
-    if buffer is not None:
-        start = buffer.offset + load.index * buffer.dtype.itemsize
-        element = ByteSet(start, start + buffer.dtype.itemsize)
-        yield NodeAccess(node, buffer.allocation, buffer.name, element, False, template.early, template.phase)
+    if buffer is None:
+        return []
+    start = buffer.offset + load.index * buffer.dtype.itemsize
+    element = ByteSet(start, start + buffer.dtype.itemsize)
+    return [NodeAccess(node, buffer.allocation, buffer.name, element, False, template.early, template.phase)]
 
 
 def _touch(
-    graph: Graph, node: str, view: BufferView, write: bool, early: bool = True, phase: str = ""
-) -> Iterator[NodeAccess]:
-    buffer = graph.buffers.get(view.buffer)
+    graph: Graph, node: str, name: str, region: Region, write: bool, early: bool = True, phase: str = ""
+) -> list[NodeAccess]:
+    buffer = graph.buffers.get(name)
     if buffer is None:
-        return
-    found = _all_bytes(graph)[buffer.name] if view.region.is_whole else bytes_of(buffer, view.region)
-    yield NodeAccess(node, buffer.allocation, buffer.name, found, write, early, phase, buffer.index is None)
-    for name in _index_buffer(buffer):
-        yield from _touch(graph, node, BufferView(name), False, early, phase)
+        return []
+    reach = _all_bytes(graph)[name] if region.is_whole else bytes_of(buffer, region)
+    if buffer.index is None:
+        return [NodeAccess(node, buffer.allocation, name, reach, write, early, phase)]
+    found = [NodeAccess(node, buffer.allocation, name, reach, write, early, phase, certain=False)]
+    for index in _index_buffer(buffer):
+        found += _touch(graph, node, index, WHOLE, False, early, phase)
+    return found
 
 
 _all_bytes = Analysis({"buffers"}, lambda graph: {b.name: bytes_of(b, WHOLE) for b in graph.buffers.values()})
@@ -275,22 +281,18 @@ def _index_buffer(buffer: Buffer) -> list[str]:
 # Other nodes
 
 
-def _of_node(
-    graph: Graph, node: Node, written: set[tuple[str, int]], summaries: dict[str, _Summary]
-) -> Iterator[NodeAccess]:
+def _of_other(graph: Graph, node: Node) -> Iterator[NodeAccess]:
     match node:
-        case KernelNode():
-            yield from _of_kernel(graph, node, written, summaries)
         case MemcpyNode():
-            yield from _touch(graph, node.name, node.source, False)
-            yield from _touch(graph, node.name, node.destination, True)
+            yield from _view(graph, node.name, node.source, False)
+            yield from _view(graph, node.name, node.destination, True)
         case MemsetNode():
-            yield from _touch(graph, node.name, node.destination, True)
+            yield from _view(graph, node.name, node.destination, True)
         case HostCallbackNode():
             for view in node.reads:
-                yield from _touch(graph, node.name, view, False)
+                yield from _view(graph, node.name, view, False)
             for view in node.writes:
-                yield from _touch(graph, node.name, view, True)
+                yield from _view(graph, node.name, view, True)
             yield NodeAccess(node.name, HOST_EFFECTS, HOST_EFFECTS, ByteSet(0, 1), True)
         case AllocNode() | FreeNode():
             allocation = graph.allocations.get(node.allocation)
@@ -299,9 +301,13 @@ def _of_node(
         case ChildGraphNode():
             yield from _of_body(graph, node.name, node.body)
         case ConditionalNode():
-            yield from _touch(graph, node.name, BufferView(node.condition), False)
+            yield from _touch(graph, node.name, node.condition, WHOLE, False)
             for body in node.bodies:
                 yield from _of_body(graph, node.name, body)
+
+
+def _view(graph: Graph, node: str, view: BufferView, write: bool) -> list[NodeAccess]:
+    return _touch(graph, node, view.buffer, view.region, write)
 
 
 def _of_body(graph: Graph, owner: str, body: Graph) -> Iterator[NodeAccess]:
@@ -353,7 +359,8 @@ def _writes_into(graph: Graph, allocations: set[str]) -> Callable[[str], list[By
     summaries: dict[str, _Summary] = {}
     for node in graph:
         if _may_touch(graph, node, allocations):
-            for access in _of_node(graph, node, everything, summaries):
+            touched = _of_kernel(graph, node, everything, summaries) if isinstance(node, KernelNode) else None
+            for access in _of_other(graph, node) if touched is None else touched:
                 if access.write and access.allocation in found:
                     found[access.allocation].append(access.bytes)
     return lambda allocation: found[allocation]

@@ -176,18 +176,17 @@ def _indent(text: str) -> int:
 
 
 def _name(location: Location, line: int, text: str) -> _Mark:
-    """The element's name in its line, or the whole line."""
-    spelled = _spelled(location)
-    column = text.find(spelled) if spelled else -1
-    if column >= 0:
-        return _Mark(line, column, len(spelled))
+    """The element's name in its line, without the path if it is in a body; or else the whole line."""
+    for name in (location.name, location.name.rpartition("/")[2]):
+        spelled = _spelled(location.kind, name)
+        if spelled and spelled in text:
+            return _Mark(line, text.index(spelled), len(spelled))
     return _Mark(line, _indent(text), max(len(text.strip()), 1))
 
 
-def _spelled(location: Location) -> str:
-    name = location.name
-    if location.kind in _SIGILS:
-        return reference(_SIGILS[location.kind], name)
-    if location.kind == "phase":
+def _spelled(kind: str, name: str) -> str:
+    if kind in _SIGILS:
+        return reference(_SIGILS[kind], name)
+    if kind == "phase":
         return f"phase {word(name.rpartition('.')[2])}"
-    return reference("#", name.partition(" -> ")[0]) if location.kind == "dependency" else ""
+    return reference("#", name.partition(" -> ")[0]) if kind == "dependency" else ""

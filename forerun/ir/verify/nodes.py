@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 
 from forerun.ir.affine import AffineLike
+from forerun.ir.analysis import Analysis
 from forerun.ir.diagnostics import Diagnostic, Location, did_you_mean
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Access, BufferParameter, Kernel, ScalarParameter
@@ -42,10 +43,11 @@ MAX_SHARED_BYTES = 227 * 1024
 
 def check(graph: Graph) -> Iterator[Diagnostic]:
     """Yield violations of N1 to N14."""
+    known = _checked(graph)
     for node in graph:
         match node:
             case KernelNode():
-                yield from _kernel(graph, node)
+                yield from _kernel_again(graph, node, known)
             case MemcpyNode():
                 yield from _copy(graph, node)
             case MemsetNode():
@@ -60,6 +62,37 @@ def check(graph: Graph) -> Iterator[Diagnostic]:
 
 
 # Kernel nodes
+
+
+_Premises = tuple[object, ...]
+_checked: Analysis[dict[str, tuple[_Premises, tuple[Diagnostic, ...]]]] = Analysis(
+    {"buffers", "allocations"}, lambda graph: {}
+)
+"""What was found of each kernel node, and from what; passes change bodies of kernels far more often than arguments."""
+
+
+def _kernel_again(
+    graph: Graph, node: KernelNode, known: dict[str, tuple[_Premises, tuple[Diagnostic, ...]]]
+) -> tuple[Diagnostic, ...]:
+    """The findings for a node, from the last time if all that they rest on is the same."""
+    kernel = graph.kernels.get(node.kernel)
+    if kernel is None:
+        return tuple(_kernel(graph, node))
+    premises = (node.arguments, node.launch, kernel.parameters, *_parts(graph)[kernel.name])
+    before = known.get(node.name)
+    if before is None or not all(old is new or old == new for old, new in zip(before[0], premises, strict=True)):
+        known[node.name] = before = premises, tuple(_kernel(graph, node))
+    return before[1]
+
+
+def _parts_of_body(kernel: Kernel) -> tuple[int, tuple[Access, ...]]:
+    """What the invariants of a node need to know of a body: the warps it claims, and its partial accesses."""
+    claimed = sum(role.warps or 0 for role in kernel.roles or ())
+    found = [a for phase in kernel.phases for a in (*phase.reads, *phase.writes) if not a.region.is_whole]
+    return claimed, tuple(sorted(dict.fromkeys(found), key=str))
+
+
+_parts = Analysis({"kernels"}, lambda graph: {name: _parts_of_body(kernel) for name, kernel in graph.kernels.items()})
 
 
 def _kernel(graph: Graph, node: KernelNode) -> Iterator[Diagnostic]:
@@ -78,7 +111,7 @@ def _kernel(graph: Graph, node: KernelNode) -> Iterator[Diagnostic]:
         message = f"arguments ({', '.join(bound)}) do not match the parameters ({', '.join(wanted)}) of '{kernel.name}'"
         yield Diagnostic("N2", message, at)
         return
-    claimed = sum(role.warps or 0 for role in kernel.roles or ())
+    claimed, partial = _parts(graph)[kernel.name]
     if claimed * 32 > math.prod(node.launch.block):
         message = (
             f"roles of '{kernel.name}' claim {claimed} warps, the block has {math.prod(node.launch.block)} threads"
@@ -87,7 +120,7 @@ def _kernel(graph: Graph, node: KernelNode) -> Iterator[Diagnostic]:
     found = list(_arguments(graph, node, kernel))
     yield from found
     if not found:
-        yield from _regions(graph, node, kernel)
+        yield from _regions(graph, node, kernel, partial)
 
 
 @functools.cache
@@ -169,9 +202,8 @@ def _scalar(graph: Graph, node: KernelNode, parameter: ScalarParameter, argument
             yield Diagnostic("N5", f"'{parameter.name}' is a scalar, but %{argument.buffer} is bound to it", at)
 
 
-def _regions(graph: Graph, node: KernelNode, kernel: Kernel) -> Iterator[Diagnostic]:
+def _regions(graph: Graph, node: KernelNode, kernel: Kernel, partial: tuple[Access, ...]) -> Iterator[Diagnostic]:
     """N6, where the values of the scalars are known or bounded; other regions are checked when they run."""
-    partial = _partial_accesses(kernel)
     if not partial:
         return
     values = symbol_values(graph, kernel, node, "", set())
@@ -186,11 +218,6 @@ def _regions(graph: Graph, node: KernelNode, kernel: Kernel) -> Iterator[Diagnos
             shape = graph.buffers[argument.buffer].shape
             for message in _out_of_range(access.region, shape, values, ranges):
                 yield Diagnostic("N6", f"{access} of %{argument.buffer}: {message}", _at(node, f"%{argument.buffer}"))
-
-
-def _partial_accesses(kernel: Kernel) -> list[Access]:
-    found = [a for phase in kernel.phases for a in (*phase.reads, *phase.writes) if not a.region.is_whole]
-    return list(dict.fromkeys(found))
 
 
 def _out_of_range(
