@@ -16,6 +16,7 @@ from forerun.passes.instrument import Dump, Instrument, Reproducer, default_inst
 from forerun.passes.manager import PassManager
 from forerun.passes.pipeline import DEFAULT, Pipeline
 from forerun.passes.summary import Summary
+from forerun.report import reporting
 from forerun.runtime.base import Program, Target, resolve_target
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def compile(
         graph: The program.
         target: Where it will run: a name with options, such as ``reference{schedule=adversarial,seed=3}``, or a target.
         pipeline: Passes, or pipeline text; ``None`` and ``""`` are no passes.
-        dump: A folder for the graph after each pass, the differences and the summary.
+        dump: A folder for the graph after each pass, the differences, the summary and a report (``index.html``).
         weights: A value for every weight buffer, by name. Each is looked up once, so the mapping may be lazy. Arrays
             that fit are used as they are, without a copy: do not change them while the program is in use.
         instruments: What accompanies the passes instead of the default checks; ``()`` checks nothing but the structure
@@ -71,7 +72,8 @@ def compile(
     resolved = resolve_target(target)
     require_valid(graph)
     manager = PassManager(pipeline or "", _accompany(dump, instruments))
-    result = manager.run(graph)
+    with reporting(dump):
+        result = manager.run(graph)
     program = resolved.load(result.graph, weights or {})
     return Executable(result.graph, result.summary, program)
 

@@ -1,4 +1,4 @@
-"""Dump folders: where they are if nobody said where, and their report."""
+"""Dump folders: where they are if nobody said where."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["KEPT_RUNS", "new_run_folder", "reporting"]
+__all__ = ["KEPT_RUNS", "new_run_folder"]
 
 KEPT_RUNS = 20
 """So many of the latest runs stay in the cache folder."""
@@ -42,21 +40,3 @@ def _remove_old(runs: Path) -> None:
     found = sorted(path for path in runs.iterdir() if path.is_dir() and _RUN_NAME.fullmatch(path.name))
     for path in found[:-KEPT_RUNS]:
         shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def reporting(folder: Path | None) -> Iterator[None]:
-    """Writes the report of what the block dumps to a folder, also if the block fails after the dump began."""
-    from forerun.ir.diagnostics import ForerunError
-    from forerun.report import SUMMARY_FILE, write_report
-
-    if folder is None:
-        yield
-        return
-    try:
-        yield
-    except ForerunError:
-        if (folder / SUMMARY_FILE).exists():
-            write_report(folder)
-        raise
-    write_report(folder)

@@ -10,7 +10,6 @@ import typer
 
 from forerun.cli.boundary import drawing, guarded
 from forerun.cli.console import error_console, print_plain, result_console, write_result
-from forerun.cli.dumps import reporting
 from forerun.cli.files import read_graph, write_text
 from forerun.cli.loading import load_modules
 from forerun.cli.options import DumpOption, LoadOption, VerboseOption
@@ -65,6 +64,8 @@ def opt(
 
     A reproducer, the file that a failed pass leaves in the dump folder, names its pipeline itself.
     """
+    from forerun.report import reporting
+
     load_modules(load or [])
     if list_passes:
         _list_passes()

@@ -13,7 +13,7 @@ import typer
 
 from forerun.cli.boundary import guarded
 from forerun.cli.console import error_console, print_json, print_plain, result_console, write_result
-from forerun.cli.dumps import new_run_folder, reporting
+from forerun.cli.dumps import new_run_folder
 from forerun.cli.options import DumpOption, JsonOption, VerboseOption
 from forerun.cli.status import Status
 from forerun.cli.tables import pass_details, pass_table, time_sentence
@@ -114,7 +114,7 @@ def _run(request: _Request) -> _Outcome:
     target, pipeline = resolve_target(request.target), Pipeline.parse(request.pipeline)
     model = LlamaModel.open(_model_path(request.model, shown=request.talks))
     folder = new_run_folder(Path(request.model).stem) if request.dump is None else Path(request.dump)
-    with _working("compiling", shown=request.talks), reporting(folder):
+    with _working("compiling", shown=request.talks):
         graph = decode_graph(model.config, context=request.context)
         executable = compile_graph(graph, target, pipeline, folder, weights=model.weights)
     with executable, _streaming(request) as on_text:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.diagnostics import ForerunError, InvalidInput
 
-__all__ = ["SUMMARY_FILE", "write_report"]
+__all__ = ["SUMMARY_FILE", "reporting", "write_report"]
 
 SUMMARY_FILE = "summary.json"
 """What makes a folder a dump."""
@@ -39,3 +41,18 @@ def write_report(dump_dir: str | Path, output: str | Path | None = None) -> Path
         temporary.unlink(missing_ok=True)
         raise InvalidInput(f"{path} cannot be written: {error.strerror or error}") from error
     return path
+
+
+@contextmanager
+def reporting(folder: str | Path | None) -> Iterator[None]:
+    """Writes the report of what the block dumps to a folder, also if the block fails after the dump began."""
+    if folder is None:
+        yield
+        return
+    try:
+        yield
+    except ForerunError:
+        if (Path(folder) / SUMMARY_FILE).exists():
+            write_report(folder)
+        raise
+    write_report(folder)

@@ -100,7 +100,7 @@ def test_analyses_that_survive_an_edit_are_those_of_the_edited_graph(graph: Grap
     for analysis in (accesses, conflicts, event_order, verify):
         analysis(graph)
     edit = graph.edit()
-    for _ in range(data.draw(st.integers(1, 3))):
+    for number in range(data.draw(st.integers(1, 3))):
         action = data.draw(st.sampled_from(["cut", "wait", "drop", "insert"]))
         names = list(edit.commit().nodes)
         pairs = [d.pair for d in edit.commit().dependencies]
@@ -108,7 +108,7 @@ def test_analyses_that_survive_an_edit_are_those_of_the_edited_graph(graph: Grap
         if action == "cut" and pairs:
             edit.remove_dependency(*data.draw(st.sampled_from(pairs)))
         elif action == "insert":
-            edit.add_node(EmptyNode(f"new{len(names)}"), before=names[0] if names else None)
+            edit.add_node(EmptyNode(f"new{number}"), before=names[0] if names else None)
         elif action == "drop" and names:
             edit.remove_node(data.draw(st.sampled_from(names)))
         elif action == "wait":

@@ -13,7 +13,7 @@ from forerun.ir.types import DependencyKind
 from tests.strategies import graphs, graphs_of_nonsense
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(graph=graphs(), data=st.data())
 def test_the_order_of_tables_does_not_matter(graph: Graph, data: st.DataObject) -> None:
     tables = [
@@ -25,13 +25,13 @@ def test_the_order_of_tables_does_not_matter(graph: Graph, data: st.DataObject) 
     assert fingerprint(same) == fingerprint(graph) == fingerprint(parse_graph(print_graph(graph)))
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(first=graphs(depth=0), second=graphs(depth=0))
 def test_different_graphs(first: Graph, second: Graph) -> None:
     assert (fingerprint(first) == fingerprint(second)) == (first == second)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(graph=graphs_of_nonsense())
 def test_any_graph_has_one(graph: Graph) -> None:
     assert fingerprint(graph) == fingerprint(graph)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import pairwise
 
 __all__ = ["anchors"]
 
@@ -20,16 +20,15 @@ def anchors(before: Sequence[Hashable], after: Sequence[Hashable]) -> list[tuple
     """
     place = {item: position for position, item in enumerate(_numbered(after))}
     pairs = [(i, place[item]) for i, item in enumerate(_numbered(before)) if item in place]
-    return _longest_increasing(pairs)
+    return pairs if all(j < m for (_, j), (_, m) in pairwise(pairs)) else _longest_increasing(pairs)
 
 
-def _numbered(items: Sequence[Hashable]) -> list[tuple[Hashable, int]]:
-    seen: Counter[Hashable] = Counter()
-    numbered = []
+def _numbered(items: Iterable[Hashable]) -> Iterator[Hashable]:
+    """The items; those that came before with a count."""
+    seen: dict[Hashable, int] = {}
     for item in items:
-        numbered.append((item, seen[item]))
-        seen[item] += 1
-    return numbered
+        count = seen[item] = seen.get(item, -1) + 1
+        yield (item, count) if count else item
 
 
 def _longest_increasing(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from forerun.ir.graph import Graph
 from forerun.ir.text.align import anchors
+from forerun.ir.text.collection import collection_paused
 from forerun.ir.text.printer import Line, graph_lines
 
 __all__ = ["diff_graphs"]
@@ -38,10 +39,11 @@ def diff_graphs(before: Graph, after: Graph, *, labels: tuple[str, str] = ("befo
     """
     if before is after:
         return ""
-    steps = _steps(list(graph_lines(before)), list(graph_lines(after)))
-    hunks = list(_hunks(steps, context))
-    if not hunks:
-        return ""
+    with collection_paused():
+        old, new = list(graph_lines(before)), list(graph_lines(after))
+        if old == new:
+            return ""
+        hunks = list(_hunks(_steps(old, new), context))
     return "".join([f"--- {labels[0]}\n+++ {labels[1]}\n", *hunks])
 
 

@@ -135,7 +135,9 @@ class GraphReader(NodeReader):
         scope.buffers[name] = buffer
         if private is None:
             return
-        if self._declare("allocation", name, ordinal, scope.allocations):
+        if name in scope.allocations:
+            self._declared_twice("allocation", name, ordinal)
+        else:
             scope.allocations[name] = Allocation(name, buffer.size, private)
 
     def _index(self) -> Paged | Ragged | None:
@@ -159,15 +161,21 @@ class GraphReader(NodeReader):
 
     def _declare(self, kind: str, name: str, ordinal: int, table: Mapping[str, Any]) -> bool:
         """Remember where a name is declared; false if it is already."""
-        key = (kind, self._scope.path + name)
-        self._scope.target = name if kind == "node" and name not in table else None
-        if name not in table:
-            self.places[key] = ordinal
-            return True
-        spelled = reference(_SIGILS[kind], name)
+        if name in table:
+            self._declared_twice(kind, name, ordinal)
+            return False
+        self.places[kind, self._scope.path + name] = ordinal
+        self._scope.target = name if kind == "node" else None
+        return True
+
+    def _declared_twice(self, kind: str, name: str, ordinal: int) -> None:
+        spelled, path = reference(_SIGILS[kind], name), self._scope.path
+        first = self.places.get((kind, path + name))
+        if first is None:  # an allocation that a buffer's line declares
+            first = self.places["buffer", path + name]
         hint = f"a buffer without 'at' brings an allocation of its own; to view another, write: at {spelled}"
-        self.duplicate(kind, spelled, ordinal, self.places[key], hint if kind == "allocation" else "")
-        return False
+        self.duplicate(kind, spelled, ordinal, first, hint if kind == "allocation" else "")
+        self._scope.target = None
 
     # Kernels
 

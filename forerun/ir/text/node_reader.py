@@ -104,10 +104,12 @@ class NodeReader(KernelReader):
         return launch
 
     def _dim3(self) -> tuple[int, int, int]:
+        self.expect("(")
         ordinal = self.ordinal
-        dims = self.enclosed("(", self.integer, ")")
-        if not 1 <= len(dims) <= 3:
+        dims = self.several(self.integer)
+        if len(dims) > 3:
             self.fault_at(ordinal, "P5", f"expected 1 to 3 extents, found {len(dims)}")
+        self.expect(")")
         x, y, z = (*dims, 1, 1)[:3]
         return x, y, z
 

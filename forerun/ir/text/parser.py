@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from forerun.ir.diagnostics import Diagnostic, InvalidInput, Location, Severity
 from forerun.ir.graph import Graph
+from forerun.ir.text.collection import collection_paused
 from forerun.ir.text.graph_reader import GraphReader
 from forerun.ir.text.source import SourceMap
 from forerun.ir.text.spelling import BYTE_ORDER_MARK, MAX_TEXT
@@ -62,23 +60,11 @@ def parse_graph_with_locations(text: str | bytes, name: str = "<text>") -> tuple
     """Like :func:`parse_graph`; also returns where each element stands, for drawing diagnostics in the user's text."""
     content = _checked(text, name)
     reader = GraphReader(content, name)
-    with _collection_paused():
+    with collection_paused():
         graph = reader.read()
     if graph is None:
         raise _invalid(name, reader.diagnostics)
     return graph, SourceMap(name, content, reader.places, lambda place: reader.line_of(reader.span(place)[0]))
-
-
-@contextmanager
-def _collection_paused() -> Iterator[None]:
-    """A parse makes many objects that stay and no cycles: looking for garbage would take half of its time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _checked(text: str | bytes, name: str) -> str:

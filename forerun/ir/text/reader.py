@@ -44,6 +44,10 @@ class Reader(Lexer):
 
     statement = 0
 
+    def __init__(self, text: str, name: str) -> None:
+        super().__init__(text, name)
+        self._references: dict[str, str] = {}
+
     # Errors
 
     def fail(self, expected: str, hint: str = "") -> NoReturn:
@@ -136,11 +140,16 @@ class Reader(Lexer):
         token = self.token
         if token[:1] != sigil:
             self.fail(_SIGILS[sigil])
-        if len(token) == 1:
-            self.fault_at(self.ordinal, "P5", f"expected a name right after '{sigil}'", _QUOTES)
-        name = self._unquoted(token, self.ordinal) if token[1] == '"' else intern(token[1:])
+        name = self._references.get(token)
+        if name is None:
+            name = self._references[token] = self._name(token)
         self.token = self.following()
         return name
+
+    def _name(self, reference: str) -> str:
+        if len(reference) == 1:
+            self.fault_at(self.ordinal, "P5", f"expected a name right after '{reference}'", _QUOTES)
+        return self._unquoted(reference, self.ordinal) if reference[1] == '"' else intern(reference[1:])
 
     def _unquoted(self, token: str, ordinal: int) -> str:
         quoted = token[token.index('"') :]
@@ -201,6 +210,10 @@ class Reader(Lexer):
 
     def integer(self) -> int:
         """Read an integer."""
+        token = self.token
+        if token[:1] in _DIGITS and token.isdigit() and len(token) <= _MAX_DIGITS:
+            self.token = self.following()
+            return int(token)
         return -self.natural() if self.accept("-") else self.natural()
 
     def summand(self) -> int:

@@ -43,7 +43,7 @@ def applied(text: str, diff: str) -> str:
     return "".join(result + lines[at:])
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(before=graphs(), after=graphs(), context=st.integers(0, 3))
 def test_applying_the_diff(before: Graph, after: Graph, context: int) -> None:
     diff = diff_graphs(before, after, context=context)

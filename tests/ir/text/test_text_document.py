@@ -93,7 +93,7 @@ def sequence(tokens: list[str], rules: dict[str, st.SearchStrategy[str]], space:
     return st.tuples(*parts).map(space.join)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(text=sentences(block("ebnf")))
 def test_the_parser_reads_what_the_grammar_derives(text: str) -> None:
     codes = refused(text)

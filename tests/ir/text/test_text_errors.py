@@ -28,7 +28,7 @@ def carets(found: Diagnostic) -> str:
     return " " * (found.location.column - 1) + "^" * found.location.length
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES, ids=[case.split("\n")[1].strip() for case in CASES])
 def test_statement(case: str) -> None:
     _, line, *_ = case.split("\n")
     statement = line.removeprefix("    ")

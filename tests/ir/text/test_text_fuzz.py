@@ -68,13 +68,13 @@ def test_any_bytes(data: bytes) -> None:
     parse(HEAD.encode() + data)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(start=st.sampled_from(WORDS[3:8]), words=st.lists(st.sampled_from(WORDS) | LINES, max_size=30))
 def test_any_words(start: str, words: list[str]) -> None:
     parse(f"{HEAD}{start} {' '.join(words)}")
 
 
-@settings(max_examples=120)
+@settings(max_examples=100)
 @given(graph=graphs(), data=st.data())
 def test_valid_texts_with_mutations(graph: Graph, data: st.DataObject) -> None:
     tokens = SPLIT.findall(print_graph(graph))

@@ -41,7 +41,7 @@ def round_trip(graph: Graph) -> Graph:
     return back
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(graph=graphs())
 def test_broken_graphs(graph: Graph) -> None:
     back = round_trip(graph)
@@ -50,26 +50,26 @@ def test_broken_graphs(graph: Graph) -> None:
     event(f"dangling: {sum(d.target not in graph.nodes for d in graph.dependencies)}")
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(graph=graphs(depth=3))
 def test_nested_bodies(graph: Graph) -> None:
     round_trip(graph)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(graph=tidy_graphs())
 def test_tidy_graphs(graph: Graph) -> None:
     event(f"nodes: {len(graph)}")
     round_trip(graph)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(graph=programs(Style()))
 def test_programs(graph: Graph) -> None:
     round_trip(graph)
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(graph=graphs_of_nonsense())
 def test_nonsense_is_marked_rather_than_misread(graph: Graph) -> None:
     text = print_graph(graph)
