@@ -64,6 +64,7 @@ def opt(
 
     A reproducer, the file that a failed pass leaves in the dump folder, names its pipeline itself.
     """
+    from forerun.ir.diagnostics import InvalidInput
     from forerun.report import reporting
 
     load_modules(load or [])
@@ -72,9 +73,12 @@ def opt(
         return Status.OK
     graph, passes, text = _read(file, pipeline)
     folder = None if dump is None else Path(dump)
-    with drawing(text), reporting(folder):
-        if bisect:
+    if bisect:
+        if folder is not None:
+            raise InvalidInput("--bisect writes no dump", hint="leave --dump out")
+        with drawing(text):
             return _bisect(graph, passes)
+    with drawing(text), reporting(folder):
         result = _apply(graph, passes, _instruments(folder, print_after, stop_after, verify=verify), verbose=verbose)
     if folder is not None:
         print_plain(error_console(), f"dumps: {folder}\nreport: {folder / 'index.html'}")
