@@ -7,10 +7,11 @@ that mean something come from ``programs.py``.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from forerun.ir.affine import Affine
@@ -49,7 +50,13 @@ from forerun.ir.nodes import (
 from forerun.ir.region import BufferView, Region, Slice
 from forerun.ir.types import DEVICE0, HOST, BufferRole, DependencyKind, DType, Place
 
-__all__ = ["graphs", "graphs_of_nonsense", "names", "numbers", "tidy_graphs"]
+__all__ = ["every_nonsense", "graphs", "graphs_of_nonsense", "names", "numbers", "portion", "tidy_graphs"]
+
+
+def portion(percent: int) -> settings:
+    """Settings for tests whose examples take long: a part of the examples that the profile asks for."""
+    return settings(max_examples=max(settings.default.max_examples * percent // 100, 1))
+
 
 _PLAIN = ["a", "b", "x", "y", "tmp", "blk.0.attn_q.weight", "n_1"]
 _ODD = ["0", "w-1", "a/b", "_", "inf", "nan", "load", "node", "on", "reads", "two words", "", 'q"uote', "back\\slash"]
@@ -58,7 +65,7 @@ _ODDER = ["line\nfeed", "nul\0", "\u00e9t\u00e9", "\u2028", "\ud800", "\U0001f60
 names = st.one_of(st.sampled_from(_PLAIN), st.sampled_from(_ODD + _ODDER), st.text(max_size=4))
 """Names, most of them plain, some of which need quotes and escapes."""
 
-integers = st.one_of(st.integers(-2, 9), st.integers(), st.sampled_from([2**64, -(2**64), 2**15000]))
+integers = st.one_of(st.integers(-2, 9), st.integers(), st.sampled_from([2**64, -(2**64), 2**3000]))
 numbers = st.one_of(integers, st.floats(allow_nan=False), st.just(math.nan))
 """Values of constants; not-a-number is the one object ``math.nan``, so that graphs that hold it equal themselves."""
 
@@ -95,7 +102,7 @@ _phases = st.builds(
     st.none() | names,
 )
 _barriers = st.builds(Barrier, st.sampled_from(["cta", "grid"]) | names)
-_steps = st.one_of(_phases, st.sampled_from([Wait(), Trigger()]), _barriers)
+_steps = st.one_of(_phases, st.sampled_from([Wait(), Trigger(), Trigger(fenced=True)]), _barriers)
 _roles = st.builds(Role, names, _tuples(_steps, 4), st.none() | integers)
 _implementations = st.builds(Implementation, st.sampled_from(["cuda", "ptx", "cubin"]) | names, names, names)
 _dims = st.tuples(integers, integers, integers) | st.sampled_from([(1, 1, 1), (72, 1, 1), (8, 2, 1)])
@@ -253,17 +260,42 @@ def graphs_of_nonsense(draw: st.DrawFn) -> Graph:
     return Graph(graph.name, *tables)
 
 
+def every_nonsense(element: Any) -> Iterator[Any]:
+    """A buffer, kernel, node or dependency with junk in each of its fields, and in each field of what it is made of."""
+    for name in _replaceable(element):
+        for odd in _junk_for(getattr(element, name)):
+            yield replace(element, **{name: odd})
+
+
+def _junk_for(value: Any) -> Iterator[Any]:
+    yield from _JUNK
+    if is_dataclass(value):
+        for field in fields(value):
+            for odd in _junk_for(getattr(value, field.name)):
+                yield replace(value, **{field.name: odd})
+    if isinstance(value, tuple):
+        yield list(value)
+        yield (*value, None)
+        for odd in _junk_for(value[0]) if value else ():
+            yield (odd, *value[1:])
+
+
+def _replaceable(element: Any) -> list[str]:
+    """The fields that junk may stand in: a graph holds its elements by name."""
+    keys = ("source", "target") if isinstance(element, Dependency) else ("name",)
+    return [field.name for field in fields(element) if field.name not in keys]
+
+
 @st.composite
 def _with_junk(draw: st.DrawFn, element: Any) -> Any:
     """The element with junk in one field, or in a field of something that it is made of."""
-    replaceable = [f.name for f in fields(element) if f.name not in ("name", "source", "target")]
-    if not replaceable:
+    if not _replaceable(element):
         return element
-    name = draw(st.sampled_from(replaceable))
+    name = draw(st.sampled_from(_replaceable(element)))
     value = getattr(element, name)
-    if hasattr(value, "__dataclass_fields__") and draw(st.booleans()):
+    if is_dataclass(value) and draw(st.booleans()):
         return replace(element, **{name: draw(_with_junk(value))})
-    if isinstance(value, tuple) and value and hasattr(value[0], "__dataclass_fields__") and draw(st.booleans()):
+    if isinstance(value, tuple) and value and is_dataclass(value[0]) and draw(st.booleans()):
         return replace(element, **{name: (draw(_with_junk(value[0])), *value[1:])})
     if isinstance(value, tuple) and draw(st.booleans()):
         return replace(element, **{name: draw(st.sampled_from([list(value), (*value, *_JUNK[:1])]))})

@@ -44,8 +44,8 @@ def content_hash(graph: Graph) -> int:
 def _node_hash(node: Node | None) -> int:
     match node:
         case ChildGraphNode(body=body):
-            return hash((node.name, content_hash(body)))
+            return hash((node.name, node.place, content_hash(body)))
         case ConditionalNode(bodies=bodies):
-            return hash((node.name, node.kind, node.condition, *map(content_hash, bodies)))
+            return hash((node.name, node.place, node.kind, node.condition, *map(content_hash, bodies)))
         case _:
             return hash(node)

@@ -98,7 +98,14 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """``griddepcontrol.launch_dependents``: this CTA no longer holds back the start of programmatic dependents."""
+    """``griddepcontrol.launch_dependents``: this CTA no longer holds back the start of programmatic dependents.
+
+    Attributes:
+        fenced: A release fence (``fence.acq_rel`` of GPU scope) comes right before it. It orders something only under
+            the licence H8; see docs/checker.md.
+    """
+
+    fenced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

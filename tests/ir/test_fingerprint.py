@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from forerun.ir.fingerprint import fingerprint
@@ -10,10 +10,10 @@ from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.nodes import ConstantArgument, EmptyNode, KernelNode
 from forerun.ir.text import parse_graph, print_graph
 from forerun.ir.types import DependencyKind
-from tests.strategies import graphs, graphs_of_nonsense
+from tests.strategies import graphs, graphs_of_nonsense, portion
 
 
-@settings(max_examples=25)
+@portion(15)
 @given(graph=graphs(), data=st.data())
 def test_the_order_of_tables_does_not_matter(graph: Graph, data: st.DataObject) -> None:
     tables = [
@@ -25,13 +25,13 @@ def test_the_order_of_tables_does_not_matter(graph: Graph, data: st.DataObject) 
     assert fingerprint(same) == fingerprint(graph) == fingerprint(parse_graph(print_graph(graph)))
 
 
-@settings(max_examples=25)
+@portion(15)
 @given(first=graphs(depth=0), second=graphs(depth=0))
 def test_different_graphs(first: Graph, second: Graph) -> None:
     assert (fingerprint(first) == fingerprint(second)) == (first == second)
 
 
-@settings(max_examples=15)
+@portion(10)
 @given(graph=graphs_of_nonsense())
 def test_any_graph_has_one(graph: Graph) -> None:
     assert fingerprint(graph) == fingerprint(graph)

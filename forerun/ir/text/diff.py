@@ -43,8 +43,7 @@ def diff_graphs(before: Graph, after: Graph, *, labels: tuple[str, str] = ("befo
         old, new = list(graph_lines(before)), list(graph_lines(after))
         if old == new:
             return ""
-        hunks = list(_hunks(_steps(old, new), context))
-    return "".join([f"--- {labels[0]}\n+++ {labels[1]}\n", *hunks])
+        return "".join([f"--- {labels[0]}\n+++ {labels[1]}\n", *_hunks(_steps(old, new), context)])
 
 
 def _steps(before: list[Line], after: list[Line]) -> list[_Step]:
@@ -88,8 +87,7 @@ def _ranges(steps: list[_Step], context: int) -> Iterator[tuple[int, int]]:
             yield start, stop
             start = number - context
         stop = min(number + context + 1, len(steps))
-    if stop >= 0:
-        yield start, stop
+    yield start, stop
 
 
 def _range(first: int, count: int) -> str:
@@ -100,8 +98,5 @@ def _range(first: int, count: int) -> str:
 def _owner(steps: list[_Step], start: int, stop: int) -> str:
     """The element that the first change is in: its line is that one or the closest above."""
     change = next(number for number in range(start, stop) if steps[number][0] != " ")
-    for number in range(change, -1, -1):
-        kind, name, _ = steps[number][1]
-        if kind in _OWNERS:
-            return f" {kind} {name}".rstrip()
-    return ""
+    kind, name, _ = next(steps[number][1] for number in range(change, -1, -1) if steps[number][1][0] in _OWNERS)
+    return f" {kind} {name}".rstrip()

@@ -19,7 +19,7 @@ _WIDTH = 100
 _CUT = "..."
 _BEFORE_CARET = 40
 _MAX_ELEMENT_LINES = 500
-_SIGILS = {"node": "#", "buffer": "%", "allocation": "$", "kernel": "@"}
+_SIGILS = {"node": "#", "buffer": "%", "kernel": "@"}
 
 
 class _Mark(NamedTuple):
@@ -177,16 +177,19 @@ def _indent(text: str) -> int:
 
 def _name(location: Location, line: int, text: str) -> _Mark:
     """The element's name in its line, without the path if it is in a body; or else the whole line."""
-    for name in (location.name, location.name.rpartition("/")[2]):
-        spelled = _spelled(location.kind, name)
-        if spelled and spelled in text:
+    for spelled in _spellings(location.kind, location.name):
+        if spelled in text:
             return _Mark(line, text.index(spelled), len(spelled))
     return _Mark(line, _indent(text), max(len(text.strip()), 1))
 
 
-def _spelled(kind: str, name: str) -> str:
-    if kind in _SIGILS:
-        return reference(_SIGILS[kind], name)
+def _spellings(kind: str, name: str) -> list[str]:
+    """How an element's name may stand in its line."""
     if kind == "phase":
-        return f"phase {word(name.rpartition('.')[2])}"
-    return reference("#", name.partition(" -> ")[0]) if kind == "dependency" else ""
+        return [f"phase {word(name.rpartition('.')[2])}"]
+    if kind == "dependency":
+        source = name.partition(" -> ")[0]
+        return [reference("#", source), reference("#", source.rpartition("/")[2])]
+    # An allocation may be declared by the line of its buffer.
+    sigils = "$%" if kind == "allocation" else _SIGILS.get(kind, "")
+    return [reference(sigil, spelled) for sigil in sigils for spelled in (name, name.rpartition("/")[2])]

@@ -20,6 +20,7 @@ from forerun.ir.kernel import (
     Wait,
 )
 from forerun.ir.text.blocks import GRAPH_KEYWORDS, Block, BlockReader
+from forerun.ir.text.spelling import reference, word
 from forerun.ir.text.values import LANGUAGES
 
 __all__ = ["KernelReader"]
@@ -47,7 +48,7 @@ class KernelReader(BlockReader):
         if not self.accept("{"):
             self.fail("'{' and a body, 'opaque', or an implementation such as cuda(\"file\", \"entry\")")
         self._roles, self._kernel = [], path + name
-        self.block(Block(f"kernel @{name}", ordinal, {"role": self._role}, GRAPH_KEYWORDS))
+        self.block(Block(f"kernel {reference('@', name)}", ordinal, {"role": self._role}, GRAPH_KEYWORDS))
         return Kernel(name, parameters, tuple(self._roles), implementations)
 
     def _parameter(self) -> Parameter:
@@ -85,7 +86,7 @@ class KernelReader(BlockReader):
         self.expect("{")
         self._steps = []
         statements = {"phase": self._phase, "wait": self._wait, "trigger": self._trigger, "barrier": self._barrier}
-        self.block(Block(f"role {name}", ordinal, statements, GRAPH_KEYWORDS | {"role"}))
+        self.block(Block(f"role {word(name)}", ordinal, statements, GRAPH_KEYWORDS | {"role"}))
         self._roles.append(Role(name, tuple(self._steps), warps))
 
     def _wait(self) -> None:
@@ -94,7 +95,7 @@ class KernelReader(BlockReader):
 
     def _trigger(self) -> None:
         self.advance()
-        self._steps.append(Trigger())
+        self._steps.append(Trigger(self.accept("fence")))
 
     def _barrier(self) -> None:
         self.advance()

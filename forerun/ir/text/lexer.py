@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, repeat
 from operator import length_hint
 
 from forerun.ir.diagnostics import Diagnostic, Location
@@ -96,9 +96,8 @@ class Lexer:
                 yield self._rest
             start = stop
         self._begin([END])
-        while True:
-            yield self._rest
-            self._rest = iter(self._tokens)
+        self._rest = iter(())
+        yield repeat(END)
 
     def _begin(self, tokens: list[str]) -> None:
         self._first, self._tokens, self._rest = self.ordinal + 1, tokens, iter(tokens)

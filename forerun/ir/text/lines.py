@@ -159,7 +159,7 @@ def step_line(step: Step) -> str:
     if type(step) is Wait:
         return "wait"
     if type(step) is Trigger:
-        return "trigger"
+        return f"trigger{flag('fence', step.fenced)}"
     if type(step) is not Barrier:
         return unprintable(step)
     return "barrier" if step.scope == "cta" else f"barrier {word(step.scope, ('grid',))}"

@@ -28,6 +28,7 @@ CODES = {
 }
 """What a well-formed text keeps, by the code of the error about it; tests/ir/text has a negative test for each."""
 
+_CONTROL = bytes(set(range(32)) - set(b"\t\n\r") | {127})
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]|\r(?!\n)")
 
 
@@ -74,11 +75,18 @@ def _checked(text: str | bytes, name: str) -> str:
         raise _invalid(name, [Diagnostic("P9", message, Location("text", name, 1, 1))])
     content = text if isinstance(text, str) else _decoded(text, name)
     content = content.removeprefix(BYTE_ORDER_MARK)
-    match = _FORBIDDEN.search(content)
+    match = None if _is_plain(content) else _FORBIDDEN.search(content)
     if match is None:
         return content
     message = f"the character U+{ord(match[0]):04X} does not belong into a text; is this a graph's text?"
     raise _invalid(name, [Diagnostic("P2", message, _location(content[: match.start()], name))])
+
+
+def _is_plain(content: str) -> bool:
+    """Whether a text is ASCII without control characters; many times faster than the search for what is wrong."""
+    if not content.isascii() or "\r" in content:
+        return False
+    return len(content.encode().translate(None, _CONTROL)) == len(content)
 
 
 def _decoded(text: bytes, name: str) -> str:

@@ -11,8 +11,8 @@ from forerun.ir.affine import Affine
 from forerun.ir.diagnostics import Diagnostic, did_you_mean
 from forerun.ir.region import WHOLE, BufferView, Region, Slice
 from forerun.ir.text.lexer import END, Fault, Lexer
-from forerun.ir.text.spelling import MAX_ITEMS, SyntaxProblem, unquote
-from forerun.ir.text.values import PLACE_KINDS
+from forerun.ir.text.spelling import MAX_HEXADECIMAL, MAX_ITEMS, SyntaxProblem, unquote
+from forerun.ir.text.values import PLACE_KINDS, affine_text
 from forerun.ir.types import HOST, DType, Place
 
 __all__ = ["Reader"]
@@ -30,8 +30,7 @@ _SIGILS = {
 }
 _QUOTES = 'names with unusual characters are written in quotes: %"..."'
 _FLOATS = {"inf": math.inf, "nan": math.nan}
-# Python refuses to convert longer decimal numbers; hexadecimal ones may be of any length.
-_MAX_DIGITS = 1000
+_MAX_DIGITS = 1000  # Python converts up to 4300, in quadratic time
 _SHOWN = 40
 
 
@@ -66,7 +65,7 @@ class Reader(Lexer):
         """Faults of tokens that are wrong wherever they stand."""
         if token.startswith('!"'):
             self.fault_at(ordinal, "P10", f"a value without a textual form was printed here: {_shown(token[2:-1])}")
-        if token[-1:] and token[0] in '"%$#@' and '"' in token[:2]:
+        if token and token[0] in '"%$#@' and '"' in token[:2]:
             self._unquoted(token, ordinal)
         if len(token) == 1 and (token in "`'?;~^&|<>\\" or not token.isascii()):
             hint = "" if token.isascii() else _QUOTES
@@ -196,9 +195,9 @@ class Reader(Lexer):
         return self._long_natural(token)
 
     def _long_natural(self, token: str) -> int:
-        if token.isdigit():
-            hint = "write long integers in hexadecimal"
-            self.fault_at(self.ordinal, "P4", f"an integer of more than {_MAX_DIGITS} decimal digits", hint)
+        if token.isdigit() or len(token) > MAX_HEXADECIMAL:
+            message = f"an integer of more than {_MAX_DIGITS} decimal or {MAX_HEXADECIMAL} hexadecimal digits"
+            self.fault_at(self.ordinal, "P4", message)
         try:
             value = int(token, 16) if token[:2] in ("0x", "0X") and "_" not in token else None
         except ValueError:
@@ -236,11 +235,11 @@ class Reader(Lexer):
         if token.isdigit() or token[:2] in ("0x", "0X") or token[:1] not in _DIGITS:
             return self.natural()
         try:
-            value = float(token) if "_" not in token else None
+            value = float(token) if "_" not in token else math.inf
         except ValueError:
-            value = None
-        if value is None:
-            self.fault_at(self.ordinal, "P4", f"malformed number {_shown(token)}")
+            value = math.inf
+        if math.isinf(value):
+            self.fault_at(self.ordinal, "P4", f"malformed or too large number {_shown(token)}")
         self.advance()
         return value
 
@@ -277,8 +276,8 @@ class Reader(Lexer):
             return None
         start = self._affine()
         if self.token != ":":
-            hint = f"one element is written {start}:{start + 1}" if self.token in ("]", ",") else ""
-            self.fail("':'", hint)
+            one = f"one element is written {affine_text(start)}:{affine_text(start + 1)}"
+            self.fail("':'", one if self.token in ("]", ",") else "")
         self.advance()
         return Slice(start, self._affine())
 

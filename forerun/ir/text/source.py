@@ -59,6 +59,8 @@ class SourceMap:
         if location.kind == "graph":
             return self._line(("graph", ""))
         line = self._line((location.kind, location.name))
+        if line is None and location.kind == "allocation":  # one that its buffer's line declares
+            line = self._line(("buffer", location.name))
         return self._line_in_body(location) if line is None else line
 
     def _line(self, key: tuple[str, str]) -> int | None:

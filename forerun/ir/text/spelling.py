@@ -11,9 +11,11 @@ __all__ = [
     "BYTE_ORDER_MARK",
     "FORMAT_VERSION",
     "MAX_ERRORS",
+    "MAX_HEXADECIMAL",
     "MAX_ITEMS",
     "MAX_LINE",
     "MAX_NESTING",
+    "MAX_RANK",
     "MAX_TEXT",
     "SyntaxProblem",
     "integer",
@@ -28,11 +30,13 @@ __all__ = [
 FORMAT_VERSION = 1
 BYTE_ORDER_MARK = "\ufeff"
 
-# Bounds on what is parsed. The printer keeps to MAX_NESTING; the others are far beyond any graph that a GPU could run
-# (20,000 nodes take about 10 million characters).
+# Bounds on what is parsed, far beyond any graph that a GPU could run (20,000 nodes take about 10 million characters).
+# The printer marks what goes beyond MAX_NESTING and MAX_HEXADECIMAL.
 MAX_TEXT = 1 << 26
 MAX_LINE = 1 << 24
 MAX_ITEMS = 1 << 17
+MAX_RANK = 1 << 10
+MAX_HEXADECIMAL = 1 << 12
 MAX_NESTING = 32
 MAX_ERRORS = 20
 
@@ -40,7 +44,7 @@ MAX_ERRORS = 20
 _is_plain_reference = re.compile(r"\w(?:[\w.]|[/-](?=\w))*+", re.ASCII).fullmatch
 _is_plain_word = re.compile(r"[A-Za-z_][\w.]*+", re.ASCII).fullmatch
 _is_closed = re.compile(r'"(?:[^"\\\n]++|\\[^\n])*+"').fullmatch
-_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.?))", re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))")
 _SIMPLE = {"\\": "\\", '"': '"', "n": "\n", "r": "\r", "t": "\t"}
 _SPELLED = {meaning: "\\" + letter for letter, meaning in _SIMPLE.items()}
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -122,7 +126,7 @@ def _unescape(match: re.Match[str]) -> str:
     if digits is None:
         if match[4] in _SIMPLE:
             return _SIMPLE[match[4]]
-        raise SyntaxProblem(f"unknown escape '\\{match[4]}'", match.start() + 1)
+        raise SyntaxProblem(f"unknown escape '\\{_spell(match[4])}'", match.start() + 1)
     if int(digits, 16) > 0x10FFFF:
         raise SyntaxProblem("no such character", match.start() + 1)
     return chr(int(digits, 16))
@@ -134,7 +138,9 @@ def integer(value: object) -> str:
         if not isinstance(value, numbers.Integral):
             return unprintable(value)
         value = operator.index(value)
-    return str(value) if value.bit_length() <= _MAX_DECIMAL_BITS else hex(value)
+    if value.bit_length() <= _MAX_DECIMAL_BITS:
+        return str(value)
+    return hex(value) if value.bit_length() <= 4 * (MAX_HEXADECIMAL - len("0x")) else unprintable(value)
 
 
 def number(value: object) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "LANGUAGES",
     "PLACE_KINDS",
     "access",
+    "affine_text",
     "bracketed",
     "clause",
     "flag",
@@ -98,10 +99,11 @@ def _region(region: Any) -> str:
 def _slice(part: Any) -> str:
     if part is None:
         return ":"
-    return f"{_affine(part.start)}:{_affine(part.stop)}" if type(part) is Slice else unprintable(part)
+    return f"{affine_text(part.start)}:{affine_text(part.stop)}" if type(part) is Slice else unprintable(part)
 
 
-def _affine(value: Any) -> str:
+def affine_text(value: Any) -> str:
+    """An affine expression: ``4*pos + 8``."""
     if type(value) is not Affine:
         return unprintable(value)
     if value.terms == ():

@@ -17,12 +17,12 @@ HEAD = "forerun 1\ngraph g\n"
 HUGE: dict[str, Callable[[], str | bytes]] = {
     "100 MB in one line": lambda: "[" * 100_000_000,
     "one line of a graph": lambda: HEAD + "[" * 60_000_000,
-    "many lines": lambda: HEAD + "[\n" * 20_000_000,
-    "braces": lambda: HEAD.encode() + b"{\n" * 20_000_000,
-    "arguments": lambda: HEAD + ("node #a = @k" + "(" * 80 + "\n") * 600_000,
-    "bodies": lambda: HEAD + "node #a = child { graph b\n" * 2_000_000,
-    "a sum": lambda: HEAD + "node #a = fill %a[0" + ("+1" * 5_000 + "\n") * 6_000,
-    "a list": lambda: HEAD + "node #a = @k(" + ("x=1," * 5_000 + "\n") * 3_000,
+    "many lines": lambda: HEAD + "[\n" * 15_000_000,
+    "braces": lambda: HEAD.encode() + b"{\n" * 15_000_000,
+    "arguments": lambda: HEAD + ("node #a = @k" + "(" * 80 + "\n") * 200_000,
+    "bodies": lambda: HEAD + "node #a = child { graph b\n" * 1_000_000,
+    "a sum": lambda: HEAD + "node #a = fill %a[0" + ("+1" * 5_000 + "\n") * 3_000,
+    "a list": lambda: HEAD + "node #a = @k(" + ("x=1," * 5_000 + "\n") * 1_500,
 }
 
 

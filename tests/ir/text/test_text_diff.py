@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from forerun.ir.graph import Dependency, Graph, Hazard
@@ -14,7 +14,7 @@ from forerun.ir.region import BufferView
 from forerun.ir.text import diff_graphs, print_graph
 from forerun.ir.text.align import anchors
 from forerun.ir.types import DependencyKind
-from tests.strategies import graphs
+from tests.strategies import graphs, portion
 
 HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@.*\n")
 
@@ -43,7 +43,7 @@ def applied(text: str, diff: str) -> str:
     return "".join(result + lines[at:])
 
 
-@settings(max_examples=25)
+@portion(20)
 @given(before=graphs(), after=graphs(), context=st.integers(0, 3))
 def test_applying_the_diff(before: Graph, after: Graph, context: int) -> None:
     diff = diff_graphs(before, after, context=context)

@@ -17,6 +17,7 @@ from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.nodes import Node
 from forerun.ir.text import parse_graph, print_graph, spelling
 from forerun.ir.text.parser import CODES
+from tests.strategies import portion
 
 PAGE = (Path(__file__).parents[3] / "docs" / "text-format.md").read_text(encoding="utf-8")
 MODULES = [f"forerun.ir.text.{module.name}" for module in pkgutil.iter_modules(forerun.ir.text.__path__)]
@@ -93,7 +94,7 @@ def sequence(tokens: list[str], rules: dict[str, st.SearchStrategy[str]], space:
     return st.tuples(*parts).map(space.join)
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(portion(100), suppress_health_check=[HealthCheck.too_slow])
 @given(text=sentences(block("ebnf")))
 def test_the_parser_reads_what_the_grammar_derives(text: str) -> None:
     codes = refused(text)
@@ -120,7 +121,9 @@ def test_the_table_of_errors() -> None:
 
 def test_the_limits() -> None:
     characters = f"{spelling.MAX_TEXT >> 20} Mi characters, {spelling.MAX_LINE >> 20} Mi in one line"
-    others = f"{spelling.MAX_ITEMS:,} items in a list, bodies {spelling.MAX_NESTING} deep"
+    others = (
+        f"{spelling.MAX_ITEMS:,} items in a list, {spelling.MAX_RANK:,} dimensions, bodies {spelling.MAX_NESTING} deep"
+    )
     assert f"The limits (P9): {characters}, {others}." in PAGE
 
 

@@ -178,6 +178,12 @@ def test_a_text_that_does_not_parse_still_serves() -> None:
     assert draw(found, "forerun 1\nnonsense").split("\n\n")[1] == "error[N1]: node n: wrong"
 
 
+def test_an_allocation_without_a_line_is_shown_at_its_buffer() -> None:
+    text = "forerun 1\ngraph g\nbuffer %x : f32[0] temp\n"
+    drawn = draw([Diagnostic("M1", "has 0 bytes", Location("allocation", "x"))], text)
+    assert drawn.endswith("3 | buffer %x : f32[0] temp\n  |        ^^")
+
+
 def test_lines_of_a_source() -> None:
     source = SourceMap("t", "\ufeffa\r\nb\n", {})
     assert [source.text_of(line) for line in (0, 1, 2, 3, 4)] == [None, "a", "b", "", None]

@@ -72,6 +72,13 @@ TEXTS = {
         "P8",
         "'}' is missing: role main (line 4) is still open",
     ),
+    "P6 kernel without its sigil": (
+        f"{HEAD}kernel @gemv() opaque\nnode #a = gemv()\n",
+        4,
+        "          ^^^^",
+        "P6",
+        "unknown kind of node 'gemv'",
+    ),
     "P8 body": (
         f"{HEAD}node #a = child {{\n  graph b\n",
         4,
@@ -107,7 +114,23 @@ TEXTS = {
         "P5",
         "expected the name of a parameter, found '3'",
     ),
-    "P4 digits": (f"{HEAD}alloc $a : {'9' * 1001}\n", 3, " " * 11 + "^" * 1001, "P4", "more than 1000 decimal digits"),
+    "P4 digits": (f"{HEAD}alloc $a : {'9' * 1001}\n", 3, " " * 11 + "^" * 1001, "P4", "more than 1000 decimal"),
+    "P4 hexadecimal digits": (f"{HEAD}alloc $a : 0x{'9' * 4095}\n", 3, " " * 11 + "^" * 4097, "P4", "4096 hexadecimal"),
+    "P4 a huge index": (
+        f"{HEAD}node #a = fill %a[0x{'9' * 4095}]\n",
+        3,
+        " " * 18 + "^" * 4097,
+        "P4",
+        "4096 hexadecimal",
+    ),
+    "P5 a large index": (f"{HEAD}node #a = fill %a[0x{'9' * 4090}]\n", 3, " " * 4110 + "^", "P5", "expected ':'"),
+    "P9 dimensions": (
+        f"{HEAD}buffer %a : u8[1{',1' * 1024}] temp\n",
+        3,
+        "       ^^",
+        "P9",
+        "more than 1024 dimensions",
+    ),
 }
 
 
@@ -179,6 +202,16 @@ def test_an_error_in_a_header_does_not_hide_what_follows_its_body() -> None:
 def test_an_error_in_a_body_stays_there() -> None:
     text = f"{HEAD}node #l = while %c {{\n  graph b\n  node #a = x\n  node #b = y\n}}\n  after #z w\nnode #a = x\n"
     assert [d.location.line for d in errors(text)] == [5, 6, 8, 9]
+
+
+def test_a_block_that_is_not_closed_after_an_error_in_it() -> None:
+    text = f"{HEAD}kernel @k() {{\n  role r {{\n    frob\nnode #a = nothing\n"
+    assert [(d.code, d.location.line) for d in errors(text)] == [("P6", 5), ("P8", 6), ("P6", 6)]
+
+
+def test_a_kernel_without_its_sigil_is_offered() -> None:
+    (found,) = errors(f"{HEAD}kernel @gemv() opaque\nnode #a = gemv()\n")
+    assert found.hint == "did you mean '@gemv'?"
 
 
 def test_twenty_errors_are_enough() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from forerun.ir.diagnostics import InvalidInput, Severity
 from forerun.ir.graph import Graph
 from forerun.ir.text import draw, parse_graph, print_graph
 from forerun.ir.text.parser import CODES
-from tests.strategies import graphs
+from tests.strategies import graphs, portion
 
 HEAD = "forerun 1\ngraph g\n"
 WORDS = [
@@ -54,27 +54,27 @@ def check(error: InvalidInput, text: str | bytes) -> None:
     assert all(line.isprintable() for line in drawn.split("\n"))
 
 
-@settings(max_examples=100)
+@portion(60)
 @given(text=st.text(st.characters(exclude_categories=())) | st.text(st.sampled_from('forerun1 \n{}[]()%#"\\/')))
 def test_any_text(text: str) -> None:
     parse(text)
     parse(HEAD + text)
 
 
-@settings(max_examples=100)
+@portion(60)
 @given(data=st.binary())
 def test_any_bytes(data: bytes) -> None:
     parse(data)
     parse(HEAD.encode() + data)
 
 
-@settings(max_examples=200)
+@portion(100)
 @given(start=st.sampled_from(WORDS[3:8]), words=st.lists(st.sampled_from(WORDS) | LINES, max_size=30))
 def test_any_words(start: str, words: list[str]) -> None:
     parse(f"{HEAD}{start} {' '.join(words)}")
 
 
-@settings(max_examples=100)
+@portion(60)
 @given(graph=graphs(), data=st.data())
 def test_valid_texts_with_mutations(graph: Graph, data: st.DataObject) -> None:
     tokens = SPLIT.findall(print_graph(graph))

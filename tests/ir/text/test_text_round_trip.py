@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, given
 
 from forerun.ir.affine import Affine
 from forerun.ir.buffer import Allocation, Buffer
@@ -26,7 +28,7 @@ from forerun.ir.nodes import (
 from forerun.ir.text import parse_graph, print_graph, print_kernel, print_node
 from forerun.ir.types import HOST, BufferRole, DType
 from tests.programs import Style, programs
-from tests.strategies import graphs, graphs_of_nonsense, tidy_graphs
+from tests.strategies import every_nonsense, graphs, graphs_of_nonsense, portion, tidy_graphs
 
 STRING = re.compile(r'(?<!!)"(?:[^"\\]|\\.)*"')
 
@@ -41,7 +43,7 @@ def round_trip(graph: Graph) -> Graph:
     return back
 
 
-@settings(max_examples=100)
+@portion(60)
 @given(graph=graphs())
 def test_broken_graphs(graph: Graph) -> None:
     back = round_trip(graph)
@@ -50,38 +52,52 @@ def test_broken_graphs(graph: Graph) -> None:
     event(f"dangling: {sum(d.target not in graph.nodes for d in graph.dependencies)}")
 
 
-@settings(max_examples=20)
+@portion(10)
 @given(graph=graphs(depth=3))
 def test_nested_bodies(graph: Graph) -> None:
     round_trip(graph)
 
 
-@settings(max_examples=40)
+@portion(25)
 @given(graph=tidy_graphs())
 def test_tidy_graphs(graph: Graph) -> None:
     event(f"nodes: {len(graph)}")
     round_trip(graph)
 
 
-@settings(max_examples=40)
+@portion(25)
 @given(graph=programs(Style()))
 def test_programs(graph: Graph) -> None:
     round_trip(graph)
 
 
-@settings(max_examples=80)
+@portion(25)
 @given(graph=graphs_of_nonsense())
 def test_nonsense_is_marked_rather_than_misread(graph: Graph) -> None:
+    event(marked_or_equal(graph))
+
+
+def marked_or_equal(graph: Graph) -> str:
     text = print_graph(graph)
     assert print_graph(graph) == text
     if "!" in STRING.sub("", text):
-        event("marked")
         with pytest.raises(InvalidInput) as caught:
             parse_graph(text)
         assert "P10" in {d.code for d in caught.value.diagnostics}
-    else:
-        event("equal")
-        assert parse_graph(text) == graph
+        return "marked"
+    assert parse_graph(text) == graph
+    return "equal"
+
+
+@pytest.mark.parametrize("table", ["allocations", "buffers", "kernels", "nodes", "dependencies"])
+def test_nonsense_in_every_field(table: str) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "text-format.md").read_text(encoding="utf-8")
+    graph = parse_graph(page.split("```forerun\n")[1].split("```")[0])
+    found = Counter()
+    for element in graph.dependencies if table == "dependencies" else getattr(graph, table).values():
+        for odd in every_nonsense(element):
+            found[marked_or_equal(Graph("g", **{table: [odd]}))] += 1
+    assert found["marked"] > 10 * found["equal"] > 0
 
 
 def constants(*values: float) -> Graph:
@@ -90,7 +106,7 @@ def constants(*values: float) -> Graph:
 
 
 def test_numbers_keep_their_type_and_all_their_bits() -> None:
-    values = [1, 1.0, -0.0, 0.0, 5e-324, 1.7976931348623157e308, 0.1, math.inf, -math.inf, 2**63, -(10**5000)]
+    values = [1, 1.0, -0.0, 0.0, 5e-324, 1.7976931348623157e308, 0.1, math.inf, -math.inf, 2**63, -(10**4900)]
     node = round_trip(constants(*values)).nodes["n"]
     assert isinstance(node, KernelNode)
     found = [argument.value for _, argument in node.arguments if isinstance(argument, ConstantArgument)]
@@ -98,6 +114,15 @@ def test_numbers_keep_their_type_and_all_their_bits() -> None:
         repr(v) if isinstance(v, float) else v for v in values
     ]
     assert list(map(type, found)) == list(map(type, values))
+
+
+def test_integers_have_a_limit() -> None:
+    round_trip(constants(16**4094 - 1))
+    assert marked_or_equal(constants(16**4094)) == "marked"
+
+
+def test_numbers_of_numpy() -> None:
+    assert print_graph(constants(np.float32(0.5), np.float64(0.1), np.int64(3))) == print_graph(constants(0.5, 0.1, 3))
 
 
 def test_not_a_number_equals_itself() -> None:
