@@ -1,4 +1,4 @@
-"""The default pipeline, with all its checks, on decode graphs of growing size; and the import of the package."""
+"""The default pipeline on decode graphs of growing size, with all its checks; certificates; the package's import."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from common import Metric, bootstrap_median, timed, write_result
 
 from forerun.frontends.decode import synthetic_decode_graph
 from forerun.ir.text import parse_graph, print_graph
+from forerun.passes.instrument import Certify, PassRun, PipelineRun, default_instruments
 from forerun.passes.manager import PassManager
 
 SIZES = (500, 1000, 2000, 5000, 10000, 20000)
 ROUNDS = {500: 15, 1000: 15, 2000: 15, 5000: 7, 10000: 5, 20000: 5}
+CERTIFIED = 2000
 IMPORT_ROUNDS = 15
 RESAMPLES = 2000
 
@@ -40,6 +42,28 @@ def seconds(nodes: int, rounds: int) -> list[float]:
         graph = parse_graph(text)
         manager = PassManager("default")
         found.append(timed(lambda graph=graph, manager=manager: manager.run(graph)))
+    return found
+
+
+class TimedCertify(Certify):
+    """Adds up the time of the certificates, of all passes and of the result."""
+
+    seconds = 0.0
+
+    def after_pass(self, run: PipelineRun, step: PassRun) -> None:
+        self.seconds += timed(lambda: super(TimedCertify, self).after_pass(run, step))
+
+
+def certify_seconds(nodes: int, rounds: int) -> list[float]:
+    """Seconds of the certificates in the default pipeline."""
+    text = print_graph(synthetic_decode_graph(nodes))
+    found = []
+    for _ in range(rounds):
+        certify = TimedCertify()
+        others = [instrument for instrument in default_instruments() if not isinstance(instrument, Certify)]
+        result = PassManager("default", [*others, certify]).run(parse_graph(text))
+        assert all(record.verdict in ("proved", "unchanged") for record in result.summary.passes)
+        found.append(certify.seconds)
     return found
 
 
@@ -72,6 +96,8 @@ def main() -> None:
     arguments = parser.parse_args()
     samples = {size: seconds(size, arguments.rounds or ROUNDS[size]) for size in SIZES}
     metrics = {f"pipeline.nodes_{size}_s": bootstrap_median(times, "s") for size, times in samples.items()}
+    rounds = arguments.rounds or ROUNDS[CERTIFIED]
+    metrics[f"certify.nodes_{CERTIFIED}_s"] = bootstrap_median(certify_seconds(CERTIFIED, rounds), "s")
     metrics["pipeline.growth_exponent"] = growth(samples)
     metrics["import_s"] = bootstrap_median(import_seconds(IMPORT_ROUNDS), "s")
     write_result("pipeline", metrics)

@@ -1,6 +1,6 @@
 """Random programs for tests of meaning: small graphs whose kernels share bytes in every way, and slow oracles.
 
-The oracles follow PDL.md's definitions literally (an explicit graph of events, all pairs of accesses), so that the
+The oracles follow docs/pdl.md's definitions literally (an explicit graph of events, all pairs of accesses), so that the
 fast implementations can be compared with them.
 """
 
@@ -28,7 +28,16 @@ from forerun.ir.kernel import (
     Trigger,
     Wait,
 )
-from forerun.ir.nodes import BufferArgument, ConstantArgument, KernelNode, MemsetNode, Node, ScalarLoad
+from forerun.ir.nodes import (
+    BufferArgument,
+    ConstantArgument,
+    EventRecordNode,
+    EventWaitNode,
+    KernelNode,
+    MemsetNode,
+    Node,
+    ScalarLoad,
+)
 from forerun.ir.region import WHOLE, BufferView, Region, region
 from forerun.ir.semantics import NodeAccess, accesses
 from forerun.ir.types import BufferRole, DependencyKind, DType
@@ -46,6 +55,8 @@ class Style:
     kinds: tuple[DependencyKind, ...] = tuple(DependencyKind)
     most_nodes: int = 6
     opaque: bool = True
+    events: bool = False
+    fences: bool = False
 
 
 @st.composite
@@ -59,6 +70,9 @@ def programs(draw: st.DrawFn, style: Style = Style()) -> Graph:
         name = f"n{i}"
         if draw(st.integers(0, 9)) == 0:
             nodes.append(MemsetNode(name, BufferView(draw(st.sampled_from(buffers)).name)))
+            continue
+        if style.events and draw(st.integers(0, 9)) == 0:
+            nodes.append(draw(st.sampled_from([EventRecordNode, EventWaitNode]))(name, "e"))
             continue
         kernel = draw(_kernels(f"k{i}", style))
         bound: list[tuple[str, BufferArgument | ConstantArgument | ScalarLoad]] = []
@@ -102,7 +116,7 @@ def _kernels(draw: st.DrawFn, name: str, style: Style) -> Kernel:
         if style.waits and draw(st.booleans()):
             steps.insert(draw(st.integers(0, len(steps))), Wait())
         if style.waits and draw(st.booleans()):
-            steps.insert(draw(st.integers(0, len(steps))), Trigger())
+            steps.insert(draw(st.integers(0, len(steps))), Trigger(style.fences and draw(st.booleans())))
         if barrier:
             steps.insert(draw(st.integers(0, len(steps))), Barrier())
         roles.append(Role(f"r{i}", tuple(steps)))

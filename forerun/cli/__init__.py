@@ -1,4 +1,4 @@
-"""The command line: ``forerun run``, ``opt``, ``check``, ``report`` and ``info``."""
+"""The command line: ``forerun run``, ``opt``, ``check``, ``fuzz``, ``report`` and ``info``."""
 
 from __future__ import annotations
 

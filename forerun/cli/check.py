@@ -1,4 +1,4 @@
-"""``forerun check``: is a graph valid, and free of races?"""
+"""``forerun check``: is a graph valid and free of races, and is a rewrite of it right?"""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forerun.cli.boundary import diagnostics_as_json, drawing, guarded
+from forerun.cli.boundary import drawing, guarded
 from forerun.cli.console import print_json, print_plain, result_console
-from forerun.cli.files import read_graph
+from forerun.cli.files import STANDARD, read_graph
 from forerun.cli.options import JsonOption, VerboseOption
 from forerun.cli.status import Status
+from forerun.cli.verdicts import details, findings_as_json, print_findings
 from forerun.report.words import counted
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 SHOWN_FINDINGS = 10
+EXPLAINED_FINDINGS = 20
+"""How many findings get a schedule and repairs in JSON; each repair that is tried checks the whole graph again."""
 
 _STATUS = {"proved": Status.OK, "refuted": Status.REFUTED, "unsupported": Status.UNSUPPORTED}
 _MEANING = {
@@ -27,27 +30,52 @@ _MEANING = {
     "refuted": "some conflict is not ordered, or some node may outlive the graph",
     "unsupported": "it rests on facts that are not known exactly",
 }
+_REWRITE = {
+    "proved": "every result of the second graph is one that the first allows",
+    "refuted": "the second graph may give what the first does not",
+    "unsupported": "it cannot be shown that the second graph gives only what the first does",
+}
 
 
 @guarded
 def check(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A graph (.fir); '-' is standard input.")],
+    after: Annotated[
+        str | None, typer.Argument(metavar="[AFTER]", help="What a pass made of it: check the rewrite, too.")
+    ] = None,
+    sched: Annotated[
+        bool, typer.Option("--sched/--strict", help="Trust the order of starts after triggers (the licence H6).")
+    ] = False,
+    licence: Annotated[
+        list[str] | None, typer.Option("--licence", metavar="RULE", help="Trust an opt-in rule: H6 or H8. Repeatable.")
+    ] = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> Status:
-    """Decide whether a graph is valid and free of races.
+    """Decide whether a graph is free of races, or a rewrite right.
+
+    With one file: whether the graph is valid and free of races. With two: whether the second may replace the first.
 
     Exit status 0 means proved, 1 refuted, 2 invalid, 3 unsupported (neither proved nor refuted).
     """
+    from forerun.ir.diagnostics import InvalidInput
     from forerun.ir.semantics import check as check_meaning
-    from forerun.ir.verify import require_valid
+    from forerun.ir.semantics.order import require_licences
 
-    graph, text = read_graph(file)
-    with drawing(text):
-        require_valid(graph)
-    verdict = check_meaning(graph)
+    licences = require_licences([*(licence or ()), *(["H6"] if sched else [])])
+    if file == after == STANDARD:
+        raise InvalidInput("standard input cannot be both graphs", hint="name a file for one of them")
+    graph, text = _read(file)
+    if after is None:
+        verdict = check_meaning(graph, licences)
+    else:
+        from forerun.ir.semantics.certificate import certify
+
+        before, (graph, text) = graph, _read(after)
+        verdict = certify(before, graph, licences)
     status = _STATUS[verdict.status]
     if as_json:
+        found = details(graph, verdict, licences, None if verbose else EXPLAINED_FINDINGS)
         print_json(
             {
                 "status": verdict.status,
@@ -55,26 +83,37 @@ def check(
                 "graph": graph.name,
                 "nodes": len(graph),
                 "dependencies": graph.count_dependencies(),
-                "findings": diagnostics_as_json(verdict.findings),
+                "licences": sorted(licences),
+                "findings": findings_as_json(found),
             }
         )
-    else:
-        _print_verdict(graph, text, verdict, None if verbose else SHOWN_FINDINGS)
+        return status
+    meaning = (_MEANING if after is None else _REWRITE)[verdict.status]
+    found = details(graph, verdict, licences, None if verbose else SHOWN_FINDINGS)
+    _print_meaning(verdict, meaning)
+    print_findings(text, after or file, found, None if verbose else SHOWN_FINDINGS)
+    _print_counts(graph, licences)
     return status
 
 
-def _print_verdict(graph: Graph, text: str, verdict: Verdict, limit: int | None) -> None:
+def _read(file: str) -> tuple[Graph, str]:
+    """A valid graph and its text."""
+    from forerun.ir.verify import require_valid
+
+    graph, text = read_graph(file)
+    with drawing(text):
+        require_valid(graph)
+    return graph, text
+
+
+def _print_meaning(verdict: Verdict, meaning: str) -> None:
     from rich.text import Text
 
-    from forerun.ir.text import draw
-
-    console = result_console()
     style = {"proved": "bold green", "refuted": "bold red"}.get(verdict.status, "bold yellow")
-    print_plain(console, Text.assemble((verdict.status, style), f": {_MEANING[verdict.status]}"))
-    shown = verdict.findings[:limit]
-    if shown:
-        print_plain(console, draw(shown, text).rstrip("\n"))
-    if len(verdict.findings) > len(shown):
-        print_plain(console, f"... and {len(verdict.findings) - len(shown)} more; -v shows all")
+    print_plain(result_console(), Text.assemble((verdict.status, style), f": {meaning}"))
+
+
+def _print_counts(graph: Graph, licences: frozenset[str]) -> None:
     counts = counted(graph.count_dependencies())
-    print_plain(console, f"graph {graph.name}: {len(graph):,} nodes; dependencies: {counts}")
+    trusted = f"; licences: {', '.join(sorted(licences))}" if licences else ""
+    print_plain(result_console(), f"graph {graph.name}: {len(graph):,} nodes; dependencies: {counts}{trusted}")

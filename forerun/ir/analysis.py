@@ -32,6 +32,10 @@ class Analysis(Generic[_Result]):
             graph.cache[self] = self.compute(graph)
         return cast(_Result, graph.cache[self])
 
+    def keep(self, graph: Graph, result: _Result) -> None:
+        """Store the result for a graph, where it is known without computing it."""
+        graph.cache[self] = result
+
 
 def carry_over(base: Graph, delta: Delta, result: Graph) -> None:
     """Give an edited graph those analyses of its base that the edit cannot have changed."""

@@ -175,6 +175,11 @@ class Kernel:
         return self.roles is None
 
     @property
+    def has_foreign_code(self) -> bool:
+        """Whether machine code or PTX is given, so that the compiler does not write the body and cannot change it."""
+        return any(implementation.language != "cuda" for implementation in self.implementations)
+
+    @property
     def phases(self) -> tuple[Phase, ...]:
         """The phases of all roles, in order."""
         return tuple(phase for role in self.roles or () for phase in role.phases)

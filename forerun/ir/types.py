@@ -27,7 +27,7 @@ class DType(enum.Enum):
     @property
     def itemsize(self) -> int:
         """Size of one element in bytes."""
-        return self.value[1]
+        return self._value_[1]
 
     @property
     def is_float(self) -> bool:

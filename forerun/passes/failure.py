@@ -114,6 +114,7 @@ def _what_is_wrong(step: PassRun, cause: Exception) -> str:
         return "\n".join([_exception_words(cause), *_origin(cause)])
     parts = [] if cause.diagnostics else [cause.message]
     parts += [_drawn(cause.diagnostics, step.before if step.after is None else step.after)]
+    parts += getattr(cause, "__notes__", [])  # of Exception.add_note
     parts += [f"hint: {cause.hint}"] if cause.hint else []
     if isinstance(cause, InternalError) and step.after is None:
         parts += _origin(cause)  # the pass misused something: its author wants to know where

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from forerun.ir.graph import Graph
+from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Step, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics import EventOrder, NodeAccess, accesses, conflicts, event_order
+from forerun.ir.semantics.fences import fences
 from forerun.ir.types import DependencyKind
-from forerun.passes.base import Pass, PassContext
+from forerun.passes.base import Pass, PassContext, option
 from forerun.passes.registry import register
 
-__all__ = ["HoistLoads", "hoisted", "pending_writers"]
+__all__ = ["HoistLoads", "complete_long_ago", "fewest_sources", "hoisted", "own_hazards", "pending_writers"]
+
+Pending = Mapping[str, Mapping[str, Collection[Hazard]]]
+"""Of one node: for phases by name, the nodes that they need complete and that may not be at the start, and why."""
 
 
 @register
@@ -24,17 +28,24 @@ class HoistLoads(Pass):
 
     A phase may move if it writes nothing, takes only locals that are given before the wait, and for every node that may
     write bytes that it reads (scalars and page tables included) and comes earlier in launch order, that node's
-    completion reaches the start of the kernel (PDL.md, "Events and order"); programmatic dependencies do not count.
-    Bytes that the kernel itself writes earlier in its body hold a phase back too, and so does a barrier. Earlier
-    replays are complete at the start (H7). Only kernels with programmatic in-edges are changed: the others start late
-    anyway.
+    completion reaches the start of the kernel (docs/pdl.md, "Events"); programmatic dependencies do not count. The
+    same holds for event nodes, which nothing may cross. Bytes that the kernel itself writes earlier in its body hold a
+    phase back too, and so does a barrier. Earlier replays are complete at the start (H7). Only kernels whose
+    body the compiler writes are changed, and only those with programmatic in-edges: the others start late anyway.
+
+    Where such a writer is complete long before, it only lacks the order: a cache row that an earlier step of the same
+    graph appended, say. Then a full dependency from the last such writer gives the order, and costs nothing. Long
+    before is before the completion of all nodes that the kernel waits for in any case.
     """
 
     name: ClassVar[str] = "hoist-loads"
     statistics: ClassVar[Mapping[str, str]] = {
         "phases_hoisted": "phases moved ahead of a wait",
         "phases_held": "phases without writes that had to stay behind it",
+        "full_dependencies_added": "full dependencies, new or in place of others, from nodes complete long before",
     }
+
+    full_edges: bool = option(True, help="add full dependencies from writers that are complete long before")
 
     def apply(self, graph: Graph, context: PassContext) -> Graph:
         """The graph with bodies that load before they wait."""
@@ -45,13 +56,26 @@ class HoistLoads(Pass):
             if not isinstance(node, KernelNode) or not _starts_early(graph, node.name):
                 continue
             kernel = graph.kernels[node.kernel]
-            blocked = pending.get(node.name, set()) | _own_hazards(kernel, accesses(graph)[node.name])
+            if kernel.has_foreign_code:
+                continue
+            writers = pending.get(node.name, {})
+            blocked = self._held_back(graph, order, node.name, writers) if writers else set[str]()
+            blocked |= own_hazards(kernel, accesses(graph)[node.name])
             roles = tuple(self._hoist(role, blocked, context) for role in kernel.roles or ())
             if roles != kernel.roles:
                 variant = edit.kernel_variant(kernel, roles, "hoisted")
                 edit.replace_node(replace(node, kernel=variant.name))
+                moved = _ahead(roles) - _ahead(kernel.roles or ())
+                for dependency in _full_dependencies(order, node.name, [writers.get(phase, {}) for phase in moved]):
+                    edit.add_dependency(dependency)
+                    context.count("full_dependencies_added")
         edit.drop_unused_kernels()
         return edit.commit()
+
+    def _held_back(self, graph: Graph, order: EventOrder, node: str, writers: Pending) -> set[str]:
+        """The phases that need what a full dependency gives only at a price."""
+        affordable = complete_long_ago(graph, order, node) if self.full_edges else 0
+        return {p for p, found in writers.items() if not all(affordable >> order.position[w] & 1 for w in found)}
 
     def _hoist(self, role: Role, blocked: set[str], context: PassContext) -> Role:
         steps, moved, held = hoisted(role, blocked, context.should_apply)
@@ -96,21 +120,42 @@ def hoisted(
     return (*role.steps[:at], *moved, role.steps[at], *stay), len(moved), held
 
 
+def _ahead(roles: Iterable[Role]) -> set[str]:
+    """The phases ahead of the waits of their roles."""
+    found: set[str] = set()
+    for role in roles:
+        at = next((i for i, step in enumerate(role.steps) if isinstance(step, Wait)), 0)
+        found.update(step.name for step in role.steps[:at] if isinstance(step, Phase))
+    return found
+
+
 def _starts_early(graph: Graph, node: str) -> bool:
     return any(d.kind is DependencyKind.PROGRAMMATIC for d in graph.incoming(node))
 
 
-def pending_writers(graph: Graph, order: EventOrder) -> dict[str, set[str]]:
-    """For each node the phases that read bytes of which some writer may not be complete at the node's start."""
-    pending: dict[str, set[str]] = {}
+# What holds phases back
+
+
+def pending_writers(graph: Graph, order: EventOrder) -> dict[str, Pending]:
+    """For each node the phases that need more than is complete at its start.
+
+    They need the writers of the bytes that they read, and the event nodes that come before the node.
+    """
+    pending: dict[str, dict[str, dict[str, set[Hazard]]]] = {}
     for conflict in conflicts(graph):
         writer, reader = conflict.earlier, conflict.later
         if conflict.kind == "RAW" and not order.completes_before_start(writer.node, reader.node):
-            pending.setdefault(reader.node, set()).add(reader.phase)
-    return pending
+            phases = pending.setdefault(reader.node, {})
+            phases.setdefault(reader.phase, {}).setdefault(writer.node, set()).add(conflict.hazard)
+    for fence in fences(graph):
+        for name, found in accesses(graph).items():
+            if order.completes_before_wait(fence, name) and not order.completes_before_start(fence, name):
+                for access in found:
+                    pending.setdefault(name, {}).setdefault(access.phase, {}).setdefault(fence, set())
+    return dict(pending)
 
 
-def _own_hazards(kernel: Kernel, found: tuple[NodeAccess, ...]) -> set[str]:
+def own_hazards(kernel: Kernel, found: tuple[NodeAccess, ...]) -> set[str]:
     """The phases that read bytes which another phase of the kernel may write before."""
     place = {phase.name: (role.name, i) for role in kernel.roles or () for i, phase in enumerate(role.phases)}
     blocked = set()
@@ -122,3 +167,38 @@ def _own_hazards(kernel: Kernel, found: tuple[NodeAccess, ...]) -> set[str]:
             if not after and write.bytes.overlaps(read.bytes):
                 blocked.add(read.phase)
     return blocked
+
+
+# Full dependencies
+
+
+def complete_long_ago(graph: Graph, order: EventOrder, node: str) -> int:
+    """The nodes that are complete before the last programmatic sources of a node are, as a set of launch positions.
+
+    The last sources are those that are not before another one. A full dependency from a node that is before them all
+    delays the start by nothing that matters: what those sources do is still to come.
+    """
+    sources = [order.position[d.source] for d in graph.incoming(node) if d.kind is DependencyKind.PROGRAMMATIC]
+    last = [u for u in sources if not any(order.before_completion[w] >> u & 1 for w in sources)]
+    common = order.before_completion[last[0]] if last else 0
+    for source in last[1:]:
+        common &= order.before_completion[source]
+    return common
+
+
+def fewest_sources(order: EventOrder, needed: Iterable[str]) -> list[str]:
+    """Of some nodes, those whose completion comes before no other one's: full dependencies from them are enough."""
+    found = sorted(needed, key=order.position.__getitem__)
+    return [u for u in found if not any(order.completes_before_completion(u, w) for w in found)]
+
+
+def _full_dependencies(
+    order: EventOrder, node: str, needed: Iterable[Mapping[str, Collection[Hazard]]]
+) -> list[Dependency]:
+    """The full dependencies that phases which move ahead of the wait need."""
+    hazards: dict[str, set[Hazard]] = {}
+    for writers in needed:
+        for writer, found in writers.items():
+            hazards.setdefault(writer, set()).update(found)
+    sources = fewest_sources(order, hazards)
+    return [Dependency(source, node, hazards=tuple(sorted(hazards[source]))) for source in sources]

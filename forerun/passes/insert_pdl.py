@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from forerun.ir.graph import Dependency, Graph
-from forerun.ir.kernel import Barrier, Phase, Role, Step, Trigger, Wait
+from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Step, Trigger, Wait
 from forerun.ir.nodes import KernelNode
-from forerun.ir.semantics import conflicts
+from forerun.ir.semantics import EventOrder, accesses, conflicts, event_order
+from forerun.ir.semantics.fences import fences
 from forerun.ir.types import DependencyKind
 from forerun.passes.base import Pass, PassContext, option
 from forerun.passes.registry import register
 
-__all__ = ["InsertPdl", "can_overlap", "with_trigger", "with_waits"]
+__all__ = ["InsertPdl", "can_overlap", "convertible_dependencies", "with_trigger", "with_waits"]
 
 TriggerPosition = Literal["start", "after-wait", "end", "none"]
 
@@ -25,9 +26,12 @@ class InsertPdl(Pass):
     """Makes full dependencies between kernels programmatic where that is legal, and adds waits and triggers.
 
     A target that has no wait gets one at the start of every role, so that all its accesses stay after the completion
-    of its sources. A target that accesses conflicting bytes before its wait keeps its full dependencies, because only
-    those are complete at its start. Black boxes (which never wait), kernels with grid-wide barriers and cooperative
-    launches (whose CTAs must all be resident; PDL.md, rule 12), and nodes on different devices keep theirs too.
+    of its sources. A target that accesses conflicting bytes before its wait keeps the full dependencies that make the
+    other node complete at its start (or an event node that it may not cross), and no others; where there is a choice,
+    the oldest sources stay full, since they are complete first. Black boxes (which never wait), kernels that are given
+    as PTX or machine code without a wait (docs/pdl.md, rule 13), kernels with grid-wide barriers and cooperative
+    launches
+    (whose CTAs must all be resident; rule 12), and nodes on different devices keep theirs too.
     """
 
     name: ClassVar[str] = "insert-pdl"
@@ -45,9 +49,7 @@ class InsertPdl(Pass):
 
     def apply(self, graph: Graph, context: PassContext) -> Graph:
         """The graph with programmatic dependencies."""
-        convertible = [d for d in graph.dependencies if d.kind is DependencyKind.FULL and _kernel_pair(graph, d)]
-        hindered = _early_conflicts(graph)
-        converted = [d for d in convertible if d.target not in hindered and context.should_apply()]
+        converted = [d for d in convertible_dependencies(graph) if context.should_apply()]
         full = graph.count_dependencies()[str(DependencyKind.FULL)]
         context.observe("dependencies_kept", full - len(converted))
         edit = graph.edit()
@@ -61,7 +63,7 @@ class InsertPdl(Pass):
             if isinstance(node, KernelNode) and (node.name in waits or node.name in triggers):
                 kernel = graph.kernels[node.kernel]
                 wait = node.name in waits and not kernel.has(Wait)
-                trigger = node.name in triggers and self.trigger != "none" and not kernel.has(Trigger)
+                trigger = node.name in triggers and self._adds_trigger(kernel)
                 context.count("waits_inserted", wait)
                 context.count("triggers_inserted", trigger)
                 key = kernel.name, wait, trigger
@@ -72,6 +74,9 @@ class InsertPdl(Pass):
                 edit.replace_node(replace(node, kernel=variants[key]))
         edit.drop_unused_kernels()
         return edit.commit()
+
+    def _adds_trigger(self, kernel: Kernel) -> bool:
+        return self.trigger != "none" and not kernel.has(Trigger) and not kernel.has_foreign_code
 
     def _body(self, roles: tuple[Role, ...], wait: bool, trigger: bool) -> tuple[Role, ...]:
         if wait:
@@ -91,16 +96,67 @@ def can_overlap(graph: Graph, node: str) -> bool:
 
 
 def _kernel_pair(graph: Graph, dependency: Dependency) -> bool:
-    if not all(can_overlap(graph, name) for name in dependency.pair):
+    source, target = (graph.nodes[name] for name in dependency.pair)
+    if not all(can_overlap(graph, name) for name in dependency.pair) or source.place != target.place:
         return False
-    return graph.nodes[dependency.source].place == graph.nodes[dependency.target].place
+    kernel = graph.kernels[target.kernel] if isinstance(target, KernelNode) else None
+    return kernel is not None and (kernel.has(Wait) or not kernel.has_foreign_code)
 
 
-def _early_conflicts(graph: Graph) -> set[str]:
-    """The nodes that already wait, yet access bytes before it that an earlier node may still be using."""
+def convertible_dependencies(graph: Graph) -> list[Dependency]:
+    """The full dependencies that can all be made programmatic together, if targets without a wait get one."""
+    order = event_order(graph)
+    candidates: dict[str, list[Dependency]] = {}
+    for dependency in graph.dependencies:
+        if dependency.kind is DependencyKind.FULL and _kernel_pair(graph, dependency):
+            candidates.setdefault(dependency.target, []).append(dependency)
+    for target, needed in _needed_at_start(graph, order).items():
+        if target in candidates:
+            kept = _kept_full(graph, order, target, candidates[target], needed)
+            candidates[target] = [d for d in candidates[target] if d not in kept]
+    return [dependency for found in candidates.values() for dependency in found]
+
+
+def _needed_at_start(graph: Graph, order: EventOrder) -> dict[str, int]:
+    """For the nodes that wait already, the nodes that their accesses before the wait need complete at the start.
+
+    Sets of launch positions. Nodes that are not complete at the start even now (a race) are left out.
+    """
     waiting = {name for name, kernel in graph.kernels.items() if kernel.has(Wait)}
-    nodes = {node.name for node in graph if isinstance(node, KernelNode) and node.kernel in waiting}
-    return {c.later.node for c in conflicts(graph) if c.later.early and c.later.node in nodes}
+    needed = {node.name: 0 for node in graph if isinstance(node, KernelNode) and node.kernel in waiting}
+    for conflict in conflicts(graph):
+        if conflict.later.early and conflict.later.node in needed:
+            needed[conflict.later.node] |= 1 << order.position[conflict.earlier.node]
+    crossed = sum(1 << order.position[fence] for fence in fences(graph))
+    for name in needed if crossed else ():
+        if any(access.early for access in accesses(graph)[name]):
+            needed[name] |= crossed
+    return {name: found & order.before_start[order.position[name]] for name, found in needed.items() if found}
+
+
+def _kept_full(
+    graph: Graph, order: EventOrder, target: str, candidates: list[Dependency], needed: int
+) -> list[Dependency]:
+    """A smallest choice of the candidates that must stay full; none of them can be spared.
+
+    What is before the completion of a source stays so when dependencies become programmatic, since their targets wait
+    (H4).
+    """
+
+    def complete(dependencies: Iterable[Dependency]) -> int:
+        found = 0
+        for dependency in dependencies:
+            source = order.position[dependency.source]
+            found |= order.before_completion[source] | 1 << source
+        return found
+
+    others = [d for d in graph.incoming(target) if d.kind is DependencyKind.FULL and d not in candidates]
+    kept = sorted(candidates, key=lambda d: order.position[d.source])
+    for dependency in reversed(kept.copy()):
+        rest = [d for d in kept if d is not dependency]
+        if not needed & ~complete([*others, *rest]):
+            kept = rest
+    return kept
 
 
 def with_waits(roles: tuple[Role, ...]) -> tuple[Role, ...]:
@@ -109,7 +165,9 @@ def with_waits(roles: tuple[Role, ...]) -> tuple[Role, ...]:
 
 
 def with_trigger(roles: tuple[Role, ...], position: TriggerPosition) -> tuple[Role, ...]:
-    """The roles with one trigger. One is enough: the first thread that triggers counts for its CTA (PDL.md, rule 2).
+    """The roles with one trigger.
+
+    One is enough: the first thread that triggers counts for its CTA (docs/pdl.md, rule 2).
 
     Args:
         roles: A body without triggers.

@@ -90,3 +90,127 @@ def test_a_folder_names_the_graphs_in_it(forerun, good, tmp_path):
     assert outcome.status == 2
     assert "is a folder" in outcome.err
     assert "good.fir" in outcome.err
+
+
+@pytest.fixture
+def early(tmp_path):
+    """A file with a graph whose second kernel reads ahead of its wait."""
+    text = """forerun 1
+graph early
+buffer %x : i32[4] input
+buffer %h : i32[4] temp
+buffer %y : i32[4] output
+kernel @fill(a: i32[4], b: i32[4]) {
+  role main {
+    phase work reads a gives t
+    phase store takes t writes b
+    barrier
+    trigger fence
+  }
+}
+kernel @late(a: i32[4], b: i32[4]) {
+  role main {
+    phase load reads a gives t
+    wait
+    phase store takes t writes b
+  }
+}
+node #first = @fill(a=%x, b=%h)
+node #second = @late(a=%h, b=%y)
+  after #first programmatic
+"""
+    path = tmp_path / "early.fir"
+    path.write_text(text)
+    return path
+
+
+def test_a_race_is_shown_with_a_schedule_and_repairs(forerun, early):
+    outcome = forerun("check", early)
+    assert outcome.status == 1
+    lines = outcome.out.splitlines()
+    second = next(i for i, line in enumerate(lines) if "'second' reads %h bytes [0, 16) in phase 'load'" in line)
+    assert lines[second].startswith("  > ")
+    assert "'first' writes %h" in lines[second + 1]
+    assert "  missing: C_first -> S_second" in lines
+    assert "  chain: first -programmatic-> second" in lines
+    assert "    1. make the dependency 'first' -> 'second' full (then all is proved)" in lines
+    assert any("move phase 'load' of 'second' after the wait" in line for line in lines)
+    assert all(ord(c) >= 32 for line in lines for c in line)
+
+
+def test_json_of_a_race_is_complete(forerun, early):
+    outcome = forerun("check", early, "--json")
+    (finding,) = json.loads(outcome.out)["findings"]
+    assert finding["race"] == {
+        "kind": "RAW",
+        "certain": True,
+        "missing": "C_first -> S_second",
+        "earlier": {
+            "node": "first",
+            "phase": "store",
+            "write": True,
+            "before_wait": True,
+            "buffer": "h",
+            "allocation": "h",
+            "bytes": "[0, 16)",
+        },
+        "later": {
+            "node": "second",
+            "phase": "load",
+            "write": False,
+            "before_wait": True,
+            "buffer": "h",
+            "allocation": "h",
+            "bytes": "[0, 16)",
+        },
+    }
+    assert [step["event"] for step in finding["witness"]["steps"]] == ["S", "S", "access", "access"]
+    assert finding["witness"]["chain"] == [{"source": "first", "target": "second", "kind": "programmatic"}]
+    assert all(repair["proved"] for repair in finding["repairs"])
+    assert len(finding["repairs"]) == 2
+
+
+def test_an_undrained_node_is_shown_with_a_schedule(forerun, early):
+    early.write_text(
+        early.read_text().replace("phase load reads a gives t\n    wait\n", "phase load reads a gives t\n")
+    )
+    outcome = forerun("check", early, "--json")
+    findings = json.loads(outcome.out)["findings"]
+    drain = next(finding for finding in findings if finding["code"] == "R2")
+    assert drain["race"] is None
+    assert drain["witness"]["missing"] == "C_first -> C_second"
+    assert drain["repairs"]
+    assert "'first'" not in [step["text"] for step in drain["witness"]["steps"] if step["event"] == "C"]
+
+
+def test_licences(forerun, early):
+    assert forerun("check", early, "--strict").status == 1
+    assert forerun("check", early, "--sched").status == 1
+    proved = forerun("check", early, "--licence", "H8")
+    assert proved.status == 0
+    assert "licences: H8" in proved.out
+    both = forerun("check", early, "--sched", "--licence", "H8", "--json")
+    assert json.loads(both.out)["licences"] == ["H6", "H8"]
+    unknown = forerun("check", early, "--licence", "H88")
+    assert unknown.status == 2
+    assert "did you mean 'H8'?" in unknown.err
+
+
+def test_a_rewrite(forerun, early, tmp_path):
+    fixed = tmp_path / "fixed.fir"
+    fixed.write_text(early.read_text().replace("programmatic", "full"))
+    assert forerun("check", fixed, fixed).status == 0
+    refuted = forerun("check", fixed, early)
+    assert refuted.status == 1
+    assert "the second graph may give what the first does not" in refuted.out
+    assert "missing: C_first -> S_second" in refuted.out
+    proved = forerun("check", early, fixed, "--json")
+    assert (proved.status, json.loads(proved.out)["status"]) == (0, "proved")
+    assert forerun("check", "-", "-").status == 2
+    assert forerun("check", early, tmp_path / "absent.fir").status == 2
+
+
+def test_colour_is_for_terminals(forerun, early, monkeypatch):
+    assert "\x1b[" not in forerun("check", early).out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[" in forerun("check", early).out

@@ -24,7 +24,9 @@ from forerun.frontends.llama import (
 from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode, ScalarLoad
+from forerun.ir.semantics import check
 from forerun.ir.types import BufferRole, DependencyKind, DType
+from forerun.passes.manager import PassManager
 from tests.llama_oracle import all_logits
 from tests.tiny_gguf import TINY, write_tiny_gguf
 
@@ -214,3 +216,35 @@ def test_several_steps_of_one_replay_are_the_steps_of_several(tmp_path: Path) ->
             found += outputs["next_token"].tolist()
         np.testing.assert_array_equal(outputs["logits"], logits)
     assert found == tokens
+
+
+def test_rows_of_earlier_steps_are_loaded_ahead_of_the_wait(tmp_path: Path) -> None:
+    """Each step loads all past rows early, behind a full dependency on the append of the step before."""
+    model = open_tiny(tmp_path)
+    graph = decode_graph(model.config, context=16, steps=4)
+    result = PassManager("default").run(graph)
+    assert [record.verdict for record in result.summary.passes] == ["proved"] * 4
+    for step in range(4):
+        for layer in range(model.config.layers):
+            name = f"step.{step}.blk.{layer}.attention"
+            node = result.graph.nodes[name]
+            assert isinstance(node, KernelNode)
+            (role,) = result.graph.kernels[node.kernel].roles or ()
+            steps = [getattr(at, "name", type(at).__name__) for at in role.steps]
+            assert steps == ["Trigger", "load_past", "Wait", "attend"]
+            full = {d.source for d in result.graph.incoming(name) if d.kind is DependencyKind.FULL}
+            assert full == ({f"step.{step - 1}.blk.{layer}.rope_append"} if step else set())
+            for source in full:
+                edit = result.graph.edit()
+                edit.remove_dependency(source, name)
+                assert check(edit.commit()).status == "refuted"
+    inputs = {"token": [TOKENS[0]], "position": [2]}
+    runs = [("reference", None), *((f"reference{{schedule=adversarial,seed={seed}}}", "default") for seed in range(4))]
+    found = []
+    for target, pipeline in runs:
+        with forerun.compile(graph, target=target, pipeline=pipeline, weights=model.weights) as executable:
+            replays = [executable.run(inputs) for _ in range(2)]
+        found.append([outputs[name].copy() for outputs in replays for name in ("next_token", "logits")])
+    for values in found[1:]:
+        for value, expected in zip(values, found[0], strict=True):
+            np.testing.assert_array_equal(value, expected)

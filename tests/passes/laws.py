@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, permutations
 
 from forerun.ir.graph import Graph
-from forerun.ir.kernel import Kernel, Phase, Wait
-from forerun.ir.nodes import KernelNode
+from forerun.ir.kernel import Barrier, Kernel, Phase, Wait
+from forerun.ir.nodes import EventRecordNode, EventWaitNode, KernelNode
 from forerun.ir.semantics.access import NodeAccess, accesses
 from forerun.ir.types import DependencyKind
 from forerun.ir.verify import verify
@@ -16,9 +16,9 @@ from forerun.passes.base import Pass, PassContext
 from forerun.passes.hoist_loads import HoistLoads
 from forerun.passes.infer_dependencies import InferDependencies
 from forerun.passes.insert_pdl import InsertPdl, can_overlap
-from tests.programs import all_conflicts, races, undrained
+from tests.programs import all_conflicts, completions, races, undrained
 
-__all__ = ["STAGES", "applied", "broken_law", "input_of", "weakened"]
+__all__ = ["STAGES", "applied", "broken_law", "input_of", "lost_meaning", "weakened"]
 
 STAGES: dict[str, tuple[Pass, ...]] = {
     "infer-dependencies": (),
@@ -58,6 +58,19 @@ def broken_law(subject: Pass, graph: Graph) -> str | None:
         return f"valid: {verify(after)[0]}"
     if list(after.nodes) != list(graph.nodes):
         return "nodes: the pass may not add, drop or reorder nodes"
+    lost = lost_meaning(graph, after)
+    if lost:
+        return lost
+    for name in graph.nodes:
+        if _waits(_kernel(after, name)) < _waits(_kernel(graph, name)):
+            return f"body of {name}: a wait disappeared"
+    if applied(subject, after) != after:
+        return "idempotent: a second application changes the graph again"
+    return None
+
+
+def lost_meaning(graph: Graph, after: Graph) -> str | None:
+    """What a rewrite that keeps the nodes and their order breaks of the meaning; ``None`` if it keeps all of it."""
     if races(after):
         return f"race: {races(after)[0]}"
     if undrained(after):
@@ -68,9 +81,25 @@ def broken_law(subject: Pass, graph: Graph) -> str | None:
         swapped = _swapped(_kernel(graph, name), _kernel(after, name), accesses(graph)[name])
         if swapped:
             return f"body of {name}: {swapped}"
-    if applied(subject, after) != after:
-        return "idempotent: a second application changes the graph again"
-    return None
+    crossed = (_around_events(graph) - _around_events(after)) if _has_events(graph) else set()
+    return f"events: {min(map(str, crossed))} is not kept" if crossed else None
+
+
+def _has_events(graph: Graph) -> bool:
+    return any(isinstance(node, EventRecordNode | EventWaitNode) for node in graph)
+
+
+def _around_events(graph: Graph) -> set[tuple[object, ...]]:
+    """What is complete before each event node starts, and which accesses begin after it."""
+    reached = completions(graph)
+    found: set[tuple[object, ...]] = set()
+    for event in (n.name for n in graph if isinstance(n, EventRecordNode | EventWaitNode)):
+        found |= {("before", event, name) for name in graph.nodes if ("S", event) in reached[name]}
+        for accessed in accesses(graph).values():
+            found |= {
+                ("after", event, *_what(a)) for a in accessed if ("S" if a.early else "W", a.node) in reached[event]
+            }
+    return found
 
 
 def _pairs(graph: Graph) -> set[tuple[object, object]]:
@@ -100,15 +129,32 @@ def _swapped(before: Kernel | None, after: Kernel | None, found: tuple[NodeAcces
         for first, second in combinations(old.phases, 2):
             if place[first.name] > place[second.name] and _depends(first, second, found):
                 return f"{second.name} moved ahead of {first.name}, which it depends on"
-        if sum(isinstance(s, Wait) for s in new.steps) < sum(isinstance(s, Wait) for s in old.steps):
-            return "a wait disappeared"
+    old_barriers, new_barriers = _barriers_before(before), _barriers_before(after)
+    for first, second in permutations(before.phases, 2):
+        separated = old_barriers[first.name] < old_barriers[second.name]
+        if separated and new_barriers[first.name] >= new_barriers[second.name] and _depends(first, second, found):
+            return f"the barrier between {first.name} and {second.name} disappeared"
     return None
 
 
+def _barriers_before(kernel: Kernel) -> dict[str, int]:
+    """How many barriers a role passes before each phase."""
+    found: dict[str, int] = {}
+    for role in kernel.roles or ():
+        for i, step in enumerate(role.steps):
+            if isinstance(step, Phase):
+                found[step.name] = sum(isinstance(s, Barrier) for s in role.steps[:i])
+    return found
+
+
+def _waits(kernel: Kernel | None) -> int:
+    return 0 if kernel is None else sum(isinstance(step, Wait) for _, _, step in kernel.steps())
+
+
 def _depends(first: Phase, second: Phase, found: tuple[NodeAccess, ...]) -> bool:
-    """Whether the second phase takes what the first gives, or touches bytes that the first writes."""
+    """Whether the second phase takes what the first gives, or both touch bytes that one of them writes."""
     if set(first.gives) & set(second.takes):
         return True
-    writes = [a for a in found if a.phase == first.name and a.write]
-    touched = [a for a in found if a.phase == second.name]
-    return any(w.allocation == t.allocation and w.bytes.overlaps(t.bytes) for w in writes for t in touched)
+    pairs = [(a, b) for a in found for b in found if (a.phase, b.phase) == (first.name, second.name)]
+    pairs = [(a, b) for a, b in pairs if a.write or b.write]
+    return any(a.allocation == b.allocation and a.bytes.overlaps(b.bytes) for a, b in pairs)

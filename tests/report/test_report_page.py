@@ -86,7 +86,8 @@ def tiny():
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small")
-    dump(tiny(), folder)
+    # Without full edges from hoist-loads there is something left to reduce, so that every pass changes the graph.
+    dump(tiny(), folder, "infer-dependencies,insert-pdl,hoist-loads{full-edges=false},reduce-edges")
     return folder, write_report(folder).read_text(encoding="utf-8")
 
 
@@ -103,7 +104,7 @@ def test_the_page_is_well_formed_and_refers_to_itself_only(small):
 def test_every_pass_has_a_row_a_section_and_pictures(small):
     page = small[1]
     for number, name in enumerate(["infer-dependencies", "insert-pdl", "hoist-loads", "reduce-edges"], 1):
-        assert f'<a href="#pass-{number}">{name}</a>' in page
+        assert f'<a href="#pass-{number}">{name}' in page
         assert f'<section id="pass-{number}">' in page
     assert page.count('<figure class="before">') == page.count('<figure class="after">') == 4
     assert page.count("<b>Diff</b>") == 4

@@ -1,4 +1,4 @@
-"""The litmus table of PDL.md, under every schedule of the strict model: what must never be seen, and what may be."""
+"""The litmus tests of PDL, under every schedule of the strict model: what must never be seen, and what may be."""
 
 from __future__ import annotations
 

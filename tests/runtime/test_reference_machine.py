@@ -142,7 +142,7 @@ def test_a_node_is_complete_only_after_its_asynchronous_reads() -> None:
 
 @pytest.mark.parametrize(("barrier", "expected"), [(True, {(7,)}), (False, {(0,), (7,)})])
 def test_one_role_waits_for_all_only_with_a_barrier(barrier: bool, expected: set[tuple[int]]) -> None:
-    """PDL.md, rule 6: a wait guards the other roles' reads if a CTA barrier lies between."""
+    """docs/pdl.md, rule 6: a wait guards the other roles' reads if a CTA barrier lies between."""
     sync = (Barrier(),) if barrier else ()
     copy = (phase("load", "keep", reads=["x"], gives=("kept",)), phase("store", "keep", takes=("kept",), writes=["y"]))
     roles = (Role("waits", (Wait(), *sync), 1), Role("copies", (*sync, *copy), 1))

@@ -3,21 +3,32 @@
 from forerun.ir.semantics.access import NodeAccess, accesses, always_waits, late_steps
 from forerun.ir.semantics.byteset import ByteSet, bytes_of
 from forerun.ir.semantics.hazards import Conflict, conflicts
-from forerun.ir.semantics.order import EventOrder, event_order
-from forerun.ir.semantics.races import Verdict, check, is_ordered
+from forerun.ir.semantics.order import LICENCES, EventOrder, event_order, order_under
+from forerun.ir.semantics.races import Race, Verdict, check, is_ordered
+from forerun.ir.semantics.repair import Repair, drain_repairs, repairs
+from forerun.ir.semantics.witness import Witness, drain_witness, witness
 
 __all__ = [
+    "LICENCES",
     "ByteSet",
     "Conflict",
     "EventOrder",
     "NodeAccess",
+    "Race",
+    "Repair",
     "Verdict",
+    "Witness",
     "accesses",
     "always_waits",
     "bytes_of",
     "check",
     "conflicts",
+    "drain_repairs",
+    "drain_witness",
     "event_order",
     "is_ordered",
     "late_steps",
+    "order_under",
+    "repairs",
+    "witness",
 ]

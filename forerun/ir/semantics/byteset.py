@@ -41,6 +41,13 @@ class ByteSet:
     levels: tuple[tuple[int, int], ...] = ()
     exact: bool = True
 
+    def moved(self, distance: int) -> ByteSet:
+        """The same set that many bytes further on."""
+        if not distance:
+            return self
+        start, stop = self.start + distance, self.stop + distance
+        return ByteSet(start, stop, self.start_terms, self.stop_terms, self.run, self.levels, self.exact)
+
     @property
     def is_constant(self) -> bool:
         """Whether the hull has no symbols."""
@@ -52,7 +59,7 @@ class ByteSet:
             return False
         if other.stop_terms == self.start_terms and other.stop <= self.start:
             return False
-        if self._is_empty or other._is_empty:
+        if self.is_empty or other.is_empty:
             return False
         if not (self.levels or other.levels) or self.start_terms != other.start_terms:
             return True
@@ -60,7 +67,7 @@ class ByteSet:
 
     def covers(self, other: ByteSet) -> bool:
         """Whether every byte of ``other`` is certainly in this set."""
-        if other._is_empty:
+        if other.is_empty:
             return True
         if not self.exact:
             return False
@@ -74,7 +81,8 @@ class ByteSet:
         )
 
     @property
-    def _is_empty(self) -> bool:
+    def is_empty(self) -> bool:
+        """Whether it certainly has no bytes."""
         return self.start_terms == self.stop_terms and self.stop <= self.start
 
     def _runs(self) -> list[int] | None:
@@ -123,9 +131,7 @@ def bytes_of(buffer: Buffer, region: Region) -> ByteSet:
         return ByteSet(buffer.offset, buffer.stop)
     if buffer.index is not None or len(region.slices) > len(buffer.shape):
         return ByteSet(buffer.offset, buffer.stop, exact=False)
-    if any(
-        s is not None and s.start.terms == s.stop.terms and s.stop.constant <= s.start.constant for s in region.slices
-    ):
+    if any(s is not None and _is_empty(s) for s in region.slices):
         return ByteSet(buffer.offset, buffer.offset)
     first, *inner = region.slices
     if first is not None and all(s is None for s in inner):

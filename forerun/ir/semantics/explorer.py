@@ -1,10 +1,11 @@
 """The explorer: every schedule of a small graph, step by step, to judge the checker by.
 
-It shares with the checker what a node accesses, and nothing else: no event order, no reachability. It runs a machine.
-Each node starts, its roles execute their steps, and it completes. An access is *open* from the step that issues it
-until its node is complete: a load may be performed late, a store becomes visible at any point in between. Two nodes
-race if in some reachable state of the machine both have a conflicting access open. A node is undrained if some
-reachable state has all sinks complete and it not.
+It shares with the checker what a node accesses and the names of the licences, and nothing else: no event order, no
+reachability. It runs a machine. Each node starts, its roles execute their steps, and it completes. An access is *open*
+from the step that issues it until its node is complete: a load may be performed late, a store becomes visible at any
+point in between. Under H8 a fenced trigger closes what a barrier puts before it. Two nodes race if in some reachable
+state of the machine both have a conflicting access open. A node is undrained if some reachable state has all sinks
+complete and it not.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Barrier, Kernel, Phase, Step, Trigger, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics.access import NodeAccess, accesses
+from forerun.ir.semantics.order import require_licences
 from forerun.ir.types import DependencyKind
 
 __all__ = ["Exploration", "enumerate_orders", "explore"]
@@ -57,24 +59,31 @@ class _Machine:
     Attributes:
         moves: For each state: what has to hold (``start``, ``wait`` or nothing), and the next state.
         issued: For each state: the phases whose accesses are open.
+        released: For each state: the phases of which a fenced trigger has closed what it may close.
         triggered: For each state: whether T has happened.
+        fenced: Whether T is a fenced trigger, however the node runs.
         complete: The number of the last state.
     """
 
     moves: tuple[tuple[tuple[str, int], ...], ...]
     issued: tuple[frozenset[str], ...]
+    released: tuple[frozenset[str], ...]
     triggered: tuple[bool, ...]
+    fenced: bool
     complete: int
 
 
-_Local = tuple[tuple[int, ...], bool]
-"""The position of each role, and whether some role has triggered."""
+_Place = tuple[int, int]
+"""The number of a role, and a position in it."""
+
+_Local = tuple[tuple[int, ...], _Place | None]
+"""The position of each role, and where the first trigger was executed, if one was."""
 
 
 @lru_cache(maxsize=100_000)
 def _machine(roles: tuple[tuple[Step, ...], ...]) -> _Machine:
     """Enumerate the states that a body can be in: positions of its roles, and T."""
-    first: _Local = ((0,) * len(roles), False)
+    first: _Local = ((0,) * len(roles), None)
     numbers: dict[_Local, int] = {first: 1}
     moves: list[list[tuple[str, int]]] = [[("start", 1)], []]
     queue = [first]
@@ -86,15 +95,39 @@ def _machine(roles: tuple[tuple[Step, ...], ...]) -> _Machine:
                 queue.append(following)
             moves[numbers[local]].append((need, numbers[following]))
     complete = len(moves)
-    for (positions, _), number in numbers.items():
-        if all(at == len(steps) for at, steps in zip(positions, roles, strict=True)):
-            moves[number].append(("", complete))
-    issued: list[frozenset[str]] = [frozenset()]
-    for positions, _ in numbers:
-        done = [steps[:at] for at, steps in zip(positions, roles, strict=True)]
-        issued.append(frozenset(step.name for steps in done for step in steps if isinstance(step, Phase)))
-    triggered = [False, *(fired or not moves[n] for (_, fired), n in numbers.items()), True]
-    return _Machine(tuple(map(tuple, [*moves, []])), (*issued, frozenset()), tuple(triggered), complete)
+    ended = {local for local in numbers if all(at == len(s) for at, s in zip(local[0], roles, strict=True))}
+    for local in ended:
+        moves[numbers[local]].append(("", complete))
+    nothing = frozenset[str]()
+    issued = (nothing, *(_phases(roles, positions) for positions, _ in numbers), nothing)
+    released = (nothing, *(_released(roles, fired) for _, fired in numbers), nothing)
+    # Without a trigger it fires when all roles have ended, before the completion (docs/pdl.md, rule 3).
+    triggered = (False, *(fired is not None or (positions, fired) in ended for positions, fired in numbers), True)
+    fenced = all(fired is not None and _is_fenced(roles, fired) for _, fired in ended)
+    return _Machine(tuple(map(tuple, [*moves, []])), issued, released, triggered, fenced, complete)
+
+
+def _phases(roles: tuple[tuple[Step, ...], ...], positions: tuple[int, ...]) -> frozenset[str]:
+    """The phases that come before the positions of their roles."""
+    done = [steps[:at] for at, steps in zip(positions, roles, strict=True)]
+    return frozenset(step.name for steps in done for step in steps if isinstance(step, Phase))
+
+
+def _is_fenced(roles: tuple[tuple[Step, ...], ...], fired: _Place) -> bool:
+    return roles[fired[0]][fired[1]] == Trigger(fenced=True)
+
+
+def _released(roles: tuple[tuple[Step, ...], ...], fired: _Place | None) -> frozenset[str]:
+    """What the fence covers: everything before the last barrier that its thread passed; copies aside."""
+    if fired is None or not _is_fenced(roles, fired):
+        return frozenset()
+    passed = sum(isinstance(step, Barrier) for step in roles[fired[0]][: fired[1]])
+    cuts = []
+    for steps in roles:
+        barriers = [at for at, step in enumerate(steps) if isinstance(step, Barrier)]
+        cuts.append(barriers[passed - 1] if 0 < passed <= len(barriers) else 0)
+    copies = {step.name for steps in roles for step in steps if isinstance(step, Phase) and step.asynchronous}
+    return _phases(roles, tuple(cuts)) - copies
 
 
 def _steps(roles: tuple[tuple[Step, ...], ...], local: _Local) -> Iterator[tuple[str, _Local]]:
@@ -107,7 +140,8 @@ def _steps(roles: tuple[tuple[Step, ...], ...], local: _Local) -> Iterator[tuple
         if at < len(steps) and not at_barrier[i]:
             step = steps[at]
             moved = (*positions[:i], at + 1, *positions[i + 1 :])
-            yield "wait" if isinstance(step, Wait) else "", (moved, fired or isinstance(step, Trigger))
+            first = fired if fired is not None or not isinstance(step, Trigger) else (i, at)
+            yield "wait" if isinstance(step, Wait) else "", (moved, first)
 
 
 def _machine_of(kernel: Kernel | None) -> _Machine:
@@ -132,7 +166,9 @@ class _Graph:
         for kind in (DependencyKind.FULL, DependencyKind.PROGRAMMATIC):
             edges = [[place[d.source] for d in graph.incoming(n) if d.kind is kind] for n in self.names]
             self.sources[str(kind)] = edges
-        self.h6 = "H6" in set(licences)
+        known = require_licences(licences)
+        self.h8 = "H8" in known
+        self.gates = ["H6" in known or (self.h8 and machine.fenced) for machine in self.machines]
         self.sinks = [i for i, name in enumerate(self.names) if not graph.has_outgoing(name)]
         self.pairs = list(_conflicting(graph, place))
 
@@ -141,10 +177,10 @@ class _Graph:
         return (0,) * len(self.names)
 
     def allowed(self, state: tuple[int, ...], node: int, need: str) -> bool:
-        """Whether what holds back a move is over: H2 and H6 for a start, H3 for a wait."""
+        """Whether what holds back a move is over: H2, H6 and H8 for a start, H3 for a wait."""
         machines, primaries = self.machines, self.sources["programmatic"][node]
         if need == "start":
-            if self.h6 and not all(machines[u].triggered[state[u]] for u in primaries):
+            if not all(machines[u].triggered[state[u]] for u in primaries if self.gates[u]):
                 return False
             return all(state[u] == machines[u].complete for u in self.sources["full"][node])
         return need != "wait" or all(state[u] == machines[u].complete for u in primaries)
@@ -158,8 +194,9 @@ class _Graph:
 
     def is_open(self, state: tuple[int, ...], node: int, access: NodeAccess) -> bool:
         """Whether an access of a node may be performed in a state."""
-        phase = "" if self.opaque[node] else access.phase
-        return phase in self.machines[node].issued[state[node]]
+        phase, machine = "" if self.opaque[node] else access.phase, self.machines[node]
+        closed = self.h8 and phase in machine.released[state[node]]
+        return phase in machine.issued[state[node]] and not closed
 
 
 def _conflicting(graph: Graph, place: dict[str, int]) -> Iterator[tuple[int, int, NodeAccess, NodeAccess]]:
@@ -175,7 +212,8 @@ def explore(graph: Graph, licences: Iterable[str] = (), *, limit: int = 1_000_00
 
     Args:
         graph: A verified graph of few nodes: states multiply.
-        licences: ``{"H6"}``: a node starts only when its programmatic sources have triggered.
+        licences: Opt-in rules. H6: a node starts only when its programmatic sources have triggered. H8: it does so if
+            these triggers are fenced, and they close what comes before a barrier before them.
         limit: Most states to visit.
 
     Raises:
@@ -229,7 +267,7 @@ def _orders(machine: _Graph, pair: tuple[tuple[int, NodeAccess], ...]) -> set[No
             first.update(performed[:1] or [access])
             run(state, (*performed, access))
         for node, after in machine.following(state):
-            if node not in pending or after[node] != machine.machines[node].complete:
+            if node not in pending or machine.is_open(after, node, pending[node]):
                 run(after, performed)
 
     run(machine.start, ())

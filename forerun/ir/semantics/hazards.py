@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph, Hazard
 from forerun.ir.semantics.access import NodeAccess, accesses
+from forerun.ir.semantics.exposed import Exposed
 
 __all__ = ["Conflict", "conflicts", "sweep"]
 
@@ -46,19 +47,17 @@ def sweep(graph: Graph, keep: Callable[[NodeAccess], bool] | None = None) -> Ite
     """
     table = accesses(graph)
     written = {access.allocation for found in table.values() for access in found if access.write}
-    exposed: dict[str, list[NodeAccess]] = {name: [] for name in written}
+    exposed = {name: Exposed() for name in written}
     for found in table.values():
         own = [a for a in found if a.allocation in written and (keep is None or keep(a))]
         for access in own:
-            for other in exposed[access.allocation]:
-                if (access.write or other.write) and access.bytes.overlaps(other.bytes):
-                    yield Conflict(other, access)
+            for other in exposed[access.allocation].conflicting(access):
+                yield Conflict(other, access)
         for access in own:
             if access.write:
-                live = exposed[access.allocation]
-                live[:] = [other for other in live if not access.bytes.covers(other.bytes)]
+                exposed[access.allocation].cover(access)
         for access in own:
-            exposed[access.allocation].append(access)
+            exposed[access.allocation].add(access)
 
 
 conflicts = Analysis({"nodes", "kernels", "buffers", "allocations"}, lambda graph: tuple(sweep(graph)))

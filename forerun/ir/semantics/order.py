@@ -1,70 +1,104 @@
-"""The order of events: which completions are certain before a node starts, and before its wait returns.
+"""The order of events: what is certain before a node starts, and before its wait returns.
 
-Events of a node v (PDL.md, "Events and order"): S (start), W (wait returns), T (trigger), C (complete and flushed).
+Events of a node v (docs/pdl.md, "Events"): S (start), W (wait returns), T (trigger), C (complete and flushed).
 
     H1  S -> W,  S -> T -> C
     H2  full u->v:          C_u -> S_v
     H3  programmatic u->v:  C_u -> W_v
     H4  v always waits:     W_v -> C_v
-    H5  v never triggers before it waits:  W_v -> T_v     (matters only with H6)
+    H5  v never triggers before it waits:  W_v -> T_v     (matters only with H6 and H8)
     H6  programmatic u->v:  T_u -> S_v                    (a licence, off in strict mode)
+    H8  programmatic u->v, T_u certainly fenced:  T_u -> S_v, and T_u releases what a barrier puts before it (a licence)
 
-A launch-order dependency orders nothing here.
+A launch-order dependency orders nothing here. docs/checker.md explains the rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import chain, combinations
 
 from forerun.ir.analysis import Analysis
+from forerun.ir.diagnostics import InvalidInput, did_you_mean
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import KernelNode
+from forerun.ir.nodes import KernelNode, Node
 from forerun.ir.semantics.access import always_waits, triggers_after_wait
+from forerun.ir.semantics.body import has_fenced_trigger
 from forerun.ir.types import DependencyKind
 
-__all__ = ["EventOrder", "event_order"]
+__all__ = ["LICENCES", "EventOrder", "event_order", "gates_start", "order_under", "require_licences"]
+
+LICENCES: Mapping[str, str] = {
+    "H6": "a node starts only after its programmatic sources have triggered",
+    "H8": "a fenced trigger releases what comes before the fence to the start of the programmatic dependents",
+}
+"""The opt-in rules, by name."""
+
+
+def require_licences(names: Iterable[str]) -> frozenset[str]:
+    """The licences as a set.
+
+    Raises:
+        InvalidInput: If a name is none of :data:`LICENCES`.
+    """
+    found = frozenset([names] if isinstance(names, str) else names)
+    for name in sorted(found - set(LICENCES)):
+        raise InvalidInput(f"unknown licence '{name}'", hint=did_you_mean(name, LICENCES))
+    return found
+
+
+def gates_start(graph: Graph, source: Node, licences: frozenset[str]) -> bool:
+    """Whether T of the source of a programmatic dependency is before S of its target: H6, or H8 if T is fenced."""
+    if "H6" in licences or "H8" not in licences or not isinstance(source, KernelNode):
+        return "H6" in licences
+    kernel = graph.kernels.get(source.kernel)
+    return kernel is not None and has_fenced_trigger(kernel)
 
 
 class EventOrder:
     """For each node, the sets of nodes whose completion reaches its S, its W and its C.
 
     Sets are bit sets (Python integers) over launch positions, so a graph of n nodes costs n unions of n bits. The
-    launch order must be a topological order of the dependencies.
+    launch order must be a topological order of the dependencies. With H8 there is a second family of sets: the nodes
+    whose T, rather than C, reaches S or W.
 
     Args:
         graph: A verified graph.
-        licences: Opt-in rules: ``{"H6"}`` adds the scheduling order of triggers.
+        licences: Opt-in rules, of :data:`LICENCES`.
     """
 
     def __init__(self, graph: Graph, licences: Iterable[str] = ()) -> None:
+        self.licences = require_licences(licences)
         self.position = {name: i for i, name in enumerate(graph.nodes)}
         self._names = tuple(graph.nodes)
-        h6 = "H6" in set(licences)
-        count = len(self.position)
-        self.before_start = [0] * count
-        self.before_wait = [0] * count
-        self.before_completion = [0] * count
-        before_trigger = [0] * count
-        h5: dict[str, bool] = {}
-        for v, node in enumerate(graph):
+        self._bodies = _Bodies(graph, self.licences)
+        self.before_start, self.before_wait, self.before_completion = self._reach(graph, from_trigger=False)
+        self.triggered_before_start, self.triggered_before_wait = self.before_start, self.before_wait
+        if "H8" in self.licences:
+            self.triggered_before_start, self.triggered_before_wait, _ = self._reach(graph, from_trigger=True)
+
+    def _reach(self, graph: Graph, *, from_trigger: bool) -> tuple[list[int], list[int], list[int]]:
+        """The sets before S, W and C; of the nodes whose C reaches these events, or else of those whose T does."""
+        position, bodies, gated = self.position, self._bodies, bool(self.licences)
+        before_start, before_wait, before_completion = [], [], list[int]()
+        before_trigger = list[int]()
+        for v, name in enumerate(self._names):
             start = wait = 0
-            for dependency in graph.incoming(node.name):
-                u = self.position[dependency.source]
-                completion = self.before_completion[u] | 1 << u
+            for dependency in graph.incoming(name):
+                u = position[dependency.source]
+                completion = before_completion[u] | 1 << u
                 if dependency.kind is DependencyKind.FULL:
                     start |= completion
                 elif dependency.kind is DependencyKind.PROGRAMMATIC:
                     wait |= completion
-                    if h6:
-                        start |= before_trigger[u]
-            waits = always_waits(graph, node)
-            self.before_start[v] = start
-            self.before_wait[v] = start | wait
-            self.before_completion[v] = start | wait if waits else start
-            if h6 and isinstance(node, KernelNode) and node.kernel in graph.kernels:
-                if node.kernel not in h5:
-                    h5[node.kernel] = triggers_after_wait(graph.kernels[node.kernel])
-                before_trigger[v] = start | wait if h5[node.kernel] else start
+                    if gated and bodies.gates[u]:
+                        start |= before_trigger[u] | (from_trigger << u)
+            wait |= start
+            before_start.append(start)
+            before_wait.append(wait)
+            before_completion.append(wait if bodies.waits[v] else start)
+            before_trigger.append(wait if bodies.triggers_late[v] else start)
+        return before_start, before_wait, before_completion
 
     def completes_before_start(self, u: str, v: str) -> bool:
         """Whether C_u reaches S_v: everything that u wrote is visible to all of v."""
@@ -78,8 +112,28 @@ class EventOrder:
         """Whether C_u reaches C_v."""
         return bool(self.before_completion[self.position[v]] >> self.position[u] & 1)
 
+    def triggers_before_start(self, u: str, v: str) -> bool:
+        """Whether T_u reaches S_v, so that what T_u releases is visible to all of v; without H8, whether C_u does."""
+        return bool(self.triggered_before_start[self.position[v]] >> self.position[u] & 1)
+
+    def triggers_before_wait(self, u: str, v: str) -> bool:
+        """Whether T_u reaches W_v; without H8, whether C_u does."""
+        return bool(self.triggered_before_wait[self.position[v]] >> self.position[u] & 1)
+
+    def always_waits(self, v: str) -> bool:
+        """H4: whether some thread of v always waits."""
+        return self._bodies.waits[self.position[v]]
+
+    def triggers_late(self, v: str) -> bool:
+        """H5: whether v waits before it triggers."""
+        return self._bodies.triggers_late[self.position[v]]
+
+    def gates(self, u: str) -> bool:
+        """H6, H8: whether the starts of u's programmatic dependents come after T_u."""
+        return self._bodies.gates[self.position[u]]
+
     def undrained(self, graph: Graph) -> list[str]:
-        """The nodes whose completion reaches no sink's: the host and the next replay race with them (PDL.md, H7)."""
+        """The nodes whose completion reaches no sink's: the host and the next replay race with them (H7)."""
         drained = 0
         for v, name in enumerate(self._names):
             if not graph.has_outgoing(name):
@@ -87,5 +141,49 @@ class EventOrder:
         return [name for v, name in enumerate(self._names) if not drained >> v & 1]
 
 
-event_order = Analysis({"nodes", "dependencies", "kernels"}, EventOrder)
+class _Bodies:
+    """What the rules need to know of each node's body, by launch position; each kernel is looked at once."""
+
+    def __init__(self, graph: Graph, licences: frozenset[str]) -> None:
+        self.waits: list[bool] = []
+        self.triggers_late: list[bool] = []
+        self.gates: list[bool] = []
+        known: dict[str, tuple[bool, bool, bool]] = {}
+        for node in graph:
+            facts = (False, False, False)
+            if isinstance(node, KernelNode):
+                if node.kernel not in known:
+                    known[node.kernel] = _facts(graph, node, licences)
+                facts = known[node.kernel]
+            self.waits.append(facts[0])
+            self.triggers_late.append(facts[1])
+            self.gates.append(facts[2])
+
+
+def _facts(graph: Graph, node: KernelNode, licences: frozenset[str]) -> tuple[bool, bool, bool]:
+    kernel = graph.kernels.get(node.kernel)
+    late = bool(licences) and kernel is not None and triggers_after_wait(kernel)
+    return always_waits(graph, node), late, gates_start(graph, node, licences)
+
+
+_DEPENDS = {"nodes", "dependencies", "kernels"}
+
+event_order = Analysis(_DEPENDS, EventOrder)
 """The strict event order of a graph."""
+
+
+def _analysis(licences: frozenset[str]) -> Analysis[EventOrder]:
+    return Analysis(_DEPENDS, lambda graph: EventOrder(graph, licences))
+
+
+_SETS = map(frozenset, chain.from_iterable(combinations(LICENCES, n) for n in range(1, len(LICENCES) + 1)))
+_ORDERS = {frozenset(): event_order, **{licences: _analysis(licences) for licences in _SETS}}
+
+
+def order_under(graph: Graph, licences: Iterable[str] = ()) -> EventOrder:
+    """The event order under some licences, computed on the first call.
+
+    Raises:
+        InvalidInput: If a licence is unknown.
+    """
+    return _ORDERS[require_licences(licences)](graph)

@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
+from forerun.ir.analysis import Analysis
 from forerun.ir.diagnostics import Diagnostic, Location
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode
 from forerun.ir.semantics.access import NodeAccess, with_tables
 from forerun.ir.semantics.hazards import Conflict, conflicts
-from forerun.ir.semantics.order import EventOrder, event_order
-from forerun.ir.types import DependencyKind
+from forerun.ir.semantics.order import EventOrder, order_under, require_licences
 
-__all__ = ["Verdict", "check", "is_ordered"]
+__all__ = ["BodyPath", "Race", "Verdict", "bodies_of", "body_at", "check", "is_ordered"]
+
+BodyPath: TypeAlias = tuple[tuple[str, int], ...]
+"""Where a nested graph is: from the outermost, the name of each node around it, and which of its bodies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """Two conflicting accesses that may be performed in either order.
+
+    Attributes:
+        earlier: The access that comes first in launch order.
+        later: The other one.
+        missing: The order of events that would prevent it: ``C_a -> S_b``.
+        certain: Whether both accesses are known to happen, and to touch these bytes.
+        body: The nested graph that the nodes are in; empty for the graph itself.
+    """
+
+    earlier: NodeAccess
+    later: NodeAccess
+    missing: str
+    certain: bool = True
+    body: BodyPath = ()
+
+    @property
+    def kind(self) -> str:
+        """``RAW``, ``WAR`` or ``WAW``."""
+        return Conflict(self.earlier, self.later).kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +51,16 @@ class Verdict:
     Attributes:
         status: ``proved`` (race-free and drained), ``refuted`` (some findings are certain), or ``unsupported`` (all
             findings rest on facts that are not known exactly, such as a black box's accesses).
-        findings: One a race or undrained node, in launch order.
+        findings: One a race or undrained node, in launch order: those of ``races``, then those of ``undrained``.
+        races: The races; of several accesses that a write in between covers, only the nearest.
+        undrained: The names of nodes that may outlive the graph; of a nested graph after the names of the nodes around
+            it: ``loop/copy``.
     """
 
     status: str
     findings: tuple[Diagnostic, ...] = ()
+    races: tuple[Race, ...] = ()
+    undrained: tuple[str, ...] = ()
 
     @property
     def proved(self) -> bool:
@@ -34,66 +68,137 @@ class Verdict:
         return self.status == "proved"
 
 
-def check(graph: Graph) -> Verdict:
-    """Decide whether a verified graph is race-free and drained under the strict rules (docs/ir.md, "Meaning").
+def check(graph: Graph, licences: Iterable[str] = frozenset()) -> Verdict:
+    """Decide whether a verified graph is race-free and drained (docs/checker.md).
 
     Bodies of child graphs and conditionals are checked as graphs of their own; each of their runs is over before what
     follows starts.
+
+    Args:
+        graph: A verified graph.
+        licences: Opt-in rules: ``H6``, ``H8``. Without any, the strict rules decide, and the verdict is kept.
+
+    Raises:
+        InvalidInput: If a licence is unknown.
     """
-    order = event_order(graph)
-    certain, findings = False, list[Diagnostic]()
-    for conflict in conflicts(graph):
-        if not is_ordered(order, conflict.earlier, conflict.later):
-            certain = certain or conflict.certain
-            findings.append(_race(graph, order, conflict))
-    for name in order.undrained(graph):
-        certain = True
-        findings.append(_undrained(name))
-    for node in graph:
-        bodies = node.bodies if isinstance(node, ConditionalNode) else ()
-        for body in (node.body,) if isinstance(node, ChildGraphNode) else bodies:
-            inner = check(with_tables(graph, body))
-            certain = certain or inner.status == "refuted"
-            findings += inner.findings
+    known = require_licences(licences)
+    return _check(graph, known) if known else _strict(graph)
+
+
+def _check(graph: Graph, licences: frozenset[str]) -> Verdict:
+    """Findings of nested graphs come after those of the graph around them."""
+    races, undrained = list[Race](), list[tuple[BodyPath, str]]()
+    certain = _collect(graph, licences, (), races, undrained)
+    findings = [_race_finding(graph, race, licences) for race in races]
+    findings += [_undrained_finding(path, name) for path, name in undrained]
     if not findings:
         return Verdict("proved")
-    return Verdict("refuted" if certain else "unsupported", tuple(findings))
+    names = tuple(_full_name(path, name) for path, name in undrained)
+    return Verdict("refuted" if certain else "unsupported", tuple(findings), tuple(races), names)
+
+
+_strict = Analysis(
+    {"nodes", "dependencies", "kernels", "buffers", "allocations"}, lambda graph: _check(graph, frozenset())
+)
+
+
+def _collect(
+    graph: Graph,
+    licences: frozenset[str],
+    path: BodyPath,
+    races: list[Race],
+    undrained: list[tuple[BodyPath, str]],
+) -> bool:
+    """Add what is found to the lists; returns whether some of it is certain."""
+    order = order_under(graph, licences)
+    certain = False
+    for conflict in conflicts(graph):
+        if not is_ordered(order, conflict.earlier, conflict.later):
+            race = _race_of(order, conflict, path)
+            certain = certain or race.certain
+            races.append(race)
+    found = order.undrained(graph)
+    undrained += [(path, name) for name in found]
+    for inner_path, body in bodies_of(graph, path):
+        certain = _collect(with_tables(graph, body), licences, inner_path, races, undrained) or certain
+    return certain or bool(found)
+
+
+def bodies_of(graph: Graph, path: BodyPath = ()) -> Iterator[tuple[BodyPath, Graph]]:
+    """The bodies of a graph's nodes, each with its path, in launch order; not the bodies inside these."""
+    for node in graph:
+        if isinstance(node, ChildGraphNode):
+            yield (*path, (node.name, 0)), node.body
+        elif isinstance(node, ConditionalNode):
+            for number, body in enumerate(node.bodies):
+                yield (*path, (node.name, number)), body
+
+
+def body_at(graph: Graph, path: BodyPath) -> Graph:
+    """The nested graph at a path, with the tables of the graph around it; the graph itself for the empty path."""
+    for step in path:
+        bodies = dict(bodies_of(graph))
+        graph = with_tables(graph, bodies[step,])
+    return graph
 
 
 def is_ordered(order: EventOrder, earlier: NodeAccess, later: NodeAccess) -> bool:
-    """Whether out(earlier) = C reaches in(later), which is S for an access before the wait, else W."""
+    """Whether out(earlier) reaches in(later), which is S for an access before the wait, else W.
+
+    out(earlier) is C; with H8 it is T for an access that a fenced trigger releases, but not for a later one that goes
+    through the copy engine before its wait (docs/pdl.md, rule 11).
+    """
+    u, v = earlier.node, later.node
     if later.early:
-        return order.completes_before_start(earlier.node, later.node)
-    return order.completes_before_wait(earlier.node, later.node)
+        if order.completes_before_start(u, v):
+            return True
+        return earlier.released and not later.asynchronous and order.triggers_before_start(u, v)
+    return order.completes_before_wait(u, v) or (earlier.released and order.triggers_before_wait(u, v))
 
 
-def _race(graph: Graph, order: EventOrder, conflict: Conflict) -> Diagnostic:
+def _race_of(order: EventOrder, conflict: Conflict, path: BodyPath) -> Race:
     earlier, later = conflict.earlier, conflict.later
+    # Whether a copy engine sees what a fence released is an open question (docs/pdl.md, rule 11).
+    open_question = later.early and earlier.released and order.triggers_before_start(earlier.node, later.node)
+    missing = f"C_{earlier.node} -> {'S' if later.early else 'W'}_{later.node}"
+    return Race(earlier, later, missing, conflict.certain and not open_question, path)
+
+
+# Findings
+
+
+def _race_finding(graph: Graph, race: Race, licences: frozenset[str]) -> Diagnostic:
+    earlier, later = race.earlier, race.later
     when = "before its wait" if later.early else "after its wait"
     where = f" in phase '{later.phase}'" if later.phase else ""
     message = (
-        f"{conflict.kind} race: {later.verb} %{later.buffer} bytes {later.bytes}{where}, {when}, "
+        f"{race.kind} race: {later.verb} %{later.buffer} bytes {later.bytes}{where}, {when}, "
         f"while '{earlier.node}', which {earlier.verb} bytes {earlier.bytes} through %{earlier.buffer}, "
         "may not be complete"
     )
-    return Diagnostic(
-        "R1", message, Location("node", later.node, detail=f"%{later.buffer}"), _repair(graph, order, conflict)
+    location = Location("node", _full_name(race.body, later.node), detail=f"%{later.buffer}")
+    hint = _repair(graph, race, licences) if not race.body else f"order '{earlier.node}' before '{later.node}'"
+    return Diagnostic("R1", message, location, hint)
+
+
+def _repair(graph: Graph, race: Race, licences: frozenset[str]) -> str:
+    u, v = race.earlier.node, race.later.node
+    order, present = order_under(graph, licences), graph.dependency(u, v)
+    full = f"add a full dependency '{u}' -> '{v}'"
+    if present is not None:
+        full = f"make the dependency '{u}' -> '{v}' full"
+    if not race.later.early or not order.completes_before_wait(u, v):
+        return full
+    return (
+        f"{full}, or move the access after the wait of '{v}'" if order.always_waits(v) else f"{full}, or let '{v}' wait"
     )
 
 
-def _repair(graph: Graph, order: EventOrder, conflict: Conflict) -> str:
-    u, v = conflict.earlier.node, conflict.later.node
-    present = graph.dependency(u, v)
-    if conflict.later.early and order.completes_before_wait(u, v):
-        if present is not None and present.kind is DependencyKind.PROGRAMMATIC:
-            return f"make the dependency '{u}' -> '{v}' full, or move the access after the wait of '{v}'"
-        return f"add a full dependency '{u}' -> '{v}', or move the access after the wait of '{v}'"
-    if present is not None:
-        return f"make the dependency '{u}' -> '{v}' full"
-    return f"add a full dependency '{u}' -> '{v}'"
-
-
-def _undrained(name: str) -> Diagnostic:
+def _undrained_finding(path: BodyPath, name: str) -> Diagnostic:
     message = "may still run when the graph's last nodes are complete: its completion reaches no sink's"
     hint = "give it a full dependency to a node that is certain to complete later, or make it a sink"
-    return Diagnostic("R2", message, Location("node", name), hint)
+    return Diagnostic("R2", message, Location("node", _full_name(path, name)), hint)
+
+
+def _full_name(path: BodyPath, name: str) -> str:
+    return "/".join([*(node for node, _ in path), name])

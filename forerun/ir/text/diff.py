@@ -8,6 +8,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.text.align import anchors
 from forerun.ir.text.collection import collection_paused
 from forerun.ir.text.printer import Line, graph_lines
+from forerun.ir.text.spelling import quote
 
 __all__ = ["diff_graphs"]
 
@@ -97,6 +98,7 @@ def _range(first: int, count: int) -> str:
 
 def _owner(steps: list[_Step], start: int, stop: int) -> str:
     """The element that the first change is in: its line is that one or the closest above."""
-    change = next(number for number in range(start, stop) if steps[number][0] != " ")
+    changes = [number for number in range(start, stop) if steps[number][0] != " "]
+    change = next((number for number in changes if steps[number][1][0] != "blank"), changes[0])
     kind, name, _ = next(steps[number][1] for number in range(change, -1, -1) if steps[number][1][0] in _OWNERS)
-    return f" {kind} {name}".rstrip()
+    return f" {kind} {name if name.isprintable() else quote(name)}".rstrip()

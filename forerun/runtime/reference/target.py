@@ -37,7 +37,7 @@ class ReferenceTarget:
             ``seed``), a :class:`Schedule`, or the path of one that was saved, ending in ``.json``. A recorded schedule
             brings its own ``h6``.
         seed: Which adversarial schedules are drawn. Every replay of a program draws its own.
-        h6: Whether a secondary starts only after its primary's trigger (PDL.md, H6); off in the strict model.
+        h6: Whether a secondary starts only after its primary's trigger (docs/pdl.md, H6); off in the strict model.
         loop_limit: How many rounds a ``while`` node may take.
 
     Raises:

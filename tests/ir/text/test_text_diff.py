@@ -94,6 +94,11 @@ def test_a_change_within_a_body() -> None:
     )
 
 
+def test_a_name_never_breaks_the_head_of_a_hunk() -> None:
+    graph = Graph("g", nodes=[EmptyNode("two\nlines")])
+    assert '@@ -2,0 +3,2 @@ node "two\\nlines"\n' in diff_graphs(Graph("g"), graph, context=0)
+
+
 def test_no_difference() -> None:
     assert diff_graphs(LINE, LINE) == ""
     assert diff_graphs(LINE, Graph("line", nodes=LINE, dependencies=LINE.dependencies)) == ""

@@ -77,6 +77,13 @@ what is wrong:
   7 | node #second = fill %o with 2
     |                     ^^
     = hint: add a full dependency 'first' -> 'second'
+  witness: a schedule that nothing prevents:
+      1  'first' starts
+      2  'second' starts
+  >   3  'second' writes %o bytes [0, 16)
+  >   4  'first' writes %o bytes [0, 16)
+  missing: C_first -> S_second
+  because no dependency leads from 'first' to 'second'
 
 what changed:
   --- before

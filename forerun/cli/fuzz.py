@@ -1,0 +1,200 @@
+"""``forerun fuzz``: look for a graph that a pipeline breaks, and keep the smallest one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forerun.cli.boundary import drawing, guarded
+from forerun.cli.console import error_console, print_json, print_plain, result_console
+from forerun.cli.files import read_text
+from forerun.cli.loading import load_modules
+from forerun.cli.options import JsonOption, LoadOption, VerboseOption
+from forerun.cli.status import Status
+
+if TYPE_CHECKING:
+    from forerun.passes.pipeline import Pipeline
+    from forerun.testing import Counterexample, SearchResult
+
+__all__ = ["fuzz"]
+
+
+@guarded
+def fuzz(
+    pipeline: Annotated[
+        str | None, typer.Option("--pipeline", "-p", metavar="PASSES", help="Pass,pass,...; options in braces.")
+    ] = None,
+    examples: Annotated[int, typer.Option(min=1, metavar="N", help="How many random graphs are tried.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, metavar="S", help="Equal seeds try the same graphs.")] = 0,
+    target: Annotated[str, typer.Option(metavar="TARGET", help="Where the graphs run.")] = "reference",
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where a counterexample goes. [default: named after PASSES]"
+        ),
+    ] = None,
+    replay: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Try the counterexample that an earlier run has written.")
+    ] = None,
+    graphs: Annotated[
+        str | None, typer.Option(metavar="MODULE:NAME", help="A Hypothesis strategy to draw graphs from.")
+    ] = None,
+    load: LoadOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> Status:
+    """Try passes on random graphs; keep the smallest failure.
+
+    After the passes, a graph must be valid, provably mean the same, compute the same under adversarial schedules, and
+    survive printing and reading; a single pass must be idempotent, and honest about what it changes. Exit status 0
+    means that all graphs were fine, 1 that a counterexample was found; it is written as a .fir file.
+    """
+    from forerun.ir.diagnostics import InvalidInput
+    from forerun.testing.files import file_name
+
+    if (pipeline is None) == (replay is None):
+        hint = "forerun fuzz --pipeline PASSES, or forerun fuzz --replay FILE"
+        raise InvalidInput("give either --pipeline or --replay", hint=hint)
+    _require_reference(target)
+    load_modules(load or [])
+    if replay is not None:
+        return _replay(replay, as_json=as_json)
+    assert pipeline is not None
+    passes = _parsed(pipeline)
+    path = Path(output or file_name(passes))
+    result = _search(passes, graphs, examples, seed, shown=not as_json)
+    found = result.counterexample
+    if found is not None:
+        _save(path, found, passes)
+    if as_json:
+        print_json(_as_json(passes, seed, result, path))
+    else:
+        _tell(passes, result, path, verbose=verbose)
+    return Status.OK if found is None else Status.REFUTED
+
+
+def _parsed(pipeline: str) -> Pipeline:
+    from forerun.ir.diagnostics import InvalidInput
+    from forerun.testing.subject import pipeline_of
+
+    passes = pipeline_of(pipeline)
+    if not len(passes):
+        raise InvalidInput("the pipeline has no passes", hint="forerun opt --list-passes shows all")
+    return passes
+
+
+def _require_reference(target: str) -> None:
+    """Refuse targets that graphs cannot be tried on."""
+    from forerun.ir.diagnostics import Unsupported
+    from forerun.runtime import resolve_target
+
+    name = resolve_target(target).name
+    if name != "reference":
+        raise Unsupported(f"graphs cannot be tried on target '{name}'", hint="use --target reference")
+
+
+def _search(passes: Pipeline, graphs: str | None, examples: int, seed: int, *, shown: bool) -> SearchResult:
+    from forerun.testing import search
+    from forerun.testing.loading import load_strategy
+
+    strategy = None if graphs is None else load_strategy(graphs)
+    with _progress(examples, shown=shown) as on_progress:
+        return search(passes, strategy, examples=examples, seed=seed, on_progress=on_progress)
+
+
+@contextmanager
+def _progress(examples: int, *, shown: bool) -> Iterator[Callable[[SearchResult], None]]:
+    """A callback that draws a bar on a terminal: graphs tried, then attempts to make the counterexample smaller."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = error_console()
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal), transient=True) as bar:
+        task = bar.add_task("trying graphs", total=examples)
+
+        def on_progress(result: SearchResult) -> None:
+            if result.shrinks:
+                bar.update(task, description="making it smaller", completed=result.shrinks, total=None)
+            else:
+                bar.update(task, completed=result.examples)
+
+        yield on_progress
+
+
+def _save(path: Path, found: Counterexample, passes: Pipeline) -> None:
+    from forerun.testing.files import replay_command, save_counterexample
+
+    save_counterexample(path, found, passes)
+    found.replay = replay_command(path, passes)
+
+
+def _tell(passes: Pipeline, result: SearchResult, path: Path, *, verbose: bool) -> None:
+    from rich.text import Text
+
+    console = result_console()
+    counts = f"{result.examples} graphs, {result.fired} of them changed, {result.seconds:.1f} s"
+    found = result.counterexample
+    if found is None:
+        print_plain(console, Text.assemble(("no counterexample", "bold green"), f": {passes}: {counts}"))
+        if not result.fired:
+            hint = "the passes changed no graph, so this says nothing: see docs/testing-passes.md, 'Aiming'"
+            print_plain(console, Text.assemble(("warning", "bold yellow"), f": {hint}"))
+        return
+    print_plain(console, Text.assemble(("counterexample", "bold red"), f": {passes}: {counts}"))
+    print_plain(console, str(found))
+    print_plain(console, f"\nwritten to {path} ({len(found.before)} nodes)")
+    if verbose:
+        print_plain(console, f"{result.shrinks} smaller graphs were tried")
+
+
+def _replay(name: str, *, as_json: bool) -> Status:
+    """Apply the passes of a counterexample to its graph again, and look at the property that broke."""
+    from forerun.testing.counterexample import Counterexample
+    from forerun.testing.files import read_counterexample
+    from forerun.testing.properties import PROPERTIES, Application
+
+    text = read_text(name)
+    with drawing(text):
+        saved = read_counterexample(name, text)
+    pipeline = _parsed(saved.pipeline)
+    found = None
+    try:
+        PROPERTIES[saved.property].check(Application.of(pipeline, saved.graph))
+    except Counterexample as error:
+        found = error
+    status = Status.OK if found is None else Status.REFUTED
+    if as_json:
+        told = {"status": "ok" if found is None else "counterexample", "exit_status": int(status), "file": name}
+        print_json({**told, "pipeline": str(pipeline), **_finding(found)})
+    else:
+        sentence = f"{saved.property}: it holds now for {pipeline} on this graph"
+        print_plain(result_console(), sentence if found is None else str(found))
+    return status
+
+
+def _as_json(passes: Pipeline, seed: int, result: SearchResult, path: Path) -> dict[str, Any]:
+    found = result.counterexample
+    return {
+        "status": "ok" if found is None else "counterexample",
+        "exit_status": int(Status.OK if found is None else Status.REFUTED),
+        "pipeline": str(passes),
+        "seed": seed,
+        "examples": result.examples,
+        "fired": result.fired,
+        "shrinks": result.shrinks,
+        "seconds": result.seconds,
+        "file": None if found is None else str(path),
+        "nodes": None if found is None else len(found.before),
+        **_finding(found),
+    }
+
+
+def _finding(found: Counterexample | None) -> dict[str, str | None]:
+    return {
+        "property": None if found is None else found.property,
+        "finding": None if found is None else found.finding,
+    }

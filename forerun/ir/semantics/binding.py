@@ -1,0 +1,301 @@
+"""The accesses of kernel nodes: those of the kernel's phases, with its parameters bound to buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from forerun.ir.affine import AffineLike, affine
+from forerun.ir.analysis import Analysis
+from forerun.ir.buffer import Buffer, Paged
+from forerun.ir.graph import Graph
+from forerun.ir.kernel import BufferParameter, Kernel, Phase
+from forerun.ir.nodes import BufferArgument, ConstantArgument, KernelNode, ScalarLoad
+from forerun.ir.region import WHOLE, Region
+from forerun.ir.semantics.body import late_steps, released_phases
+from forerun.ir.semantics.byteset import ByteSet, bytes_of
+from forerun.ir.types import DType
+
+__all__ = ["READ", "WRITE", "Binder", "NodeAccess", "Template", "element_bytes", "symbol_values", "touch"]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAccess:
+    """One read or write of a node.
+
+    Attributes:
+        node: The node's name.
+        allocation: The allocation whose bytes are touched.
+        buffer: The buffer through which they are touched (the allocation's name for allocation nodes).
+        bytes: Which bytes.
+        write: Whether it writes.
+        early: Whether it may happen before the node's wait returns: it begins at S, not at W (docs/pdl.md, "Events").
+        phase: The phase; empty for nodes without phases.
+        certain: Whether the bytes are known to be touched; false for black boxes and unknown extents.
+        released: Whether a fenced trigger of the node comes after it, with a barrier in between (H8).
+        asynchronous: Whether it goes through the copy engine.
+    """
+
+    node: str
+    allocation: str
+    buffer: str
+    bytes: ByteSet
+    write: bool
+    early: bool = True
+    phase: str = ""
+    certain: bool = True
+    released: bool = False
+    asynchronous: bool = False
+
+    @property
+    def verb(self) -> str:
+        """``writes`` or ``reads``."""
+        return "writes" if self.write else "reads"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """An access of a kernel before it is bound: by parameter."""
+
+    parameter: str
+    region: Region
+    write: bool
+    early: bool
+    phase: str
+    released: bool
+    asynchronous: bool
+
+
+READ = Template("", WHOLE, write=False, early=True, phase="", released=False, asynchronous=False)
+"""When nodes without a body read what they read: from their start to their completion."""
+WRITE = replace(READ, write=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Summary:
+    """The accesses of a kernel.
+
+    Attributes:
+        templates: Each once, in order.
+        restricted: Whether some region is not a whole buffer.
+        scalars: The scalar parameters.
+        dims: The buffer parameters that name dimensions, if some region uses such a name.
+    """
+
+    templates: tuple[Template, ...]
+    restricted: bool
+    scalars: tuple[str, ...]
+    dims: tuple[str, ...]
+
+
+def _summarise(kernel: Kernel) -> _Summary:
+    """The accesses of a kernel's phases, each once; a scalar parameter stands for a load of what it is bound to."""
+    late, released = late_steps(kernel), released_phases(kernel)
+    scalars = {p.name for p in kernel.scalar_parameters}
+    templates: dict[Template, None] = {}
+    dims = False
+    for role, position, step in kernel.steps():
+        if not isinstance(step, Phase):
+            continue
+        when = (not late[role.name, position], step.name, step.name in released)
+        symbols = [name for access in (*step.reads, *step.writes) for name in access.region.symbols]
+        dims = dims or any(name not in scalars for name in symbols)
+        for scalar in dict.fromkeys([*step.scalars, *(name for name in symbols if name in scalars)]):
+            templates[Template(scalar, WHOLE, False, *when, asynchronous=False)] = None
+        for access, write in [(a, False) for a in step.reads] + [(a, True) for a in step.writes]:
+            template = Template(access.parameter, access.region, write, *when, step.asynchronous and not write)
+            templates[template] = None
+    restricted = any(not template.region.is_whole for template in templates)
+    named = tuple(p.name for p in kernel.buffer_parameters) if dims else ()
+    return _Summary(tuple(templates), restricted, tuple(p.name for p in kernel.scalar_parameters), named)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A template's region with its symbols bound, and what it is in memory for buffers of some shapes at offset 0."""
+
+    region: Region
+    sets: dict[tuple[DType, tuple[int, ...]], ByteSet]
+
+
+class Binder:
+    """The accesses of kernel nodes, where what nodes have in common is worked out once.
+
+    Most launches of a kernel differ in the buffers alone.
+
+    Args:
+        graph: The graph.
+        written: The elements that are loaded as scalars and that some node may write.
+    """
+
+    def __init__(self, graph: Graph, written: set[tuple[str, int]]) -> None:
+        self._graph = graph
+        self._written = written
+        self._buffers = dict(graph.buffers)  # looked up much faster than the read-only view
+        self._whole = _all_bytes(graph)
+        self._summaries: dict[str, _Summary] = {}
+        self._bound: dict[object, list[_Bound | None]] = {}
+        self._elements: dict[tuple[str, int], tuple[str, ByteSet]] = {}
+
+    def accesses(self, node: KernelNode) -> list[NodeAccess]:
+        """The accesses of a node, in the order of its kernel's phases."""
+        graph, buffers = self._graph, self._buffers
+        kernel = graph.kernels.get(node.kernel)
+        if kernel is None or kernel.is_black_box:
+            return list(_of_black_box(graph, node))
+        summary = self._summaries.get(kernel.name)
+        if summary is None:
+            summary = self._summaries[kernel.name] = _summarise(kernel)
+        arguments = dict(node.arguments)
+        regions = self._regions(kernel, node, summary, arguments)
+        found: list[NodeAccess] = []
+        for template, bound in zip(summary.templates, regions, strict=True):
+            argument = arguments.get(template.parameter)
+            if isinstance(argument, ScalarLoad):
+                found += self._scalar_load(node.name, argument, template)
+            elif isinstance(argument, BufferArgument):
+                buffer = buffers.get(argument.buffer)
+                if buffer is None:
+                    continue
+                reach = self._whole[argument.buffer] if bound is None else _reach(buffer, bound)
+                if buffer.index is None:
+                    found.append(_access(node.name, buffer, reach, template))
+                else:
+                    found += touch(graph, node.name, buffer, reach, template)
+        return found
+
+    def _regions(
+        self, kernel: Kernel, node: KernelNode, summary: _Summary, arguments: Mapping[str, object]
+    ) -> list[_Bound | None]:
+        """For each template its region, or ``None`` for a whole buffer."""
+        if not summary.restricted:
+            return [None] * len(summary.templates)
+        key = self._key(node, summary, arguments)
+        if key not in self._bound:
+            values: dict[str, dict[str, AffineLike]] = {}
+            bound: list[_Bound | None] = []
+            for template in summary.templates:
+                if template.region.is_whole:
+                    bound.append(None)
+                    continue
+                phase = template.phase
+                if phase not in values:
+                    values[phase] = symbol_values(
+                        self._graph, kernel, node, phase, self._written, dims=bool(summary.dims)
+                    )
+                bound.append(_Bound(template.region.substitute(values[phase]), {}))
+            self._bound[key] = bound
+        return self._bound[key]
+
+    def _key(self, node: KernelNode, summary: _Summary, arguments: Mapping[str, object]) -> object:
+        """Equal for nodes of a kernel whose symbols stand for the same; a scalar that is written is a node's own."""
+        scalars = [arguments.get(name) for name in summary.scalars]
+        if self._written and any(isinstance(s, ScalarLoad) and (s.buffer, s.index) in self._written for s in scalars):
+            return node.name
+        shapes = []
+        for name in summary.dims:
+            argument = arguments.get(name)
+            buffer = self._graph.buffers.get(argument.buffer) if isinstance(argument, BufferArgument) else None
+            shapes.append(None if buffer is None else buffer.shape)
+        # Numbers of different types may be equal, and not stand for the same.
+        return node.kernel, tuple((type(getattr(s, "value", None)), s) for s in scalars), tuple(shapes)
+
+    def _scalar_load(self, node: str, load: ScalarLoad, when: Template) -> list[NodeAccess]:
+        place = load.buffer, load.index
+        if place not in self._elements:
+            buffer = self._graph.buffers.get(load.buffer)
+            if buffer is None:
+                return []
+            self._elements[place] = buffer.allocation, element_bytes(buffer, load.index)
+        allocation, element = self._elements[place]
+        return [NodeAccess(node, allocation, load.buffer, element, False, when.early, when.phase, True, when.released)]
+
+
+def _reach(buffer: Buffer, bound: _Bound) -> ByteSet:
+    if buffer.index is not None:
+        return bytes_of(buffer, bound.region)
+    geometry = buffer.dtype, buffer.shape
+    found = bound.sets.get(geometry)
+    if found is None:
+        found = bound.sets[geometry] = bytes_of(buffer, bound.region).moved(-buffer.offset)
+    return found.moved(buffer.offset)
+
+
+def element_bytes(buffer: Buffer, index: int) -> ByteSet:
+    """The bytes of one element of a buffer, counted as if it had one dimension."""
+    start = buffer.offset + index * buffer.dtype.itemsize
+    return ByteSet(start, start + buffer.dtype.itemsize)
+
+
+def symbol_values(
+    graph: Graph, kernel: Kernel, node: KernelNode, phase: str, written: set[tuple[str, int]], *, dims: bool = True
+) -> dict[str, AffineLike]:
+    """What the symbols in a kernel's regions stand for at a node: integers, or the names of loaded scalars.
+
+    Loads of the same element have the same value, and so the same name, unless the graph writes that element; then
+    every phase that loads it has a name of its own.
+    """
+    values: dict[str, AffineLike] = {}
+    for parameter, argument in node.arguments:
+        if isinstance(argument, ConstantArgument) and isinstance(argument.value, int):
+            values[parameter] = argument.value
+        elif isinstance(argument, ScalarLoad):
+            fixed = (argument.buffer, argument.index) not in written
+            symbol = f"%{argument.buffer}[{argument.index}]" + ("" if fixed else f"@{node.name}.{phase}")
+            values[parameter] = affine(symbol) + argument.offset
+        elif dims and isinstance(argument, BufferArgument) and argument.buffer in graph.buffers:
+            declared = kernel.parameter(parameter)
+            names = declared.dims if isinstance(declared, BufferParameter) else None
+            shape = graph.buffers[argument.buffer].shape
+            values.update((d, n) for d, n in zip(names or (), shape, strict=False) if isinstance(d, str))
+    return values
+
+
+def _of_black_box(graph: Graph, node: KernelNode) -> Iterator[NodeAccess]:
+    for _, argument in node.arguments:
+        if isinstance(argument, BufferArgument | ScalarLoad) and argument.buffer in graph.buffers:
+            buffer = graph.buffers[argument.buffer]
+            for name in [buffer.name, *_index_buffer(buffer)]:
+                view = graph.buffers.get(name)
+                if view is not None:
+                    # It may reach anything in the allocation that it holds a pointer into.
+                    size = (
+                        graph.allocations[view.allocation].size if view.allocation in graph.allocations else view.stop
+                    )
+                    everything = ByteSet(0, size, exact=False)
+                    for write in (False, True) if isinstance(argument, BufferArgument) else (False,):
+                        yield NodeAccess(node.name, view.allocation, name, everything, write, certain=False)
+
+
+def _access(node: str, buffer: Buffer, reach: ByteSet, when: Template, certain: bool = True) -> NodeAccess:
+    return NodeAccess(
+        node,
+        buffer.allocation,
+        buffer.name,
+        reach,
+        when.write,
+        when.early,
+        when.phase,
+        certain,
+        when.released,
+        when.asynchronous,
+    )
+
+
+def touch(graph: Graph, node: str, buffer: Buffer, reach: ByteSet, when: Template) -> list[NodeAccess]:
+    """The access to some bytes of a buffer, and to what indexes them."""
+    found = [_access(node, buffer, reach, when, certain=buffer.index is None)]
+    for index in _index_buffer(buffer):
+        table = graph.buffers.get(index)
+        if table is not None:
+            found += touch(graph, node, table, _all_bytes(graph)[index], replace(when, write=False))
+    return found
+
+
+_all_bytes = Analysis({"buffers"}, lambda graph: {name: ByteSet(b.offset, b.stop) for name, b in graph.buffers.items()})
+
+
+def _index_buffer(buffer: Buffer) -> list[str]:
+    if buffer.index is None:
+        return []
+    return [buffer.index.table if isinstance(buffer.index, Paged) else buffer.index.offsets]

@@ -1,0 +1,114 @@
+"""Certificates: whether a rewritten graph means the same as the graph before.
+
+:func:`certify` proves that G1, the graph after, *refines* G0, the graph before: every result of G1 is a result that G0
+allows. Nodes are matched by name. What is compared is listed in :data:`RULES`; races are found by
+:func:`forerun.ir.semantics.check`.
+
+Why this suffices. Let G1 be race-free and drained. Then events order every two conflicting accesses as launch order
+does, so every run of G1 gives what its nodes give one by one in launch order. Running G0's nodes one by one in launch
+order is a run that G0 allows too. Both run the same nodes (C1, C2, C6 to C9), and a node computes the same from the
+same bytes (C4). So it is enough that every two conflicting accesses have one direction in both launch orders (C3).
+What others see of a replay while it runs is kept as well (C5).
+
+Why direct conflicts suffice for C3. A pair (a, b) is left out of :func:`forerun.ir.semantics.conflicts` only if a write
+w between the two, in G1's launch order, covers the bytes of a. Then w conflicts with a, and with b, since b overlaps a.
+By induction on the distance in G1, a is before w and w before b in G0, and G0's launch order is transitive.
+
+What is not known to be harmless is ``unsupported``, with the reason; ``refuted`` needs a certain finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from forerun.ir.analysis import Analysis
+from forerun.ir.diagnostics import Location
+from forerun.ir.graph import Graph
+from forerun.ir.semantics.access import accesses
+from forerun.ir.semantics.comparison import RULES, Findings, compare
+from forerun.ir.semantics.fences import same_access
+from forerun.ir.semantics.hazards import conflicts
+from forerun.ir.semantics.order import EventOrder, event_order, order_under
+from forerun.ir.semantics.races import Race, Verdict, bodies_of, check, is_ordered
+
+__all__ = ["RULES", "certify"]
+
+
+def certify(before: Graph, after: Graph, licences: Collection[str] = frozenset()) -> Verdict:
+    """Decide whether a rewritten graph refines the graph before.
+
+    A graph before with races has many meanings, launch order being one of them; ``infer-dependencies`` chooses that
+    one. So if ``after`` is proved and keeps the directions of launch order, the rewrite is proved, whatever ``before``
+    was. If neither is proved, the rewrite is refuted for a race that was ordered before, and else ``unsupported``.
+
+    Args:
+        before: A verified graph.
+        after: A verified graph.
+        licences: Opt-in rules of the event order, such as ``H6``.
+
+    Returns:
+        The verdict. Findings have codes of :data:`RULES`, or those of :func:`forerun.ir.semantics.check`.
+    """
+    findings = Findings()
+    compare(before, after, findings, licences)
+    if not findings.diagnostics and not licences and _is_still_ordered(before, after):
+        return Verdict("proved")
+    meaning = check(after, licences)
+    if not meaning.proved:
+        _judge_races(before, after, meaning, licences, findings)
+    found = (*findings.diagnostics, *meaning.findings)
+    status = "refuted" if findings.refuted else "unsupported" if found else "proved"
+    return replace(meaning, status=status, findings=found)
+
+
+def _is_still_ordered(before: Graph, after: Graph) -> bool:
+    """Whether the conflicts of before, which are known, are ordered after, and all nodes finish in time.
+
+    That saves finding the conflicts anew, if the nodes and their accesses are the same, but for when these happen. If
+    it says no, :func:`forerun.ir.semantics.check` says why.
+    """
+    if list(before.nodes) != list(after.nodes) or next(bodies_of(after), None) is not None:
+        return False
+    pairs = _conflicting(before)
+    _conflicting.keep(after, pairs)
+    order = event_order(after)
+    early = {(a.node, a.phase): a.early for found in accesses(after).values() for a in found}
+    for u, v, phase in pairs:
+        ordered = order.completes_before_start if early[v, phase] else order.completes_before_wait
+        if not ordered(u, v):
+            return False
+    return not order.undrained(after)
+
+
+def _pairs(graph: Graph) -> tuple[tuple[str, str, str], ...]:
+    found = ((c.earlier.node, c.later.node, c.later.phase) for c in conflicts(graph))
+    return tuple(dict.fromkeys(found))
+
+
+_conflicting = Analysis({"nodes", "kernels", "buffers", "allocations"}, _pairs)
+"""The nodes of each direct conflict, and the phase of the later one: what does not depend on when accesses happen."""
+
+
+def _judge_races(before: Graph, after: Graph, meaning: Verdict, licences: Collection[str], findings: Findings) -> None:
+    """A rewrite answers for the races that it makes, not for those that it received."""
+    earlier = check(before, licences)
+    if earlier.proved:
+        findings.refuted = findings.refuted or meaning.status == "refuted"
+        return
+    order = order_under(before, licences)
+    made = (race for race in meaning.races if race.certain and not race.body and _was_ordered(before, order, race))
+    outlive = set(meaning.undrained) - set(earlier.undrained)
+    findings.refuted = findings.refuted or bool(outlive) or any(made)
+    first = earlier.findings[0]
+    message = f"the graph before is not race-free: {first.location}: {first.message}"
+    findings.add("C10", message, Location("graph", after.name), "repair it first; infer-dependencies orders races")
+
+
+def _was_ordered(before: Graph, order: EventOrder, race: Race) -> bool:
+    """Whether the graph before had the two accesses in this order."""
+    table = accesses(before)
+    first, second = (
+        [a for a in table.get(access.node, ()) if same_access(a, access)] for access in (race.earlier, race.later)
+    )
+    return any(is_ordered(order, a, b) for a in first for b in second)

@@ -1,0 +1,296 @@
+"""What a rewrite changed, compared with what it may change: the rules of a certificate, but for races.
+
+:mod:`forerun.ir.semantics.certificate` says what they are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+
+from forerun.ir.diagnostics import Diagnostic, Location, Severity
+from forerun.ir.graph import Graph
+from forerun.ir.kernel import Kernel
+from forerun.ir.nodes import AllocNode, ChildGraphNode, ConditionalNode, EmptyNode, FreeNode, KernelNode, Node
+from forerun.ir.semantics.access import HOST_EFFECTS, NodeAccess, accesses, is_fence, with_tables
+from forerun.ir.semantics.fences import crossings
+from forerun.ir.semantics.hazards import conflicts
+from forerun.ir.semantics.rebody import LostOrder, lost_orders, other_body
+from forerun.ir.types import BufferRole
+
+__all__ = ["RULES", "Findings", "compare"]
+
+RULES = {
+    # refuted
+    "C1": "every write of before, other than to temporaries that nothing reads, has a write of the same bytes after",
+    "C2": "every write of after to memory that is visible outside the replay has a write of the same bytes before",
+    "C3": "two conflicting accesses have the same order",
+    "C4": "phases of a kernel that depend on each other, by locals or bytes, stay ordered in all ways that they were",
+    "C5": "what is complete before an event node starts, and what starts after it, stays so",
+    "C6": "event nodes and host calls neither appear nor disappear",
+    # unsupported: nothing is known to be wrong, but this version does not know that it is right
+    "C7": "nodes of the same name are equal, but for the order of phases, waits, triggers and added CTA barriers",
+    "C8": "nodes that appear or disappear do nothing",
+    "C9": "allocations and buffers are equal",
+    "C10": "a graph after that is not proved comes from a graph before that is, or else the race was there before",
+}
+"""What a rewrite must keep, by identifier; tests/ir/semantics/test_certificate.py has a negative test for each."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was found so far; one certain finding, an error, refutes. The others are warnings."""
+
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+    refuted: bool = False
+
+    def add(self, code: str, message: str, location: Location, hint: str = "", *, certain: bool = False) -> None:
+        """Add a finding."""
+        severity = Severity.ERROR if certain else Severity.WARNING
+        self.diagnostics.append(Diagnostic(code, message, location, hint, severity))
+        self.refuted = self.refuted or certain
+
+
+def compare(
+    before: Graph, after: Graph, findings: Findings, licences: Collection[str] = frozenset(), path: str = ""
+) -> None:
+    """Look for violations of C1 to C9, in the graphs and in the bodies in them.
+
+    Args:
+        before: A verified graph, or a body with the tables of its graph.
+        after: What it became.
+        findings: Where violations are added.
+        licences: Opt-in rules of the event order.
+        path: What names of nodes in findings begin with: the nodes around a body.
+    """
+    comparison = _Comparison(before, after, findings, licences, path)
+    comparison.tables()
+    comparison.nodes()
+    comparison.directions()
+    comparison.events()
+
+
+class _Comparison:
+    def __init__(self, before: Graph, after: Graph, findings: Findings, licences: Collection[str], path: str) -> None:
+        self.before, self.after = before, after
+        self.findings = findings
+        self.licences, self.path = licences, path
+        self.gone = [node for name, node in before.nodes.items() if name not in after.nodes]
+        self.added = [node for name, node in after.nodes.items() if name not in before.nodes]
+        self.kernels = _Kernels(before, after)
+
+    def at(self, name: str, detail: str = "") -> Location:
+        """Where a node is; the graph, for one that is gone."""
+        if name in self.after.nodes:
+            return Location("node", self.path + name, detail=detail)
+        return Location("graph", self.after.name)
+
+    def tables(self) -> None:
+        """C9."""
+        for name in _differing(self.before, self.after):
+            self.findings.add("C9", f"{name} is not as before", Location("graph", self.after.name))
+
+    def nodes(self) -> None:
+        """C1, C2, C4, C6, C7 and C8."""
+        for node in self.gone:
+            self.writes(node.name, [node, *self.added])
+            self.extra(node, "disappeared")
+        for node in self.added:
+            self.writes(node.name, [node, *self.gone])
+            self.extra(node, "is new")
+        redefined = self.kernels.redefined
+        for name, new in self.after.nodes.items():
+            old = self.before.nodes.get(name)
+            if old is None or ((old is new or old == new) and not (redefined and _launches(new, redefined))):
+                continue
+            if isinstance(old, KernelNode) and isinstance(new, KernelNode) and _same_launch(old, new):
+                self.launch(old, new)
+            elif _bodies_of(old) and _without_bodies(old) == _without_bodies(new):
+                self.bodies(old, new)
+            else:
+                self.other(old, new, _what_differs(old, new))
+
+    def extra(self, node: Node, what: str) -> None:
+        """C6 and C8 for a node that is in one of the graphs."""
+        kind = type(node).__name__
+        if is_fence(node):
+            self.findings.add("C6", f"{kind} '{node.name}' {what}", self.at(node.name), certain=True)
+        elif not isinstance(node, EmptyNode):
+            message = f"{kind} '{node.name}' {what}; nodes are matched by name"
+            self.findings.add("C8", message, self.at(node.name))
+
+    def launch(self, old: KernelNode, new: KernelNode) -> None:
+        """C7 and C4 for a node that launches another kernel with the same arguments."""
+        reason, lost = self.kernels.compare(old.kernel, new.kernel)
+        if reason:
+            self.other(old, new, reason)
+        for order in lost:
+            self.lost_order(new, order)
+
+    def bodies(self, old: Node, new: Node) -> None:
+        """All rules, for the bodies of a node."""
+        for inner, outer in zip(_bodies_of(old), _bodies_of(new), strict=True):
+            graphs = with_tables(self.before, inner), with_tables(self.after, outer)
+            compare(*graphs, self.findings, self.licences, f"{self.path}{new.name}/")
+
+    def other(self, old: Node, new: Node, reason: str) -> None:
+        """C7, for a node that is not the same."""
+        self.findings.add("C7", f"is not the node that it was: {reason}", self.at(new.name))
+        self.writes(new.name, [old, new, *self.added, *self.gone])
+
+    def lost_order(self, node: KernelNode, lost: LostOrder) -> None:
+        """C4, for two phases of a node."""
+        how = "moved ahead of" if lost.in_role else "is no longer separated by a barrier from"
+        certain, why = True, f"takes '{lost.local}' from"
+        if not lost.local:
+            found = accesses(self.after)[node.name]
+            pairs = [(a, b) for a in found for b in found if (a.phase, b.phase) == (lost.earlier, lost.later)]
+            clashes = [(a, b) for a, b in pairs if (a.write or b.write) and _overlap(a, b)]
+            if not clashes:
+                return
+            certain = any(_is_certain(a) and _is_certain(b) for a, b in clashes)
+            why = f"shares bytes of %{clashes[0][1].buffer} with"
+        message = f"phase '{lost.later}' {how} phase '{lost.earlier}', but {why} it"
+        self.findings.add("C4", message, Location("phase", f"{node.kernel}.{lost.later}"), certain=certain)
+
+    def writes(self, name: str, among: Iterable[Node]) -> None:
+        """C1 and C2 for one node, whose writes are looked for among its own and those of some others."""
+        names = {node.name for node in among}
+        old, new = _writes(self.before, names), _writes(self.after, names)
+        for write in _writes(self.before, {name}):
+            if not any(_overlap(write, other) for other in new) and self.is_seen(write):
+                self.findings.add("C1", f"{_spell(write)} is lost", self.at(name), certain=_is_certain(write))
+        for write in _writes(self.after, {name}):
+            if not any(_overlap(write, other) for other in old) and not _is_temporary(self.after, write):
+                self.findings.add("C2", f"{_spell(write)} is new", self.at(name), certain=_is_certain(write))
+
+    def is_seen(self, write: NodeAccess) -> bool:
+        """Whether somebody reads what a write leaves: the host, the next replay, or a node that is still there."""
+        reads = (a for found in accesses(self.after).values() for a in found if not a.write)
+        return not _is_temporary(self.before, write) or any(_overlap(write, read) for read in reads)
+
+    def directions(self) -> None:
+        """C3."""
+        place = {name: i for i, name in enumerate(self.before.nodes)}
+        common = [place[name] for name in self.after.nodes if name in place]
+        if common == sorted(common):
+            return
+        for conflict in conflicts(self.after):
+            earlier, later = conflict.earlier, conflict.later
+            if earlier.node in place and later.node in place and place[earlier.node] > place[later.node]:
+                message = (
+                    f"{later.verb} %{later.buffer} bytes {later.bytes} after '{earlier.node}', no longer before it"
+                )
+                hint = f"keep '{later.node}' before '{earlier.node}'"
+                self.findings.add(
+                    "C3", message, self.at(later.node, f"%{later.buffer}"), hint, certain=conflict.certain
+                )
+
+    def events(self) -> None:
+        """C5."""
+        for fence, node, message in crossings(self.before, self.after, self.licences):
+            self.findings.add(
+                "C5", message, self.at(node), f"keep full dependencies between it and '{fence}'", certain=True
+            )
+
+
+def _differing(before: Graph, after: Graph) -> Iterator[str]:
+    """The allocations and buffers that are not equal."""
+    yield from (f"allocation '{name}'" for name in _changed_keys(before.allocations, after.allocations))
+    yield from (f"buffer '{name}'" for name in _changed_keys(before.buffers, after.buffers))
+
+
+def _changed_keys(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
+    if before == after:
+        return []
+    return [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
+
+
+# Nodes
+
+
+def _launches(node: Node, kernels: Collection[str]) -> bool:
+    if isinstance(node, KernelNode):
+        return node.kernel in kernels
+    return any(_launches(inner, kernels) for body in _bodies_of(node) for inner in body)
+
+
+def _bodies_of(node: Node) -> tuple[Graph, ...]:
+    if isinstance(node, ChildGraphNode):
+        return (node.body,)
+    return node.bodies if isinstance(node, ConditionalNode) else ()
+
+
+def _what_differs(old: Node, new: Node) -> str:
+    if type(old) is not type(new):
+        return f"it was a {type(old).__name__}"
+    names = [f.name for f in fields(old) if getattr(old, f.name) != getattr(new, f.name)]
+    return f"another {' and '.join(names)}"
+
+
+def _same_launch(old: KernelNode, new: KernelNode) -> bool:
+    return old.arguments == new.arguments and old.launch == new.launch and old.place == new.place
+
+
+def _without_bodies(node: Node) -> Node:
+    """The node with empty bodies of the same number."""
+    if isinstance(node, ChildGraphNode):
+        return replace(node, body=_EMPTY)
+    return replace(node, bodies=(_EMPTY,) * len(node.bodies)) if isinstance(node, ConditionalNode) else node
+
+
+_EMPTY = Graph("body")
+
+
+# Kernels
+
+
+class _Kernels:
+    """Kernels before and after, compared once for each pair."""
+
+    def __init__(self, before: Graph, after: Graph) -> None:
+        self.before, self.after = before.kernels, after.kernels
+        common = (name for name in after.kernels if name in before.kernels)
+        self.redefined = {name for name in common if before.kernels[name] != after.kernels[name]}
+        self._known: dict[tuple[str, str], tuple[str, tuple[LostOrder, ...]]] = {}
+
+    def compare(self, old: str, new: str) -> tuple[str, tuple[LostOrder, ...]]:
+        """Why two kernels differ by more than the order of their phases, if they do; else the orders that are lost."""
+        if (old, new) not in self._known:
+            self._known[old, new] = self._judge(self.before.get(old), self.after.get(new))
+        return self._known[old, new]
+
+    def _judge(self, old: Kernel | None, new: Kernel | None) -> tuple[str, tuple[LostOrder, ...]]:
+        if old is None or new is None:
+            return "its kernel is not declared", ()
+        reason = other_body(old, new)
+        return (reason, ()) if reason else ("", lost_orders(old, new))
+
+
+# Accesses
+
+
+def _overlap(a: NodeAccess, b: NodeAccess) -> bool:
+    return a.allocation == b.allocation and a.bytes.overlaps(b.bytes)
+
+
+def _is_certain(access: NodeAccess) -> bool:
+    return access.certain and access.bytes.exact
+
+
+def _writes(graph: Graph, names: set[str]) -> list[NodeAccess]:
+    """What some nodes write; allocating and freeing is no write in this sense."""
+    nodes = [graph.nodes[name] for name in names if name in graph.nodes]
+    nodes = [node for node in nodes if not isinstance(node, AllocNode | FreeNode)]
+    return [access for node in nodes for access in accesses(graph)[node.name] if access.write]
+
+
+def _is_temporary(graph: Graph, access: NodeAccess) -> bool:
+    buffer = graph.buffers.get(access.buffer)
+    return buffer is not None and buffer.role is BufferRole.TEMP
+
+
+def _spell(write: NodeAccess) -> str:
+    if write.allocation == HOST_EFFECTS:
+        return f"what host call '{write.node}' does"
+    return f"the write of '{write.node}' to %{write.buffer} bytes {write.bytes}"

@@ -1,0 +1,55 @@
+"""Event nodes tie a graph to the world outside: what a rewrite lets cross them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from forerun.ir.graph import Graph
+from forerun.ir.semantics.access import NodeAccess, accesses, is_fence
+from forerun.ir.semantics.order import EventOrder, order_under
+
+__all__ = ["crossings", "fences", "same_access"]
+
+
+def fences(graph: Graph) -> list[str]:
+    """The names of the nodes that nothing may cross, in launch order."""
+    return [node.name for node in graph if is_fence(node)]
+
+
+def crossings(before: Graph, after: Graph, licences: Collection[str] = frozenset()) -> Iterator[tuple[str, str, str]]:
+    """What was ordered with an event node, and is not any more.
+
+    Args:
+        before: A graph.
+        after: Its rewrite; nodes are matched by name.
+        licences: Opt-in rules of the event order.
+
+    Yields:
+        The event node, the node that crosses it, and a sentence about that node.
+    """
+    common = [name for name in fences(before) if name in after.nodes]
+    if not common:
+        return
+    old, new = order_under(before, licences), order_under(after, licences)
+    names = [name for name in before.nodes if name in after.nodes]
+    for fence in common:
+        for name in names:
+            if old.completes_before_start(name, fence) and not new.completes_before_start(name, fence):
+                yield fence, name, f"may not be complete when event node '{fence}' starts; it was before"
+            elif _escapes(before, after, old, new, fence, name):
+                yield fence, name, f"may begin before event node '{fence}' is complete; it did not before"
+
+
+def _escapes(before: Graph, after: Graph, old: EventOrder, new: EventOrder, fence: str, name: str) -> bool:
+    """Whether some access of the node came after the fence, and does not any more."""
+    if not old.completes_before_wait(fence, name) or new.completes_before_start(fence, name):
+        return False
+    whole = old.completes_before_start(fence, name)
+    led = [a for a in accesses(before)[name] if whole or not a.early]
+    freed = [a for a in accesses(after)[name] if a.early or not new.completes_before_wait(fence, name)]
+    return any(same_access(a, b) for a in freed for b in led)
+
+
+def same_access(a: NodeAccess, b: NodeAccess) -> bool:
+    """Whether two accesses of a node, in two graphs, are the same but for when they may happen."""
+    return (a.phase, a.allocation, a.bytes, a.write) == (b.phase, b.allocation, b.bytes, b.write)

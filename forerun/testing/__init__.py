@@ -1,0 +1,84 @@
+"""For authors of passes: random graphs that run, and oracles that judge what a pass makes of them.
+
+Strategies for Hypothesis: :func:`graphs`, :func:`kernels`, :func:`pipelines`, :func:`schedules`. Oracles:
+:func:`assert_valid`, :func:`assert_refines`, :func:`assert_same_outputs`, :func:`assert_idempotent`,
+:func:`assert_roundtrip`. All of them at once, on a pass: ``pytest --forerun-pass mypkg.MyPass``, ``forerun fuzz``, or
+:func:`search`. See docs/testing-passes.md. Names load on first use, and pytest is not needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from forerun.testing.counterexample import Counterexample as Counterexample
+    from forerun.testing.graph_strategy import graphs as graphs
+    from forerun.testing.hunt import SearchResult as SearchResult
+    from forerun.testing.hunt import search as search
+    from forerun.testing.kernel_strategy import KernelShape as KernelShape
+    from forerun.testing.kernel_strategy import kernels as kernels
+    from forerun.testing.oracles import assert_idempotent as assert_idempotent
+    from forerun.testing.oracles import assert_refines as assert_refines
+    from forerun.testing.oracles import assert_roundtrip as assert_roundtrip
+    from forerun.testing.oracles import assert_same_outputs as assert_same_outputs
+    from forerun.testing.oracles import assert_valid as assert_valid
+    from forerun.testing.pipeline_strategy import pipelines as pipelines
+    from forerun.testing.pipeline_strategy import schedules as schedules
+    from forerun.testing.properties import PROPERTIES as PROPERTIES
+    from forerun.testing.properties import assert_properties as assert_properties
+    from forerun.testing.values import inputs_of as inputs_of
+    from forerun.testing.values import weights_of as weights_of
+
+_EXPORTS = {
+    "Counterexample": "counterexample",
+    "KernelShape": "kernel_strategy",
+    "PROPERTIES": "properties",
+    "SearchResult": "hunt",
+    "assert_idempotent": "oracles",
+    "assert_properties": "properties",
+    "assert_refines": "oracles",
+    "assert_roundtrip": "oracles",
+    "assert_same_outputs": "oracles",
+    "assert_valid": "oracles",
+    "graphs": "graph_strategy",
+    "inputs_of": "values",
+    "kernels": "kernel_strategy",
+    "pipelines": "pipeline_strategy",
+    "schedules": "pipeline_strategy",
+    "search": "hunt",
+    "weights_of": "values",
+}
+
+__all__ = [
+    "PROPERTIES",
+    "Counterexample",
+    "KernelShape",
+    "SearchResult",
+    "assert_idempotent",
+    "assert_properties",
+    "assert_refines",
+    "assert_roundtrip",
+    "assert_same_outputs",
+    "assert_valid",
+    "graphs",
+    "inputs_of",
+    "kernels",
+    "pipelines",
+    "schedules",
+    "search",
+    "weights_of",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _EXPORTS.get(name)
+    if module is None:
+        raise AttributeError(f"module 'forerun.testing' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"forerun.testing.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXPORTS})

@@ -1,0 +1,36 @@
+"""Strategies of users, by name."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from hypothesis import strategies as st
+
+from forerun.ir.diagnostics import InvalidInput, did_you_mean
+from forerun.ir.graph import Graph
+
+__all__ = ["load_strategy"]
+
+
+def load_strategy(path: str) -> st.SearchStrategy[Graph]:
+    """The strategy that ``module:name`` names: a Hypothesis strategy, or a function without arguments that returns one.
+
+    Raises:
+        InvalidInput: If there is none.
+    """
+    module_name, _, name = path.partition(":")
+    if not (module_name and name):
+        raise InvalidInput(f"'{path}' is not of the form module:name")
+    try:
+        module: Any = importlib.import_module(module_name)
+    except Exception as error:  # whatever a foreign module raises
+        raise InvalidInput(f"module '{module_name}' cannot be imported: {type(error).__name__}: {error}") from error
+    found = getattr(module, name, None)
+    if found is None:
+        hint = did_you_mean(name, [key for key in vars(module) if not key.startswith("_")])
+        raise InvalidInput(f"module '{module_name}' has no '{name}'", hint=hint)
+    strategy = found() if callable(found) else found
+    if not isinstance(strategy, st.SearchStrategy):
+        raise InvalidInput(f"'{path}' is not a Hypothesis strategy, but a {type(strategy).__name__}")
+    return strategy

@@ -1,0 +1,76 @@
+"""Random pipelines and schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from hypothesis import strategies as st
+
+from forerun.ir.options import OptionSpec, specs
+from forerun.passes import registry
+from forerun.passes.base import Pass
+from forerun.passes.pipeline import Pipeline
+from forerun.runtime.reference import ReferenceTarget
+
+__all__ = ["pipelines", "schedules"]
+
+
+def pipelines(
+    passes: Iterable[str | type[Pass]] | None = None, *, min_size: int = 0, max_size: int = 4, options: bool = True
+) -> st.SearchStrategy[Pipeline]:
+    """Pipelines of some passes in any order, repetitions included. Shrinks to fewer passes with default options.
+
+    Args:
+        passes: Names or classes; by default every pass that has a name.
+        min_size: The fewest passes.
+        max_size: The most passes.
+        options: Whether options are drawn (those with finitely many values, integers and numbers), or left at their
+            defaults.
+
+    Example:
+        >>> from hypothesis import find
+        >>> str(find(pipelines(["reduce-edges", "insert-pdl"], min_size=1), lambda pipeline: True))
+        'reduce-edges'
+    """
+    chosen = registry.available().values() if passes is None else passes
+    classes = [registry.get(found) if isinstance(found, str) else found for found in chosen]
+    any_pass = st.one_of([_instances(cls, options=options) for cls in classes])
+    return st.lists(any_pass, min_size=min_size, max_size=max_size).map(Pipeline)
+
+
+def schedules(*, serial: bool = False, h6: bool = False) -> st.SearchStrategy[ReferenceTarget]:
+    """Adversarial schedules, as targets to load or compile a graph for. Shrinks to small seeds.
+
+    Args:
+        serial: Whether the serial order is among them (it is what they then shrink to).
+        h6: Whether triggers hold back the start of secondaries in some of them.
+
+    Example:
+        >>> from hypothesis import find
+        >>> str(find(schedules(), lambda target: target.seed > 2))
+        'reference{schedule=adversarial,seed=3}'
+    """
+    licences = st.booleans() if h6 else st.just(False)
+    drawn = st.builds(ReferenceTarget, st.just("adversarial"), st.integers(0, 9999), licences)
+    return st.one_of(st.just(ReferenceTarget()), drawn) if serial else drawn
+
+
+def _instances(cls: type[Pass], *, options: bool) -> st.SearchStrategy[Pass]:
+    drawn = {spec.name: _values(spec) for spec in specs(cls) if options or spec.is_required}
+    return st.builds(cls, **drawn)
+
+
+def _values(spec: OptionSpec) -> st.SearchStrategy[Any]:
+    """Values of an option, its default first."""
+    choices = spec.choices
+    if choices is not None:
+        values: st.SearchStrategy[Any] = st.sampled_from(list(choices.values()))
+    elif spec.annotation is int:
+        values = st.integers(0, 8)
+    elif spec.annotation is float:
+        values = st.floats(0, 1)
+    else:
+        values = st.sampled_from(["a", "b"]) if spec.is_required else st.nothing()
+    values = values | st.none() if spec.optional else values
+    return values if spec.is_required else st.just(spec.default) | values

@@ -1,0 +1,135 @@
+"""The properties that every pass must have; the pytest plugin and ``forerun fuzz`` try them on random graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from forerun.ir.graph import Graph
+from forerun.ir.semantics import check
+from forerun.ir.text import diff_graphs
+from forerun.passes.failure import PassFailure
+from forerun.passes.instrument import Honesty
+from forerun.passes.manager import PassManager
+from forerun.passes.pipeline import Pipeline
+from forerun.testing.counterexample import Counterexample
+from forerun.testing.oracles import assert_refines, assert_roundtrip, assert_same_outputs, assert_valid
+from forerun.testing.subject import applied, is_idempotent
+
+__all__ = ["PROPERTIES", "Application", "Property", "assert_properties"]
+
+
+_SEEDS = range(4)
+"""One adversarial schedule of each strategy; many graphs are worth more than many schedules."""
+
+
+@dataclass(frozen=True)
+class Application:
+    """Passes, the graph that they got, and what they made of it: a graph, or an exception."""
+
+    pipeline: Pipeline
+    before: Graph
+    after: Graph | None
+    error: Exception | None = None
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, graph: Graph) -> Application:
+        """Apply the passes."""
+        try:
+            return cls(pipeline, graph, applied(pipeline, graph))
+        except Exception as error:  # whatever a pass raises
+            return cls(pipeline, graph, None, error)
+
+    @property
+    def fired(self) -> bool:
+        """Whether the passes changed something, or tried to."""
+        return self.after is None or self.after != self.before
+
+
+@dataclass(frozen=True)
+class Property:
+    """Something that must hold for every application of a pass.
+
+    Attributes:
+        name: How it is called.
+        summary: What it says.
+        demand: Raises :class:`Counterexample` if an application, which raised nothing, breaks it.
+    """
+
+    name: str
+    summary: str
+    demand: Callable[[Pipeline, Graph, Graph], None]
+
+    def check(self, application: Application) -> None:
+        """Raise if the property does not hold. Passes that raise break ``valid``, and nothing else.
+
+        Raises:
+            Counterexample: If it does not hold.
+        """
+        if application.after is not None:
+            self.demand(application.pipeline, application.before, application.after)
+        elif self.name == "valid":
+            error = application.error
+            finding = f"{application.pipeline} raised {type(error).__name__}: {error}"
+            raise Counterexample("valid", finding, application.before) from error
+
+
+def assert_properties(pipeline: Pipeline, graph: Graph, names: Mapping[str, Property] | None = None) -> None:
+    """Assert all properties, or some, of passes on one graph.
+
+    Raises:
+        Counterexample: For the first that does not hold.
+    """
+    application = Application.of(pipeline, graph)
+    for present in (PROPERTIES if names is None else names).values():
+        present.check(application)
+
+
+def _valid(pipeline: Pipeline, before: Graph, after: Graph) -> None:
+    assert_valid(after, before)
+
+
+def _honest(pipeline: Pipeline, before: Graph, after: Graph) -> None:
+    try:
+        again = PassManager(pipeline, [Honesty()]).run(before).graph
+    except PassFailure as failure:
+        raise Counterexample("honest", failure.headline, before, after, details=failure.message) from failure
+    if again != after:
+        raise Counterexample("honest", "applied twice to the same graph, it gives different graphs", after, again)
+
+
+def _refines(pipeline: Pipeline, before: Graph, after: Graph) -> None:
+    assert_refines(before, after, allow_unsupported=check(before).status == "unsupported")
+
+
+def _same_outputs(pipeline: Pipeline, before: Graph, after: Graph) -> None:
+    assert_valid(after, before)
+    assert_same_outputs(before, after, seeds=_SEEDS)
+
+
+def _idempotent(pipeline: Pipeline, before: Graph, after: Graph) -> None:
+    if not is_idempotent(pipeline):
+        return
+    again = Application.of(pipeline, after)
+    if again.after != after:
+        finding = f"a second application of {pipeline} changes the graph again"
+        details = f"it raised {again.error!r}" if again.after is None else diff_graphs(after, again.after)
+        raise Counterexample("idempotent", finding, before, after, details=details)
+
+
+def _roundtrip(pipeline: Pipeline, before: Graph, after: Graph) -> None:
+    assert_roundtrip(after)
+
+
+_ALL = (
+    Property("valid", "it raises nothing, and returns a valid graph", _valid),
+    Property("honest", "it leaves its input alone, counts what it changes, and does the same each time", _honest),
+    Property("refines", "what it returns provably means the same", _refines),
+    Property("same-outputs", "what it returns computes the same, under any schedule", _same_outputs),
+    Property("roundtrip", "what it returns is the same after printing and reading it", _roundtrip),
+    Property("idempotent", "a second application changes nothing", _idempotent),
+)
+
+PROPERTIES: Mapping[str, Property] = MappingProxyType({present.name: present for present in _ALL})
+"""All properties by name, in the order in which they are tried."""

@@ -1,0 +1,70 @@
+"""``forerun fuzz``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+TWIN = "tests.passes.twins:NeverWaits"
+
+
+def test_a_counterexample_is_written_and_replays(forerun):
+    outcome = forerun("fuzz", "--pipeline", TWIN, "--examples", 50, "--seed", 1, "--output", "found.fir")
+    assert outcome.status == 1
+    assert outcome.out.startswith(f"counterexample: {TWIN}: ")
+    assert "refines: refuted: node n1: " in outcome.out
+    assert "written to found.fir (2 nodes)" in outcome.out
+    assert outcome.err == ""
+    text = Path("found.fir").read_text()
+    assert "\n// replay: forerun fuzz --replay found.fir --load tests.passes.twins\n" in text
+    assert forerun("check", "found.fir").status == 0
+
+    again = forerun("fuzz", "--replay", "found.fir", "--load", "tests.passes.twins")
+    assert again.status == 1
+    assert again.out.startswith("refines: refuted: node n1: ")
+
+    Path("found.fir").write_text(text.replace(f"pipeline: {TWIN}", "pipeline: insert-pdl"))
+    repaired = forerun("fuzz", "--replay", "found.fir", "--json")
+    assert repaired.status == 0
+    assert json.loads(repaired.out)["status"] == "ok"
+
+
+def test_equal_seeds_write_equal_files(forerun):
+    texts = []
+    for _ in range(2):
+        assert forerun("fuzz", "-p", TWIN, "--examples", 50, "--seed", 2).status == 1
+        (file,) = Path().glob("*.counterexample.fir")
+        texts.append(file.read_text())
+        file.unlink()
+    assert texts[0] == texts[1]
+
+
+def test_right_passes(forerun):
+    outcome = forerun("fuzz", "--pipeline", "default", "--examples", 10, "--json")
+    assert outcome.status == 0
+    result = json.loads(outcome.out)
+    assert (result["status"], result["examples"], result["file"]) == ("ok", 10, None)
+    assert result["fired"] > 5
+    assert forerun("fuzz", "-p", "reduce-edges", "--examples", 5).out.startswith("no counterexample: reduce-edges: 5")
+
+
+def test_graphs_can_be_the_users_own_and_silence_is_told(forerun):
+    arguments = "--graphs", "tests.testing.aims:streams", "--examples", 5
+    outcome = forerun("fuzz", "-p", "tests.testing.aims.Nothing", *arguments)
+    assert outcome.status == 0
+    assert "warning: the passes changed no graph" in outcome.out
+
+
+def test_what_cannot_be_done(forerun):
+    cuda = forerun("fuzz", "-p", "default", "--target", "cuda")
+    assert cuda.status == 3
+    assert "cuda" in cuda.err
+    assert forerun("fuzz").status == 2
+    assert forerun("fuzz", "-p", "").status == 2
+    assert forerun("fuzz", "-p", "default", "--replay", "x.fir").status == 2
+    assert "did you mean 'insert-pdl'" in forerun("fuzz", "-p", "insert-pld").err
+    Path("plain.fir").write_text("forerun 1\ngraph g\n")
+    plain = forerun("fuzz", "--replay", "plain.fir")
+    assert plain.status == 2
+    assert "is not a counterexample" in plain.err
+    assert forerun("fuzz", "--replay", "nowhere.fir").status == 2

@@ -1,0 +1,67 @@
+"""``pytest --forerun-pass`` as a user runs it: in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PLUGIN = [] if entry_points(group="pytest11", name="forerun") else ["-p", "forerun.testing.plugin"]
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    (folder / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = "--strict-markers --strict-config"\n')
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    command = [sys.executable, "-W", "error", "-m", "pytest", *PLUGIN, "-v", "--hypothesis-seed=0", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_right_wrong_and_silent_passes(tmp_path):
+    passes = ["tests.passes.twins.NeverWaits", "insert-pdl{trigger=end}", "tests.testing.aims:Nothing", "default"]
+    arguments = [word for name in passes for word in ("--forerun-pass", name)]
+    done = run(tmp_path, *arguments, "--forerun-examples", "12", "--forerun-graphs", "tests.testing.aims:streams")
+    assert done.returncode == 1, done.stdout + done.stderr
+    failed = set(re.findall(r"^FAILED \S*::(\S+\[.*?\])", done.stdout, re.MULTILINE))
+    assert failed == {
+        "test_property[tests.passes.twins.NeverWaits-refines]",
+        "test_property[tests.passes.twins.NeverWaits-same-outputs]",
+        "test_fires[tests.testing.aims:Nothing]",
+    }
+    assert "changed none of 12 random graphs" in done.stdout
+    assert re.search(r"insert-pdl\{trigger=end\}: changed \d+ of 84 graphs", done.stdout)
+    assert "default-idempotent] SKIPPED" in done.stdout
+    replay = re.search(r"forerun fuzz --replay (\S+refines.fir) --load tests.passes.twins", done.stdout)
+    assert replay is not None
+    assert "\nnode #n1 = " in Path(replay[1]).read_text()
+
+    # The next run tries the kept counterexample first: one example is enough.
+    again = run(tmp_path, "--forerun-pass", passes[0], "-k", "refines", "--forerun-examples", "1")
+    assert again.returncode == 1, again.stdout + again.stderr
+    assert "1 failed" in again.stdout
+
+
+def test_it_is_inert_and_adds_to_paths_that_are_given(tmp_path):
+    (tmp_path / "test_own.py").write_text(
+        "import sys\ndef test_own(request):\n"
+        "    asked = bool(request.config.getoption('forerun_pass'))\n"
+        "    assert ('forerun.testing.suite' in sys.modules) == asked\n"
+    )
+    assert "1 passed" in run(tmp_path).stdout
+    both = run(
+        tmp_path, "test_own.py", "--forerun-pass", "reduce-edges", "--forerun-examples", "2", "-k", "own or valid"
+    )
+    assert "2 passed" in both.stdout, both.stdout + both.stderr
+
+
+def test_unknown_passes_are_usage_errors(tmp_path):
+    done = run(tmp_path, "--forerun-pass", "insert-pld")
+    assert done.returncode == 4
+    assert "did you mean 'insert-pdl'?" in done.stderr
+    assert (
+        "has no 'stream'"
+        in run(tmp_path, "--forerun-pass", "insert-pdl", "--forerun-graphs", "tests.testing.aims:stream").stderr
+    )

@@ -1,0 +1,47 @@
+"""The tests of the checker and of the passes notice what they are there to notice: they kill every wrong one.
+
+``killers.json`` records who kills whom; ``python -m tests.wrong.survey`` writes it again.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.wrong.checker_mutants import MUTANTS, CheckerMutant
+from tests.wrong.corpora import KILLERS
+from tests.wrong.passes import WRONG_PASSES, WrongPass
+from tests.wrong.survey import RECORD, dead_by_law, kills
+
+KILLED_BY: dict[str, dict[str, list[str]]] = json.loads(RECORD.read_text())
+
+
+def test_the_record_is_complete() -> None:
+    assert list(KILLED_BY["checkers"]) == [mutant.name for mutant in MUTANTS]
+    assert list(KILLED_BY["passes"]) == [wrong.name for wrong in WRONG_PASSES]
+    assert all(killers for table in KILLED_BY.values() for killers in table.values()), "somebody is alive"
+    assert len(MUTANTS) + len(WRONG_PASSES) >= 40
+
+
+def test_names_and_descriptions_are_given_once() -> None:
+    for described in (MUTANTS, WRONG_PASSES):
+        assert len({wrong.name for wrong in described}) == len({wrong.wrong for wrong in described}) == len(described)
+
+
+@pytest.mark.parametrize("killer", KILLERS)
+def test_the_right_checker_is_not_contradicted(killer: str) -> None:
+    truths = KILLERS[killer]()
+    assert not any(truth.is_contradicted() for truth in truths)
+    proved = sum("proved" in truth.statuses for truth in truths)
+    assert 0.2 < proved / len(truths) < 0.8, "both verdicts must be common"
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_wrong_checker_is_killed(mutant: CheckerMutant) -> None:
+    assert kills(KILLED_BY["checkers"][mutant.name][0], mutant)
+
+
+@pytest.mark.parametrize("wrong", WRONG_PASSES, ids=lambda wrong: wrong.name)
+def test_wrong_pass_is_killed(wrong: WrongPass) -> None:
+    assert dead_by_law(wrong.subject, wrong.law)
