@@ -13,8 +13,9 @@ from pathlib import Path
 
 from forerun.passes.base import Pass
 from tests.passes.laws import broken_law
-from tests.wrong.checker_mutants import MUTANTS, CheckerMutant
+from tests.wrong.checker_mutants import MUTANTS
 from tests.wrong.corpora import KILLERS, inputs
+from tests.wrong.mutant import CheckerMutant
 from tests.wrong.passes import WRONG_PASSES
 
 __all__ = ["RECORD", "dead_by_law", "kills", "laws_broken", "survey"]
