@@ -106,6 +106,23 @@ class Executable:
         """
         return self._open().run(inputs or {})
 
+    def read(self, buffer: str) -> NDArray[Any]:
+        """A copy of what a buffer holds now: state, weights, or what the last run left in any other.
+
+        Raises:
+            InvalidInput: If there is no such buffer, or the executable is closed.
+        """
+        return self._open().read(buffer)
+
+    def write(self, buffer: str, value: ArrayLike) -> None:
+        """Set a state buffer, such as a KV cache that was read before.
+
+        Raises:
+            InvalidInput: If there is no such buffer, it is not state, the value does not fit, or the executable is
+                closed.
+        """
+        self._open().write(buffer, value)
+
     def reset(self) -> None:
         """Set all state to zeros, as after compiling.
 

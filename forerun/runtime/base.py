@@ -33,6 +33,22 @@ class Program(Protocol):
         """
         ...
 
+    def read(self, buffer: str) -> NDArray[Any]:
+        """A copy of what a buffer of any role holds now.
+
+        Raises:
+            InvalidInput: If there is no such buffer.
+        """
+        ...
+
+    def write(self, buffer: str, value: ArrayLike) -> None:
+        """Set a state buffer, such as a KV cache that was read before.
+
+        Raises:
+            InvalidInput: If there is no such buffer, it is not state, or the value does not fit.
+        """
+        ...
+
     def reset(self) -> None:
         """Set all state to zeros, as after loading."""
         ...

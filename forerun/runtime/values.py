@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.buffer import Buffer
 from forerun.ir.diagnostics import InvalidInput, did_you_mean
+from forerun.ir.types import BufferRole
 from forerun.runtime.dtypes import describe, numpy_dtype
 
-__all__ = ["check_names", "input_array", "weight_array"]
+__all__ = ["check_names", "input_array", "state_array", "weight_array"]
 
 
 def check_names(what: str, expected: Iterable[str], given: Mapping[str, ArrayLike]) -> None:
@@ -76,6 +77,21 @@ def input_array(buffer: Buffer, value: ArrayLike) -> NDArray[Any]:
     return array
 
 
+def state_array(buffer: Buffer, value: ArrayLike) -> NDArray[Any]:
+    """The value of a state buffer as an array of exactly the buffer's type and shape.
+
+    Raises:
+        InvalidInput: If the buffer is not state, or the value has another type or shape, or is out of its bounds.
+    """
+    if buffer.role is not BufferRole.STATE:
+        raise InvalidInput(f"buffer '%{buffer.name}' is {buffer.role.value}, not state", hint="only state can be written")
+    array = _as_array("state", buffer, value)
+    _require(array.dtype == numpy_dtype(buffer.dtype) and array.shape == buffer.shape, "state", buffer, array)
+    if buffer.bounds is not None:
+        _check_bounds(buffer, array, buffer.bounds)
+    return array
+
+
 def _as_array(what: str, buffer: Buffer, value: ArrayLike) -> NDArray[Any]:
     try:
         return np.asarray(value)
@@ -107,5 +123,5 @@ def _check_bounds(buffer: Buffer, array: NDArray[Any], bounds: tuple[int, int]) 
     low, high = bounds
     if not (low <= array.min(initial=low) and array.max(initial=low) <= high):
         at = int(np.argmax((array < low) | (array > high)))
-        message = f"input '%{buffer.name}': element {at} is {array.flat[at]}, out of its bounds {low} to {high}"
+        message = f"{buffer.role.value} '%{buffer.name}': element {at} is {array.flat[at]}, out of its bounds {low} to {high}"
         raise InvalidInput(message)

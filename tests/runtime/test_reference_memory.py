@@ -236,3 +236,35 @@ def test_functions_cannot_change_what_they_read() -> None:
         with pytest.raises(InvalidInput, match="raised ValueError"):
             program.run({"x": [1, 2]})
         assert program.read("x").tolist() == [1, 2]
+
+
+def counting() -> Graph:
+    make = GraphBuilder("counting")
+    make.input("one", I32, (2,))
+    make.state("total", I32, (2,), bounds=(0, 9))
+    make.output("y", I32, (2,))
+    make.launch(KERNELS["add_i32"], a="total", b="one", y="y")
+    return make.build()
+
+
+def test_state_that_is_written_is_what_the_next_replay_reads() -> None:
+    program = ReferenceTarget().load(counting(), {})
+    program.write("total", np.array([3, 5], np.int32))
+    assert program.run({"one": [1, 1]})["y"].tolist() == [4, 6]
+    assert program.read("total").tolist() == [3, 5]
+    program.reset()
+    assert program.read("total").tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("buffer", "value", "message"),
+    [
+        ("totals", [0, 0], "no buffer 'totals'"),
+        ("one", np.zeros(2, np.int32), "buffer '%one' is input, not state"),
+        ("total", np.zeros(2, np.int64), r"state '%total': expected i32\[2\], given i64\[2\]"),
+        ("total", np.array([0, 10], np.int32), "state '%total': element 1 is 10, out of its bounds 0 to 9"),
+    ],
+)
+def test_state_that_cannot_be_written(buffer: str, value: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        ReferenceTarget().load(counting(), {}).write(buffer, value)

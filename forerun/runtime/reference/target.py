@@ -18,10 +18,11 @@ from forerun.ir.verify import require_valid
 from forerun.runtime.reference.adversarial import Machine, count_actions
 from forerun.runtime.reference.bind import bind_graph
 from forerun.runtime.reference.bound import BoundGraph
-from forerun.runtime.reference.memory import Memory
+from forerun.runtime.reference.memory import BufferMemory, Memory
 from forerun.runtime.reference.schedule import Action, Schedule
 from forerun.runtime.reference.serial import SerialReplay
 from forerun.runtime.reference.strategies import Recorded, Strategy, strategy_for
+from forerun.runtime.values import state_array
 
 __all__ = ["ReferenceProgram", "ReferenceTarget"]
 
@@ -121,15 +122,13 @@ class ReferenceProgram:
         return memory.outputs()
 
     def read(self, buffer: str) -> NDArray[Any]:
-        """A copy of what a buffer of any role holds now, for looking into what went wrong.
+        """A copy of what a buffer of any role holds now; see :class:`forerun.runtime.base.Program`."""
+        return self._buffer(buffer).array.copy()
 
-        Raises:
-            InvalidInput: If there is no such buffer.
-        """
-        buffers = self._open()[0].buffers
-        if buffer not in buffers:
-            raise InvalidInput(f"no buffer '{buffer}'", hint=did_you_mean(buffer, buffers, sigil="%"))
-        return buffers[buffer].array.copy()
+    def write(self, buffer: str, value: ArrayLike) -> None:
+        """Set a state buffer; see :class:`forerun.runtime.base.Program`."""
+        memory = self._buffer(buffer)
+        memory.array[...] = state_array(memory.buffer, value)
 
     def reset(self) -> None:
         """Set all state to zeros; adversarial schedules are drawn as after loading."""
@@ -139,6 +138,12 @@ class ReferenceProgram:
     def close(self) -> None:
         """Give back the memory. Closing twice is fine."""
         self._loaded = self._serial = None
+
+    def _buffer(self, name: str) -> BufferMemory:
+        buffers = self._open()[0].buffers
+        if name not in buffers:
+            raise InvalidInput(f"no buffer '{name}'", hint=did_you_mean(name, buffers, sigil="%"))
+        return buffers[name]
 
     def _open(self) -> tuple[Memory, BoundGraph]:
         if self._loaded is None:
