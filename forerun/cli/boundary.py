@@ -18,8 +18,12 @@ from forerun.cli.status import Status
 if TYPE_CHECKING:
     from forerun.ir.diagnostics import Diagnostic, ForerunError
     from forerun.ir.graph import Graph
+    from forerun.ir.text import SourceMap
 
 __all__ = ["diagnostics_as_json", "drawing", "guarded", "report_usage_error"]
+
+SHOWN_DIAGNOSTICS = 20
+"""How many diagnostics are drawn, unless ``-v`` is given."""
 
 _Parameters = ParamSpec("_Parameters")
 
@@ -56,11 +60,12 @@ def guarded(command: Callable[_Parameters, Status]) -> Callable[_Parameters, Non
 
 
 @contextmanager
-def drawing(source: Graph | str) -> Iterator[None]:
+def drawing(source: Graph | SourceMap | str, *, verbose: bool = False) -> Iterator[None]:
     """Errors that leave the block have their diagnostics drawn in the text that they are about.
 
     Args:
-        source: A graph, or a text that is read as one.
+        source: A graph, a text that is read as one, or where the elements of a graph stand in its text.
+        verbose: Whether all are drawn, however many there are.
     """
     from forerun.ir.diagnostics import ForerunError
     from forerun.ir.text import draw
@@ -72,7 +77,9 @@ def drawing(source: Graph | str) -> Iterator[None]:
 
         is_drawn = isinstance(error, PassFailure) or bool(getattr(error, "__notes__", ()))
         if error.diagnostics and not is_drawn:
-            error.add_note(draw(error.diagnostics, source))
+            drawn = draw(error.diagnostics, source, limit=None if verbose else SHOWN_DIAGNOSTICS)
+            rest = "" if verbose or len(error.diagnostics) <= SHOWN_DIAGNOSTICS else "; -v shows all"
+            error.add_note(drawn + rest)
         raise
 
 

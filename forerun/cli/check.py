@@ -11,12 +11,13 @@ from forerun.cli.console import print_json, print_plain, result_console
 from forerun.cli.files import STANDARD, read_graph
 from forerun.cli.options import JsonOption, VerboseOption
 from forerun.cli.status import Status
-from forerun.cli.verdicts import details, findings_as_json, print_findings
+from forerun.cli.verdicts import findings_as_json, print_findings
 from forerun.report.words import counted
 
 if TYPE_CHECKING:
     from forerun.ir.graph import Graph
     from forerun.ir.semantics import Verdict
+    from forerun.ir.text import SourceMap
 
 __all__ = ["check"]
 
@@ -60,22 +61,23 @@ def check(
     """
     from forerun.ir.diagnostics import InvalidInput
     from forerun.ir.semantics import check as check_meaning
+    from forerun.ir.semantics import explain
     from forerun.ir.semantics.order import require_licences
 
     licences = require_licences([*(licence or ()), *(["H6"] if sched else [])])
     if file == after == STANDARD:
         raise InvalidInput("standard input cannot be both graphs", hint="name a file for one of them")
-    graph, text = _read(file)
+    graph, source = _read(file, verbose=verbose)
     if after is None:
         verdict = check_meaning(graph, licences)
     else:
         from forerun.ir.semantics.certificate import certify
 
-        before, (graph, text) = graph, _read(after)
+        before, (graph, source) = graph, _read(after, verbose=verbose)
         verdict = certify(before, graph, licences)
     status = _STATUS[verdict.status]
     if as_json:
-        found = details(graph, verdict, licences, None if verbose else EXPLAINED_FINDINGS)
+        found = explain(graph, verdict, licences, None if verbose else EXPLAINED_FINDINGS)
         print_json(
             {
                 "status": verdict.status,
@@ -89,21 +91,21 @@ def check(
         )
         return status
     meaning = (_MEANING if after is None else _REWRITE)[verdict.status]
-    found = details(graph, verdict, licences, None if verbose else SHOWN_FINDINGS)
+    found = explain(graph, verdict, licences, None if verbose else SHOWN_FINDINGS)
     _print_meaning(verdict, meaning)
-    print_findings(text, after or file, found, None if verbose else SHOWN_FINDINGS)
+    print_findings(source, found, None if verbose else SHOWN_FINDINGS)
     _print_counts(graph, licences)
     return status
 
 
-def _read(file: str) -> tuple[Graph, str]:
-    """A valid graph and its text."""
+def _read(file: str, *, verbose: bool) -> tuple[Graph, SourceMap]:
+    """A valid graph, and where its elements stand in its text."""
     from forerun.ir.verify import require_valid
 
-    graph, text = read_graph(file)
-    with drawing(text):
+    graph, source = read_graph(file, verbose=verbose)
+    with drawing(source, verbose=verbose):
         require_valid(graph)
-    return graph, text
+    return graph, source
 
 
 def _print_meaning(verdict: Verdict, meaning: str) -> None:

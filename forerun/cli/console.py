@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = [
     "print_plain",
     "result_console",
     "silence",
+    "working",
     "write_result",
 ]
 
@@ -36,6 +38,16 @@ def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+@contextmanager
+def working(what: str, *, shown: bool) -> Iterator[None]:
+    """A spinner on a terminal."""
+    if not shown:
+        yield
+        return
+    with error_console().status(what):
+        yield
 
 
 def print_plain(console: Console, text: str | Text) -> None:

@@ -11,6 +11,7 @@ from forerun.cli.console import write_result
 
 if TYPE_CHECKING:
     from forerun.ir.graph import Graph
+    from forerun.ir.text import SourceMap
 
 __all__ = ["read_graph", "read_text", "write_text"]
 
@@ -39,17 +40,21 @@ def read_text(name: str) -> str:
         raise InvalidInput(f"{_shown(name)}:{line}: not UTF-8 text (byte 0x{data[error.start]:02x})") from error
 
 
-def read_graph(name: str) -> tuple[Graph, str]:
-    """The graph of a ``.fir`` file or of standard input, and its text.
+def read_graph(name: str, *, verbose: bool = False) -> tuple[Graph, SourceMap]:
+    """The graph of a ``.fir`` file or of standard input, and where its elements stand in its text.
+
+    Args:
+        name: The file's name.
+        verbose: Whether all errors are drawn, however many there are.
 
     Raises:
         InvalidInput: If it cannot be read, or the text is wrong; the places are drawn.
     """
-    from forerun.ir.text import parse_graph
+    from forerun.ir.text import parse_graph_with_locations
 
     text = read_text(name)
-    with drawing(text):
-        return parse_graph(text, _shown(name)), text
+    with drawing(text, verbose=verbose):
+        return parse_graph_with_locations(text, _shown(name))
 
 
 def write_text(name: str, text: str) -> None:

@@ -18,6 +18,7 @@ from forerun.cli.tables import pass_details, pass_table, time_sentence
 
 if TYPE_CHECKING:
     from forerun.ir.graph import Graph
+    from forerun.ir.text import SourceMap
     from forerun.passes.instrument import Instrument
     from forerun.passes.pipeline import Pipeline
 
@@ -71,14 +72,14 @@ def opt(
     if list_passes:
         _list_passes()
         return Status.OK
-    graph, passes, text = _read(file, pipeline)
+    graph, passes, source = _read(file, pipeline, verbose=verbose)
     folder = None if dump is None else Path(dump)
     if bisect:
         if folder is not None:
             raise InvalidInput("--bisect writes no dump", hint="leave --dump out")
-        with drawing(text):
+        with drawing(source, verbose=verbose):
             return _bisect(graph, passes)
-    with drawing(text), reporting(folder):
+    with drawing(source, verbose=verbose), reporting(folder):
         result = _apply(graph, passes, _instruments(folder, print_after, stop_after, verify=verify), verbose=verbose)
     if folder is not None:
         print_plain(error_console(), f"dumps: {folder}\nreport: {folder / 'index.html'}")
@@ -86,8 +87,8 @@ def opt(
     return Status.OK
 
 
-def _read(file: str | None, pipeline: str | None) -> tuple[Graph, Pipeline, str]:
-    """The graph, the passes, and the graph's text."""
+def _read(file: str | None, pipeline: str | None, *, verbose: bool) -> tuple[Graph, Pipeline, SourceMap]:
+    """The graph, the passes, and where the graph's elements stand in its text."""
     from forerun.ir.diagnostics import InvalidInput
     from forerun.passes.instrument.reproducer import parse_reproducer
     from forerun.passes.pipeline import Pipeline
@@ -95,13 +96,13 @@ def _read(file: str | None, pipeline: str | None) -> tuple[Graph, Pipeline, str]
     if file is None:
         raise InvalidInput("no graph is named", hint="forerun opt FILE.fir --pipeline PASSES; '-' is standard input")
     parsed = Pipeline.parse(pipeline) if pipeline is not None else None  # before a large file is read
-    graph, text = read_graph(file)
+    graph, source = read_graph(file, verbose=verbose)
     if parsed is not None:
-        return graph, parsed, text
-    reproduction = parse_reproducer(text)
+        return graph, parsed, source
+    reproduction = parse_reproducer(source.text)
     if reproduction is None:
         raise InvalidInput(f"no passes are named, and {file} is no reproducer", hint="give --pipeline PASSES")
-    return graph, Pipeline.parse(reproduction.pipeline), text
+    return graph, Pipeline.parse(reproduction.pipeline), source
 
 
 def _instruments(

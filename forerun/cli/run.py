@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forerun.cli.boundary import guarded
-from forerun.cli.console import error_console, print_json, print_plain, result_console, write_result
+from forerun.cli.console import error_console, print_json, print_plain, result_console, working, write_result
+from forerun.cli.decoding import DecodePlan, MatrixType, default_target
 from forerun.cli.dumps import new_run_folder
 from forerun.cli.options import DumpOption, JsonOption, VerboseOption
+from forerun.cli.run_shape import SHAPED_MODEL, ShapeRequest, run_shape
 from forerun.cli.status import Status
 from forerun.cli.tables import pass_details, pass_table, time_sentence
 from forerun.report.words import duration
@@ -41,11 +43,9 @@ class _Request:
 
     model: str
     prompt: str
-    target: str
-    pipeline: str
+    plan: DecodePlan
     dump: str | None
     max_new_tokens: int
-    context: int | None
     talks: bool
     streams: bool
 
@@ -69,10 +69,19 @@ class _Outcome:
 def run(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="'smollm2' (fetched once), or a .gguf file of the Llama architecture."),
+        typer.Argument(
+            metavar="MODEL",
+            help="'smollm2' (fetched once), a .gguf file of the Llama architecture, or 'llama' with --shape.",
+        ),
     ],
-    prompt: Annotated[str, typer.Option("--prompt", "-p", metavar="TEXT", help="The text to continue.")],
-    target: Annotated[str, typer.Option(metavar="TARGET", help="What to run on; options in braces.")] = "reference",
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="The text to continue.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET",
+            help="reference or cuda, options in braces. [default: reference; with --shape: cuda where there is a GPU]",
+        ),
+    ] = None,
     pipeline: Annotated[str, typer.Option(metavar="PASSES", help="Pass,pass,...; options in braces.")] = "default",
     dump: DumpOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=0, metavar="N", help="The most tokens to add.")] = 32,
@@ -80,6 +89,17 @@ def run(
         int | None,
         typer.Option(min=1, metavar="N", help="Positions of the KV cache. [default: the model's, at most 1024]"),
     ] = None,
+    dtype: Annotated[
+        MatrixType | None, typer.Option(help="Type of the matrices. [default: bf16 on cuda, f32 on reference]")
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With MODEL 'llama': which shapes, such as llama-3.2-1b.")
+    ] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="With --shape: draw weights; run single steps, and time them.")
+    ] = False,
+    position: Annotated[int, typer.Option(min=0, metavar="N", help="With --shape: where the steps stand.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="With --shape: how many steps are timed.")] = 20,
     schedule: Annotated[Schedule | None, typer.Option(help="Order of events on the reference target.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Which adversarial schedules are drawn.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the new text only.")] = False,
@@ -91,10 +111,13 @@ def run(
     Passes rewrite the graph, each of them is checked, and the graph after each is dumped. By default dumps go to the
     cache folder, where the latest runs are kept.
     """
-    full_target = _with_schedule(target, schedule, seed)
     talks, streams = not (quiet or as_json), not as_json
-    request = _Request(model, prompt, full_target, pipeline, dump, max_new_tokens, context, talks, streams)
-    outcome = _run(request)
+    named = target or default_target(shaped=model == SHAPED_MODEL)
+    plan = DecodePlan.of(_with_schedule(named, schedule, seed), pipeline, dtype, context)
+    if model == SHAPED_MODEL:
+        request = ShapeRequest(shape, random_weights, position, steps, plan, dump, prompt is not None)
+        return run_shape(request, talks=talks, as_json=as_json, verbose=verbose)
+    outcome = _run(_Request(model, _text_to_continue(prompt, shape), plan, dump, max_new_tokens, talks, streams))
     if as_json:
         print_json(_as_json(outcome))
     elif talks:
@@ -103,23 +126,26 @@ def run(
 
 
 def _run(request: _Request) -> _Outcome:
-    from forerun.compiler import compile as compile_graph
-    from forerun.frontends.decode import decode_graph
     from forerun.frontends.generate import generate
     from forerun.frontends.llama import LlamaModel
-    from forerun.passes.pipeline import Pipeline
-    from forerun.runtime import resolve_target
 
-    # What can be wrong at no cost comes before the download and the weights.
-    target, pipeline = resolve_target(request.target), Pipeline.parse(request.pipeline)
     model = LlamaModel.open(_model_path(request.model, shown=request.talks))
     folder = new_run_folder(Path(request.model).stem) if request.dump is None else Path(request.dump)
-    with _working("compiling", shown=request.talks):
-        graph = decode_graph(model.config, context=request.context)
-        executable = compile_graph(graph, target, pipeline, folder, weights=model.weights)
+    with working("compiling", shown=request.talks):
+        executable = request.plan.compile(model.config, model.weights_as(request.plan.dtype), folder)
     with executable, _streaming(request) as on_text:
         generation = generate(executable, model.tokenizer, request.prompt, request.max_new_tokens, on_text)
     return _Outcome(request, generation, executable.summary, folder)
+
+
+def _text_to_continue(prompt: str | None, shape: str | None) -> str:
+    from forerun.ir.diagnostics import InvalidInput
+
+    if shape is not None:
+        raise InvalidInput("--shape is for the model 'llama'", hint="forerun run llama --shape NAME --random-weights")
+    if prompt is None:
+        raise InvalidInput("a prompt is missing", hint='give --prompt "..."')
+    return prompt
 
 
 def _with_schedule(target: str, schedule: Schedule | None, seed: int | None) -> str:
@@ -149,7 +175,7 @@ def _model_path(model: str, *, shown: bool) -> Path:
             return fetch_smollm2(progress)
     path = Path(model)
     if path.suffix != ".gguf" and not path.exists():
-        hint = f"{did_you_mean(model, [BUILT_IN_MODEL])}; or name a .gguf file"
+        hint = f"{did_you_mean(model, [BUILT_IN_MODEL, SHAPED_MODEL])}; or name a .gguf file"
         raise InvalidInput(f"no model '{model}'", hint=hint)
     return path
 
@@ -176,16 +202,6 @@ def _download_bar(*, shown: bool) -> Iterator[Any]:
 
 
 @contextmanager
-def _working(what: str, *, shown: bool) -> Iterator[None]:
-    """A spinner on a terminal."""
-    if not shown:
-        yield
-        return
-    with error_console().status(what):
-        yield
-
-
-@contextmanager
 def _streaming(request: _Request) -> Iterator[Callable[[str], None] | None]:
     """A callback that writes text as it comes, after the prompt; a spinner until then. Nothing if the block fails."""
     if not request.streams:
@@ -194,7 +210,7 @@ def _streaming(request: _Request) -> Iterator[Callable[[str], None] | None]:
     prompt = request.prompt if request.talks else ""
     pieces = 0
     with ExitStack() as spinner:
-        spinner.enter_context(_working("reading the prompt", shown=request.talks))
+        spinner.enter_context(working("reading the prompt", shown=request.talks))
 
         def on_text(piece: str) -> None:
             nonlocal pieces
@@ -216,7 +232,7 @@ def _print_account(outcome: _Outcome, *, verbose: bool) -> None:
     generation = outcome.generation
     lines = [
         time_sentence(outcome.summary),
-        f"{generation.steps} tokens on {outcome.request.target}, {outcome.tokens_per_second:.1f} tokens/s "
+        f"{generation.steps} tokens on {outcome.request.plan.target}, {outcome.tokens_per_second:.1f} tokens/s "
         f"(the prompt's {len(generation.prompt_tokens)} tokens took {duration(generation.prefill_seconds)})",
     ]
     if verbose:
@@ -234,7 +250,8 @@ def _as_json(outcome: _Outcome) -> dict[str, Any]:
         "status": "ok",
         "exit_status": 0,
         "model": request.model,
-        "target": request.target,
+        "target": str(request.plan.target),
+        "dtype": str(request.plan.dtype),
         "prompt": request.prompt,
         "text": generation.text,
         "prompt_tokens": list(generation.prompt_tokens),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from forerun.cli.boundary import diagnostics_as_json
@@ -13,68 +11,26 @@ from forerun.cli.console import print_plain, result_console
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from forerun.ir.diagnostics import Diagnostic
-    from forerun.ir.graph import Graph
-    from forerun.ir.semantics import NodeAccess, Race, Repair, Verdict, Witness
+    from forerun.ir.semantics import Explanation, NodeAccess, Race, Witness
+    from forerun.ir.text import SourceMap
 
-__all__ = ["Detail", "details", "findings_as_json", "print_findings"]
-
-
-@dataclass(frozen=True, slots=True)
-class Detail:
-    """A finding with what explains it; bare for one that is neither a race nor an undrained node."""
-
-    finding: Diagnostic
-    race: Race | None = None
-    witness: Witness | None = None
-    repairs: tuple[Repair, ...] = ()
-
-
-def details(graph: Graph, verdict: Verdict, licences: frozenset[str], limit: int | None) -> list[Detail]:
-    """The findings of a verdict on a graph, the first ``limit`` of them explained."""
-    from forerun.ir.semantics import drain_repairs, drain_witness, repairs, witness
-
-    subjects: list[Race | str] = [*verdict.races, *verdict.undrained]
-    bare = len(verdict.findings) - len(subjects)  # a certificate's own findings come first
-    found = [Detail(finding) for finding in verdict.findings[:bare]]
-    for number, (finding, subject) in enumerate(zip(verdict.findings[bare:], subjects, strict=True)):
-        race = None if isinstance(subject, str) else subject
-        if limit is not None and bare + number >= limit:
-            found.append(Detail(finding, race))
-        elif race is not None:
-            found.append(Detail(finding, race, witness(graph, race, licences), repairs(graph, race, licences)))
-        elif isinstance(subject, str) and subject in graph.nodes:
-            tried = drain_repairs(graph, subject, licences)
-            found.append(Detail(finding, None, drain_witness(graph, subject, licences), tried))
-        else:
-            found.append(Detail(finding))
-    return found
+__all__ = ["findings_as_json", "print_findings"]
 
 
 # For people
 
 
-def print_findings(text: str, name: str, found: list[Detail], shown: int | None) -> None:
+def print_findings(source: SourceMap, found: list[Explanation], shown: int | None) -> None:
     """Draw findings in the text of the graph, each with its schedule and repairs, and count those left out."""
-    from forerun.ir.text import draw, parse_graph_with_locations
+    from forerun.ir.text import draw
 
     console = result_console()
-    source = parse_graph_with_locations(text, name)[1] if found else text
-    for number, detail in enumerate(found[:shown]):
-        drawn = [*([""] if number else []), *draw([detail.finding], source).splitlines()]
-        for line in [*drawn, *_explanation(detail)]:
+    for number, explanation in enumerate(found[:shown]):
+        drawn = [*([""] if number else []), *draw([explanation.finding], source).splitlines()]
+        for line in [*drawn, *explanation.lines()]:
             print_plain(console, _styled(line))
     if shown is not None and len(found) > shown:
         print_plain(console, f"\n... and {len(found) - shown} more; -v shows all")
-
-
-def _explanation(detail: Detail) -> Iterator[str]:
-    if detail.witness is not None:
-        yield from (f"  {line}" for line in detail.witness.lines())
-    if detail.repairs:
-        yield "  each of these was tried, and repairs it:"
-    for number, repair in enumerate(detail.repairs, 1):
-        yield f"    {number}. {repair.sentence}" + (" (then all is proved)" if repair.proved else "")
 
 
 _STYLES = (
@@ -95,17 +51,17 @@ def _styled(line: str) -> Text:
 # For machines
 
 
-def findings_as_json(found: list[Detail]) -> list[dict[str, Any]]:
+def findings_as_json(found: list[Explanation]) -> list[dict[str, Any]]:
     """The findings as docs/cli.md describes them."""
-    diagnostics = diagnostics_as_json(detail.finding for detail in found)
+    diagnostics = diagnostics_as_json(explanation.finding for explanation in found)
     return [
         {
             **diagnostic,
-            "race": None if detail.race is None else _race(detail.race),
-            "witness": None if detail.witness is None else _witness(detail.witness),
-            "repairs": [{"sentence": r.sentence, "proved": r.proved} for r in detail.repairs],
+            "race": None if explanation.race is None else _race(explanation.race),
+            "witness": None if explanation.witness is None else _witness(explanation.witness),
+            "repairs": [{"sentence": r.sentence, "proved": r.proved} for r in explanation.repairs],
         }
-        for diagnostic, detail in zip(diagnostics, found, strict=True)
+        for diagnostic, explanation in zip(diagnostics, found, strict=True)
     ]
 
 

@@ -5,24 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.diagnostics import InvalidInput, did_you_mean
 
 if TYPE_CHECKING:
     from forerun.frontends.gguf import GgufFile
 
 __all__ = [
     "LLAMA_3_2_1B",
+    "QWEN2_5_0_5B",
     "ROPE_FREQUENCIES",
+    "SHAPES",
     "SMOLLM2_135M",
     "TINYLLAMA_1_1B",
     "LlamaConfig",
     "read_config",
     "rope_frequencies",
+    "shape_named",
     "weight_shapes",
 ]
 
@@ -89,6 +93,45 @@ class LlamaConfig:
 SMOLLM2_135M = LlamaConfig("smollm2_135m", 30, 576, 9, 3, 64, 1536, 49152, 8192, rope_base=100000.0)
 TINYLLAMA_1_1B = LlamaConfig("tinyllama_1_1b", 22, 2048, 32, 4, 64, 5632, 32000, 2048, tied=False)
 LLAMA_3_2_1B = LlamaConfig("llama_3_2_1b", 16, 2048, 32, 8, 64, 8192, 128256, 131072, rope_base=500000.0)
+QWEN2_5_0_5B = LlamaConfig(
+    "qwen2_5_0_5b",
+    layers=24,
+    width=896,
+    heads=14,
+    kv_heads=2,
+    head_size=64,
+    hidden=4864,
+    vocabulary=151936,
+    context_length=32768,
+    norm_epsilon=1e-6,
+    rope_base=1000000.0,
+    attention_bias=True,
+)
+
+SHAPES = MappingProxyType(
+    {
+        "smollm2-135m": SMOLLM2_135M,
+        "tinyllama-1.1b": TINYLLAMA_1_1B,
+        "llama-3.2-1b": LLAMA_3_2_1B,
+        "qwen2.5-0.5b": QWEN2_5_0_5B,
+    }
+)
+"""The known models, by the names that people give them."""
+
+
+def shape_named(name: str) -> LlamaConfig:
+    """The shapes of a known model.
+
+    Raises:
+        InvalidInput: If it is not known.
+
+    Example:
+        >>> shape_named("llama-3.2-1b").layers
+        16
+    """
+    if name not in SHAPES:
+        raise InvalidInput(f"no shape '{name}'", hint=did_you_mean(name, SHAPES))
+    return SHAPES[name]
 
 
 def weight_shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from forerun.frontends.llama import LlamaConfig
 from tests.tiny_gguf import write_tiny_gguf
 
 PROMPT = "the capital of France is"
@@ -138,3 +139,51 @@ def test_the_download_is_told_once_it_begins(forerun, model, monkeypatch):
     assert outcome.status == 0
     assert outcome.err == ""
     assert "fetching SmolLM2" in run(forerun, "smollm2").err
+
+
+TINY = LlamaConfig("tiny", 1, 16, 2, 1, 8, 24, 48, 64)
+
+
+@pytest.fixture
+def shapes(monkeypatch):
+    monkeypatch.setattr("forerun.frontends.llama_config.SHAPES", {"tiny": TINY})
+
+
+def test_steps_of_a_shape_with_random_weights(forerun, shapes):
+    arguments = ("run", "llama", "--shape", "tiny", "--random-weights", "--position", 5, "--target", "reference")
+    outcome = forerun(*arguments)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "a step at position 5 takes" in outcome.out
+    assert "hoist-loads" in outcome.out
+    assert max(map(len, outcome.out.splitlines()[:-2])) <= 80
+    first, again = (json.loads(forerun(*arguments, "--json", "--steps", 2).out) for _ in range(2))
+    assert (first["position"], len(first["step_seconds"]), first["dtype"]) == (5, 2, "f32")
+    assert first["token"] == again["token"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "needs --shape"),
+        (("--shape", "tinny"), "did you mean 'tiny'?"),
+        (("--shape", "tiny"), "add --random-weights"),
+        (("--shape", "tiny", "--random-weights", "--prompt", "hello"), "cannot continue a prompt"),
+        (("--shape", "tiny", "--random-weights", "--position", 64), "from 0 to 63"),
+    ],
+)
+def test_bad_shapes(forerun, shapes, arguments, message):
+    outcome = forerun("run", "llama", *arguments)
+    assert outcome.status == 2
+    assert message in outcome.err
+    assert outcome.out == ""
+
+
+def test_a_prompt_is_needed_for_a_model_with_weights(forerun, model):
+    assert "give --prompt" in forerun("run", model).err
+    assert "--shape is for the model 'llama'" in run(forerun, model, "--shape", "tiny").err
+
+
+def test_matrices_of_another_type(forerun, model):
+    result = json.loads(run(forerun, model, "--json", "--dtype", "bf16").out)
+    assert result["dtype"] == "bf16"
+    assert len(result["tokens"]) == 5

@@ -1,0 +1,85 @@
+"""How a model's decode step is built and compiled for a target."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forerun.ir.types import DType
+
+if TYPE_CHECKING:
+    from forerun.compiler import Executable
+    from forerun.frontends.llama import LlamaConfig
+    from forerun.passes.pipeline import Pipeline
+    from forerun.runtime import Target
+
+__all__ = ["DecodePlan", "MatrixType", "default_target"]
+
+_CTAS = 128
+"""About as many CTAs as a large GPU has SMs: so many share the attention, and the search for the best token."""
+
+
+class MatrixType(enum.StrEnum):
+    """Types that matrices may have."""
+
+    F32 = "f32"
+    BF16 = "bf16"
+    F16 = "f16"
+
+
+@dataclass(frozen=True)
+class DecodePlan:
+    """Where a decode step runs, what rewrites it, the type of its matrices, and its positions (``None``: by model)."""
+
+    target: Target
+    pipeline: Pipeline
+    dtype: DType
+    context: int | None
+
+    @classmethod
+    def of(cls, target: str, pipeline: str, dtype: MatrixType | None, context: int | None) -> DecodePlan:
+        """From what the user gave. Everything is checked here, before the download and the weights.
+
+        Raises:
+            InvalidInput: If a name or an option is wrong.
+            Unsupported: If the target is not there.
+        """
+        from forerun.passes.pipeline import Pipeline
+        from forerun.runtime import resolve_target
+
+        resolved = resolve_target(target)
+        chosen = dtype or (MatrixType.BF16 if resolved.name == "cuda" else MatrixType.F32)
+        return cls(resolved, Pipeline.parse(pipeline), DType[chosen.name], context)
+
+    def compile(
+        self, config: LlamaConfig, weights: Mapping[str, Any], dump: Path | None, context: int | None = None
+    ) -> Executable:
+        """The decode step of a model, loaded.
+
+        Args:
+            config: The model's shapes.
+            weights: Its weights, with matrices of :attr:`dtype`.
+            dump: A folder for the dumps.
+            context: Positions, instead of the plan's own.
+
+        Raises:
+            ForerunError: As :func:`forerun.compile`.
+        """
+        from forerun.compiler import compile as compile_graph
+        from forerun.frontends.decode import decode_graph
+
+        options: dict[str, Any] = {}
+        if self.target.name == "cuda":
+            options = {"splits": max(1, _CTAS // config.kv_heads), "argmax_parts": _CTAS}
+        graph = decode_graph(config, context=context or self.context, dtype=self.dtype, **options)
+        return compile_graph(graph, self.target, self.pipeline, dump, weights=weights)
+
+
+def default_target(*, shaped: bool) -> str:
+    """The target if none is named: models that are only shapes are for GPUs."""
+    from forerun.runtime.gpu import no_gpu_reason
+
+    return "cuda" if shaped and no_gpu_reason() is None else "reference"
