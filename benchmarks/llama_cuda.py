@@ -44,9 +44,7 @@ def main() -> None:
     tokens = torch.randint(config.vocabulary, (POSITIONS[-1] + 1,), generator=torch.Generator().manual_seed(1))
     ours = our_logits(config, weights, tokens, POSITIONS, options.target)
     keep = torch.tensor(POSITIONS, device="cuda")
-    rounded = {
-        name: w.bfloat16().float() if w.ndim == 2 and name != ROPE_FREQUENCIES else w for name, w in weights.items()
-    }
+    rounded = {name: w.bfloat16().float() if w.ndim == 2 else w for name, w in weights.items()}
     metrics = {}
     for suffix, reference in (("", rounded), ("_unrounded", weights)):
         expected = prefill(config, reference, tokens.cuda(), keep)
