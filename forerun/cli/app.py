@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from forerun import __version__
-from forerun.cli import check, fuzz, info, opt, report, run
+from forerun.cli import check, fuzz, info, litmus, opt, report, run
 from forerun.cli.boundary import report_usage_error
 from forerun.cli.console import silence, write_result
 from forerun.cli.status import Status
@@ -25,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (run.run, opt.opt, check.check, fuzz.fuzz, report.report, info.info):
+for _command in (run.run, opt.opt, check.check, fuzz.fuzz, litmus.litmus, report.report, info.info):
     app.command(no_args_is_help=False)(_command)
 
 
@@ -77,7 +77,7 @@ def _status_of_exit(error: SystemExit) -> int:
 
 
 def _usage_error(error: Any) -> Status:
-    message = error.format_message()
+    message = error.format_message().replace(": Value error, ", ": ", 1)  # pydantic's words, which tell nobody anything
     context = getattr(error, "ctx", None)
     if context is None:
         report_usage_error(message, "usage: forerun COMMAND ...", "forerun --help")

@@ -21,7 +21,6 @@ __all__ = ["info"]
 _PACKAGES = ("networkx", "numpy", "ml-dtypes", "gguf", "tokenizers", "typer", "rich", "hypothesis", "cuda-bindings")
 _TOOLCHAIN = (
     "nvidia-cuda-nvrtc",
-    "nvidia-nvjitlink",
     "nvidia-cuda-nvcc",
     "nvidia-cuda-nvdisasm",
     "nvidia-cuda-runtime",

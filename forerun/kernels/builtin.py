@@ -2,6 +2,9 @@
 
 Every kernel has phases like real ones: what reads operands gives locals, what combines them stores. None of the
 functions commutes with another by chance, so that a wrong order shows: i32 wraps around, f32 stays bounded.
+
+In CUDA they work element by element, in any launch: parameters may be bound to one buffer, but not to buffers that
+overlap in part, if one of them is written.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.affine import affine
-from forerun.ir.kernel import Access, BufferParameter, Kernel, Parameter, Phase, Role, ScalarParameter
+from forerun.ir.kernel import Access, BufferParameter, Implementation, Kernel, Parameter, Phase, Role, ScalarParameter
 from forerun.ir.region import region
 from forerun.ir.types import DType
 
@@ -37,6 +40,8 @@ DTYPES = (DType.I32, DType.F32)
 
 Array = NDArray[Any]
 
+_CUDA = (Implementation("cuda", "forerun.kernels.cuda:builtin.cu", "builtin"),)
+
 _ROW = region(("row", affine("row") + 1))
 
 
@@ -54,7 +59,7 @@ def _vectors(dtype: DType, *names: str) -> tuple[Parameter, ...]:
 
 def _copy(dtype: DType) -> Kernel:
     body = (_load("x"), _phase("store", takes=("loaded",), writes=(Access("y"),)))
-    return Kernel(f"copy_{dtype}", _vectors(dtype, "x", "y"), (Role("all", body),))
+    return Kernel(f"copy_{dtype}", _vectors(dtype, "x", "y"), (Role("all", body),), _CUDA)
 
 
 def _add(dtype: DType) -> Kernel:
@@ -62,7 +67,7 @@ def _add(dtype: DType) -> Kernel:
         _load("a"),
         _phase("add", reads=(Access("b"),), takes=("loaded",), writes=(Access("y"),)),
     )
-    return Kernel(f"add_{dtype}", _vectors(dtype, "a", "b", "y"), (Role("all", body),))
+    return Kernel(f"add_{dtype}", _vectors(dtype, "a", "b", "y"), (Role("all", body),), _CUDA)
 
 
 def _accumulate(dtype: DType) -> Kernel:
@@ -70,12 +75,12 @@ def _accumulate(dtype: DType) -> Kernel:
         _load("x"),
         _phase("accumulate", reads=(Access("y"),), takes=("loaded",), writes=(Access("y"),)),
     )
-    return Kernel(f"accumulate_{dtype}", _vectors(dtype, "x", "y"), (Role("all", body),))
+    return Kernel(f"accumulate_{dtype}", _vectors(dtype, "x", "y"), (Role("all", body),), _CUDA)
 
 
 def _turn(dtype: DType) -> Kernel:
     body = (_phase("turn", reads=(Access("y"),), writes=(Access("y"),)),)
-    return Kernel(f"turn_{dtype}", _vectors(dtype, "y"), (Role("all", body),))
+    return Kernel(f"turn_{dtype}", _vectors(dtype, "y"), (Role("all", body),), _CUDA)
 
 
 def _spread(dtype: DType) -> Kernel:
@@ -86,7 +91,7 @@ def _spread(dtype: DType) -> Kernel:
         _phase("store", takes=("combined",), writes=(Access("y"),)),
         _phase("difference", takes=("loaded", "combined"), writes=(Access("z"),)),
     )
-    return Kernel(f"spread_{dtype}", _vectors(dtype, "a", "b", "y", "z"), (Role("all", body),))
+    return Kernel(f"spread_{dtype}", _vectors(dtype, "a", "b", "y", "z"), (Role("all", body),), _CUDA)
 
 
 def _scale_row(dtype: DType) -> Kernel:
@@ -100,7 +105,7 @@ def _scale_row(dtype: DType) -> Kernel:
         BufferParameter("m", dtype, ("rows", "n")),
         ScalarParameter("row", DType.I32),
     )
-    return Kernel(f"scale_row_{dtype}", parameters, (Role("all", body),))
+    return Kernel(f"scale_row_{dtype}", parameters, (Role("all", body),), _CUDA)
 
 
 def load(x: Array) -> Array:

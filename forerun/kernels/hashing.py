@@ -1,4 +1,6 @@
-"""NumPy functions for the phases of kernels that nobody wrote: generated ones, of any shape, on i32.
+"""NumPy functions for the phases of kernels that nobody wrote: generated ones, of any shape.
+
+They take any type, and return i32, which is converted where it is stored.
 
 Every result depends on every operand, its place and its order, so that a value that is stale, missing or swapped shows
 in whatever is computed from it. Kernels whose phases name these functions replay from a ``.fir`` file alone.
@@ -58,10 +60,17 @@ def _hash(operands: tuple[Any, ...]) -> int:
     """FNV-1a over whole numbers instead of bytes, with the number of operands in front."""
     value = 0x811C9DC5 ^ len(operands)
     for operand in operands:
-        for number in np.ravel(operand).tolist():
+        for number in _whole_numbers(operand):
             value = (value ^ int(number) & _MASK) * 0x01000193 & _MASK
             value ^= value >> 15
     return value
+
+
+def _whole_numbers(operand: Any) -> list[int]:
+    """Integers as they are; of other types the bits, so that no two values are taken for one."""
+    flat = np.ravel(operand)
+    found: list[int] = (flat if flat.dtype.kind in "iub" else flat.view(f"u{flat.itemsize}")).tolist()
+    return found
 
 
 def _signed(value: int) -> int:

@@ -24,6 +24,28 @@ def test_refuted_is_drawn_in_the_file(forerun, racy):
     assert "%h" in outcome.out
 
 
+def test_findings_stand_in_the_users_own_text(forerun, racy):
+    """Comments and blank lines count, and the place is one that an editor can jump to."""
+    racy.write_text("// a comment\n\n" + racy.read_text().replace("node #", "\n// next\nnode #"))
+    number = next(i for i, line in enumerate(racy.read_text().splitlines(), 1) if "node #second" in line)
+    outcome = forerun("check", racy)
+    assert f"--> {racy}:{number}:" in outcome.out
+    racy.write_text(racy.read_text().replace("y=%y", "y=%gone"))
+    invalid = forerun("check", racy)
+    assert invalid.status == 2
+    assert f"--> {racy}:{number}:" in invalid.err
+
+
+def test_verbose_shows_all_errors(forerun, tmp_path):
+    fills = "".join(f"node #n{i} = fill %nowhere with 0\n" for i in range(30))
+    (tmp_path / "many.fir").write_text(f"forerun 1\ngraph many\n{fills}")
+    short, full = forerun("check", "many.fir"), forerun("check", "many.fir", "-v")
+    drawn = [outcome.err.rpartition("\nerror: ")[2].count("error[N10]") for outcome in (short, full)]
+    assert drawn == [20, 30]
+    assert "... and 10 more; -v shows all" in short.err
+    assert "more; -v" not in full.err
+
+
 def test_standard_input(forerun, racy):
     assert forerun("check", "-", stdin=racy.read_text()).status == 1
 

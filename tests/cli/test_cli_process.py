@@ -57,7 +57,7 @@ def test_starting_up_imports_nothing_heavy():
 
 @pytest.mark.parametrize(
     "arguments",
-    [("chekc", "x"), ("check",), ("check", "--nonsense", "x"), ("run", "smollm2"), ("opt", "a", "b")],
+    [("chekc", "x"), ("check",), ("check", "--nonsense", "x"), ("opt", "a", "b")],
     ids=" ".join,
 )
 def test_usage_errors(arguments):

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from forerun.frontends.llama import LlamaConfig
+from forerun.runtime.gpu import no_gpu_reason
 from tests.tiny_gguf import write_tiny_gguf
 
 PROMPT = "the capital of France is"
@@ -87,7 +88,7 @@ def test_old_runs_are_removed(forerun, model, tmp_path, monkeypatch):
     [
         (("--pipeline", "insert-pld"), 2, "did you mean 'insert-pdl'?"),
         (("--target", "refrence"), 2, "did you mean 'reference'?"),
-        (("--target", "cuda"), 3, "not available"),
+        pytest.param(("--target", "cuda"), 3, "no GPU", marks=pytest.mark.skipif(not no_gpu_reason(), reason="a GPU")),
         (("--target", "reference{seed=1}", "--seed", "2"), 2, "both given"),
         (("--context", "3"), 2, "3 positions"),
         (("--context", "0"), 2, "--context"),
@@ -187,3 +188,9 @@ def test_matrices_of_another_type(forerun, model):
     result = json.loads(run(forerun, model, "--json", "--dtype", "bf16").out)
     assert result["dtype"] == "bf16"
     assert len(result["tokens"]) == 5
+
+
+def test_a_choice_that_there_is_not_is_told_in_plain_words(forerun):
+    outcome = forerun("run", "llama", "--random-weights", "--dtype", "f8")
+    assert outcome.status == 2
+    assert outcome.err.startswith("error: Invalid value for '--dtype': 'f8' is not one of ")

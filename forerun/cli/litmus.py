@@ -1,0 +1,189 @@
+"""``forerun litmus``: which rules does this GPU keep, and which licences does that support?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forerun.cli.boundary import guarded
+from forerun.cli.console import error_console, print_json, print_plain, result_console
+from forerun.cli.files import write_text
+from forerun.cli.options import JsonOption, VerboseOption
+from forerun.cli.status import Status
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from forerun.runtime.litmus import Counts, LitmusTest, Record
+
+__all__ = ["litmus"]
+
+RUNS = 1000
+
+
+@guarded
+def litmus(
+    runs: Annotated[int, typer.Option(min=1, metavar="N", help="How often each test runs.")] = RUNS,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="TEST", help="Run this test only. Repeatable.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", metavar="FILE", help="Record the result: what 'licences' rest on.")
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--list", help="List the tests and what the rules say of them; run nothing, need no GPU.")
+    ] = False,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> Status:
+    """Find out which rules of programmatic launch this GPU keeps.
+
+    Each test is a small graph that would show a broken order of events. What the rules say of it is what the checker
+    proves; then it runs many times. At the end stands which of the opt-in rules H6 and H8 the results support.
+
+    Exit status 0 means that everything that the documented rules forbid was never seen, 1 that something was, 3 that
+    there is no GPU.
+    """
+    from forerun.runtime.litmus import select
+
+    tests = select(only or [])
+    if show:
+        return _list(tests, as_json=as_json)
+    record = _run(tests, runs, shown=not as_json)
+    return _report(record, out, as_json=as_json)
+
+
+# Listing
+
+
+def _list(tests: Sequence[LitmusTest], *, as_json: bool) -> Status:
+    from forerun.runtime.litmus import needed_licences, rule_text
+
+    rows = [(test, rule_text(needed_licences(test))) for test in tests]
+    if as_json:
+        listed = [_described(test, rule) for test, rule in rows]
+        print_json({"status": "ok", "exit_status": 0, "tests": listed})
+        return Status.OK
+    table = _table("test", "what", "rules")
+    for test, rule in rows:
+        table.add_row(test.name, test.what, rule)
+    result_console().print(table)
+    return Status.OK
+
+
+def _described(test: LitmusTest, rule: str) -> dict[str, Any]:
+    return {
+        "test": test.name,
+        "what": test.what,
+        "rule": rule,
+        "control_of": sorted(test.controls),
+        "nodes": dict(test.nodes),
+        "dependencies": [{"source": d.source, "target": d.target, "kind": str(d.kind)} for d in test.dependencies],
+        "ctas": test.ctas,
+        "threads": test.threads,
+    }
+
+
+# Running
+
+
+def _run(tests: Sequence[LitmusTest], runs: int, *, shown: bool) -> Record:
+    from forerun.runtime.litmus import Record, graph_of, measure
+    from forerun.runtime.litmus.device import GpuBench, this_machine
+
+    machine = this_machine()
+    bench = GpuBench()
+    results: dict[str, Counts] = {}
+    with _progress(shown=shown) as bar:
+        task = bar.add_task("compiling", total=None)
+        bench.prepare(
+            [graph_of(test) for test in tests], lambda done, all_: bar.update(task, completed=done, total=all_)
+        )
+        bar.update(task, completed=0, total=len(tests))
+        for test in tests:
+            bar.update(task, description=test.name)
+            results[test.name] = measure(test, bench, runs)
+            bar.advance(task)
+    return Record(machine, datetime.now(UTC).isoformat(timespec="seconds"), results)
+
+
+@contextmanager
+def _progress(*, shown: bool) -> Iterator[Progress]:
+    """A bar on a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = error_console()
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal), transient=True) as bar:
+        yield bar
+
+
+# Telling
+
+
+def _report(record: Record, out: str | None, *, as_json: bool) -> Status:
+    import json
+
+    from forerun.runtime.litmus import broken_rules, record_as_json
+
+    told = record_as_json(record)
+    broken = broken_rules(record.results)
+    status = Status.REFUTED if broken else Status.OK
+    if out is not None:
+        write_text(out, json.dumps(told, indent=1) + "\n")
+    if as_json:
+        print_json({"status": "broken" if broken else "ok", "exit_status": int(status), "file": out, **told})
+        return status
+    console = result_console()
+    print_plain(console, str(record.machine))
+    console.print(_results(told["tests"]))
+    _print_conclusions(told, broken)
+    if out is not None:
+        print_plain(console, f"recorded in {out}")
+    return status
+
+
+def _table(*headers: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for header in headers:
+        right = header in ("runs", "seen")
+        table.add_column(header, justify="right" if right else "left", no_wrap=header != "what", overflow="fold")
+    return table
+
+
+_STYLES = {"kept": "green", "BROKEN": "bold red", "FAULTY": "bold red", "nothing to see": "yellow"}
+
+
+def _results(tests: Sequence[Mapping[str, Any]]) -> Table:
+    from rich.text import Text
+
+    table = _table("test", "what", "runs", "seen", "rules", "verdict")
+    for test in tests:
+        verdict = Text(test["verdict"], style=_STYLES.get(test["verdict"], ""))
+        table.add_row(test["test"], test["what"], str(test["runs"]), str(test["violated"]), test["rule"], verdict)
+    return table
+
+
+def _print_conclusions(told: Mapping[str, Any], broken: Sequence[str]) -> None:
+    from rich.text import Text
+
+    console = result_console()
+    console.print()
+    if broken:
+        names = ", ".join(broken)
+        print_plain(console, Text.assemble(("broken", "bold red"), f": {names}: trust no programmatic dependency here"))
+    else:
+        print_plain(console, "what the documented rules forbid was never seen")
+    styles = {"licensed": "bold green", "refuted": "bold red"}
+    for licence, decision in told["licences"].items():
+        status = decision["status"]
+        console.print(Text.assemble(f"{licence} ", (status, styles.get(status, "bold yellow"))))
+        for reason in decision["reasons"]:
+            console.print(f"  {reason}")

@@ -1,0 +1,1 @@
+"""CUDA C++ of the kernels: one file a kernel, and what they share."""

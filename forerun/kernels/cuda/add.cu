@@ -1,0 +1,13 @@
+// y = a + b.
+
+struct Locals {
+    float first[elements_a_thread<Launch, Dims::D>];
+};
+
+__device__ __forceinline__ void load(const Arguments& a, Locals& l) {
+    for_each_element<Launch, Dims::D>([&](int slot, int i) { l.first[slot] = load_global(a.a + i); });
+}
+
+__device__ __forceinline__ void add(const Arguments& a, Locals& l) {
+    for_each_element<Launch, Dims::D>([&](int slot, int i) { a.y[i] = l.first[slot] + load_global(a.b + i); });
+}

@@ -1,0 +1,126 @@
+"""The body of an entry: its roles' steps, in the order of the kernel's body."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Step, Trigger, Wait
+from forerun.ir.nodes import Launch
+from forerun.runtime.cuda.codegen_names import identifier
+
+__all__ = ["RoleWarps", "Unfit", "body_lines", "phase_names", "warps_of_roles"]
+
+_WARP = 32
+
+
+class Unfit(Exception):
+    """Why no code can be made; the caller knows of what."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleWarps:
+    """The warps of a CTA that play a role: ``first`` to ``stop``, of ``total``."""
+
+    role: Role
+    first: int
+    stop: int
+    total: int
+
+    @property
+    def is_all(self) -> bool:
+        """Whether the role is all of the CTA."""
+        return self.first == 0 and self.stop == self.total
+
+    @property
+    def first_thread(self) -> int:
+        """The first thread's number in the CTA."""
+        return self.first * _WARP
+
+
+def warps_of_roles(kernel: Kernel, launch: Launch) -> tuple[RoleWarps, ...]:
+    """Which warps play which role: in order, as many as each claims; roles that claim none share the rest evenly.
+
+    Raises:
+        Unfit: If the warps do not suffice, or the last one is not whole.
+    """
+    roles = kernel.roles or ()
+    threads = math.prod(launch.block)
+    total = -(-threads // _WARP)
+    if (len(roles) > 1 or any(role.warps is not None for role in roles)) and threads % _WARP:
+        raise Unfit(f"roles are groups of warps, and {threads} threads a CTA are not whole warps")
+    rest = total - sum(role.warps or 0 for role in roles)
+    open_roles = [role for role in roles if role.warps is None]
+    if rest < len(open_roles):
+        wanted = total - rest + len(open_roles)
+        raise Unfit(f"its {len(roles)} roles need at least {wanted} warps a CTA, the launch has {total}")
+    shares = iter([rest // len(open_roles) + (i < rest % len(open_roles)) for i in range(len(open_roles))])
+    found, first = [], 0
+    for role in roles:
+        stop = first + (next(shares) if role.warps is None else role.warps)
+        found.append(RoleWarps(role, first, stop, total))
+        first = stop
+    return tuple(found)
+
+
+def phase_names(kernel: Kernel) -> Mapping[str, str]:
+    """The function of each phase. Authors rely on the name, so it depends on nothing else.
+
+    Raises:
+        Unfit: If two phases would have one function.
+    """
+    names = {phase.name: identifier(phase.name) for phase in kernel.phases}
+    for name, function in names.items():
+        others = [other for other in names if other != name and names[other] == function]
+        if others:
+            raise Unfit(f"phases '{name}' and '{others[0]}' would both be the function {function}")
+    return names
+
+
+def body_lines(kernel: Kernel, roles: Sequence[RoleWarps], namespace: str, *, delays: bool) -> Iterator[str]:
+    """The statements of the entry, not indented.
+
+    Raises:
+        Unfit: If there is a grid-wide barrier, or names collide.
+    """
+    names = phase_names(kernel)
+    if any(isinstance(step, Barrier) and step.scope == "grid" for _, _, step in kernel.steps()):
+        raise Unfit("a barrier of the whole grid is not generated: all CTAs would have to be resident")
+    numbers = iter(range(1_000_000))
+    if len(roles) == 1 and roles[0].is_all:
+        yield from _steps(roles[0].role, names, namespace, numbers, delays)
+        return
+    yield "const int warp_in_cta = thread_in_cta() / 32;"
+    head = "if"
+    for warps in roles:
+        yield f"{head} (warp_in_cta < {warps.stop}) {{  // role {identifier(warps.role.name)}"
+        yield from (f"    {line}" for line in _steps(warps.role, names, namespace, numbers, delays))
+        head = "} else if"
+    last = roles[-1]
+    barriers = sum(isinstance(step, Barrier) for step in last.role.steps)
+    if last.stop < last.total and barriers:
+        yield "} else {  // no role, but all threads of the CTA meet at its barriers"
+        yield from ["    cta_barrier();"] * barriers
+    yield "}"
+
+
+def _steps(role: Role, names: Mapping[str, str], namespace: str, numbers: Iterator[int], delays: bool) -> Iterator[str]:
+    if delays:
+        yield f"delay(key, {next(numbers)});"
+    for step in role.steps:
+        yield _statement(step, names, namespace)
+        if delays:
+            yield f"delay(key, {next(numbers)});"
+
+
+def _statement(step: Step, names: Mapping[str, str], namespace: str) -> str:
+    match step:
+        case Phase(name=name):
+            return f"{namespace}::{names[name]}(arguments, locals);"
+        case Wait():
+            return "wait();"
+        case Trigger(fenced=fenced):
+            return "fenced_trigger();" if fenced else "trigger();"
+        case Barrier():
+            return "cta_barrier();"

@@ -1,0 +1,189 @@
+"""Load a graph on a GPU: memory, weights, code, the CUDA graph, in this order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from forerun.ir.buffer import Buffer
+from forerun.ir.diagnostics import InvalidInput, did_you_mean
+from forerun.ir.graph import Graph
+from forerun.ir.types import BufferRole
+from forerun.runtime.cuda.device import Device
+from forerun.runtime.cuda.driver import Driver
+from forerun.runtime.cuda.emit import Emitter
+from forerun.runtime.cuda.errors import CudaError
+from forerun.runtime.cuda.exchange import Exchange
+from forerun.runtime.cuda.foreign import ForeignArray, bind_array
+from forerun.runtime.cuda.holdings import Holdings
+from forerun.runtime.cuda.memory import Block, Memory
+from forerun.runtime.cuda.modules import Code, Functions, load_functions
+from forerun.runtime.cuda.upload import Progress, upload_weights
+from forerun.runtime.values import check_names
+
+__all__ = ["Loaded", "Seeds", "check_memory", "load_graph"]
+
+_BINDABLE = (BufferRole.INPUT, BufferRole.OUTPUT, BufferRole.STATE, BufferRole.PARAM)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a program works with.
+
+    Attributes:
+        holdings: Owns everything.
+        memory: Where buffers are.
+        exchange: Inputs and outputs.
+        functions: The machine code.
+        executable: The instantiated graph.
+        seeds: Of pseudo-random delays; ``None`` without.
+        emit_seconds: What it took to make the CUDA graph.
+        instantiate_seconds: What the driver took to instantiate it.
+    """
+
+    holdings: Holdings
+    memory: Memory
+    exchange: Exchange
+    functions: Functions
+    executable: Any
+    seeds: Seeds | None
+    emit_seconds: float
+    instantiate_seconds: float
+
+
+class Seeds:
+    """The words that the kernels' delays depend on: one a node, all set anew before each replay.
+
+    Args:
+        driver: Sets them.
+        block: The words.
+        seed: Where the sequence begins.
+    """
+
+    def __init__(self, driver: Driver, block: Block, seed: int) -> None:
+        self._driver = driver
+        self._block = block
+        self._value = seed & 0xFFFFFFFF
+
+    @property
+    def address(self) -> int:
+        """Of the first word."""
+        return self._block.address
+
+    def next(self, stream: Any) -> None:
+        """Set them for the next replay on a stream."""
+        self._value = (self._value * 1664525 + 1013904223) & 0xFFFFFFFF
+        self._driver.call("cuMemsetD32Async", self._block.address, self._value, self._block.size // 4, stream)
+
+
+def check_memory(graph: Graph, memory: Mapping[str, Any]) -> dict[str, Buffer]:
+    """The buffers that the caller wants to bind.
+
+    Raises:
+        InvalidInput: If there is no such buffer, or it cannot be bound.
+    """
+    for name in memory:
+        buffer = graph.buffers.get(name)
+        if buffer is None:
+            raise InvalidInput(f"the graph has no buffer '%{name}'", hint=did_you_mean(name, graph.buffers, sigil="%"))
+        if buffer.role not in _BINDABLE:
+            what = "pass it in weights=" if buffer.role is BufferRole.WEIGHT else "temporaries are the program's own"
+            raise InvalidInput(f"memory '%{name}' is a {buffer.role}, which cannot be bound", hint=what)
+    return {name: graph.buffers[name] for name in memory}
+
+
+def load_graph(
+    driver: Driver,
+    device: Device,
+    graph: Graph,
+    code: Code,
+    weights: Mapping[str, ArrayLike],
+    memory: Mapping[str, Any],
+    seed: int,
+    progress: Progress | None,
+) -> Loaded:
+    """Load a graph whose code is compiled.
+
+    Args:
+        driver: The driver.
+        device: Where.
+        graph: A valid graph.
+        code: Its kernels.
+        weights: By name.
+        memory: The caller's arrays, by buffer.
+        seed: Of delays; 0 for no delays.
+        progress: Told of the upload.
+
+    Raises:
+        InvalidInput: If a weight or array does not fit, or the function of a host node cannot be found.
+        Unsupported: If CUDA graphs have no such node.
+        CudaError: If the driver fails; everything was given back then.
+    """
+    bindings = check_memory(graph, memory)
+    weight_names = (b.name for b in graph.buffers.values() if b.role is BufferRole.WEIGHT)
+    check_names("weight", weight_names, weights)
+    holdings = Holdings(driver, device)
+    try:
+        with holdings.context.current():
+            bound = {name: _bound(holdings, buffer, memory[name]) for name, buffer in bindings.items()}
+            return _load(holdings, graph, code, weights, bound, seed, progress)
+    except BaseException:
+        holdings.close()
+        raise
+
+
+def _bound(holdings: Holdings, buffer: Buffer, value: Any) -> ForeignArray:
+    number = holdings.context.device.index
+    array = bind_array(f"memory '%{buffer.name}'", buffer, value, number, int(holdings.stream))
+    if array.stream is not None:
+        holdings.driver.call("cuStreamSynchronize", array.stream)
+    holdings.kept.append(array)
+    return array
+
+
+def _load(
+    holdings: Holdings,
+    graph: Graph,
+    code: Code,
+    weights: Mapping[str, ArrayLike],
+    bound: Mapping[str, ForeignArray],
+    seed: int,
+    progress: Progress | None,
+) -> Loaded:
+    scope, stream, context = holdings.scope, holdings.stream, holdings.context
+    memory = Memory(scope, graph, bound, holdings.kept)
+    memory.poison(stream)
+    memory.zero_state(stream, bound=False)
+    seeds = None
+    if seed and code.unit_of:
+        seeds = Seeds(scope.driver, memory.allocate(4 * len(code.unit_of), "the seeds of delays"), seed)
+    exchange = Exchange(holdings, graph, memory, bound)
+    upload_weights(scope, memory, graph, weights, stream, context.device.index, progress)
+    functions = load_functions(scope, code)
+    began = time.perf_counter()
+    first_seed = 0 if seeds is None else seeds.address
+    emitter = Emitter(scope, graph, memory, functions, context.handle, holdings.calls, first_seed)
+    made = emitter.emit()
+    emitted = time.perf_counter()
+    executable = _instantiate(holdings, made, emitter)
+    instantiated = time.perf_counter()
+    scope.driver.call("cuGraphUpload", executable, stream)
+    holdings.synchronize()
+    times = emitted - began, instantiated - emitted
+    return Loaded(holdings, memory, exchange, functions, executable, seeds, *times)
+
+
+def _instantiate(holdings: Holdings, graph: Any, emitter: Emitter) -> Any:
+    driver = holdings.driver
+    params = driver.api.CUDA_GRAPH_INSTANTIATE_PARAMS()
+    try:
+        made = driver.call("cuGraphInstantiateWithParams", graph, params)
+    except CudaError as error:
+        culprit, result = int(params.hErrNode_out), getattr(params.result_out, "name", "")
+        node = emitter.path_of(culprit)
+        raise error.about(node=node, detail=f"the graph cannot be instantiated ({result})") from error
+    return holdings.scope.own("executable", made, "cuGraphExecDestroy")

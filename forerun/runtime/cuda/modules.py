@@ -1,0 +1,156 @@
+"""From a graph's kernels to functions on the device: specialise, compile, load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from forerun.ir.graph import Graph
+from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode
+from forerun.runtime.cuda.codegen import units as units_of
+from forerun.runtime.cuda.codegen_unit import ForeignModule, Unit
+from forerun.runtime.cuda.conditional import CONDITION_ENTRY, CONDITION_SOURCE
+from forerun.runtime.cuda.errors import CudaError
+from forerun.runtime.cuda.ledger import Scope
+from forerun.runtime.toolchain import Cubin, EntryFacts, Source, compile_units
+
+__all__ = ["Code", "Functions", "body_prefix", "build_code", "load_functions"]
+
+_CONDITION = Source(f"{CONDITION_ENTRY}.cu", CONDITION_SOURCE)
+
+
+@dataclass(frozen=True)
+class Code:
+    """What the nodes of a graph run, compiled; nothing of it is on a device yet.
+
+    Attributes:
+        units: The specialisations.
+        images: An image for each of them.
+        unit_of: Which one each kernel node launches, by its path: ``outer/inner`` for a node in a body.
+        kernel_of: The name of a kernel that became each unit, for messages.
+        condition: The image of the kernel that sets conditions; ``None`` if there are none.
+        facts: What is known of the compiled entries, by name; a number is added to names that several units share.
+    """
+
+    units: Sequence[Unit]
+    images: Sequence[bytes]
+    unit_of: Mapping[str, int]
+    kernel_of: Sequence[str]
+    condition: bytes | None
+    facts: Mapping[str, EntryFacts]
+
+
+def build_code(
+    graph: Graph, arch: str, *, delays: bool = False, progress: Callable[[int, int], object] | None = None
+) -> Code:
+    """Compile all kernels of a graph. Needs no GPU.
+
+    Args:
+        graph: A valid graph.
+        arch: The architecture, such as ``sm_90``.
+        delays: Put pseudo-random delays into the kernels.
+        progress: Told how many units are compiled, and how many there are.
+
+    Raises:
+        Unsupported: If a kernel has no code, or there is no toolchain.
+        CompileError: If the compiler refuses it.
+    """
+    units, unit_of = units_of(graph, delays=delays)
+    sources = [unit.source for unit in units if isinstance(unit.source, Source)]
+    has_condition = _has_condition(graph)
+    cubins = compile_units([*sources, *([_CONDITION] if has_condition else [])], arch, progress=progress)
+    condition = cubins.pop().code if has_condition else None
+    compiled = iter(cubins)
+    made = [next(compiled) if isinstance(unit.source, Source) else unit.source for unit in units]
+    kernels = _kernel_names(graph, unit_of, len(units))
+    return Code(units, [_image(item) for item in made], unit_of, kernels, condition, _facts(units, made))
+
+
+def _image(made: Cubin | ForeignModule) -> bytes:
+    # PTX is text that ends in a zero.
+    return made.code + b"\0" if isinstance(made, ForeignModule) and made.language == "ptx" else made.code
+
+
+def _facts(units: Sequence[Unit], made: Sequence[Cubin | ForeignModule]) -> dict[str, EntryFacts]:
+    facts: dict[str, EntryFacts] = {}
+    for unit, item in zip(units, made, strict=True):
+        if isinstance(item, Cubin):
+            name, number = unit.entry, 1
+            while name in facts:
+                number += 1
+                name = f"{unit.entry}#{number}"
+            facts[name] = item.entries[unit.entry]
+    return facts
+
+
+def _has_condition(graph: Graph) -> bool:
+    bodies = [node.body for node in graph if isinstance(node, ChildGraphNode)]
+    return any(isinstance(node, ConditionalNode) for node in graph) or any(map(_has_condition, bodies))
+
+
+def _kernel_names(graph: Graph, unit_of: Mapping[str, int], count: int) -> list[str]:
+    names = [""] * count
+
+    def visit(body: Graph, prefix: str) -> None:
+        for node in body:
+            match node:
+                case KernelNode():
+                    names[unit_of[prefix + node.name]] = node.kernel
+                case ChildGraphNode():
+                    visit(node.body, f"{prefix}{node.name}/")
+                case ConditionalNode():
+                    for number, inner in enumerate(node.bodies):
+                        visit(inner, body_prefix(prefix, node, number))
+
+    visit(graph, "")
+    return names
+
+
+def body_prefix(prefix: str, node: ConditionalNode, number: int) -> str:
+    """What the paths of the nodes in a body of a conditional begin with; see :func:`codegen.units`."""
+    return f"{prefix}{node.name}/{f'{number}/' if number else ''}"
+
+
+@dataclass(frozen=True)
+class Functions:
+    """A program's functions on the device.
+
+    Attributes:
+        code: What they were loaded from.
+        of_unit: ``CUfunction`` of each unit.
+        condition: That of the kernel that sets conditions, or 0.
+    """
+
+    code: Code
+    of_unit: Sequence[int]
+    condition: int
+
+
+def load_functions(scope: Scope, code: Code) -> Functions:
+    """Load a graph's code into the current context.
+
+    Raises:
+        CudaError: If the driver refuses an image.
+    """
+    functions = [
+        _load(scope, image, unit.entry, unit.launch.shared_bytes, kernel)
+        for image, unit, kernel in zip(code.images, code.units, code.kernel_of, strict=True)
+    ]
+    condition = 0 if code.condition is None else _load(scope, code.condition, CONDITION_ENTRY, 0, CONDITION_ENTRY)
+    return Functions(code, functions, condition)
+
+
+def _load(scope: Scope, image: bytes, entry: str, shared_bytes: int, kernel: str) -> int:
+    driver = scope.driver
+    try:
+        module = scope.own("module", driver.call("cuModuleLoadData", image), "cuModuleUnload")
+        function: Any = driver.call("cuModuleGetFunction", module, entry.encode())
+        if shared_bytes:
+            # Without it a kernel gets 48 KB at most, its static shared memory included.
+            kind = driver.api.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            driver.call("cuFuncSetAttribute", function, kind, shared_bytes)
+    except CudaError as error:
+        detail = f"{shared_bytes} bytes of dynamic shared memory were asked for" if shared_bytes else ""
+        raise error.about(kernel=kernel, detail=detail) from error
+    return int(function)

@@ -1,0 +1,199 @@
+"""A graph on a GPU: instantiated once, replayed on streams."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from numpy.typing import ArrayLike, NDArray
+
+from forerun.ir.diagnostics import ForerunError, InvalidInput, did_you_mean
+from forerun.ir.graph import Graph
+from forerun.runtime.cuda.array import DeviceArray
+from forerun.runtime.cuda.errors import CudaError
+from forerun.runtime.cuda.loading import Loaded
+from forerun.runtime.cuda.streams import stream_handle
+from forerun.runtime.toolchain import EntryFacts
+from forerun.runtime.values import state_array
+
+__all__ = ["CudaProgram"]
+
+
+class CudaProgram:
+    """A graph on the CUDA target. Made by :meth:`CudaTarget.load`.
+
+    What it holds is given back by :meth:`close`, or when nobody refers to it any more. It may be used from any thread,
+    by one at a time.
+
+    Attributes:
+        facts: What the toolchain knows of the machine code, by the name of the entry.
+        emit_seconds: What it took to make the CUDA graph.
+        instantiate_seconds: What the driver took to instantiate it.
+    """
+
+    def __init__(self, graph: Graph, loaded: Loaded) -> None:
+        self.facts: Mapping[str, EntryFacts] = loaded.functions.code.facts
+        self.emit_seconds = loaded.emit_seconds
+        self.instantiate_seconds = loaded.instantiate_seconds
+        self._graph = graph
+        self._loaded = loaded
+        self._holdings = holdings = loaded.holdings
+        self._refusal: ForerunError | None = None
+        self._in_flight = False
+        # What a launch needs, without a look-up more.
+        self._executable = loaded.executable
+        self._stream = holdings.stream
+        self._graph_launch = holdings.driver.function("cuGraphLaunch")
+        self._seeds = loaded.seeds
+        self._finalizer = weakref.finalize(self, holdings.close)
+
+    def run(self, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
+        """Replay the graph once, and wait for it; see :class:`forerun.runtime.base.Program`.
+
+        Inputs on the device (with ``__dlpack__`` or ``__cuda_array_interface__``) are copied there. Inputs in the
+        caller's memory (``compile(..., memory=...)``) need not be passed.
+
+        Raises:
+            InvalidInput: If an input does not fit, or a host function fails.
+            CudaError: If the driver fails, or a kernel.
+        """
+        with self._working():
+            exchange = self._loaded.exchange
+            values = exchange.check(inputs)
+            if self._in_flight:
+                self._wait()
+            self._in_flight = True  # also if something fails before the wait
+            exchange.write(values)
+            self.launch()
+            exchange.read()
+            self._wait()
+            return exchange.outputs()
+
+    def launch(self, stream: Any = None) -> None:
+        """Enqueue one replay, and return at once. Inputs and outputs are what the buffers hold.
+
+        Replays of one program never overlap: the driver orders them. What a kernel does wrong is told by the next call
+        that waits.
+
+        Args:
+            stream: The caller's; see :func:`~forerun.runtime.cuda.streams.stream_handle`. By default the program's own.
+
+        Raises:
+            InvalidInput: If it is no stream, or the program is closed.
+            CudaError: If the driver refuses.
+        """
+        if self._refusal is not None:
+            self._refuse(self._refusal)
+        if stream is None:
+            handle = self._stream
+        else:
+            handle = stream_handle(stream)
+            self._holdings.foreign_work = True
+        if self._seeds is not None:
+            self._seeds.next(handle)
+        (error,) = self._graph_launch(self._executable, handle)
+        self._in_flight = True
+        if error:
+            self._launch_again(error, handle)
+
+    def synchronize(self) -> None:
+        """Wait for all replays.
+
+        Raises:
+            InvalidInput: If a host function failed.
+            CudaError: If a replay failed.
+        """
+        with self._working():
+            self._wait()
+
+    def reset(self) -> None:
+        """Set all state to zeros, in the caller's memory too."""
+        with self._working():
+            self._wait()
+            self._loaded.memory.zero_state(self._stream, bound=True)
+            self._wait()
+
+    def buffer(self, name: str) -> DeviceArray:
+        """The memory of a buffer, for use in place.
+
+        Raises:
+            InvalidInput: If there is no such buffer, or the program is closed.
+        """
+        if self._refusal is not None:
+            self._refuse(self._refusal)
+        if name not in self._graph.buffers:
+            raise InvalidInput(f"no buffer '{name}'", hint=did_you_mean(name, self._graph.buffers, sigil="%"))
+        memory = self._loaded.memory
+        address = memory.address(name)
+        return DeviceArray(self._holdings, self._graph.buffers[name], address, on_host=memory.is_on_host(name))
+
+    def read(self, buffer: str) -> NDArray[Any]:
+        """A copy of what a buffer of any role holds now; see :class:`forerun.runtime.base.Program`."""
+        with self._working():
+            self._wait()
+            return self.buffer(buffer).numpy()
+
+    def write(self, buffer: str, value: ArrayLike) -> None:
+        """Set a state buffer; see :class:`forerun.runtime.base.Program`."""
+        with self._working():
+            self._wait()
+            found = self.buffer(buffer)
+            state_array(self._graph.buffers[buffer], value)
+            found.assign(value)
+
+    def close(self) -> None:
+        """Wait for what is in flight, and give everything back but what others still use. Closing twice is fine.
+
+        Raises:
+            CudaError: If a replay failed that nobody waited for, or something could not be given back.
+        """
+        first = self._finalizer.detach() is not None
+        poisoned = isinstance(self._refusal, CudaError)
+        self._refusal = InvalidInput("the program is closed", hint="load or compile the graph again")
+        if first:
+            error = self._holdings.close()
+            # Of a poisoned program nothing else can be expected, and its error was told.
+            if error is not None and not poisoned:
+                raise error
+
+    def _wait(self) -> None:
+        calls = self._holdings.calls
+        self._holdings.synchronize()
+        self._in_flight = False
+        calls.raise_failure()
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Makes the context current; remembers errors after which nothing works."""
+        if self._refusal is not None:
+            self._refuse(self._refusal)
+        try:
+            with self._holdings.context.current():
+                yield
+        except CudaError as error:
+            self._note(error)
+            raise
+
+    def _note(self, error: CudaError) -> None:
+        if error.is_sticky and self._refusal is None:
+            self._refusal = error
+
+    def _refuse(self, reason: ForerunError) -> NoReturn:
+        if isinstance(reason, CudaError):
+            raise reason.about(detail="this happened before; the program can do nothing since then") from reason
+        raise InvalidInput(reason.message, hint=reason.hint)
+
+    def _launch_again(self, error: Any, handle: Any) -> None:
+        """A launch failed: once more if it was only that no context is current on this thread."""
+        driver = self._holdings.driver
+        failure = driver.failure("cuGraphLaunch", error)
+        if failure.code == "CUDA_ERROR_INVALID_CONTEXT":
+            self._holdings.context.set_current()
+            (error,) = self._graph_launch(self._executable, handle)
+            if not error:
+                return
+            failure = driver.failure("cuGraphLaunch", error)
+        self._note(failure)
+        raise failure

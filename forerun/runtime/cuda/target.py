@@ -1,0 +1,86 @@
+"""The CUDA target: graphs as executable CUDA graphs on an NVIDIA GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from numpy.typing import ArrayLike
+
+from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.graph import Graph
+from forerun.ir.options import check_values, non_default_texts, option
+from forerun.ir.options_text import format_item
+from forerun.ir.verify import require_valid
+from forerun.runtime.cuda.device import open_device, require_runnable, resolve_arch
+from forerun.runtime.cuda.driver import driver
+from forerun.runtime.cuda.loading import check_memory, load_graph
+from forerun.runtime.cuda.modules import build_code
+from forerun.runtime.cuda.program import CudaProgram
+from forerun.runtime.cuda.upload import Progress
+
+__all__ = ["CudaTarget"]
+
+
+@dataclass(frozen=True)
+class CudaTarget:
+    """Runs graphs on an NVIDIA GPU.
+
+    Args:
+        device: The GPU's number among those that this process sees.
+        arch: What to compile for; empty for the device's own architecture.
+        delays: 0 for none. Another number seeds pseudo-random delays in all kernels, other ones at every replay, which
+            bring orders of events to light that are rare otherwise. For tests of programs that claim to have no races.
+        progress: Called with how many bytes of the weights are on their way to the device, and how many there are.
+
+    Raises:
+        InvalidInput: If an option is wrong.
+
+    Example:
+        >>> str(CudaTarget(delays=7))
+        'cuda{delays=7}'
+    """
+
+    name: ClassVar[str] = "cuda"
+
+    device: int = option(0, help="the GPU's number")
+    arch: str = option("", help="what to compile for, such as sm_90; empty for the device's own")
+    delays: int = option(0, help="seed of pseudo-random delays in all kernels; 0 for none")
+    progress: Progress | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __init__(self, device: int = 0, arch: str = "", delays: int = 0, progress: Progress | None = None) -> None:
+        for key, value in {"device": device, "arch": arch, "delays": delays, "progress": progress}.items():
+            object.__setattr__(self, key, value)
+        check_values(self, "target 'cuda'")
+        if delays < 0:
+            raise InvalidInput(f"target 'cuda': option 'delays' cannot be {delays}", hint="0 for none, or a seed")
+
+    def load(
+        self, graph: Graph, weights: Mapping[str, ArrayLike], memory: Mapping[str, Any] | None = None
+    ) -> CudaProgram:
+        """Compile a graph's kernels, and make it an executable CUDA graph.
+
+        Args:
+            graph: A valid graph.
+            weights: A value for every weight, by name. Arrays on the device are used in place.
+            memory: Arrays of the caller's, by the names of inputs, outputs and state that are to live there.
+
+        Raises:
+            InvalidInput: If the graph is not valid, or a weight or array does not fit.
+            Unsupported: If there is no GPU, its driver or architecture is too old, or CUDA cannot run some node.
+            CompileError: If a kernel does not compile.
+            CudaError: If the driver fails.
+        """
+        require_valid(graph)
+        check_memory(graph, memory or {})
+        current = driver()
+        device = open_device(current, self.device)
+        arch = resolve_arch(device, self.arch)
+        require_runnable(graph, device)
+        code = build_code(graph, arch, delays=self.delays != 0)
+        loaded = load_graph(current, device, graph, code, weights, memory or {}, self.delays, self.progress)
+        return CudaProgram(graph, loaded)
+
+    def __str__(self) -> str:
+        return format_item(self.name, non_default_texts(self))

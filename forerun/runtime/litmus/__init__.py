@@ -1,0 +1,31 @@
+"""Litmus tests: which rules of programmatic dependent launch does this GPU keep? See docs/litmus.md."""
+
+from forerun.runtime.litmus.catalogue import TESTS, select
+from forerun.runtime.litmus.evidence import MINIMUM_RUNS, Decision, broken_rules, decide, rule_text, verdict
+from forerun.runtime.litmus.measurement import Bench, BenchProgram, Counts, measure
+from forerun.runtime.litmus.notation import LitmusTest, graph_of
+from forerun.runtime.litmus.record import Machine, Record, licences_from, read_record, record_as_json
+from forerun.runtime.litmus.rules import needed_licences
+
+__all__ = [
+    "MINIMUM_RUNS",
+    "TESTS",
+    "Bench",
+    "BenchProgram",
+    "Counts",
+    "Decision",
+    "LitmusTest",
+    "Machine",
+    "Record",
+    "broken_rules",
+    "decide",
+    "graph_of",
+    "licences_from",
+    "measure",
+    "needed_licences",
+    "read_record",
+    "record_as_json",
+    "rule_text",
+    "select",
+    "verdict",
+]

@@ -1,0 +1,92 @@
+"""Litmus tests on a GPU: through the ``cuda`` target, as any other graph."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
+from forerun.ir.graph import Graph
+from forerun.runtime.base import Target
+from forerun.runtime.cuda.device import open_device, resolve_arch
+from forerun.runtime.cuda.driver import driver
+from forerun.runtime.litmus.image import compile_faithful
+from forerun.runtime.litmus.measurement import BenchProgram
+from forerun.runtime.litmus.record import Machine
+from forerun.runtime.toolchain import Progress
+
+__all__ = ["GpuBench", "this_machine"]
+
+_KERNEL_MODULE = Path("/proc/driver/nvidia/version")
+
+
+def this_machine(device: int = 0) -> Machine:
+    """The GPU and the version of its driver.
+
+    Raises:
+        Unsupported: If there is no GPU, or its driver is too old.
+    """
+    found = open_device(driver(), device)
+    return Machine(found.name, _driver_version(), ".".join(map(str, found.capability)))
+
+
+def _driver_version() -> str:
+    """That of the kernel module, which Linux tells; elsewhere the version of CUDA that the driver implements."""
+    try:
+        match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", _KERNEL_MODULE.read_text(encoding="utf-8"))
+    except OSError:
+        match = None
+    if match is not None:
+        return match[1]
+    number = driver().call("cuDriverGetVersion")
+    return f"of CUDA {number // 1000}.{number % 1000 // 10}"
+
+
+class GpuBench:
+    """Runs tests on a GPU.
+
+    Args:
+        device: Its number.
+
+    Raises:
+        Unsupported: If there is no GPU that can run them.
+    """
+
+    def __init__(self, device: int = 0) -> None:
+        from forerun.runtime.cuda.target import CudaTarget
+
+        self._target = CudaTarget(device=device)
+        self._arch = resolve_arch(open_device(driver(), device), "")
+
+    def prepare(self, graphs: Sequence[Graph], progress: Progress | None = None) -> None:
+        """Compile all kernels at once, and look at their machine code.
+
+        Raises:
+            Unsupported: If the assembler made something else of a test, or there is no compiler.
+        """
+        compile_faithful(graphs, self._arch, progress)
+
+    def open(self, graph: Graph) -> BenchProgram:
+        """Load a graph."""
+        return _GpuProgram(graph, self._target)
+
+
+class _GpuProgram:
+    def __init__(self, graph: Graph, target: Target) -> None:
+        self._program = target.load(graph, {})
+
+    def run(self, inputs: Mapping[str, ArrayLike]) -> Mapping[str, NDArray[Any]]:
+        return self._program.run(inputs)
+
+    def settle(self) -> None:
+        """A graph that is not drained is complete for its stream while some of its nodes still run."""
+        driver().call("cuCtxSynchronize")
+
+    def read(self, buffer: str) -> NDArray[Any]:
+        return self._program.read(buffer)
+
+    def close(self) -> None:
+        self._program.close()

@@ -1,0 +1,116 @@
+"""What counts mean: a verdict on each test, and on each licence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from forerun.ir.semantics import LICENCES
+from forerun.runtime.litmus.catalogue import TESTS
+from forerun.runtime.litmus.measurement import Counts
+from forerun.runtime.litmus.rules import needed_licences
+
+__all__ = ["MINIMUM_RUNS", "Decision", "broken_rules", "decide", "rule_text", "verdict"]
+
+MINIMUM_RUNS = 300
+"""Runs of each test that a licence needs. None of n runs violated: at 95 % confidence, fewer than 3/n are."""
+
+
+def rule_text(needed: frozenset[str] | None) -> str:
+    """What the rules say of a test: ``never``, ``never by H6``, or ``may``."""
+    if needed is None:
+        return "may"
+    return f"never by {' and '.join(sorted(needed))}" if needed else "never"
+
+
+def verdict(needed: frozenset[str] | None, counts: Counts) -> str:
+    """``kept``, ``BROKEN``, ``allowed, seen``, ``allowed, not seen``, ``nothing to see``, or ``FAULTY``.
+
+    Args:
+        needed: What :func:`~forerun.runtime.litmus.rules.needed_licences` says of the test.
+        counts: What was seen.
+    """
+    if counts.foreign:
+        return "FAULTY"
+    if not counts.runs:
+        return "nothing to see"
+    if needed is None:
+        return "allowed, seen" if counts.violated else "allowed, not seen"
+    return "BROKEN" if counts.violated else "kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether the counts support a licence.
+
+    Attributes:
+        status: ``licensed``, ``refuted``, or ``inconclusive``.
+        reasons: Sentences; why it is so.
+    """
+
+    status: str
+    reasons: tuple[str, ...]
+
+    @property
+    def licensed(self) -> bool:
+        """Whether the licence may be used."""
+        return self.status == "licensed"
+
+
+def broken_rules(results: Mapping[str, Counts]) -> tuple[str, ...]:
+    """The tests that show what the strict rules forbid, or that are faulty: then nothing else can be trusted."""
+    known = [name for name in TESTS if name in results]
+    strict = [name for name in known if needed_licences(TESTS[name]) == frozenset() and results[name].violated]
+    return tuple(dict.fromkeys([*strict, *(name for name in known if results[name].foreign)]))
+
+
+def decide(results: Mapping[str, Counts]) -> dict[str, Decision]:
+    """A decision on each licence.
+
+    A licence is refuted if a test shows what it forbids. It is granted if all tests that need it, and all its
+    controls, ran often enough, none of the former shows anything, and each of the latter does. A control that shows
+    nothing means that the tests beside it would have shown nothing either, so the run is inconclusive.
+
+    Args:
+        results: The counts by test; tests may be missing.
+    """
+    faults = broken_rules(results)
+    return {licence: _decide(licence, results, faults) for licence in LICENCES}
+
+
+def _decide(licence: str, results: Mapping[str, Counts], faults: tuple[str, ...]) -> Decision:
+    claims = [name for name, test in TESTS.items() if licence in (needed_licences(test) or ())]
+    controls = [name for name, test in TESTS.items() if licence in test.controls]
+    refuting = [name for name in claims if name in results and results[name].violated]
+    if refuting:
+        seen = "; ".join(f"{name} shows it in {_share(results[name])}" for name in refuting)
+        return Decision("refuted", (f"it was broken: {seen}",))
+    reasons = [f"{_names(faults)} broke the documented rules, or the tests are faulty"] if faults else []
+    reasons += list(_gaps([*claims, *controls], results))
+    silent = [name for name in controls if name in results and results[name].runs and not results[name].violated]
+    if silent:
+        reasons.append(f"{_names(silent)}, which must show violations, showed none")
+    if reasons:
+        return Decision("inconclusive", tuple(reasons))
+    least = min(results[name].runs for name in claims)
+    kept = f"none of {len(claims)} tests showed a violation in {least:,} runs each"
+    bound = f"fewer than {3 / least:.2%} of runs show one, at 95 % confidence"
+    return Decision("licensed", (f"{kept}: {bound}", f"all {len(controls)} controls showed violations"))
+
+
+def _gaps(names: Iterable[str], results: Mapping[str, Counts]) -> Iterable[str]:
+    names = list(names)
+    missing = [name for name in names if name not in results]
+    if missing:
+        yield f"not run: {', '.join(missing)}"
+    few = [name for name in names if name in results and results[name].runs < MINIMUM_RUNS]
+    if few:
+        yield f"fewer than {MINIMUM_RUNS} runs: {', '.join(few)}"
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _share(counts: Counts) -> str:
+    return f"{counts.violated:,} of {counts.runs:,} runs"

@@ -1,0 +1,157 @@
+"""Recorded litmus runs: a JSON file that says which GPU and driver kept which rules."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from forerun import __version__
+from forerun.ir.diagnostics import InvalidInput, Unsupported
+from forerun.runtime.litmus.catalogue import TESTS
+from forerun.runtime.litmus.evidence import decide, rule_text, verdict
+from forerun.runtime.litmus.measurement import Counts
+from forerun.runtime.litmus.notation import LitmusTest, graph_of
+from forerun.runtime.litmus.rules import needed_licences
+
+__all__ = ["FORMAT", "Machine", "Record", "licences_from", "read_record", "record_as_json"]
+
+FORMAT = "forerun litmus 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the results hold for.
+
+    Attributes:
+        gpu: The product's name.
+        driver: The version of its driver: ``580.95.05``.
+        capability: Compute capability: ``9.0``.
+    """
+
+    gpu: str
+    driver: str
+    capability: str
+
+    def __str__(self) -> str:
+        return f"{self.gpu}, driver {self.driver}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A run of litmus tests.
+
+    Attributes:
+        machine: Where.
+        date: When: ISO 8601, UTC.
+        results: The counts by test.
+    """
+
+    machine: Machine
+    date: str
+    results: Mapping[str, Counts]
+
+    @property
+    def licences(self) -> frozenset[str]:
+        """The licences that the counts support. They are decided from the counts, by today's rules."""
+        return frozenset(licence for licence, decision in decide(self.results).items() if decision.licensed)
+
+
+def record_as_json(record: Record) -> dict[str, Any]:
+    """What the file holds."""
+    return {
+        "format": FORMAT,
+        "forerun": __version__,
+        "date": record.date,
+        "machine": asdict(record.machine),
+        "tests": [_test_as_json(TESTS[name], counts) for name, counts in record.results.items()],
+        "licences": {
+            licence: {"status": decision.status, "reasons": list(decision.reasons)}
+            for licence, decision in decide(record.results).items()
+        },
+    }
+
+
+def _test_as_json(test: LitmusTest, counts: Counts) -> dict[str, Any]:
+    needed = needed_licences(test)
+    return {
+        "test": test.name,
+        "what": test.what,
+        "rule": rule_text(needed),
+        "verdict": verdict(needed, counts),
+        "control_of": sorted(test.controls),
+        **asdict(counts),
+        "definition": _definition(test),
+    }
+
+
+def _definition(test: LitmusTest) -> str:
+    """Changes when the graph or what is looked at does; not with the words of the table, or the code of the phases."""
+    from forerun.ir.text import print_graph
+
+    text = f"{print_graph(graph_of(test))}{test.watch}{test.given}{sorted(test.controls)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# Reading
+
+
+def read_record(path: str | Path) -> Record:
+    """Read a recorded run. Tests that are defined differently today are left out.
+
+    Raises:
+        InvalidInput: If it cannot be read, or is no such file.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"cannot read '{path}': {error.strerror or error}") from error
+    except ValueError as error:
+        raise InvalidInput(f"'{path}' is not JSON: {error}", hint=_HOW) from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise InvalidInput(f"'{path}' does not hold recorded litmus tests", hint=_HOW)
+    try:
+        machine = Machine(*(str(data["machine"][key]) for key in ("gpu", "driver", "capability")))
+        return Record(machine, str(data["date"]), dict(_results(data["tests"])))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidInput(f"'{path}' is damaged: {type(error).__name__}: {error}", hint=_HOW) from error
+
+
+_HOW = "forerun litmus --out FILE records them"
+
+
+def _results(tests: list[dict[str, Any]]) -> list[tuple[str, Counts]]:
+    found = []
+    for item in tests:
+        counts = Counts(*(int(item[key]) for key in ("runs", "violated", "foreign")))
+        if min(counts.violated, counts.foreign, counts.runs) < 0 or max(counts.violated, counts.foreign) > counts.runs:
+            raise ValueError(f"counts of {item['test']} are impossible")
+        test = TESTS.get(item["test"])
+        if test is not None and _definition(test) == item["definition"]:
+            found.append((test.name, counts))
+    return found
+
+
+def licences_from(path: str | Path, machine: Machine | None = None) -> frozenset[str]:
+    """The licences that a recorded run supports, for the GPU and driver that it was recorded on.
+
+    Args:
+        path: A file that ``forerun litmus --out`` wrote.
+        machine: The GPU that graphs will run on; by default the first one of this machine.
+
+    Raises:
+        InvalidInput: If the file cannot be read.
+        Unsupported: If it was recorded on another GPU or with another driver, or there is no GPU to compare it with.
+    """
+    record = read_record(path)
+    if machine is None:
+        from forerun.runtime.litmus.device import this_machine
+
+        machine = this_machine()
+    if (record.machine.gpu, record.machine.driver) != (machine.gpu, machine.driver):
+        message = f"'{path}' holds for {record.machine}, not for {machine}"
+        raise Unsupported(message, hint="record it here: forerun litmus --out FILE")
+    return record.licences

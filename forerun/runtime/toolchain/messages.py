@@ -1,0 +1,101 @@
+"""What NVRTC and ptxas say, as diagnostics that point into the source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from forerun.ir.diagnostics import Diagnostic, Location, Severity
+
+__all__ = ["nvrtc_diagnostics", "ptxas_diagnostics"]
+
+_NVRTC = re.compile(
+    r"(?P<file>[^\n]+?)\((?P<line>\d+)\): (?P<kind>catastrophic error|error|warning|remark)"
+    r"(?: #(?P<number>\d+)(?:-D)?)?: (?P<message>.*)"
+)
+_PTXAS = re.compile(r"ptxas (?:[^\n]*?, line (?P<line>\d+); )?(?P<kind>error|fatal|warning)\s*: (?P<message>.*)")
+_LOC = re.compile(r"\s*\.loc\s+(\d+)\s+(\d+)\s+(\d+)")
+_FILE = re.compile(r'\s*\.file\s+(\d+)\s+"([^"]*)"', re.MULTILINE)
+_WORD = re.compile(r"\w+")
+_INDENT = 2
+
+
+def nvrtc_diagnostics(log: str, texts: Mapping[str, str]) -> tuple[Diagnostic, ...]:
+    """The errors and warnings of a log.
+
+    Args:
+        log: What ``nvrtcGetProgramLog`` gives: a head, the line with a caret below it, further words, an empty line.
+        texts: The texts that were compiled, by their names.
+    """
+    return tuple(_of_nvrtc(block, texts) for block in _blocks(log))
+
+
+def _blocks(log: str) -> Iterator[tuple[re.Match[str], Sequence[str]]]:
+    """Each message's head, and the lines that belong to it."""
+    head: re.Match[str] | None = None
+    rest: list[str] = []
+    for line in log.splitlines():
+        match = _NVRTC.fullmatch(line)
+        if head is not None and (match is not None or not line.strip()):
+            yield head, rest
+            head = None
+        if match is not None:
+            head, rest = match, []
+        elif head is not None:
+            rest.append(line)
+    if head is not None:
+        yield head, rest
+
+
+def _of_nvrtc(block: tuple[re.Match[str], Sequence[str]], texts: Mapping[str, str]) -> Diagnostic:
+    head, rest = block
+    caret = next((index for index, line in enumerate(rest) if line.strip() == "^"), None)
+    column = 1 if caret is None else max(rest[caret].index("^") - _INDENT + 1, 1)
+    words = rest if caret is None else [*rest[: max(caret - 1, 0)], *rest[caret + 1 :]]
+    number = f"-{head['number']}" if head["number"] else ""
+    severity = Severity.ERROR if head["kind"].endswith("error") else Severity.WARNING
+    location = _location(head["file"], int(head["line"]), column, texts)
+    message = " ".join([head["message"], *(word.strip() for word in words)]).strip()
+    return Diagnostic(f"nvrtc{number}", message, location, severity=severity)
+
+
+def ptxas_diagnostics(
+    log: str, ptx: str, unit: str, texts: Mapping[str, str], *, worst: Severity = Severity.WARNING
+) -> tuple[Diagnostic, ...]:
+    """The errors and warnings of a log, at the lines of the source, as far as the PTX tells them.
+
+    Args:
+        log: What ptxas wrote.
+        ptx: What it read.
+        unit: The name of the unit.
+        texts: The texts that were compiled, by their names; the PTX itself may be among them, as ``UNIT.ptx``.
+        worst: ``ERROR`` leaves warnings out.
+    """
+    found = []
+    for match in _PTXAS.finditer(log):
+        severity = Severity.WARNING if match["kind"] == "warning" else Severity.ERROR
+        if severity is Severity.WARNING and worst is Severity.ERROR:
+            continue
+        where = _source_of(int(match["line"]), ptx, unit, texts) if match["line"] else Location("unit", unit)
+        found.append(Diagnostic("ptxas", match["message"].strip(), where, severity=severity))
+    return tuple(found)
+
+
+def _source_of(number: int, ptx: str, unit: str, texts: Mapping[str, str]) -> Location:
+    """The place in the source that a line of the PTX was made for; the line of the PTX, if that is not known."""
+    files = dict(_FILE.findall(ptx))
+    for line in reversed(ptx.splitlines()[:number]):
+        match = _LOC.match(line)
+        if match is not None:
+            return _location(files.get(match[1], "?"), int(match[2]), int(match[3]), texts)
+        if line.startswith((".visible", ".entry", ".func")):
+            break
+    return _location(f"{unit}.ptx", number, 1, texts)
+
+
+def _location(file: str, line: int, column: int, texts: Mapping[str, str]) -> Location:
+    lines = texts.get(file, "").splitlines()
+    if not 1 <= line <= len(lines):
+        return Location("file", f"{file}:{line}")
+    word = _WORD.match(lines[line - 1], column - 1)
+    return Location("text", file, line, column, len(word[0]) if word else 1)

@@ -1,0 +1,220 @@
+"""The graphs of the fake driver: nodes are kept as they were added, and run in their order when launched."""
+
+# ruff: noqa: N802 - the driver's names
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+from cuda.bindings import driver as real
+
+from forerun.runtime.cuda import nodeparams
+from forerun.runtime.cuda.conditional import CONDITION_ENTRY
+
+R = real.CUresult
+OK = R.CUDA_SUCCESS
+BAD = R.CUDA_ERROR_INVALID_VALUE
+KERNEL, COPY, FILL, HOST, CHILD, EMPTY, CONDITIONAL = 0, 1, 2, 3, 4, 5, 13
+_HostFunction = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+INTERPRETERS: list[tuple[int, Callable[..., None]]] = []
+"""How many parameters a kernel has, and what it does with their words."""
+
+
+@dataclass
+class Node:
+    """A node of a graph: its parameters as bytes, and whom it comes after: ``(handle, type, port)``."""
+
+    handle: int
+    params: bytes
+    after: list[tuple[int, int, int]]
+    words: tuple[int, ...] = ()
+    bodies: list[int] = field(default_factory=list)
+    entry: str = ""
+    run: Callable[..., None] | None = None
+    attributes: list[Any] = field(default_factory=list)
+
+    @property
+    def kind(self) -> int:
+        return int.from_bytes(self.params[:4], "little")
+
+    def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
+        return layout.unpack_from(self.params, 16)
+
+
+class FakeGraphs:
+    """Graphs, executables, and the functions that their nodes launch."""
+
+    def __init__(self) -> None:
+        self.sticky: Any = None
+        self.kernels: dict[str, Callable[..., None]] = {}
+        """What kernels do instead of what they should, by the name of their entry."""
+        self.launches: list[int] = []
+        self.graphs: dict[int, list[Node]] = {}
+        self.owned_graphs: set[int] = set()
+        self.executables: dict[int, list[Node]] = {}
+        self.modules: dict[int, tuple[bytes, dict[int, str]]] = {}
+        self.conditions: dict[int, int] = {}
+        self.numbers = count(0x1000, 0x10)
+        self._body_arrays: list[Any] = []
+
+    def inside(self, address: int, size: int) -> bool:
+        """Whether bytes belong to an allocation that lives."""
+        raise NotImplementedError
+
+    def cuGraphCreate(self, flags: int) -> Any:
+        handle = next(self.numbers)
+        self.graphs[handle] = []
+        return OK, handle
+
+    def cuGraphDestroy(self, graph: int) -> Any:
+        return drop(self.graphs, graph)
+
+    def cuGraphAddNode(self, graph: int, sources: list[int], edges: list[Any], number: int, params: Any) -> Any:
+        nodes = self.graphs[graph]
+        known = {node.handle for node in nodes}
+        if len(sources) != number or len(edges) != number or not known.issuperset(sources):
+            return BAD, None
+        where = params.getPtr()
+        after = [(s, int(e.type), int(e.from_port)) for s, e in zip(sources, edges, strict=True)]
+        node = Node(next(self.numbers), ctypes.string_at(where, nodeparams.SIZE), after)
+        if node.kind == KERNEL:
+            self._capture(node)
+        elif node.kind == CHILD:
+            (child, _) = node.unpack(nodeparams._CHILD)
+            node.bodies = [next(self.numbers)]
+            self.graphs[node.bodies[0]] = list(self.graphs[child])
+        elif node.kind == CONDITIONAL:
+            self._make_bodies(node, where)
+        self.owned_graphs.update(node.bodies)
+        nodes.append(node)
+        return OK, node.handle
+
+    def _capture(self, node: Node) -> None:
+        function, *_, parameters, _, _, _ = node.unpack(nodeparams._KERNEL)
+        node.entry, length, node.run = self._function(function)
+        pointers = (ctypes.c_uint64 * length).from_address(parameters)
+        node.words = tuple(ctypes.c_uint64.from_address(pointer).value for pointer in pointers)
+
+    def _make_bodies(self, node: Node, where: int) -> None:
+        _, _, number, _, _ = node.unpack(nodeparams._CONDITIONAL)
+        node.bodies = [next(self.numbers) for _ in range(number)]
+        self.graphs.update((body, []) for body in node.bodies)
+        array = (ctypes.c_uint64 * number)(*node.bodies)
+        self._body_arrays.append(array)
+        ctypes.c_uint64.from_address(where + nodeparams.BODIES_AT).value = ctypes.addressof(array)
+
+    def cuGraphKernelNodeSetAttribute(self, node: int, kind: Any, value: Any) -> Any:
+        found = next(n for nodes in self.graphs.values() for n in nodes if n.handle == node)
+        found.attributes.append(kind)
+        return (OK,)
+
+    def cuGraphConditionalHandleCreate(self, graph: int, context: int, value: int, flags: int) -> Any:
+        handle = next(self.numbers)
+        self.conditions[handle] = value
+        return OK, handle
+
+    def cuGraphInstantiateWithParams(self, graph: int, params: Any) -> Any:
+        handle = next(self.numbers)
+        self.executables[handle] = list(self.graphs[graph])
+        return OK, handle
+
+    def cuGraphExecDestroy(self, executable: int) -> Any:
+        return drop(self.executables, executable)
+
+    def cuGraphUpload(self, executable: int, stream: int) -> Any:
+        return (OK,) if executable in self.executables and stream in self.streams else (BAD,)
+
+    def cuGraphLaunch(self, executable: int, stream: int) -> Any:
+        if executable not in self.executables:
+            return (BAD,)
+        self.launches.append(stream)
+        self._run(self.executables[executable])
+        return (OK,) if self.sticky is None else (self.sticky,)
+
+    def _run(self, nodes: list[Node]) -> None:
+        for node in nodes:
+            {KERNEL: self._kernel, COPY: self._memcpy, FILL: self._memset, HOST: self._host}.get(
+                node.kind, self._bodies
+            )(node)
+
+    def _kernel(self, node: Node) -> None:
+        run = self.kernels.get(node.entry, node.run)
+        assert run is not None
+        run(*node.words)
+
+    def _set_condition(self, handle: int, address: int, size: int, signed: int, bodies: int) -> None:
+        assert self.inside(address, size)
+        value = int.from_bytes(ctypes.string_at(address, size), "little", signed=bool(signed))
+        chosen = value if 0 <= value < bodies else bodies
+        self.conditions[handle] = chosen if bodies else int(value != 0)
+
+    def _memcpy(self, node: Node) -> None:
+        fields = node.unpack(nodeparams._COPY)
+        (source, source_pitch), (destination, destination_pitch) = (_end(fields[3:14]), _end(fields[14:25]))
+        width, rows, depth = fields[25:]
+        assert depth == 1
+        for row in range(rows):
+            to, start = destination + row * destination_pitch, source + row * source_pitch
+            assert self.inside(to, width)
+            ctypes.memmove(to, start, width)
+
+    def _memset(self, node: Node) -> None:
+        address, pitch, value, size, width, rows, _ = node.unpack(nodeparams._FILL)
+        for row in range(rows):
+            assert self.inside(address + row * pitch, width * size)
+            ctypes.memmove(address + row * pitch, value.to_bytes(size, "little") * width, width * size)
+
+    def _host(self, node: Node) -> None:
+        function, argument = node.unpack(nodeparams._HOST)
+        _HostFunction(function)(argument)
+
+    def _bodies(self, node: Node) -> None:
+        if node.kind == CHILD:
+            self._run(self.graphs[node.bodies[0]])
+        elif node.kind == CONDITIONAL:
+            handle, kind, number, _, _ = node.unpack(nodeparams._CONDITIONAL)
+            for body in self._chosen(handle, kind, number):
+                self._run(self.graphs[node.bodies[body]])
+
+    def _chosen(self, handle: int, kind: int, number: int) -> Iterator[int]:
+        if kind == 1:
+            while self.conditions[handle]:
+                yield 0
+        elif kind == 2:
+            yield from [self.conditions[handle]] if self.conditions[handle] < number else []
+        elif self.conditions[handle]:
+            yield 0
+        elif number == 2:
+            yield 1
+
+    def _function(self, handle: int) -> tuple[str, int, Callable[..., None]]:
+        """Name, number of parameters, and what it does."""
+        image, functions = next(module for module in self.modules.values() if handle in module[1])
+        if functions[handle] == CONDITION_ENTRY:
+            return CONDITION_ENTRY, 5, self._set_condition
+        return functions[handle], *INTERPRETERS[int(image)]
+
+
+def drop(table: Any, handle: int) -> Any:
+    """Take a handle out of a table."""
+    if handle not in table:
+        return (BAD,)
+    if isinstance(table, set):
+        table.remove(handle)
+    else:
+        del table[handle]
+    return (OK,)
+
+
+def _end(fields: tuple[int, ...]) -> tuple[int, int]:
+    """Address and pitch of an end of a copy."""
+    _, _, _, _, kind, host, device, _, _, pitch, _ = fields
+    assert (kind, bool(host), bool(device)) in ((1, True, False), (2, False, True))
+    return host or device, pitch

@@ -1,0 +1,159 @@
+"""What the tests of the CUDA runtime share: graphs, and a fake driver to load them on without a toolchain."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forerun.ir.builder import GraphBuilder
+from forerun.ir.diagnostics import ForerunError
+from forerun.ir.graph import Graph
+from forerun.ir.nodes import BufferArgument, ConditionalNode, KernelNode
+from forerun.ir.types import HOST, BufferRole, DType
+from forerun.kernels.builtin import KERNELS
+from forerun.runtime.cuda import CudaProgram, CudaTarget, modules, target
+from forerun.runtime.cuda.codegen import _kernel_nodes
+from forerun.runtime.cuda.codegen import units as units_of
+from forerun.runtime.cuda.codegen_unit import Unit
+from forerun.runtime.cuda.driver import Driver, use_driver
+from forerun.runtime.cuda.modules import Code
+from forerun.runtime.cuda.upload import bytes_at
+from forerun.runtime.dtypes import numpy_dtype
+from tests.kernel_runner import run_kernel
+from tests.runtime.cuda.fake_driver import FakeCuda
+from tests.runtime.cuda.fake_graphs import INTERPRETERS
+
+I32, F32 = DType.I32, DType.F32
+N = 8
+
+
+@cache
+def fake_code(graph: Graph, arch: str, *, delays: bool = False, progress: Any = None) -> Code:
+    """What :func:`build_code` makes, with images for the fake driver."""
+    units, unit_of = units_of(graph, delays=delays)
+    nodes = {unit_of[path]: node for path, node in _kernel_nodes(graph, "")}
+    images = []
+    for number, unit in enumerate(units):
+        images.append(str(len(INTERPRETERS)).encode())
+        INTERPRETERS.append((len(unit.slots), _interpreter(graph, nodes[number], unit)))
+    kernels = modules._kernel_names(graph, unit_of, len(units))
+    condition = b"none" if modules._has_condition(graph) else None
+    return Code(units, images, unit_of, kernels, condition, {})
+
+
+def _interpreter(graph: Graph, node: KernelNode, unit: Unit) -> Callable[..., None]:
+    """What a unit does with the words of its parameters: the NumPy functions of its kernel's phases."""
+    kernel = graph.kernels[node.kernel]
+    shapes = {p: graph.buffers[a.buffer].shape for p, a in node.arguments if isinstance(a, BufferArgument)}
+
+    def run(*words: int) -> None:
+        arrays, scalars = {}, dict[str, Any]()
+        for slot, word in zip(unit.slots, words, strict=True):
+            dtype, name = numpy_dtype(slot.dtype), slot.parameter
+            if slot.kind in ("scalar", "offset"):
+                value = np.array([word], np.uint64).view(np.uint8)[: slot.size].view(dtype)[0].item()
+                scalars[name] = scalars.get(name, 0) + value
+            elif name in shapes:
+                size = math.prod(shapes[name]) * dtype.itemsize
+                arrays[name] = bytes_at(word, size).view(dtype).reshape(shapes[name])
+            elif slot.kind == "address":
+                scalars[name] = bytes_at(word, dtype.itemsize).view(dtype)[0].item()
+        run_kernel(kernel, arrays, **scalars)
+
+    return run
+
+
+@contextmanager
+def on_fake(monkeypatch: pytest.MonkeyPatch, api: Any = None) -> Iterator[Driver]:
+    """Within the block, graphs are loaded on a fake driver."""
+    monkeypatch.setattr(target, "build_code", fake_code)
+    with use_driver(Driver(api or FakeCuda())) as driver:
+        yield driver
+
+
+def i32_at(address: int, count: int = N) -> np.ndarray:
+    """Numbers in the fake driver's memory."""
+    return np.frombuffer((ctypes.c_int32 * count).from_address(address), np.int32)
+
+
+@cache
+def twice() -> Graph:
+    """``y = x + x``."""
+    builder = GraphBuilder("twice")
+    x, y = builder.input("x", I32, (N,)), builder.output("y", I32, (N,))
+    builder.launch(KERNELS["add_i32"], a=x, b=x, y=y)
+    return builder.build()
+
+
+@cache
+def rich() -> Graph:
+    """Every kind of memory, and most kinds of nodes: ``total = 2 * total + x + w``, and a host call on it."""
+    builder = GraphBuilder("rich")
+    x, total = builder.input("x", I32, (N,)), builder.state("total", I32, (N,))
+    w, y = builder.weight("w", I32, (N,)), builder.output("y", I32, (N,))
+    sum_, zero = builder.temp("sum", I32, (N,)), builder.output("zero", I32, (N,))
+    here = builder.buffer("here", I32, (N,), BufferRole.TEMP, place=HOST)
+    there = builder.buffer("there", I32, (N,), BufferRole.OUTPUT, place=HOST)
+    builder.launch(KERNELS["add_i32"], a=x, b=w, y=sum_, node="add")
+    builder.launch(KERNELS["accumulate_i32"], x=sum_, y=total, node="accumulate")
+    builder.copy(total, y, node="copy")
+    builder.copy(total, here, node="down")
+    builder.host("tests.runtime.cuda.hosts:negative", [here], [there], node="host")
+    builder.fill(zero, 0, node="fill")
+    builder.join(["fill"], node="join")
+    return builder.build()
+
+
+@cache
+def loop() -> Graph:
+    """Counts ``left`` down to zero, and ``steps`` up."""
+    builder = GraphBuilder("loop")
+    start = builder.input("start", I32, (N,))
+    minus = builder.weight("minus", I32, (N,))
+    ones = builder.weight("ones", I32, (N,))
+    left, steps = builder.output("left", I32, (N,)), builder.output("steps", I32, (N,))
+    next_left, next_steps = builder.temp("next_left", I32, (N,)), builder.temp("next_steps", I32, (N,))
+    builder.copy(start, left)
+    builder.fill(steps, 0)
+    inner = GraphBuilder("body")
+    inner._buffers, inner._allocations = dict(builder._buffers), dict(builder._allocations)
+    inner.launch(KERNELS["add_i32"], a=left, b=minus, y=next_left)
+    inner.copy(next_left, left)
+    inner.launch(KERNELS["add_i32"], a=steps, b=ones, y=next_steps)
+    inner.copy(next_steps, steps)
+    built = inner.build(verify=False)
+    body = Graph("body", nodes=built.nodes.values(), dependencies=built.dependencies)
+    builder._kernels.update(inner._kernels)
+    builder.add(ConditionalNode("loop", "while", "left", (body,)))
+    return builder.build()
+
+
+def load(graph: Graph, weights: Any = None, **options: Any) -> CudaProgram:
+    """A graph on the CUDA target."""
+    memory = options.pop("memory", None)
+    return CudaTarget(**options).load(graph, weights or {}, memory)
+
+
+def attempt(exercise: Callable[[], None]) -> ForerunError | None:
+    """What a call raises, if anything."""
+    try:
+        exercise()
+    except ForerunError as error:
+        return error.with_traceback(None)  # whose frames would keep arrays alive
+    return None
+
+
+def i32(*values: int) -> np.ndarray:
+    return np.array(values, np.int32)
+
+
+X = np.arange(N, dtype=np.int32)
+W = {"w": np.full(N, 100, np.int32)}
+LOOP_WEIGHTS = {"minus": np.full(N, -1, np.int32), "ones": np.ones(N, np.int32)}

@@ -1,0 +1,145 @@
+"""Every call of the driver is made to fail in turn: the error is told, nothing leaks, and the next run works."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forerun.ir.diagnostics import ForerunError, Unsupported
+from forerun.runtime.cuda import CudaError
+from forerun.runtime.cuda.driver import Driver
+from tests.runtime.cuda.fake_driver import FakeCuda
+from tests.runtime.cuda.fake_graphs import R
+from tests.runtime.cuda.faults import Faults
+from tests.runtime.cuda.support import LOOP_WEIGHTS, W, X, attempt, i32, load, loop, on_fake, rich
+
+
+def exercise_rich() -> None:
+    """Everything that a program can do, and its answer checked."""
+    program = load(rich(), W, delays=3)
+    try:
+        np.testing.assert_array_equal(program.run({"x": X})["y"], X + 100)
+        program.launch()
+        program.synchronize()
+        array = program.buffer("y")
+        np.testing.assert_array_equal(array.numpy(), 3 * (X + 100))
+        capsule = array.__dlpack__()
+        program.write("total", X)
+        program.reset()
+        np.testing.assert_array_equal(program.run({"x": X})["there"], -(X + 100))
+        del capsule, array
+    finally:
+        program.close()
+
+
+def exercise_loop() -> None:
+    with_loop = load(loop(), LOOP_WEIGHTS)
+    try:
+        left = with_loop.run({"start": i32(3, *[0] * 7)})["left"]
+        np.testing.assert_array_equal(left, i32(0, *[-3] * 7))
+    finally:
+        with_loop.close()
+
+
+@pytest.mark.parametrize("exercise", [exercise_rich, exercise_loop])
+def test_every_call_may_fail(exercise: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = FakeCuda()
+    faults = Faults(api)
+    with on_fake(monkeypatch, faults) as driver:
+        exercise()
+        calls = list(faults.names)
+        silent = []
+        for number, name in enumerate(calls, 1):
+            faults.arm(number)
+            error = attempt(exercise)
+            faults.arm(0)
+            if error is None:
+                silent.append(name)
+            else:
+                check_told(error, name)
+            if api.leaks():
+                gc.collect()
+            assert (api.leaks(), driver.ledger.live()) == ({}, ()), f"call {number}, {name}"
+            exercise()
+    assert len(calls) > 40
+    check_silent(set(silent))
+
+
+def check_told(error: ForerunError, name: str) -> None:
+    assert isinstance(error, CudaError) or (isinstance(error, Unsupported) and name in ("cuInit", "cuDeviceGetCount"))
+    assert f"{name}: CUDA_ERROR_OPERATING_SYSTEM (in the fake driver's words)" in str(error)
+    if name == "cuGraphAddNode":
+        assert isinstance(error, CudaError)
+        assert error.node
+
+
+def check_silent(names: set[str]) -> None:
+    """What may fail once without a word: what is tried again, or only tidies up."""
+    destroyers = {"cuMemFree", "cuMemFreeHost", "cuModuleUnload", "cuGraphDestroy", "cuGraphExecDestroy"}
+    destroyers |= {"cuStreamDestroy", "cuEventDestroy", "cuDevicePrimaryCtxRelease"}
+    assert names <= destroyers | {"cuCtxGetCurrent", "cuCtxSetCurrent"}
+
+
+def test_a_sticky_error_stays() -> None:
+    for code in (R.CUDA_ERROR_ILLEGAL_ADDRESS, R.CUDA_ERROR_LAUNCH_FAILED, R.CUDA_ERROR_ASSERT):
+        assert CudaError("cuStreamSynchronize", code.name).is_sticky
+    assert not CudaError("cuMemAlloc", "CUDA_ERROR_OUT_OF_MEMORY").is_sticky
+
+
+def test_a_poisoned_program_says_why_and_is_closed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = FakeCuda()
+    with on_fake(monkeypatch, api) as driver:
+        program = load(rich(), W)
+
+        def crash(*words: int) -> None:
+            api.sticky = R.CUDA_ERROR_ILLEGAL_ADDRESS
+
+        api.kernels["add_i32_kernel"] = crash
+        with pytest.raises(CudaError, match="CUDA_ERROR_ILLEGAL_ADDRESS") as first:
+            program.run({"x": X})
+        assert "compute-sanitizer" in first.value.hint
+        calls = len(api.log)
+        for use in (lambda: program.run({"x": X}), program.launch, program.reset, lambda: program.buffer("y")):
+            with pytest.raises(CudaError, match=r"CUDA_ERROR_ILLEGAL_ADDRESS.*happened before") as again:
+                use()
+            assert again.value.__cause__ is first.value
+        assert len(api.log) == calls, "the driver was asked again"
+        program.close()
+        program.close()
+        assert driver.ledger.live() == ()
+
+
+def test_what_a_launch_did_wrong_is_told_at_the_latest_by_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = FakeCuda()
+    faults = Faults(api, R.CUDA_ERROR_LAUNCH_FAILED)
+    with on_fake(monkeypatch, faults) as driver:
+        program = load(rich(), W)
+        program.launch()
+        faults.arm(2)  # after cuCtxGetCurrent: cuStreamSynchronize
+        with pytest.raises(CudaError, match="cuStreamSynchronize: CUDA_ERROR_LAUNCH_FAILED"):
+            program.close()
+        assert (api.leaks(), driver.ledger.live()) == ({}, ())
+
+
+def test_a_handle_that_cannot_be_given_back_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = FakeCuda()
+    with on_fake(monkeypatch, api) as driver:
+        program = load(rich(), W)
+        (module, *_) = api.modules
+        del api.modules[module]
+        with pytest.raises(CudaError, match=f"cuModuleUnload: .*module {module:#x} was not given back"):
+            program.close()
+        assert api.leaks() == {}
+        assert [handle.kind for handle in driver.ledger.live()] == ["module"]
+
+
+def test_the_driver_s_own_words_are_optional() -> None:
+    class Mute(FakeCuda):
+        def cuGetErrorString(self, error: Any) -> Any:  # noqa: N802
+            return R.CUDA_ERROR_INVALID_VALUE, None
+
+    error = Driver(Mute()).failure("cuMemAlloc", R.CUDA_ERROR_NOT_READY)
+    assert str(error) == "cuMemAlloc: CUDA_ERROR_NOT_READY"
