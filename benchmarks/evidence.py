@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from common import Metric, write_result
 
+from benchmarks.mutation import GROUPS, SURVIVORS
 from tests.passes.twins import TWINS
 from tests.wrong.checker_mutants import MUTANTS
 from tests.wrong.corpora import KILLERS
@@ -120,17 +122,30 @@ Another {len(TWINS)} are in `tests/passes/twins.py`; `tests/passes/test_laws.py`
 
 
 def _mutation(found: dict[str, float]) -> str:
-    path = RESULTS / "mutation_survivors.json"
-    survivors: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    text = (
-        "## Mutation testing\n\n`python -m benchmarks.mutation` changes one place of `forerun/ir/semantics` or of the "
-    )
-    text += "four passes at a time, on a\nseeded sample.\n\n"
+    text = """\
+## Mutation testing
+
+`python -m benchmarks.mutation` changes one place of `forerun/ir/semantics` or of the four passes at a time, on a seeded
+sample of all places, and runs the tests that execute the changed statement. `benchmarks/mutants.py` lists what is
+changed, and what is not.
+
+"""
     if not found:
         return text + "No run is recorded.\n"
-    text += f"{int(found['tried'])} mutants were tried, {found['killed_share']:.1%} of them killed. The survivors:\n\n"
-    rows = [[f"{Path(s['path']).name}:{s['line']}", f"`{s['change']}`", s.get("why", "")] for s in survivors]
-    return text + _table(("place", "change", "why it lives"), rows)
+    survivors: list[dict[str, Any]] = json.loads(SURVIVORS.read_text())
+    text += f"{int(found['tried'])} mutants were tried, {found['killed_share']:.1%} of them killed. The others:\n\n"
+    counts = Counter(survivor["group"] for survivor in survivors)
+    known = [(what, str(counts[group])) for group, what in GROUPS.items() if group or counts[group]]
+    text += _table(("why they live", "number"), known)
+    for group, what in GROUPS.items():
+        rows = [(_place(s), f"`{s['change']}`", s["why"]) for s in survivors if s["group"] == group]
+        if rows:
+            text += f"\n{what[0].upper()}{what[1:]}:\n\n" + _table(("place", "change", "why it lives"), rows)
+    return text
+
+
+def _place(survivor: dict[str, Any]) -> str:
+    return f"{Path(survivor['path']).name}:{survivor['line']}"
 
 
 def main() -> None:

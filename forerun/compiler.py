@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.diagnostics import InvalidInput, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.verify import require_valid
 from forerun.passes.instrument import Dump, Instrument, Reproducer, default_instruments
@@ -32,6 +33,7 @@ def compile(
     dump: str | Path | None = None,
     *,
     weights: Mapping[str, ArrayLike] | None = None,
+    memory: Mapping[str, Any] | None = None,
     instruments: Iterable[Instrument] | None = None,
 ) -> Executable:
     """Rewrite a graph with a pipeline of passes, and make it ready to run.
@@ -43,6 +45,8 @@ def compile(
         dump: A folder for the graph after each pass, the differences, the summary and a report (``index.html``).
         weights: A value for every weight buffer, by name. Each is looked up once, so the mapping may be lazy. Arrays
             that fit are used as they are, without a copy: do not change them while the program is in use.
+        memory: Arrays of yours on the GPU, by the names of inputs, outputs and state that are to live there; with
+            ``__dlpack__`` or ``__cuda_array_interface__``. State in them begins as it is, and not as zeros.
         instruments: What accompanies the passes instead of the default checks; ``()`` checks nothing but the structure
             of the input.
 
@@ -74,7 +78,7 @@ def compile(
     manager = PassManager(pipeline or "", _accompany(dump, instruments))
     with reporting(dump):
         result = manager.run(graph)
-    program = resolved.load(result.graph, weights or {})
+    program = _load(resolved, result.graph, weights or {}, memory)
     return Executable(result.graph, result.summary, program)
 
 
@@ -131,6 +135,46 @@ class Executable:
         """
         self._open().reset()
 
+    def launch(self, stream: Any = None) -> None:
+        """Enqueue one replay on a GPU, and return at once. Inputs and outputs are what the buffers hold.
+
+        Args:
+            stream: Yours: of torch, CuPy or cuda.core, or a handle. By default the program's own.
+
+        Raises:
+            InvalidInput: If it is no stream, or the executable is closed.
+            Unsupported: If the target is no GPU.
+        """
+        self._on_gpu("launch")(stream)
+
+    def synchronize(self) -> None:
+        """Wait for all replays that were launched.
+
+        Raises:
+            InvalidInput: If a host function failed, or the executable is closed.
+            Unsupported: If the target is no GPU.
+        """
+        self._on_gpu("synchronize")()
+
+    def buffer(self, name: str) -> Any:
+        """The memory of a buffer on a GPU, for other libraries to use in place: a ``DeviceArray``.
+
+        Raises:
+            InvalidInput: If there is no such buffer, or the executable is closed.
+            Unsupported: If the target is no GPU.
+        """
+        return self._on_gpu("buffer")(name)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What is known of the machine code, by the name of the entry; empty for targets that make none.
+
+        Raises:
+            InvalidInput: If the executable is closed.
+        """
+        found: Mapping[str, Any] = getattr(self._open(), "facts", {})
+        return found
+
     @property
     def schedule(self) -> Schedule | None:
         """The order of events of the last run, also of one that failed; ``None`` if the order is the launch order.
@@ -145,6 +189,12 @@ class Executable:
         program, self._program = self._program, None
         if program is not None:
             program.close()
+
+    def _on_gpu(self, method: str) -> Callable[..., Any]:
+        found: Callable[..., Any] | None = getattr(self._open(), method, None)
+        if found is None:
+            raise Unsupported(f"'{method}' needs a GPU", hint="compile with target='cuda'")
+        return found
 
     def _open(self) -> Program:
         if self._program is None:
@@ -164,6 +214,16 @@ class Executable:
     def __repr__(self) -> str:
         state = "closed" if self._program is None else "loaded"
         return f"<Executable {self.graph.name}: {len(self.graph)} nodes, {state}>"
+
+
+def _load(target: Target, graph: Graph, weights: Mapping[str, ArrayLike], memory: Mapping[str, Any] | None) -> Program:
+    if not memory:
+        return target.load(graph, weights)
+    load: Callable[..., Program] = target.load
+    if "memory" not in inspect.signature(load).parameters:
+        message = f"target '{target.name}' cannot use memory of yours"
+        raise Unsupported(message, hint="leave memory= out, or compile with target='cuda'")
+    return load(graph, weights, memory=memory)
 
 
 def _accompany(dump: str | Path | None, instruments: Iterable[Instrument] | None) -> list[Instrument]:

@@ -151,8 +151,8 @@ def test_wrong_arguments() -> None:
         forerun.compile(chain())  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="no target 'refrence'"):
         forerun.compile(GRAPH, "refrence")
-    with pytest.raises(Unsupported, match="target 'cuda' is not available"):
-        forerun.compile(GRAPH, "cuda")
+    with pytest.raises(Unsupported, match="target 'reference' cannot use memory of yours"):
+        forerun.compile(GRAPH, weights=WEIGHTS, memory={"x": None})
     with pytest.raises(InvalidInput, match="no pass 'insert-pd'"):
         forerun.compile(GRAPH, pipeline="insert-pd")
     with pytest.raises(InvalidInput, match="no value for weight %w"):

@@ -1,4 +1,4 @@
-"""Greedy generation with a compiled decode step."""
+"""Greedy generation with a compiled decode step, or with a loop around it on the device."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ from forerun.ir.graph import Graph
 
 __all__ = ["DecodeStep", "Generation", "generate"]
 
+_LOOP = "tokens"
+"""The buffer that only a generation graph has: what its loop has chosen."""
+
 
 class DecodeStep(Protocol):
-    """What is needed of an executable: the graph of :func:`~forerun.frontends.decode.decode_graph`, ready to run."""
+    """What is needed of an executable: a graph of :mod:`~forerun.frontends.decode`, ready to run."""
 
     @property
     def graph(self) -> Graph:
@@ -70,8 +73,9 @@ def generate(
     """Feed a prompt token by token, then decode greedily.
 
     Args:
-        executable: A compiled decode graph of one step. Rows of its caches that an earlier call wrote are overwritten
-            before they are read, so it need not be reset.
+        executable: A compiled decode graph of one step, or a generation graph, which is launched once for as many
+            tokens as it holds. Rows of the caches that an earlier call wrote are overwritten before they are read, so
+            it need not be reset.
         tokenizer: The model's.
         prompt: What to continue.
         max_new_tokens: The most tokens to add.
@@ -86,13 +90,13 @@ def generate(
     prompt_tokens = _prompt_tokens(tokenizer, prompt, context)
     start = time.perf_counter()
     for position, token in enumerate(prompt_tokens[:-1]):
-        _step(executable, token, position)
+        _choose(executable, token, position, 1)
     prefilled = time.perf_counter()
     tokens: list[int] = []
     texts: list[str] = []
     stream = TextStream(tokenizer)
     stop = "length"
-    choices = _choices(executable, prompt_tokens, context)
+    choices = _choices(executable, prompt_tokens, context, max_new_tokens)
     for token in itertools.islice(choices, max_new_tokens):
         if token in tokenizer.ends:
             stop = "end"
@@ -118,21 +122,29 @@ def _prompt_tokens(tokenizer: Tokenizer, prompt: str, context: int) -> list[int]
     return tokens
 
 
-def _choices(executable: DecodeStep, prompt_tokens: list[int], context: int) -> Iterator[int]:
+def _choices(executable: DecodeStep, prompt_tokens: list[int], context: int, wanted: int) -> Iterator[int]:
     """The greedy choice after the prompt, then after each choice, as long as there are positions."""
-    token = prompt_tokens[-1]
-    for position in range(len(prompt_tokens) - 1, context):
-        token = _step(executable, token, position)
-        yield token
+    token, position = prompt_tokens[-1], len(prompt_tokens) - 1
+    while position < context:
+        chosen = _choose(executable, token, position, wanted)
+        yield from chosen
+        token, position, wanted = chosen[-1], position + len(chosen), wanted - len(chosen)
 
 
-def _step(executable: DecodeStep, token: int, position: int) -> int:
+def _choose(executable: DecodeStep, token: int, position: int, wanted: int) -> list[int]:
+    """What one replay chooses: one token, or up to as many as wanted."""
     inputs = {"token": np.array([token], np.int32), "position": np.array([position], np.int32)}
-    return int(executable.run(inputs)["next_token"][0])
+    loop = executable.graph.buffers.get(_LOOP)
+    if loop is None:
+        return [int(executable.run(inputs)["next_token"][0])]
+    outputs = executable.run(inputs | {"limit": np.array([min(wanted, loop.count)], np.int32)})
+    chosen: list[int] = outputs[_LOOP][: outputs["count"][0]].tolist()
+    return chosen
 
 
 def _context(graph: Graph) -> int:
     position = graph.buffers.get("position")
-    if position is None or position.bounds is None or "next_token" not in graph.buffers:
-        raise InvalidInput(f"graph '{graph.name}' is not a decode step", hint="build it with decode_graph")
+    if position is None or position.bounds is None or not {"next_token", _LOOP} & set(graph.buffers):
+        hint = "build it with decode_graph or generation_graph"
+        raise InvalidInput(f"graph '{graph.name}' is not a decode step", hint=hint)
     return position.bounds[1] + 1

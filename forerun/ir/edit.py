@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -10,7 +10,8 @@ import networkx as nx
 
 from forerun.ir.analysis import carry_over
 from forerun.ir.buffer import Allocation, Buffer
-from forerun.ir.diagnostics import InternalError, did_you_mean
+from forerun.ir.declaration import contradiction, runs_code_of
+from forerun.ir.diagnostics import Diagnostic, InternalError, InvalidInput, Location, did_you_mean
 from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.kernel import Kernel, Role
 from forerun.ir.nodes import KernelNode, Node
@@ -24,7 +25,8 @@ class Delta:
     """Names of what an edit touched, each in the order of the edit, each once.
 
     A node, dependency, buffer, allocation or kernel that was added, removed or replaced is listed; compare the graphs
-    before and after to see how.
+    before and after to see how. ``fusions`` is a claim, which certificates check: the new nodes that stand for nodes of
+    the graph before, and which nodes these are.
     """
 
     nodes: dict[str, None] = field(default_factory=dict)
@@ -32,6 +34,7 @@ class Delta:
     buffers: dict[str, None] = field(default_factory=dict)
     allocations: dict[str, None] = field(default_factory=dict)
     kernels: dict[str, None] = field(default_factory=dict)
+    fusions: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -51,7 +54,8 @@ class GraphEdit:
     """A transaction on a graph. The graph that it began from stays as it is.
 
     Errors in the use of an edit (an unknown name, a name that is taken) are errors of the pass that edits, and raise
-    :class:`InternalError` at once. Everything else is left to the verifier.
+    :class:`InternalError` at once. So does, as :class:`InvalidInput`, a kernel that says of declared code that it
+    accesses something else. Everything else is left to the verifier.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -121,6 +125,18 @@ class GraphEdit:
         if self._order is not None:
             self._order.remove(name)
         self.delta.nodes[name] = None
+
+    def record_fusion(self, node: str, parts: Iterable[str]) -> None:
+        """Claim that a new node does what some nodes of the base do, one after the other, and nothing else.
+
+        Several new nodes may stand for the same old one, which then is computed more than once.
+
+        Args:
+            node: A node that this edit added.
+            parts: Nodes of the graph that the edit began from.
+        """
+        self.node(node)
+        self.delta.fusions[node] = tuple(parts)
 
     def _launch_order(self) -> list[str]:
         if self._order is None:
@@ -198,10 +214,24 @@ class GraphEdit:
             self.delta.allocations[buffer.allocation] = None
 
     def set_kernel(self, kernel: Kernel) -> None:
-        """Add a kernel, or replace the one of that name for all nodes that launch it."""
-        if self._kernels.get(kernel.name) != kernel:
-            self._kernels[kernel.name] = kernel
-            self.delta.kernels[kernel.name] = None
+        """Add a kernel, or replace the one of that name for all nodes that launch it.
+
+        Raises:
+            InvalidInput: If it contradicts what the replaced kernel, or the kernels that the edit began with, declare
+                of the same code (:func:`~forerun.ir.declaration.contradiction`).
+        """
+        present = self._kernels.get(kernel.name)
+        if present != kernel:
+            base = [other for other in self.base.kernels.values() if runs_code_of(kernel, other)]
+            self._put_kernel(kernel, base if present is None else [present])
+
+    def _put_kernel(self, kernel: Kernel, declared: Iterable[Kernel]) -> None:
+        """Set a kernel that agrees with one of some others, if there are any."""
+        clashes = [(contradiction(kernel, other), other) for other in declared]
+        if clashes and all(words for words, _ in clashes):
+            raise _contradicted(kernel, clashes[0][1], clashes[0][0])
+        self._kernels[kernel.name] = kernel
+        self.delta.kernels[kernel.name] = None
 
     def kernel_variant(self, kernel: Kernel, roles: tuple[Role, ...], suffix: str) -> Kernel:
         """The kernel with another body: the one that an earlier call made, or a new one named after both.
@@ -210,6 +240,9 @@ class GraphEdit:
             kernel: Where the new one starts from.
             roles: The body.
             suffix: What was done, such as ``pdl``; the name is ``kernel.suffix``, with a number if that is taken.
+
+        Raises:
+            InvalidInput: If the body contradicts what the kernel declares of its code.
         """
         stem = kernel.name if kernel.name.endswith(f".{suffix}") else f"{kernel.name}.{suffix}"
         name, number = stem, 2
@@ -219,7 +252,7 @@ class GraphEdit:
                 return present
             name, number = f"{stem}{number}", number + 1
         variant = kernel.with_roles(name, roles)
-        self.set_kernel(variant)
+        self._put_kernel(variant, [kernel])
         return variant
 
     def drop_unused_kernels(self) -> None:
@@ -245,6 +278,14 @@ class GraphEdit:
 
 
 _STRENGTH = {DependencyKind.LAUNCH_ORDER: 0, DependencyKind.PROGRAMMATIC: 1, DependencyKind.FULL: 2}
+
+
+def _contradicted(kernel: Kernel, declared: Kernel, words: str) -> InvalidInput:
+    what = "another definition of" if kernel.name == declared.name else f"kernel '{kernel.name}', made from"
+    message = f"edit: {what} kernel '{declared.name}' contradicts its declaration: {words}"
+    hint = "what runs other code, or accesses other bytes, needs an implementation and phase functions of its own"
+    at = Location("kernel", declared.name)
+    return InvalidInput(message, (Diagnostic("E1", words, at, f"this is what '{declared.name}' declares"),), hint)
 
 
 def _united(first: Dependency, second: Dependency) -> Dependency:

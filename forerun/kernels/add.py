@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
 from forerun.ir.types import DType
+from forerun.kernels.shapes import cuda
 
 __all__ = ["KERNEL", "add", "load"]
 
@@ -36,6 +37,7 @@ KERNEL = Kernel(
             ),
         ),
     ),
+    cuda("add"),
 )
 
 

@@ -10,6 +10,7 @@ from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role, Scal
 from forerun.ir.nodes import Launch
 from forerun.ir.region import region
 from forerun.ir.types import DType
+from forerun.kernels.shapes import cuda
 
 __all__ = ["KERNEL", "LAUNCH", "choose"]
 
@@ -33,9 +34,10 @@ KERNEL = Kernel(
             ),
         ),
     ),
+    cuda("argmax"),
 )
 
-LAUNCH = Launch((1, 1, 1), (1024, 1, 1), shared_bytes=256)
+LAUNCH = Launch((1, 1, 1), (1024, 1, 1))
 
 
 def choose(logits: NDArray[np.float32]) -> NDArray[np.int32]:

@@ -9,7 +9,7 @@ from forerun.ir.affine import affine
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role, ScalarParameter
 from forerun.ir.region import region
 from forerun.ir.types import DType
-from forerun.kernels.shapes import typed_name
+from forerun.kernels.shapes import cuda, typed_name
 
 __all__ = ["KERNEL", "declare", "gather"]
 
@@ -30,6 +30,7 @@ def declare(dtype: DType = DType.F32) -> Kernel:
             ScalarParameter("token", DType.I32),
         ),
         (Role("all", (gather_row,)),),
+        cuda("embedding"),
     )
 
 

@@ -8,16 +8,20 @@ from numpy.typing import NDArray
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
-from forerun.kernels.shapes import typed_name
+from forerun.kernels.shapes import cuda, typed_name
 
 __all__ = ["KERNEL", "declare", "dot", "launch_for", "load_weights", "store"]
 
-_WARPS = 8
-_ROWS_PER_WARP = 4
+_WARPS = 4
+_PIECE = 512  # bytes that a warp loads at once
+_FEW_CTAS = 128
 
 
 def declare(dtype: DType = DType.F32) -> Kernel:
-    """The kernel for weights of that type, ``N`` rows of ``K``; activations and accumulation are f32."""
+    """The kernel for weights of that type, ``N`` rows of ``K``; activations and accumulation are f32.
+
+    ``dot`` reads weights too: what ``load_weights`` had no room for.
+    """
     body = (
         Phase(
             "load_weights",
@@ -25,7 +29,13 @@ def declare(dtype: DType = DType.F32) -> Kernel:
             gives=("tile",),
             reference="forerun.kernels.gemv:load_weights",
         ),
-        Phase("dot", reads=(Access("x"),), takes=("tile",), gives=("acc",), reference="forerun.kernels.gemv:dot"),
+        Phase(
+            "dot",
+            reads=(Access("x"), Access("w")),
+            takes=("tile",),
+            gives=("acc",),
+            reference="forerun.kernels.gemv:dot",
+        ),
         Phase("store", takes=("acc",), writes=(Access("y"),), reference="forerun.kernels.gemv:store"),
     )
     return Kernel(
@@ -36,15 +46,28 @@ def declare(dtype: DType = DType.F32) -> Kernel:
             BufferParameter("y", DType.F32, ("N",)),
         ),
         (Role("all", body),),
+        cuda("gemv"),
     )
 
 
 KERNEL = declare()
 
 
-def launch_for(rows: int) -> Launch:
-    """8 warps a CTA, 4 rows a warp."""
-    return Launch((-(-rows // (_WARPS * _ROWS_PER_WARP)), 1, 1), (32 * _WARPS, 1, 1))
+def launch_for(rows: int, columns: int = 2048, dtype: DType = DType.BF16) -> Launch:
+    """4 warps a CTA; 4 rows a warp (8 if they are short), or fewer if there would be few CTAs.
+
+    Warps share rows that are longer than 4 KB, as in ``cuda/gemv.cu``, so that each has up to 16 KB in registers. The
+    registers of 4 warps leave room for two more CTAs on an SM.
+    """
+    pieces = -(-columns * dtype.itemsize // _PIECE)
+    sharing = 1
+    while sharing < _WARPS and sharing * 8 < pieces:
+        sharing *= 2
+    groups = _WARPS // sharing
+    rows_a_group = 4 if pieces > 4 * sharing else 8
+    while rows_a_group > 1 and rows < _FEW_CTAS * groups * rows_a_group:
+        rows_a_group //= 2
+    return Launch((-(-rows // (groups * rows_a_group)), 1, 1), (32 * _WARPS, 1, 1))
 
 
 def load_weights(w: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -52,7 +75,7 @@ def load_weights(w: NDArray[np.float32]) -> NDArray[np.float32]:
     return w.astype(np.float32, copy=False)
 
 
-def dot(x: NDArray[np.float32], tile: NDArray[np.float32]) -> NDArray[np.float32]:
+def dot(x: NDArray[np.float32], _w: NDArray[np.float32], tile: NDArray[np.float32]) -> NDArray[np.float32]:
     """The products, summed over ``K``."""
     return tile @ x
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role, ScalarParameter
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
+from forerun.kernels.shapes import cuda
 
 __all__ = ["KERNEL", "launch_for", "load_scale", "normalize"]
 
@@ -40,12 +41,13 @@ KERNEL = Kernel(
             ),
         ),
     ),
+    cuda("rmsnorm"),
 )
 
 
 def launch_for(width: int) -> Launch:
-    """One CTA, which reduces over the whole vector; up to 1,024 threads."""
-    return Launch((1, 1, 1), (min(1024, -(-width // 32) * 32), 1, 1), shared_bytes=128)
+    """One CTA, which reduces over the whole vector; a thread has four elements, or more of long vectors."""
+    return Launch((1, 1, 1), (min(1024, -(-width // 128) * 32), 1, 1))
 
 
 def load_scale(w: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,6 +7,8 @@ that the attention reads.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,45 +17,57 @@ from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role, Scal
 from forerun.ir.nodes import Launch
 from forerun.ir.region import region
 from forerun.ir.types import DType
+from forerun.kernels.shapes import cuda, typed_name
 
-__all__ = ["KERNEL", "launch_for", "load_table", "rotate_append"]
+__all__ = [
+    "KERNEL",
+    "declare",
+    "launch_for",
+    "load_table",
+    "rotate_append",
+    "rotate_append_bf16",
+    "rotate_append_f16",
+]
 
 _ROW = region(("pos", affine("pos") + 1))
 
-KERNEL = Kernel(
-    "rope_append",
-    (
-        BufferParameter("q", DType.F32, ("H", "HD")),
-        BufferParameter("k", DType.F32, ("KV", "HD")),
-        BufferParameter("v", DType.F32, ("KV", "HD")),
-        BufferParameter("frequencies", DType.F32, ("P",)),
-        BufferParameter("q_out", DType.F32, ("H", "HD")),
-        BufferParameter("k_cache", DType.F32, ("T", "KV", "HD")),
-        BufferParameter("v_cache", DType.F32, ("T", "KV", "HD")),
-        ScalarParameter("pos", DType.I32),
-    ),
-    (
-        Role(
-            "all",
-            (
-                Phase(
-                    "load_table",
-                    reads=(Access("frequencies"),),
-                    scalars=("pos",),
-                    gives=("cosine", "sine"),
-                    reference="forerun.kernels.rope_append:load_table",
-                ),
-                Phase(
-                    "rotate_append",
-                    reads=(Access("q"), Access("k"), Access("v")),
-                    takes=("cosine", "sine"),
-                    writes=(Access("q_out"), Access("k_cache", _ROW), Access("v_cache", _ROW)),
-                    reference="forerun.kernels.rope_append:rotate_append",
-                ),
-            ),
+
+def declare(cache: DType = DType.F32) -> Kernel:
+    """The kernel for KV caches of that type; all else is f32."""
+    body = (
+        Phase(
+            "load_table",
+            reads=(Access("frequencies"),),
+            scalars=("pos",),
+            gives=("cosine", "sine"),
+            reference="forerun.kernels.rope_append:load_table",
         ),
-    ),
-)
+        Phase(
+            "rotate_append",
+            reads=(Access("q"), Access("k"), Access("v")),
+            takes=("cosine", "sine"),
+            writes=(Access("q_out"), Access("k_cache", _ROW), Access("v_cache", _ROW)),
+            reference=f"forerun.kernels.rope_append:{typed_name('rotate_append', cache)}",
+        ),
+    )
+    return Kernel(
+        typed_name("rope_append", cache),
+        (
+            BufferParameter("q", DType.F32, ("H", "HD")),
+            BufferParameter("k", DType.F32, ("KV", "HD")),
+            BufferParameter("v", DType.F32, ("KV", "HD")),
+            BufferParameter("frequencies", DType.F32, ("P",)),
+            BufferParameter("q_out", DType.F32, ("H", "HD")),
+            BufferParameter("k_cache", cache, ("T", "KV", "HD")),
+            BufferParameter("v_cache", cache, ("T", "KV", "HD")),
+            ScalarParameter("pos", DType.I32),
+        ),
+        (Role("all", body),),
+        cuda("rope_append"),
+    )
+
+
+KERNEL = declare()
 
 
 def launch_for(heads: int, kv_heads: int, head_size: int) -> Launch:
@@ -76,6 +90,32 @@ def rotate_append(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """The rotated query, and the rows to append."""
     return _rotated(q, cosine, sine), _rotated(k, cosine, sine)[np.newaxis], v[np.newaxis]
+
+
+def rotate_append_bf16(
+    q: NDArray[np.float32],
+    k: NDArray[np.float32],
+    v: NDArray[np.float32],
+    cosine: NDArray[np.float32],
+    sine: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[Any]]:
+    """The same for caches of bf16."""
+    import ml_dtypes
+
+    rotated, key, value = rotate_append(q, k, v, cosine, sine)
+    return rotated, key.astype(ml_dtypes.bfloat16), value.astype(ml_dtypes.bfloat16)
+
+
+def rotate_append_f16(
+    q: NDArray[np.float32],
+    k: NDArray[np.float32],
+    v: NDArray[np.float32],
+    cosine: NDArray[np.float32],
+    sine: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float16], NDArray[np.float16]]:
+    """The same for caches of f16."""
+    rotated, key, value = rotate_append(q, k, v, cosine, sine)
+    return rotated, key.astype(np.float16), value.astype(np.float16)
 
 
 def _rotated(x: NDArray[np.float32], cosine: NDArray[np.float32], sine: NDArray[np.float32]) -> NDArray[np.float32]:

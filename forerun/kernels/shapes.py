@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from forerun.ir.kernel import Implementation
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
 
-__all__ = ["elementwise_launch", "typed_name"]
+__all__ = ["cuda", "elementwise_launch", "typed_name"]
 
 _THREADS = 256
+
+
+def cuda(entry: str) -> tuple[Implementation, ...]:
+    """The CUDA C++ of a kernel of this package: ``cuda/ENTRY.cu``."""
+    return (Implementation("cuda", f"forerun.kernels.cuda:{entry}.cu", entry),)
 
 
 def typed_name(stem: str, dtype: DType) -> str:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
 from forerun.ir.types import DType
+from forerun.kernels.shapes import cuda
 
 __all__ = ["KERNEL", "activate"]
 
@@ -30,6 +31,7 @@ KERNEL = Kernel(
             ),
         ),
     ),
+    cuda("silu_mul"),
 )
 
 _HALF = np.float32(0.5)

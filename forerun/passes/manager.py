@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from forerun.ir.diagnostics import InternalError, InvalidInput
+from forerun.ir.diagnostics import InternalError, InvalidInput, Refuted, Unsupported
 from forerun.ir.graph import Graph
 from forerun.passes.base import Assessor, Pass, PassContext, Strongest
 from forerun.passes.failure import PassFailure, failure_of, tell
@@ -141,7 +141,7 @@ class PassManager:
 
     def _failure(self, run: PipelineRun, step: PassRun, cause: Exception, *, in_check: bool) -> PassFailure:
         failure = failure_of(run, step, cause, in_check=in_check)
-        step.record.verdict = "refuted" if failure.exit_status == 1 else "failed"
+        step.record.verdict = _verdict_of(failure, in_check=in_check)
         run.summary.status = "failed"
         run.summary.error = failure.headline
         run.take_time()
@@ -161,6 +161,12 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def _verdict_of(failure: PassFailure, *, in_check: bool) -> str:
+    if failure.exit_status == Refuted.exit_status:
+        return "refuted"
+    return "unsupported" if in_check and failure.exit_status == Unsupported.exit_status else "failed"
 
 
 def _charge(instrument: Instrument, step: PassRun, started: float) -> None:

@@ -210,3 +210,4 @@ def _add(total: Delta, step: Delta) -> None:
     total.buffers.update(step.buffers)
     total.allocations.update(step.allocations)
     total.kernels.update(step.kernels)
+    total.fusions.update(step.fusions)

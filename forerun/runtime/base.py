@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from numpy.typing import ArrayLike, NDArray
 
-from forerun.ir.diagnostics import InternalError, InvalidInput, Unsupported, did_you_mean
+from forerun.ir.diagnostics import InternalError, InvalidInput, did_you_mean
 from forerun.ir.graph import Graph
 from forerun.ir.options import build
 from forerun.ir.options_text import OptionTextError, parse_item
@@ -78,9 +78,10 @@ class Target(Protocol):
         ...
 
 
-_targets: dict[str, str | type[Target]] = {"reference": "forerun.runtime.reference:ReferenceTarget"}
-
-_PLANNED = {"cuda": "this version of forerun runs on the 'reference' target only: pass target='reference'"}
+_targets: dict[str, str | type[Target]] = {
+    "cuda": "forerun.runtime.cuda:CudaTarget",
+    "reference": "forerun.runtime.reference:ReferenceTarget",
+}
 
 
 def register_target(cls: type[Target]) -> type[Target]:
@@ -111,7 +112,6 @@ def resolve_target(target: str | Target) -> Target:
 
     Raises:
         InvalidInput: If there is no such target or option, or an option's value is wrong.
-        Unsupported: If the target exists, but not in this version.
 
     Example:
         >>> resolve_target("reference{seed=3}")
@@ -122,10 +122,8 @@ def resolve_target(target: str | Target) -> Target:
             raise InvalidInput(f"{target!r} is not a target", hint="pass a name, such as 'reference', or a target")
         return target
     item = parse_item(target, "target")
-    if item.name in _PLANNED and item.name not in _targets:
-        raise Unsupported(f"target '{item.name}' is not available", hint=_PLANNED[item.name])
     if item.name not in _targets:
-        hint = did_you_mean(item.name, sorted({*_targets, *_PLANNED}))
+        hint = did_you_mean(item.name, target_names())
         raise OptionTextError.of("target", target, [("O2", f"no target '{item.name}'", item.span, hint)])
     made, findings = build(_class(item.name), item)
     if made is None:

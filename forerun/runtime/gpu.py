@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Gpu", "no_gpu_reason", "probe_gpus"]
+__all__ = ["Gpu", "missing_driver", "no_gpu_reason", "probe_gpus"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,16 @@ def probe_gpus() -> tuple[list[Gpu], str | None]:
         return _ask(driver)
     except _DriverError as error:
         return [], str(error)
-    except RuntimeError as error:  # what the bindings raise when there is no driver library
-        first_sentence = str(error).partition("\n")[0].partition(". ")[0]
-        return [], f"no CUDA driver ({first_sentence})"
+    except RuntimeError as error:
+        return [], missing_driver(error)
+
+
+def missing_driver(error: RuntimeError) -> str:
+    """The reason that there is no GPU, from what the bindings raise when they find no driver library."""
+    if type(error).__name__ == "DynamicLibNotFoundError":  # of newer bindings; its text is about how they search
+        return "no CUDA driver (its library was not found)"
+    first_sentence = str(error).partition("\n")[0].partition(". ")[0]
+    return f"no CUDA driver ({first_sentence})"
 
 
 class _DriverError(Exception):

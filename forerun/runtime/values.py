@@ -84,7 +84,9 @@ def state_array(buffer: Buffer, value: ArrayLike) -> NDArray[Any]:
         InvalidInput: If the buffer is not state, or the value has another type or shape, or is out of its bounds.
     """
     if buffer.role is not BufferRole.STATE:
-        raise InvalidInput(f"buffer '%{buffer.name}' is {buffer.role.value}, not state", hint="only state can be written")
+        raise InvalidInput(
+            f"buffer '%{buffer.name}' is {buffer.role.value}, not state", hint="only state can be written"
+        )
     array = _as_array("state", buffer, value)
     _require(array.dtype == numpy_dtype(buffer.dtype) and array.shape == buffer.shape, "state", buffer, array)
     if buffer.bounds is not None:
@@ -123,5 +125,7 @@ def _check_bounds(buffer: Buffer, array: NDArray[Any], bounds: tuple[int, int]) 
     low, high = bounds
     if not (low <= array.min(initial=low) and array.max(initial=low) <= high):
         at = int(np.argmax((array < low) | (array > high)))
-        message = f"{buffer.role.value} '%{buffer.name}': element {at} is {array.flat[at]}, out of its bounds {low} to {high}"
+        message = (
+            f"{buffer.role.value} '%{buffer.name}': element {at} is {array.flat[at]}, out of its bounds {low} to {high}"
+        )
         raise InvalidInput(message)

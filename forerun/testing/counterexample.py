@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from forerun.ir.graph import Graph
 from forerun.ir.text import diff_graphs, print_graph
 
@@ -16,7 +18,7 @@ class Counterexample(AssertionError):
     Attributes:
         property: Its name, such as ``refines``.
         finding: What is wrong, in one line.
-        details: More lines: the places in the graph's text, the witness, values.
+        details: More lines: the places in the graph's text, the witness, repairs, values.
         before: The graph.
         after: What was made of it; ``None`` if there is nothing.
         replay: How to see it again.
@@ -29,16 +31,23 @@ class Counterexample(AssertionError):
         before: Graph,
         after: Graph | None = None,
         *,
-        details: str = "",
+        details: str | Callable[[], str] = "",
         replay: str = "",
     ) -> None:
         super().__init__(property, finding)
         self.property = property
         self.finding = finding
-        self.details = details
+        self._details = details
         self.before = before
         self.after = after
         self.replay = replay
+
+    @property
+    def details(self) -> str:
+        """Made when it is asked for: a search makes many counterexamples, and shows one."""
+        if not isinstance(self._details, str):
+            self._details = self._details()
+        return self._details
 
     def __str__(self) -> str:
         sections = [f"{self.property}: {self.finding}"]

@@ -99,10 +99,12 @@ def kernels(
         asynchronous: Whether reads may go through the copy engine.
 
     Example:
-        >>> from hypothesis import find
-        >>> kernel = find(kernels("k"), lambda kernel: bool(kernel.phases[0].writes))
-        >>> kernel.name, len(kernel.phases)
-        ('k', 1)
+        >>> from hypothesis import given, settings
+        >>> @settings(max_examples=5, deadline=None, database=None)
+        ... @given(kernels("k", roles=1))
+        ... def test(kernel):
+        ...     assert kernel.name == "k" and len(kernel.roles) == 1
+        >>> test()
     """
     return KernelShape(waits, roles, phases, partial, asynchronous).kernels(name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.diagnostics import Diagnostic, ForerunError, Severity
 from forerun.ir.graph import Graph
+from forerun.ir.semantics import Verdict, explain
 from forerun.ir.semantics.certificate import certify
 from forerun.ir.text import draw, parse_graph, print_graph
 from forerun.ir.types import BufferRole
@@ -77,7 +79,8 @@ def assert_refines(
     if verdict.status == "proved" or (allow_unsupported and verdict.status == "unsupported"):
         return
     finding = f"{verdict.status}: {_headline(verdict.findings)}"
-    raise Counterexample("refines", finding, before, after, details=_drawn(verdict.findings, after))
+    details = partial(_explained, verdict, after, frozenset(licences))
+    raise Counterexample("refines", finding, before, after, details=details)
 
 
 def assert_same_outputs(
@@ -119,7 +122,8 @@ def assert_same_outputs(
         for (what, wanted), (_, value) in zip(expected, found, strict=True):
             if wanted.tobytes() != value.tobytes():
                 finding = f"{what} differs on {target}: {_difference(wanted, value)}"
-                details = "\n".join([f"expected {wanted.tolist()}", f"found    {value.tolist()}", *schedules])
+                shown = [f"expected {wanted.tolist()}", f"found    {value.tolist()}", *schedules]
+                details = partial(_difference_explained, shown, before, after)
                 raise Counterexample("same-outputs", finding, before, after, details=details, replay=_rerun(target))
 
 
@@ -202,6 +206,32 @@ def _headline(findings: Sequence[Diagnostic]) -> str:
     first = findings[0]
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
     return f"{first.location}: {first.message}{more}"
+
+
+def _difference_explained(shown: Sequence[str], before: Graph, after: Graph) -> str:
+    """The values and schedules that were seen, and what the certificate says of the rewrite."""
+    lines = list(shown)
+    errors = [d for d in verify(after) if d.severity is Severity.ERROR]
+    verdict = None if errors else certify(before, after)
+    if verdict is None:
+        lines += ["", "the graph after is not valid:", _drawn(errors, after)]
+    elif verdict.proved:
+        lines += [
+            "",
+            "the certificate proves the rewrite: some kernel does not do what it declares, or forerun is wrong",
+        ]
+    else:
+        lines += ["", f"the certificate says: {verdict.status}", _explained(verdict, after)]
+    return "\n".join(lines)
+
+
+def _explained(verdict: Verdict, graph: Graph, licences: frozenset[str] = frozenset()) -> str:
+    """Findings as ``forerun check`` shows them: drawn in the graph's text, with a schedule and repairs."""
+    found = explain(graph, verdict, licences, limit=_SHOWN_FINDINGS)
+    lines: list[str] = []
+    for explanation in found[:_SHOWN_FINDINGS]:
+        lines += [*([""] if lines else []), _drawn([explanation.finding], graph), *explanation.lines()]
+    return "\n".join(lines + ([f"... and {len(found) - _SHOWN_FINDINGS} more"] if found[_SHOWN_FINDINGS:] else []))
 
 
 def _drawn(findings: Sequence[Diagnostic], graph: Graph) -> str:

@@ -29,9 +29,12 @@ def pipelines(
             defaults.
 
     Example:
-        >>> from hypothesis import find
-        >>> str(find(pipelines(["reduce-edges", "insert-pdl"], min_size=1), lambda pipeline: True))
-        'reduce-edges'
+        >>> from hypothesis import given, settings
+        >>> @settings(max_examples=5, deadline=None, database=None)
+        ... @given(pipelines(["reduce-edges", "insert-pdl"], min_size=1, max_size=2))
+        ... def test(pipeline):
+        ...     assert 1 <= len(pipeline) <= 2
+        >>> test()
     """
     chosen = registry.available().values() if passes is None else passes
     classes = [registry.get(found) if isinstance(found, str) else found for found in chosen]
@@ -47,9 +50,12 @@ def schedules(*, serial: bool = False, h6: bool = False) -> st.SearchStrategy[Re
         h6: Whether triggers hold back the start of secondaries in some of them.
 
     Example:
-        >>> from hypothesis import find
-        >>> str(find(schedules(), lambda target: target.seed > 2))
-        'reference{schedule=adversarial,seed=3}'
+        >>> from hypothesis import given, settings
+        >>> @settings(max_examples=5, deadline=None, database=None)
+        ... @given(schedules())
+        ... def test(target):
+        ...     assert str(target).startswith("reference{schedule=adversarial")
+        >>> test()
     """
     licences = st.booleans() if h6 else st.just(False)
     drawn = st.builds(ReferenceTarget, st.just("adversarial"), st.integers(0, 9999), licences)

@@ -8,19 +8,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from forerun.testing.suite import Trial
-
-__all__ = ["TRIALS", "pytest_addoption", "pytest_configure", "pytest_terminal_summary"]
+__all__ = ["pytest_addoption", "pytest_configure"]
 
 _OPTION = "--forerun-pass"
-
-TRIALS: pytest.StashKey[dict[str, Trial]] = pytest.StashKey()
-"""What was tried in this session, by pass, for the summary."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,9 +41,10 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     _find_modules_as_forerun_does(config)
     from forerun.testing.suite import require_usable
+    from forerun.testing.tally import Tally
 
     require_usable(config)
-    config.stash[TRIALS] = {}
+    config.pluginmanager.register(Tally(), "forerun-tally")
     config.addinivalue_line("markers", "forerun_pass: a property of a pass, from --forerun-pass")
     suite = str(Path(__file__).with_name("suite.py"))
     on_command_line = any(str(word).startswith(_OPTION) for word in config.invocation_params.args)
@@ -68,13 +62,3 @@ def _find_modules_as_forerun_does(config: pytest.Config) -> None:
     here = str(config.invocation_params.dir)
     if here not in sys.path:
         sys.path.insert(0, here)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say how often each pass changed a graph."""
-    trials = config.stash.get(TRIALS, {})
-    if not trials:
-        return
-    terminalreporter.section("forerun: properties of passes")
-    for trial in trials.values():
-        terminalreporter.write_line(str(trial))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,32 +16,13 @@ from forerun.testing.counterexample import Counterexample
 from forerun.testing.files import read_counterexample, replay_command, save_counterexample
 from forerun.testing.hunt import SearchResult, search
 from forerun.testing.loading import load_strategy
-from forerun.testing.plugin import TRIALS
 from forerun.testing.properties import PROPERTIES, Application
 from forerun.testing.subject import is_idempotent, pipeline_of
+from forerun.testing.tally import PROPERTY
 
-__all__ = ["Trial", "pytest_generate_tests", "require_usable", "strategy_of", "test_fires", "test_property"]
+__all__ = ["pytest_generate_tests", "require_usable", "strategy_of", "test_fires", "test_property"]
 
 pytestmark = pytest.mark.forerun_pass
-
-
-@dataclass
-class Trial:
-    """What the searches for one pass came to."""
-
-    subject: str
-    examples: int = 0
-    fired: int = 0
-    seconds: float = 0.0
-
-    def add(self, result: SearchResult) -> None:
-        """Account for one search."""
-        self.examples += result.examples
-        self.fired += result.fired
-        self.seconds += result.seconds
-
-    def __str__(self) -> str:
-        return f"{self.subject}: changed {self.fired} of {self.examples} graphs, {self.seconds:.1f} s"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -58,7 +38,7 @@ def test_property(subject: str, what: str, request: pytest.FixtureRequest) -> No
     if what == "idempotent" and not is_idempotent(pipeline):
         pytest.skip("not demanded: several passes, or the class says idempotent = False")
     file = _file(request.config, subject, what)
-    found = _known(pipeline, what, file) or _search(pipeline, subject, what, request.config).counterexample
+    found = _known(pipeline, what, file) or _search(pipeline, subject, what, request).counterexample
     if found is None:
         return
     if file is not None:
@@ -69,7 +49,7 @@ def test_property(subject: str, what: str, request: pytest.FixtureRequest) -> No
 
 def test_fires(subject: str, request: pytest.FixtureRequest) -> None:
     """The pass changes at least one of the random graphs; else the other tests say nothing."""
-    result = _search(pipeline_of(subject), subject, "fires", request.config)
+    result = _search(pipeline_of(subject), subject, "fires", request)
     if result.fired:
         return
     message = (
@@ -82,11 +62,12 @@ def test_fires(subject: str, request: pytest.FixtureRequest) -> None:
     pytest.fail(message, pytrace=False)
 
 
-def _search(pipeline: Pipeline, subject: str, what: str, config: pytest.Config) -> SearchResult:
+def _search(pipeline: Pipeline, subject: str, what: str, request: pytest.FixtureRequest) -> SearchResult:
     names = [what] if what in PROPERTIES else []
-    examples = config.getoption("forerun_examples")
-    result = search(pipeline, strategy_of(config), properties=names, examples=examples)
-    config.stash[TRIALS].setdefault(subject, Trial(subject)).add(result)
+    examples = request.config.getoption("forerun_examples")
+    result = search(pipeline, strategy_of(request.config), properties=names, examples=examples)
+    found = subject, result.examples, result.fired, result.seconds
+    request.node.user_properties.append((PROPERTY, found))
     return result
 
 

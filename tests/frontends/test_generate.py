@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 import forerun
-from forerun.frontends.decode import decode_graph
+from forerun.compiler import Executable
+from forerun.frontends.decode import decode_graph, generation_graph
 from forerun.frontends.generate import generate
 from forerun.frontends.llama import LlamaModel
 from forerun.frontends.tokenizer import Tokenizer
@@ -124,3 +126,53 @@ def test_a_model_generates_what_its_definition_says(tmp_path: Path, kind: str) -
     sequence = [*found.prompt_tokens, *found.tokens]
     chosen = all_logits(model.config, model.weights, sequence).argmax(axis=1).tolist()
     assert list(found.tokens) == chosen[len(found.prompt_tokens) - 1 : -1]
+
+
+@pytest.mark.parametrize("limit", [3, 8, 20])
+def test_a_loop_on_the_device_generates_the_same_in_fewer_replays(model: LlamaModel, limit: int) -> None:
+    with forerun.compile(decode_graph(model.config), weights=model.weights) as executable:
+        expected = generate(executable, model.tokenizer, PROMPT, 8)
+    graph = generation_graph(model.config, limit=limit, eot=END)
+    pieces: list[str] = []
+    with forerun.compile(graph, weights=model.weights) as executable:
+        script = Counting(executable)
+        found = generate(script, model.tokenizer, PROMPT, 8, pieces.append)
+    assert (found.tokens, found.text, found.stop) == (expected.tokens, expected.text, expected.stop)
+    assert "".join(pieces) == found.text
+    assert script.runs == len(found.prompt_tokens) - 1 + -(-8 // limit)
+
+
+class Counting:
+    """An executable that counts its runs."""
+
+    def __init__(self, executable: Executable) -> None:
+        self.executable = executable
+        self.graph = executable.graph
+        self.runs = 0
+
+    def run(self, inputs: Mapping[str, np.ndarray], /) -> Mapping[str, np.ndarray]:
+        self.runs += 1
+        return self.executable.run(inputs)
+
+
+def test_a_loop_stops_at_the_end_and_where_the_context_ends(model: LlamaModel) -> None:
+    with forerun.compile(decode_graph(model.config, context=12), weights=model.weights) as executable:
+        plain = generate(executable, model.tokenizer, PROMPT, 20)
+    assert plain.stop == "context"
+    with forerun.compile(
+        generation_graph(model.config, context=12, limit=5, eot=END), weights=model.weights
+    ) as executable:
+        assert generate(executable, model.tokenizer, PROMPT, 20).tokens == plain.tokens
+    end = plain.tokens[-1]
+    graph = generation_graph(model.config, context=12, limit=12, eot=end)
+    with forerun.compile(graph, weights=model.weights) as executable:
+        tokenizer = replace_ends(model.tokenizer, end)
+        found = generate(executable, tokenizer, PROMPT, 20)
+    assert found.stop == "end"
+    assert found.tokens == plain.tokens[: plain.tokens.index(end)]
+
+
+def replace_ends(tokenizer: Tokenizer, end: int) -> Tokenizer:
+    changed = copy.copy(tokenizer)
+    changed.ends = frozenset({end})
+    return changed

@@ -9,7 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forerun.ir.types import DType
-from forerun.kernels import add, argmax, attention, embedding, gemv, rmsnorm, rope_append, silu_mul
+from forerun.kernels import (
+    add,
+    advance,
+    argmax,
+    argmax_merge,
+    argmax_partial,
+    attention,
+    attention_merge,
+    attention_split,
+    embedding,
+    gemv,
+    rmsnorm,
+    rope_append,
+    silu_mul,
+)
+from forerun.runtime.dtypes import numpy_dtype
 from tests.kernel_runner import run_kernel
 
 seeds = st.integers(0, 2**32 - 1)
@@ -90,6 +105,38 @@ def test_argmax_takes_the_first_of_the_greatest_and_writes_one_element() -> None
     assert tokens.tolist() == [7, 1, 7]
 
 
+@few
+@given(st.lists(st.sampled_from([-np.inf, -1.0, -0.0, 0.0, 2.0, np.nan]), min_size=1, max_size=12), st.data())
+def test_argmax_in_parts_is_argmax(values: list[float], data: st.DataObject) -> None:
+    logits = np.array(values, np.float32)
+    parts = data.draw(st.integers(1, len(values)))
+    arrays = {"best": empty(parts), "place": np.full(parts, -7, np.int32), "token": np.full(2, -7, np.int32)}
+    run_kernel(argmax_partial.KERNEL, {"logits": logits, **arrays}, parts=parts)
+    run_kernel(argmax_merge.KERNEL, arrays, index=1)
+    assert arrays["token"].tolist() == [-7, logits.argmax()]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "index", "position", "runs"),
+    [
+        (4, 0, 0, True),
+        (9, 0, 0, False),  # the end token
+        (4, 2, 5, False),  # the limit is reached
+        (4, 1, 7, False),  # no position is left
+        (4, 1, 6, True),
+    ],
+)
+def test_advance_keeps_the_choice_and_says_whether_to_go_on(chosen: int, index: int, position: int, runs: bool) -> None:
+    values = {"chosen": chosen, "count": index, "token": 77, "position": position, "running": 1}
+    arrays = {name: np.array([value], np.int32) for name, value in values.items()}
+    arrays["tokens"] = np.zeros(5, np.int32)
+    run_kernel(advance.KERNEL, arrays, index=index, limit=3, end=9, context=8)
+    assert arrays["tokens"].tolist() == [chosen if i == index else 0 for i in range(5)]
+    found = {name: int(arrays[name][0]) for name in values}
+    following = position + 1 if runs else position
+    assert found == {"chosen": chosen, "count": index + 1, "token": chosen, "position": following, "running": runs}
+
+
 # Rotation
 
 
@@ -168,3 +215,49 @@ def test_attention_with_large_scores_neither_overflows_nor_warns() -> None:
     arrays = {"q": q, "k_cache": k, "v_cache": v, "y": empty(1, 2)}
     run_kernel(attention.KERNEL, arrays, pos=1)
     assert arrays["y"].tolist() == [[1.0, 2.0]]
+
+
+@few
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 8), st.integers(0, 12), st.integers(1, 20), seeds)
+def test_attention_in_parts_is_attention(kv: int, group: int, half: int, pos: int, splits: int, seed: int) -> None:
+    chooser = np.random.default_rng(seed)
+    q = 3 * normal(chooser, kv * group, 2 * half)
+    caches = normal(chooser, 2, 13, kv, 2 * half)
+    caches[:, pos + 1 :] = np.nan
+    arrays = {"q": q, "k_cache": caches[0], "v_cache": caches[1], "y": empty(*q.shape)}
+    arrays |= {"partial": empty(splits, *q.shape), "statistics": empty(splits, len(q), 2)}
+    run_kernel(attention_split.KERNEL, arrays, pos=pos, splits=splits)
+    run_kernel(attention_merge.KERNEL, arrays)
+    expected = attend(q, caches[0, : pos + 1], caches[1, : pos + 1])
+    np.testing.assert_allclose(arrays["y"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_parts_without_rows_weigh_nothing() -> None:
+    q, row = np.ones((1, 2), np.float32), np.ones((1, 1, 2), np.float32)
+    arrays = {"q": q, "k_cache": row, "v_cache": 5 * row, "partial": empty(3, 1, 2), "statistics": empty(3, 1, 2)}
+    run_kernel(attention_split.KERNEL, arrays, pos=0, splits=3)
+    assert arrays["partial"].tolist() == [[[5.0, 5.0]], [[0.0, 0.0]], [[0.0, 0.0]]]
+    assert arrays["statistics"][:, 0].tolist() == [[np.sqrt(np.float32(2)), 1.0], [-np.inf, 0.0], [-np.inf, 0.0]]
+
+
+# Caches of two bytes
+
+
+@pytest.mark.parametrize("dtype", [DType.BF16, DType.F16])
+def test_caches_of_two_bytes_are_rounded_when_written_and_widened_when_read(dtype: DType) -> None:
+    chooser = np.random.default_rng(0)
+    short = numpy_dtype(dtype)
+    q, k, v = normal(chooser, 4, 8), normal(chooser, 2, 8), normal(chooser, 2, 8)
+    caches = normal(chooser, 2, 6, 2, 8).astype(short)
+    arrays = {"q": q, "k": k, "v": v, "frequencies": np.zeros(4, np.float32), "q_out": empty(4, 8)}
+    arrays |= {"k_cache": caches[0], "v_cache": caches[1], "y": empty(4, 8)}
+    run_kernel(rope_append.declare(dtype), arrays, pos=5)
+    np.testing.assert_array_equal(caches[0, 5], k.astype(short))
+    np.testing.assert_array_equal(caches[1, 5], v.astype(short))
+    expected = attend(q, caches[0].astype(np.float64), caches[1].astype(np.float64))
+    run_kernel(attention.declare(dtype), arrays, pos=5)
+    np.testing.assert_allclose(arrays["y"], expected, rtol=1e-4, atol=1e-5)
+    arrays |= {"partial": empty(2, 4, 8), "statistics": empty(2, 4, 2), "y": empty(4, 8)}
+    run_kernel(attention_split.declare(dtype), arrays, pos=5, splits=2)
+    run_kernel(attention_merge.KERNEL, arrays)
+    np.testing.assert_allclose(arrays["y"], expected, rtol=1e-4, atol=1e-5)

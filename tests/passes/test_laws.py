@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import HealthCheck, Phase, event, find, given, settings
 from hypothesis import strategies as st
@@ -23,6 +25,9 @@ CHAINS = programs(Style(chain=True, most_nodes=5, events=True))
 
 # Kernels without waits of their own: insert-pdl puts these first, and hoist-loads has something to do.
 HOISTABLE = programs(Style(chain=True, waits=False, opaque=False, most_nodes=6, events=True))
+
+# Where the twin of reduce-edges goes wrong more often: short chains through kernels that never wait.
+REDUCIBLE = programs(Style(chain=True, waits=False, opaque=False, most_nodes=4))
 
 
 @pytest.mark.parametrize(
@@ -80,10 +85,12 @@ def test_wrong_twins_are_caught(twin: Pass) -> None:
         return any(broken_law(twin, graph) is not None for graph in inputs)
 
     # Aimed at what the twin gets wrong, for the sake of time.
-    chains = HOISTABLE if twin.name == "hoist-loads" and not isinstance(twin, IgnoresOwnWrites) else CHAINS
+    aimed = {"hoist-loads": HOISTABLE, "reduce-edges": REDUCIBLE}
+    chains = CHAINS if isinstance(twin, IgnoresOwnWrites) else aimed.get(twin.name, CHAINS)
     if isinstance(twin, CrossesEvents):
         chains = chains.map(after_an_event)
-    # Without shrinking: here it only matters that there is a counterexample.
+    # Without shrinking: here it only matters that there is a counterexample. With a seed: the rarest is one of some 130
+    # programs on average, and a search that fails once in a thousand runs tells nobody anything.
     few = settings(
         max_examples=3000,
         phases=[Phase.generate],
@@ -91,7 +98,7 @@ def test_wrong_twins_are_caught(twin: Pass) -> None:
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    assert len(find(chains, caught, settings=few)) <= 7
+    assert len(find(chains, caught, settings=few, random=Random(0))) <= 7
 
 
 @pytest.mark.parametrize("twin", TWINS, ids=lambda twin: type(twin).__name__)

@@ -39,7 +39,7 @@ def test_targets_are_passed_through() -> None:
     target = ReferenceTarget(seed=3)
     assert resolve_target(target) is target
     assert isinstance(target, Target)
-    assert target_names() == ("reference",)
+    assert target_names() == ("cuda", "reference")
     for wrong in (3, ReferenceTarget):
         with pytest.raises(InvalidInput, match="is not a target"):
             resolve_target(wrong)  # type: ignore[arg-type]
@@ -63,9 +63,9 @@ def test_wrong_texts(text: str, expected: str) -> None:
     assert expected in str(caught.value)
 
 
-def test_cuda_is_known_and_not_there_yet() -> None:
-    with pytest.raises(Unsupported, match=r"target 'cuda' is not available\nhint: .*pass target='reference'"):
-        resolve_target("cuda")
+def test_cuda_is_resolved_without_a_gpu() -> None:
+    target = resolve_target("cuda{device=1,arch=sm_90,delays=3}")
+    assert str(target) == "cuda{device=1,arch=sm_90,delays=3}"
 
 
 def test_options_set_in_python_are_checked() -> None:
@@ -98,6 +98,6 @@ def test_registering_a_target() -> None:
             raise Unsupported("too far")
 
     assert resolve_target("nowhere{distance=4}") == Nowhere(4)
-    assert target_names() == ("nowhere", "reference")
+    assert target_names() == ("cuda", "nowhere", "reference")
     with pytest.raises(InvalidInput, match="two targets are named 'nowhere'"):
         register_target(type("Other", (), {"name": "nowhere", "load": Nowhere.load}))

@@ -43,6 +43,21 @@ def chain() -> Graph:
     return make.build()
 
 
+EXPLANATION = """\
+    a schedule that nothing prevents (2 steps of other nodes left out):
+        1  'second' starts
+        2  'third' starts
+    >   3  'third' reads %s bytes [0, 16) in phase 'load'
+    >   4  'second' writes %s bytes [0, 16) in phase 'accumulate'
+    missing: C_second -> S_third
+    chain: second -programmatic-> third
+    because the dependency 'second' -> 'third' is programmatic, and 'third' never waits
+    each of these was tried, and repairs it:
+      1. make the dependency 'second' -> 'third' full (then all is proved)
+      2. let every role of 'third' wait first (then all is proved)
+"""
+
+
 def weakened(graph: Graph) -> Graph:
     """The last dependency made programmatic, though nothing waits."""
     edit = graph.edit()
@@ -69,6 +84,7 @@ def test_refines_shows_the_race_in_the_text_and_what_changed(chain) -> None:
     assert "-  after #second full" in message
     assert "+  after #second programmatic" in message
     assert caught.value.before is chain
+    assert EXPLANATION in message
 
 
 def test_same_outputs_shows_element_seed_and_schedule(chain) -> None:
@@ -79,6 +95,8 @@ def test_same_outputs_shows_element_seed_and_schedule(chain) -> None:
     assert "element [0] is" in caught.value.finding
     assert "third: phase load" in message
     assert 'target="reference{schedule=adversarial' in message
+    assert "  the certificate says: refuted\n  error[R1]: node third: RAW race" in message
+    assert EXPLANATION in message
     # The serial order hides it.
     assert_same_outputs(chain, weakened(chain), seeds=())
 

@@ -9,6 +9,8 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PLUGIN = [] if entry_points(group="pytest11", name="forerun") else ["-p", "forerun.testing.plugin"]
 
@@ -42,6 +44,16 @@ def test_right_wrong_and_silent_passes(tmp_path):
     again = run(tmp_path, "--forerun-pass", passes[0], "-k", "refines", "--forerun-examples", "1")
     assert again.returncode == 1, again.stdout + again.stderr
     assert "1 failed" in again.stdout
+
+
+def test_the_counts_of_all_processes_are_added_up(tmp_path):
+    pytest.importorskip("xdist")
+    arguments = ["--forerun-pass", "reduce-edges", "--forerun-pass", "insert-pdl", "--forerun-examples", "2"]
+    done = run(tmp_path, *arguments, "-n", "2", "-k", "refines or roundtrip")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 passed" in done.stdout
+    summary = re.findall(r"^(\S+): changed \d+ of (\d+) graphs", done.stdout, re.MULTILINE)
+    assert summary == [("insert-pdl", "4"), ("reduce-edges", "4")]
 
 
 def test_it_is_inert_and_adds_to_paths_that_are_given(tmp_path):

@@ -175,9 +175,10 @@ def _literal(graph: Graph) -> Truth:
 
 def _is_vague(graph: Graph) -> bool:
     """Whether the ends of some range cannot be compared exactly; rows at one position that nobody writes can."""
-    if any(isinstance(node, ChildGraphNode | ConditionalNode) for node in graph):
-        return True
-    arguments = [a for node in graph if isinstance(node, KernelNode) for _, a in node.arguments]
+    nested = [body for node in graph if isinstance(node, ConditionalNode) for body in node.bodies]
+    nested += [node.body for node in graph if isinstance(node, ChildGraphNode)]
+    nodes = [node for inner in (graph, *nested) for node in inner if isinstance(node, KernelNode)]
+    arguments = [a for node in nodes for _, a in node.arguments]
     loads = {argument.buffer for argument in arguments if isinstance(argument, ScalarLoad)}
     return bool(loads) and not (graph.name == "rows" and len(loads) == 1 and len(graph.kernels) == len(graph))
 

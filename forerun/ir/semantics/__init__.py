@@ -2,9 +2,10 @@
 
 from forerun.ir.semantics.access import NodeAccess, accesses, always_waits, late_steps
 from forerun.ir.semantics.byteset import ByteSet, bytes_of
+from forerun.ir.semantics.explanation import Explanation, explain
 from forerun.ir.semantics.hazards import Conflict, conflicts
 from forerun.ir.semantics.order import LICENCES, EventOrder, event_order, order_under
-from forerun.ir.semantics.races import Race, Verdict, check, is_ordered
+from forerun.ir.semantics.races import Race, Undrained, Verdict, check, is_ordered
 from forerun.ir.semantics.repair import Repair, drain_repairs, repairs
 from forerun.ir.semantics.witness import Witness, drain_witness, witness
 
@@ -13,9 +14,11 @@ __all__ = [
     "ByteSet",
     "Conflict",
     "EventOrder",
+    "Explanation",
     "NodeAccess",
     "Race",
     "Repair",
+    "Undrained",
     "Verdict",
     "Witness",
     "accesses",
@@ -26,6 +29,7 @@ __all__ = [
     "drain_repairs",
     "drain_witness",
     "event_order",
+    "explain",
     "is_ordered",
     "late_steps",
     "order_under",

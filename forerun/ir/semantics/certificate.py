@@ -6,8 +6,8 @@ allows. Nodes are matched by name. What is compared is listed in :data:`RULES`; 
 
 Why this suffices. Let G1 be race-free and drained. Then events order every two conflicting accesses as launch order
 does, so every run of G1 gives what its nodes give one by one in launch order. Running G0's nodes one by one in launch
-order is a run that G0 allows too. Both run the same nodes (C1, C2, C6 to C9), and a node computes the same from the
-same bytes (C4). So it is enough that every two conflicting accesses have one direction in both launch orders (C3).
+order is a run that G0 allows too. Both run the same nodes (C1, C2, C6 to C9, C11), and a node computes the same from
+the same bytes (C4). So it is enough that every two conflicting accesses have one direction in both launch orders (C3).
 What others see of a replay while it runs is kept as well (C5).
 
 Why direct conflicts suffice for C3. A pair (a, b) is left out of :func:`forerun.ir.semantics.conflicts` only if a write
@@ -98,7 +98,7 @@ def _judge_races(before: Graph, after: Graph, meaning: Verdict, licences: Collec
         return
     order = order_under(before, licences)
     made = (race for race in meaning.races if race.certain and not race.body and _was_ordered(before, order, race))
-    outlive = set(meaning.undrained) - set(earlier.undrained)
+    outlive = set(meaning.outliving) - set(earlier.outliving)
     findings.refuted = findings.refuted or bool(outlive) or any(made)
     first = earlier.findings[0]
     message = f"the graph before is not race-free: {first.location}: {first.message}"

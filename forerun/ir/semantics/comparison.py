@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 
+from forerun.ir.declaration import contradiction, runs_code_of
 from forerun.ir.diagnostics import Diagnostic, Location, Severity
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import AllocNode, ChildGraphNode, ConditionalNode, EmptyNode, FreeNode, KernelNode, Node
 from forerun.ir.semantics.access import HOST_EFFECTS, NodeAccess, accesses, is_fence, with_tables
 from forerun.ir.semantics.fences import crossings
-from forerun.ir.semantics.hazards import conflicts
+from forerun.ir.semantics.hazards import conflicts, is_certain
 from forerun.ir.semantics.rebody import LostOrder, lost_orders, other_body
 from forerun.ir.types import BufferRole
 
@@ -28,6 +29,7 @@ RULES = {
     "C4": "phases of a kernel that depend on each other, by locals or bytes, stay ordered in all ways that they were",
     "C5": "what is complete before an event node starts, and what starts after it, stays so",
     "C6": "event nodes and host calls neither appear nor disappear",
+    "C11": "a kernel says nothing else of the code of a kernel of before than that one declares",
     # unsupported: nothing is known to be wrong, but this version does not know that it is right
     "C7": "nodes of the same name are equal, but for the order of phases, waits, triggers and added CTA barriers",
     "C8": "nodes that appear or disappear do nothing",
@@ -54,7 +56,7 @@ class Findings:
 def compare(
     before: Graph, after: Graph, findings: Findings, licences: Collection[str] = frozenset(), path: str = ""
 ) -> None:
-    """Look for violations of C1 to C9, in the graphs and in the bodies in them.
+    """Look for violations of C1 to C9 and of C11, in the graphs and in the bodies in them.
 
     Args:
         before: A verified graph, or a body with the tables of its graph.
@@ -91,7 +93,7 @@ class _Comparison:
             self.findings.add("C9", f"{name} is not as before", Location("graph", self.after.name))
 
     def nodes(self) -> None:
-        """C1, C2, C4, C6, C7 and C8."""
+        """C1, C2, C4, C6, C7, C8 and C11."""
         for node in self.gone:
             self.writes(node.name, [node, *self.added])
             self.extra(node, "disappeared")
@@ -120,9 +122,14 @@ class _Comparison:
             self.findings.add("C8", message, self.at(node.name))
 
     def launch(self, old: KernelNode, new: KernelNode) -> None:
-        """C7 and C4 for a node that launches another kernel with the same arguments."""
+        """C4, C7 and C11 for a node that launches another kernel with the same arguments."""
         reason, lost = self.kernels.compare(old.kernel, new.kernel)
-        if reason:
+        clash = self.kernels.clash(old.kernel, new.kernel) if reason else ""
+        if clash:
+            message = f"kernel '{new.kernel}' of after contradicts kernel '{old.kernel}' of before: {clash}"
+            hint = "what accesses other bytes needs an implementation and phase functions of its own"
+            self.findings.add("C11", message, self.at(new.name, f"@{new.kernel}"), hint, certain=True)
+        elif reason:
             self.other(old, new, reason)
         for order in lost:
             self.lost_order(new, order)
@@ -183,7 +190,11 @@ class _Comparison:
                 )
                 hint = f"keep '{later.node}' before '{earlier.node}'"
                 self.findings.add(
-                    "C3", message, self.at(later.node, f"%{later.buffer}"), hint, certain=conflict.certain
+                    "C3",
+                    message,
+                    self.at(later.node, f"%{later.buffer}"),
+                    hint,
+                    certain=is_certain(self.after, conflict),
                 )
 
     def events(self) -> None:
@@ -259,6 +270,13 @@ class _Kernels:
         if (old, new) not in self._known:
             self._known[old, new] = self._judge(self.before.get(old), self.after.get(new))
         return self._known[old, new]
+
+    def clash(self, old: str, new: str) -> str:
+        """What the second kernel says of the code of the first one, against what that one declares."""
+        declared, kernel = self.before.get(old), self.after.get(new)
+        if declared is None or kernel is None or not runs_code_of(kernel, declared):
+            return ""
+        return contradiction(kernel, declared)
 
     def _judge(self, old: Kernel | None, new: Kernel | None) -> tuple[str, tuple[LostOrder, ...]]:
         if old is None or new is None:

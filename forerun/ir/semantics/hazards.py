@@ -10,7 +10,7 @@ from forerun.ir.graph import Graph, Hazard
 from forerun.ir.semantics.access import NodeAccess, accesses
 from forerun.ir.semantics.exposed import Exposed
 
-__all__ = ["Conflict", "conflicts", "sweep"]
+__all__ = ["Conflict", "conflicts", "is_certain", "sweep"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,26 @@ class Conflict:
         """The reason that a dependency states."""
         return Hazard(self.kind, self.later.buffer)
 
-    @property
-    def certain(self) -> bool:
-        """Whether both accesses are known to happen and to touch exactly the bytes that are compared."""
-        return self.earlier.certain and self.later.certain and self.earlier.bytes.exact and self.later.bytes.exact
+
+def is_certain(graph: Graph, conflict: Conflict) -> bool:
+    """Whether both accesses are known to happen, and to touch exactly the bytes that are compared.
+
+    Where the ends of a range are not known, two accesses may conflict only because one of them might leave its view of
+    the allocation. To count that is strict, but no reason to call a graph wrong.
+    """
+    both = conflict.earlier, conflict.later
+    if not all(access.certain and access.bytes.exact for access in both):
+        return False
+    (start, stop), (other_start, other_stop) = (_reach(graph, access) for access in both)
+    return start < other_stop and other_start < stop
+
+
+def _reach(graph: Graph, access: NodeAccess) -> tuple[int, int]:
+    """The bytes that an access touches if they are known, else those of its view."""
+    if access.bytes.is_constant:
+        return access.bytes.start, access.bytes.stop
+    view = graph.buffers[access.buffer]
+    return view.offset, view.stop
 
 
 def sweep(graph: Graph, keep: Callable[[NodeAccess], bool] | None = None) -> Iterator[Conflict]:

@@ -11,10 +11,10 @@ from forerun.ir.diagnostics import Diagnostic, Location
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode
 from forerun.ir.semantics.access import NodeAccess, with_tables
-from forerun.ir.semantics.hazards import Conflict, conflicts
+from forerun.ir.semantics.hazards import Conflict, conflicts, is_certain
 from forerun.ir.semantics.order import EventOrder, order_under, require_licences
 
-__all__ = ["BodyPath", "Race", "Verdict", "bodies_of", "body_at", "check", "is_ordered"]
+__all__ = ["BodyPath", "Race", "Undrained", "Verdict", "bodies_of", "body_at", "check", "is_ordered"]
 
 BodyPath: TypeAlias = tuple[tuple[str, int], ...]
 """Where a nested graph is: from the outermost, the name of each node around it, and which of its bodies."""
@@ -45,27 +45,49 @@ class Race:
 
 
 @dataclass(frozen=True, slots=True)
+class Undrained:
+    """A node that may outlive the graph.
+
+    Attributes:
+        node: Its name.
+        body: The nested graph that it is in; empty for the graph itself.
+    """
+
+    node: str
+    body: BodyPath = ()
+
+    @property
+    def full_name(self) -> str:
+        """The name after those of the nodes around it: ``loop/copy``."""
+        return _full_name(self.body, self.node)
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What the checker found.
 
     Attributes:
         status: ``proved`` (race-free and drained), ``refuted`` (some findings are certain), or ``unsupported`` (all
             findings rest on facts that are not known exactly, such as a black box's accesses).
-        findings: One a race or undrained node, in launch order: those of ``races``, then those of ``undrained``.
+        findings: One a race or undrained node, in launch order: those of ``races``, then those of ``outliving``.
         races: The races; of several accesses that a write in between covers, only the nearest.
-        undrained: The names of nodes that may outlive the graph; of a nested graph after the names of the nodes around
-            it: ``loop/copy``.
+        outliving: The nodes that may outlive the graph.
     """
 
     status: str
     findings: tuple[Diagnostic, ...] = ()
     races: tuple[Race, ...] = ()
-    undrained: tuple[str, ...] = ()
+    outliving: tuple[Undrained, ...] = ()
 
     @property
     def proved(self) -> bool:
         """Whether nothing is left open."""
         return self.status == "proved"
+
+    @property
+    def undrained(self) -> tuple[str, ...]:
+        """The full names of the nodes that may outlive the graph."""
+        return tuple(found.full_name for found in self.outliving)
 
 
 def check(graph: Graph, licences: Iterable[str] = frozenset()) -> Verdict:
@@ -87,14 +109,14 @@ def check(graph: Graph, licences: Iterable[str] = frozenset()) -> Verdict:
 
 def _check(graph: Graph, licences: frozenset[str]) -> Verdict:
     """Findings of nested graphs come after those of the graph around them."""
-    races, undrained = list[Race](), list[tuple[BodyPath, str]]()
-    certain = _collect(graph, licences, (), races, undrained)
-    findings = [_race_finding(graph, race, licences) for race in races]
-    findings += [_undrained_finding(path, name) for path, name in undrained]
-    if not findings:
+    found = _Found(licences)
+    certain = found.collect(graph, ())
+    if not found.races and not found.outliving:
         return Verdict("proved")
-    names = tuple(_full_name(path, name) for path, name in undrained)
-    return Verdict("refuted" if certain else "unsupported", tuple(findings), tuple(races), names)
+    findings = [_race_finding(inner, race, licences) for inner, race in found.races]
+    findings += map(_undrained_finding, found.outliving)
+    races = tuple(race for _, race in found.races)
+    return Verdict("refuted" if certain else "unsupported", tuple(findings), races, tuple(found.outliving))
 
 
 _strict = Analysis(
@@ -102,26 +124,25 @@ _strict = Analysis(
 )
 
 
-def _collect(
-    graph: Graph,
-    licences: frozenset[str],
-    path: BodyPath,
-    races: list[Race],
-    undrained: list[tuple[BodyPath, str]],
-) -> bool:
-    """Add what is found to the lists; returns whether some of it is certain."""
-    order = order_under(graph, licences)
-    certain = False
-    for conflict in conflicts(graph):
-        if not is_ordered(order, conflict.earlier, conflict.later):
-            race = _race_of(order, conflict, path)
-            certain = certain or race.certain
-            races.append(race)
-    found = order.undrained(graph)
-    undrained += [(path, name) for name in found]
-    for inner_path, body in bodies_of(graph, path):
-        certain = _collect(with_tables(graph, body), licences, inner_path, races, undrained) or certain
-    return certain or bool(found)
+class _Found:
+    """What is found in a graph and in those inside it; a race with the graph that it is in."""
+
+    def __init__(self, licences: frozenset[str]) -> None:
+        self.licences = licences
+        self.races: list[tuple[Graph, Race]] = []
+        self.outliving: list[Undrained] = []
+
+    def collect(self, graph: Graph, path: BodyPath) -> bool:
+        """Look into a graph, and into its bodies; returns whether some of what is found is certain."""
+        order = order_under(graph, self.licences)
+        races = [_race_of(graph, order, c, path) for c in conflicts(graph) if not is_ordered(order, c.earlier, c.later)]
+        self.races += ((graph, race) for race in races)
+        outliving = [Undrained(name, path) for name in order.undrained(graph)]
+        self.outliving += outliving
+        certain = bool(outliving) or any(race.certain for race in races)
+        for inner_path, body in bodies_of(graph, path):
+            certain = self.collect(with_tables(graph, body), inner_path) or certain
+        return certain
 
 
 def bodies_of(graph: Graph, path: BodyPath = ()) -> Iterator[tuple[BodyPath, Graph]]:
@@ -156,12 +177,12 @@ def is_ordered(order: EventOrder, earlier: NodeAccess, later: NodeAccess) -> boo
     return order.completes_before_wait(u, v) or (earlier.released and order.triggers_before_wait(u, v))
 
 
-def _race_of(order: EventOrder, conflict: Conflict, path: BodyPath) -> Race:
+def _race_of(graph: Graph, order: EventOrder, conflict: Conflict, path: BodyPath) -> Race:
     earlier, later = conflict.earlier, conflict.later
     # Whether a copy engine sees what a fence released is an open question (docs/pdl.md, rule 11).
     open_question = later.early and earlier.released and order.triggers_before_start(earlier.node, later.node)
     missing = f"C_{earlier.node} -> {'S' if later.early else 'W'}_{later.node}"
-    return Race(earlier, later, missing, conflict.certain and not open_question, path)
+    return Race(earlier, later, missing, is_certain(graph, conflict) and not open_question, path)
 
 
 # Findings
@@ -177,8 +198,7 @@ def _race_finding(graph: Graph, race: Race, licences: frozenset[str]) -> Diagnos
         "may not be complete"
     )
     location = Location("node", _full_name(race.body, later.node), detail=f"%{later.buffer}")
-    hint = _repair(graph, race, licences) if not race.body else f"order '{earlier.node}' before '{later.node}'"
-    return Diagnostic("R1", message, location, hint)
+    return Diagnostic("R1", message, location, _repair(graph, race, licences))
 
 
 def _repair(graph: Graph, race: Race, licences: frozenset[str]) -> str:
@@ -194,10 +214,10 @@ def _repair(graph: Graph, race: Race, licences: frozenset[str]) -> str:
     )
 
 
-def _undrained_finding(path: BodyPath, name: str) -> Diagnostic:
+def _undrained_finding(undrained: Undrained) -> Diagnostic:
     message = "may still run when the graph's last nodes are complete: its completion reaches no sink's"
     hint = "give it a full dependency to a node that is certain to complete later, or make it a sink"
-    return Diagnostic("R2", message, Location("node", _full_name(path, name)), hint)
+    return Diagnostic("R2", message, Location("node", undrained.full_name), hint)
 
 
 def _full_name(path: BodyPath, name: str) -> str:

@@ -10,7 +10,7 @@ from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Wait
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode
 from forerun.ir.semantics.access import NodeAccess, accesses, with_tables
-from forerun.ir.semantics.races import BodyPath, Race, bodies_of, body_at, check
+from forerun.ir.semantics.races import BodyPath, Race, Undrained, bodies_of, body_at, check
 from forerun.ir.semantics.witness import chain_between, chain_to_sink
 from forerun.ir.types import DependencyKind
 
@@ -108,7 +108,8 @@ class Repair:
     @property
     def sentence(self) -> str:
         """What to do, for people."""
-        return self.change.sentence
+        where = "/".join(f"{name} (body {number + 1})" if number else name for name, number in self.body)
+        return self.change.sentence + (f", inside '{where}'" if where else "")
 
     def apply(self, graph: Graph) -> Graph:
         """The repaired graph."""
@@ -158,15 +159,25 @@ def repairs(graph: Graph, race: Race, licences: Iterable[str] = frozenset()) -> 
     return _tried(graph, race.body, found, frozenset(licences), _key(race))
 
 
-def drain_repairs(graph: Graph, node: str, licences: Iterable[str] = frozenset()) -> tuple[Repair, ...]:
-    """Up to three ways to let a node complete before a sink does; of the graph itself, not of its bodies."""
-    chain = chain_to_sink(graph, node)
+def drain_repairs(
+    graph: Graph, node: str, licences: Iterable[str] = frozenset(), *, body: BodyPath = ()
+) -> tuple[Repair, ...]:
+    """Up to three ways to let a node complete before a sink does.
+
+    Args:
+        graph: The graph that was checked.
+        node: One of its undrained nodes.
+        licences: The opt-in rules of the check.
+        body: The nested graph that the node is in.
+    """
+    inner = body_at(graph, body)
+    chain = chain_to_sink(inner, node)
     found = [*_fuller(chain)]
-    found += [AddWait(d.target) for d in chain if _may_wait(graph, d.target)]
+    found += [AddWait(d.target) for d in chain if _may_wait(inner, d.target)]
     if chain:
         sink = chain[-1].target
-        found.append(FullDependency(node, sink, graph.dependency(node, sink) is not None))
-    return _tried(graph, (), found, frozenset(licences), node)
+        found.append(FullDependency(node, sink, inner.dependency(node, sink) is not None))
+    return _tried(graph, body, found, frozenset(licences), Undrained(node, body))
 
 
 # Candidates
@@ -235,7 +246,7 @@ def _with_body(graph: Graph, name: str, body: Callable[[Kernel], tuple[Role, ...
 # Trying
 
 
-_Key: TypeAlias = tuple[object, ...] | str
+_Key: TypeAlias = tuple[object, ...] | Undrained
 
 
 def _key(race: Race) -> _Key:
@@ -263,4 +274,4 @@ def _tried(
 
 def _findings(graph: Graph, licences: frozenset[str]) -> set[_Key]:
     verdict = check(graph, licences)
-    return {*map(_key, verdict.races), *verdict.undrained}
+    return {*map(_key, verdict.races), *verdict.outliving}

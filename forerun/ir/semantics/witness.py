@@ -12,7 +12,7 @@ import networkx as nx
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.semantics.access import NodeAccess
 from forerun.ir.semantics.order import EventOrder, order_under
-from forerun.ir.semantics.races import Race, body_at
+from forerun.ir.semantics.races import BodyPath, Race, body_at
 from forerun.ir.types import DependencyKind
 
 __all__ = [
@@ -123,14 +123,16 @@ def witness(graph: Graph, race: Race, licences: Iterable[str] = frozenset()) -> 
     return _cut(events, accesses, chain, (earlier.node, later.node), race.missing, _why_race(order, chain, race))
 
 
-def drain_witness(graph: Graph, node: str, licences: Iterable[str] = frozenset()) -> Witness:
+def drain_witness(graph: Graph, node: str, licences: Iterable[str] = frozenset(), *, body: BodyPath = ()) -> Witness:
     """A schedule in which all sinks are complete, and a node is not.
 
     Args:
-        graph: The graph that was checked, or the nested graph that holds the node.
+        graph: The graph that was checked.
         node: One of the undrained nodes that the check found under the same licences.
         licences: Opt-in rules.
+        body: The nested graph that it is in.
     """
+    graph = body_at(graph, body)
     order = order_under(graph, licences)
     sinks = [name for name in graph.nodes if not graph.has_outgoing(name)]
     events = _linearised(graph, order, [("S", node), *(("C", sink) for sink in sinks)])

@@ -30,14 +30,14 @@ class _Mark(NamedTuple):
     length: int
 
 
-def draw(diagnostics: Iterable[Diagnostic], source: Graph | SourceMap | str, *, limit: int = 20) -> str:
+def draw(diagnostics: Iterable[Diagnostic], source: Graph | SourceMap | str, *, limit: int | None = 20) -> str:
     """Diagnostics as text, each under the line that it is about, with one line of context on either side.
 
     Args:
         diagnostics: The findings, in the order in which they are drawn.
         source: What they are about: a graph, which is printed; the user's text; or what
             :func:`~forerun.ir.text.parser.parse_graph_with_locations` returns for it, which saves another parse.
-        limit: How many are drawn; the rest is counted.
+        limit: How many are drawn; the rest is counted. ``None``: all.
 
     Returns:
         Lines of at most 100 columns where the source is concerned, without a line feed at the end.
@@ -59,7 +59,7 @@ def draw(diagnostics: Iterable[Diagnostic], source: Graph | SourceMap | str, *, 
     elif isinstance(source, Graph):
         source = locate(source)
     drawings = [_drawing(diagnostic, source) for diagnostic in found[:limit]]
-    if len(found) > limit:
+    if limit is not None and len(found) > limit:
         drawings.append(f"... and {len(found) - limit} more")
     return "\n\n".join(drawings)
 

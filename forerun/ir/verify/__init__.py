@@ -9,7 +9,7 @@ from __future__ import annotations
 from forerun.ir.analysis import Analysis
 from forerun.ir.diagnostics import Diagnostic, InvalidInput
 from forerun.ir.graph import Graph
-from forerun.ir.verify import flow, kernels, memory, nodes, structure
+from forerun.ir.verify import flow, kernels, memory, nodes, structure, values
 
 __all__ = ["RULES", "require_valid", "verify"]
 
@@ -21,6 +21,8 @@ RULES = {
     "G4": "nodes are listed in launch order: no dependency points backwards",
     "G5": "programmatic and launch-order dependencies join two kernel nodes of one device",
     "G6": "bodies of child graphs and conditionals declare no tables of their own, and are valid graphs themselves",
+    # values.py (checked before all else)
+    "G7": "values have the form that their types declare: tuples, not lists; affine expressions with sorted terms",
     # memory.py
     "M1": "an allocation has at least one byte",
     "M2": "a buffer's allocation exists",
@@ -81,6 +83,9 @@ def verify(graph: Graph) -> list[Diagnostic]:
     Returns:
         Diagnostics whose codes are keys of :data:`RULES`; empty for a valid graph.
     """
+    malformed = list(values.check(graph))
+    if malformed:
+        return malformed
     found = [d for group in (_memory, _kernels, _structure, _nodes) for d in group(graph)]
     return found or list(_flow(graph))
 

@@ -1,5 +1,5 @@
-// Puts the parts of a split attention together: each weighs exp(its greatest score - the greatest of all). A part without
-// rows has the score -infinity, and weighs nothing.
+// Puts the parts of a split attention together: each weighs exp(its greatest score - the greatest of all). A part
+// without rows has the score -infinity, and weighs nothing.
 
 constexpr int elements = Dims::H * Dims::HD;
 

@@ -1,10 +1,10 @@
-// Attention of grouped query heads over a span of rows of the KV cache; attention.cu and attention_split.cu include it into
-// their namespaces, with `splits` defined.
+// Attention of grouped query heads over a span of rows of the KV cache; attention.cu and attention_split.cu include it
+// into their namespaces, with `splits` defined.
 //
-// An item of work is a span of rows of one KV head, and some of the query heads that share it, so that a row is loaded once
-// for all of them. In a CTA, groups of lanes each take every n-th row: a lane holds one piece of the row (more if rows are
-// long), and of q and of the sums what belongs to it. A group keeps its own greatest score and rescales its sums when a
-// greater one comes (arXiv:1805.02867); the groups' results are merged when the span is through.
+// An item of work is a span of rows of one KV head, and some of the query heads that share it, so that a row is loaded
+// once for all of them. In a CTA, groups of lanes each take every n-th row: a lane holds one piece of the row (more if
+// rows are long), and of q and of the sums what belongs to it. A group keeps its own greatest score, and rescales its
+// sums when a greater one comes (arXiv:1805.02867); the groups' results are merged when the span is through.
 
 static_assert(has_whole_warps<Launch>, "rows belong to groups of lanes");
 constexpr int warps = warps_of<Launch>;
@@ -17,7 +17,8 @@ constexpr int lanes = power_of_two_from(least(pieces, 32));  // of a group
 constexpr int held = ceil_div(pieces, lanes);                // pieces a lane
 constexpr int groups = Launch::threads / lanes;
 
-// Query heads an item: all that share a KV head, unless the grid is large enough to take them apart, or they are too many.
+// Query heads an item: all that share a KV head, unless the grid is large enough to take them apart, or they are too
+// many for the registers or for shared memory.
 constexpr int sharing = Dims::H / Dims::KV;
 constexpr int room = 32768 / (warps * (Dims::HD + 2) * static_cast<int>(sizeof(float)));
 constexpr int heads = greatest(1, least(least(sharing, 8), least(ceil_div(Dims::H * splits, ctas), room)));
@@ -25,6 +26,7 @@ constexpr int blocks = ceil_div(sharing, heads);
 constexpr int items = Dims::KV * blocks * splits;
 
 constexpr int rows = 4;  // of a tile, a group
+constexpr int most_tiles = ceil_div(ceil_div(Dims::T, splits), rows * groups);  // of a span
 constexpr float log2_e = 1.4426950408889634f;
 
 struct Item {
@@ -71,6 +73,7 @@ __device__ __forceinline__ void load_row(const Arguments& a, int kv, int row, bo
     }
 }
 
+// The rows of a tile that are before stop.
 __device__ __forceinline__ void load_tile(const Arguments& a, int kv, const Span& span, int tile, int stop, Tile& to) {
 #pragma unroll
     for (int j = 0; j < rows; ++j) {
@@ -237,7 +240,7 @@ template <class F> __device__ __forceinline__ void attend_with(const Arguments& 
     for (int number = cta_of<Launch>(); number < items; number += ctas) {
         const Item item = item_at(number);
         const Span span = span_of(item, position);
-        if (number == cta_of<Launch>()) {
+        if (items <= ctas || number == cta_of<Launch>()) {
 #pragma unroll
             for (int j = 0; j < rows; ++j) {
                 const int row = row_at(span, 0, j);
@@ -265,10 +268,14 @@ template <class F> __device__ __forceinline__ void attend_with(const Arguments& 
         const int tiles = ceil_div(span.stop - span.first, rows * groups);
 #pragma unroll 1
         for (int tile = 0; tile < tiles; ++tile) {
-            Tile next;
-            load_tile(a, item.kv, span, tile + 1, span.stop, next);
-            attend_tile(l.past, q, span, tile, found);
-            l.past = next;
+            if constexpr (most_tiles > 1) {
+                Tile next;
+                load_tile(a, item.kv, span, tile + 1, span.stop, next);
+                attend_tile(l.past, q, span, tile, found);
+                l.past = next;
+            } else {
+                attend_tile(l.past, q, span, tile, found);
+            }
         }
         merge_groups(found);
         publish(found, results);

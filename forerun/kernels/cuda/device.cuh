@@ -30,7 +30,8 @@ __device__ __forceinline__ void trigger() { asm volatile("griddepcontrol.launch_
 __device__ __forceinline__ void fenced_trigger() {
     asm volatile("fence.acq_rel.gpu;\n\tgriddepcontrol.launch_dependents;" ::: "memory");
 }
-// All threads of the CTA, wherever in the code they are: roles meet here from different branches, so not the aligned form.
+// All threads of the CTA, wherever in the code they are: roles meet here from different branches, so it is not the
+// aligned form.
 __device__ __forceinline__ void cta_barrier() { asm volatile("barrier.sync 0;" ::: "memory"); }
 
 // The thread's number in its CTA, the CTA's number in the grid.
@@ -43,15 +44,15 @@ __device__ __forceinline__ int cta_in_grid() { return blockIdx.x + gridDim.x * (
 template <class Launch> __device__ __forceinline__ int thread_of() {
     return Launch::block_x == Launch::threads ? threadIdx.x : thread_in_cta();
 }
-template <class Launch> constexpr int ctas_of = Launch::grid_x* Launch::grid_y* Launch::grid_z;
+template <class Launch> constexpr int ctas_of = Launch::grid_x * Launch::grid_y * Launch::grid_z;
 template <class Launch> __device__ __forceinline__ int cta_of() {
     return Launch::grid_x == ctas_of<Launch> ? blockIdx.x : cta_in_grid();
 }
 template <class Launch> constexpr int warps_of = Launch::threads / 32;
 template <class Launch> constexpr bool has_whole_warps = Launch::threads % 32 == 0;
 
-// Loads from global memory stay in program order: they are never the .nc kind, which moves across waits (rule 9). That is
-// why they are assembly, and why no pointer is __restrict__.
+// Loads from global memory stay in program order: they are never the .nc kind, which moves across waits (rule 9). That
+// is why they are assembly, and why no pointer is __restrict__.
 
 // One element of any type, as its bits.
 template <class T> __device__ __forceinline__ T load_global(const T* p) {
@@ -102,8 +103,8 @@ __device__ __forceinline__ uint4 load16_once(const void* p, bool wanted = true) 
     return v;
 }
 
-// 16 bytes from global to shared memory, without a register in between: they are on their way until await_copies, after
-// which the thread sees its own, and after a barrier everyone's.
+// 16 bytes from global to shared memory, without a register in between. They are on their way until await_copies; then
+// the thread sees its own, and after a barrier everyone's.
 __device__ __forceinline__ void copy16(void* shared, const void* p) {
     const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(p) : "memory");
@@ -130,8 +131,8 @@ template <class T> __device__ __forceinline__ T narrowed(float x) {
     }
 }
 
-// A piece of a row: what one load brings. 16 bytes if rows are multiples of that (they begin at such addresses then: every
-// buffer does), else one element.
+// A piece of a row: what one load brings. 16 bytes if rows are multiples of that (they begin at such addresses then:
+// every buffer does), else one element.
 template <class T> __device__ constexpr int piece_of_row(int elements) {
     return elements * sizeof(T) % 16 == 0 ? 16 / static_cast<int>(sizeof(T)) : 1;
 }
@@ -195,7 +196,7 @@ template <int elements> __device__ __forceinline__ void store_floats(float* p, c
 
 // Element by element: thread t of a grid of n has elements t, t + n, ..., in slots 0, 1, ...
 template <class Launch, int count>
-constexpr int elements_a_thread = ceil_div(count, ctas_of<Launch>* Launch::threads);
+constexpr int elements_a_thread = ceil_div(count, ctas_of<Launch> * Launch::threads);
 template <class Launch, int count, class F> __device__ __forceinline__ void for_each_element(F f) {
     constexpr int slots = elements_a_thread<Launch, count>;
 #pragma unroll(slots <= 16 ? slots : 1)

@@ -1,5 +1,5 @@
-// y = w x. A warp keeps up to 8 pieces of 16 bytes a lane of each of a few rows in registers, loaded before it needs x: up
-// to 16 KB a warp on their way at once, which is what it takes to keep the memory busy. Rows longer than that are shared by
+// y = w x. A warp keeps up to 8 pieces of 16 bytes a lane of each of a few rows in registers, loaded before it needs x:
+// up to 16 KB a warp on their way at once, which is what it takes to keep the memory busy. Longer rows are shared by
 // several warps. How many rows a warp has follows from the grid; what does not fit in registers is read in dot.
 
 static_assert(has_whole_warps<Launch>, "rows belong to warps");
@@ -36,7 +36,9 @@ struct Locals {
 __device__ __forceinline__ int lane() { return thread_of<Launch>() % 32; }
 __device__ __forceinline__ int group() { return thread_of<Launch>() / 32 / sharing; }
 __device__ __forceinline__ int part_of_row() { return thread_of<Launch>() / 32 % sharing; }
-__device__ __forceinline__ int first_row(int tile) { return ((tile * ctas + cta_of<Launch>()) * groups + group()) * rows; }
+__device__ __forceinline__ int first_row(int tile) {
+    return ((tile * ctas + cta_of<Launch>()) * groups + group()) * rows;
+}
 
 // The lane's piece number `step`; the warps of a row take turns. Only the last step can lie beyond the row.
 __device__ __forceinline__ int piece_at(int step) { return (step * sharing + part_of_row()) * 32 + lane(); }
@@ -58,8 +60,8 @@ __device__ __forceinline__ void load_tile(const Arguments& a, Locals& l, int til
     }
 }
 
-// x, in shared memory if there is room. The registers are full of weights: from global memory only a few pieces at a time
-// could be on their way. The quarters of a piece lie apart, so that the lanes of a warp read from different banks.
+// x, in shared memory if there is room. The registers are full of weights: only a few pieces at a time could come from
+// global memory. The quarters of a piece lie apart, so that the lanes of a warp read from different banks.
 constexpr bool staged = piece > 1 && Dims::K * sizeof(float) <= 40960;
 constexpr int quarters = staged ? piece / 4 : 1;
 __shared__ float4 staged_x[quarters][staged ? pieces : 1];

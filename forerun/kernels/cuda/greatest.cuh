@@ -6,7 +6,9 @@ __device__ __forceinline__ unsigned long long key_of(float value, int index) {
     const unsigned order = value != value ? ~0u : bits >> 31 ? ~bits : bits | 0x80000000u;
     return static_cast<unsigned long long>(order) << 32 | ~static_cast<unsigned>(index);
 }
-__device__ __forceinline__ int index_of(unsigned long long key) { return static_cast<int>(~static_cast<unsigned>(key)); }
+__device__ __forceinline__ int index_of(unsigned long long key) {
+    return static_cast<int>(~static_cast<unsigned>(key));
+}
 __device__ __forceinline__ float value_of(unsigned long long key) {
     const unsigned order = static_cast<unsigned>(key >> 32);
     return __uint_as_float(order >> 31 ? order & 0x7FFFFFFFu : ~order);

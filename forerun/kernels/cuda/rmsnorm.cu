@@ -11,7 +11,9 @@ struct Locals {
 };
 
 __device__ __forceinline__ int piece_at(int step) { return step * Launch::threads + thread_of<Launch>(); }
-__device__ __forceinline__ bool is_ours(int i) { return i < pieces && (ctas == 1 || i / pieces_a_cta == cta_of<Launch>()); }
+__device__ __forceinline__ bool is_ours(int i) {
+    return i < pieces && (ctas == 1 || i / pieces_a_cta == cta_of<Launch>());
+}
 
 __device__ __forceinline__ void load_scale(const Arguments& a, Locals& l) {
 #pragma unroll

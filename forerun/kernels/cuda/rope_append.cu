@@ -1,5 +1,5 @@
-// Rotates the heads of q and k, and appends k and v to the cache. A thread has the same pairs of elements in every head that
-// its CTA takes, so it needs the table once.
+// Rotates the heads of q and k, and appends k and v to the cache. A thread has the same pairs of elements in every head
+// that its CTA takes, so it needs the table once.
 
 constexpr int steps = ceil_div(Dims::P, Launch::threads);
 static_assert(2 * Dims::P == Dims::HD, "one frequency a pair");

@@ -32,11 +32,12 @@ __all__ = [
 ]
 
 
-def default_instruments(dump: str | Path | None = None) -> list[Instrument]:
+def default_instruments(dump: str | Path | None = None, *, allow_unsupported: bool = False) -> list[Instrument]:
     """What accompanies every compilation: each pass is verified, certified and held to honesty.
 
     Args:
         dump: A folder for the graph after each pass, the differences, the summary, and a reproducer of a failure.
+        allow_unsupported: Whether a pass may lose the proof of a graph that was proved; see :class:`Certify`.
     """
-    checks: list[Instrument] = [Honesty(), Verify(), Certify()]
+    checks: list[Instrument] = [Honesty(), Verify(), Certify(allow_unsupported=allow_unsupported)]
     return checks if dump is None else [Dump(dump), Reproducer(), *checks]

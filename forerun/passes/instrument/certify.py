@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from forerun.ir.diagnostics import Refuted
+from forerun.ir.diagnostics import Refuted, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import Verdict, check
 from forerun.ir.semantics.certificate import RULES, certify
@@ -18,23 +18,32 @@ Certifier = Callable[[Graph, Graph], Verdict]
 """Judges a rewrite: the graph before, and the graph after."""
 
 _SHOWN_REMARKS = 8
+_LOST = "the graph that it got was proved, and it cannot be shown that the one that it returned means the same"
+_KEEP_OR_ACCEPT = (
+    "keep to what a certificate understands (docs/writing-a-pass.md, 'What a certificate needs'); "
+    "or accept the loss: instruments=default_instruments(allow_unsupported=True), or forerun opt --no-verify"
+)
 
 
 class Certify(Instrument):
-    """Refuses rewrites that are refuted, and records those that are unsupported.
+    """Refuses rewrites that are refuted, and those that lose a proof.
 
     A pass answers for what it breaks: one that gets a graph with a race is not blamed for passing it on, as
-    ``infer-dependencies`` may repair it. The last pass answers for the result.
+    ``infer-dependencies`` may repair it. The last pass answers for the result. A rewrite that can be neither proved nor
+    refuted is refused if the graph was proved before, since what follows would rest on nothing; if it was not, because
+    of a black box for instance, there is nothing to lose, and what is not known is remarked.
 
     Args:
         certifier: Who judges a rewrite; by default :func:`forerun.ir.semantics.certificate.certify`, strictly.
+        allow_unsupported: Whether a pass may lose a proof. What is not known is remarked.
     """
 
     order: ClassVar[int] = 30
     verifies: ClassVar[bool] = True
 
-    def __init__(self, certifier: Certifier = certify) -> None:
+    def __init__(self, certifier: Certifier = certify, *, allow_unsupported: bool = False) -> None:
         self.certifier = certifier
+        self.allow_unsupported = allow_unsupported
 
     def before_pipeline(self, run: PipelineRun) -> None:
         """Judge the input; a refuted one is an error only if no pass will run."""
@@ -64,6 +73,8 @@ class Certify(Instrument):
             what = "does not mean the same" if changed_meaning else "is refuted"
             raise _with_witness(Refuted(f"the graph that it returned {what}", verdict.findings), verdict, step)
         if verdict.status == "unsupported":
+            if not self.allow_unsupported and check(step.before).proved:
+                raise Unsupported(_LOST, verdict.findings, hint=_KEEP_OR_ACCEPT)
             step.record.remarks += [str(finding) for finding in verdict.findings[:_SHOWN_REMARKS]]
             if len(verdict.findings) > _SHOWN_REMARKS:
                 step.record.remarks.append(f"... and {len(verdict.findings) - _SHOWN_REMARKS} more findings")
@@ -75,6 +86,7 @@ def _with_witness(error: Refuted, verdict: Verdict, step: PassRun) -> Refuted:
     assert step.after is not None
     if verdict.races:
         error.add_note(f"witness: {witness(step.after, verdict.races[0])}")
-    elif verdict.undrained and verdict.undrained[0] in step.after.nodes:
-        error.add_note(f"witness: {drain_witness(step.after, verdict.undrained[0])}")
+    elif verdict.outliving:
+        first = verdict.outliving[0]
+        error.add_note(f"witness: {drain_witness(step.after, first.node, body=first.body)}")
     return error

@@ -15,7 +15,7 @@ from forerun.ir.nodes import ChildGraphNode, ConditionalNode
 from forerun.ir.types import DependencyKind
 from forerun.runtime.cuda.driver import Driver
 from forerun.runtime.cuda.errors import CudaError
-from forerun.runtime.cuda.ledger import Scope
+from forerun.runtime.gpu import missing_driver
 
 __all__ = ["MINIMUM_DRIVER", "Context", "Device", "open_device", "require_runnable", "resolve_arch"]
 
@@ -70,9 +70,8 @@ def _count(driver: Driver) -> int:
         count: int = driver.call("cuDeviceGetCount")
     except CudaError as error:
         raise Unsupported(f"no GPU: {error.message}", hint=_NO_GPU) from error
-    except RuntimeError as error:  # what the bindings raise when there is no driver library
-        reason = str(error).partition("\n")[0].partition(". ")[0]
-        raise Unsupported(f"no GPU: no CUDA driver ({reason})", hint=_NO_GPU) from error
+    except RuntimeError as error:
+        raise Unsupported(f"no GPU: {missing_driver(error)}", hint=_NO_GPU) from error
     return count
 
 
@@ -142,16 +141,14 @@ class Context:
     """The primary context of a device, which torch, CuPy and the CUDA runtime use as well.
 
     Args:
-        scope: Owns it.
+        driver: Keeps it.
         device: Whose context.
     """
 
-    def __init__(self, scope: Scope, device: Device) -> None:
-        self._scope = scope
-        self._driver = scope.driver
+    def __init__(self, driver: Driver, device: Device) -> None:
+        self._driver = driver
         self.device = device
-        made = self._driver.call("cuDevicePrimaryCtxRetain", device.handle)
-        self.handle = scope.own("context", made, "cuDevicePrimaryCtxRelease", device.handle)
+        self.handle = driver.primary_context(device.handle)
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -198,14 +195,3 @@ class Context:
     def set_current(self) -> None:
         """Make the context current on this thread, for good."""
         self._driver.call("cuCtxSetCurrent", self.handle)
-
-    def release(self) -> CudaError | None:
-        """Give the context back. If nobody else uses it, it is gone, and must not stay current on this thread."""
-        error = self._scope.release(("context",))
-        try:
-            _, active = self._driver.call("cuDevicePrimaryCtxGetState", self.device.handle)
-            if not active and int(self._driver.call("cuCtxGetCurrent")) == int(self.handle):
-                self._driver.call("cuCtxSetCurrent", 0)
-        except CudaError as failure:
-            return error or failure
-        return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,9 @@ class Driver:
     def __init__(self, api: Any) -> None:
         self.api = api
         self.ledger = Ledger()
+        self._contexts: dict[int, Any] = {}
+        # At the end of the process this runs after the programs' own, which are younger.
+        self._finalizer = weakref.finalize(self, _release_contexts, api, self._contexts)
 
     def function(self, name: str) -> Callable[..., Any]:
         """The unchecked function: it returns ``(error, *values)``. For loops; :meth:`failure` tells of errors."""
@@ -48,6 +52,21 @@ class Driver:
             return None
         return values[0] if len(values) == 1 else tuple(values)
 
+    def primary_context(self, device: Any) -> Any:
+        """The primary context of a device. It is kept for later programs, since making it anew takes long.
+
+        Raises:
+            CudaError: If the driver fails.
+        """
+        number = int(device)
+        if number not in self._contexts:
+            self._contexts[number] = self.call("cuDevicePrimaryCtxRetain", device)
+        return self._contexts[number]
+
+    def release_contexts(self) -> None:
+        """Give the contexts back, as is done when the process ends. Nothing that was loaded may be in use."""
+        _release_contexts(self.api, self._contexts)
+
     def failure(self, function: str, error: Any, *, node: str = "", kernel: str = "", detail: str = "") -> CudaError:
         """What a returned error means."""
         code = getattr(error, "name", f"error {int(error)}")
@@ -58,6 +77,16 @@ class Driver:
         if failed or not text:
             return ""
         return text.decode() if isinstance(text, bytes) else str(text)
+
+
+def _release_contexts(api: Any, contexts: dict[int, Any]) -> None:
+    """Ignores errors: nothing is left to be done about them."""
+    while contexts:
+        device, context = contexts.popitem()
+        error, *current = api.cuCtxGetCurrent()
+        if not error and int(current[0]) == int(context):
+            api.cuCtxSetCurrent(0)
+        api.cuDevicePrimaryCtxRelease(device)
 
 
 _current: Driver | None = None

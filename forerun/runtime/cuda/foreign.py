@@ -29,6 +29,7 @@ class ForeignArray:
         dtype: Element type.
         shape: Extents.
         contiguous: Whether it is dense and row-major.
+        writable: Whether its owner lets others write it.
         device: The device's number; ``None`` if the protocol does not tell.
         stream: The stream on which its owner writes it, if there is one to wait for.
         owner: Keeps the memory alive as long as it lives.
@@ -38,6 +39,7 @@ class ForeignArray:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     contiguous: bool
+    writable: bool
     device: int | None
     stream: int | None
     owner: Any
@@ -80,7 +82,7 @@ def _from_dlpack(what: str, value: Any, stream: int) -> ForeignArray:
     if tensor.dtype is None:
         raise InvalidInput(f"{what}: an element type that forerun does not know")
     return ForeignArray(
-        tensor.address, tensor.dtype, tensor.shape, tensor.contiguous, tensor.device[1], None, tensor.owner
+        tensor.address, tensor.dtype, tensor.shape, tensor.contiguous, True, tensor.device[1], None, tensor.owner
     )
 
 
@@ -90,12 +92,12 @@ def _from_interface(what: str, value: Any) -> ForeignArray:
         dtype = np.dtype(described["typestr"])
         shape = tuple(int(extent) for extent in described["shape"])
         strides = described.get("strides")
-        address = int(described["data"][0])
+        address, read_only = described["data"]
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         raise InvalidInput(f"{what}: __cuda_array_interface__ cannot be read: {error}") from error
     dense = dlpack.dense_strides(shape)
     contiguous = strides is None or tuple(strides) == tuple(step * dtype.itemsize for step in dense)
-    return ForeignArray(address, dtype, shape, contiguous, None, described.get("stream"), value)
+    return ForeignArray(int(address), dtype, shape, contiguous, not read_only, None, described.get("stream"), value)
 
 
 def bind_array(what: str, buffer: Buffer, value: Any, device: int, stream: int) -> ForeignArray:

@@ -20,7 +20,7 @@ _MEMORY = ("memory", "pinned", "event", "stream")
 
 
 class Holdings:
-    """A context, a stream, an event, and whatever else is owned by :attr:`scope`.
+    """A stream, an event, and whatever else is owned by :attr:`scope`.
 
     It knows nothing of the program that uses it, so that the program's death can give it back. Memory outlives the
     program as long as others use it: arrays that were handed out.
@@ -46,7 +46,7 @@ class Holdings:
         self._unclosed: list[None] = [None]
         self._unreleased: list[None] = [None]
         self.stream: Any = None
-        self.context = Context(self.scope, device)
+        self.context = Context(driver, device)
         try:
             with self.context.current():
                 # Stream 0 waits for this stream and it for stream 0, so that results of code without streams are seen.
@@ -114,7 +114,7 @@ class Holdings:
         with self.context.current_if_possible():
             error = self.scope.release(_MEMORY)
             self.kept.clear()
-        return self.context.release() or error
+        return error
 
 
 def _taken(token: list[None]) -> bool:

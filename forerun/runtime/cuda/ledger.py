@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "Handle", "Ledger", "Scope"]
 
-KINDS = ("executable", "graph", "module", "memory", "pinned", "event", "stream", "context")
+KINDS = ("executable", "graph", "module", "memory", "pinned", "event", "stream")
 """The kinds of handles, in the order in which they are destroyed: users before what they use."""
 
 

@@ -27,7 +27,8 @@ from forerun.runtime.values import check_names
 
 __all__ = ["Loaded", "Seeds", "check_memory", "load_graph"]
 
-_BINDABLE = (BufferRole.INPUT, BufferRole.OUTPUT, BufferRole.STATE, BufferRole.PARAM)
+_INPUTS = (BufferRole.INPUT, BufferRole.PARAM)
+_BINDABLE = (*_INPUTS, BufferRole.OUTPUT, BufferRole.STATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,8 @@ def load_graph(
 def _bound(holdings: Holdings, buffer: Buffer, value: Any) -> ForeignArray:
     number = holdings.context.device.index
     array = bind_array(f"memory '%{buffer.name}'", buffer, value, number, int(holdings.stream))
+    if not array.writable and buffer.role not in _INPUTS:
+        raise InvalidInput(f"memory '%{buffer.name}': its owner lets nobody write it, but the graph does")
     if array.stream is not None:
         holdings.driver.call("cuStreamSynchronize", array.stream)
     holdings.kept.append(array)

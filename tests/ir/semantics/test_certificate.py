@@ -7,85 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from forerun.ir.graph import Graph
 from forerun.ir.semantics import Verdict, check
-from forerun.ir.semantics.certificate import RULES, certify
+from forerun.ir.semantics.certificate import RULES
 from forerun.ir.text import parse_graph
-from forerun.ir.types import DependencyKind
-from forerun.ir.verify import require_valid
-
-BASE = """\
-forerun 1
-graph base
-
-buffer %x : f32[4] input
-buffer %w : f32[4] weight
-buffer %a : f32[4] temp
-buffer %b : f32[4] temp
-buffer %s : f32[8] state
-buffer %y : f32[4] output
-buffer %z : f32[4] output
-buffer %h : f32[4] output on host
-
-kernel @make(x: f32[D], y: f32[D]) {
-  role main {
-    phase run reads x writes y
-  }
-}
-kernel @use(w: f32[D], x: f32[D], s: f32[T], y: f32[D]) {
-  role main {
-    wait
-    phase load reads w gives tile
-    phase apply reads x takes tile gives acc
-    phase put writes s[0:4]
-    barrier
-    phase get reads s[2:6] gives old
-    phase store takes acc, old writes y
-  }
-}
-kernel @opaque(x: f32[D]) opaque
-
-node #first = @make(x=%x, y=%a)
-node #second = @use(w=%w, x=%a, s=%s, y=%y)
-  after #first full
-node #clear = fill %z with 0
-node #mark = fill %z[0:1] with 1
-  after #clear full
-node #record = event_record "done"
-  after #second full
-node #wait = event_wait "go"
-  after #record full
-node #after = @make(x=%w, y=%b)
-  after #wait full
-node #patch = fill %b[0:1] with 5
-  after #after full
-node #copy = copy %b -> %s[4:8]
-  after #patch full
-node #tell = host "builtins:print" writes %h
-node #tell_again = host "builtins:print" reads %h
-  after #tell full
-"""
-
-Edit = tuple[str, str]
-
-
-def rewritten(*edits: Edit) -> Graph:
-    """BASE with texts replaced; each of them occurs."""
-    text = BASE
-    for old, new in edits:
-        assert old in text, old
-        text = text.replace(old, new)
-    return parse_graph(text)
-
-
-def verdict_of(*edits: Edit) -> Verdict:
-    after = rewritten(*edits)
-    require_valid(after)
-    return certify(parse_graph(BASE), after)
-
-
-def codes(verdict: Verdict) -> set[str]:
-    return {finding.code for finding in verdict.findings}
+from tests.ir.semantics.rewrites import BASE, SWAPPED_FILLS, Edit, codes, verdict_of
 
 
 @dataclass(frozen=True)
@@ -98,7 +23,6 @@ class Wrong:
     status: str = "refuted"
 
 
-LAUNCH = "node #second = @use("
 WRONG = {
     "a write is lost": Wrong(
         "C1",
@@ -133,10 +57,7 @@ WRONG = {
     ),
     "two writes change places": Wrong(
         "C3",
-        (
-            ("node #clear = fill %z with 0\n", ""),
-            ("with 1\n  after #clear full\n", "with 1\nnode #clear = fill %z with 0\n  after #mark full\n"),
-        ),
+        SWAPPED_FILLS,
         r"writes %z bytes \[0, 16\) after 'mark', no longer before it",
     ),
     "phases change places": Wrong(
@@ -186,8 +107,17 @@ WRONG = {
     "another kind": Wrong(
         "C7", (("copy %b -> %s[4:8]", "fill %s[4:8] with 0"),), "copy: .*: it was a MemcpyNode", "unsupported"
     ),
-    "another phase": Wrong(
-        "C7", (("apply reads x takes", "apply reads x, w takes"),), "role 'main' runs other phases", "unsupported"
+    "another phase": Wrong("C7", (("phase apply", "phase turn"),), "role 'main' runs other phases", "unsupported"),
+    "a read of the same code that was not declared": Wrong(
+        "C11",
+        (("apply reads x takes", "apply reads x, w takes"),),
+        "second: kernel 'use' of after contradicts kernel 'use' of before: "
+        "phase 'apply' reads x, w, but is declared to read x",
+    ),
+    "a store that is declared no more": Wrong(
+        "C11",
+        (("    phase put writes s[0:4]\n", "    phase put\n"),),
+        r"phase 'put' writes nothing, but is declared to write s\[0:4\]",
     ),
     "a barrier less": Wrong("C7", (("    barrier\n", ""),), "role 'main' lost a barrier", "unsupported"),
     "a barrier of the grid": Wrong(
@@ -230,7 +160,7 @@ def test_wrong_rewrites(case: Wrong) -> None:
 
 
 def test_every_rule_has_a_negative_test() -> None:
-    tested = {case.code for case in WRONG.values()} | {"C10"}  # C10: test_a_race_that_was_received
+    tested = {case.code for case in WRONG.values()} | {"C10"}  # C10: test_certificate_races.py
     assert tested == set(RULES)
 
 
@@ -271,160 +201,3 @@ RIGHT: dict[str, tuple[Edit, ...]] = {
 def test_right_rewrites(edits: tuple[Edit, ...]) -> None:
     verdict = verdict_of(*edits)
     assert verdict == Verdict("proved"), [str(finding) for finding in verdict.findings]
-
-
-# Races
-
-CHAIN = "s=%s, y=%y)\n  after #first full"
-UNORDERED = (CHAIN, "s=%s, y=%y)")
-FILLS_UNORDERED = ("  after #clear full\n", "")
-
-
-def test_a_race_that_the_rewrite_makes() -> None:
-    verdict = verdict_of(UNORDERED)
-    assert (verdict.status, codes(verdict)) == ("refuted", {"R1", "C5"})
-    assert verdict.races
-
-
-def test_a_race_that_was_received() -> None:
-    before = rewritten(FILLS_UNORDERED)
-    after = rewritten(FILLS_UNORDERED, ("    wait\n", "    trigger\n    wait\n"))
-    verdict = certify(before, after)
-    assert (verdict.status, codes(verdict)) == ("unsupported", {"R1", "C10"})
-    assert "the graph before is not race-free: node mark: WAW race" in str(verdict.findings[0])
-
-
-def test_a_race_that_the_rewrite_makes_beside_one_that_it_received() -> None:
-    verdict = certify(rewritten(FILLS_UNORDERED), rewritten(FILLS_UNORDERED, UNORDERED))
-    assert (verdict.status, codes(verdict)) == ("refuted", {"R1", "C5", "C10"})
-
-
-def test_a_race_that_the_rewrite_orders_as_launch_order_does() -> None:
-    assert certify(rewritten(FILLS_UNORDERED), parse_graph(BASE)).proved
-
-
-def test_a_race_that_the_rewrite_orders_the_other_way() -> None:
-    verdict = certify(rewritten(FILLS_UNORDERED), rewritten(*WRONG["two writes change places"].edits))
-    assert (verdict.status, codes(verdict)) == ("refuted", {"C3"})
-
-
-def test_a_node_that_outlives_the_graph() -> None:
-    programmatic = (CHAIN, CHAIN.replace("full", "programmatic"))
-    racy = rewritten(FILLS_UNORDERED)
-    undrained = rewritten(FILLS_UNORDERED, programmatic, ("    wait\n", ""))
-    verdict = certify(racy, undrained)
-    assert verdict.status == "refuted"
-    assert {"R1", "C10"} <= codes(verdict)
-
-
-def test_a_licence_decides_what_is_a_race() -> None:
-    """L5 of the litmus tests: first -> middle (full), middle -> last (programmatic), last reads before its wait."""
-    before = parse_graph(
-        """forerun 1
-graph licensed
-buffer %x : f32[4] input
-buffer %a : f32[4] temp
-buffer %y : f32[4] output
-buffer %z : f32[4] output
-kernel @make(x: f32[D], y: f32[D]) {
-  role main {
-    wait
-    phase run reads x writes y
-  }
-}
-kernel @last(x: f32[D], y: f32[D]) {
-  role main {
-    phase load reads x gives v
-    wait
-    phase store takes v writes y
-  }
-}
-node #first = @make(x=%x, y=%a)
-node #middle = @make(x=%a, y=%y)
-  after #first full
-node #last = @last(x=%a, y=%z)
-  after #middle full
-"""
-    )
-    edit = before.edit()
-    dependency = before.dependency("middle", "last")
-    assert dependency is not None
-    edit.set_dependency(type(dependency)("middle", "last", DependencyKind.PROGRAMMATIC))
-    after = edit.commit()
-    assert certify(before, after).status == "refuted"
-    assert certify(before, after, {"H6"}).proved
-
-
-# Nested graphs
-
-NESTED = """forerun 1
-graph nested
-buffer %y : f32[4] output
-buffer %z : f32[4] output
-node #child = child {
-  graph body
-  node #clear = fill %y with 0
-  node #mark = fill %y[0:1] with 1
-    after #clear full
-}
-node #done = fill %z with 0
-  after #child full
-"""
-
-
-@pytest.mark.parametrize(
-    ("edit", "status", "code"),
-    [
-        (("with 1", "with 2"), "unsupported", "C7"),
-        (("    after #clear full\n", ""), "refuted", "R1"),
-        (("    after #clear full\n", "    after #clear full\n  node #more = fill %z with 3\n"), "refuted", "C2"),
-    ],
-)
-def test_bodies_are_compared(edit: Edit, status: str, code: str) -> None:
-    before, after = parse_graph(NESTED), parse_graph(NESTED.replace(*edit))
-    verdict = certify(before, after)
-    assert (verdict.status, code in codes(verdict)) == (status, True), verdict.findings
-
-
-def test_equal_bodies_are_proved() -> None:
-    assert certify(parse_graph(NESTED), parse_graph(NESTED)).proved
-
-
-EVENT_INSIDE = """forerun 1
-graph nested
-buffer %y : f32[4] output
-buffer %z : f32[4] output
-node #clear = fill %y with 0
-node #child = child {
-  graph body
-  node #record = event_record "cleared"
-}
-  after #clear full
-node #done = fill %z with 0
-  after #child full
-"""
-
-
-@pytest.mark.parametrize(
-    ("edit", "said"),
-    [
-        (("  after #clear full\n", ""), "node clear: may not be complete when event node 'child' starts"),
-        (("  after #child full\n", ""), "node done: may begin before event node 'child' is complete"),
-    ],
-)
-def test_a_child_graph_with_an_event_is_not_crossed(edit: Edit, said: str) -> None:
-    verdict = certify(parse_graph(EVENT_INSIDE), parse_graph(EVENT_INSIDE.replace(*edit)))
-    assert (verdict.status, codes(verdict)) == ("refuted", {"C5"})
-    assert said in str(verdict.findings[0])
-
-
-def test_findings_in_bodies_name_the_nodes_around_them() -> None:
-    verdict = certify(parse_graph(NESTED), parse_graph(NESTED.replace("with 1", "with 2")))
-    assert [str(finding.location) for finding in verdict.findings] == ["node child/mark"]
-
-
-def test_memory_may_be_allocated_elsewhere_but_that_is_not_understood() -> None:
-    text = "forerun 1\ngraph g\nalloc $arena : 16\nbuffer %y : f32[4] output\nnode #fill = fill %y with 0\n"
-    nodes = "node #begin = alloc $arena\nnode #end = free $arena\n  after #begin full\n"
-    verdict = certify(parse_graph(text + nodes), parse_graph(text))
-    assert (verdict.status, codes(verdict)) == ("unsupported", {"C8"})

@@ -8,9 +8,8 @@ from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role, Step, Wait
 from forerun.ir.nodes import BufferArgument, ChildGraphNode, ConditionalNode, KernelNode
-from forerun.ir.semantics import check, drain_witness, repairs, witness
-from forerun.ir.semantics.races import Race, body_at
-from forerun.ir.text import draw
+from forerun.ir.semantics import Race, Undrained, check, drain_repairs, drain_witness, explain, repairs, witness
+from forerun.ir.text import draw, parse_graph
 from forerun.ir.types import BufferRole, DependencyKind, DType
 from forerun.ir.verify import verify
 
@@ -95,8 +94,39 @@ def test_bodies_are_checked_as_graphs_of_their_own(wrap: str) -> None:
         repaired = repair.apply(graph)
         assert verify(repaired) == []
         assert check(repaired).proved
-    assert drain_witness(body_at(graph, race.body), "n0").missing == "C_n0 -> C_n1"
+        assert repair.sentence.endswith(", inside 'sub'")
+    assert verdict.outliving == (Undrained("n0", race.body),)
+    assert drain_witness(graph, "n0", body=race.body).missing == "C_n0 -> C_n1"
+    drained = drain_repairs(graph, "n0", body=race.body)
+    assert [repair.sentence for repair in drained] == [repair.sentence for repair in found]
+    assert all(check(repair.apply(graph)).proved for repair in drained)
     assert check(graph_of(["write", "read"], (0, 1, FULL), wrap=wrap)).proved
+
+
+def test_bodies_with_the_same_names_are_told_apart() -> None:
+    """The else-body has the fault; the repair is made there, and the kernel of the other one stays."""
+    right, wrong = (
+        graph_of(["write", kernel], (0, 1, PROGRAMMATIC), wrap="while").nodes["sub"] for kernel in ("late", "read")
+    )
+    assert isinstance(right, ConditionalNode)
+    assert isinstance(wrong, ConditionalNode)
+    choice = ConditionalNode("choice", "if", "b", (*right.bodies, *wrong.bodies))
+    plain = graph_of([])
+    tables = plain.allocations.values(), plain.buffers.values(), plain.kernels.values()
+    graph = Graph("g", *tables, [ChildGraphNode("sub", Graph("body", nodes=[choice]))])
+    assert verify(graph) == []
+    verdict = check(graph)
+    assert [finding.location.name for finding in verdict.findings] == ["sub/choice/n1", "sub/choice/n0"]
+    for explanation in explain(graph, verdict):
+        assert explanation.witness is not None
+        assert len(explanation.repairs) == 2
+        for repair in explanation.repairs:
+            assert repair.body == (("sub", 0), ("choice", 1))
+            assert repair.sentence.endswith(", inside 'sub/choice (body 2)'")
+            repaired = repair.apply(graph).nodes["sub"]
+            assert check(repair.apply(graph)).proved
+            assert isinstance(repaired, ChildGraphNode)
+            assert repaired.body.nodes["choice"].bodies[0] == choice.bodies[0]  # type: ignore[union-attr]
 
 
 def test_uncertain_findings_beside_certain_ones_refute() -> None:
@@ -104,3 +134,18 @@ def test_uncertain_findings_beside_certain_ones_refute() -> None:
     assert verdict.status == "refuted"
     assert {race.certain for race in verdict.races} == {True}
     assert isinstance(verdict.races[0], Race)
+
+
+@pytest.mark.parametrize(("element", "status"), [(0, "unsupported"), (1, "refuted")])
+def test_an_access_that_would_have_to_leave_its_buffer_refutes_nothing(element: int, status: str) -> None:
+    """Which row is written is loaded: some row of ``high``, so never element 0 of ``low``, which ends within it."""
+    graph = parse_graph(
+        "forerun 1\ngraph arena\nalloc $arena : 12\n"
+        "buffer %low : i32[2] state at $arena\nbuffer %high : i32[2] state at $arena + 4\n"
+        "buffer %row : i32[1] input in 0..1\n"
+        "kernel @put(b: i32[2], r: scalar i32) {\n  role main {\n    phase put writes b[r:r + 1]\n  }\n}\n"
+        "node #first = @put(b=%high, r=load(%row[0]))\n"
+        f"node #second = @put(b=%low, r={element})\n"
+    )
+    verdict = check(graph)
+    assert (verdict.status, [race.certain for race in verdict.races]) == (status, [status == "refuted"])

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from forerun.ir.affine import affine
+from forerun.ir.affine import Affine, affine
 from forerun.ir.buffer import Allocation, Buffer, Paged
 from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Dependency, Graph
@@ -36,7 +36,7 @@ from forerun.ir.nodes import (
     Node,
     ScalarLoad,
 )
-from forerun.ir.region import BufferView, Region, region
+from forerun.ir.region import BufferView, Region, Slice, region
 from forerun.ir.types import HOST, BufferRole, DependencyKind, DType
 from forerun.ir.verify import RULES, require_valid, verify
 
@@ -138,6 +138,44 @@ BROKEN: list[tuple[str, str, Callable[[], Graph]]] = [
         lambda: with_body(Graph("body", nodes=[EmptyNode("a")], dependencies=[Dependency("a", "b")])),
     ),
     ("G6", "(N1)", lambda: with_body(Graph("body", nodes=[KernelNode("k", "rwo")]))),
+    (
+        "G7",
+        "arguments is a list, not a tuple",
+        lambda: graph(nodes=[replace(FIRST, arguments=list(ARGUMENTS)), SECOND]),  # type: ignore[arg-type]
+    ),
+    (
+        "G7",
+        "launch.grid is a list, not a tuple",
+        lambda: graph(nodes=[replace(FIRST, launch=Launch(grid=[1, 1, 1])), SECOND]),  # type: ignore[arg-type]
+    ),
+    (
+        "G7",
+        "roles[0].steps[0].reads is a list, not a tuple",
+        lambda: with_steps(replace(LOAD, reads=list(LOAD.reads)), STORE),  # type: ignore[arg-type]
+    ),
+    (
+        "G7",
+        "roles[0].steps[0].reads[0].region.slices[0].start is not in canonical form",
+        lambda: with_steps(Phase("load", (Access("x", Region((Slice(Affine(0, (("r", 0),)), affine(4)),))),))),
+    ),
+    (
+        "G7",
+        "destination.region.slices[0].stop is not in canonical form",
+        lambda: with_node(
+            MemsetNode("f", BufferView("y", Region((Slice(affine(0), Affine(0, (("b", 1), ("a", 1)))),))))
+        ),
+    ),
+    ("G7", "shape is a list", lambda: with_buffer(shape=[4, 4])),
+    (
+        "G7",
+        "hazards is a list",
+        lambda: graph(dependencies=[replace(EDGE, hazards=[])]),  # type: ignore[arg-type]
+    ),
+    (
+        "G6",
+        "(G7)",
+        lambda: with_body(Graph("body", nodes=[KernelNode("k", "row", list(ARGUMENTS))])),  # type: ignore[arg-type]
+    ),
     ("M1", "0 bytes", lambda: graph(allocations=[*ALLOCATIONS, Allocation("none", 0)])),
     ("M2", "no allocation 'X'", lambda: with_buffer(allocation="X")),
     ("M3", "bytes 4 to 68 are outside", lambda: with_buffer(offset=4)),

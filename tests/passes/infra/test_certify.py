@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
-from infra_samples import Add, Nothing, fills, overwritten
+from infra_samples import Add, Nothing, fills, lenient, overwritten
 
-from forerun.ir.diagnostics import Diagnostic, Location
+from forerun.ir.diagnostics import Diagnostic, Location, Unsupported
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import MemsetNode
 from forerun.ir.region import BufferView
 from forerun.ir.semantics import Verdict
+from forerun.ir.text import parse_graph
 from forerun.passes.base import Pass, PassContext
 from forerun.passes.failure import PassFailure
-from forerun.passes.instrument import Certify
+from forerun.passes.instrument import Certify, Instrument, PassRun, PipelineRun
 from forerun.passes.manager import PassManager
 from forerun.passes.pipeline import Pipeline
+from forerun.passes.summary import PassRecord
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,58 @@ def test_a_lost_write_is_refused() -> None:
     assert "error[C1]: graph overwritten: the write of 'first' to %o bytes [0, 16) is lost" in str(found)
 
 
-def test_what_is_not_understood_is_told_and_goes_on() -> None:
-    record = PassManager("test-add,test-nothing").run(fills(10)).summary.passes[0]
+def test_a_proof_is_not_lost_silently() -> None:
+    found = failure(fills(2), Add())
+    assert found.exit_status == 3
+    assert isinstance(found.__cause__, Unsupported)
+    assert found.headline == (
+        "pass 1 of 1, test-add: the graph that it got was proved, "
+        "and it cannot be shown that the one that it returned means the same"
+    )
+    text = str(found)
+    assert "warning[C7]: node n0: is not the node that it was: another value" in text
+    assert "hint: keep to what a certificate understands (docs/writing-a-pass.md, 'What a certificate needs')" in text
+    assert "or accept the loss: instruments=default_instruments(allow_unsupported=True)" in text
+
+
+def test_the_record_of_a_lost_proof() -> None:
+    records: list[PassRecord] = []
+
+    class Keep(Instrument):
+        def pass_failed(self, run: PipelineRun, step: PassRun, failure: PassFailure) -> None:
+            records.append(step.record)
+
+    with pytest.raises(PassFailure):
+        PassManager("test-add", [Keep(), Certify()]).run(fills(2))
+    assert [record.verdict for record in records] == ["unsupported"]
+
+
+def with_black_box() -> Graph:
+    """Two launches of a black box that may race, as it is not known what they write, and a fill."""
+    return parse_graph(
+        "forerun 1\ngraph boxes\nbuffer %s : f32[4] state\nbuffer %y : u32[4] output\n"
+        "kernel @box(x: f32[4]) opaque\nnode #a = @box(x=%s)\nnode #b = @box(x=%s)\nnode #fill = fill %y with 0\n"
+    )
+
+
+def test_what_was_not_proved_before_has_nothing_to_lose() -> None:
+    summary = PassManager("test-add").run(with_black_box()).summary
+    assert summary.input_verdict == "unsupported"
+    (record,) = summary.passes
+    assert record.verdict == "unsupported"
+    assert record.remarks[0] == "warning[C7]: node fill: is not the node that it was: another value"
+
+
+def test_the_default_pipeline_runs_on_graphs_with_black_boxes() -> None:
+    result = PassManager("default").run(with_black_box())
+    assert result.summary.input_verdict == "unsupported"
+    assert result.graph.dependency("a", "b") is not None
+    again = PassManager("default").run(result.graph)
+    assert (again.summary.input_verdict, again.summary.status) == ("proved", "ok")
+
+
+def test_what_is_not_understood_is_told_and_goes_on_if_that_is_allowed() -> None:
+    record = PassManager("test-add,test-nothing", lenient()).run(fills(10)).summary.passes[0]
     assert record.verdict == "unsupported"
     assert len(record.remarks) == 9
     assert record.remarks[0] == "warning[C7]: node n0: is not the node that it was: another value"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import infra_samples
 import pytest
-from infra_samples import Nothing, fills, overwritten, values
+from infra_samples import Nothing, fills, lenient, overwritten, values
 
 from forerun import __version__
 from forerun.ir.diagnostics import InvalidInput
@@ -44,7 +44,7 @@ def test_a_dump_has_each_graph_that_changed(tmp_path: Path) -> None:
 
 
 def test_the_summary_is_stable_json(tmp_path: Path) -> None:
-    result = PassManager("test-add{amount=2},test-nothing", default_instruments(tmp_path)).run(fills(2))
+    result = PassManager("test-add{amount=2},test-nothing", lenient(tmp_path)).run(fills(2))
     found = summary_of(tmp_path)
     assert found == result.summary.to_json()
     assert list(found) == [
@@ -86,7 +86,7 @@ def test_the_summary_is_stable_json(tmp_path: Path) -> None:
 
 def test_a_failed_pass_leaves_its_graph(tmp_path: Path) -> None:
     with pytest.raises(PassFailure):
-        PassManager("test-nothing,test-add,test-reverse,test-add", [*default_instruments(tmp_path)]).run(fills(3))
+        PassManager("test-nothing,test-add,test-reverse,test-add", lenient(tmp_path)).run(fills(3))
     assert names(tmp_path) == [
         "00-input.fir",
         "02-test-add.diff",
@@ -165,7 +165,7 @@ def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_reproducer_reproduces(tmp_path: Path) -> None:
     path = tmp_path / "new" / "bad graph.fir"
     with pytest.raises(PassFailure) as caught:
-        PassManager("test-add,test-reverse", [Reproducer(path), *default_instruments()]).run(fills(3))
+        PassManager("test-add,test-reverse", [Reproducer(path), *lenient()]).run(fills(3))
     text = path.read_text()
     found = parse_reproducer(text)
     assert found is not None

@@ -8,13 +8,13 @@ from typing import ClassVar
 
 import infra_samples
 import pytest
-from infra_samples import fills, overwritten
+from infra_samples import fills, lenient, overwritten
 
 from forerun.ir.diagnostics import Diagnostic, InvalidInput, Location
 from forerun.ir.graph import Dependency, Graph
 from forerun.passes.base import Pass, PassContext, option
 from forerun.passes.failure import PassFailure
-from forerun.passes.instrument import Dump, default_instruments
+from forerun.passes.instrument import Dump
 from forerun.passes.manager import PassManager
 from forerun.passes.pipeline import Pipeline
 
@@ -23,7 +23,7 @@ LOAD = f"--load {infra_samples.__file__}"
 
 def message(graph: Graph, pipeline: str | Pipeline, dump: Path | None = None) -> str:
     with pytest.raises(PassFailure) as caught:
-        PassManager(pipeline, default_instruments(dump)).run(graph)
+        PassManager(pipeline, lenient(dump)).run(graph)
     return str(caught.value)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from infra_samples import Add, Nothing, fills, overwritten, values
+from infra_samples import Add, Nothing, fills, lenient, overwritten, values
 
 from forerun.ir.diagnostics import InternalError, InvalidInput, Refuted, Unsupported
 from forerun.ir.graph import Dependency, Graph
@@ -51,19 +51,20 @@ class EarlyRecorder(Recorder):
 
 def failure(graph: Graph, pipeline: str, dump: Path | None = None) -> PassFailure:
     with pytest.raises(PassFailure) as caught:
-        PassManager(pipeline, default_instruments(dump)).run(graph)
+        PassManager(pipeline, lenient(dump)).run(graph)
     return caught.value
 
 
 def test_passes_run_in_order() -> None:
-    result = PassManager("test-add,test-add{amount=10},test-nothing").run(fills(2))
+    result = PassManager("test-add,test-add{amount=10},test-nothing", lenient()).run(fills(2))
     assert values(result.graph) == [11, 11]
     assert [record.verdict for record in result.summary.passes] == ["unsupported", "unsupported", "unchanged"]
 
 
 def test_a_pipeline_may_be_a_value_or_text() -> None:
     graph = fills(2)
-    assert PassManager(Pipeline([Add()])).run(graph).graph == PassManager("test-add").run(graph).graph
+    value, text = PassManager(Pipeline([Add()]), lenient()), PassManager("test-add", lenient())
+    assert value.run(graph).graph == text.run(graph).graph
 
 
 def test_an_empty_pipeline_returns_the_graph() -> None:
@@ -105,7 +106,7 @@ def test_skipped_passes_get_no_other_hook() -> None:
 def test_a_failure_ends_the_pipeline(pipeline: str) -> None:
     calls: list[str] = []
     with pytest.raises(PassFailure):
-        PassManager(pipeline, [Recorder(calls), *default_instruments()]).run(fills(3))
+        PassManager(pipeline, [Recorder(calls), *lenient()]).run(fills(3))
     assert [call for call in calls if "failed" in call or "3" in call or "pipeline" in call] == [
         "before pipeline",
         f"failed 2 {pipeline.split(',')[1]}",
@@ -255,7 +256,7 @@ class Candidates(Pass):
 def test_the_assessor_reaches_the_passes() -> None:
     graph = fills(1)
     pipeline = Pipeline([Candidates()])
-    assert values(PassManager(pipeline).run(graph).graph) == [5]
+    assert values(PassManager(pipeline, lenient()).run(graph).graph) == [5]
     result = PassManager(pipeline, assessor=TakeLast()).run(graph)
     assert result.graph is graph
     assert result.summary.passes[0].remarks == ["graph fills: candidate 2 of 2 chosen: it spills"]

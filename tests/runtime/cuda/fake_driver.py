@@ -51,7 +51,7 @@ class FakeCuda(FakeGraphs):
         """How much of each kind is out."""
         owned = {name: len(getattr(self, name)) for name in ("memory", "pinned", "executables", "modules", "events")}
         owned |= {"graphs": len(self.graphs.keys() - self.owned_graphs), "streams": len(self.streams)}
-        return {name: number for name, number in {**owned, "contexts": self.retained}.items() if number}
+        return {name: number for name, number in owned.items() if number}
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)
@@ -103,9 +103,6 @@ class FakeCuda(FakeGraphs):
             return (R.CUDA_ERROR_INVALID_CONTEXT,)
         self.retained -= 1
         return (OK,)
-
-    def cuDevicePrimaryCtxGetState(self, device: int) -> Any:
-        return OK, 0, int(self.retained > 0)
 
     def cuCtxGetCurrent(self) -> Any:
         return OK, self.current

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from forerun.frontends.decode import decode_graph
+from forerun.frontends.llama import LlamaConfig
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Trigger, Wait
@@ -27,6 +29,7 @@ from forerun.ir.nodes import (
 from forerun.ir.region import BufferView, region
 from forerun.ir.types import HOST, BufferRole, DependencyKind, DType
 from forerun.kernels.builtin import KERNELS
+from forerun.runtime.dtypes import numpy_dtype
 
 I32, F32 = DType.I32, DType.F32
 N = 8
@@ -197,6 +200,20 @@ def programmatic() -> Case:
         builder.depend(previous, name, DependencyKind.PROGRAMMATIC)
         previous = name
     return Case(builder.build(), ({"x": numbers(12)}, {"x": numbers(13)}), {})
+
+
+@cache
+def decode(steps: int, dtype: DType) -> Case:
+    """Steps of a tiny Llama, of a head size that the kernels are made for."""
+    tiny = LlamaConfig("tiny", 2, 128, 2, 1, 64, 256, 512, 64)
+    graph = decode_graph(tiny, context=32, steps=steps, dtype=dtype)
+    random = np.random.default_rng(0)
+    weights = {
+        buffer.name: random.normal(0, 0.1, buffer.shape).astype(numpy_dtype(buffer.dtype))
+        for buffer in graph.buffers.values()
+        if buffer.role is BufferRole.WEIGHT
+    }
+    return Case(graph, tuple({"token": [5 + i], "position": [steps * i]} for i in range(4)), weights)
 
 
 CASES: dict[str, Callable[[], Case]] = {

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import forerun
+from forerun.frontends.decode import synthetic_decode_graph
 from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.diagnostics import Unsupported
@@ -25,14 +29,19 @@ from forerun.ir.nodes import (
 from forerun.ir.region import BufferView, region
 from forerun.ir.types import BufferRole, DependencyKind, DType
 from forerun.kernels.builtin import KERNELS
-from forerun.runtime.cuda import CudaError, nodeparams
+from forerun.runtime.cuda import CudaError, CudaTarget, nodeparams
 from forerun.runtime.cuda.boxes import Rows, matched, rows_of
+from forerun.runtime.cuda.driver import Driver
+from forerun.runtime.cuda.emit import Emitter
+from forerun.runtime.cuda.hostcalls import HostCalls
+from forerun.runtime.cuda.ledger import Scope
+from forerun.runtime.cuda.modules import load_functions
 from forerun.runtime.reference import ReferenceTarget
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.fake_graphs import BAD, CONDITIONAL, COPY, EMPTY, FILL, HOST, KERNEL, Node
-from tests.runtime.cuda.graphs import CASES, I32, N, body, branch, case, numbers, started
+from tests.runtime.cuda.graphs import CASES, I32, N, body, branch, case, decode, numbers, started
 from tests.runtime.cuda.graphs import add as add_node
-from tests.runtime.cuda.support import i32_at, load, on_fake, rich
+from tests.runtime.cuda.support import fake_code, i32_at, load, on_fake, rich
 
 
 @pytest.fixture
@@ -124,6 +133,38 @@ def test_values(api: FakeCuda, name: str) -> None:
             np.testing.assert_array_equal(given[key], value, err_msg=f"{key} of {inputs}")
     program.close()
     assert api.leaks() == {}
+
+
+@pytest.mark.parametrize(("steps", "dtype"), [(1, DType.F32), (3, DType.BF16)])
+def test_decode_steps_after_all_passes(api: FakeCuda, steps: int, dtype: DType) -> None:
+    chosen = decode(steps, dtype)
+    with (
+        forerun.compile(chosen.graph, CudaTarget(), weights=chosen.weights) as program,
+        forerun.compile(chosen.graph, weights=chosen.weights) as expected,
+    ):
+        assert any(kind == 1 for node in nodes_of(api) for _, kind, _ in node.after)
+        for inputs in chosen.inputs:
+            given, wanted = program.run(inputs), expected.run(inputs)
+            for key, value in wanted.items():
+                np.testing.assert_array_equal(given[key], value, err_msg=key)
+
+
+def test_emitting_costs_little_beside_the_driver(api: FakeCuda) -> None:
+    """Figure emit.nodes_2000_ms leaves 5 us a node; twice that here, for slow machines."""
+    graph = synthetic_decode_graph(2000, steps=4, context=64)
+    code = fake_code(graph, "sm_90")
+    scope, times = Scope(Driver(api)), []
+    api.current = api.context
+    functions = load_functions(scope, code)
+    memory = SimpleNamespace(addresses=lambda: dict.fromkeys(graph.buffers, 4096))
+    for _ in range(5):
+        emitter = Emitter(scope, graph, memory, functions, 1, HostCalls())
+        emitter._add_node = lambda *arguments: (0, 5)
+        began = time.process_time()
+        emitter.emit()
+        times.append(time.process_time() - began)
+    scope.release()
+    assert min(times) / len(graph) < 10e-6
 
 
 def test_the_condition_is_set_before_the_node_and_after_all_sinks_of_the_body(api: FakeCuda) -> None:

@@ -75,6 +75,7 @@ def test_memory_that_does_not_fit(api: FakeCuda) -> None:
     shifted = {**good.__cuda_array_interface__, "data": (wide.address + 4, False)}
     view = SimpleNamespace(__cuda_array_interface__=shifted)
     strided = Foreign(api, X, strides=(8,))
+    fixed = SimpleNamespace(__cuda_array_interface__={**good.__cuda_array_interface__, "data": (good.address, True)})
     other = Foreign(api, X.astype(np.float32), typestr="<f4")
     for memory, expected in (
         ({"z": good}, "the graph has no buffer '%z'"),
@@ -84,6 +85,7 @@ def test_memory_that_does_not_fit(api: FakeCuda) -> None:
         ({"x": wide}, r"memory '%x': expected i32\[8\], given i32\[16\]"),
         ({"x": other}, r"expected i32\[8\], given f32\[8\]"),
         ({"x": strided}, "not dense and row-major"),
+        ({"total": fixed}, "memory '%total': its owner lets nobody write it"),
         ({"x": view}, "not at a multiple of 16 bytes"),
         ({"x": good, "y": good}, "memory '%x' and '%y' overlap"),
         ({"there": good}, "memory '%there' is on the host"),
@@ -113,6 +115,13 @@ def test_weights_on_the_device(api: FakeCuda) -> None:
     program.close()
     assert len(api.memory) == before
     w.free()
+
+
+def test_weights_on_the_device_do_not_overlap_what_is_written(api: FakeCuda) -> None:
+    both = Foreign(api, X)
+    with pytest.raises(InvalidInput, match=r"memory '%(total|w)' and '%(total|w)' overlap"):
+        load(rich(), {"w": both}, memory={"total": both})
+    both.free()
 
 
 def test_weights_that_share_an_allocation_are_copied(api: FakeCuda) -> None:

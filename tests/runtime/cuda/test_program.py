@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import forerun
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.types import HOST, BufferRole
+from forerun.runtime.cuda import CudaTarget
 from forerun.runtime.cuda.streams import stream_handle
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.graphs import I32, N
@@ -133,6 +136,19 @@ def test_a_launch_is_one_call(api: FakeCuda) -> None:
     program.close()
 
 
+def test_a_launch_costs_little_beside_the_driver(api: FakeCuda) -> None:
+    """At most 2 us; measured are 0.1 without a stream, and 0.8 with one of torch's kind through an executable."""
+    with forerun.compile(twice(), CudaTarget(), None, instruments=()) as executable:
+        executable._program._graph_launch = lambda graph, stream: (0,)  # type: ignore[union-attr]
+        stream, times = SimpleNamespace(cuda_stream=2), []
+        for _ in range(5):
+            began = time.process_time()
+            for _ in range(5000):
+                executable.launch(stream)
+            times.append(time.process_time() - began)
+    assert min(times) / 5000 < 2e-6
+
+
 def test_a_launch_on_a_thread_without_a_context(api: FakeCuda) -> None:
     program = load(rich(), W)
     api.current = 0
@@ -150,12 +166,19 @@ def test_the_context_of_others_is_put_back(api: FakeCuda) -> None:
     assert api.current == 0xABBA
 
 
-def test_a_context_that_is_gone_does_not_stay_current(api: FakeCuda) -> None:
-    first, second = load(twice()), load(twice())
-    first.close()
-    assert api.current == api.context
-    second.close()
-    assert api.current == 0
+def test_the_context_is_kept_for_the_next_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = FakeCuda()
+    with on_fake(monkeypatch, api) as driver:
+        for _ in range(3):
+            load(twice()).close()
+        assert (api.retained, api.current) == (1, api.context)
+        driver.release_contexts()
+        assert (api.retained, api.current) == (0, 0)
+        load(twice()).close()
+        assert api.retained == 1
+    del driver
+    gc.collect()
+    assert (api.retained, api.current) == (0, 0)
 
 
 # The end
@@ -186,7 +209,6 @@ def test_the_order_of_the_end(api: FakeCuda) -> None:
     order = ["cuGraphExecDestroy", "cuGraphDestroy", "cuModuleUnload", "cuMemFree", "cuMemFreeHost", "cuEventDestroy"]
     assert list(dict.fromkeys(ends)) == [*order, "cuStreamDestroy"]
     assert api.log[calls:].index("cuStreamSynchronize") < api.log[calls:].index("cuGraphExecDestroy")
-    assert api.log.index("cuDevicePrimaryCtxRelease") > api.log.index("cuStreamDestroy")
 
 
 def test_arrays_outlive_their_program(api: FakeCuda) -> None:
@@ -194,7 +216,7 @@ def test_arrays_outlive_their_program(api: FakeCuda) -> None:
     program.run({"x": X})
     array = program.buffer("y")
     program.close()
-    assert api.leaks().keys() >= {"memory", "contexts"}
+    assert "memory" in api.leaks()
     assert "executables" not in api.leaks()
     np.testing.assert_array_equal(array.numpy(), 2 * X)
     capsule = array.__dlpack__(stream=-1)

@@ -1,0 +1,290 @@
+"""Emits the kernels of one decode step; :mod:`~forerun.frontends.decode` makes graphs of steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forerun.frontends.llama_config import ROPE_FREQUENCIES, LlamaConfig, weight_shapes
+from forerun.ir.builder import GraphBuilder
+from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.nodes import ScalarLoad
+from forerun.ir.types import BufferRole, DType
+from forerun.kernels import (
+    add,
+    argmax,
+    argmax_merge,
+    argmax_partial,
+    attention,
+    attention_merge,
+    attention_split,
+    embedding,
+    gemv,
+    rmsnorm,
+    rope_append,
+    silu_mul,
+)
+from forerun.kernels.shapes import elementwise_launch
+
+__all__ = ["Choices", "StepEmitter"]
+
+_FLOATS = (DType.F32, DType.BF16, DType.F16)
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What is open once the model is known.
+
+    Attributes:
+        dtype: Type of matrices and embedding table. Norms, biases and activations are f32.
+        cache_dtype: Type of the KV caches.
+        splits: Parts of the KV cache that are attended to at once; 1 is a kernel that needs no merging.
+        argmax_parts: Parts of the vocabulary that are searched at once; 1 is a kernel that needs no merging.
+    """
+
+    dtype: DType = DType.F32
+    cache_dtype: DType = DType.F32
+    splits: int = 1
+    argmax_parts: int = 1
+
+    def require_valid(self, config: LlamaConfig) -> None:
+        """Check them.
+
+        Raises:
+            InvalidInput: If one is out of range.
+        """
+        for what, dtype in (("matrices", self.dtype), ("caches", self.cache_dtype)):
+            if dtype not in _FLOATS:
+                raise InvalidInput(f"{what} of type {dtype} are not supported", hint="f32, f16 and bf16 are")
+        if self.splits < 1:
+            raise InvalidInput(f"splits {self.splits} is out of range", hint="1 or more")
+        if not 1 <= self.argmax_parts <= config.vocabulary:
+            hint = f"from 1 to the vocabulary, {config.vocabulary}"
+            raise InvalidInput(f"argmax_parts {self.argmax_parts} is out of range", hint=hint)
+
+
+class StepEmitter:
+    """Emits steps into a builder. A node's result is the temp ``NODE.out``.
+
+    Args:
+        builder: Where to.
+        config: The model's shapes.
+        choices: Valid ones.
+    """
+
+    def __init__(self, builder: GraphBuilder, config: LlamaConfig, choices: Choices) -> None:
+        self.builder = builder
+        self.config = config
+        self.choices = choices
+        self.embedding = embedding.declare(choices.dtype)
+        self.gemv = gemv.declare(choices.dtype)
+        self.rope_append = rope_append.declare(choices.cache_dtype)
+        self.attention = attention.declare(choices.cache_dtype)
+        self.attention_split = attention_split.declare(choices.cache_dtype)
+        self._prefix = ""
+
+    def declare(self, context: int) -> None:
+        """Declare weights and caches of so many rows."""
+        config, builder = self.config, self.builder
+        for name, shape in weight_shapes(config):
+            builder.weight(name, self.choices.dtype if len(shape) == 2 else DType.F32, shape)
+        for layer in range(config.layers):
+            for cache in ("k_cache", "v_cache"):
+                shape = context, config.kv_heads, config.head_size
+                builder.state(f"blk.{layer}.{cache}", self.choices.cache_dtype, shape)
+
+    def emit(
+        self, token: ScalarLoad, position: ScalarLoad, chosen: str, index: int, *, logits: str = "", prefix: str = ""
+    ) -> None:
+        """Emit all kernels of one step.
+
+        Args:
+            token: Which token to feed.
+            position: Where it stands.
+            chosen: An i32 buffer for the greedy choice.
+            index: The choice's place there.
+            logits: A buffer for the logits; by default a temp.
+            prefix: Of the names of nodes and temps.
+        """
+        config = self.config
+        self._prefix = prefix
+        x = self._embed(token)
+        for layer in range(config.layers):
+            x = self._attention_block(f"blk.{layer}", x, position)
+            x = self._feed_forward_block(f"blk.{layer}", x)
+        x = self._norm("output_norm", x)
+        logits = logits or self._vector("output", config.vocabulary)
+        matrix = "token_embd.weight" if config.tied else "output.weight"
+        self._gemv("output", matrix, x, logits, (config.vocabulary, config.width))
+        self._choose(logits, chosen, index)
+
+    def _attention_block(self, block: str, x: str, position: ScalarLoad) -> str:
+        config = self.config
+        normed = self._norm(f"{block}.attn_norm", x)
+        queries = self._project(f"{block}.attn_q", normed, config.heads)
+        keys = self._project(f"{block}.attn_k", normed, config.kv_heads)
+        values = self._project(f"{block}.attn_v", normed, config.kv_heads)
+        rotated = self._rope_append(block, queries, keys, values, position)
+        attend = self._attention if self.choices.splits == 1 else self._split_attention
+        attended = attend(block, rotated, position)
+        y = self._matvec(f"{block}.attn_output", attended, config.width, config.heads * config.head_size)
+        return self._add(f"{block}.attn_residual", x, y, config.width)
+
+    def _feed_forward_block(self, block: str, x: str) -> str:
+        config = self.config
+        normed = self._norm(f"{block}.ffn_norm", x)
+        gate = self._matvec(f"{block}.ffn_gate", normed, config.hidden, config.width)
+        up = self._matvec(f"{block}.ffn_up", normed, config.hidden, config.width)
+        hidden = self._vector(f"{block}.ffn_act", config.hidden)
+        self.builder.launch(
+            silu_mul.KERNEL,
+            node=f"{self._prefix}{block}.ffn_act",
+            launch=elementwise_launch(config.hidden),
+            gate=gate,
+            up=up,
+            y=hidden,
+        )
+        y = self._matvec(f"{block}.ffn_down", hidden, config.width, config.hidden)
+        return self._add(f"{block}.ffn_residual", x, y, config.width)
+
+    def _embed(self, token: ScalarLoad) -> str:
+        width = self.config.width
+        y = self._vector("token_embd", width)
+        self.builder.launch(
+            self.embedding,
+            node=f"{self._prefix}token_embd",
+            launch=elementwise_launch(width),
+            table="token_embd.weight",
+            y=y,
+            token=token,
+        )
+        return y
+
+    def _norm(self, node: str, x: str) -> str:
+        config = self.config
+        y = self._vector(node, config.width)
+        self.builder.launch(
+            rmsnorm.KERNEL,
+            node=f"{self._prefix}{node}",
+            launch=rmsnorm.launch_for(config.width),
+            x=x,
+            w=f"{node}.weight",
+            y=y,
+            eps=config.norm_epsilon,
+        )
+        return y
+
+    def _project(self, node: str, x: str, heads: int) -> str:
+        """A projection into heads, with its bias if the model has one; the result is seen as a matrix."""
+        count = heads * self.config.head_size
+        y = self._matvec(node, x, count, self.config.width)
+        if self.config.attention_bias:
+            y = self._add(f"{node}_bias", f"{node}.bias", y, count)
+        return self._by_head(y, heads)
+
+    def _matvec(self, node: str, x: str, rows: int, columns: int) -> str:
+        y = self._vector(node, rows)
+        self._gemv(node, f"{node}.weight", x, y, (rows, columns))
+        return y
+
+    def _gemv(self, node: str, matrix: str, x: str, y: str, shape: tuple[int, int]) -> None:
+        launch = gemv.launch_for(*shape, self.choices.dtype)
+        self.builder.launch(self.gemv, node=f"{self._prefix}{node}", launch=launch, w=matrix, x=x, y=y)
+
+    def _rope_append(self, block: str, q: str, k: str, v: str, position: ScalarLoad) -> str:
+        config = self.config
+        rotated = self._vector(f"{block}.rope_append", config.heads * config.head_size)
+        matrix = self._by_head(rotated, config.heads)
+        self.builder.launch(
+            self.rope_append,
+            node=f"{self._prefix}{block}.rope_append",
+            launch=rope_append.launch_for(config.heads, config.kv_heads, config.head_size),
+            q=q,
+            k=k,
+            v=v,
+            frequencies=ROPE_FREQUENCIES,
+            q_out=matrix,
+            k_cache=f"{block}.k_cache",
+            v_cache=f"{block}.v_cache",
+            pos=position,
+        )
+        return matrix
+
+    def _attention(self, block: str, q: str, position: ScalarLoad) -> str:
+        config = self.config
+        y = self._vector(f"{block}.attention", config.heads * config.head_size)
+        self.builder.launch(
+            self.attention,
+            node=f"{self._prefix}{block}.attention",
+            launch=attention.launch_for(config.heads),
+            q=q,
+            k_cache=f"{block}.k_cache",
+            v_cache=f"{block}.v_cache",
+            y=self._by_head(y, config.heads),
+            pos=position,
+        )
+        return y
+
+    def _split_attention(self, block: str, q: str, position: ScalarLoad) -> str:
+        config, splits = self.config, self.choices.splits
+        node = f"{self._prefix}{block}.attention"
+        partial = self.builder.temp(f"{node}.partial", DType.F32, (splits, config.heads, config.head_size))
+        statistics = self.builder.temp(f"{node}.statistics", DType.F32, (splits, config.heads, 2))
+        self.builder.launch(
+            self.attention_split,
+            node=node,
+            launch=attention_split.launch_for(config.kv_heads, splits),
+            q=q,
+            k_cache=f"{block}.k_cache",
+            v_cache=f"{block}.v_cache",
+            partial=partial,
+            statistics=statistics,
+            splits=splits,
+            pos=position,
+        )
+        y = self._vector(f"{block}.attention_merge", config.heads * config.head_size)
+        self.builder.launch(
+            attention_merge.KERNEL,
+            node=f"{node}_merge",
+            launch=attention_merge.launch_for(config.heads, config.head_size),
+            partial=partial,
+            statistics=statistics,
+            y=self._by_head(y, config.heads),
+        )
+        return y
+
+    def _choose(self, logits: str, chosen: str, index: int) -> None:
+        node, parts = f"{self._prefix}argmax", self.choices.argmax_parts
+        if parts == 1:
+            launch = argmax.LAUNCH
+            self.builder.launch(argmax.KERNEL, node=node, launch=launch, logits=logits, token=chosen, index=index)
+            return
+        best = self.builder.temp(f"{node}.best", DType.F32, (parts,))
+        place = self.builder.temp(f"{node}.place", DType.I32, (parts,))
+        launch = argmax_partial.launch_for(parts)
+        self.builder.launch(
+            argmax_partial.KERNEL,
+            node=f"{node}_partial",
+            launch=launch,
+            logits=logits,
+            best=best,
+            place=place,
+            parts=parts,
+        )
+        launch = argmax_merge.launch_for(parts)
+        self.builder.launch(
+            argmax_merge.KERNEL, node=node, launch=launch, best=best, place=place, token=chosen, index=index
+        )
+
+    def _add(self, node: str, a: str, b: str, count: int) -> str:
+        y = self._vector(node, count)
+        self.builder.launch(add.KERNEL, node=f"{self._prefix}{node}", launch=elementwise_launch(count), a=a, b=b, y=y)
+        return y
+
+    def _vector(self, node: str, count: int) -> str:
+        return self.builder.temp(f"{self._prefix}{node}.out", DType.F32, (count,))
+
+    def _by_head(self, vector: str, heads: int) -> str:
+        """The same bytes as rows, one a head."""
+        name = f"{vector.removesuffix('.out')}.heads"
+        shape = heads, self.config.head_size
+        return self.builder.buffer(name, DType.F32, shape, BufferRole.TEMP, allocation=vector)

@@ -1,0 +1,73 @@
+"""``logits = w @ n`` of the normalized vector ``n``, and the greatest of each part of them: the end of a decode step.
+
+What it gives is what :mod:`~forerun.kernels.argmax_partial` gives :mod:`~forerun.kernels.argmax_merge`: the parts are
+the same. A CTA takes consecutive parts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role, ScalarParameter
+from forerun.ir.nodes import Launch
+from forerun.ir.types import DType
+from forerun.kernels import argmax_partial, row_stream
+from forerun.kernels.shapes import cuda, typed_name
+
+__all__ = ["KERNEL", "PARTS", "choose", "declare", "fits", "launch_for"]
+
+PARTS = row_stream.SMS
+"""How many parts suit an H100: one a CTA."""
+
+
+def declare(dtype: DType = DType.F32) -> Kernel:
+    """The kernel for a matrix of that type; all else is f32.
+
+    ``parts`` is the number of parts, as a constant; it must be the extent ``P``, and at most ``V``.
+    """
+    body = (
+        row_stream.load_weights_phase(),
+        *row_stream.norm_phases(),
+        row_stream.dot_phase(),
+        Phase(
+            "choose",
+            takes=("acc",),
+            scalars=("parts",),
+            writes=(Access("logits"), Access("best_value"), Access("best_index")),
+            reference="forerun.kernels.norm_head:choose",
+        ),
+    )
+    return Kernel(
+        typed_name("norm_head", dtype),
+        (
+            BufferParameter("x", DType.F32, ("K",)),
+            BufferParameter("scale", DType.F32, ("K",)),
+            BufferParameter("w", dtype, ("V", "K")),
+            BufferParameter("logits", DType.F32, ("V",)),
+            BufferParameter("best_value", DType.F32, ("P",)),
+            BufferParameter("best_index", DType.I32, ("P",)),
+            ScalarParameter("eps", DType.F32),
+            ScalarParameter("parts", DType.I32),
+        ),
+        (Role("all", body),),
+        cuda("norm_head"),
+    )
+
+
+KERNEL = declare()
+
+
+def fits(columns: int, dtype: DType) -> bool:
+    """Whether the kernel takes a matrix of so many columns."""
+    return row_stream.streams(columns, dtype)
+
+
+def launch_for(rows: int, columns: int, dtype: DType = DType.BF16, parts: int = PARTS) -> Launch:
+    """One CTA a part, if that is not too many; see :func:`forerun.kernels.row_stream.launch_for`."""
+    return row_stream.launch_for(columns, dtype, parts, -(-rows // parts), scaled=True)
+
+
+def choose(acc: NDArray[np.float32], parts: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
+    """The logits, the greatest of each part, and the index of the first one."""
+    return acc, *argmax_partial.choose(acc, parts)

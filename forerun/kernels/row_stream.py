@@ -1,0 +1,155 @@
+"""Shapes and launches of the kernels that stream rows of matrices through shared memory (``cuda/row_stream.cuh``).
+
+Every CTA takes consecutive rows. Each of its warps has a ring of tiles in dynamic shared memory; ``split`` warps share
+a row if it is long, so that a tile is at most 4 KB. How many tiles a ring has is what the launch's shared memory holds.
+
+Weights are read by asynchronous copies, so the phases that fill the rings give something that no register holds.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forerun.ir.kernel import Access, Phase
+from forerun.ir.nodes import Launch
+from forerun.ir.types import DType
+
+__all__ = [
+    "SMS",
+    "WARPS",
+    "dot",
+    "dot_phase",
+    "launch_for",
+    "load_weights",
+    "load_weights_phase",
+    "norm_phases",
+    "ring_depth",
+    "split_of",
+    "streams",
+]
+
+SMS = 132
+"""Streaming multiprocessors of an H100: as many CTAs stream best."""
+
+WARPS = 8
+"""Warps of a CTA."""
+
+_TILE = 4096  # bytes at most
+_DEPTH = 3  # tiles of that size a warp
+_BARRIER = 8
+_VECTOR = 16
+_MOST_SHARED = 232448  # bytes that a CTA may have on sm_90
+
+
+def split_of(columns: int, dtype: DType) -> int | None:
+    """How many warps share a row: the least power of two that makes a tile; ``None`` if there is none.
+
+    Example:
+        >>> split_of(2048, DType.BF16), split_of(8192, DType.BF16), split_of(2048, DType.F32), split_of(20, DType.F16)
+        (1, 4, 2, None)
+    """
+    row = columns * dtype.itemsize
+    split = 1
+    while row > _TILE * split:
+        split *= 2
+    return split if row and split <= WARPS and row % (_VECTOR * split) == 0 else None
+
+
+def streams(columns: int, dtype: DType) -> bool:
+    """Whether rows of that length can be streamed: their parts are copied 16 bytes at a time."""
+    return dtype in (DType.F32, DType.BF16, DType.F16) and split_of(columns, dtype) is not None
+
+
+def ring_depth(columns: int, dtype: DType, rows: int, shared_bytes: int, *, scaled: bool) -> int:
+    """Tiles a warp that fit in so much shared memory; what ``RowStream`` derives from the launch.
+
+    Args:
+        columns: Of the matrix.
+        dtype: Of its elements.
+        rows: The most that a CTA has.
+        shared_bytes: Of the launch.
+        scaled: Whether the weights of a norm are kept there too.
+    """
+    split = split_of(columns, dtype)
+    assert split is not None
+    room = shared_bytes - _fixed_bytes(columns, split, rows, scaled=scaled)
+    tiles = -(-rows * split // WARPS)
+    return min(max(1, tiles), room // (WARPS * (columns * dtype.itemsize // split + _BARRIER)))
+
+
+def launch_for(columns: int, dtype: DType, units: int, rows: int, *, scaled: bool, least: int = 0) -> Launch:
+    """What was measured best on an H100: a CTA an SM, 8 warps, 96 KB of tiles.
+
+    Args:
+        columns: Of the matrix.
+        dtype: Of its elements.
+        units: What is dealt to the CTAs.
+        rows: Of a unit.
+        scaled: Whether the weights of a norm are kept in shared memory too.
+        least: Shared memory to take in any case.
+    """
+    grid = min(SMS, units)
+    taken = _fixed_bytes(columns, split_of(columns, dtype) or 1, -(-units // grid) * rows, scaled=scaled)
+    wanted = max(least, taken + WARPS * _DEPTH * (_TILE + _BARRIER))
+    return Launch((grid, 1, 1), (32 * WARPS, 1, 1), min(_MOST_SHARED, -(-wanted // _VECTOR) * _VECTOR))
+
+
+def _fixed_bytes(columns: int, split: int, rows: int, *, scaled: bool) -> int:
+    """Beside the tiles: the norm's weights and their barrier, a sum for each part of a row, and of the squares."""
+    return (4 * columns if scaled else 0) + _BARRIER + 4 * split * (rows + 1)
+
+
+def norm_phases() -> tuple[Phase, Phase]:
+    """The phases that normalize ``x`` by ``scale`` and ``eps``, and give ``vector``.
+
+    The GPU multiplies by ``scale`` only, and divides the products by the root.
+    """
+    load_scale = Phase(
+        "load_scale",
+        reads=(Access("scale"),),
+        gives=("scale",),
+        asynchronous=True,
+        reference="forerun.kernels.rmsnorm:load_scale",
+    )
+    normalize = Phase(
+        "normalize",
+        reads=(Access("x"),),
+        takes=("scale",),
+        scalars=("eps",),
+        gives=("vector",),
+        reference="forerun.kernels.rmsnorm:normalize",
+    )
+    return load_scale, normalize
+
+
+def load_weights_phase() -> Phase:
+    """The phase that begins to read the matrix ``w``."""
+    return Phase(
+        "load_weights",
+        reads=(Access("w"),),
+        gives=("tile",),
+        asynchronous=True,
+        reference="forerun.kernels.row_stream:load_weights",
+    )
+
+
+def dot_phase() -> Phase:
+    """The phase that multiplies ``w`` by ``vector`` and gives ``acc``. It reads what the rings had no room for."""
+    return Phase(
+        "dot",
+        reads=(Access("w"),),
+        takes=("tile", "vector"),
+        gives=("acc",),
+        reference="forerun.kernels.row_stream:dot",
+    )
+
+
+def load_weights(w: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The matrix, in f32."""
+    return w.astype(np.float32, copy=False)
+
+
+def dot(_w: NDArray[np.float32], tile: NDArray[np.float32], vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The products, summed over the columns."""
+    return tile @ vector

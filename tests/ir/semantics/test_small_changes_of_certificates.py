@@ -1,0 +1,148 @@
+"""Certificates: what mutation testing asked for (docs/evidence.md)."""
+
+from __future__ import annotations
+
+from forerun.ir.graph import Graph
+from forerun.ir.semantics import Verdict
+from forerun.ir.semantics.certificate import certify
+from forerun.ir.text import parse_graph
+
+
+def parsed(text: str) -> Graph:
+    return parse_graph(f"forerun 1\ngraph g\n{text}")
+
+
+def test_a_kernel_that_is_not_declared_is_a_finding_and_no_crash() -> None:
+    text = "buffer %x : f32[4] state\nkernel @box(x: f32) opaque\nnode #box = @box(x=%x)"
+    before = parsed(text)
+    lost = parsed(text.replace("= @box", "= @gone"))
+    assert certify(before, before).proved
+    verdict = certify(before, lost)
+    assert not verdict.proved
+    assert "its kernel is not declared" in verdict.findings[0].message
+
+
+def test_another_condition_with_the_same_bodies_is_another_node() -> None:
+    text = """
+buffer %a : i32[1] input in 0..1
+buffer %b : i32[1] input in 0..1
+buffer %x : f32[4] state
+node #choice = if %a {
+  graph then
+  node #fill = fill %x with 1
+}
+"""
+    assert certify(parsed(text), parsed(text)).proved
+    assert not certify(parsed(text), parsed(text.replace("if %a", "if %b"))).proved
+
+
+def certified(before: str, *edit: str) -> Verdict:
+    return certify(parsed(before), parsed(before.replace(*edit)))
+
+
+def test_a_node_that_shares_no_bytes_may_not_outlive_the_graph_either() -> None:
+    text = """
+buffer %x : f32[4] state
+buffer %y : f32[4] state
+kernel @store(x: f32[N]) {
+  role main {
+    phase store writes x
+  }
+}
+node #store = @store(x=%x)
+node #last = @store(x=%y)
+  after #store full
+"""
+    verdict = certified(text, "full", "programmatic")
+    assert (verdict.status, verdict.undrained) == ("refuted", ("store",))
+
+
+RECEIVED = """
+buffer %x : f32[4] state
+buffer %y : f32[4] state
+buffer %z : f32[4] state
+node #received = fill %x with 1
+node #racing = fill %x with 2
+node #first = fill %y with 1
+node #second = fill %y with 2
+  after #first full
+node #child = child {
+  graph body
+  node #inner = fill %z with 1
+  node #outer = fill %z with 2
+    after #inner full
+}
+"""
+
+
+def test_a_race_beside_one_that_was_received_is_refuted() -> None:
+    assert certified(RECEIVED, "fill %y with 2\n  after #first full", "fill %y with 2").status == "refuted"
+    assert certified(RECEIVED, "node #child", "node #more = empty\nnode #child").status == "unsupported"
+
+
+def test_a_body_may_not_launch_a_kernel_that_was_redefined() -> None:
+    text = """
+buffer %x : f32[4] state
+buffer %y : f32[4] state
+kernel @both(x: f32[N], y: f32[N]) {
+  role main {
+    phase load reads x gives v
+    phase store takes v writes y
+  }
+}
+node #child = child {
+  graph body
+  node #both = @both(x=%x, y=%y)
+}
+"""
+    assert certified(text, "phase store takes v writes y", "phase put takes v writes y").status == "unsupported"
+
+
+GATE = """
+buffer %w : f32[4] weight
+buffer %x : f32[4] state
+kernel @first(x: f32[N]) {
+  role main {
+    phase store writes x
+  }
+}
+kernel @second(w: f32[N], x: f32[N]) {
+  role main {
+    wait
+    phase load reads w gives v
+    phase store takes v writes x
+  }
+}
+node #go = event_wait "weights are there"
+node #first = @first(x=%x)
+  after #go full
+node #second = @second(w=%w, x=%x)
+  after #first programmatic
+"""
+
+
+def test_a_load_may_not_move_ahead_of_the_wait_for_an_event() -> None:
+    verdict = certified(
+        GATE, "    wait\n    phase load reads w gives v\n", "    phase load reads w gives v\n    wait\n"
+    )
+    assert (verdict.status, [finding.code for finding in verdict.findings]) == ("refuted", ["C5"])
+
+
+def test_a_lost_write_of_a_size_that_is_not_known_refutes_nothing() -> None:
+    """All that is known of the past columns is their hull, which other bytes may be all of."""
+    text = """
+buffer %pos : i32[1] state in 0..3
+buffer %x : f32[4, 4] state
+kernel @columns(x: f32[R, C], p: scalar i32) {
+  role main {
+    phase store writes x[0:p, 0:1]
+  }
+}
+node #columns = @columns(x=%x, p=load(%pos[0]))
+node #other = empty
+  after #columns full
+"""
+    columns = "node #columns = @columns(x=%x, p=load(%pos[0]))\n"
+    verdict = certified(text, f"{columns}node #other = empty\n  after #columns full", "node #other = empty")
+    assert "C1" in [finding.code for finding in verdict.findings]
+    assert verdict.status == "unsupported"

@@ -1,0 +1,153 @@
+"""Runs the CUDA C++ of a kernel on the CPU: compiled by g++, threads as fibers, so that indices and sums can be tested
+where there is no GPU. What is assembly in device.cuh is replaced."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from forerun.ir.builder import GraphBuilder
+from forerun.ir.kernel import BufferParameter, Kernel
+from forerun.ir.nodes import KernelNode, Launch, ScalarLoad
+from forerun.ir.types import BufferRole, DType
+from forerun.runtime.cuda.codegen import Unit, specialise
+from forerun.runtime.toolchain import Source
+
+__all__ = ["COMPILER", "CpuKernel", "unit_of"]
+
+COMPILER = shutil.which("g++")
+
+_HERE = Path(__file__).parent
+_MARGIN = 256
+_LOADED = frozenset({"index", "limit", "pos", "token"})
+
+
+def unit_of(kernel: Kernel, shapes: Mapping[str, tuple[int, ...]], launch: Launch, **scalars: float) -> Unit:
+    """The unit of a launch with buffers of those shapes. Scalars that change from step to step are loaded from memory.
+
+    Args:
+        kernel: What to launch.
+        shapes: Of the buffers, by parameter.
+        launch: How.
+        **scalars: The constants.
+    """
+    builder = GraphBuilder("alone")
+    arguments: dict[str, str | int | float | ScalarLoad] = {}
+    for parameter in kernel.parameters:
+        name = parameter.name
+        if isinstance(parameter, BufferParameter):
+            arguments[name] = builder.buffer(name, parameter.dtype, shapes[name], BufferRole.STATE)
+        elif name in _LOADED:
+            arguments[name] = ScalarLoad(builder.state(f"{name}.value", DType.I32, (1,)))
+        else:
+            arguments[name] = scalars[name]
+    node = builder.launch(kernel, launch=launch, **arguments)
+    graph = builder.build()
+    found = graph.nodes[node]
+    assert isinstance(found, KernelNode)
+    return specialise(graph, found)
+
+
+class CpuKernel:
+    """One kernel for one set of shapes and one launch.
+
+    Args:
+        folder: Where to compile.
+        kernel: What to launch.
+        shapes: Of the buffers, by parameter.
+        launch: How.
+        **scalars: The constants.
+    """
+
+    def __init__(
+        self, folder: Path, kernel: Kernel, shapes: Mapping[str, tuple[int, ...]], launch: Launch, **scalars: float
+    ) -> None:
+        self.unit = unit_of(kernel, shapes, launch, **scalars)
+        self.scalars = scalars
+        self.library = ctypes.CDLL(str(_compile(folder, self.unit)))
+
+    def __call__(self, arrays: Mapping[str, np.ndarray], **loaded: int) -> None:
+        """Run it on arrays, with values for the scalars in memory.
+
+        It fails if the kernel reads outside of the arrays, writes beside them, or hangs.
+        """
+        memory = {name: _Guarded(array) for name, array in arrays.items()}
+        memory |= {f"{name}.value": _Guarded(np.array([value], np.int32)) for name, value in loaded.items()}
+        values = [self._value(slot.parameter, slot.kind, slot.dtype, memory) for slot in self.unit.slots]
+        pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+        starts = (ctypes.c_void_p * len(memory))(*(guarded.address for guarded in memory.values()))
+        sizes = (ctypes.c_size_t * len(memory))(*(guarded.array.nbytes for guarded in memory.values()))
+        extents = ((ctypes.c_uint * 3)(*extents) for extents in (self.unit.launch.grid, self.unit.launch.block))
+        status = self.library.run(pointers, starts, sizes, len(memory), *extents)
+        assert status >= 0, "the threads wait for each other for ever"
+        assert status == 0, f"{status} reads outside of the buffers, or not aligned"
+        for name, guarded in memory.items():
+            guarded.check(name)
+        for name, array in arrays.items():
+            array[...] = memory[name].array
+
+    def _value(self, name: str, kind: str, dtype: DType, memory: Mapping[str, _Guarded]) -> ctypes._SimpleCData[int]:
+        match kind:
+            case "pointer":
+                return ctypes.c_void_p(memory[name].address)
+            case "address":
+                return ctypes.c_void_p(memory[f"{name}.value"].address)
+            case "offset":
+                return ctypes.c_int(0)
+        return ctypes.c_float(self.scalars[name]) if dtype.is_float else ctypes.c_int(int(self.scalars[name]))
+
+
+class _Guarded:
+    """A copy of an array between margins that must not be written."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.memory = np.full(array.nbytes + 3 * _MARGIN, 0xAB, np.uint8)
+        self.start = _MARGIN + -(self.memory.ctypes.data + _MARGIN) % _MARGIN
+        self.stop = self.start + array.nbytes
+        self.array = self.memory[self.start : self.stop].view(array.dtype).reshape(array.shape)
+        self.array[...] = array
+        self.address = self.array.ctypes.data
+
+    def check(self, name: str) -> None:
+        for margin in (self.memory[: self.start], self.memory[self.stop :]):
+            assert (margin == 0xAB).all(), f"writes beside {name}"
+
+
+def _compile(folder: Path, unit: Unit) -> Path:
+    assert isinstance(unit.source, Source)
+    assert COMPILER is not None
+    driver = f"""
+        extern "C" int run(void** arguments, char** starts, size_t* sizes, int count, uint3* grid, uint3* block) {{
+            static void** bound;
+            bound = arguments;
+            on_cpu::readable.clear();
+            for (int i = 0; i < count; ++i) on_cpu::readable.push_back({{starts[i], starts[i] + sizes[i]}});
+            return on_cpu::run_grid(*grid, *block, [] {{ on_cpu::call({unit.entry}, bound); }});
+        }}
+        """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, header in unit.source.headers:
+        (folder / name).write_text(_without_assembly(header) if name == "device.cuh" else header)
+    source, library = folder / "unit.cpp", folder / "unit.so"
+    source.write_text(unit.source.text + driver)
+    # Shared memory is static in functions of equal names: it must not be shared by the libraries of a process.
+    options = ["-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-fno-gnu-unique", f"-I{_HERE}"]
+    command = [COMPILER, *options, str(source), "-o", str(library)]
+    subprocess.run(command, check=True)
+    return library
+
+
+def _without_assembly(text: str) -> str:
+    """The header with other functions in place of those that are assembly."""
+    blocks = re.split(r"\n(?=__device__|template <class|//|\n)", text.replace("#pragma once", '#include "shim.h"'))
+    kept = [block for block in blocks if "asm" not in block and "dynamic_shared" not in block]
+    found = "\n".join(kept)
+    return found.replace(
+        "struct f16 { unsigned short bits; };", 'struct f16 { unsigned short bits; };\n#include "assembly.h"'
+    )
