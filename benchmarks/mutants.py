@@ -48,22 +48,22 @@ class _Place(NamedTuple):
 
     parent: ast.AST
     field: str
-    index: int | None
+    at: int | None
     function: ast.FunctionDef | None
     statement: ast.stmt
 
     @property
     def child(self) -> ast.AST:
         value = getattr(self.parent, self.field)
-        found = value if self.index is None else value[self.index]
+        found = value if self.at is None else value[self.at]
         assert isinstance(found, ast.AST)
         return found
 
     def put(self, new: ast.AST) -> None:
-        if self.index is None:
+        if self.at is None:
             setattr(self.parent, self.field, new)
         else:
-            getattr(self.parent, self.field)[self.index] = new
+            getattr(self.parent, self.field)[self.at] = new
 
 
 _COMPARISONS = {
@@ -157,7 +157,7 @@ def mutants_of(path: Path, root: Path) -> list[Mutant]:
 def _start(function: ast.FunctionDef | None) -> tuple[str, int] | None:
     if function is None:
         return None
-    return function.name, min(node.lineno for node in (function, *function.decorator_list))
+    return function.name, min([function.lineno, *(node.lineno for node in function.decorator_list)])
 
 
 def _lines(statement: ast.stmt) -> tuple[int, int]:

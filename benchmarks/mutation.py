@@ -135,8 +135,7 @@ def _share(dead: int, tried: int) -> Metric:
 
 
 def _write(total: int, alive: Sequence[Mutant], recorded: dict[_Key, dict[str, str]]) -> None:
-    tried = Metric(total, "mutants", total, total)
-    write_result("mutation", {"mutation.killed_share": _share(total - len(alive), total), "mutation.tried": tried})
+    write_result("mutation", _metrics("", total - len(alive), total))
     survivors = []
     for m in sorted(alive, key=lambda m: (m.path, m.number)):
         known = recorded.get(_key(m), {"group": "", "why": ""})
@@ -144,34 +143,48 @@ def _write(total: int, alive: Sequence[Mutant], recorded: dict[_Key, dict[str, s
     SURVIVORS.write_text(json.dumps(survivors, indent=1) + "\n")
 
 
-def main() -> None:
-    """Try a sample, and write benchmarks/results/mutation.json and the survivors beside it."""
+def _metrics(prefix: str, dead: int, tried: int) -> dict[str, Metric]:
+    count = Metric(tried, "mutants", tried, tried)
+    return {f"mutation.{prefix}killed_share": _share(dead, tried), f"mutation.{prefix}tried": count}
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutants", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=60, help="begin no mutant after this time")
-    parser.add_argument(
-        "--again", action="store_true", help="only recorded survivors: gaps, for which there are tests now"
-    )
-    options = parser.parse_args()
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--again", action="store_true", help="only recorded gaps, for which there are tests now")
+    which.add_argument("--fresh", type=int, default=0, help="so many others, for which no tests were written")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Try a sample, and write benchmarks/results/mutation.json and the survivors beside it."""
+    options = _arguments()
     everything, recorded = _everything(), _recorded()
     chosen = random.Random(options.seed).sample(everything, min(options.mutants, len(everything)))
     total, explained = len(chosen), list[Mutant]()
     if options.again:
         total = int(json.loads(RESULT.read_text())["metrics"]["mutation.tried"]["value"])
-        explained = [
-            mutant for mutant in everything if recorded.get(_key(mutant), {}).get("group") not in (None, "", "gap")
-        ]
-        chosen = [mutant for mutant in everything if _key(mutant) in recorded and mutant not in explained]
+        survivors = [mutant for mutant in everything if _key(mutant) in recorded]
+        explained = [mutant for mutant in survivors if recorded[_key(mutant)]["group"] not in ("", "gap")]
+        chosen = [mutant for mutant in survivors if mutant not in explained]
+    if options.fresh:
+        others = [mutant for mutant in everything if mutant not in chosen]
+        chosen = random.Random(options.seed).sample(others, options.fresh)
     start = time.monotonic()
     coverage = _coverage(everything)
     print(f"{len(chosen)} of {len(everything)} mutants; recorded in {time.monotonic() - start:.0f} s", flush=True)
     tried = list(_try_all(chosen, coverage, options.jobs, options.minutes))
-    missing = len(chosen) - len(tried)
-    if missing and options.again:
+    alive, missing = [mutant for mutant, dead in tried if not dead], len(chosen) - len(tried)
+    if options.fresh:
+        write_result("mutation_fresh", _metrics("fresh_", len(tried) - len(alive), len(tried)))
+    elif missing and options.again:
         raise SystemExit("not enough time for all recorded survivors")
-    _write(total - missing, [*explained, *(mutant for mutant, dead in tried if not dead)], recorded)
+    else:
+        _write(total - missing, [*explained, *alive], recorded)
 
 
 if __name__ == "__main__":

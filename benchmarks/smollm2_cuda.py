@@ -7,6 +7,8 @@ reference's two best logits differ by more than twice the step's largest absolut
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -56,7 +58,8 @@ def main() -> int:
     model = LlamaModel.open(options.model)
     texts = prompts(model, options.prompts, options.length)
     reference = partial(logits, options.model, "reference", DType.F32, {})
-    with ProcessPoolExecutor(options.jobs) as pool:  # started before this process touches the GPU
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # the processes are spawned: they load NumPy anew
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
         expected = list(pool.map(reference, texts))
     graph = decode_graph(model.config, context=options.length, dtype=dtype, splits=32, argmax_parts=128)
     errors, agree, owed, missed = [], 0, 0, 0

@@ -156,6 +156,15 @@ class Executable:
         """
         self._on_gpu("synchronize")()
 
+    def timeline(self) -> Any:
+        """When the kernels of the last replay did what: a :class:`~forerun.runtime.timeline.Timeline`.
+
+        Raises:
+            InvalidInput: If they note no times (``target="cuda{timeline=true}"``), or the executable is closed.
+            Unsupported: If the target is no GPU.
+        """
+        return self._on_gpu("timeline")()
+
     def buffer(self, name: str) -> Any:
         """The memory of a buffer on a GPU, for other libraries to use in place: a ``DeviceArray``.
 

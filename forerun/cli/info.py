@@ -16,16 +16,11 @@ from forerun.cli.status import Status
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from forerun.runtime.toolchain.locate import Tool
+
 __all__ = ["info"]
 
 _PACKAGES = ("networkx", "numpy", "ml-dtypes", "gguf", "tokenizers", "typer", "rich", "hypothesis", "cuda-bindings")
-_TOOLCHAIN = (
-    "nvidia-cuda-nvrtc",
-    "nvidia-cuda-nvcc",
-    "nvidia-cuda-nvdisasm",
-    "nvidia-cuda-runtime",
-    "nvidia-cuda-cccl",
-)
 
 
 @guarded
@@ -44,7 +39,10 @@ def _facts() -> dict[str, Any]:
     from forerun.passes.registry import available
     from forerun.runtime import target_names
     from forerun.runtime.gpu import probe_gpus
+    from forerun.runtime.toolchain import find_toolchain, missing_toolchain
 
+    found = find_toolchain()
+    tools = {"nvrtc": found.nvrtc, "ptxas": found.ptxas, "nvdisasm": found.nvdisasm}
     gpus, reason = probe_gpus()
     return {
         "forerun": __version__,
@@ -53,11 +51,16 @@ def _facts() -> dict[str, Any]:
         "packages": _versions(_PACKAGES),
         "gpus": [gpu.as_json() for gpu in gpus],
         "no_gpu_reason": reason,
-        "toolchain": _versions(_TOOLCHAIN),
+        "toolchain": {name: None if tool is None else _tool(tool) for name, tool in tools.items()},
+        "toolchain_problem": missing_toolchain(),
         "targets": list(target_names()),
         "passes": list(available()),
         "cache": str(cache_folder()),
     }
+
+
+def _tool(tool: Tool) -> dict[str, str]:
+    return {"version": ".".join(map(str, tool.version)), "path": str(tool.path)}
 
 
 def _versions(names: Iterable[str]) -> dict[str, str | None]:
@@ -86,7 +89,7 @@ def _rows(facts: Mapping[str, Any]) -> Iterable[tuple[str, RenderableType]]:
     yield "python", f"{facts['python']} on {facts['system']}"
     yield "packages", _listed(facts["packages"])
     yield "gpu", "\n".join(map(_gpu, facts["gpus"])) or f"none: {facts['no_gpu_reason']}"
-    yield "toolchain", _toolchain(facts["toolchain"])
+    yield "toolchain", _toolchain(facts["toolchain"], facts["toolchain_problem"])
     yield "targets", ", ".join(facts["targets"])
     yield "passes", ", ".join(facts["passes"])
     yield "cache", facts["cache"]
@@ -98,13 +101,9 @@ def _gpu(gpu: Mapping[str, Any]) -> str:
     return f"{gpu['name']}, {gigabytes:.0f} GiB, {processors}"
 
 
-def _toolchain(versions: Mapping[str, str | None]) -> str:
-    present = {name: found for name, found in versions.items() if found}
-    missing = [name for name, found in versions.items() if not found]
-    told = [_listed(present)] if present else []
-    if missing:
-        told.append(f"missing: {', '.join(missing)}; pip install 'forerun[cuda]' brings them")
-    return "\n".join(told)
+def _toolchain(tools: Mapping[str, Mapping[str, str] | None], problem: str | None) -> str:
+    told = [f"{name} {tool['version']}" for name, tool in tools.items() if tool is not None]
+    return "\n".join([", ".join(told), *([problem] if problem else [])]).strip()
 
 
 def _listed(versions: Mapping[str, str | None]) -> str:

@@ -160,9 +160,9 @@ def _bisect(graph: Graph, pipeline: Pipeline) -> Status:
 
 
 def _list_passes() -> None:
-    from forerun.passes.default import DEFAULT_PIPELINE
+    from forerun.passes.default import NAMED_PIPELINES
     from forerun.passes.registry import available
 
     sections = [cls.help() for cls in available().values()]
-    sections.append(f"The pipeline 'default' is {DEFAULT_PIPELINE}")
+    sections += [f"The pipeline '{name}' is {text}" for name, text in NAMED_PIPELINES.items()]
     sys.stdout.write("\n\n".join(sections) + "\n")

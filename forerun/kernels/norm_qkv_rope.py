@@ -36,7 +36,9 @@ __all__ = [
 
 _MATRICES = Access("w_q"), Access("w_k"), Access("w_v")
 _BIASES = Access("b_q"), Access("b_k"), Access("b_v")
-_BIAS_PARAMETERS = tuple(BufferParameter(f"b_{part}", DType.F32, (f"N{dim}",)) for part, dim in ("qQ", "kK", "vK"))
+_BIAS_PARAMETERS = tuple(
+    BufferParameter(name, DType.F32, (rows,)) for name, rows in (("b_q", "NQ"), ("b_k", "NK"), ("b_v", "NK"))
+)
 _TILES = "tile_q", "tile_k", "tile_v"
 _LOADED_BIASES = "bias_q", "bias_k", "bias_v"
 _PRODUCTS = "product_q", "product_k", "product_v"

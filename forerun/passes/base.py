@@ -128,6 +128,7 @@ class PassContext:
         changes: How many changes :meth:`count` was told of.
         applications: How many times :meth:`should_apply` said yes, by rule.
         remarks: What the pass remarked.
+        tolerance: How far results may be from those before, relative to the greatest magnitude in their buffer.
     """
 
     subject: Pass
@@ -137,6 +138,7 @@ class PassContext:
     changes: int = field(init=False, default=0)
     applications: dict[str, int] = field(init=False, default_factory=dict)
     remarks: list[Diagnostic] = field(init=False, default_factory=list)
+    tolerance: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         self.statistics = dict.fromkeys(self.subject.statistics, 0)
@@ -164,6 +166,10 @@ class PassContext:
     def remark(self, message: str, location: Location) -> None:
         """Tell the user what was done or not done, and where."""
         self.remarks.append(Diagnostic(self.subject.name, message, location, severity=Severity.NOTE))
+
+    def tolerate(self, tolerance: float) -> None:
+        """Tell that a change keeps results within a relative tolerance, not bit by bit; the greatest one counts."""
+        self.tolerance = max(self.tolerance, tolerance)
 
     def choose(self, candidates: Sequence[Graph], location: Location) -> Graph:
         """The candidate that the assessor chooses; its reason becomes a remark unless it takes the strongest.

@@ -1,8 +1,11 @@
-"""The default pipeline, in order, and why in this order."""
+"""The pipelines that have names: their passes, in order, and why in this order."""
 
 from __future__ import annotations
 
-__all__ = ["DEFAULT_PIPELINE"]
+from collections.abc import Mapping
+from types import MappingProxyType
+
+__all__ = ["DEFAULT_PIPELINE", "FAST_PIPELINE", "NAMED_PIPELINES"]
 
 DEFAULT_PIPELINE = ",".join(
     [
@@ -16,3 +19,18 @@ DEFAULT_PIPELINE = ",".join(
         "reduce-edges",
     ]
 )
+"""Keeps every result bit by bit."""
+
+FAST_PIPELINE = ",".join(
+    [
+        # Before all others: on launch order, since what fused kernels depend on is inferred from their own accesses;
+        # and before kernels have variants with waits, which no pattern names. Keeps results within its rules'
+        # tolerances only, since fused kernels sum in another order.
+        "fuse-kernels",
+        DEFAULT_PIPELINE,
+    ]
+)
+"""Fewer and larger kernels, for decode steps on a GPU."""
+
+NAMED_PIPELINES: Mapping[str, str] = MappingProxyType({"default": DEFAULT_PIPELINE, "fast": FAST_PIPELINE})
+"""What stands for a pipeline wherever it occurs in a pipeline's text."""

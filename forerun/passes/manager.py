@@ -187,4 +187,5 @@ def _describe_work(step: PassRun, started: float) -> None:
     step.record.seconds = time.perf_counter() - started
     step.record.statistics = dict(step.context.statistics)
     step.record.applications = dict(step.context.applications)
+    step.record.tolerance = step.context.tolerance
     step.record.remarks = [f"{d.location}: {d.message}" for d in step.context.remarks]

@@ -10,11 +10,12 @@ from forerun.ir.options import build, non_default_texts
 from forerun.ir.options_text import ItemText, OptionTextError, Span, format_item, parse_items
 from forerun.passes import registry
 from forerun.passes.base import Pass
+from forerun.passes.default import NAMED_PIPELINES
 
 __all__ = ["DEFAULT", "Pipeline"]
 
 DEFAULT = "default"
-"""The name that stands for the default pipeline wherever it occurs in a pipeline's text."""
+"""The name of the default pipeline; :data:`forerun.passes.default.NAMED_PIPELINES` has all that have names."""
 
 _Finding = tuple[str, str, Span, str]
 
@@ -83,9 +84,10 @@ def _parsed(text: str) -> list[Pass]:
     passes: list[Pass] = []
     findings: list[_Finding] = []
     for item in parse_items(text, "pipeline"):
-        if item.name == DEFAULT:
+        named = NAMED_PIPELINES.get(item.name)
+        if named is not None:
             findings += _no_options(item)
-            passes += _default_passes()
+            passes += _parsed(named)
             continue
         found, errors = _pass_of(item)
         findings += errors
@@ -105,10 +107,4 @@ def _pass_of(item: ItemText) -> tuple[Pass | None, list[_Finding]]:
 
 
 def _no_options(item: ItemText) -> list[_Finding]:
-    return [("O3", "the default pipeline has no options", option.key_span, "") for option in item.options[:1]]
-
-
-def _default_passes() -> list[Pass]:
-    from forerun.passes.default import DEFAULT_PIPELINE
-
-    return _parsed(DEFAULT_PIPELINE)
+    return [("O3", f"the {item.name} pipeline has no options", option.key_span, "") for option in item.options[:1]]

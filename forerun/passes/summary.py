@@ -33,6 +33,8 @@ class PassRecord:
             ``unchecked``, ``failed`` or ``skipped``.
         changed: Whether it returned another graph.
         remarks: What the pass and the instruments had to say, one line each.
+        tolerance: How far each result may be from that of the nodes it replaces, relative to the greatest magnitude in
+            its buffer; 0 for a pass that changes no value.
         files: Names of files in the dump folder: ``graph`` (with the graph after it) and ``diff``.
     """
 
@@ -49,6 +51,7 @@ class PassRecord:
     verdict: str = "unchecked"
     changed: bool = False
     remarks: list[str] = field(default_factory=list)
+    tolerance: float = 0.0
     files: dict[str, str] = field(default_factory=dict)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from forerun.runtime.gpu import Gpu
+from forerun.runtime.toolchain.locate import Tool, Toolchain
 
 BAD_PASSES = Path(__file__).with_name("bad_passes.py")
 
@@ -57,8 +58,12 @@ def test_info_describes_gpus(forerun, monkeypatch):
     assert gpu == {"name": "Test GPU", "compute_capability": "9.0", "memory": 80 << 30, "multiprocessors": 132}
 
 
-def test_info_tells_what_the_toolchain_lacks(forerun, monkeypatch):
-    monkeypatch.setattr("forerun.cli.info._TOOLCHAIN", ("numpy", "no-such-package"))
+def test_info_tells_which_toolchain_there_is_and_what_it_lacks(forerun, monkeypatch):
+    found = Toolchain(Tool(Path("/there/libnvrtc.so"), (13, 0), "a"), Tool(Path("/there/ptxas"), (13, 0), "b"), None)
+    monkeypatch.setattr("forerun.runtime.toolchain.find_toolchain", lambda: found)
+    monkeypatch.setattr("forerun.runtime.toolchain.missing_toolchain", lambda: "no nvdisasm; do this")
     out = " ".join(forerun("info").out.split())
-    assert "toolchain numpy " in out
-    assert "missing: no-such-package; pip install 'forerun[cuda]' brings them" in out
+    assert "toolchain nvrtc 13.0, ptxas 13.0 no nvdisasm; do this" in out
+    facts = json.loads(forerun("info", "--json").out)
+    assert facts["toolchain"]["ptxas"] == {"version": "13.0", "path": "/there/ptxas"}
+    assert (facts["toolchain"]["nvdisasm"], facts["toolchain_problem"]) == (None, "no nvdisasm; do this")

@@ -6,8 +6,9 @@ allows. Nodes are matched by name. What is compared is listed in :data:`RULES`; 
 
 Why this suffices. Let G1 be race-free and drained. Then events order every two conflicting accesses as launch order
 does, so every run of G1 gives what its nodes give one by one in launch order. Running G0's nodes one by one in launch
-order is a run that G0 allows too. Both run the same nodes (C1, C2, C6 to C9, C11), and a node computes the same from
-the same bytes (C4). So it is enough that every two conflicting accesses have one direction in both launch orders (C3).
+order is a run that G0 allows too. Both run the same nodes (C1, C2, C6 to C9, C11), or fused ones that stand for them
+(C12 to C16, see :mod:`~forerun.ir.semantics.fused`), and a node computes the same from the same bytes (C4). So it is
+enough that every two conflicting accesses have one direction in both launch orders (C3).
 What others see of a replay while it runs is kept as well (C5).
 
 Why direct conflicts suffice for C3. A pair (a, b) is left out of :func:`forerun.ir.semantics.conflicts` only if a write
@@ -51,7 +52,7 @@ def certify(before: Graph, after: Graph, licences: Collection[str] = frozenset()
         The verdict. Findings have codes of :data:`RULES`, or those of :func:`forerun.ir.semantics.check`.
     """
     findings = Findings()
-    compare(before, after, findings, licences)
+    compare(before, after, findings, licences, fusions=after.delta.fusions if after.delta is not None else {})
     if not findings.diagnostics and not licences and _is_still_ordered(before, after):
         return Verdict("proved")
     meaning = check(after, licences)

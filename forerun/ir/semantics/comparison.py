@@ -14,8 +14,10 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import AllocNode, ChildGraphNode, ConditionalNode, EmptyNode, FreeNode, KernelNode, Node
 from forerun.ir.semantics.access import HOST_EFFECTS, NodeAccess, accesses, is_fence, with_tables
-from forerun.ir.semantics.fences import crossings
+from forerun.ir.semantics.fences import crossings, fences
+from forerun.ir.semantics.fused import Fused
 from forerun.ir.semantics.hazards import conflicts, is_certain
+from forerun.ir.semantics.order import order_under
 from forerun.ir.semantics.rebody import LostOrder, lost_orders, other_body
 from forerun.ir.types import BufferRole
 
@@ -30,10 +32,15 @@ RULES = {
     "C5": "what is complete before an event node starts, and what starts after it, stays so",
     "C6": "event nodes and host calls neither appear nor disappear",
     "C11": "a kernel says nothing else of the code of a kernel of before than that one declares",
+    "C12": "a fused node reads all that the nodes it stands for read of what others have written",
+    "C13": "a fused node reads nothing else",
+    "C14": "what a node wrote is written by one node of after, by itself or by one that stands for it",
     # unsupported: nothing is known to be wrong, but this version does not know that it is right
     "C7": "nodes of the same name are equal, but for the order of phases, waits, triggers and added CTA barriers",
-    "C8": "nodes that appear or disappear do nothing",
+    "C8": "nodes that appear or disappear do nothing, or are fused",
     "C9": "allocations and buffers are equal",
+    "C15": "a fused node stands for known nodes at its place, of which some may stay, and their accesses are known",
+    "C16": "a fused node writes no bytes that it reads or writes elsewhere, too",
     "C10": "a graph after that is not proved comes from a graph before that is, or else the race was there before",
 }
 """What a rewrite must keep, by identifier; tests/ir/semantics/test_certificate.py has a negative test for each."""
@@ -54,9 +61,15 @@ class Findings:
 
 
 def compare(
-    before: Graph, after: Graph, findings: Findings, licences: Collection[str] = frozenset(), path: str = ""
+    before: Graph,
+    after: Graph,
+    findings: Findings,
+    licences: Collection[str] = frozenset(),
+    path: str = "",
+    *,
+    fusions: Mapping[str, tuple[str, ...]],
 ) -> None:
-    """Look for violations of C1 to C9 and of C11, in the graphs and in the bodies in them.
+    """Look for violations of all rules but C10, in the graphs and in the bodies in them.
 
     Args:
         before: A verified graph, or a body with the tables of its graph.
@@ -64,8 +77,9 @@ def compare(
         findings: Where violations are added.
         licences: Opt-in rules of the event order.
         path: What names of nodes in findings begin with: the nodes around a body.
+        fusions: The nodes of before that nodes of after are said to stand for.
     """
-    comparison = _Comparison(before, after, findings, licences, path)
+    comparison = _Comparison(before, after, findings, licences, path, Fused(before, after, fusions))
     comparison.tables()
     comparison.nodes()
     comparison.directions()
@@ -73,12 +87,17 @@ def compare(
 
 
 class _Comparison:
-    def __init__(self, before: Graph, after: Graph, findings: Findings, licences: Collection[str], path: str) -> None:
+    def __init__(
+        self, before: Graph, after: Graph, findings: Findings, licences: Collection[str], path: str, fused: Fused
+    ) -> None:
         self.before, self.after = before, after
+        self.fused = fused
         self.findings = findings
         self.licences, self.path = licences, path
         self.gone = [node for name, node in before.nodes.items() if name not in after.nodes]
+        self.gone = [node for node in self.gone if node.name not in fused.owners]
         self.added = [node for name, node in after.nodes.items() if name not in before.nodes]
+        self.added = [node for node in self.added if node.name not in fused.groups]
         self.kernels = _Kernels(before, after)
 
     def at(self, name: str, detail: str = "") -> Location:
@@ -93,7 +112,9 @@ class _Comparison:
             self.findings.add("C9", f"{name} is not as before", Location("graph", self.after.name))
 
     def nodes(self) -> None:
-        """C1, C2, C4, C6, C7, C8 and C11."""
+        """C1, C2, C4, C6, C7, C8 and C11 to C16."""
+        for problem in self.fused.check():
+            self.findings.add(problem.code, problem.message, self.at(problem.node), certain=problem.certain)
         for node in self.gone:
             self.writes(node.name, [node, *self.added])
             self.extra(node, "disappeared")
@@ -138,7 +159,8 @@ class _Comparison:
         """All rules, for the bodies of a node."""
         for inner, outer in zip(_bodies_of(old), _bodies_of(new), strict=True):
             graphs = with_tables(self.before, inner), with_tables(self.after, outer)
-            compare(*graphs, self.findings, self.licences, f"{self.path}{new.name}/")
+            fusions = outer.delta.fusions if outer.delta is not None else {}
+            compare(*graphs, self.findings, self.licences, f"{self.path}{new.name}/", fusions=fusions)
 
     def other(self, old: Node, new: Node, reason: str) -> None:
         """C7, for a node that is not the same."""
@@ -180,26 +202,26 @@ class _Comparison:
         """C3."""
         place = {name: i for i, name in enumerate(self.before.nodes)}
         common = [place[name] for name in self.after.nodes if name in place]
-        if common == sorted(common):
+        if common == sorted(common) and not self.fused.groups:
             return
         for conflict in conflicts(self.after):
             earlier, later = conflict.earlier, conflict.later
-            if earlier.node in place and later.node in place and place[earlier.node] > place[later.node]:
+            if max(self.fused.places(earlier), default=-1) >= min(self.fused.places(later), default=len(place)):
                 message = (
                     f"{later.verb} %{later.buffer} bytes {later.bytes} after '{earlier.node}', no longer before it"
                 )
                 hint = f"keep '{later.node}' before '{earlier.node}'"
-                self.findings.add(
-                    "C3",
-                    message,
-                    self.at(later.node, f"%{later.buffer}"),
-                    hint,
-                    certain=is_certain(self.after, conflict),
-                )
+                certain = is_certain(self.after, conflict)
+                self.findings.add("C3", message, self.at(later.node, f"%{later.buffer}"), hint, certain=certain)
 
     def events(self) -> None:
         """C5."""
-        for fence, node, message in crossings(self.before, self.after, self.licences):
+        found = [*crossings(self.before, self.after, self.licences)]
+        known = [fence for fence in fences(self.before) if fence in self.after.nodes]
+        if known and self.fused.groups:
+            orders = (order_under(graph, self.licences) for graph in (self.before, self.after))
+            found += self.fused.crossings(known, *orders)
+        for fence, node, message in found:
             self.findings.add(
                 "C5", message, self.at(node), f"keep full dependencies between it and '{fence}'", certain=True
             )

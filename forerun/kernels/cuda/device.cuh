@@ -194,6 +194,12 @@ template <int elements> __device__ __forceinline__ void store_floats(float* p, c
     }
 }
 
+// Where share number `number` begins, if a count is dealt in consecutive shares that differ by one at most.
+template <int count, int shares> __device__ __forceinline__ int start_of_share(int number) {
+    if constexpr (static_cast<long long>(count) * shares < 1LL << 31) return count * number / shares;
+    return static_cast<int>(static_cast<long long>(count) * number / shares);
+}
+
 // Element by element: thread t of a grid of n has elements t, t + n, ..., in slots 0, 1, ...
 template <class Launch, int count>
 constexpr int elements_a_thread = ceil_div(count, ctas_of<Launch> * Launch::threads);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from forerun.ir.diagnostics import InternalError
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import Argument, BufferArgument, ConstantArgument, KernelNode, ScalarLoad
 from forerun.ir.types import DType
-from forerun.runtime.cuda.codegen_unit import DELAY_SEED, Slot, Unit
+from forerun.runtime.cuda.codegen_unit import DELAY_SEED, TIMELINE, Slot, Unit
 from forerun.runtime.dtypes import numpy_dtype
 
 __all__ = ["Arguments", "bits"]
@@ -38,10 +39,17 @@ class Arguments:
         units: What the nodes launch.
         count: How many parameters all nodes have.
         seeds: Address of the delays' seeds, one a node.
+        records: Address of each node's records of times, by its path.
     """
 
     def __init__(
-        self, tables: Graph, addresses: Mapping[str, int], units: Sequence[Unit], count: int, seeds: int = 0
+        self,
+        tables: Graph,
+        addresses: Mapping[str, int],
+        units: Sequence[Unit],
+        count: int,
+        seeds: int = 0,
+        records: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._values = np.zeros(max(1, count), np.uint64)
         base = self._values.__array_interface__["data"][0]
@@ -52,12 +60,13 @@ class Arguments:
         self._addresses = addresses
         self._next = 0
         self._seed = seeds
+        self._records = records
         self._packers = [struct.Struct(f"{len(unit.slots)}Q").pack_into for unit in units]
         self._slots = [unit.slots for unit in units]
         self._only_pointers = [all(_is_buffer(slot) for slot in unit.slots) for unit in units]
 
-    def add(self, node: KernelNode, unit: int) -> int:
-        """Pack the arguments of a node that launches the unit of that number.
+    def add(self, node: KernelNode, unit: int, path: str) -> int:
+        """Pack the arguments of a node that launches the unit of that number; its path names it in the whole graph.
 
         Returns:
             The address of its array of pointers.
@@ -68,13 +77,13 @@ class Arguments:
             words = [addresses[argument.buffer] for _, argument in node.arguments]  # type: ignore[union-attr]
         else:
             given = dict(node.arguments)
-            words = [self._word(node, slot, given.get(slot.parameter)) for slot in self._slots[unit]]
+            words = [self._word(path, slot, given.get(slot.parameter)) for slot in self._slots[unit]]
         position = 8 * self._next
         self._packers[unit](self._words, position, *words)
         self._next += len(words)
         return self._first + position
 
-    def _word(self, node: KernelNode, slot: Slot, argument: Argument | None) -> int:
+    def _word(self, path: str, slot: Slot, argument: Argument | None) -> int:
         if isinstance(argument, BufferArgument):
             return self._addresses[argument.buffer]
         if isinstance(argument, ScalarLoad):
@@ -83,11 +92,13 @@ class Arguments:
             return self._addresses[argument.buffer] + argument.index * self._itemsizes[argument.buffer]
         if isinstance(argument, ConstantArgument):
             return bits(slot.dtype, argument.value)
+        if slot.parameter == TIMELINE:
+            return self._records[path]
         if slot.parameter != DELAY_SEED:
-            raise InternalError(f"node '{node.name}' binds nothing to parameter '{slot.parameter}'")
+            raise InternalError(f"node '{path}' binds nothing to parameter '{slot.parameter}'")
         self._seed += 4
         return self._seed - 4
 
 
 def _is_buffer(slot: Slot) -> bool:
-    return slot.kind == "pointer" and slot.parameter != DELAY_SEED
+    return slot.kind == "pointer" and slot.parameter not in (DELAY_SEED, TIMELINE)

@@ -21,10 +21,10 @@ from forerun.runtime.cuda.codegen_hashing import NAMESPACE, generated_phases, is
 from forerun.runtime.cuda.codegen_names import entry_name, identifier
 from forerun.runtime.cuda.codegen_parameters import bind, structs
 from forerun.runtime.cuda.codegen_sources import LIBRARY, file_name, included, read_source
-from forerun.runtime.cuda.codegen_unit import DELAY_SEED, ForeignModule, Slot, Unit
+from forerun.runtime.cuda.codegen_unit import DELAY_SEED, TIMELINE, ForeignModule, Slot, Unit
 from forerun.runtime.toolchain import Source
 
-__all__ = ["DELAY_SEED", "ForeignModule", "Slot", "Unit", "specialise", "units"]
+__all__ = ["DELAY_SEED", "TIMELINE", "ForeignModule", "Slot", "Unit", "specialise", "units"]
 
 _Contents = TypeVar("_Contents")
 
@@ -33,14 +33,16 @@ _MAX_LINE = 120
 _HINT = "declare one: Kernel(..., implementations=(Implementation('cuda', 'package:file.cu', 'namespace'),))"
 
 
-def specialise(graph: Graph, node: KernelNode, *, delays: bool = False) -> Unit:
+def specialise(graph: Graph, node: KernelNode, *, delays: bool = False, timeline: bool = False) -> Unit:
     """The unit of a kernel node.
 
     Args:
         graph: A valid graph whose tables the node names: for nodes in bodies, the enclosing graph.
         node: The node.
         delays: Put pseudo-random delays of some microseconds between all steps; for tests that look for races. An
-            entry that is made here then takes the address of a seed as its last parameter.
+            entry that is made here then takes the address of a seed as a further parameter.
+        timeline: Note when each CTA starts, when its wait returns, when it triggers, and when it ends. An entry that is
+            made here then takes the address of its records as its last parameter.
 
     Raises:
         Unsupported: If there is no code to make it of, or it cannot be made.
@@ -59,17 +61,18 @@ def specialise(graph: Graph, node: KernelNode, *, delays: bool = False) -> Unit:
     """
     kernel = graph.kernels[node.kernel]
     try:
-        return _Specialiser(graph, node, kernel, delays).unit()
+        return _Specialiser(graph, node, kernel, delays, timeline).unit()
     except Unfit as reason:
         raise Unsupported(f"node '{node.name}', kernel '{kernel.name}': {reason}") from reason
 
 
-def units(graph: Graph, *, delays: bool = False) -> tuple[list[Unit], dict[str, int]]:
+def units(graph: Graph, *, delays: bool = False, timeline: bool = False) -> tuple[list[Unit], dict[str, int]]:
     """The different units of a graph, and which one each kernel node is launched from.
 
     Args:
         graph: A valid graph.
         delays: As for :func:`specialise`.
+        timeline: Likewise.
 
     Returns:
         The units, and an index into them by node; a node in a body has the path ``outer/inner``, and ``outer/1/inner``
@@ -84,7 +87,8 @@ def units(graph: Graph, *, delays: bool = False) -> tuple[list[Unit], dict[str, 
     for path, node in _kernel_nodes(graph, ""):
         key = _key(graph, node)
         if key not in known:
-            known[key] = numbers.setdefault(specialise(graph, node, delays=delays), len(numbers))
+            unit = specialise(graph, node, delays=delays, timeline=timeline)
+            known[key] = numbers.setdefault(unit, len(numbers))
         found[path] = known[key]
     return list(numbers), found
 
@@ -117,10 +121,11 @@ def _key(graph: Graph, node: KernelNode) -> object:
 class _Specialiser:
     """One node and its kernel."""
 
-    def __init__(self, graph: Graph, node: KernelNode, kernel: Kernel, delays: bool) -> None:
+    def __init__(self, graph: Graph, node: KernelNode, kernel: Kernel, delays: bool, timeline: bool) -> None:
         self.node = node
         self.kernel = kernel
         self.delays = delays
+        self.timeline = timeline
         self.binding = bind(graph, node, kernel)
 
     def unit(self) -> Unit:
@@ -140,7 +145,7 @@ class _Specialiser:
         raise Unsupported(message, hint=_HINT)
 
     def foreign(self, implementation: Implementation) -> Unit:
-        """The unit of a module that is loaded as it is; no delays are put into it."""
+        """The unit of a module that is loaded as it is; neither delays nor stamps are put into it."""
         loads = [slot.parameter for slot in self.binding.slots if slot.kind == "address"]
         if loads:
             raise Unfit(f"'{loads[0]}' is loaded from memory, but {implementation.language} takes its value")
@@ -154,7 +159,8 @@ class _Specialiser:
             raise Unfit("a black box cannot be compiled: its body is what the entry is made of")
         entry = entry_name(self.kernel.name)
         roles = warps_of_roles(self.kernel, self.node.launch)
-        shared = ["device.cuh", *(["delay.cuh"] if self.delays else [])]
+        extras = {"delay.cuh": self.delays, "timeline.cuh": self.timeline}
+        shared = ["device.cuh", *(header for header, wanted in extras.items() if wanted)]
         headers = {name: text for header in shared for name, text in included(f"{LIBRARY}:{header}")}
         if implementation is None:
             namespace = NAMESPACE
@@ -174,14 +180,16 @@ class _Specialiser:
             "\n".join(self.entry(entry, namespace, roles)),
         ]
         source = Source(f"{entry}.cu", "\n\n".join(parts) + "\n", tuple(sorted(headers.items())))
-        slots = (*self.binding.slots, *([Slot(DELAY_SEED, "pointer", DType.U32)] if self.delays else []))
-        return Unit(entry, source, slots, self.node.launch)
+        hidden = [Slot(DELAY_SEED, "pointer", DType.U32)] if self.delays else []
+        hidden += [Slot(TIMELINE, "pointer", DType.U64)] if self.timeline else []
+        return Unit(entry, source, (*self.binding.slots, *hidden), self.node.launch)
 
     def entry(self, entry: str, namespace: str, roles: Sequence[RoleWarps]) -> Iterator[str]:
         """The ``__global__`` function."""
         binding = self.binding
         parameters = [f"{text} {name}" for text, name in zip(binding.types, binding.names, strict=True)]
         parameters += [f"const unsigned* {DELAY_SEED}"] if self.delays else []
+        parameters += [f"unsigned long long* {TIMELINE}"] if self.timeline else []
         threads = math.prod(self.node.launch.block)
         yield f'extern "C" __global__ void __launch_bounds__({threads})'
         yield f"{entry}({_wrapped(parameters, len(entry) + len('() {'))}) {{"
@@ -194,7 +202,9 @@ class _Specialiser:
             )
             yield f"    const unsigned key = delay_key({DELAY_SEED}, {next(pointers, 'nullptr')});"
         yield ""
-        yield from (f"    {line}" for line in body_lines(self.kernel, roles, namespace, delays=self.delays))
+        timeline = TIMELINE if self.timeline else ""
+        body = body_lines(self.kernel, roles, namespace, delays=self.delays, timeline=timeline)
+        yield from (f"    {line}" for line in body)
         yield "}"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 
 from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Step, Trigger, Wait
 from forerun.ir.nodes import Launch
@@ -78,8 +79,17 @@ def phase_names(kernel: Kernel) -> Mapping[str, str]:
     return names
 
 
-def body_lines(kernel: Kernel, roles: Sequence[RoleWarps], namespace: str, *, delays: bool) -> Iterator[str]:
+def body_lines(
+    kernel: Kernel, roles: Sequence[RoleWarps], namespace: str, *, delays: bool = False, timeline: str = ""
+) -> Iterator[str]:
     """The statements of the entry, not indented.
+
+    Args:
+        kernel: Whose body it is.
+        roles: Which warps play which role.
+        namespace: Of the phase functions.
+        delays: Whether delays come between the steps.
+        timeline: The parameter with the address of the records of times; empty for none.
 
     Raises:
         Unfit: If there is a grid-wide barrier, or names collide.
@@ -87,15 +97,43 @@ def body_lines(kernel: Kernel, roles: Sequence[RoleWarps], namespace: str, *, de
     names = phase_names(kernel)
     if any(isinstance(step, Barrier) and step.scope == "grid" for _, _, step in kernel.steps()):
         raise Unfit("a barrier of the whole grid is not generated: all CTAs would have to be resident")
-    numbers = iter(range(1_000_000))
+    extras = _Extras(delays, timeline, f"{namespace}::Launch")
+    yield from [f"stamp_start<{extras.launch}>({timeline});"] if timeline else []
     if len(roles) == 1 and roles[0].is_all:
-        yield from _steps(roles[0].role, names, namespace, numbers, delays)
-        return
+        yield from _steps(roles[0], names, namespace, extras)
+    else:
+        yield from _branches(roles, names, namespace, extras)
+    yield from [f"stamp_end<{extras.launch}>({timeline});"] if timeline else []
+
+
+@dataclass(frozen=True, slots=True)
+class _Extras:
+    """What stands between the steps of a body, besides them."""
+
+    delays: bool
+    timeline: str
+    launch: str
+    numbers: Iterator[int] = field(default_factory=count)
+
+    def delay(self) -> Iterator[str]:
+        if self.delays:
+            yield f"delay(key, {next(self.numbers)});"
+
+    def stamp(self, step: Step, warps: RoleWarps) -> Iterator[str]:
+        kind = _STAMPS.get(type(step))
+        if self.timeline and kind is not None:
+            yield f"stamp_time<{self.launch}>({self.timeline}, {kind}, {warps.first_thread});"
+
+
+_STAMPS: Mapping[type, str] = {Wait: "STAMP_WAIT", Trigger: "STAMP_TRIGGER"}
+
+
+def _branches(roles: Sequence[RoleWarps], names: Mapping[str, str], namespace: str, extras: _Extras) -> Iterator[str]:
     yield "const int warp_in_cta = thread_in_cta() / 32;"
     head = "if"
     for warps in roles:
         yield f"{head} (warp_in_cta < {warps.stop}) {{  // role {identifier(warps.role.name)}"
-        yield from (f"    {line}" for line in _steps(warps.role, names, namespace, numbers, delays))
+        yield from (f"    {line}" for line in _steps(warps, names, namespace, extras))
         head = "} else if"
     last = roles[-1]
     barriers = sum(isinstance(step, Barrier) for step in last.role.steps)
@@ -105,13 +143,12 @@ def body_lines(kernel: Kernel, roles: Sequence[RoleWarps], namespace: str, *, de
     yield "}"
 
 
-def _steps(role: Role, names: Mapping[str, str], namespace: str, numbers: Iterator[int], delays: bool) -> Iterator[str]:
-    if delays:
-        yield f"delay(key, {next(numbers)});"
-    for step in role.steps:
+def _steps(warps: RoleWarps, names: Mapping[str, str], namespace: str, extras: _Extras) -> Iterator[str]:
+    yield from extras.delay()
+    for step in warps.role.steps:
         yield _statement(step, names, namespace)
-        if delays:
-            yield f"delay(key, {next(numbers)});"
+        yield from extras.stamp(step, warps)
+        yield from extras.delay()
 
 
 def _statement(step: Step, names: Mapping[str, str], namespace: str) -> str:

@@ -137,6 +137,8 @@ def structs(kernel: Kernel, binding: Binding, launch: Launch, roles: Sequence[Ro
     yield f"    static constexpr int grid_x = {grid[0]}, grid_y = {grid[1]}, grid_z = {grid[2]};"
     yield f"    static constexpr int block_x = {block[0]}, block_y = {block[1]}, block_z = {block[2]};"
     yield f"    static constexpr int threads = {threads}, shared_bytes = {launch.shared_bytes};"
+    if launch.cluster is not None:
+        yield f"    static constexpr int cluster = {math.prod(launch.cluster)};"
     yield "};"
     if len(roles) > 1:
         names = identifiers(warps.role.name for warps in roles)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from forerun.ir.buffer import Buffer
@@ -56,6 +58,7 @@ class Emitter:
         context: The context's handle.
         calls: Keeps the functions of host nodes.
         seeds: Address of the delays' seeds, one a kernel node; 0 for none.
+        records: Address of each kernel node's records of times, by its path.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Emitter:
         context: Any,
         calls: HostCalls,
         seeds: int = 0,
+        records: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._scope = scope
         self._driver: Driver = scope.driver
@@ -82,7 +86,7 @@ class Emitter:
         self._addresses = memory.addresses()
         lengths = [len(unit.slots) for unit in self._units]
         slots = sum(lengths[unit] for unit in self._unit_of.values())
-        self._arguments = Arguments(graph, self._addresses, self._units, slots, seeds)
+        self._arguments = Arguments(graph, self._addresses, self._units, slots, seeds, records)
         self._conditions: list[ConditionParameters] = []
         self._node_params = nodeparams.NodeParams(self._driver.api)
         self._add_node = self._driver.function("cuGraphAddNode")
@@ -125,15 +129,16 @@ class Emitter:
         return handles
 
     def _kernel(self, node: KernelNode, target: Any, prefix: str, sources: list[Any], kinds: list[Any]) -> Any:
-        unit = self._unit_of[prefix + node.name]
+        path = prefix + node.name
+        unit = self._unit_of[path]
         view = self._node_params.view
         if unit != self._loaded_unit:
             view[:] = self._templates[unit]
             self._loaded_unit = unit
-        _pack_address(view, nodeparams.KERNEL_PARAMETERS_AT, self._arguments.add(node, unit))
+        _pack_address(view, nodeparams.KERNEL_PARAMETERS_AT, self._arguments.add(node, unit, path))
         error, handle = self._add_node(target, sources, kinds, len(sources), self._node_params.params)
         if error:
-            raise self._driver.failure("cuGraphAddNode", error, node=prefix + node.name, kernel=node.kernel)
+            raise self._driver.failure("cuGraphAddNode", error, node=path, kernel=node.kernel)
         launch = node.launch
         if launch.cooperative or launch.cluster is not None:
             self._set_attributes(node, handle, prefix)

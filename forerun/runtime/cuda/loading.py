@@ -22,6 +22,7 @@ from forerun.runtime.cuda.foreign import ForeignArray, bind_array
 from forerun.runtime.cuda.holdings import Holdings
 from forerun.runtime.cuda.memory import Block, Memory
 from forerun.runtime.cuda.modules import Code, Functions, load_functions
+from forerun.runtime.cuda.stamps import WORDS, Stamps, regions_of
 from forerun.runtime.cuda.upload import Progress, upload_weights
 from forerun.runtime.values import check_names
 
@@ -42,6 +43,7 @@ class Loaded:
         functions: The machine code.
         executable: The instantiated graph.
         seeds: Of pseudo-random delays; ``None`` without.
+        stamps: What the kernels note their times in; ``None`` if they do not.
         emit_seconds: What it took to make the CUDA graph.
         instantiate_seconds: What the driver took to instantiate it.
     """
@@ -52,6 +54,7 @@ class Loaded:
     functions: Functions
     executable: Any
     seeds: Seeds | None
+    stamps: Stamps | None
     emit_seconds: float
     instantiate_seconds: float
 
@@ -164,12 +167,14 @@ def _load(
     seeds = None
     if seed and code.unit_of:
         seeds = Seeds(scope.driver, memory.allocate(4 * len(code.unit_of), "the seeds of delays"), seed)
+    stamps = _stamps(scope.driver, memory, code)
     exchange = Exchange(holdings, graph, memory, bound)
     upload_weights(scope, memory, graph, weights, stream, context.device.index, progress)
     functions = load_functions(scope, code)
     began = time.perf_counter()
     first_seed = 0 if seeds is None else seeds.address
-    emitter = Emitter(scope, graph, memory, functions, context.handle, holdings.calls, first_seed)
+    records = {} if stamps is None else stamps.addresses
+    emitter = Emitter(scope, graph, memory, functions, context.handle, holdings.calls, first_seed, records)
     made = emitter.emit()
     emitted = time.perf_counter()
     executable = _instantiate(holdings, made, emitter)
@@ -177,7 +182,15 @@ def _load(
     scope.driver.call("cuGraphUpload", executable, stream)
     holdings.synchronize()
     times = emitted - began, instantiated - emitted
-    return Loaded(holdings, memory, exchange, functions, executable, seeds, *times)
+    return Loaded(holdings, memory, exchange, functions, executable, seeds, stamps, *times)
+
+
+def _stamps(driver: Driver, memory: Memory, code: Code) -> Stamps | None:
+    regions = regions_of(code)
+    if not regions:
+        return None
+    records = sum(count for _, count in regions.values())
+    return Stamps(driver, memory.allocate(8 * WORDS * records, "the times of all CTAs"), regions)
 
 
 def _instantiate(holdings: Holdings, graph: Any, emitter: Emitter) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode
+from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode, Launch
 from forerun.runtime.cuda.codegen import units as units_of
 from forerun.runtime.cuda.codegen_unit import ForeignModule, Unit
 from forerun.runtime.cuda.conditional import CONDITION_ENTRY, CONDITION_SOURCE
@@ -42,7 +43,12 @@ class Code:
 
 
 def build_code(
-    graph: Graph, arch: str, *, delays: bool = False, progress: Callable[[int, int], object] | None = None
+    graph: Graph,
+    arch: str,
+    *,
+    delays: bool = False,
+    timeline: bool = False,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Code:
     """Compile all kernels of a graph. Needs no GPU.
 
@@ -50,13 +56,14 @@ def build_code(
         graph: A valid graph.
         arch: The architecture, such as ``sm_90``.
         delays: Put pseudo-random delays into the kernels.
+        timeline: Let the kernels note their times.
         progress: Told how many units are compiled, and how many there are.
 
     Raises:
         Unsupported: If a kernel has no code, or there is no toolchain.
         CompileError: If the compiler refuses it.
     """
-    units, unit_of = units_of(graph, delays=delays)
+    units, unit_of = units_of(graph, delays=delays, timeline=timeline)
     sources = [unit.source for unit in units if isinstance(unit.source, Source)]
     has_condition = _has_condition(graph)
     cubins = compile_units([*sources, *([_CONDITION] if has_condition else [])], arch, progress=progress)
@@ -134,23 +141,39 @@ def load_functions(scope: Scope, code: Code) -> Functions:
         CudaError: If the driver refuses an image.
     """
     functions = [
-        _load(scope, image, unit.entry, unit.launch.shared_bytes, kernel)
+        _load(scope, image, unit.entry, unit.launch, kernel)
         for image, unit, kernel in zip(code.images, code.units, code.kernel_of, strict=True)
     ]
-    condition = 0 if code.condition is None else _load(scope, code.condition, CONDITION_ENTRY, 0, CONDITION_ENTRY)
+    launch = Launch(block=(1, 1, 1))
+    condition = 0 if code.condition is None else _load(scope, code.condition, CONDITION_ENTRY, launch, CONDITION_ENTRY)
     return Functions(code, functions, condition)
 
 
-def _load(scope: Scope, image: bytes, entry: str, shared_bytes: int, kernel: str) -> int:
+def _load(scope: Scope, image: bytes, entry: str, launch: Launch, kernel: str) -> int:
     driver = scope.driver
     try:
         module = scope.own("module", driver.call("cuModuleLoadData", image), "cuModuleUnload")
         function: Any = driver.call("cuModuleGetFunction", module, entry.encode())
-        if shared_bytes:
-            # Without it a kernel gets 48 KB at most, its static shared memory included.
-            kind = driver.api.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-            driver.call("cuFuncSetAttribute", function, kind, shared_bytes)
+        for kind, value in _attributes(driver.api, launch):
+            driver.call("cuFuncSetAttribute", function, kind, value)
     except CudaError as error:
-        detail = f"{shared_bytes} bytes of dynamic shared memory were asked for" if shared_bytes else ""
+        shared = launch.shared_bytes
+        detail = f"{shared} bytes of dynamic shared memory were asked for" if shared else ""
         raise error.about(kernel=kernel, detail=detail) from error
     return int(function)
+
+
+_PORTABLE_CLUSTER = 8
+"""CTAs in a cluster that every GPU can run (CUDA C++ Programming Guide, "Thread Block Clusters")."""
+
+
+def _attributes(api: Any, launch: Launch) -> Iterator[tuple[Any, int]]:
+    kinds = api.CUfunction_attribute
+    # The driver gives an SM as much shared memory as the running kernel needs. A neighbour that needs more could then
+    # not start beside it, and a programmatic dependency would win nothing: so all that there is, for every kernel.
+    yield kinds.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100
+    if launch.shared_bytes:
+        # Without it a kernel gets 48 KB at most, its static shared memory included.
+        yield kinds.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, launch.shared_bytes
+    if launch.cluster is not None and math.prod(launch.cluster) > _PORTABLE_CLUSTER:
+        yield kinds.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1

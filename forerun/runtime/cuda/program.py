@@ -15,6 +15,7 @@ from forerun.runtime.cuda.array import DeviceArray
 from forerun.runtime.cuda.errors import CudaError
 from forerun.runtime.cuda.loading import Loaded
 from forerun.runtime.cuda.streams import stream_handle
+from forerun.runtime.timeline import Timeline, timeline_of
 from forerun.runtime.toolchain import EntryFacts
 from forerun.runtime.values import state_array
 
@@ -47,6 +48,7 @@ class CudaProgram:
         self._stream = holdings.stream
         self._graph_launch = holdings.driver.function("cuGraphLaunch")
         self._seeds = loaded.seeds
+        self._stamps = loaded.stamps
         self._finalizer = weakref.finalize(self, holdings.close)
 
     def run(self, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
@@ -93,6 +95,8 @@ class CudaProgram:
             self._holdings.foreign_work = True
         if self._seeds is not None:
             self._seeds.next(handle)
+        if self._stamps is not None:
+            self._stamps.clear(handle)
         (error,) = self._graph_launch(self._executable, handle)
         self._in_flight = True
         if error:
@@ -107,6 +111,19 @@ class CudaProgram:
         """
         with self._working():
             self._wait()
+
+    def timeline(self) -> Timeline:
+        """When the kernels of the last replay did what.
+
+        Raises:
+            InvalidInput: If the program notes no times, nothing was replayed yet, or the program is closed.
+            CudaError: If a replay failed.
+        """
+        with self._working():
+            if self._stamps is None:
+                raise InvalidInput("the kernels note no times", hint="compile with target='cuda{timeline=true}'")
+            self._wait()
+            return timeline_of(self._graph, self._stamps.read())
 
     def reset(self) -> None:
         """Set all state to zeros, in the caller's memory too."""

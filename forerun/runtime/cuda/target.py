@@ -32,6 +32,8 @@ class CudaTarget:
         arch: What to compile for; empty for the device's own architecture.
         delays: 0 for none. Another number seeds pseudo-random delays in all kernels, other ones at every replay, which
             bring orders of events to light that are rare otherwise. For tests of programs that claim to have no races.
+        timeline: Let every CTA note when it starts, waits, triggers and ends, for :meth:`CudaProgram.timeline`. It costs
+            a little time.
         progress: Called with how many bytes of the weights are on their way to the device, and how many there are.
 
     Raises:
@@ -47,10 +49,20 @@ class CudaTarget:
     device: int = option(0, help="the GPU's number")
     arch: str = option("", help="what to compile for, such as sm_90; empty for the device's own")
     delays: int = option(0, help="seed of pseudo-random delays in all kernels; 0 for none")
+    timeline: bool = option(False, help="note when each CTA starts, waits, triggers and ends")
     progress: Progress | None = field(default=None, init=False, repr=False, compare=False)
 
-    def __init__(self, device: int = 0, arch: str = "", delays: int = 0, progress: Progress | None = None) -> None:
-        for key, value in {"device": device, "arch": arch, "delays": delays, "progress": progress}.items():
+    def __init__(
+        self,
+        device: int = 0,
+        arch: str = "",
+        delays: int = 0,
+        progress: Progress | None = None,
+        *,
+        timeline: bool = False,
+    ) -> None:
+        given = {"device": device, "arch": arch, "delays": delays, "timeline": timeline, "progress": progress}
+        for key, value in given.items():
             object.__setattr__(self, key, value)
         check_values(self, "target 'cuda'")
         if delays < 0:
@@ -78,7 +90,7 @@ class CudaTarget:
         device = open_device(current, self.device)
         arch = resolve_arch(device, self.arch)
         require_runnable(graph, device)
-        code = build_code(graph, arch, delays=self.delays != 0)
+        code = build_code(graph, arch, delays=self.delays != 0, timeline=self.timeline)
         loaded = load_graph(current, device, graph, code, weights, memory or {}, self.delays, self.progress)
         return CudaProgram(graph, loaded)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-__all__ = ["Step", "before", "reachable"]
+__all__ = ["Step", "after", "before", "reachable"]
 
 # A return goes to where a call is followed, and from a call one goes there anyway.
 _ENDS = frozenset({"EXIT", "RET", "KILL"})
@@ -42,15 +42,32 @@ def before(steps: Sequence[Step], stops: Callable[[Step], bool]) -> frozenset[in
     return frozenset(index for index in _walk(steps, stops) if not stops(steps[index]))
 
 
+def after(steps: Sequence[Step], marks: Callable[[Step], bool]) -> frozenset[int]:
+    """The indices of what a thread may execute once it has executed a mark.
+
+    Args:
+        steps: A kernel's instructions in the order of their offsets.
+        marks: Whether an instruction is one.
+    """
+    place = _places(steps)
+    found = [index for index in reachable(steps) if marks(steps[index])]
+    begins = [next_ for index in found for next_ in _successors(index, steps[index], place)]
+    return frozenset(_walk(steps, lambda step: False, begins))
+
+
 def reachable(steps: Sequence[Step]) -> frozenset[int]:
     """The indices of what a thread may execute at all."""
     return frozenset(_walk(steps, lambda step: False))
 
 
-def _walk(steps: Sequence[Step], stops: Callable[[Step], bool]) -> set[int]:
-    place = {step.offset: index for index, step in enumerate(steps)}
+def _places(steps: Sequence[Step]) -> dict[int, int]:
+    return {step.offset: index for index, step in enumerate(steps)}
+
+
+def _walk(steps: Sequence[Step], stops: Callable[[Step], bool], begins: Sequence[int] = (0,)) -> set[int]:
+    place = _places(steps)
     seen: set[int] = set()
-    waiting = [0] if steps else []
+    waiting = list(begins)
     while waiting:
         index = waiting.pop()
         if index in seen or index >= len(steps):

@@ -7,7 +7,7 @@ import pytest
 from forerun.ir.buffer import Buffer
 from forerun.ir.diagnostics import Unsupported
 from forerun.ir.graph import Graph
-from forerun.ir.region import region
+from forerun.ir.region import WHOLE, region
 from forerun.ir.semantics import (
     ByteSet,
     accesses,
@@ -133,6 +133,15 @@ def test_a_black_box_releases_nothing(licences: set[str]) -> None:
     assert [race.earlier.node for race in check(parsed(BOX), licences).races] == ["box"]
 
 
+def test_a_black_box_in_between_hides_no_race() -> None:
+    """It may write what the fill wrote; if it does not, the load still meets the fill."""
+    graph = parsed(
+        BOX.replace("  after #box programmatic\n", "").replace("node #box", "node #fill = fill %x with 1\nnode #box")
+    )
+    assert check(graph).status == "refuted"
+    assert [(race.earlier.node, race.later.node) for race in check(graph).races if race.certain] == [("fill", "load")]
+
+
 def test_constants_of_any_type_may_stand_before_buffers() -> None:
     graph = parsed("""
 buffer %pos : i32[1] state in 0..3
@@ -188,6 +197,10 @@ def test_columns_of_a_matrix_do_not_overlap() -> None:
     assert first.overlaps(second) is False
     assert second.overlaps(first) is False
     assert both.overlaps(first) is both.overlaps(second) is True
+    assert (first.start, first.stop, second.start, second.stop) == (0, 52, 4, 56)
+    last = bytes_of(matrix, region(None, (3, 4)))
+    assert bytes_of(matrix, WHOLE).covers(last)
+    assert not bytes_of(matrix, region((0, 3))).covers(last)
 
 
 def test_a_part_of_one_row_is_one_run() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from forerun.ir.graph import Graph
-from forerun.ir.semantics import check, drain_repairs, drain_witness, order_under, repairs, witness
+from forerun.ir.semantics import check, drain_repairs, drain_witness, explain, order_under, repairs, witness
+from forerun.ir.semantics.explanation import Explanation
 from forerun.ir.semantics.repair import AddWait, MoveAccess
 from forerun.ir.semantics.witness import prerequisites
 from forerun.ir.text import parse_graph
@@ -72,6 +73,41 @@ def test_a_reason_names_the_first_node_of_the_chain() -> None:
     assert witness(graph, race).reason.endswith("so 'idle' may be complete before 'store' is")
 
 
+COPY = """
+buffer %x : f32[4] state
+kernel @store(x: f32[N]) {
+  role main {
+    phase store writes x
+    barrier
+    trigger fence
+  }
+}
+kernel @load(x: f32[N]) {
+  role main {
+    phase load reads x gives v async
+  }
+}
+node #store = @store(x=%x)
+node #load = @load(x=%x)
+  after #store programmatic
+"""
+
+
+def test_a_reason_under_h8_says_what_the_fence_does_not_give() -> None:
+    for text, reason in (
+        (COPY, "and 'load' never waits; what the fence releases need not reach the copy engine"),
+        (
+            COPY.replace("    barrier\n", ""),
+            "; the trigger of 'store' does not release phase 'store': no barrier and fence in between",
+        ),
+    ):
+        graph = parsed(text)
+        (race,) = check(graph, {"H8"}).races
+        assert witness(graph, race, {"H8"}).reason.endswith(reason)
+        (strict,) = check(graph).races
+        assert witness(graph, strict).reason.endswith("and 'load' never waits")
+
+
 def test_a_chain_prefers_what_orders_data_to_what_is_short() -> None:
     graph = parsed(RELAY + LINKS + "  after #store launch_order\n")
     (race,) = check(graph).races
@@ -134,3 +170,27 @@ def test_a_witness_of_a_node_that_outlives_the_graph_names_the_sink() -> None:
     found = drain_witness(graph, "store")
     assert found.missing == "C_store -> C_load"
     assert [d.target for d in found.chain] == ["relay", "idle", "load"]
+
+
+def test_an_explanation_ends_with_the_repairs_that_were_tried() -> None:
+    graph = parsed(EARLY)
+    race, outliving = explain(graph, check(graph))[0], explain(parsed(RELAY + LINKS), check(parsed(RELAY + LINKS)))[1]
+    assert list(race.lines())[-3:] == [
+        "  each of these was tried, and repairs it:",
+        "    1. make the dependency 'load' -> 'store' full (then all is proved)",
+        "    2. move phase 'store' of 'store' after the wait (then all is proved)",
+    ]
+    assert (outliving.race, outliving.finding.code) == (None, "R2")
+    assert "missing: C_store -> C_load" in "\n".join(outliving.lines())
+
+
+def test_beyond_the_limit_findings_are_bare_but_known() -> None:
+    graph = parsed(RELAY + LINKS)
+    verdict = check(graph)
+    full, bare = explain(graph, verdict), explain(graph, verdict, limit=1)
+    assert len(verdict.findings) == 3
+    assert [found.finding for found in bare] == list(verdict.findings)
+    assert [found.race for found in bare] == [found.race for found in full] == [verdict.races[0], None, None]
+    assert [found.witness is None for found in bare] == [False, True, True]
+    assert [list(found.lines()) for found in bare[1:]] == [[], []]
+    assert "tried" not in "\n".join(Explanation(full[0].finding, witness=full[0].witness).lines())

@@ -42,7 +42,7 @@ class FakeCuda(FakeGraphs):
         self.events: set[int] = set()
         self.retained = 0
         self.current = 0
-        self.shared_bytes: dict[int, int] = {}
+        self.function_attributes: dict[int, dict[str, int]] = {}
         self.context = 0xC0DE
 
     # Looking into it
@@ -225,7 +225,7 @@ class FakeCuda(FakeGraphs):
         return OK, handle
 
     def cuFuncSetAttribute(self, function: int, kind: Any, value: int) -> Any:
-        self.shared_bytes[function] = value
+        self.function_attributes.setdefault(function, {})[kind.name.removeprefix("CU_FUNC_ATTRIBUTE_")] = value
         return (OK,)
 
     # Handles

@@ -113,13 +113,15 @@ def test_seeds_of_delays_are_one_a_node_and_change(api: FakeCuda) -> None:
 
 def test_attributes(api: FakeCuda) -> None:
     builder, x, y = started("attributes")
-    launch = Launch((4, 1, 1), (32, 1, 1), 1024, cluster=(2, 1, 1), cooperative=True)
+    launch = Launch((32, 1, 1), (32, 1, 1), 1024, cluster=(16, 1, 1), cooperative=True)
     builder.launch(KERNELS["accumulate_i32"], x=x, y=y, launch=launch)
     program = load(builder.build())
     first, second = nodes_of(api)
     assert first.attributes == []
     assert [kind.name.rpartition("ATTRIBUTE_")[2] for kind in second.attributes] == ["COOPERATIVE", "CLUSTER_DIMENSION"]
-    assert list(api.shared_bytes.values()) == [1024]
+    plain, large = api.function_attributes.values()
+    assert plain == {"PREFERRED_SHARED_MEMORY_CARVEOUT": 100}
+    assert large == {**plain, "MAX_DYNAMIC_SHARED_SIZE_BYTES": 1024, "NON_PORTABLE_CLUSTER_SIZE_ALLOWED": 1}
     program.close()
 
 

@@ -1,0 +1,174 @@
+"""Writes docs/performance.md from the JSON files in benchmarks/results: no figure in it is typed by hand.
+
+Run from the repository's root after a benchmark: ``python -m benchmarks.performance``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PAGE", "page"]
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "performance.md"
+
+_INTRODUCTION = """\
+# Performance
+
+What was measured, how, and on what. This page is written by `python -m benchmarks.performance` from the files in
+`benchmarks/results`; edit the script, not the page. Times are medians, intervals are of the bootstrap at 95 %, unless a
+line says otherwise; a speedup is old time over new time, measured in one run in the order A B B A. Absolute times hold
+for that machine only. Nothing is timed whose outputs were not checked in the same run.
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A benchmark: its result file, a title, how it is run, what its numbers mean, and limits by metric."""
+
+    name: str
+    title: str
+    text: str
+    limits: tuple[tuple[str, str], ...] = ()
+
+
+SECTIONS = (
+    Section(
+        "pipeline",
+        "The compiler on large graphs",
+        "The default pipeline on synthetic decode graphs, with verification and certificates, and the import of the "
+        "package. `python benchmarks/pipeline.py`",
+        (
+            ("pipeline.nodes_2000_s", "at most 1.0"),
+            ("pipeline.nodes_20000_s", "at most 12"),
+            ("certify.nodes_2000_s", "at most 0.3"),
+            ("import_s", "at most 0.4"),
+        ),
+    ),
+    Section(
+        "checker",
+        "The checker",
+        "Graphs with five accesses a node. `python benchmarks/checker.py`",
+        (
+            ("checker.nodes_1000_ms", "at most 50"),
+            ("checker.nodes_10000_s", "at most 1"),
+        ),
+    ),
+    Section(
+        "smollm2_reference",
+        "SmolLM2 on the reference target",
+        "Against a plain NumPy loop, in turn at each position, same tokens. `python benchmarks/smollm2_reference.py`",
+        (("reference.smollm2_vs_numpy", "at most 1.3"),),
+    ),
+    Section(
+        "smollm2_cuda",
+        "SmolLM2 on a GPU: values",
+        "bf16 matrices, teacher-forced over 20 windows of 64 tokens, against the f32 reference target. First the "
+        "largest relative L2 error of a step's logits (low: the smallest). `python benchmarks/smollm2_cuda.py`",
+        (("smollm2.logits_rel_l2", "at most 0.02"), ("smollm2.argmax_agreement", "at least 0.98")),
+    ),
+    Section(
+        "llama_cuda",
+        "Llama-3.2-1B shapes on a GPU: values",
+        "Random weights (normal, 0.02), positions 0, 160, 511 and 2,047, against an f32 PyTorch model on the same bf16 "
+        "weights, and on the weights before they were rounded. The largest relative L2 error (low: the smallest). "
+        "`python benchmarks/llama_cuda.py`",
+        (("llama_1b.logits_rel_l2", "at most 0.035"),),
+    ),
+    Section(
+        "identity",
+        "Random graphs: bit-identical after the passes",
+        "Random graphs with pseudo-random delays in every kernel: the rewritten graph against the unrewritten one and "
+        "the reference target, outputs and state. Planted faults (an edge or a wait removed) are the negative control. "
+        "`python -m benchmarks.identity`",
+        (("identity.graphs", "at least 2,000"), ("identity.mismatches", "0")),
+    ),
+    Section(
+        "identity_decode",
+        "Decode steps: bit-identical after the passes",
+        "SmolLM2's shapes, random weights and tokens; logits and choice after every step, KV rows at the end; then "
+        "with delays in every kernel. `python benchmarks/identity_decode.py`",
+        (("identity.decode_steps", "10,000"), ("identity.decode_mismatches", "0")),
+    ),
+    Section(
+        "cuda_runtime",
+        "The CUDA runtime",
+        "Emitting a decode graph of 2,000 nodes (the driver's instantiate apart), the cost of a launch over a bare "
+        "`cuGraphLaunch`, and memory after many replays and programs. `python benchmarks/cuda_runtime.py`",
+        (
+            ("emit.nodes_2000_ms", "at most 30"),
+            ("launch.overhead_us", "at most 2"),
+            ("soak.launches", "100,000"),
+            ("soak.cycles", "1,000"),
+            ("soak.growth_bytes", "0"),
+        ),
+    ),
+    Section(
+        "llama_step",
+        "Llama-3.2-1B decode step",
+        "A full step, embedding to argmax, bf16, batch 1; 32 steps in one graph. `python benchmarks/llama_step.py`",
+        (
+            ("llama_1b.step_us.pos160", "at most 955"),
+            ("llama_1b.step_us.pos512", "at most 975"),
+            ("llama_1b.step_us.pos2048", "at most 1,030"),
+            ("llama_1b.speedup_vs_torch_compile", "at least 1.25"),
+            ("llama_1b.speedup_vs_full_edges", "at least 1.10"),
+        ),
+    ),
+    Section(
+        "models",
+        "Other models",
+        "Against `torch.compile` (coordinate descent, PDL) in a CUDA graph, and against the same graph without passes. "
+        "`python benchmarks/models.py`",
+        (("qwen2_5_0_5b.speedup_vs_torch_compile", "at least 1.30"), ("smollm2.speedup_vs_no_passes", "at least 1.3")),
+    ),
+    Section(
+        "ablation",
+        "What each pass brings",
+        "One decode step of Llama-3.2-1B shapes, a row a version. `python benchmarks/llama_step.py --ablation`",
+    ),
+)
+
+
+def page() -> str:
+    """The text of docs/performance.md."""
+    parts = [_INTRODUCTION]
+    for section in SECTIONS:
+        path = RESULTS / f"{section.name}.json"
+        if path.exists():
+            parts.append("\n".join(_section(section, json.loads(path.read_text()))))
+    return "\n".join(parts)
+
+
+def _section(section: Section, result: dict[str, Any]) -> Iterator[str]:
+    limits = dict(section.limits)
+    yield f"## {section.title}\n"
+    yield f"{section.text}\n"
+    where = " and ".join(part for part in (result.get("gpu"), result["machine"]) if part)
+    driver = f", driver {result['driver']}" if "driver" in result else ""
+    yield f"On {where}{driver}; commit {result['commit'][:12]}, {result['date'][:10]}.\n"
+    yield "| metric | value | low | high | unit | goal |"
+    yield "|---|---:|---:|---:|---|---|"
+    for name, metric in result["metrics"].items():
+        numbers = " | ".join(_number(metric[key]) for key in ("value", "low", "high"))
+        yield f"| `{name}` | {numbers} | {metric['unit']} | {limits.get(name, '')} |"
+    yield ""
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page())
+    print(f"wrote {PAGE.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

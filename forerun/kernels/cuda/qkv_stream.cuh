@@ -1,0 +1,87 @@
+// The phases of norm_qkv_rope.cu and norm_qkv_bias_rope.cu. The rows of the three matrices are numbered through; a CTA takes
+// consecutive pairs of them.
+
+#include "rotary.cuh"
+
+using Weight = Types::w_q;
+using Stored = Types::k_cache;
+constexpr int columns = Dims::K;
+constexpr int all_pairs = Dims::NQ / 2 + Dims::NK;
+constexpr int most_pairs = ceil_div(all_pairs, ctas_of<Launch>);
+constexpr int most_rows = 2 * most_pairs;
+static_assert(Dims::NQ == Dims::H * Dims::HD && Dims::NK == Dims::KV * Dims::HD, "rows are the elements of heads");
+static_assert(2 * Dims::P == Dims::HD, "one frequency a pair");
+
+// Where one of all the rows belongs.
+struct Place {
+    int matrix, row;
+};
+__device__ __forceinline__ Place place_of(int row) {
+    if (row < Dims::NQ) return {0, row};
+    if (row < Dims::NQ + Dims::NK) return {1, row - Dims::NQ};
+    return {2, row - Dims::NQ - Dims::NK};
+}
+
+__device__ __forceinline__ int start_of_cta(int cta) { return 2 * start_of_share<all_pairs, ctas_of<Launch>>(cta); }
+__device__ __forceinline__ const Weight* row_address(const Arguments& a, int row) {
+    const Place place = place_of(row);
+    const Weight* w = place.matrix == 0 ? a.w_q : place.matrix == 1 ? a.w_k : a.w_v;
+    return w + static_cast<long long>(place.row) * columns;
+}
+#include "norm_stream.cuh"
+
+constexpr int slots = ceil_div(most_pairs, Launch::threads);
+
+// The position is read once, with the table: later it would cost the time of a load.
+struct Locals {
+    Normalized input;
+    int position;
+    Turn turns[slots];
+    Pair bias[slots], pairs[slots];
+};
+
+// Calls f(slot, row) for the thread's pairs: row is the first of the two.
+template <class F> __device__ __forceinline__ void for_each_pair(F f) {
+#pragma unroll
+    for (int slot = 0; slot < slots; ++slot) {
+        const int i = 2 * (slot * Launch::threads + thread_of<Launch>());
+        if (i < row_count()) f(slot, first_row() + i);
+    }
+}
+
+__device__ __forceinline__ void load_weights(const Arguments& a, Locals&) { fill_rings(a); }
+
+__device__ __forceinline__ void load_scale(const Arguments& a, Locals&) { begin_scale(a.scale); }
+
+__device__ __forceinline__ void load_table(const Arguments& a, Locals& l) {
+    l.position = a.pos();
+    for_each_pair([&](int slot, int row) {
+        l.turns[slot] = turn_at(l.position, load_global(a.frequencies + row % Dims::HD / 2));
+    });
+}
+
+__device__ __forceinline__ void normalize(const Arguments& a, Locals& l) {
+    load_normalized(a.x, a.eps(), l.input);
+}
+
+__device__ __forceinline__ void dot(const Arguments& a, Locals& l) {
+    multiply_rows(a, l.input);
+    const float factor = factor_of(l.input);
+    for_each_pair([&](int slot, int row) {
+        const int i = row - first_row();
+        l.pairs[slot] = {product(i) * factor, product(i + 1) * factor};
+    });
+}
+
+__device__ __forceinline__ void rotate_append(const Arguments& a, Locals& l) {
+    const long long start = static_cast<long long>(l.position) * Dims::NK;
+    for_each_pair([&](int slot, int row) {
+        const Place place = place_of(row);
+        const Pair pair = place.matrix == 2 ? l.pairs[slot] : turned(l.pairs[slot], l.turns[slot]);
+        if (place.matrix == 0) {
+            store_pair(a.q_out + place.row, pair);
+        } else {
+            store_pair((place.matrix == 1 ? a.k_cache : a.v_cache) + start + place.row, pair);
+        }
+    });
+}

@@ -1,0 +1,142 @@
+// Matrices times a vector, for a grid that stays: a CTA takes consecutive rows, and each of its warps streams its part of
+// them through a ring of tiles in shared memory. Bulk copies fill the ring, so that its first tiles are on their way before
+// the wait, and no register holds them. How deep the ring is follows from the launch's shared memory.
+//
+// projection_add.cu and others include it into their namespaces, with this defined:
+//     Weight                   the type of the matrices
+//     columns                  of the matrices
+//     scaled                   whether the vector is normalized, so that its weights are kept in shared memory
+//     most_rows                of a CTA
+//     start_of_cta(cta)        the first row of a CTA, which has those before the next CTA's
+//     row_address(a, row)      where a row is
+
+#include "bulk_copy.cuh"
+
+static_assert(has_whole_warps<Launch>, "rows belong to warps");
+constexpr int warps = warps_of<Launch>;
+
+// A tile: what a warp takes of a row. Warps share a row that is longer than 4 KB.
+__device__ constexpr int warps_a_row() {
+    int count = 1;
+    while (columns * static_cast<int>(sizeof(Weight)) > 4096 * count) count *= 2;
+    return count;
+}
+constexpr int split = warps_a_row();
+constexpr int groups = warps / split;
+constexpr int tile = columns / split;  // elements
+constexpr int tile_bytes = tile * static_cast<int>(sizeof(Weight));
+constexpr int piece = 16 / static_cast<int>(sizeof(Weight));  // elements that a lane takes at once
+constexpr int pieces = tile / piece;
+constexpr int steps = ceil_div(pieces, 32);
+static_assert(warps % split == 0, "rows are too long for so few warps: 4 KB a warp");
+static_assert(columns % (split * piece) == 0, "rows, and their parts, must be multiples of 16 bytes");
+
+// Dynamic shared memory: the tiles of all warps, the norm's weights, a barrier for each of these, a sum for each part of a
+// row, and one of the squares for each part of the vector.
+constexpr int scale_bytes = scaled ? columns * static_cast<int>(sizeof(float)) : 0;
+constexpr int barrier_bytes = static_cast<int>(sizeof(CopyBarrier));
+constexpr int sum_bytes = split * (most_rows + 1) * static_cast<int>(sizeof(float));
+constexpr int room = Launch::shared_bytes - scale_bytes - barrier_bytes - sum_bytes;
+constexpr int depth = least(greatest(1, ceil_div(most_rows, groups)), room / (warps * (tile_bytes + barrier_bytes)));
+static_assert(room > 0 && depth > 0, "the launch's shared memory must hold a tile a warp, and the sums of a CTA's rows");
+
+constexpr int scale_at = warps * depth * tile_bytes;
+constexpr int barriers_at = scale_at + scale_bytes;
+constexpr int sums_at = barriers_at + (warps * depth + 1) * barrier_bytes;
+
+__device__ __forceinline__ int lane() { return thread_of<Launch>() % 32; }
+__device__ __forceinline__ int warp() { return thread_of<Launch>() / 32; }
+__device__ __forceinline__ int group() { return warp() / split; }
+__device__ __forceinline__ int part_of_row() { return warp() % split; }
+
+__device__ __forceinline__ unsigned char* tile_at(int slot) {
+    return dynamic_shared + (warp() * depth + slot) * tile_bytes;
+}
+__device__ __forceinline__ CopyBarrier* barrier_at(int slot) {
+    return reinterpret_cast<CopyBarrier*>(dynamic_shared + barriers_at) + warp() * depth + slot;
+}
+__device__ __forceinline__ float* sums() { return reinterpret_cast<float*>(dynamic_shared + sums_at); }
+
+// The CTA's rows, and how many of them the warp's group has: every n-th one.
+__device__ __forceinline__ int first_row() { return start_of_cta(cta_of<Launch>()); }
+__device__ __forceinline__ int row_count() { return start_of_cta(cta_of<Launch>() + 1) - first_row(); }
+__device__ __forceinline__ int rows_of_group() { return (row_count() - group() + groups - 1) / groups; }
+
+__device__ __forceinline__ void begin_tile(const Arguments& a, int number, int slot) {
+    const Weight* row = row_address(a, first_row() + number * groups + group());
+    begin_copy(tile_at(slot), row + part_of_row() * tile, tile_bytes, barrier_at(slot));
+}
+
+// Begins to load the first tiles of every warp.
+__device__ __forceinline__ void fill_rings(const Arguments& a) {
+    if (lane() == 0) {
+        for (int slot = 0; slot < depth; ++slot) prepare(barrier_at(slot));
+        publish_barriers();
+        for (int slot = 0; slot < least(depth, rows_of_group()); ++slot) begin_tile(a, slot, slot);
+    }
+    __syncwarp();
+}
+
+// What a lane has of the vector: the pieces by which it multiplies those of a tile.
+using Vector = float[steps][piece];
+
+__device__ __forceinline__ bool in_tile(int step) { return (step + 1) * 32 <= pieces || step * 32 + lane() < pieces; }
+
+__device__ __forceinline__ void load_vector(const float* vector, Vector& x) {
+#pragma unroll
+    for (int step = 0; step < steps; ++step) {
+        load_floats(vector + part_of_row() * tile + (step * 32 + lane()) * piece, x[step], in_tile(step));
+    }
+}
+
+// Loads what a lane has of a tile from the ring.
+__device__ __forceinline__ void take_tile(int slot, uint4 (&w)[steps]) {
+    const uint4* tile = reinterpret_cast<const uint4*>(tile_at(slot));
+#pragma unroll
+    for (int step = 0; step < steps; ++step) {
+        w[step] = in_tile(step) ? tile[step * 32 + lane()] : uint4{0, 0, 0, 0};
+    }
+}
+
+// Several sums at a time: a chain of additions takes longer than the copy of a tile.
+__device__ __forceinline__ float multiplied(const uint4 (&w)[steps], const Vector& x) {
+    float products[4] = {};
+#pragma unroll
+    for (int step = 0; step < steps; ++step) {
+        float elements[piece];
+        widen<Weight>(w[step], elements);
+#pragma unroll
+        for (int i = 0; i < piece; ++i) products[i % 4] = fmaf(elements[i], x[step][i], products[i % 4]);
+    }
+    return (products[0] + products[1]) + (products[2] + products[3]);
+}
+
+// Multiplies all rows of the CTA. After a barrier every thread may ask for sums.
+__device__ __forceinline__ void multiply_rows(const Arguments& a, const Vector& x) {
+    const int rows = rows_of_group();
+    int slot = 0, parity = 0;
+#pragma unroll 1
+    for (int number = 0; number < rows; ++number) {
+        uint4 w[steps];
+        await_copy(barrier_at(slot), parity);
+        take_tile(slot, w);
+        __syncwarp();
+        if (lane() == 0 && number + depth < rows) begin_tile(a, number + depth, slot);
+        const float sum = warp_sum(multiplied(w, x));
+        if (lane() == 0) sums()[(number * groups + group()) * split + part_of_row()] = sum;
+        if (++slot == depth) {
+            slot = 0;
+            parity ^= 1;
+        }
+    }
+}
+
+__device__ __forceinline__ float sum_of_parts(const float* parts) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int part = 0; part < split; ++part) sum += parts[part];
+    return sum;
+}
+
+// The product of the CTA's row number i.
+__device__ __forceinline__ float product(int i) { return sum_of_parts(sums() + i * split); }

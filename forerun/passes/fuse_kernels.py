@@ -1,0 +1,156 @@
+"""``fuse-kernels``: several launches become one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from forerun.ir.diagnostics import InternalError, InvalidInput, Location, did_you_mean
+from forerun.ir.fusion import FusionRule, Match, Misfit, Replacement, fusion_rules
+from forerun.ir.graph import Graph
+from forerun.passes.base import Pass, PassContext, option
+from forerun.passes.fusion.flow import Flow
+from forerun.passes.fusion.legality import Candidate, obstacle
+from forerun.passes.fusion.matching import attempts, best_attempt
+from forerun.passes.fusion.splice import splice, staying
+from forerun.passes.registry import register
+
+__all__ = ["FuseKernels", "candidates", "fused"]
+
+
+@register
+@dataclass(frozen=True)
+class FuseKernels(Pass):
+    """Replaces kernels that follow each other by one that does the same.
+
+    What may be fused is said by rules, which are declared beside the kernels (``fusion_rule``). A rule is applied where
+    its kernels hand each other temporaries that nobody else reads, where nothing that comes in between is in the way, and
+    where the replacement takes the shapes. A node that comes before several others, such as a norm, may be recomputed
+    in each of them. The new node stands in the place of the last one that it replaces.
+
+    Runs first: on launch order, when all dependencies are full. The result may differ within the rules' tolerances.
+    """
+
+    name: ClassVar[str] = "fuse-kernels"
+    statistics: ClassVar[Mapping[str, str]] = {
+        "groups_fused": "groups of nodes that became one",
+        "nodes_removed": "nodes that are gone for it",
+        "nodes_recomputed": "nodes that several fused ones compute, or that stay for others",
+        "near_misses": "groups of nodes that a rule almost fits",
+    }
+
+    rules: str = option("all", help="the rules to use: all, or names with spaces between them")
+    off: str = option("", help="rules not to use: names with spaces between them")
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        super().__post_init__()
+        self.chosen()
+
+    def chosen(self) -> tuple[FusionRule, ...]:
+        """The rules that it uses, those of most parts first.
+
+        Raises:
+            InvalidInput: If there is no rule of some name.
+        """
+        known = fusion_rules()
+        names = list(known) if self.rules.strip() == "all" else self.rules.split()
+        for name in (*names, *self.off.split()):
+            if name not in known:
+                raise InvalidInput(f"no fusion rule '{name}'", hint=did_you_mean(name, known))
+        return tuple(known[name] for name in dict.fromkeys(names) if name not in self.off.split())
+
+    def apply(self, graph: Graph, context: PassContext) -> Graph:
+        """The graph with fewer nodes."""
+        return fused(graph, self.chosen(), context)
+
+
+def fused(graph: Graph, rules: Iterable[FusionRule], context: PassContext) -> Graph:
+    """The graph with rules applied, whether they are registered or not.
+
+    Args:
+        graph: Where to.
+        rules: Which.
+        context: That of a :class:`FuseKernels`.
+    """
+    flow = Flow.of(graph)
+    chosen = [c for c in candidates(graph, flow, rules, context) if context.should_apply(c.rule.name)]
+    stay = staying(graph, flow, chosen)
+    edit, place, done = graph.edit(), dict(flow.place), set[str]()
+    for candidate in chosen:
+        splice(edit, candidate, place, stay, done)
+        shared = (set(candidate.names) & stay) | (set(candidate.names) & done)
+        context.count("groups_fused")
+        context.observe("nodes_recomputed", len(shared))
+        context.tolerate(candidate.rule.tolerance)
+        done |= set(candidate.names) - stay
+    context.observe("nodes_removed", len(done))
+    for rule, count in context.applications.items():
+        context.remark(f"rule {rule} was applied {count} times", Location("graph", graph.name))
+    if chosen:
+        edit.drop_unused_kernels()
+    return edit.commit()
+
+
+def candidates(graph: Graph, flow: Flow, rules: Iterable[FusionRule], context: PassContext) -> list[Candidate]:
+    """What to replace, the largest first. A node is replaced once, unless it is recomputed.
+
+    Why rules do not apply where they almost do is remarked.
+    """
+    ordered = sorted(rules, key=lambda rule: -max(map(len, rule.patterns)))
+    chosen: list[Candidate] = []
+    owned: dict[str, bool] = {}
+    misses: dict[tuple[str, str], list[str]] = {}
+    for rule in ordered:
+        for name in graph.nodes:
+            if owned.get(name):
+                continue
+            found = _candidate_at(graph, flow, rule, name)
+            if isinstance(found, Candidate) and not _is_owned(found, owned):
+                chosen.append(found)
+                owned.update({part: part not in found.recomputed for part in found.names})
+            elif isinstance(found, Misfit):
+                misses.setdefault((rule.name, found.reason), []).append(name)
+    _remark(misses, owned, context)
+    return chosen
+
+
+def _candidate_at(graph: Graph, flow: Flow, rule: FusionRule, node: str) -> Candidate | Misfit | None:
+    """What a rule would replace with its last part at a node; why not, if it almost fits; else ``None``."""
+    attempt = best_attempt(attempts(graph, flow, rule, node))
+    if attempt is None:
+        return None
+    match = attempt.match
+    if match is None:
+        return Misfit(attempt.reason) if len(attempt.nodes) > 1 else None
+    replacement = rule.replace(match)
+    if isinstance(replacement, Misfit):
+        return replacement
+    _require_complete(rule, replacement, match)
+    found = Candidate(rule, attempt.pattern, match, replacement, flow.place)
+    reason = obstacle(found, flow)
+    return Misfit(reason) if reason else found
+
+
+def _require_complete(rule: FusionRule, replacement: Replacement, match: Match) -> None:
+    wanted = {parameter.name for parameter in replacement.kernel.parameters}
+    odd = wanted ^ set(replacement.variables)
+    odd |= {v for v in replacement.variables.values() if isinstance(v, str) and v not in match.arguments}
+    if odd:
+        message = f"fusion rule '{rule.name}' does not bind the parameters of @{replacement.kernel.name} to variables"
+        raise InternalError(f"{message}: {', '.join(sorted(odd))}")
+
+
+def _is_owned(candidate: Candidate, owned: Mapping[str, bool]) -> bool:
+    """Whether another one replaces some of the nodes; several may recompute the same node."""
+    return any(owned.get(name) or (name in owned and name not in candidate.recomputed) for name in candidate.names)
+
+
+def _remark(misses: Mapping[tuple[str, str], list[str]], owned: Mapping[str, bool], context: PassContext) -> None:
+    for (rule, reason), names in misses.items():
+        left = [name for name in names if name not in owned]
+        if left:
+            context.observe("near_misses", len(left))
+            more = f" (and {len(left) - 1} more places)" if len(left) > 1 else ""
+            context.remark(f"rule {rule} does not apply: {reason}{more}", Location("node", left[0]))

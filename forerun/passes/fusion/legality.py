@@ -1,0 +1,175 @@
+"""Whether a match may be replaced: what it computes on the way is nobody else's, and nothing is in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from forerun.ir.fusion import FusionRule, Match, Pattern, Replacement
+from forerun.ir.nodes import BufferArgument
+from forerun.ir.semantics import ByteSet, NodeAccess, accesses
+from forerun.ir.semantics.access import is_fence
+from forerun.ir.types import BufferRole, DependencyKind
+from forerun.passes.fusion.flow import Flow, written_parameters
+
+__all__ = ["Candidate", "obstacle"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A match with its replacement.
+
+    Attributes:
+        rule: Whose match it is.
+        pattern: Which of the rule's patterns it fits.
+        match: The nodes.
+        replacement: What shall take their place: that of the last node.
+        place: The position of each node of the graph in launch order.
+    """
+
+    rule: FusionRule
+    pattern: Pattern
+    match: Match
+    replacement: Replacement
+    place: Mapping[str, int]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The nodes, in launch order."""
+        names = {node.name for node in self.match.nodes.values()}
+        return tuple(sorted(names, key=self.place.__getitem__))
+
+    @cached_property
+    def kept(self) -> set[str]:
+        """The variables that the replacement has, too."""
+        return {name for name in self.replacement.variables.values() if isinstance(name, str)}
+
+    @cached_property
+    def dropped(self) -> dict[str, set[str]]:
+        """For each node the buffers that hold what the replacement does not write: what is computed on the way."""
+        found: dict[str, set[str]] = {node.name: set() for node in self.match.nodes.values()}
+        written = {v for part in self.pattern for v in self._written(part.name)}
+        for part in self.pattern:
+            node = self.match.nodes[part.name]
+            for parameter, argument in node.arguments:
+                variable = part.variables[parameter]
+                if variable in written - self.kept and isinstance(argument, BufferArgument):
+                    found[node.name].add(argument.buffer)
+        return found
+
+    @cached_property
+    def recomputed(self) -> set[str]:
+        """The nodes that may stay, as all that they write is computed here as well, and not written."""
+        parts = (part for part in self.pattern if part.recomputed and not self._written(part.name) & self.kept)
+        return {self.match.nodes[part.name].name for part in parts}
+
+    def _written(self, part: str) -> set[str]:
+        """The variables that a part writes."""
+        variables = next(p.variables for p in self.pattern if p.name == part)
+        return {variables[name] for name in written_parameters(self.match.kernel(part))}
+
+    def accesses(self, node: str, *, dropped: bool) -> list[NodeAccess]:
+        """The accesses of a node, of what is computed on the way or of the rest."""
+        return [a for a in accesses(self.match.graph)[node] if (a.buffer in self.dropped[node]) == dropped]
+
+
+def obstacle(candidate: Candidate, flow: Flow) -> str:
+    """Why a match may not be replaced; empty if it may."""
+    for test in _TESTS:
+        reason = next(test(candidate, flow), "")
+        if reason:
+            return reason
+    return ""
+
+
+def _nodes(candidate: Candidate, flow: Flow) -> Iterator[str]:
+    match, graph = candidate.match, candidate.match.graph
+    if len(set(candidate.names)) < len(candidate.pattern):
+        yield "one node would be two parts"
+    if len({node.place for node in match.nodes.values()}) > 1:
+        yield "the nodes are on different devices"
+    if any(node.launch.cooperative for node in match.nodes.values()):
+        yield "a cooperative launch stays what it is"
+    for name in candidate.names:
+        around = [*graph.incoming(name), *graph.outgoing(name)]
+        if any(dependency.kind is not DependencyKind.FULL for dependency in around):
+            yield f"'{name}' has dependencies that are not full; fuse before insert-pdl"
+        for access in accesses(graph)[name]:
+            if not (access.certain and access.bytes.exact):
+                yield f"which bytes of %{access.buffer} '{name}' accesses is not known exactly"
+    kernel = candidate.replacement.kernel
+    if graph.kernels.get(kernel.name, kernel) != kernel:
+        yield f"the graph has another kernel named '{kernel.name}'"
+
+
+def _temporaries(candidate: Candidate, flow: Flow) -> Iterator[str]:
+    """What is computed on the way is seen by nobody else."""
+    for name in candidate.names:
+        if name in candidate.recomputed:
+            continue
+        for write in candidate.accesses(name, dropped=True):
+            if not write.write:
+                continue
+            seen = _seen_outside(candidate, write)
+            if seen:
+                yield f"'{name}' writes %{seen}, which is seen outside the replay"
+            readers = flow.readers.get((name, write.buffer), set()) - set(candidate.names)
+            for reader in sorted(readers, key=flow.place.__getitem__):
+                yield f"'{reader}' reads %{write.buffer} too, which '{name}' writes"
+
+
+def _seen_outside(candidate: Candidate, write: NodeAccess) -> str:
+    views = (b for b in candidate.match.graph.buffers.values() if b.allocation == write.allocation)
+    seen = (b for b in views if b.role is not BufferRole.TEMP and ByteSet(b.offset, b.stop).overlaps(write.bytes))
+    return next((buffer.name for buffer in seen), "")
+
+
+def _reads(candidate: Candidate, flow: Flow) -> Iterator[str]:
+    """What is not read from memory any more is all given by the nodes themselves."""
+    for name in candidate.names:
+        for read in candidate.accesses(name, dropped=True):
+            if read.write:
+                continue
+            sources = flow.sources.get((name, read.buffer), set())
+            whole = [w for w in sources if w.node in candidate.names and w.bytes.covers(read.bytes)]
+            last = max((flow.place[w.node] for w in whole), default=-1)
+            others = [w.node for w in sources if w.node not in candidate.names and flow.place[w.node] > last]
+            if not whole or others:
+                who = f"'{others[0]}' writes a part of it" if others else "the nodes do not write all of it"
+                yield f"'{name}' reads %{read.buffer}, and {who}"
+
+
+def _in_place(candidate: Candidate, flow: Flow) -> Iterator[str]:
+    """Between the nodes everybody has finished; within a kernel nobody has."""
+    kept = [access for name in candidate.names for access in candidate.accesses(name, dropped=False)]
+    for write in (access for access in kept if access.write):
+        for other in kept:
+            if other is not write and _conflict(write, other):
+                yield f"'{write.node}' writes %{write.buffer}, which '{other.node}' {other.verb} as %{other.buffer}"
+
+
+def _between(candidate: Candidate, flow: Flow) -> Iterator[str]:
+    """Every node moves to the place of the last one."""
+    graph, names = candidate.match.graph, candidate.names
+    order = list(graph.nodes)
+    first, last = flow.place[names[0]], flow.place[names[-1]]
+    for other in order[first + 1 : last]:
+        if other in names:
+            continue
+        if is_fence(graph.nodes[other]):
+            yield f"event node '{other}' comes in between"
+        for name in names:
+            moves = flow.place[name] < flow.place[other]
+            for access in candidate.accesses(name, dropped=False) if moves else ():
+                if any(_conflict(access, theirs) for theirs in accesses(graph)[other]):
+                    yield f"'{other}', which comes in between, accesses %{access.buffer} too"
+
+
+def _conflict(a: NodeAccess, b: NodeAccess) -> bool:
+    return (a.write or b.write) and a.allocation == b.allocation and a.bytes.overlaps(b.bytes)
+
+
+_Test = Callable[[Candidate, Flow], Iterator[str]]
+
+_TESTS: tuple[_Test, ...] = (_nodes, _temporaries, _reads, _in_place, _between)
