@@ -62,7 +62,7 @@ def page() -> str:
     parts = [_INTRODUCTION, _exhaustive(_metrics("explorer"))]
     parts.append(_wrong_checkers(record["checkers"]))
     parts.append(_wrong_passes(record["passes"]))
-    parts.append(_mutation(_metrics("mutation")))
+    parts.append(_mutation(_metrics("mutation"), _metrics("mutation_fresh")))
     return "\n".join(parts)
 
 
@@ -121,7 +121,7 @@ Another {len(TWINS)} are in `tests/passes/twins.py`; `tests/passes/test_laws.py`
 {_table(("wrong pass", "in the place of", "what is wrong", "laws broken"), rows)}"""
 
 
-def _mutation(found: dict[str, float]) -> str:
+def _mutation(found: dict[str, float], fresh: dict[str, float]) -> str:
     text = """\
 ## Mutation testing
 
@@ -133,7 +133,11 @@ changed, and what is not.
     if not found:
         return text + "No run is recorded.\n"
     survivors: list[dict[str, Any]] = json.loads(SURVIVORS.read_text())
-    text += f"{int(found['tried'])} mutants were tried, {found['killed_share']:.1%} of them killed. The others:\n\n"
+    text += f"{int(found['tried'])} mutants were tried, {found['killed_share']:.1%} of them killed. "
+    if fresh:
+        text += "Some of the tests were written for survivors of\nthis sample; "
+        text += f"of {int(fresh['fresh_tried'])} other mutants they kill {fresh['fresh_killed_share']:.1%}.\n"
+    text += "What lives of the sample:\n\n"
     counts = Counter(survivor["group"] for survivor in survivors)
     known = [(what, str(counts[group])) for group, what in GROUPS.items() if group or counts[group]]
     text += _table(("why they live", "number"), known)

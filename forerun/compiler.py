@@ -156,6 +156,16 @@ class Executable:
         """
         self._on_gpu("synchronize")()
 
+    def seconds_per_replay(self, count: int = 1) -> float:
+        """Replay so many times, back to back, and tell how long one takes, by the clock of the GPU.
+
+        Raises:
+            InvalidInput: If the count is not positive, or the executable is closed.
+            Unsupported: If the target is no GPU.
+        """
+        seconds: float = self._on_gpu("seconds_per_replay")(count)
+        return seconds
+
     def timeline(self) -> Any:
         """When the kernels of the last replay did what: a :class:`~forerun.runtime.timeline.Timeline`.
 

@@ -134,7 +134,7 @@ class Graph:
         topology: nx.DiGraph[str],
         delta: Delta | None,
     ) -> Graph:
-        """For :class:`GraphEdit`: takes over a topology that nobody else holds."""
+        """For :class:`GraphEdit` and bodies: takes over a topology that nobody changes any more."""
         graph = cls.__new__(cls)
         graph._set(name, allocations, buffers, kernels, topology, delta)
         return graph
@@ -179,6 +179,15 @@ class Graph:
         from forerun.ir.edit import GraphEdit
 
         return GraphEdit(self)
+
+    def with_tables_of(self, other: Graph) -> Graph:
+        """The same nodes and dependencies over the tables of another graph: a body as a graph of its own."""
+        tables = other.allocations, other.buffers, other.kernels
+        return Graph._from_parts(self.name, *tables, self._topology, None)
+
+    def without_tables(self) -> Graph:
+        """The same nodes and dependencies with empty tables, as bodies have them; it keeps its delta."""
+        return Graph._from_parts(self.name, {}, {}, {}, self._topology, self.delta)
 
     def count_dependencies(self) -> dict[str, int]:
         """How many dependencies there are of each kind, by the kind's name."""

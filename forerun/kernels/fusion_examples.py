@@ -48,7 +48,9 @@ def norm_qkv_rope(random: Random) -> Graph:
     builder.launch(
         rope_append.declare(cache),
         node="rope",
-        **projected,
+        q=projected["q"],
+        k=projected["k"],
+        v=projected["v"],
         frequencies=builder.weight("frequencies", _F32, (size // 2,)),
         q_out=builder.output("q_out", _F32, (heads, size)),
         k_cache="k_cache",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 from forerun.ir.diagnostics import Diagnostic, InternalError, Location, Severity, did_you_mean
@@ -128,6 +129,7 @@ class PassContext:
         changes: How many changes :meth:`count` was told of.
         applications: How many times :meth:`should_apply` said yes, by rule.
         remarks: What the pass remarked.
+        path: The nodes in whose bodies it is at work, from the outermost.
         tolerance: How far results may be from those before, relative to the greatest magnitude in their buffer.
     """
 
@@ -138,6 +140,7 @@ class PassContext:
     changes: int = field(init=False, default=0)
     applications: dict[str, int] = field(init=False, default_factory=dict)
     remarks: list[Diagnostic] = field(init=False, default_factory=list)
+    path: tuple[str, ...] = field(init=False, default=())
     tolerance: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
@@ -165,7 +168,27 @@ class PassContext:
 
     def remark(self, message: str, location: Location) -> None:
         """Tell the user what was done or not done, and where."""
-        self.remarks.append(Diagnostic(self.subject.name, message, location, severity=Severity.NOTE))
+        at = self._within(location) if self.path else location
+        self.remarks.append(Diagnostic(self.subject.name, message, at, severity=Severity.NOTE))
+
+    @contextmanager
+    def inside(self, node: str) -> Iterator[None]:
+        """Locate what is remarked within a ``with`` statement in a body of that node."""
+        outer = self.path
+        self.path = (*outer, node)
+        try:
+            yield
+        finally:
+            self.path = outer
+
+    def _within(self, location: Location) -> Location:
+        match location.kind:
+            case "node" | "dependency":
+                return replace(location, name="/".join((*self.path, location.name)))
+            case "graph":
+                return Location("node", "/".join(self.path))
+            case _:
+                return location
 
     def tolerate(self, tolerance: float) -> None:
         """Tell that a change keeps results within a relative tolerance, not bit by bit; the greatest one counts."""

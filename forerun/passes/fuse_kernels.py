@@ -25,11 +25,11 @@ class FuseKernels(Pass):
     """Replaces kernels that follow each other by one that does the same.
 
     What may be fused is said by rules, which are declared beside the kernels (``fusion_rule``). A rule is applied where
-    its kernels hand each other temporaries that nobody else reads, where nothing that comes in between is in the way, and
-    where the replacement takes the shapes. A node that comes before several others, such as a norm, may be recomputed
-    in each of them. The new node stands in the place of the last one that it replaces.
+    its kernels hand each other temporaries that nobody else reads, where nothing that comes in between is in the way,
+    and where the replacement takes the shapes. A node that comes before several others, such as a norm, may be
+    recomputed in each of them. The new node stands in the place of the last one that it replaces.
 
-    Runs first: on launch order, when all dependencies are full. The result may differ within the rules' tolerances.
+    Runs first: on launch order, when all dependencies are full. Results may differ within the rules' tolerances.
     """
 
     name: ClassVar[str] = "fuse-kernels"
@@ -87,7 +87,7 @@ def fused(graph: Graph, rules: Iterable[FusionRule], context: PassContext) -> Gr
         done |= set(candidate.names) - stay
     context.observe("nodes_removed", len(done))
     for rule, count in context.applications.items():
-        context.remark(f"rule {rule} was applied {count} times", Location("graph", graph.name))
+        context.remark(f"rule {rule} was applied {count} time{'s' * (count != 1)}", Location("graph", graph.name))
     if chosen:
         edit.drop_unused_kernels()
     return edit.commit()

@@ -123,9 +123,19 @@ def _of_body(graph: Graph, owner: str, body: Graph) -> Iterator[NodeAccess]:
 
 
 def with_tables(graph: Graph, body: Graph) -> Graph:
-    """A nested graph with the tables of the graph that encloses it."""
-    tables = (graph.allocations.values(), graph.buffers.values(), graph.kernels.values())
-    return Graph(body.name, *tables, body.nodes.values(), body.dependencies)
+    """A nested graph with the tables of the graph that encloses it; the same one at each call, so analyses are kept."""
+    known = _with_tables(graph)
+    if id(body) not in known:
+        known[id(body)] = body, body.with_tables_of(graph)
+    return known[id(body)][1]
+
+
+def _no_bodies(graph: Graph) -> dict[int, tuple[Graph, Graph]]:
+    return {}
+
+
+_with_tables = Analysis({"kernels", "buffers", "allocations"}, _no_bodies)
+"""Bodies by identity, as they were given and with tables: filled in as they are asked for."""
 
 
 def _written_scalars(graph: Graph) -> set[tuple[str, int]]:

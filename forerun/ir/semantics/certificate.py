@@ -20,7 +20,7 @@ What is not known to be harmless is ``unsupported``, with the reason; ``refuted`
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from forerun.ir.analysis import Analysis
@@ -36,7 +36,12 @@ from forerun.ir.semantics.races import Race, Verdict, bodies_of, check, is_order
 __all__ = ["RULES", "certify"]
 
 
-def certify(before: Graph, after: Graph, licences: Collection[str] = frozenset()) -> Verdict:
+def certify(
+    before: Graph,
+    after: Graph,
+    licences: Collection[str] = frozenset(),
+    fusions: Mapping[str, tuple[str, ...]] | None = None,
+) -> Verdict:
     """Decide whether a rewritten graph refines the graph before.
 
     A graph before with races has many meanings, launch order being one of them; ``infer-dependencies`` chooses that
@@ -47,12 +52,16 @@ def certify(before: Graph, after: Graph, licences: Collection[str] = frozenset()
         before: A verified graph.
         after: A verified graph.
         licences: Opt-in rules of the event order, such as ``H6``.
+        fusions: For each fused node of after the nodes of before that it stands for; by default, what the edit that
+            made ``after`` claims. That the new kernel computes what the old ones compute is not judged here.
 
     Returns:
         The verdict. Findings have codes of :data:`RULES`, or those of :func:`forerun.ir.semantics.check`.
     """
     findings = Findings()
-    compare(before, after, findings, licences, fusions=after.delta.fusions if after.delta is not None else {})
+    if fusions is None:
+        fusions = after.delta.fusions if after.delta is not None else {}
+    compare(before, after, findings, licences, fusions=fusions)
     if not findings.diagnostics and not licences and _is_still_ordered(before, after):
         return Verdict("proved")
     meaning = check(after, licences)

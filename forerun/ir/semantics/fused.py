@@ -234,10 +234,9 @@ class Fused:
                     yield Problem("C16", fused, f"writes %{write.buffer} bytes {write.bytes}, and {verb}")
 
     def _is_temporary(self, write: NodeAccess) -> bool:
-        """Whether the bytes are seen by nobody outside the replay, through any view."""
-        views = [b for b in self.before.buffers.values() if b.allocation == write.allocation]
-        seen = [b for b in views if b.role is not BufferRole.TEMP and ByteSet(b.offset, b.stop).overlaps(write.bytes)]
-        return bool(views) and not seen
+        """Whether the bytes are seen by nobody outside the replay; other views of them have the same role."""
+        buffer = self.before.buffers.get(write.buffer)
+        return buffer is not None and buffer.role is BufferRole.TEMP
 
 
 def _unknown(before: Graph, after: Graph, fused: str, parts: tuple[str, ...]) -> Iterator[str]:

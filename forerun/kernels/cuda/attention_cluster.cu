@@ -140,7 +140,20 @@ struct Exchange {
     float weighted[warps][heads][Dims::HD], greatest[warps][heads], sum[warps][heads];
     float weighted_by[Launch::cluster][outputs_a_cta], greatest_by[Launch::cluster][heads];
     float sum_by[Launch::cluster][heads];
+    Arrival arrival;  // of the latter
 };
+
+// Lets the neighbours send what they find for one KV head.
+__device__ __forceinline__ void open_exchange(bool first) {
+    Exchange& shared = shared_of_cta<Exchange>();
+    if (thread_of<Launch>() == 0) {
+        const int own = least(outputs_a_cta, greatest(0, outputs - rank_in_cluster<Launch>() * outputs_a_cta));
+        if (first) prepare(&shared.arrival);
+        if (first) publish_prepared();
+        expect(&shared.arrival, Launch::cluster * (own + 2 * heads) * static_cast<int>(sizeof(float)));
+    }
+    arrive_in_cluster();
+}
 
 __device__ __forceinline__ void publish(const Found& found, Exchange& shared) {
     const int warp = thread_of<Launch>() / 32;
@@ -174,17 +187,17 @@ __device__ __forceinline__ Merged merged(Greatest greatest, Sum sum, Weighted we
 }
 
 // Tells the CTA that has an output what this one has found for it, and every CTA the scores.
-__device__ __forceinline__ void push(Exchange& shared) {
+__device__ __forceinline__ void send_all(Exchange& shared) {
     const int rank = rank_in_cluster<Launch>();
     for (int i = thread_of<Launch>(); i < outputs; i += Launch::threads) {
         const int h = i / Dims::HD, e = i % Dims::HD;
         const Merged all = merged<warps>(
             [&](int warp) { return shared.greatest[warp][h]; }, [&](int warp) { return shared.sum[warp][h]; },
             [&](int warp) { return shared.weighted[warp][h][e]; });
-        store_in_cluster(shared.weighted_by[rank][i % outputs_a_cta], i / outputs_a_cta, all.weighted);
+        send(all.weighted, &shared.weighted_by[rank][i % outputs_a_cta], &shared.arrival, i / outputs_a_cta);
         if (e < Launch::cluster) {
-            store_in_cluster(shared.greatest_by[rank][h], e, all.greatest);
-            store_in_cluster(shared.sum_by[rank][h], e, all.sum);
+            send(all.greatest, &shared.greatest_by[rank][h], &shared.arrival, e);
+            send(all.sum, &shared.sum_by[rank][h], &shared.arrival, e);
         }
     }
 }
@@ -202,13 +215,14 @@ __device__ __forceinline__ void write_outputs(const Arguments& a, int kv, const 
 
 // The first rows of the cluster's first KV head, as far as earlier steps have appended them.
 __device__ __forceinline__ void load_past(const Arguments& a, Locals& l) {
+    open_exchange(true);
     l.span = span_up_to(a.pos());
     load_first_rows(a, least(cluster_in_grid<Launch>(), Dims::KV - 1), l);
+    await_cluster();
 }
 
-__device__ __forceinline__ void attend_head(const Arguments& a, int kv, Locals& l) {
-    Exchange& shared = shared_of_cta<Exchange>();
-    arrive_in_cluster();  // the neighbours may write to this CTA
+// What the CTA finds in its rows of a KV head, into shared memory.
+__device__ __forceinline__ void attend_span(const Arguments& a, int kv, Locals& l, Exchange& shared) {
     // The present row first: it is what the kernel before has just written.
     const int number = l.span.position - l.span.first;
     uint4 k, v;
@@ -231,18 +245,23 @@ __device__ __forceinline__ void attend_head(const Arguments& a, int kv, Locals& 
     merge_groups(found);
     publish(found, shared);
     __syncthreads();
-    await_cluster();
-    push(shared);
-    arrive_in_cluster();
-    await_cluster();
-    write_outputs(a, kv, shared);
 }
 
 __device__ __forceinline__ void attend(const Arguments& a, Locals& l) {
+    Exchange& shared = shared_of_cta<Exchange>();
     const int first = cluster_in_grid<Launch>();
+    int parity = 0;
 #pragma unroll 1
     for (int kv = first; kv < Dims::KV; kv += clusters_of<Launch>) {
-        if (kv != first) load_first_rows(a, kv, l);
-        attend_head(a, kv, l);
+        if (kv != first) {
+            open_exchange(false);
+            load_first_rows(a, kv, l);
+            await_cluster();
+        }
+        attend_span(a, kv, l, shared);
+        send_all(shared);
+        await_arrival(&shared.arrival, parity);
+        write_outputs(a, kv, shared);
+        parity ^= 1;
     }
 }

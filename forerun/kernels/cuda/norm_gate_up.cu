@@ -27,6 +27,7 @@ __device__ __forceinline__ void dot(const Arguments& a, Locals& l) { multiply_ro
 // Where exp overflows, the quotient is zero, as it should be.
 __device__ __forceinline__ void activate(const Arguments& a, Locals& l) {
     const float factor = factor_of(l.input);
+#pragma unroll 1
     for (int i = thread_of<Launch>(); 2 * i < row_count(); i += Launch::threads) {
         const float gate = product(2 * i) * factor, up = product(2 * i + 1) * factor;
         a.y[first_row() / 2 + i] = gate / (1.0f + expf(-gate)) * up;

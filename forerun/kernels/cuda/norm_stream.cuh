@@ -4,17 +4,17 @@
 constexpr bool scaled = true;
 #include "row_stream.cuh"
 
-__device__ __forceinline__ CopyBarrier* scale_barrier() {
-    return reinterpret_cast<CopyBarrier*>(dynamic_shared + barriers_at) + warps * depth;
+__device__ __forceinline__ Arrival* scale_arrival() {
+    return reinterpret_cast<Arrival*>(dynamic_shared + arrivals_at) + warps * depth;
 }
 __device__ __forceinline__ float* sums_of_squares() { return sums() + most_rows * split; }
 
 // Begins to load the norm's weights.
 __device__ __forceinline__ void begin_scale(const float* scale) {
     if (thread_of<Launch>() == 0) {
-        prepare(scale_barrier());
-        publish_barriers();
-        begin_copy(dynamic_shared + scale_at, scale, scale_bytes, scale_barrier());
+        prepare(scale_arrival());
+        publish_prepared();
+        begin_copy(dynamic_shared + scale_at, scale, scale_bytes, scale_arrival());
     }
     __syncthreads();
 }
@@ -38,7 +38,7 @@ __device__ __forceinline__ float squares_of(const Vector& x) {
 
 // Multiplies the vector by the norm's weights.
 __device__ __forceinline__ void scale_vector(Vector& x) {
-    await_copy(scale_barrier(), 0);
+    await_arrival(scale_arrival(), 0);
     const float* scale = reinterpret_cast<const float*>(dynamic_shared + scale_at) + part_of_row() * tile;
 #pragma unroll
     for (int step = 0; step < steps; ++step) {
@@ -71,5 +71,5 @@ __device__ __forceinline__ void multiply_rows(const Arguments& a, const Normaliz
 
 // What the products are to be multiplied by.
 __device__ __forceinline__ float factor_of(const Normalized& by) {
-    return 1.0f / sqrtf(sum_of_parts(sums_of_squares()) / columns + by.epsilon);
+    return rsqrtf(sum_of_parts(sums_of_squares()) / columns + by.epsilon);
 }

@@ -34,15 +34,15 @@ static_assert(columns % (split * piece) == 0, "rows, and their parts, must be mu
 // Dynamic shared memory: the tiles of all warps, the norm's weights, a barrier for each of these, a sum for each part of a
 // row, and one of the squares for each part of the vector.
 constexpr int scale_bytes = scaled ? columns * static_cast<int>(sizeof(float)) : 0;
-constexpr int barrier_bytes = static_cast<int>(sizeof(CopyBarrier));
+constexpr int arrival_bytes = static_cast<int>(sizeof(Arrival));
 constexpr int sum_bytes = split * (most_rows + 1) * static_cast<int>(sizeof(float));
-constexpr int room = Launch::shared_bytes - scale_bytes - barrier_bytes - sum_bytes;
-constexpr int depth = least(greatest(1, ceil_div(most_rows, groups)), room / (warps * (tile_bytes + barrier_bytes)));
+constexpr int room = Launch::shared_bytes - scale_bytes - arrival_bytes - sum_bytes;
+constexpr int depth = least(greatest(1, ceil_div(most_rows, groups)), room / (warps * (tile_bytes + arrival_bytes)));
 static_assert(room > 0 && depth > 0, "the launch's shared memory must hold a tile a warp, and the sums of a CTA's rows");
 
 constexpr int scale_at = warps * depth * tile_bytes;
-constexpr int barriers_at = scale_at + scale_bytes;
-constexpr int sums_at = barriers_at + (warps * depth + 1) * barrier_bytes;
+constexpr int arrivals_at = scale_at + scale_bytes;
+constexpr int sums_at = arrivals_at + (warps * depth + 1) * arrival_bytes;
 
 __device__ __forceinline__ int lane() { return thread_of<Launch>() % 32; }
 __device__ __forceinline__ int warp() { return thread_of<Launch>() / 32; }
@@ -52,8 +52,8 @@ __device__ __forceinline__ int part_of_row() { return warp() % split; }
 __device__ __forceinline__ unsigned char* tile_at(int slot) {
     return dynamic_shared + (warp() * depth + slot) * tile_bytes;
 }
-__device__ __forceinline__ CopyBarrier* barrier_at(int slot) {
-    return reinterpret_cast<CopyBarrier*>(dynamic_shared + barriers_at) + warp() * depth + slot;
+__device__ __forceinline__ Arrival* arrival_at(int slot) {
+    return reinterpret_cast<Arrival*>(dynamic_shared + arrivals_at) + warp() * depth + slot;
 }
 __device__ __forceinline__ float* sums() { return reinterpret_cast<float*>(dynamic_shared + sums_at); }
 
@@ -64,14 +64,14 @@ __device__ __forceinline__ int rows_of_group() { return (row_count() - group() +
 
 __device__ __forceinline__ void begin_tile(const Arguments& a, int number, int slot) {
     const Weight* row = row_address(a, first_row() + number * groups + group());
-    begin_copy(tile_at(slot), row + part_of_row() * tile, tile_bytes, barrier_at(slot));
+    begin_copy(tile_at(slot), row + part_of_row() * tile, tile_bytes, arrival_at(slot));
 }
 
 // Begins to load the first tiles of every warp.
 __device__ __forceinline__ void fill_rings(const Arguments& a) {
     if (lane() == 0) {
-        for (int slot = 0; slot < depth; ++slot) prepare(barrier_at(slot));
-        publish_barriers();
+        for (int slot = 0; slot < depth; ++slot) prepare(arrival_at(slot));
+        publish_prepared();
         for (int slot = 0; slot < least(depth, rows_of_group()); ++slot) begin_tile(a, slot, slot);
     }
     __syncwarp();
@@ -118,7 +118,7 @@ __device__ __forceinline__ void multiply_rows(const Arguments& a, const Vector& 
 #pragma unroll 1
     for (int number = 0; number < rows; ++number) {
         uint4 w[steps];
-        await_copy(barrier_at(slot), parity);
+        await_arrival(arrival_at(slot), parity);
         take_tile(slot, w);
         __syncwarp();
         if (lane() == 0 && number + depth < rows) begin_tile(a, number + depth, slot);

@@ -1,4 +1,8 @@
-"""How ``fuse-kernels`` works: patterns are found (:mod:`matching`), judged (:mod:`legality`), replaced (:mod:`splice`)."""
+"""How ``fuse-kernels`` works.
+
+Patterns are found along the flow of data (:mod:`flow`, :mod:`matching`), judged (:mod:`legality`), and replaced
+(:mod:`splice`).
+"""
 
 from __future__ import annotations
 

@@ -8,10 +8,10 @@ from functools import cached_property
 
 from forerun.ir.fusion import FusionRule, Match, Pattern, Replacement
 from forerun.ir.nodes import BufferArgument
-from forerun.ir.semantics import ByteSet, NodeAccess, accesses
+from forerun.ir.semantics import NodeAccess, accesses
 from forerun.ir.semantics.access import is_fence
 from forerun.ir.types import BufferRole, DependencyKind
-from forerun.passes.fusion.flow import Flow, written_parameters
+from forerun.passes.fusion.flow import Flow, read_parameters, written_parameters
 
 __all__ = ["Candidate", "obstacle"]
 
@@ -41,37 +41,46 @@ class Candidate:
         return tuple(sorted(names, key=self.place.__getitem__))
 
     @cached_property
-    def kept(self) -> set[str]:
-        """The variables that the replacement has, too."""
-        return {name for name in self.replacement.variables.values() if isinstance(name, str)}
+    def recomputed(self) -> set[str]:
+        """The nodes that may stay, as all that they write is computed here as well, and not written."""
+        parts = (self.match.nodes[part.name].name for part in self.pattern if part.recomputed)
+        return {name for name in parts if not any(write.write for write in self.accesses(name, kept=True))}
+
+    def accesses(self, node: str, *, kept: bool) -> list[NodeAccess]:
+        """The accesses of a node that the replacement has, or those that it has not: of what is handed on inside it."""
+        return [access for access in accesses(self.match.graph)[node] if self._is_kept(access) == kept]
+
+    def dropped_writes(self, node: str) -> set[str]:
+        """The buffers that a node writes, and that the replacement does not."""
+        return {access.buffer for access in self.accesses(node, kept=False) if access.write}
+
+    def _is_kept(self, access: NodeAccess) -> bool:
+        variables = self._variables[access.node].get(access.buffer)
+        if variables is None:
+            return True
+        return bool(variables & (self._written if access.write else self._read))
 
     @cached_property
-    def dropped(self) -> dict[str, set[str]]:
-        """For each node the buffers that hold what the replacement does not write: what is computed on the way."""
-        found: dict[str, set[str]] = {node.name: set() for node in self.match.nodes.values()}
-        written = {v for part in self.pattern for v in self._written(part.name)}
+    def _variables(self) -> dict[str, dict[str, set[str]]]:
+        """For each node, the variables that its buffers are bound to."""
+        found: dict[str, dict[str, set[str]]] = {}
         for part in self.pattern:
-            node = self.match.nodes[part.name]
-            for parameter, argument in node.arguments:
-                variable = part.variables[parameter]
-                if variable in written - self.kept and isinstance(argument, BufferArgument):
-                    found[node.name].add(argument.buffer)
+            own = found.setdefault(self.match.nodes[part.name].name, {})
+            for parameter, argument in self.match.nodes[part.name].arguments:
+                if isinstance(argument, BufferArgument):
+                    own.setdefault(argument.buffer, set()).add(part.variables[parameter])
         return found
 
     @cached_property
-    def recomputed(self) -> set[str]:
-        """The nodes that may stay, as all that they write is computed here as well, and not written."""
-        parts = (part for part in self.pattern if part.recomputed and not self._written(part.name) & self.kept)
-        return {self.match.nodes[part.name].name for part in parts}
+    def _read(self) -> set[str]:
+        return self._bound_to(read_parameters(self.replacement.kernel))
 
-    def _written(self, part: str) -> set[str]:
-        """The variables that a part writes."""
-        variables = next(p.variables for p in self.pattern if p.name == part)
-        return {variables[name] for name in written_parameters(self.match.kernel(part))}
+    @cached_property
+    def _written(self) -> set[str]:
+        return self._bound_to(written_parameters(self.replacement.kernel))
 
-    def accesses(self, node: str, *, dropped: bool) -> list[NodeAccess]:
-        """The accesses of a node, of what is computed on the way or of the rest."""
-        return [a for a in accesses(self.match.graph)[node] if (a.buffer in self.dropped[node]) == dropped]
+    def _bound_to(self, parameters: set[str]) -> set[str]:
+        return {v for name, v in self.replacement.variables.items() if isinstance(v, str) and name in parameters}
 
 
 def obstacle(candidate: Candidate, flow: Flow) -> str:
@@ -108,27 +117,20 @@ def _temporaries(candidate: Candidate, flow: Flow) -> Iterator[str]:
     for name in candidate.names:
         if name in candidate.recomputed:
             continue
-        for write in candidate.accesses(name, dropped=True):
+        for write in candidate.accesses(name, kept=False):
             if not write.write:
                 continue
-            seen = _seen_outside(candidate, write)
-            if seen:
-                yield f"'{name}' writes %{seen}, which is seen outside the replay"
+            if candidate.match.graph.buffers[write.buffer].role is not BufferRole.TEMP:
+                yield f"'{name}' writes %{write.buffer}, which is seen outside the replay"
             readers = flow.readers.get((name, write.buffer), set()) - set(candidate.names)
             for reader in sorted(readers, key=flow.place.__getitem__):
                 yield f"'{reader}' reads %{write.buffer} too, which '{name}' writes"
 
 
-def _seen_outside(candidate: Candidate, write: NodeAccess) -> str:
-    views = (b for b in candidate.match.graph.buffers.values() if b.allocation == write.allocation)
-    seen = (b for b in views if b.role is not BufferRole.TEMP and ByteSet(b.offset, b.stop).overlaps(write.bytes))
-    return next((buffer.name for buffer in seen), "")
-
-
 def _reads(candidate: Candidate, flow: Flow) -> Iterator[str]:
     """What is not read from memory any more is all given by the nodes themselves."""
     for name in candidate.names:
-        for read in candidate.accesses(name, dropped=True):
+        for read in candidate.accesses(name, kept=False):
             if read.write:
                 continue
             sources = flow.sources.get((name, read.buffer), set())
@@ -142,7 +144,7 @@ def _reads(candidate: Candidate, flow: Flow) -> Iterator[str]:
 
 def _in_place(candidate: Candidate, flow: Flow) -> Iterator[str]:
     """Between the nodes everybody has finished; within a kernel nobody has."""
-    kept = [access for name in candidate.names for access in candidate.accesses(name, dropped=False)]
+    kept = [access for name in candidate.names for access in candidate.accesses(name, kept=True)]
     for write in (access for access in kept if access.write):
         for other in kept:
             if other is not write and _conflict(write, other):
@@ -161,7 +163,7 @@ def _between(candidate: Candidate, flow: Flow) -> Iterator[str]:
             yield f"event node '{other}' comes in between"
         for name in names:
             moves = flow.place[name] < flow.place[other]
-            for access in candidate.accesses(name, dropped=False) if moves else ():
+            for access in candidate.accesses(name, kept=True) if moves else ():
                 if any(_conflict(access, theirs) for theirs in accesses(graph)[other]):
                     yield f"'{other}', which comes in between, accesses %{access.buffer} too"
 

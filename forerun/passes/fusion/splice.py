@@ -14,7 +14,7 @@ __all__ = ["splice", "staying"]
 
 
 def staying(graph: Graph, flow: Flow, candidates: Iterable[Candidate]) -> set[str]:
-    """The nodes that are recomputed, but have to stay: somebody who reads them is not replaced, or does not recompute."""
+    """The nodes that are recomputed, but have to stay: who reads them is not replaced, or does not recompute them."""
     groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         for name in candidate.names:
@@ -23,7 +23,7 @@ def staying(graph: Graph, flow: Flow, candidates: Iterable[Candidate]) -> set[st
     for name in sorted(groups, key=flow.place.__getitem__, reverse=True):
         if not all(name in candidate.recomputed for candidate in groups[name]):
             continue
-        buffers = {buffer for candidate in groups[name] for buffer in candidate.dropped[name]}
+        buffers = {buffer for candidate in groups[name] for buffer in candidate.dropped_writes(name)}
         readers = {reader for buffer in buffers for reader in flow.readers.get((name, buffer), ())}
         if any(r in stay or not groups.get(r) or any(name not in c.names for c in groups[r]) for r in readers):
             stay.add(name)
@@ -67,7 +67,7 @@ def _node(edit: GraphEdit, candidate: Candidate) -> KernelNode:
 
 
 def _reconnect(edit: GraphEdit, new: str, gone: list[str], place: dict[str, int]) -> None:
-    """Dependencies of the nodes become those of the new one; what comes in between keeps those that ran through them."""
+    """Dependencies of the nodes become those of the new one; what comes in between keeps what ran through them."""
     sources: dict[str, dict[str, tuple[Hazard, ...]]] = {}
     for name in gone:
         found = sources.setdefault(name, {})

@@ -17,8 +17,7 @@ Nodes of one unit are told apart by that address: give each node one of its own.
 """
 
 TIMELINE = "__timeline"
-"""The parameter of a unit's last slot if it has a timeline: the address of the node's records, one a CTA; see stamps.py.
-"""
+"""The parameter of a unit's last slot if it has a timeline: the address of the node's records; see stamps.py."""
 
 
 @dataclass(frozen=True, slots=True)

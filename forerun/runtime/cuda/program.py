@@ -15,6 +15,7 @@ from forerun.runtime.cuda.array import DeviceArray
 from forerun.runtime.cuda.errors import CudaError
 from forerun.runtime.cuda.loading import Loaded
 from forerun.runtime.cuda.streams import stream_handle
+from forerun.runtime.cuda.timer import seconds_between_events
 from forerun.runtime.timeline import Timeline, timeline_of
 from forerun.runtime.toolchain import EntryFacts
 from forerun.runtime.values import state_array
@@ -111,6 +112,25 @@ class CudaProgram:
         """
         with self._working():
             self._wait()
+
+    def seconds_per_replay(self, count: int = 1) -> float:
+        """Replay the graph so many times, back to back, and tell how long one takes, by the clock of the GPU.
+
+        Raises:
+            InvalidInput: If the count is not positive, a host function fails, or the program is closed.
+            CudaError: If a replay fails.
+        """
+        if count < 1:
+            raise InvalidInput(f"{count} replays cannot be timed", hint="at least 1")
+        with self._working():
+            self._wait()
+            seconds = seconds_between_events(self._holdings.driver, self._stream, lambda: self._launch_often(count))
+            self._wait()
+            return seconds / count
+
+    def _launch_often(self, count: int) -> None:
+        for _ in range(count):
+            self.launch()
 
     def timeline(self) -> Timeline:
         """When the kernels of the last replay did what.

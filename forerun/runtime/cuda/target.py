@@ -32,8 +32,8 @@ class CudaTarget:
         arch: What to compile for; empty for the device's own architecture.
         delays: 0 for none. Another number seeds pseudo-random delays in all kernels, other ones at every replay, which
             bring orders of events to light that are rare otherwise. For tests of programs that claim to have no races.
-        timeline: Let every CTA note when it starts, waits, triggers and ends, for :meth:`CudaProgram.timeline`. It costs
-            a little time.
+        timeline: Let every CTA note when it starts, waits, triggers and ends, for :meth:`CudaProgram.timeline`. That
+            costs a little time.
         progress: Called with how many bytes of the weights are on their way to the device, and how many there are.
 
     Raises:

@@ -1,0 +1,117 @@
+"""Bodies of child graphs and conditionals as graphs of their own, which can be analysed and rewritten like others.
+
+A body begins when all that its node waits for is complete, and it is over (drained: each of its nodes is complete)
+before what follows the node starts, before the condition of a loop is read again, and before the next round. So no
+event of one run of a body is unordered with one of another run, and within a run the rules for graphs hold.
+
+What differs is who sees what it leaves. A temporary that is not written before it is read in the body holds what comes
+from outside, or from an earlier round; one that others access is seen by them. In the body's own graph these are state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TypeAlias
+
+from forerun.ir.analysis import Analysis
+from forerun.ir.graph import Graph
+from forerun.ir.nodes import ChildGraphNode, ConditionalNode, Node
+from forerun.ir.semantics.access import NodeAccess, accesses, with_tables
+from forerun.ir.semantics.byteset import ByteSet
+from forerun.ir.types import BufferRole
+
+__all__ = ["bodies_in", "inner_graph", "with_bodies"]
+
+_Places: TypeAlias = dict[str, list[ByteSet]]
+"""Bytes by allocation."""
+
+
+def bodies_in(node: Node) -> tuple[Graph, ...]:
+    """The bodies of a node; none, for most kinds of nodes."""
+    if isinstance(node, ChildGraphNode):
+        return (node.body,)
+    return node.bodies if isinstance(node, ConditionalNode) else ()
+
+
+def with_bodies(node: Node, bodies: Iterable[Graph]) -> Node:
+    """The node with other bodies, as many as it has."""
+    found = tuple(bodies)
+    if isinstance(node, ChildGraphNode):
+        return replace(node, body=found[0])
+    return replace(node, bodies=found) if isinstance(node, ConditionalNode) else node
+
+
+def inner_graph(graph: Graph, owner: str, number: int = 0) -> Graph:
+    """A body with the tables of its graph, in which the temporaries that are seen outside it are state.
+
+    Args:
+        graph: The graph around it; for a body in a body, the inner graph of that one.
+        owner: The node whose body it is.
+        number: Which of the node's bodies.
+    """
+    return _inner_graphs(graph)[owner, number]
+
+
+def _all_inner(graph: Graph) -> Mapping[tuple[str, int], Graph]:
+    found = {}
+    for node in graph:
+        bodies = bodies_in(node)
+        for number, body in enumerate(bodies):
+            siblings = (b for i, b in enumerate(bodies) if i != number)
+            found[node.name, number] = _inner(graph, node, body, siblings)
+    return found
+
+
+_inner_graphs = Analysis({"nodes", "kernels", "buffers", "allocations"}, _all_inner)
+
+
+def _inner(graph: Graph, owner: Node, body: Graph, siblings: Iterable[Graph]) -> Graph:
+    plain = with_tables(graph, body)
+    temporary = {b.allocation for b in graph.buffers.values() if b.role is BufferRole.TEMP}
+    seen: _Places = {name: [] for name in temporary}
+    for name, found in accesses(graph).items():
+        if name != owner.name:
+            _note(seen, found)
+    for sibling in siblings:
+        for found in accesses(with_tables(graph, sibling)).values():
+            _note(seen, found)
+    if isinstance(owner, ConditionalNode) and owner.condition in graph.buffers:
+        condition = graph.buffers[owner.condition]
+        seen.setdefault(condition.allocation, []).append(ByteSet(condition.offset, condition.stop))
+    _note(seen, _exposed_reads(plain, temporary))
+    carried = [
+        replace(b, role=BufferRole.STATE)
+        for b in graph.buffers.values()
+        if b.role is BufferRole.TEMP and any(ByteSet(b.offset, b.stop).overlaps(s) for s in seen[b.allocation])
+    ]
+    if not carried:
+        return plain
+    edit = plain.edit()
+    for buffer in carried:
+        edit.set_buffer(buffer)
+    inner = edit.commit()
+    accesses.keep(inner, accesses(plain))  # which do not depend on roles
+    return inner
+
+
+def _note(seen: _Places, found: Iterable[NodeAccess]) -> None:
+    for access in found:
+        if access.allocation in seen and not access.bytes.is_empty:
+            seen[access.allocation].append(access.bytes)
+
+
+def _exposed_reads(body: Graph, allocations: set[str]) -> list[NodeAccess]:
+    """The reads that may see what was there before the body began: no write before covers them."""
+    written: _Places = {name: [] for name in allocations}
+    exposed = []
+    for name, found in accesses(body).items():
+        own = [access for access in found if access.allocation in written]
+        for read in own:
+            if not read.write and not any(write.covers(read.bytes) for write in written[read.allocation]):
+                exposed.append(read)
+        if not isinstance(body.nodes[name], ConditionalNode):  # whose bodies may not run
+            for write in own:
+                if write.write and write.certain:
+                    written[write.allocation].append(write.bytes)
+    return exposed

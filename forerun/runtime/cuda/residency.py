@@ -1,0 +1,265 @@
+"""What fits on a multiprocessor together: whether a programmatic dependent can start beside its source at all.
+
+A dependent overlaps with its source only if one of its CTAs finds registers, shared memory and threads on a
+multiprocessor while CTAs of the source still hold theirs (docs/pdl.md, rule 12). And where a kernel is launched with
+one CTA a multiprocessor, two of them should not fit on one: the scheduler may put both there, and leave another
+multiprocessor without any.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from forerun.ir.diagnostics import Diagnostic, Location, Severity
+from forerun.ir.graph import Graph
+from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode, Launch
+from forerun.ir.types import DependencyKind
+from forerun.runtime.toolchain import EntryFacts
+
+__all__ = ["LIMITS", "EdgeResidency", "Footprint", "KernelResidency", "Limits", "Residency", "footprint", "residency"]
+
+_WARP = 32
+_WARPS_AT_ONCE = 4
+"""Registers are given to warps in fours, one for each part of a multiprocessor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one multiprocessor has, by the CUDA C++ Programming Guide, "Compute Capabilities".
+
+    Attributes:
+        registers: Of 32 bits.
+        register_unit: They are given to a warp in multiples of that.
+        shared_bytes: Shared memory with the largest carve-out.
+        reserved_bytes: What the system takes of it for each CTA.
+        shared_unit: It is given in multiples of that.
+        threads: Resident threads.
+        ctas: Resident CTAs.
+    """
+
+    registers: int = 65536
+    register_unit: int = 256
+    shared_bytes: int = 228 * 1024
+    reserved_bytes: int = 1024
+    shared_unit: int = 128
+    threads: int = 2048
+    ctas: int = 32
+
+
+LIMITS: Mapping[str, Limits] = {
+    "sm_90": Limits(),
+    "sm_90a": Limits(),
+    "sm_100": Limits(),
+    "sm_100a": Limits(),
+    "sm_120": Limits(shared_bytes=100 * 1024, threads=1536, ctas=24),
+}
+"""The architectures that have programmatic dependencies and are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What CTAs hold while they are resident.
+
+    Attributes:
+        registers: All of them.
+        shared_bytes: Dynamic, static and reserved.
+        threads: In whole warps.
+        ctas: How many CTAs it is about.
+    """
+
+    registers: int
+    shared_bytes: int
+    threads: int
+    ctas: int = 1
+
+    def times(self, count: int) -> Footprint:
+        """That of so many such CTAs."""
+        return Footprint(
+            self.registers * count, self.shared_bytes * count, self.threads * count, self.ctas * count
+        )
+
+    def beside(self, other: Footprint) -> Footprint:
+        """That of both."""
+        return Footprint(
+            self.registers + other.registers,
+            self.shared_bytes + other.shared_bytes,
+            self.threads + other.threads,
+            self.ctas + other.ctas,
+        )
+
+    def shortage(self, limits: Limits) -> str:
+        """What one multiprocessor has too little of, in words; empty if it all fits."""
+        for what, needed, there in (
+            ("registers", self.registers, limits.registers),
+            ("bytes of shared memory", self.shared_bytes, limits.shared_bytes),
+            ("threads", self.threads, limits.threads),
+            ("CTAs", self.ctas, limits.ctas),
+        ):
+            if needed > there:
+                return f"{needed:,} {what} of {there:,}"
+        return ""
+
+
+def footprint(launch: Launch, facts: EntryFacts, limits: Limits | None = None) -> Footprint:
+    """What one CTA holds.
+
+    Example:
+        >>> footprint(Launch(block=(256, 1, 1), shared_bytes=98304), EntryFacts(registers=120))
+        Footprint(registers=30720, shared_bytes=99328, threads=256, ctas=1)
+    """
+    limits = limits or LIMITS["sm_90"]
+    warps = -(-math.prod(launch.block) // _WARP)
+    of_warp = _up(facts.registers * _WARP, limits.register_unit)
+    shared = _up(launch.shared_bytes + facts.shared_bytes + limits.reserved_bytes, limits.shared_unit)
+    return Footprint(of_warp * _up(warps, _WARPS_AT_ONCE), shared, warps * _WARP)
+
+
+def _up(count: int, unit: int) -> int:
+    return -(-count // unit) * unit
+
+
+@dataclass(frozen=True, slots=True)
+class KernelResidency:
+    """How many CTAs of a node's kernel a multiprocessor takes.
+
+    Attributes:
+        node: The node's path.
+        footprint: Of one CTA.
+        fit: How many CTAs fit on a multiprocessor.
+        resident: How many of the grid's are there if they are spread evenly.
+        doubles: Whether the grid is one CTA a multiprocessor, and yet two fit on one.
+    """
+
+    node: str
+    footprint: Footprint
+    fit: int
+    resident: int
+    doubles: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeResidency:
+    """Whether the target of a programmatic dependency can start beside its source.
+
+    Attributes:
+        source: The source's path.
+        target: The target's path.
+        overlap: ``whole``: a CTA fits beside all of the source's on a multiprocessor; ``tail``: only after some of
+            these have left; ``none``: not even beside one.
+        reason: What there is too little of.
+    """
+
+    source: str
+    target: str
+    overlap: Literal["whole", "tail", "none"]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Residency:
+    """What fits together in a graph."""
+
+    kernels: Mapping[str, KernelResidency]
+    edges: tuple[EdgeResidency, ...]
+
+    def remarks(self) -> tuple[Diagnostic, ...]:
+        """Edges that cannot overlap, and kernels that may double up: one remark for each kind of kernel."""
+        found: dict[tuple[object, ...], Diagnostic] = {}
+        counts: dict[tuple[object, ...], int] = {}
+        for key, remark in [*self._of_edges(), *self._of_kernels()]:
+            found.setdefault(key, remark)
+            counts[key] = counts.get(key, 0) + 1
+        return tuple(_with_count(remark, counts[key]) for key, remark in found.items())
+
+    def _of_edges(self) -> list[tuple[tuple[object, ...], Diagnostic]]:
+        remarks = []
+        for edge in self.edges:
+            if edge.overlap == "none":
+                words = f"cannot overlap: a CTA of the target does not fit beside one of the source ({edge.reason})"
+                location = Location("dependency", f"{edge.source} -> {edge.target}")
+                hint = "smaller launches, or less shared memory, let neighbours be resident together"
+                key = ("edge", self.kernels[edge.source].footprint, self.kernels[edge.target].footprint)
+                remarks.append((key, Diagnostic("R1", words, location, hint, Severity.WARNING)))
+        return remarks
+
+    def _of_kernels(self) -> list[tuple[tuple[object, ...], Diagnostic]]:
+        remarks = []
+        for kernel in self.kernels.values():
+            if kernel.doubles:
+                words = f"one CTA a multiprocessor is launched, but {kernel.fit} fit on one and may double up"
+                location = Location("node", kernel.node)
+                hint = "pad the shared memory of the launch so that two do not fit"
+                remarks.append((("kernel", kernel.footprint), Diagnostic("R2", words, location, hint, Severity.NOTE)))
+        return remarks
+
+
+def _with_count(remark: Diagnostic, count: int) -> Diagnostic:
+    if count == 1:
+        return remark
+    message = f"{remark.message}; so do {count - 1} more like it"
+    return Diagnostic(remark.code, message, remark.location, remark.hint, remark.severity)
+
+
+def residency(
+    graph: Graph, facts: Mapping[str, EntryFacts], arch: str = "sm_90", multiprocessors: int = 132
+) -> Residency | None:
+    """What fits together, for all kernel nodes and programmatic dependencies of a graph and its bodies.
+
+    Args:
+        graph: A valid graph.
+        facts: Of the kernel nodes' entries, by the nodes' paths; nodes without are left out.
+        arch: The architecture.
+        multiprocessors: How many the GPU has; by default as an H100.
+
+    Returns:
+        ``None`` if the architecture is not known.
+    """
+    limits = LIMITS.get(arch)
+    if limits is None:
+        return None
+    kernels: dict[str, KernelResidency] = {}
+    edges: list[EdgeResidency] = []
+    for prefix, body in _bodies(graph, ""):
+        for node in body:
+            path = prefix + node.name
+            if isinstance(node, KernelNode) and path in facts:
+                kernels[path] = _of_kernel(path, node.launch, facts[path], limits, multiprocessors)
+        for dependency in body.dependencies:
+            source, target = (kernels.get(prefix + name) for name in dependency.pair)
+            if dependency.kind is DependencyKind.PROGRAMMATIC and source is not None and target is not None:
+                edges.append(_of_edge(source, target, limits))
+    return Residency(kernels, tuple(edges))
+
+
+def _bodies(graph: Graph, prefix: str) -> Sequence[tuple[str, Graph]]:
+    found = [(prefix, graph)]
+    for node in graph:
+        if isinstance(node, ChildGraphNode):
+            found += _bodies(node.body, f"{prefix}{node.name}/")
+        elif isinstance(node, ConditionalNode):
+            for number, body in enumerate(node.bodies):
+                found += _bodies(body, f"{prefix}{node.name}/{f'{number}/' if number else ''}")
+    return found
+
+
+def _of_kernel(path: str, launch: Launch, facts: EntryFacts, limits: Limits, multiprocessors: int) -> KernelResidency:
+    held = footprint(launch, facts, limits)
+    fit = 0
+    while fit < limits.ctas and not held.times(fit + 1).shortage(limits):
+        fit += 1
+    grid = math.prod(launch.grid)
+    resident = max(1, min(fit, -(-grid // multiprocessors)))
+    # A cluster's CTAs are placed together, by rules that are not known.
+    one_each = multiprocessors // 2 < grid <= multiprocessors and launch.cluster is None
+    return KernelResidency(path, held, fit, resident, one_each and fit > 1)
+
+
+def _of_edge(source: KernelResidency, target: KernelResidency, limits: Limits) -> EdgeResidency:
+    reason = source.footprint.times(source.resident).beside(target.footprint).shortage(limits)
+    if not reason:
+        return EdgeResidency(source.node, target.node, "whole")
+    alone = source.footprint.beside(target.footprint).shortage(limits)
+    return EdgeResidency(source.node, target.node, "none" if alone else "tail", alone or reason)

@@ -1,0 +1,253 @@
+"""When the kernels of one replay did what, and what follows from it: gaps, overlaps, shares of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.graph import Graph
+from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode
+
+__all__ = ["NodeTimes", "Range", "Timeline", "lanes", "timeline_of"]
+
+Ints = NDArray[np.int64]
+
+FORMAT = "forerun timeline 1"
+
+_COLUMNS = ("start", "wait", "trigger", "end", "sm")
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The first and the last CTA's time, in nanoseconds."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, eq=False)
+class NodeTimes:
+    """When the CTAs of a kernel node did what.
+
+    Times are nanoseconds since the first CTA of the replay started. Arrays have an entry for each CTA, in the order of
+    the grid. A time is -1 where a CTA took no such step.
+
+    Attributes:
+        name: The node's path: ``outer/inner`` for a node in a body.
+        kernel: What it launches.
+        after: The nodes that it depends on, with the kind of the dependency; those without times are looked through.
+        start: When the CTA's first thread began.
+        wait: When its wait returned.
+        trigger: When it triggered.
+        end: When its last thread was done.
+        sm: Where it ran.
+    """
+
+    name: str
+    kernel: str
+    after: tuple[tuple[str, str], ...]
+    start: Ints
+    wait: Ints
+    trigger: Ints
+    end: Ints
+    sm: Ints
+
+    @property
+    def ctas(self) -> int:
+        """How many CTAs it has."""
+        return len(self.start)
+
+    @property
+    def sms(self) -> int:
+        """On how many SMs they ran."""
+        return len(np.unique(self.sm))
+
+    @property
+    def most_on_one_sm(self) -> int:
+        """The most CTAs that ran on one SM, at once or one after the other."""
+        return int(np.unique(self.sm, return_counts=True)[1].max())
+
+    def range(self, step: str) -> Range | None:
+        """First and last of ``start``, ``wait``, ``trigger`` or ``end``; ``None`` if no CTA took the step."""
+        times: Ints = getattr(self, step)
+        taken = times[times >= 0]
+        return Range(int(taken.min()), int(taken.max())) if len(taken) else None
+
+    @cached_property
+    def begins(self) -> int:
+        """When its first CTA started."""
+        return int(self.start.min())
+
+    @cached_property
+    def works(self) -> int:
+        """When the work began that depends on other nodes: when the first wait returned, or else the first start."""
+        waited = self.range("wait")
+        return self.begins if waited is None else waited.first
+
+    @cached_property
+    def ends(self) -> int:
+        """When its last CTA was done."""
+        return int(self.end.max())
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields; ``null`` for a step that no CTA took."""
+        columns = {key: getattr(self, key).tolist() if self.range(key) else None for key in _COLUMNS}
+        after = [{"source": source, "kind": kind} for source, kind in self.after]
+        return {"name": self.name, "kernel": self.kernel, "after": after, **columns}
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """One replay.
+
+    Attributes:
+        graph: The graph's name.
+        nodes: The kernel nodes that ran and noted their times, in launch order.
+        untimed: How many nodes there are besides: copies, fills, foreign kernels, and what did not run.
+    """
+
+    graph: str
+    nodes: tuple[NodeTimes, ...]
+    untimed: int = 0
+
+    @cached_property
+    def nanoseconds(self) -> int:
+        """From the first start to the last end."""
+        return max(node.ends for node in self.nodes)
+
+    @cached_property
+    def _by_name(self) -> dict[str, NodeTimes]:
+        return {node.name: node for node in self.nodes}
+
+    def ready(self, node: NodeTimes) -> int | None:
+        """When what a node depends on was done; ``None`` for the first node.
+
+        A node without dependencies comes after the one before it in launch order: something else ordered them.
+        """
+        sources = [self._by_name[source] for source, _ in node.after]
+        if not sources:
+            sources = list(self.nodes[max(0, self.nodes.index(node) - 1) : self.nodes.index(node)])
+        return max((source.ends for source in sources), default=None)
+
+    def gap(self, node: NodeTimes) -> int:
+        """Nanoseconds from the end of what a node depends on to its own work."""
+        ready = self.ready(node)
+        return 0 if ready is None else max(0, node.works - ready)
+
+    def overlap(self, node: NodeTimes) -> int:
+        """Nanoseconds for which a node was there already before what it depends on was done."""
+        ready = self.ready(node)
+        return 0 if ready is None else max(0, ready - node.begins)
+
+    @cached_property
+    def shares(self) -> dict[str, int]:
+        """Nanoseconds of the replay that each node accounts for: from the end before its own to its own.
+
+        The sum is :attr:`nanoseconds`.
+        """
+        found, last = {}, 0
+        for node in sorted(self.nodes, key=lambda node: node.ends):
+            found[node.name] = node.ends - last
+            last = node.ends
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """As docs/seeing-a-step.md describes it."""
+        return {
+            "format": FORMAT,
+            "graph": self.graph,
+            "nanoseconds": self.nanoseconds,
+            "untimed": self.untimed,
+            "nodes": [node.to_json() for node in self.nodes],
+        }
+
+
+def timeline_of(graph: Graph, records: Mapping[str, NDArray[Any]]) -> Timeline:
+    """Make sense of what kernels noted.
+
+    Args:
+        graph: The graph that ran.
+        records: By the path of each node, a row for each CTA: start, wait, trigger, end (nanoseconds of one clock; 0
+            if there was none), and SM.
+
+    Raises:
+        InvalidInput: If nothing ran.
+    """
+    ran = {path: np.asarray(rows).astype(np.int64) for path, rows in records.items() if (rows[:, 0] != 0).all()}
+    if not ran:
+        raise InvalidInput("no kernel has noted its times", hint="replay the program first")
+    origin = min(int(rows[:, 0].min()) for rows in ran.values())
+    kernels = dict(_kernels(graph, ""))
+    after = dict(_after(graph, "", ran))
+    nodes = [_times(path, kernels[path], after[path], rows, origin) for path, rows in ran.items()]
+    return Timeline(graph.name, tuple(nodes), _count(graph) - len(nodes))
+
+
+def _times(path: str, kernel: str, after: tuple[tuple[str, str], ...], rows: Ints, origin: int) -> NodeTimes:
+    times = np.where(rows[:, :4] == 0, -1, rows[:, :4] - origin)
+    start, wait, trigger, end = (np.ascontiguousarray(column) for column in times.T)
+    return NodeTimes(path, kernel, after, start, wait, trigger, end, rows[:, 4].copy())
+
+
+def _bodies(graph: Graph, prefix: str) -> Iterator[tuple[Graph, str]]:
+    """The bodies of a graph's nodes, with what the paths of their nodes begin with."""
+    for node in graph:
+        if isinstance(node, ChildGraphNode):
+            yield node.body, f"{prefix}{node.name}/"
+        elif isinstance(node, ConditionalNode):
+            for number, body in enumerate(node.bodies):
+                yield body, f"{prefix}{node.name}/{f'{number}/' if number else ''}"
+
+
+def _kernels(graph: Graph, prefix: str) -> Iterator[tuple[str, str]]:
+    yield from ((prefix + node.name, node.kernel) for node in graph if isinstance(node, KernelNode))
+    for body, inner in _bodies(graph, prefix):
+        yield from _kernels(body, inner)
+
+
+def _count(graph: Graph) -> int:
+    """Nodes that do something by themselves."""
+    bodies = list(_bodies(graph, ""))
+    holders = sum(isinstance(node, ChildGraphNode | ConditionalNode) for node in graph)
+    return len(graph) - holders + sum(_count(body) for body, _ in bodies)
+
+
+def _after(graph: Graph, prefix: str, timed: Mapping[str, Any]) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
+    """For each kernel node the nodes with times that it comes after, in its own graph or body."""
+    reached: dict[str, dict[str, str]] = {}
+    incoming: dict[str, list[Any]] = {name: [] for name in graph.nodes}
+    for dependency in graph.dependencies:
+        incoming[dependency.target].append(dependency)
+    for name, node in graph.nodes.items():  # in launch order, so that sources come first
+        found: dict[str, str] = {}
+        for dependency in incoming[name]:
+            path = prefix + dependency.source
+            found |= {path: str(dependency.kind)} if path in timed else reached.get(dependency.source, {})
+        reached[name] = found
+        if isinstance(node, KernelNode):
+            yield prefix + name, tuple(found.items())
+    for body, inner in _bodies(graph, prefix):
+        yield from _after(body, inner, timed)
+
+
+def lanes(spans: Sequence[tuple[int, int]]) -> list[int]:
+    """A lane for each span, so that spans of one lane never overlap: the first that is free, in order of the starts.
+
+    Example:
+        >>> lanes([(0, 10), (8, 20), (10, 12), (21, 22)])
+        [0, 1, 0, 0]
+    """
+    free: list[int] = []
+    found = [0] * len(spans)
+    for number in sorted(range(len(spans)), key=lambda i: spans[i]):
+        start, stop = spans[number]
+        lane = next((i for i, end in enumerate(free) if end <= start), len(free))
+        free[lane : lane + 1] = [stop]
+        found[number] = lane
+    return found
