@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import platform
-import random
 import shutil
-import statistics
 import subprocess
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+
+from forerun.measure.statistics import Metric, abba, bootstrap_median, bootstrap_median_ratio, timed
 
 __all__ = [
     "Metric",
@@ -30,56 +29,6 @@ __all__ = [
 
 _ROOT = Path(__file__).resolve().parent.parent
 _RESULTS = _ROOT / "benchmarks" / "results"
-_RESAMPLES = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A measured value with its 95 % interval."""
-
-    value: float
-    unit: str
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.4g} {self.unit} (95 %: {self.low:.4g} to {self.high:.4g})"
-
-
-def timed(run: Callable[[], object]) -> float:
-    """Seconds that a call takes."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
-def abba(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[list[float], list[float]]:
-    """Time two things in the order A B B A, ``rounds`` times, after one run of each to warm up.
-
-    Drift that is linear in time falls out of each round. Returns the mean seconds of each, a round an entry.
-    """
-    first()
-    second()
-    a_seconds, b_seconds = [], []
-    for _ in range(rounds):
-        a1, b1, b2, a2 = timed(first), timed(second), timed(second), timed(first)
-        a_seconds.append((a1 + a2) / 2)
-        b_seconds.append((b1 + b2) / 2)
-    return a_seconds, b_seconds
-
-
-def bootstrap_median(samples: Sequence[float], unit: str) -> Metric:
-    """The median with its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13); seeded."""
-    chooser = random.Random(0)
-    medians = sorted(statistics.median(chooser.choices(samples, k=len(samples))) for _ in range(_RESAMPLES))
-    low, high = medians[int(0.025 * _RESAMPLES)], medians[int(0.975 * _RESAMPLES) - 1]
-    return Metric(statistics.median(samples), unit, low, high)
-
-
-def bootstrap_median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Metric:
-    """The median of the ratios of paired samples, with its interval."""
-    ratios = [a / b for a, b in zip(numerators, denominators, strict=True)]
-    return bootstrap_median(ratios, "ratio")
 
 
 def machine() -> str:

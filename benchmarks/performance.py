@@ -68,8 +68,10 @@ SECTIONS = (
     Section(
         "smollm2_cuda",
         "SmolLM2 on a GPU: values",
-        "bf16 matrices, teacher-forced over 20 windows of 64 tokens, against the f32 reference target. First the "
-        "largest relative L2 error of a step's logits (low: the smallest). `python benchmarks/smollm2_cuda.py`",
+        "Teacher-forced over 20 windows of 64 tokens, against the f32 reference target; f16 matrices, as `forerun run` "
+        "takes them, then f32 and bf16. The largest relative L2 error of a step's logits (low: the smallest); a clear "
+        "choice is one where the reference's two best differ by more than twice the step's largest error. "
+        "`python benchmarks/smollm2_cuda.py`",
         (("smollm2.logits_rel_l2", "at most 0.02"), ("smollm2.argmax_agreement", "at least 0.98")),
     ),
     Section(

@@ -13,6 +13,7 @@ from forerun.ir.types import DType
 if TYPE_CHECKING:
     from forerun.compiler import Executable
     from forerun.frontends.llama import LlamaConfig
+    from forerun.ir.graph import Graph
     from forerun.passes.pipeline import Pipeline
     from forerun.runtime import Target
 
@@ -40,8 +41,19 @@ class DecodePlan:
     context: int | None
 
     @classmethod
-    def of(cls, target: str, pipeline: str, dtype: MatrixType | None, context: int | None) -> DecodePlan:
+    def of(
+        cls,
+        target: str,
+        pipeline: str,
+        dtype: MatrixType | None,
+        context: int | None,
+        *,
+        on_gpu: MatrixType = MatrixType.F16,
+    ) -> DecodePlan:
         """From what the user gave. Everything is checked here, before the download and the weights.
+
+        Matrices are f32 on the reference target if nothing else is asked for, and ``on_gpu`` on a GPU: f16 keeps what
+        the blocks of quantized GGUF files say, whose scales are f16, where bf16 would drop three bits of it.
 
         Raises:
             InvalidInput: If a name or an option is wrong.
@@ -51,8 +63,17 @@ class DecodePlan:
         from forerun.runtime import resolve_target
 
         resolved = resolve_target(target)
-        chosen = dtype or (MatrixType.BF16 if resolved.name == "cuda" else MatrixType.F32)
+        chosen = dtype or (on_gpu if resolved.name == "cuda" else MatrixType.F32)
         return cls(resolved, Pipeline.parse(pipeline), DType[chosen.name], context)
+
+    def graph(self, config: LlamaConfig, context: int | None = None) -> Graph:
+        """The decode step of a model, before all passes; with so many positions instead of the plan's own."""
+        from forerun.frontends.decode import decode_graph
+
+        options: dict[str, Any] = {}
+        if self.target.name == "cuda":
+            options = {"splits": max(1, _CTAS // config.kv_heads), "argmax_parts": _CTAS}
+        return decode_graph(config, context=context or self.context, dtype=self.dtype, **options)
 
     def compile(
         self, config: LlamaConfig, weights: Mapping[str, Any], dump: Path | None, context: int | None = None
@@ -69,12 +90,8 @@ class DecodePlan:
             ForerunError: As :func:`forerun.compile`.
         """
         from forerun.compiler import compile as compile_graph
-        from forerun.frontends.decode import decode_graph
 
-        options: dict[str, Any] = {}
-        if self.target.name == "cuda":
-            options = {"splits": max(1, _CTAS // config.kv_heads), "argmax_parts": _CTAS}
-        graph = decode_graph(config, context=context or self.context, dtype=self.dtype, **options)
+        graph = self.graph(config, context)
         return compile_graph(graph, self.target, self.pipeline, dump, weights=weights)
 
 

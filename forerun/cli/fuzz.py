@@ -30,7 +30,7 @@ def fuzz(
     ] = None,
     examples: Annotated[int, typer.Option(min=1, metavar="N", help="How many random graphs are tried.")] = 200,
     seed: Annotated[int, typer.Option(min=0, metavar="S", help="Equal seeds try the same graphs.")] = 0,
-    target: Annotated[str, typer.Option(metavar="TARGET", help="Where the graphs run.")] = "reference",
+    target: Annotated[str, typer.Option("--target", metavar="TARGET", help="Where the graphs run.")] = "reference",
     output: Annotated[
         str | None,
         typer.Option(

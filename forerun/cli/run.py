@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forerun.cli.boundary import guarded
-from forerun.cli.console import error_console, print_json, print_plain, result_console, working, write_result
+from forerun.cli.console import print_json, print_plain, result_console, working, write_result
 from forerun.cli.decoding import DecodePlan, MatrixType, default_target
 from forerun.cli.dumps import new_run_folder
+from forerun.cli.models import SHAPED_MODEL, model_path
 from forerun.cli.options import DumpOption, JsonOption, VerboseOption
-from forerun.cli.run_shape import SHAPED_MODEL, ShapeRequest, run_shape
+from forerun.cli.run_shape import ShapeRequest, run_shape
 from forerun.cli.status import Status
 from forerun.cli.tables import pass_details, pass_table, time_sentence
 from forerun.report.words import duration
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from forerun.passes.summary import Summary
 
 __all__ = ["Schedule", "run"]
-
-BUILT_IN_MODEL = "smollm2"
 
 
 class Schedule(enum.StrEnum):
@@ -78,6 +77,7 @@ def run(
     target: Annotated[
         str | None,
         typer.Option(
+            "--target",
             metavar="TARGET",
             help="reference or cuda, options in braces. [default: reference; with --shape: cuda where there is a GPU]",
         ),
@@ -90,7 +90,8 @@ def run(
         typer.Option(min=1, metavar="N", help="Positions of the KV cache. [default: the model's, at most 1024]"),
     ] = None,
     dtype: Annotated[
-        MatrixType | None, typer.Option(help="Type of the matrices. [default: bf16 on cuda, f32 on reference]")
+        MatrixType | None,
+        typer.Option(help="Type of the matrices. [default: on cuda f16, bf16 with --shape; else f32]"),
     ] = None,
     shape: Annotated[
         str | None, typer.Option(metavar="NAME", help="With MODEL 'llama': which shapes, such as llama-3.2-1b.")
@@ -113,7 +114,8 @@ def run(
     """
     talks, streams = not (quiet or as_json), not as_json
     named = target or default_target(shaped=model == SHAPED_MODEL)
-    plan = DecodePlan.of(_with_schedule(named, schedule, seed), pipeline, dtype, context)
+    on_gpu = MatrixType.BF16 if model == SHAPED_MODEL else MatrixType.F16
+    plan = DecodePlan.of(_with_schedule(named, schedule, seed), pipeline, dtype, context, on_gpu=on_gpu)
     if model == SHAPED_MODEL:
         request = ShapeRequest(shape, random_weights, position, steps, plan, dump, prompt is not None)
         return run_shape(request, talks=talks, as_json=as_json, verbose=verbose)
@@ -129,7 +131,7 @@ def _run(request: _Request) -> _Outcome:
     from forerun.frontends.generate import generate
     from forerun.frontends.llama import LlamaModel
 
-    model = LlamaModel.open(_model_path(request.model, shown=request.talks))
+    model = LlamaModel.open(model_path(request.model, shown=request.talks))
     folder = new_run_folder(Path(request.model).stem) if request.dump is None else Path(request.dump)
     with working("compiling", shown=request.talks):
         executable = request.plan.compile(model.config, model.weights_as(request.plan.dtype), folder)
@@ -163,42 +165,6 @@ def _with_schedule(target: str, schedule: Schedule | None, seed: int | None) -> 
         if key in options:
             raise InvalidInput(f"--{key} and the target's option '{key}' are both given", hint="give one of them")
     return format_item(item.name, {**options, **given})
-
-
-def _model_path(model: str, *, shown: bool) -> Path:
-    """The model's file, fetched if it is the built-in one and not there yet."""
-    from forerun.frontends.fetch import fetch_smollm2
-    from forerun.ir.diagnostics import InvalidInput, did_you_mean
-
-    if model == BUILT_IN_MODEL:
-        with _download_bar(shown=shown) as progress:
-            return fetch_smollm2(progress)
-    path = Path(model)
-    if path.suffix != ".gguf" and not path.exists():
-        hint = f"{did_you_mean(model, [BUILT_IN_MODEL, SHAPED_MODEL])}; or name a .gguf file"
-        raise InvalidInput(f"no model '{model}'", hint=hint)
-    return path
-
-
-@contextmanager
-def _download_bar(*, shown: bool) -> Iterator[Any]:
-    """A callback for :func:`fetch_smollm2` that draws a bar, from the first time that it is called."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    columns = TextColumn("fetching SmolLM2"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    bar = Progress(*columns, console=error_console(), disable=not shown)
-    tasks: list[Any] = []
-
-    def progress(done: int, total: int) -> None:
-        if not tasks:
-            bar.start()
-            tasks.append(bar.add_task("fetch", total=total))
-        bar.update(tasks[0], completed=done)
-
-    try:
-        yield progress
-    finally:
-        bar.stop()
 
 
 @contextmanager

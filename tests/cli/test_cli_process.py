@@ -10,8 +10,10 @@ import sys
 import time
 
 import pytest
+import typer
 
 from forerun import __version__
+from forerun.cli.app import app
 
 
 def start(*arguments, **options):
@@ -146,3 +148,11 @@ def test_completion_of_commands():
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, **environment}
     )
     assert done.stdout.split() == ["check"]
+
+
+def test_option_names_are_lower_case():
+    """Some versions of typer take a metavar that is the name in capitals for the name."""
+    commands = typer.main.get_command(app).commands
+    names = {name for command in commands.values() for parameter in command.params for name in parameter.opts}
+    assert "--target" in names
+    assert [name for name in names if name.startswith("--") and name != name.lower()] == []
