@@ -135,8 +135,8 @@ changed, and what is not.
     survivors: list[dict[str, Any]] = json.loads(SURVIVORS.read_text())
     text += f"{int(found['tried'])} mutants were tried, {found['killed_share']:.1%} of them killed. "
     if fresh:
-        text += "Some of the tests were written for survivors of\nthis sample; "
-        text += f"of {int(fresh['fresh_tried'])} other mutants they kill {fresh['fresh_killed_share']:.1%}.\n"
+        text += "Some tests were written for what had\nsurvived of this sample, so others were tried as well: "
+        text += f"of {int(fresh['fresh_tried'])} mutants outside it, {fresh['fresh_killed_share']:.1%} were killed.\n"
     text += "What lives of the sample:\n\n"
     counts = Counter(survivor["group"] for survivor in survivors)
     known = [(what, str(counts[group])) for group, what in GROUPS.items() if group or counts[group]]

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from forerun.ir.diagnostics import InvalidInput, Unsupported
+from forerun.ir.diagnostics import Diagnostic, InvalidInput, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.verify import require_valid
+from forerun.passes.base import Assessment, Assessor
 from forerun.passes.instrument import Dump, Instrument, Reproducer, default_instruments
 from forerun.passes.manager import PassManager
 from forerun.passes.pipeline import DEFAULT, Pipeline
 from forerun.passes.summary import Summary
-from forerun.report import reporting
+from forerun.report import reporting, write_report
 from forerun.runtime.base import Program, Target, resolve_target
 
 if TYPE_CHECKING:
@@ -75,10 +76,11 @@ def compile(
         raise InvalidInput(f"compile takes a Graph, not {type(graph).__name__}", hint="GraphBuilder.build() makes one")
     resolved = resolve_target(target)
     require_valid(graph)
-    manager = PassManager(pipeline or "", _accompany(dump, instruments))
+    manager = PassManager(pipeline or "", _accompany(dump, instruments), assessor=_assessor(resolved))
     with reporting(dump):
         result = manager.run(graph)
     program = _load(resolved, result.graph, weights or {}, memory)
+    _take_remarks(result.summary, program)
     return Executable(result.graph, result.summary, program)
 
 
@@ -243,6 +245,30 @@ def _load(target: Target, graph: Graph, weights: Mapping[str, ArrayLike], memory
         message = f"target '{target.name}' cannot use memory of yours"
         raise Unsupported(message, hint="leave memory= out, or compile with target='cuda'")
     return load(graph, weights, memory=memory)
+
+
+class _OfTarget:
+    """The assessor that a target is."""
+
+    def __init__(self, assess: Callable[[Sequence[Graph]], tuple[int, str]]) -> None:
+        self._assess = assess
+
+    def choose(self, candidates: Sequence[Graph]) -> Assessment:
+        return Assessment(*self._assess(candidates))
+
+
+def _assessor(target: Target) -> Assessor | None:
+    assess: Callable[[Sequence[Graph]], tuple[int, str]] | None = getattr(target, "assess", None)
+    return None if assess is None else _OfTarget(assess)
+
+
+def _take_remarks(summary: Summary, program: Program) -> None:
+    """Add what the target remarked to the summary, and to its dump if there is one."""
+    remarks: Sequence[Diagnostic] = getattr(program, "remarks", ())
+    summary.remarks += map(str, remarks)
+    if remarks and summary.dump is not None:
+        Dump.rewrite_summary(summary)
+        write_report(summary.dump)
 
 
 def _accompany(dump: str | Path | None, instruments: Iterable[Instrument] | None) -> list[Instrument]:

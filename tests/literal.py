@@ -169,12 +169,26 @@ def early_phases(roles: tuple[Role, ...]) -> set[str]:
 def touches(graph: Graph) -> list[Touch]:
     """What every node touches."""
     unknown = [touch for node in graph for touch in _of_node(graph, node, None)]
-    written = {(t.allocation, byte) for t in unknown if t.write for found in t.bytes.values() for byte in found}
+    written: dict[tuple[str, int], set[str]] = {}
+    for t in unknown:
+        for byte in frozenset().union(*t.bytes.values()) if t.write else ():
+            written.setdefault((t.allocation, byte), set()).add(t.node)
     return [touch for node in graph for touch in _of_node(graph, node, written)]
 
 
-_Written = set[tuple[str, int]] | None
-"""Bytes that the graph may write; ``None`` before they are known."""
+_Written = dict[tuple[str, int], set[str]] | None
+"""The nodes that may write a byte; ``None`` before they are known."""
+
+
+def _version(graph: Graph, node: str, phase: str, allocation: str, element: frozenset[int], written: _Written) -> str:
+    """What is appended to the name of a loaded scalar: how often it may have been written before, if that is known."""
+    writers = (
+        set().union(*(written.get((allocation, byte), set()) for byte in element)) if written is not None else {node}
+    )
+    if node in writers:
+        return f"@{node}.{phase}"
+    names = list(graph.nodes)
+    return f"@{sum(name in writers for name in names[: names.index(node)])}"
 
 
 def _kernel(graph: Graph, node: KernelNode) -> Kernel:
@@ -229,8 +243,8 @@ def _of_roles(graph: Graph, node: KernelNode, roles: tuple[Role, ...], written: 
                     yield Touch(node.name, source.allocation, False, phase.name in early, True, _ANY, {0: element})
                     low, high = source.bounds or (0, 0)
                     values = {v: {scalar: v + argument.offset} for v in range(low, high + 1)}
-                    fixed = written is not None and not any((source.allocation, byte) in written for byte in element)
-                    key = f"{source.allocation}+{at}" + ("" if fixed else f"@{node.name}.{phase.name}")
+                    version = _version(graph, node.name, phase.name, source.allocation, element, written)
+                    key = f"{source.allocation}+{at}{version}"
             for access, write in [(a, False) for a in phase.reads] + [(a, True) for a in phase.writes]:
                 argument = node.argument(access.parameter)
                 assert isinstance(argument, BufferArgument)

@@ -1,4 +1,4 @@
-"""The command line: ``forerun run``, ``opt``, ``check``, ``fuzz``, ``report`` and ``info``."""
+"""The command line: ``forerun run``, ``bench``, ``opt``, ``check``, ``fuzz``, ``litmus``, ``report`` and ``info``."""
 
 from __future__ import annotations
 

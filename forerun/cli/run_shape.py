@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from forerun.cli.console import print_json, print_plain, result_console, working
 from forerun.cli.decoding import DecodePlan
 from forerun.cli.dumps import new_run_folder
+from forerun.cli.models import SHAPED_MODEL
+from forerun.cli.random_values import fill_state
 from forerun.cli.status import Status
 from forerun.cli.tables import pass_details, pass_table, time_sentence
 from forerun.report.words import duration
@@ -19,9 +21,8 @@ if TYPE_CHECKING:
     from forerun.compiler import Executable
     from forerun.frontends.llama import LlamaConfig
 
-__all__ = ["SHAPED_MODEL", "ShapeRequest", "run_shape"]
+__all__ = ["ShapeRequest", "run_shape"]
 
-SHAPED_MODEL = "llama"
 _WARM_UP = 3
 
 
@@ -88,7 +89,7 @@ def _compile(request: ShapeRequest, config: LlamaConfig, folder: Path) -> Execut
 
 def _time_steps(executable: Executable, position: int, count: int) -> tuple[int, list[float]]:
     """The token that the last step chose, and the seconds of each. The rows before ``position`` hold random values."""
-    _fill_caches(executable)
+    fill_state(executable)
     token, seconds = 1, []
     for number in range(_WARM_UP + count):
         start = time.perf_counter()
@@ -96,19 +97,6 @@ def _time_steps(executable: Executable, position: int, count: int) -> tuple[int,
         if number >= _WARM_UP:
             seconds.append(time.perf_counter() - start)
     return token, seconds
-
-
-def _fill_caches(executable: Executable) -> None:
-    import numpy as np
-
-    from forerun.ir.types import BufferRole
-    from forerun.runtime.dtypes import numpy_dtype
-
-    chooser = np.random.default_rng(0)
-    for buffer in executable.graph.buffers.values():
-        if buffer.role is BufferRole.STATE:
-            values = chooser.standard_normal(buffer.shape, np.float32)
-            executable.write(buffer.name, values.astype(numpy_dtype(buffer.dtype)))
 
 
 def _print_account(

@@ -45,7 +45,7 @@ def pass_table(summary: Summary) -> Table:
             duration(record.seconds),
             f"{record.nodes:,}" if reached else "",
             counted(record.dependencies) if reached else "",
-            _verdict(record.verdict),
+            _verdict(record.verdict, record.tolerance),
         )
     return table
 
@@ -63,10 +63,12 @@ def pass_details(summary: Summary) -> list[str]:
         which = f"pass {record.ordinal}, {record.name}"
         lines += [f"{which}: {counted(record.statistics, zeros=True)}"] if record.statistics else []
         lines += [f"{which}: {remark}" for remark in record.remarks]
+    lines += [f"machine code: {remark}" for remark in summary.remarks]
     return lines
 
 
-def _verdict(verdict: str) -> Text:
+def _verdict(verdict: str, tolerance: float = 0.0) -> Text:
     from rich.text import Text
 
-    return Text(verdict, style=_STYLES.get(verdict, ""))
+    within = f" ±{tolerance:g}" if tolerance else ""
+    return Text(f"{verdict}{within}", style=_STYLES.get(verdict, ""))

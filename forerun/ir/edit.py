@@ -46,6 +46,11 @@ class Delta:
         """The names of the fields that are not empty."""
         return frozenset(name for name in _PARTS if getattr(self, name))
 
+    def include(self, other: Delta) -> None:
+        """Add what another edit touched."""
+        for name in (*_PARTS, "fusions"):
+            getattr(self, name).update(getattr(other, name))
+
 
 _PARTS = ("nodes", "dependencies", "buffers", "allocations", "kernels")
 

@@ -88,6 +88,9 @@ def fused(graph: Graph, rules: Iterable[FusionRule], context: PassContext) -> Gr
     context.observe("nodes_removed", len(done))
     for rule, count in context.applications.items():
         context.remark(f"rule {rule} was applied {count} time{'s' * (count != 1)}", Location("graph", graph.name))
+    if context.tolerance:
+        message = f"results may differ by {context.tolerance:g} of the greatest magnitude in their buffers"
+        context.remark(message, Location("graph", graph.name))
     if chosen:
         edit.drop_unused_kernels()
     return edit.commit()

@@ -13,6 +13,7 @@ from forerun.ir.semantics import EventOrder, NodeAccess, accesses, conflicts, ev
 from forerun.ir.semantics.fences import fences
 from forerun.ir.types import DependencyKind
 from forerun.passes.base import Pass, PassContext, option
+from forerun.passes.bodies import rewrite_all
 from forerun.passes.registry import register
 
 __all__ = ["HoistLoads", "complete_long_ago", "fewest_sources", "hoisted", "own_hazards", "pending_writers"]
@@ -48,7 +49,10 @@ class HoistLoads(Pass):
     full_edges: bool = option(True, help="add full dependencies from writers that are complete long before")
 
     def apply(self, graph: Graph, context: PassContext) -> Graph:
-        """The graph with bodies that load before they wait."""
+        """The graph with kernels that load before they wait, in the bodies of its nodes, too."""
+        return rewrite_all(graph, context, self._hoisted)
+
+    def _hoisted(self, graph: Graph, context: PassContext) -> Graph:
         order = event_order(graph)
         pending = pending_writers(graph, order)
         edit = graph.edit()
@@ -69,7 +73,6 @@ class HoistLoads(Pass):
                 for dependency in _full_dependencies(order, node.name, [writers.get(phase, {}) for phase in moved]):
                     edit.add_dependency(dependency)
                     context.count("full_dependencies_added")
-        edit.drop_unused_kernels()
         return edit.commit()
 
     def _held_back(self, graph: Graph, order: EventOrder, node: str, writers: Pending) -> set[str]:

@@ -10,6 +10,7 @@ from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.semantics import conflicts
 from forerun.ir.semantics.access import is_fence
 from forerun.passes.base import Pass, PassContext
+from forerun.passes.bodies import rewrite_all
 from forerun.passes.registry import register
 
 __all__ = ["InferDependencies", "hazard_dependencies"]
@@ -32,19 +33,23 @@ class InferDependencies(Pass):
     }
 
     def apply(self, graph: Graph, context: PassContext) -> Graph:
-        """The same nodes under the dependencies of their hazards."""
-        wanted = hazard_dependencies(graph)
-        edit = graph.edit()
-        for present in graph.dependencies:
-            if present.pair not in wanted:
-                edit.remove_dependency(*present.pair)
-                context.count("dependencies_removed")
-        for pair, dependency in wanted.items():
-            present_kind = graph.dependency(*pair)
-            if present_kind is None:
-                context.count("dependencies_added")
-            edit.set_dependency(dependency)
-        return edit.commit()
+        """The same nodes under the dependencies of their hazards, in bodies, too."""
+        return rewrite_all(graph, context, _inferred)
+
+
+def _inferred(graph: Graph, context: PassContext) -> Graph:
+    wanted = hazard_dependencies(graph)
+    edit = graph.edit()
+    for present in graph.dependencies:
+        if present.pair not in wanted:
+            edit.remove_dependency(*present.pair)
+            context.count("dependencies_removed")
+    for pair, dependency in wanted.items():
+        present_kind = graph.dependency(*pair)
+        if present_kind is None:
+            context.count("dependencies_added")
+        edit.set_dependency(dependency)
+    return edit.commit()
 
 
 def hazard_dependencies(graph: Graph) -> dict[tuple[str, str], Dependency]:

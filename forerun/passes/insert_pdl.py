@@ -13,6 +13,7 @@ from forerun.ir.semantics import EventOrder, accesses, conflicts, event_order
 from forerun.ir.semantics.fences import fences
 from forerun.ir.types import DependencyKind
 from forerun.passes.base import Pass, PassContext, option
+from forerun.passes.bodies import rewrite_all
 from forerun.passes.registry import register
 
 __all__ = ["InsertPdl", "can_overlap", "convertible_dependencies", "with_trigger", "with_waits"]
@@ -48,7 +49,10 @@ class InsertPdl(Pass):
     )
 
     def apply(self, graph: Graph, context: PassContext) -> Graph:
-        """The graph with programmatic dependencies."""
+        """The graph with programmatic dependencies, in bodies, too."""
+        return rewrite_all(graph, context, self._converted)
+
+    def _converted(self, graph: Graph, context: PassContext) -> Graph:
         converted = [d for d in convertible_dependencies(graph) if context.should_apply()]
         full = graph.count_dependencies()[str(DependencyKind.FULL)]
         context.observe("dependencies_kept", full - len(converted))
@@ -72,7 +76,6 @@ class InsertPdl(Pass):
                     same = roles == kernel.roles
                     variants[key] = kernel.name if same else edit.kernel_variant(kernel, roles, "pdl").name
                 edit.replace_node(replace(node, kernel=variants[key]))
-        edit.drop_unused_kernels()
         return edit.commit()
 
     def _adds_trigger(self, kernel: Kernel) -> bool:

@@ -10,6 +10,7 @@ from forerun.ir.graph import Dependency, Graph
 from forerun.ir.semantics import event_order
 from forerun.ir.types import DependencyKind
 from forerun.passes.base import Pass, PassContext
+from forerun.passes.bodies import rewrite_all
 from forerun.passes.registry import register
 
 __all__ = ["ReduceEdges", "implied_dependencies"]
@@ -29,13 +30,17 @@ class ReduceEdges(Pass):
     statistics: ClassVar[Mapping[str, str]] = {"dependencies_removed": "dependencies that others imply"}
 
     def apply(self, graph: Graph, context: PassContext) -> Graph:
-        """The graph without implied dependencies."""
-        edit = graph.edit()
-        for dependency in implied_dependencies(graph):
-            if context.should_apply():
-                edit.remove_dependency(*dependency.pair)
-                context.count("dependencies_removed")
-        return edit.commit()
+        """The graph without implied dependencies, in bodies, too."""
+        return rewrite_all(graph, context, _reduced)
+
+
+def _reduced(graph: Graph, context: PassContext) -> Graph:
+    edit = graph.edit()
+    for dependency in implied_dependencies(graph):
+        if context.should_apply():
+            edit.remove_dependency(*dependency.pair)
+            context.count("dependencies_removed")
+    return edit.commit()
 
 
 def implied_dependencies(graph: Graph) -> list[Dependency]:

@@ -173,7 +173,7 @@ class _Driver:
         rule.apply(self.edit, match)
         if step.is_empty:
             raise InternalError(f"rule '{rule.name}' matched at node '{name}', but changed nothing")
-        _add(self.total, step)
+        self.total.include(step)
         self.enqueue(self.touched(step))
 
     def touched(self, step: Delta) -> Sequence[str]:
@@ -202,12 +202,3 @@ class _Driver:
             f"rewriting does not end: {self.bound} applications, the last ones of {names}",
             hint=f"rules must not undo each other; the last applications: {trace}",
         )
-
-
-def _add(total: Delta, step: Delta) -> None:
-    total.nodes.update(step.nodes)
-    total.dependencies.update(step.dependencies)
-    total.buffers.update(step.buffers)
-    total.allocations.update(step.allocations)
-    total.kernels.update(step.kernels)
-    total.fusions.update(step.fusions)

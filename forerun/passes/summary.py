@@ -71,6 +71,7 @@ class Summary:
         dump: The folder of the dumps, if they are written.
         files: Names of all files that were dumped there.
         error: The first line of what went wrong.
+        remarks: What the target had to say of its machine code, one line each.
     """
 
     graph: str
@@ -84,6 +85,7 @@ class Summary:
     dump: Path | None = None
     files: list[str] = field(default_factory=list)
     error: str = ""
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def verification_seconds(self) -> float:
@@ -108,4 +110,5 @@ class Summary:
             },
             "passes": [asdict(record) for record in self.passes],
             "files": list(self.files),
+            "remarks": list(self.remarks),
         }

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from forerun.ir.diagnostics import ForerunError, InvalidInput
 
-__all__ = ["SUMMARY_FILE", "reporting", "write_report"]
+__all__ = ["SUMMARY_FILE", "TIMELINE_FILE", "reporting", "write_report"]
 
 SUMMARY_FILE = "summary.json"
 """What makes a folder a dump."""
+
+TIMELINE_FILE = "timeline.json"
+"""A step as ``forerun bench`` saw it; the page shows it if it is there."""
 
 
 def write_report(dump_dir: str | Path, output: str | Path | None = None) -> Path:

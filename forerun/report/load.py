@@ -13,7 +13,7 @@ from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.report import SUMMARY_FILE
 
-__all__ = ["Dump", "PassDump", "load_dump"]
+__all__ = ["Dump", "PassDump", "Reader", "load_dump"]
 
 SCHEMA = 1
 
@@ -53,6 +53,7 @@ class Dump:
         version: The version of forerun that ran it.
         input: What came in, as the record of a pass with ordinal 0.
         passes: In the order in which they ran.
+        remarks: What the target had to say of its machine code.
     """
 
     folder: Path
@@ -64,6 +65,7 @@ class Dump:
     version: str
     input: PassDump
     passes: tuple[PassDump, ...]
+    remarks: tuple[str, ...] = ()
     _graphs: dict[str, Graph | None] = field(default_factory=dict, compare=False)
 
     @cached_property
@@ -112,7 +114,7 @@ def load_dump(folder: Path) -> Dump:
         data = json.loads(_read(path))
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} is not JSON: {error}") from error
-    reader = _Reader(path, data)
+    reader = Reader(path, data)
     schema = reader.get("schema", int)
     if schema != SCHEMA:
         raise InvalidInput(f"{path} has schema {schema}, and this forerun reads schema {SCHEMA}")
@@ -128,10 +130,11 @@ def load_dump(folder: Path) -> Dump:
         reader.get("forerun", str, "?"),
         _input_record(given, next((name for name in names if name.startswith("00-")), "")),
         tuple(_pass_record(each) for each in reader.each("passes")),
+        tuple(str(remark) for remark in reader.get("remarks", list, [])),
     )
 
 
-class _Reader:
+class Reader:
     """Typed access to JSON; what is missing or of another type is the file's fault."""
 
     def __init__(self, path: Path, data: object, where: str = "") -> None:
@@ -143,35 +146,40 @@ class _Reader:
         self.where = where
 
     def get(self, key: str, kind: type[_Value], default: _Value | None = None) -> _Value:
+        """The value of a key."""
         value = self.data.get(key, default)
         if not isinstance(value, kind):
             raise InvalidInput(f"{self.path}: '{self.where}{key}' is missing, or is no {kind.__name__}")
         return value
 
     def number(self, key: str) -> float:
+        """A number; 0 if it is missing."""
         value = self.data.get(key, 0.0)
         if not isinstance(value, (int, float)):
             raise InvalidInput(f"{self.path}: '{self.where}{key}' is not a number")
         return float(value)
 
     def counts(self, key: str) -> dict[str, int]:
+        """An object of numbers."""
         return {str(name): n for name, n in self.get(key, dict, {}).items() if isinstance(n, int)}
 
-    def inside(self, key: str) -> _Reader:
-        return _Reader(self.path, self.data.get(key), f"{self.where}{key}.")
+    def inside(self, key: str) -> Reader:
+        """An object."""
+        return Reader(self.path, self.data.get(key), f"{self.where}{key}.")
 
-    def each(self, key: str) -> list[_Reader]:
+    def each(self, key: str) -> list[Reader]:
+        """A list of objects."""
         items = self.get(key, list)
-        return [_Reader(self.path, item, f"{key}[{number}].") for number, item in enumerate(items)]
+        return [Reader(self.path, item, f"{key}[{number}].") for number, item in enumerate(items)]
 
 
-def _input_record(reader: _Reader, graph_file: str) -> PassDump:
+def _input_record(reader: Reader, graph_file: str) -> PassDump:
     nodes, counts = reader.get("nodes", int), reader.counts("dependencies")
     verdict = reader.get("verdict", str, "unchecked")
     return PassDump(0, "input", "input", 0.0, 0.0, nodes, counts, {}, verdict, False, (), graph_file, "")
 
 
-def _pass_record(reader: _Reader) -> PassDump:
+def _pass_record(reader: Reader) -> PassDump:
     files = reader.get("files", dict, {})
     return PassDump(
         reader.get("ordinal", int),

@@ -10,6 +10,7 @@ from forerun.report.diff import draw_diff
 from forerun.report.load import Dump, PassDump
 from forerun.report.markup import Markup, asset, embed_json, join, tag
 from forerun.report.picture import NameTables, draw_picture, legend, markers
+from forerun.report.strip import draw_step, read_step
 from forerun.report.words import counted, duration
 
 __all__ = ["render"]
@@ -35,6 +36,8 @@ def render(dump: Dump) -> str:
         "main",
         _header(dump),
         _overview(dump),
+        _machine_code(dump),
+        _step(dump),
         legend(),
         *sections,
     )
@@ -71,6 +74,11 @@ def _badge(verdict: str) -> Markup:
 
 def _word(text: str) -> str:
     return text if text.isalnum() else "other"
+
+
+def _step(dump: Dump) -> Markup:
+    step = read_step(dump)
+    return join() if step is None else draw_step(step)
 
 
 # The overview
@@ -145,6 +153,13 @@ def _section(dump: Dump, step: PassDump, before: Graph | None, after: Graph | No
     elif not step.changed:
         parts.append(tag("p", "The graph stays as it is.", class_="note"))
     return tag("section", *parts, id=f"pass-{step.ordinal}")
+
+
+def _machine_code(dump: Dump) -> Markup:
+    """What the target remarked: lost hoists, and neighbours that do not fit together."""
+    if not dump.remarks:
+        return join()
+    return tag("section", tag("h2", "The machine code"), *_remarks(dump.remarks), id="machine-code")
 
 
 def _statistics_list(statistics: Mapping[str, int]) -> Markup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -122,28 +123,18 @@ class Timeline:
         return max(node.ends for node in self.nodes)
 
     @cached_property
-    def _by_name(self) -> dict[str, NodeTimes]:
-        return {node.name: node for node in self.nodes}
-
-    def ready(self, node: NodeTimes) -> int | None:
-        """When what a node depends on was done; ``None`` for the first node.
-
-        A node without dependencies comes after the one before it in launch order: something else ordered them.
-        """
-        sources = [self._by_name[source] for source, _ in node.after]
-        if not sources:
-            sources = list(self.nodes[max(0, self.nodes.index(node) - 1) : self.nodes.index(node)])
-        return max((source.ends for source in sources), default=None)
+    def _done_before(self) -> dict[str, int]:
+        """When all nodes before each one in launch order were done."""
+        ends = accumulate((node.ends for node in self.nodes), max)
+        return {node.name: end for node, end in zip(self.nodes[1:], ends, strict=False)}
 
     def gap(self, node: NodeTimes) -> int:
-        """Nanoseconds from the end of what a node depends on to its own work."""
-        ready = self.ready(node)
-        return 0 if ready is None else max(0, node.works - ready)
+        """Nanoseconds for which nothing worked: from the end of all nodes before it to the work of this one."""
+        return max(0, node.works - self._done_before.get(node.name, node.works))
 
     def overlap(self, node: NodeTimes) -> int:
-        """Nanoseconds for which a node was there already before what it depends on was done."""
-        ready = self.ready(node)
-        return 0 if ready is None else max(0, ready - node.begins)
+        """Nanoseconds for which a node was there already while nodes before it went on."""
+        return max(0, self._done_before.get(node.name, node.begins) - node.begins)
 
     @cached_property
     def shares(self) -> dict[str, int]:
@@ -159,12 +150,22 @@ class Timeline:
 
     def to_json(self) -> dict[str, Any]:
         """As docs/seeing-a-step.md describes it."""
+        lane_of = lanes([(node.begins, node.ends) for node in self.nodes])
         return {
             "format": FORMAT,
             "graph": self.graph,
             "nanoseconds": self.nanoseconds,
             "untimed": self.untimed,
-            "nodes": [node.to_json() for node in self.nodes],
+            "nodes": [
+                {
+                    **node.to_json(),
+                    "lane": lane,
+                    "share": self.shares[node.name],
+                    "gap": self.gap(node),
+                    "overlap": self.overlap(node),
+                }
+                for node, lane in zip(self.nodes, lane_of, strict=True)
+            ],
         }
 
 

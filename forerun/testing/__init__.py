@@ -1,9 +1,10 @@
 """For authors of passes: random graphs that run, and oracles that judge what a pass makes of them.
 
 Strategies for Hypothesis: :func:`graphs`, :func:`kernels`, :func:`pipelines`, :func:`schedules`. Oracles:
-:func:`assert_valid`, :func:`assert_refines`, :func:`assert_same_outputs`, :func:`assert_idempotent`,
-:func:`assert_roundtrip`. All of them at once, on a pass: ``pytest --forerun-pass mypkg.MyPass``, ``forerun fuzz``, or
-:func:`search`. See docs/testing-passes.md. Names load on first use, and pytest is not needed.
+:func:`assert_valid`, :func:`assert_refines`, :func:`assert_same_outputs`, :func:`assert_close_outputs`,
+:func:`assert_idempotent`, :func:`assert_roundtrip`; of fusion rules, :func:`check_rule`. All of them at once, on a
+pass: ``pytest --forerun-pass mypkg.MyPass``, ``forerun fuzz``, or :func:`search`. See docs/testing-passes.md. Names load
+on first use, and pytest is not needed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from forerun.testing.counterexample import Counterexample as Counterexample
+    from forerun.testing.fusion import assert_close_outputs as assert_close_outputs
+    from forerun.testing.fusion import check_rule as check_rule
     from forerun.testing.graph_strategy import graphs as graphs
+    from forerun.testing.hoists import assert_hoists_survive as assert_hoists_survive
     from forerun.testing.hunt import SearchResult as SearchResult
     from forerun.testing.hunt import search as search
     from forerun.testing.kernel_strategy import KernelShape as KernelShape
@@ -35,12 +39,15 @@ _EXPORTS = {
     "KernelShape": "kernel_strategy",
     "PROPERTIES": "properties",
     "SearchResult": "hunt",
+    "assert_close_outputs": "fusion",
+    "assert_hoists_survive": "hoists",
     "assert_idempotent": "oracles",
     "assert_properties": "properties",
     "assert_refines": "oracles",
     "assert_roundtrip": "oracles",
     "assert_same_outputs": "oracles",
     "assert_valid": "oracles",
+    "check_rule": "fusion",
     "graphs": "graph_strategy",
     "inputs_of": "values",
     "kernels": "kernel_strategy",
@@ -55,12 +62,15 @@ __all__ = [
     "Counterexample",
     "KernelShape",
     "SearchResult",
+    "assert_close_outputs",
+    "assert_hoists_survive",
     "assert_idempotent",
     "assert_properties",
     "assert_refines",
     "assert_roundtrip",
     "assert_same_outputs",
     "assert_valid",
+    "check_rule",
     "graphs",
     "inputs_of",
     "kernels",

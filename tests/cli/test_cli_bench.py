@@ -112,8 +112,8 @@ def test_pipelines_that_disagree_are_not_timed(forerun, fake, tmp_path, monkeypa
 
 def test_json_trace_and_dump(forerun, fake, decode, tmp_path):
     trace, folder = tmp_path / "trace.json", tmp_path / "dump"
-    arguments = ("bench", decode, "--position", 9, "--against", "", "--trace", trace, "--dump", folder, "--json")
-    outcome = forerun(*arguments)
+    arguments = ("bench", decode, "--position", 9, "--against", "", "--trace", trace, "--dump", folder)
+    outcome = forerun(*arguments, "--steps", 4, "--json")
     assert outcome.status == 0, outcome.err
     told = json.loads(outcome.out)
     assert (told["status"], told["graph"], told["position"], told["gpu"]) == ("ok", "tiny_decode", 9, "Fake GPU")

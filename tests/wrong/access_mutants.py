@@ -132,11 +132,6 @@ mutant(
     _renamed(lambda s: s.replace("%other[", "%pos[")),
 )
 mutant(
-    "written-scalars-equal",
-    "a scalar keeps its value although the graph writes it",
-    _renamed(lambda s: s.partition("@")[0]),
-)
-mutant(
     "no-two-scalars-equal",
     "two loads of one element are never known to agree",
     accessing(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
@@ -23,7 +23,16 @@ from forerun.ir.nodes import (
     ScalarLoad,
 )
 from forerun.ir.region import BufferView
-from forerun.ir.semantics.binding import READ, WRITE, Binder, NodeAccess, element_bytes, symbol_values, touch
+from forerun.ir.semantics.binding import (
+    READ,
+    WRITE,
+    Binder,
+    NodeAccess,
+    Versions,
+    element_bytes,
+    symbol_values,
+    touch,
+)
 from forerun.ir.semantics.body import late_steps, triggers_after_wait
 from forerun.ir.semantics.byteset import ByteSet, bytes_of
 
@@ -32,6 +41,7 @@ __all__ = [
     "NodeAccess",
     "accesses",
     "always_waits",
+    "is_conditional",
     "is_fence",
     "late_steps",
     "symbol_values",
@@ -64,6 +74,13 @@ def is_fence(node: Node) -> bool:
     if isinstance(node, ChildGraphNode):
         return any(is_fence(inner) for inner in node.body)
     return isinstance(node, EventRecordNode | EventWaitNode)
+
+
+def is_conditional(node: Node) -> bool:
+    """Whether a replay may leave out some of what a node does."""
+    if isinstance(node, ChildGraphNode):
+        return any(is_conditional(inner) for inner in node.body)
+    return isinstance(node, ConditionalNode)
 
 
 def always_waits(graph: Graph, node: Node) -> bool:
@@ -138,39 +155,56 @@ _with_tables = Analysis({"kernels", "buffers", "allocations"}, _no_bodies)
 """Bodies by identity, as they were given and with tables: filled in as they are asked for."""
 
 
-def _written_scalars(graph: Graph) -> set[tuple[str, int]]:
-    """The elements that some kernel loads as a scalar and some node of the graph may write."""
-    loads: dict[str, set[ScalarLoad]] = {}
+def _written_scalars(graph: Graph) -> Versions:
+    """The elements that some kernel loads as a scalar and some node of the graph may write, with their versions."""
+    loads: dict[str, set[tuple[str, int]]] = {}
     for node in graph:
-        if isinstance(node, KernelNode):
-            for _, argument in node.arguments:
-                if isinstance(argument, ScalarLoad) and argument.buffer in graph.buffers:
-                    loads.setdefault(graph.buffers[argument.buffer].allocation, set()).add(argument)
+        for argument in _scalar_loads(node):
+            if argument.buffer in graph.buffers:
+                allocation = graph.buffers[argument.buffer].allocation
+                loads.setdefault(allocation, set()).add((argument.buffer, argument.index))
     if not loads:
-        return set()
-    written: set[tuple[str, int]] = set()
+        return {}
+    written: dict[tuple[str, int], Mapping[str, int]] = {}
     writes_of = _writes_into(graph, set(loads))
     for allocation, found in loads.items():
-        for load in found:
-            element = element_bytes(graph.buffers[load.buffer], load.index)
-            if any(write.overlaps(element) for write in writes_of(allocation)):
-                written.add((load.buffer, load.index))
+        for name, index in found:
+            element = element_bytes(graph.buffers[name], index)
+            writers = {node for node, write in writes_of[allocation] if write.overlaps(element)}
+            if writers:
+                written[name, index] = _versions(graph, writers)
     return written
 
 
-def _writes_into(graph: Graph, allocations: set[str]) -> Callable[[str], list[ByteSet]]:
+def _scalar_loads(node: Node) -> list[ScalarLoad]:
+    arguments = node.arguments if isinstance(node, KernelNode) else ()
+    return [argument for _, argument in arguments if isinstance(argument, ScalarLoad)]
+
+
+def _versions(graph: Graph, writers: set[str]) -> Mapping[str, int]:
+    """For each node but the writers, how many of these come before it."""
+    versions: dict[str, int] = {}
+    count = 0
+    for name in graph.nodes:
+        if name in writers:
+            count += 1
+        else:
+            versions[name] = count
+    return versions
+
+
+def _writes_into(graph: Graph, allocations: set[str]) -> Mapping[str, list[tuple[str, ByteSet]]]:
     """Writes into a few allocations, with every loaded scalar taken as unknown (so nothing is assumed of it)."""
-    arguments = [a for node in graph if isinstance(node, KernelNode) for _, a in node.arguments]
-    everything = {(a.buffer, a.index) for a in arguments if isinstance(a, ScalarLoad)}
-    found: dict[str, list[ByteSet]] = {name: [] for name in allocations}
-    binder = Binder(graph, everything)
+    unknown: Versions = {(a.buffer, a.index): {} for node in graph for a in _scalar_loads(node)}
+    found: dict[str, list[tuple[str, ByteSet]]] = {name: [] for name in allocations}
+    binder = Binder(graph, unknown)
     views = {buffer.name for buffer in graph.buffers.values() if buffer.allocation in allocations}
     for node in graph:
         if _may_touch(node, views):
             for access in binder.accesses(node) if isinstance(node, KernelNode) else _of_other(graph, node):
                 if access.write and access.allocation in found:
-                    found[access.allocation].append(access.bytes)
-    return lambda allocation: found[allocation]
+                    found[access.allocation].append((node.name, access.bytes))
+    return found
 
 
 def _may_touch(node: Node, views: set[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from forerun.ir.affine import AffineLike, affine
 from forerun.ir.analysis import Analysis
@@ -16,7 +17,22 @@ from forerun.ir.semantics.body import late_steps, released_phases
 from forerun.ir.semantics.byteset import ByteSet, bytes_of
 from forerun.ir.types import DType
 
-__all__ = ["READ", "WRITE", "Binder", "NodeAccess", "Template", "element_bytes", "symbol_values", "touch"]
+__all__ = [
+    "READ",
+    "WRITE",
+    "Binder",
+    "NodeAccess",
+    "Template",
+    "Versions",
+    "element_bytes",
+    "symbol_values",
+    "touch",
+    "unversioned",
+]
+
+Versions: TypeAlias = Mapping[tuple[str, int], Mapping[str, int]]
+"""For each loaded element that some node may write, and each node, how many nodes before it may write the element;
+without those that may write it themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +144,7 @@ class Binder:
         written: The elements that are loaded as scalars and that some node may write.
     """
 
-    def __init__(self, graph: Graph, written: set[tuple[str, int]]) -> None:
+    def __init__(self, graph: Graph, written: Versions) -> None:
         self._graph = graph
         self._written = written
         self._buffers = dict(graph.buffers)  # looked up much faster than the read-only view
@@ -188,17 +204,22 @@ class Binder:
         return self._bound[key]
 
     def _key(self, node: KernelNode, summary: _Summary, arguments: Mapping[str, object]) -> object:
-        """Equal for nodes of a kernel whose symbols stand for the same; a scalar that is written is a node's own."""
+        """Equal for nodes of a kernel whose symbols stand for the same."""
         scalars = [arguments.get(name) for name in summary.scalars]
-        if self._written and any(isinstance(s, ScalarLoad) and (s.buffer, s.index) in self._written for s in scalars):
-            return node.name
+        versions: list[int] = []
+        for load in scalars if self._written else ():
+            known = self._written.get((load.buffer, load.index)) if isinstance(load, ScalarLoad) else None
+            if known is not None:
+                if node.name not in known:
+                    return node.name
+                versions.append(known[node.name])
         shapes = []
         for name in summary.dims:
             argument = arguments.get(name)
             buffer = self._graph.buffers.get(argument.buffer) if isinstance(argument, BufferArgument) else None
             shapes.append(None if buffer is None else buffer.shape)
         # Numbers of different types may be equal, and not stand for the same.
-        return node.kernel, tuple((type(getattr(s, "value", None)), s) for s in scalars), tuple(shapes)
+        return node.kernel, tuple((type(getattr(s, "value", None)), s) for s in scalars), tuple(shapes), tuple(versions)
 
     def _scalar_load(self, node: str, load: ScalarLoad, when: Template) -> list[NodeAccess]:
         place = load.buffer, load.index
@@ -228,20 +249,23 @@ def element_bytes(buffer: Buffer, index: int) -> ByteSet:
 
 
 def symbol_values(
-    graph: Graph, kernel: Kernel, node: KernelNode, phase: str, written: set[tuple[str, int]], *, dims: bool = True
+    graph: Graph, kernel: Kernel, node: KernelNode, phase: str, written: Versions, *, dims: bool = True
 ) -> dict[str, AffineLike]:
     """What the symbols in a kernel's regions stand for at a node: integers, or the names of loaded scalars.
 
-    Loads of the same element have the same value, and so the same name, unless the graph writes that element; then
-    every phase that loads it has a name of its own.
+    Loads of the same element have the same value, and so the same name, if no node between them in launch order may
+    write it. That is what they load if nothing races with them, and loads are accesses too: the first load to see
+    something else in some run would race with a write that is where it is said to be. In a node that may write the
+    element itself, every phase that loads it has a name of its own.
     """
     values: dict[str, AffineLike] = {}
     for parameter, argument in node.arguments:
         if isinstance(argument, ConstantArgument) and isinstance(argument.value, int):
             values[parameter] = argument.value
         elif isinstance(argument, ScalarLoad):
-            fixed = (argument.buffer, argument.index) not in written
-            symbol = f"%{argument.buffer}[{argument.index}]" + ("" if fixed else f"@{node.name}.{phase}")
+            versions = written.get((argument.buffer, argument.index), {node.name: 0})
+            version = f"@{versions[node.name] or ''}" if node.name in versions else f"@{node.name}.{phase}"
+            symbol = f"%{argument.buffer}[{argument.index}]" + version.removesuffix("@")
             values[parameter] = affine(symbol) + argument.offset
         elif dims and isinstance(argument, BufferArgument) and argument.buffer in graph.buffers:
             declared = kernel.parameter(parameter)
@@ -249,6 +273,15 @@ def symbol_values(
             shape = graph.buffers[argument.buffer].shape
             values.update((d, n) for d, n in zip(names or (), shape, strict=False) if isinstance(d, str))
     return values
+
+
+def unversioned(found: ByteSet) -> ByteSet:
+    """The bytes, where every loaded scalar is named by its element alone."""
+    start, stop = (
+        tuple(sorted((name.partition("@")[0], count) for name, count in terms))
+        for terms in (found.start_terms, found.stop_terms)
+    )
+    return found if found.is_constant else replace(found, start_terms=start, stop_terms=stop)
 
 
 def _of_black_box(graph: Graph, node: KernelNode) -> Iterator[NodeAccess]:

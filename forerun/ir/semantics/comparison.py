@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 
 from forerun.ir.declaration import contradiction, runs_code_of
 from forerun.ir.diagnostics import Diagnostic, Location, Severity
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel
-from forerun.ir.nodes import AllocNode, ChildGraphNode, ConditionalNode, EmptyNode, FreeNode, KernelNode, Node
-from forerun.ir.semantics.access import HOST_EFFECTS, NodeAccess, accesses, is_fence, with_tables
+from forerun.ir.nodes import AllocNode, EmptyNode, FreeNode, KernelNode, Node
+from forerun.ir.semantics.access import HOST_EFFECTS, NodeAccess, accesses, is_fence
 from forerun.ir.semantics.fences import crossings, fences
 from forerun.ir.semantics.fused import Fused
 from forerun.ir.semantics.hazards import conflicts, is_certain
+from forerun.ir.semantics.nested import bodies_in, inner_graph, with_bodies
 from forerun.ir.semantics.order import order_under
 from forerun.ir.semantics.rebody import LostOrder, lost_orders, other_body
 from forerun.ir.types import BufferRole
@@ -72,7 +73,7 @@ def compare(
     """Look for violations of all rules but C10, in the graphs and in the bodies in them.
 
     Args:
-        before: A verified graph, or a body with the tables of its graph.
+        before: A verified graph, or an inner graph of one.
         after: What it became.
         findings: Where violations are added.
         licences: Opt-in rules of the event order.
@@ -107,8 +108,8 @@ class _Comparison:
         return Location("graph", self.after.name)
 
     def tables(self) -> None:
-        """C9."""
-        for name in _differing(self.before, self.after):
+        """C9. Bodies have no tables of their own."""
+        for name in () if self.path else _differing(self.before, self.after):
             self.findings.add("C9", f"{name} is not as before", Location("graph", self.after.name))
 
     def nodes(self) -> None:
@@ -128,7 +129,7 @@ class _Comparison:
                 continue
             if isinstance(old, KernelNode) and isinstance(new, KernelNode) and _same_launch(old, new):
                 self.launch(old, new)
-            elif _bodies_of(old) and _without_bodies(old) == _without_bodies(new):
+            elif bodies_in(old) and _without_bodies(old) == _without_bodies(new):
                 self.bodies(old, new)
             else:
                 self.other(old, new, _what_differs(old, new))
@@ -157,9 +158,9 @@ class _Comparison:
 
     def bodies(self, old: Node, new: Node) -> None:
         """All rules, for the bodies of a node."""
-        for inner, outer in zip(_bodies_of(old), _bodies_of(new), strict=True):
-            graphs = with_tables(self.before, inner), with_tables(self.after, outer)
-            fusions = outer.delta.fusions if outer.delta is not None else {}
+        for number, body in enumerate(bodies_in(new)):
+            graphs = inner_graph(self.before, old.name, number), inner_graph(self.after, new.name, number)
+            fusions = body.delta.fusions if body.delta is not None else {}
             compare(*graphs, self.findings, self.licences, f"{self.path}{new.name}/", fusions=fusions)
 
     def other(self, old: Node, new: Node, reason: str) -> None:
@@ -245,13 +246,7 @@ def _changed_keys(before: Mapping[str, object], after: Mapping[str, object]) -> 
 def _launches(node: Node, kernels: Collection[str]) -> bool:
     if isinstance(node, KernelNode):
         return node.kernel in kernels
-    return any(_launches(inner, kernels) for body in _bodies_of(node) for inner in body)
-
-
-def _bodies_of(node: Node) -> tuple[Graph, ...]:
-    if isinstance(node, ChildGraphNode):
-        return (node.body,)
-    return node.bodies if isinstance(node, ConditionalNode) else ()
+    return any(_launches(inner, kernels) for body in bodies_in(node) for inner in body)
 
 
 def _what_differs(old: Node, new: Node) -> str:
@@ -267,9 +262,7 @@ def _same_launch(old: KernelNode, new: KernelNode) -> bool:
 
 def _without_bodies(node: Node) -> Node:
     """The node with empty bodies of the same number."""
-    if isinstance(node, ChildGraphNode):
-        return replace(node, body=_EMPTY)
-    return replace(node, bodies=(_EMPTY,) * len(node.bodies)) if isinstance(node, ConditionalNode) else node
+    return with_bodies(node, (_EMPTY for _ in bodies_in(node)))
 
 
 _EMPTY = Graph("body")

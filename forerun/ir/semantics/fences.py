@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 
 from forerun.ir.graph import Graph
 from forerun.ir.semantics.access import NodeAccess, accesses, is_fence
+from forerun.ir.semantics.binding import unversioned
 from forerun.ir.semantics.order import EventOrder, order_under
 
 __all__ = ["crossings", "fences", "same_access"]
@@ -52,4 +53,5 @@ def _escapes(before: Graph, after: Graph, old: EventOrder, new: EventOrder, fenc
 
 def same_access(a: NodeAccess, b: NodeAccess) -> bool:
     """Whether two accesses of a node, in two graphs, are the same but for when they may happen."""
-    return (a.phase, a.allocation, a.bytes, a.write) == (b.phase, b.allocation, b.bytes, b.write)
+    same = (a.phase, a.allocation, a.write) == (b.phase, b.allocation, b.write)
+    return same and (a.bytes == b.bytes or unversioned(a.bytes) == unversioned(b.bytes))

@@ -16,13 +16,14 @@ of them (C16).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from forerun.ir.declaration import contradiction, runs_code_of
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics.access import NodeAccess, accesses
+from forerun.ir.semantics.binding import unversioned
 from forerun.ir.semantics.byteset import ByteSet
 from forerun.ir.semantics.hazards import Conflict, conflicts, is_certain
 from forerun.ir.semantics.order import EventOrder
@@ -266,15 +267,7 @@ def _plain(access: NodeAccess) -> ByteSet:
 
     What they load is the same: the loads are accesses too, and on the same side of every write (C3).
     """
-    own = f"@{access.node}.{access.phase}"
-    start, stop = access.bytes.start_terms, access.bytes.stop_terms
-    if not any(name.endswith(own) for name, _ in (*start, *stop)):
-        return access.bytes
-    return replace(access.bytes, start_terms=_without(start, own), stop_terms=_without(stop, own))
-
-
-def _without(terms: tuple[tuple[str, int], ...], suffix: str) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted((name.removesuffix(suffix), count) for name, count in terms))
+    return unversioned(access.bytes)
 
 
 def _covers(access: NodeAccess, other: NodeAccess) -> bool:

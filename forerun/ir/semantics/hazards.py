@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph, Hazard
-from forerun.ir.semantics.access import NodeAccess, accesses
+from forerun.ir.semantics.access import NodeAccess, accesses, is_conditional
 from forerun.ir.semantics.exposed import Exposed
 
 __all__ = ["Conflict", "conflicts", "is_certain", "sweep"]
@@ -64,12 +64,12 @@ def sweep(graph: Graph, keep: Callable[[NodeAccess], bool] | None = None) -> Ite
     table = accesses(graph)
     written = {access.allocation for found in table.values() for access in found if access.write}
     exposed = {name: Exposed() for name in written}
-    for found in table.values():
+    for name, found in table.items():
         own = [a for a in found if a.allocation in written and (keep is None or keep(a))]
         for access in own:
             for other in exposed[access.allocation].conflicting(access):
                 yield Conflict(other, access)
-        for access in own:
+        for access in () if is_conditional(graph.nodes[name]) else own:
             if access.write:
                 exposed[access.allocation].cover(access)
         for access in own:
@@ -81,5 +81,6 @@ conflicts = Analysis({"nodes", "kernels", "buffers", "allocations"}, lambda grap
 
 A pair is left out if a write between the two covers the bytes of the earlier one: that write conflicts with both, and
 being before is transitive along such a chain (out(a) = C of a's node; in(b) reaches C of b's node, by H1, or by H4 for
-an access after a wait).
+an access after a wait). A conditional covers nothing, since its bodies may not run: so a read conflicts directly with
+every write that it may see.
 """

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, Node
-from forerun.ir.semantics.access import NodeAccess, accesses, with_tables
+from forerun.ir.semantics.access import NodeAccess, accesses, is_conditional, with_tables
 from forerun.ir.semantics.byteset import ByteSet
 from forerun.ir.types import BufferRole
 
@@ -110,7 +110,7 @@ def _exposed_reads(body: Graph, allocations: set[str]) -> list[NodeAccess]:
         for read in own:
             if not read.write and not any(write.covers(read.bytes) for write in written[read.allocation]):
                 exposed.append(read)
-        if not isinstance(body.nodes[name], ConditionalNode):  # whose bodies may not run
+        if not is_conditional(body.nodes[name]):
             for write in own:
                 if write.write and write.certain:
                     written[write.allocation].append(write.bytes)

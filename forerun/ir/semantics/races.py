@@ -9,9 +9,9 @@ from typing import TypeAlias
 from forerun.ir.analysis import Analysis
 from forerun.ir.diagnostics import Diagnostic, Location
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import ChildGraphNode, ConditionalNode
 from forerun.ir.semantics.access import NodeAccess, with_tables
 from forerun.ir.semantics.hazards import Conflict, conflicts, is_certain
+from forerun.ir.semantics.nested import bodies_in
 from forerun.ir.semantics.order import EventOrder, order_under, require_licences
 
 __all__ = ["BodyPath", "Race", "Undrained", "Verdict", "bodies_of", "body_at", "check", "is_ordered"]
@@ -148,11 +148,8 @@ class _Found:
 def bodies_of(graph: Graph, path: BodyPath = ()) -> Iterator[tuple[BodyPath, Graph]]:
     """The bodies of a graph's nodes, each with its path, in launch order; not the bodies inside these."""
     for node in graph:
-        if isinstance(node, ChildGraphNode):
-            yield (*path, (node.name, 0)), node.body
-        elif isinstance(node, ConditionalNode):
-            for number, body in enumerate(node.bodies):
-                yield (*path, (node.name, number)), body
+        for number, body in enumerate(bodies_in(node)):
+            yield (*path, (node.name, number)), body
 
 
 def body_at(graph: Graph, path: BodyPath) -> Graph:

@@ -206,7 +206,7 @@ def _regions(graph: Graph, node: KernelNode, kernel: Kernel, partial: tuple[Acce
     """N6, where the values of the scalars are known or bounded; other regions are checked when they run."""
     if not partial:
         return
-    values = symbol_values(graph, kernel, node, "", set())
+    values = symbol_values(graph, kernel, node, "", {})
     ranges = {
         f"%{a.buffer}[{a.index}]": bounds
         for _, a in node.arguments

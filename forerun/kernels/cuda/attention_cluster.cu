@@ -1,9 +1,9 @@
 // Attention of grouped query heads over the rows up to its position, by a cluster of CTAs for each KV head.
 //
-// The CTAs of a cluster take equal spans of the rows; in a CTA, groups of lanes take every n-th one. A lane holds one piece
-// of a row, for all query heads that share it, and keeps `ahead` rows on their way. A group rescales its sums when a
-// greater score comes (arXiv:1805.02867); groups, warps and CTAs are merged in turn. At last each CTA has what all have
-// found for its part of the elements, since they push it there.
+// The CTAs of a cluster take equal spans of the rows; in a CTA, groups of lanes take every n-th one. A lane has one
+// piece of a row, for all query heads that share it. A group rescales its sums when a greater score comes
+// (arXiv:1805.02867); groups, warps and CTAs are merged in turn. At last each CTA has what all have found for its part
+// of the elements, since they send it there.
 
 #include "cluster.cuh"
 
@@ -14,7 +14,8 @@ constexpr int warps = warps_of<Launch>;
 constexpr int piece = 16 / static_cast<int>(sizeof(Stored));  // elements
 constexpr int lanes = Dims::HD / piece;                       // of a group
 constexpr int groups = Launch::threads / lanes;
-static_assert(lanes * piece == Dims::HD && lanes == power_of_two_from(lanes) && lanes <= 32, "a lane has 16 bytes of a row");
+static_assert(lanes * piece == Dims::HD, "a lane has 16 bytes of a row");
+static_assert(lanes == power_of_two_from(lanes) && lanes <= 32, "lanes that are a power of two have a row");
 
 constexpr int heads = Dims::H / Dims::KV;
 constexpr int outputs = heads * Dims::HD;
@@ -22,8 +23,10 @@ constexpr int outputs_a_cta = ceil_div(outputs, Launch::cluster);
 static_assert(heads <= 8, "a lane has registers for 8 heads that share a row");
 static_assert(Dims::HD >= Launch::cluster, "each element of a head tells one CTA of the scores");
 
-// Rows that a group has on their way: long contexts are for large clusters.
-constexpr int ahead = Launch::cluster > 8 ? 8 : 4;
+// Rows are taken in tiles, of which some are on their way: more for long contexts, which are what large clusters are
+// for, and as many as the registers hold beside the heads.
+constexpr int rows = heads <= 4 ? 4 : 2;  // of a tile, a group
+constexpr int ahead = heads <= 4 && Launch::cluster <= 8 ? 1 : 2;
 
 // Less than any score, but finite: differences to it are numbers.
 __device__ __forceinline__ float lowest() { return -1e30f; }
@@ -37,29 +40,51 @@ __device__ __forceinline__ Span span_up_to(int position) {
     return {rows * rank / Launch::cluster, rows * (rank + 1) / Launch::cluster, position};
 }
 
+struct Tile {
+    uint4 k[rows], v[rows];
+};
+
 // The position is read once, with the past rows: later it would cost the time of a load.
 struct Locals {
     Span span;
-    uint4 k[ahead], v[ahead];
+    Tile past[ahead];
 };
 
 __device__ __forceinline__ int lane() { return thread_of<Launch>() % lanes; }
 __device__ __forceinline__ int group() { return thread_of<Launch>() / lanes; }
-__device__ __forceinline__ int row_at(const Span& span, int number) { return span.first + number * groups + group(); }
+__device__ __forceinline__ int row_at(const Span& span, int tile, int j) {
+    return span.first + (tile * rows + j) * groups + group();
+}
 
 __device__ __forceinline__ void load_row(const Arguments& a, int kv, int row, bool wanted, uint4& k, uint4& v) {
     const long long start = (static_cast<long long>(wanted ? row : 0) * Dims::KV + kv) * Dims::HD + lane() * piece;
     k = load16_once(a.k_cache + start, wanted);
     v = load16_once(a.v_cache + start, wanted);
 }
-// A row in the registers of place i: any but the present one, which is loaded by itself.
-__device__ __forceinline__ void load_past_row(const Arguments& a, int kv, int number, Locals& l, int i) {
-    const int row = row_at(l.span, number);
-    load_row(a, kv, row, row < l.span.stop && row < l.span.position, l.k[i], l.v[i]);
-}
-__device__ __forceinline__ void load_first_rows(const Arguments& a, int kv, Locals& l) {
+// All rows of a tile but the present one, which is loaded by itself.
+__device__ __forceinline__ void load_tile(const Arguments& a, int kv, const Span& span, int number, Tile& tile) {
 #pragma unroll
-    for (int i = 0; i < ahead; ++i) load_past_row(a, kv, i, l, i);
+    for (int j = 0; j < rows; ++j) {
+        const int row = row_at(span, number, j);
+        load_row(a, kv, row, row < span.stop && row < span.position, tile.k[j], tile.v[j]);
+    }
+}
+__device__ __forceinline__ void load_first_tiles(const Arguments& a, int kv, Locals& l) {
+#pragma unroll
+    for (int i = 0; i < ahead; ++i) load_tile(a, kv, l.span, i, l.past[i]);
+}
+// The present row, for the group that it falls to.
+__device__ __forceinline__ void load_present(const Arguments& a, int kv, const Span& span, uint4& k, uint4& v) {
+    const bool ours = span.position < span.stop && (span.position - span.first) % groups == group();
+    load_row(a, kv, span.position, ours, k, v);
+}
+__device__ __forceinline__ void put_present(const Span& span, int number, const uint4& k, const uint4& v, Tile& tile) {
+#pragma unroll
+    for (int j = 0; j < rows; ++j) {
+        const bool present = row_at(span, number, j) == span.position;
+        tile.k[j] = present ? k : tile.k[j];
+        tile.v[j] = present ? v : tile.v[j];
+    }
 }
 
 // What a group has found so far, for each head. Scores are in powers of two.
@@ -67,43 +92,70 @@ struct Found {
     float greatest[heads], sum[heads], weighted[heads][piece];
 };
 
-__device__ __forceinline__ void attend_row(
-    const uint4& k_piece, const uint4& v_piece, bool is_row, const float (&q)[heads][piece], Found& found) {
-    float k[piece], v[piece];
-    widen<Stored>(k_piece, k);
-    widen<Stored>(v_piece, v);
+__device__ __forceinline__ float group_sum(float x) {
+#pragma unroll
+    for (int distance = lanes / 2; distance > 0; distance /= 2) x += __shfl_xor_sync(~0u, x, distance);
+    return x;
+}
+
+__device__ __forceinline__ void attend_tile(
+    const Tile& tile, const float (&q)[heads][piece], const Span& span, int number, Found& found) {
+    float scores[rows][heads] = {};
+#pragma unroll
+    for (int j = 0; j < rows; ++j) {
+        float k[piece];
+        widen<Stored>(tile.k[j], k);
+#pragma unroll
+        for (int h = 0; h < heads; ++h) {
+#pragma unroll
+            for (int e = 0; e < piece; ++e) scores[j][h] = fmaf(q[h][e], k[e], scores[j][h]);
+            scores[j][h] = group_sum(scores[j][h]);
+            if (row_at(span, number, j) >= span.stop) scores[j][h] = -infinity();
+        }
+    }
 #pragma unroll
     for (int h = 0; h < heads; ++h) {
-        float score = 0.0f;
+        float greatest = found.greatest[h];
 #pragma unroll
-        for (int e = 0; e < piece; ++e) score = fmaf(q[h][e], k[e], score);
-#pragma unroll
-        for (int distance = lanes / 2; distance > 0; distance /= 2) score += __shfl_xor_sync(~0u, score, distance);
-        score = is_row ? score : -infinity();
-        const float greatest = fmaxf(found.greatest[h], score);
-        const float kept = exp2f(found.greatest[h] - greatest), share = exp2f(score - greatest);
+        for (int j = 0; j < rows; ++j) greatest = fmaxf(greatest, scores[j][h]);
+        const float kept = exp2f(found.greatest[h] - greatest);
         found.greatest[h] = greatest;
-        found.sum[h] = fmaf(found.sum[h], kept, share);
+        found.sum[h] *= kept;
 #pragma unroll
-        for (int e = 0; e < piece; ++e) found.weighted[h][e] = fmaf(found.weighted[h][e], kept, share * v[e]);
+        for (int e = 0; e < piece; ++e) found.weighted[h][e] *= kept;
+#pragma unroll
+        for (int j = 0; j < rows; ++j) {
+            scores[j][h] = exp2f(scores[j][h] - greatest);
+            found.sum[h] += scores[j][h];
+        }
+    }
+#pragma unroll
+    for (int j = 0; j < rows; ++j) {
+        float v[piece];
+        widen<Stored>(tile.v[j], v);
+#pragma unroll
+        for (int h = 0; h < heads; ++h) {
+#pragma unroll
+            for (int e = 0; e < piece; ++e) found.weighted[h][e] = fmaf(scores[j][h], v[e], found.weighted[h][e]);
+        }
     }
 }
 
-// All rows of the span. A row's registers take another one as soon as it is through.
-__device__ __forceinline__ void attend_rows(
+// All rows of the span. The registers of a tile take another one as soon as it is through.
+__device__ __forceinline__ void attend_tiles(
     const Arguments& a, int kv, const float (&q)[heads][piece], const uint4& k, const uint4& v, Locals& l,
     Found& found) {
-    // As many rows for every thread, since the lanes of a warp exchange their sums.
-    const int rows = ceil_div(l.span.stop - l.span.first, groups);
+    // As many tiles for every thread, since the lanes of a warp exchange their sums.
+    const int tiles = ceil_div(l.span.stop - l.span.first, rows * groups);
 #pragma unroll 1
-    for (int first = 0; first < rows; first += ahead) {
+    for (int first = 0; first < tiles; first += ahead) {
 #pragma unroll
         for (int i = 0; i < ahead; ++i) {
-            if (first + i >= rows) break;
-            const int row = row_at(l.span, first + i);
-            const bool present = row == l.span.position;
-            attend_row(present ? k : l.k[i], present ? v : l.v[i], row < l.span.stop, q, found);
-            if (first + i + ahead < rows) load_past_row(a, kv, first + i + ahead, l, i);
+            const int number = first + i;
+            if (number >= tiles) break;
+            put_present(l.span, number, k, v, l.past[i]);
+            attend_tile(l.past[i], q, l.span, number, found);
+            if (number + ahead < tiles) load_tile(a, kv, l.span, number + ahead, l.past[i]);
         }
     }
 }
@@ -213,20 +265,19 @@ __device__ __forceinline__ void write_outputs(const Arguments& a, int kv, const 
     }
 }
 
-// The first rows of the cluster's first KV head, as far as earlier steps have appended them.
+// The first tiles of the cluster's first KV head, as far as earlier steps have appended them.
 __device__ __forceinline__ void load_past(const Arguments& a, Locals& l) {
     open_exchange(true);
     l.span = span_up_to(a.pos());
-    load_first_rows(a, least(cluster_in_grid<Launch>(), Dims::KV - 1), l);
+    load_first_tiles(a, least(cluster_in_grid<Launch>(), Dims::KV - 1), l);
     await_cluster();
 }
 
 // What the CTA finds in its rows of a KV head, into shared memory.
 __device__ __forceinline__ void attend_span(const Arguments& a, int kv, Locals& l, Exchange& shared) {
     // The present row first: it is what the kernel before has just written.
-    const int number = l.span.position - l.span.first;
     uint4 k, v;
-    load_row(a, kv, l.span.position, l.span.position < l.span.stop && number % groups == group(), k, v);
+    load_present(a, kv, l.span, k, v);
 
     float q[heads][piece];
     Found found = {};
@@ -241,27 +292,29 @@ __device__ __forceinline__ void attend_span(const Arguments& a, int kv, Locals& 
 #pragma unroll
         for (int e = 0; e < piece; ++e) q[h][e] *= scale;
     }
-    attend_rows(a, kv, q, k, v, l, found);
+    attend_tiles(a, kv, q, k, v, l, found);
     merge_groups(found);
     publish(found, shared);
     __syncthreads();
 }
 
+// Clusters take turns if there are fewer of them than KV heads.
+constexpr int turns = ceil_div(Dims::KV, clusters_of<Launch>);
+
 __device__ __forceinline__ void attend(const Arguments& a, Locals& l) {
     Exchange& shared = shared_of_cta<Exchange>();
-    const int first = cluster_in_grid<Launch>();
-    int parity = 0;
 #pragma unroll 1
-    for (int kv = first; kv < Dims::KV; kv += clusters_of<Launch>) {
-        if (kv != first) {
+    for (int turn = 0; turn < turns; ++turn) {
+        const int kv = turn * clusters_of<Launch> + cluster_in_grid<Launch>();
+        if (kv >= Dims::KV) break;
+        if (turn > 0) {
             open_exchange(false);
-            load_first_rows(a, kv, l);
+            load_first_tiles(a, kv, l);
             await_cluster();
         }
         attend_span(a, kv, l, shared);
         send_all(shared);
-        await_arrival(&shared.arrival, parity);
+        await_arrival(&shared.arrival, turn % 2);
         write_outputs(a, kv, shared);
-        parity ^= 1;
     }
 }

@@ -6,7 +6,8 @@ __device__ __forceinline__ unsigned shared_address(const void* p) {
     return static_cast<unsigned>(__cvta_generic_to_shared(p));
 }
 
-// Counts the bytes that arrive, again and again: it has a parity, 0 at first, that changes when all expected ones are there.
+// Counts the bytes that arrive, again and again: it has a parity, 0 at first, which changes when all that were expected
+// are there.
 using Arrival = unsigned long long;
 
 __device__ __forceinline__ void prepare(Arrival* arrival) {
@@ -17,7 +18,8 @@ __device__ __forceinline__ void publish_prepared() {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 __device__ __forceinline__ void expect(Arrival* arrival, int bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(shared_address(arrival)), "r"(bytes) : "memory");
+    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(shared_address(arrival)), "r"(bytes)
+                 : "memory");
 }
 // Waits until what was expected under that parity is there.
 __device__ __forceinline__ void await_arrival(Arrival* arrival, int parity) {

@@ -11,8 +11,12 @@ template <class Launch> __device__ __forceinline__ int rank_in_cluster() { retur
 
 // The two halves of a barrier of all threads of the cluster. It orders no memory but what was published before; a fence
 // would wait for the thread's loads.
-__device__ __forceinline__ void arrive_in_cluster() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
-__device__ __forceinline__ void await_cluster() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+__device__ __forceinline__ void arrive_in_cluster() {
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void await_cluster() {
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
 
 // Shared memory to which the neighbours may write.
 template <class T> __device__ __forceinline__ T& shared_of_cta() {
@@ -25,7 +29,8 @@ __device__ __forceinline__ void send(float value, float* own, Arrival* arrival, 
     asm volatile(
         "{\n\t.reg .b32 to, counted;\n\t"
         "mapa.shared::cluster.u32 to, %0, %2;\n\tmapa.shared::cluster.u32 counted, %1, %2;\n\t"
-        "st.async.shared::cluster.mbarrier::complete_tx::bytes.f32 [to], %3, [counted];\n\t}" ::"r"(shared_address(own)),
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.f32 [to], %3, [counted];\n\t}" ::"r"(
+            shared_address(own)),
         "r"(shared_address(arrival)), "r"(rank), "f"(value)
         : "memory");
 }

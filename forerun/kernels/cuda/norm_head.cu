@@ -1,5 +1,5 @@
-// logits = w n, where n is x / sqrt(mean(x^2) + eps) * scale, and the greatest logit of each of P equal parts, and where it
-// stands. A CTA has consecutive parts.
+// logits = w n, where n is x / sqrt(mean(x^2) + eps) * scale, and the greatest logit of each of P equal parts, and
+// where it stands. A CTA has consecutive parts.
 
 #include "greatest.cuh"
 
@@ -36,8 +36,9 @@ __device__ __forceinline__ void choose(const Arguments& a, Locals& l) {
 #pragma unroll 1
     for (int part = first_part(cta); part < first_part(cta + 1); ++part) {
         unsigned long long key = 0;
+        const int stop = start_of_part(part + 1);
 #pragma unroll 4
-        for (int row = start_of_part(part) + thread_of<Launch>(); row < start_of_part(part + 1); row += Launch::threads) {
+        for (int row = start_of_part(part) + thread_of<Launch>(); row < stop; row += Launch::threads) {
             const float logit = product(row - first_row()) * factor;
             a.logits[row] = logit;
             key = max(key, key_of(logit, row));

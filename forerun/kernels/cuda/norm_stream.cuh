@@ -1,5 +1,5 @@
-// Normalizes the vector of row_stream.cuh: n = x / sqrt(mean(x^2) + eps) * scale. Every CTA does it for itself. Only the
-// weights are multiplied by at once; the root divides the products, so that no warp needs to know the others' squares first.
+// Normalizes the vector of row_stream.cuh: n = x / sqrt(mean(x^2) + eps) * scale. Every CTA does it for itself. Only
+// `scale` is multiplied by at once; the root divides the products, so that no warp has to wait for the others' squares.
 
 constexpr bool scaled = true;
 #include "row_stream.cuh"

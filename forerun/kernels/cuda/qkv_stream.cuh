@@ -1,5 +1,5 @@
-// The phases of norm_qkv_rope.cu and norm_qkv_bias_rope.cu. The rows of the three matrices are numbered through; a CTA takes
-// consecutive pairs of them.
+// The phases of norm_qkv_rope.cu and norm_qkv_bias_rope.cu. The rows of the three matrices are numbered through; a CTA
+// takes consecutive pairs of them.
 
 #include "rotary.cuh"
 

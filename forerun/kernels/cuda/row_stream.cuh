@@ -1,6 +1,6 @@
-// Matrices times a vector, for a grid that stays: a CTA takes consecutive rows, and each of its warps streams its part of
-// them through a ring of tiles in shared memory. Bulk copies fill the ring, so that its first tiles are on their way before
-// the wait, and no register holds them. How deep the ring is follows from the launch's shared memory.
+// Matrices times a vector, for a grid that stays: a CTA takes consecutive rows, and each of its warps streams its part
+// of them through a ring of tiles in shared memory. Bulk copies fill the ring, so that its first tiles are on their way
+// before the wait, and no register holds them. How deep the ring is follows from the launch's shared memory.
 //
 // projection_add.cu and others include it into their namespaces, with this defined:
 //     Weight                   the type of the matrices
@@ -31,14 +31,14 @@ constexpr int steps = ceil_div(pieces, 32);
 static_assert(warps % split == 0, "rows are too long for so few warps: 4 KB a warp");
 static_assert(columns % (split * piece) == 0, "rows, and their parts, must be multiples of 16 bytes");
 
-// Dynamic shared memory: the tiles of all warps, the norm's weights, a barrier for each of these, a sum for each part of a
-// row, and one of the squares for each part of the vector.
+// Dynamic shared memory: the tiles of all warps, the norm's weights, an arrival for each of these, a sum for each part
+// of a row, and one of the squares for each part of the vector.
 constexpr int scale_bytes = scaled ? columns * static_cast<int>(sizeof(float)) : 0;
 constexpr int arrival_bytes = static_cast<int>(sizeof(Arrival));
 constexpr int sum_bytes = split * (most_rows + 1) * static_cast<int>(sizeof(float));
 constexpr int room = Launch::shared_bytes - scale_bytes - arrival_bytes - sum_bytes;
 constexpr int depth = least(greatest(1, ceil_div(most_rows, groups)), room / (warps * (tile_bytes + arrival_bytes)));
-static_assert(room > 0 && depth > 0, "the launch's shared memory must hold a tile a warp, and the sums of a CTA's rows");
+static_assert(room > 0 && depth > 0, "the launch's shared memory must hold a tile a warp and a sum a row");
 
 constexpr int scale_at = warps * depth * tile_bytes;
 constexpr int arrivals_at = scale_at + scale_bytes;

@@ -42,9 +42,14 @@ class Candidate:
 
     @cached_property
     def recomputed(self) -> set[str]:
-        """The nodes that may stay, as all that they write is computed here as well, and not written."""
-        parts = (self.match.nodes[part.name].name for part in self.pattern if part.recomputed)
-        return {name for name in parts if not any(write.write for write in self.accesses(name, kept=True))}
+        """The nodes that may stay: what they write is computed here as well, and is no memory that is accessed here."""
+        parts = [self.match.nodes[part.name].name for part in self.pattern if part.recomputed]
+        made = [access for name in self.names for access in self.accesses(name, kept=True)]
+        return {
+            name
+            for name in parts
+            if not any(_conflict(a, b) for a in accesses(self.match.graph)[name] if a.write for b in made)
+        }
 
     def accesses(self, node: str, *, kept: bool) -> list[NodeAccess]:
         """The accesses of a node that the replacement has, or those that it has not: of what is handed on inside it."""
@@ -128,18 +133,21 @@ def _temporaries(candidate: Candidate, flow: Flow) -> Iterator[str]:
 
 
 def _reads(candidate: Candidate, flow: Flow) -> Iterator[str]:
-    """What is not read from memory any more is all given by the nodes themselves."""
+    """What is not read from memory any more is all given by the nodes themselves, and all else by others."""
     for name in candidate.names:
         for read in candidate.accesses(name, kept=False):
-            if read.write:
-                continue
-            sources = flow.sources.get((name, read.buffer), set())
+            sources = set() if read.write else flow.sources.get((name, read.buffer), set())
             whole = [w for w in sources if w.node in candidate.names and w.bytes.covers(read.bytes)]
             last = max((flow.place[w.node] for w in whole), default=-1)
             others = [w.node for w in sources if w.node not in candidate.names and flow.place[w.node] > last]
-            if not whole or others:
+            if not read.write and (not whole or others):
                 who = f"'{others[0]}' writes a part of it" if others else "the nodes do not write all of it"
-                yield f"'{name}' reads %{read.buffer}, and {who}"
+                yield f"'{name}' reads %{read.buffer}, which the replacement does not, and {who}"
+        for read in candidate.accesses(name, kept=True):
+            sources = set() if read.write else flow.sources.get((name, read.buffer), set())
+            own = [w.node for w in sources if w.node in candidate.names]
+            if own:
+                yield f"'{name}' reads %{read.buffer} for two purposes, and '{own[0]}' writes it"
 
 
 def _in_place(candidate: Candidate, flow: Flow) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from forerun.ir.edit import GraphEdit
 from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.nodes import Argument, KernelNode
+from forerun.ir.types import BufferRole
 from forerun.passes.fusion.flow import Flow
 from forerun.passes.fusion.legality import Candidate
 
@@ -14,7 +15,10 @@ __all__ = ["splice", "staying"]
 
 
 def staying(graph: Graph, flow: Flow, candidates: Iterable[Candidate]) -> set[str]:
-    """The nodes that are recomputed, but have to stay: who reads them is not replaced, or does not recompute them."""
+    """The nodes that are recomputed, but have to stay.
+
+    What they write is seen outside the replay, or read by a node that is not replaced, or does not recompute them.
+    """
     groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         for name in candidate.names:
@@ -24,6 +28,8 @@ def staying(graph: Graph, flow: Flow, candidates: Iterable[Candidate]) -> set[st
         if not all(name in candidate.recomputed for candidate in groups[name]):
             continue
         buffers = {buffer for candidate in groups[name] for buffer in candidate.dropped_writes(name)}
+        if any(graph.buffers[buffer].role is not BufferRole.TEMP for buffer in buffers):
+            stay.add(name)
         readers = {reader for buffer in buffers for reader in flow.readers.get((name, buffer), ())}
         if any(r in stay or not groups.get(r) or any(name not in c.names for c in groups[r]) for r in readers):
             stay.add(name)

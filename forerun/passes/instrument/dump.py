@@ -11,6 +11,7 @@ from forerun.ir.text import diff_graphs, print_graph
 from forerun.passes.failure import PassFailure
 from forerun.passes.instrument.base import Instrument, PassRun, PipelineRun
 from forerun.passes.instrument.files import require_writable_folder, write_whole
+from forerun.passes.summary import Summary
 
 __all__ = ["SUMMARY_FILE", "Dump"]
 
@@ -85,7 +86,13 @@ class Dump(Instrument):
         return path
 
     def _write_summary(self, run: PipelineRun) -> None:
-        write_whole(self.folder / SUMMARY_FILE, json.dumps(run.summary.to_json(), indent=1) + "\n")
+        self.rewrite_summary(run.summary)
+
+    @staticmethod
+    def rewrite_summary(summary: Summary) -> None:
+        """Write the summary of a dumped run to its folder, again if something was added to it."""
+        if summary.dump is not None:
+            write_whole(summary.dump / SUMMARY_FILE, json.dumps(summary.to_json(), indent=1) + "\n")
 
 
 def _stem(run: PipelineRun, step: PassRun) -> str:

@@ -17,7 +17,15 @@ from forerun.runtime.cuda.driver import Driver
 from forerun.runtime.cuda.errors import CudaError
 from forerun.runtime.gpu import missing_driver
 
-__all__ = ["MINIMUM_DRIVER", "Context", "Device", "open_device", "require_runnable", "resolve_arch"]
+__all__ = [
+    "MINIMUM_DRIVER",
+    "Context",
+    "Device",
+    "count_multiprocessors",
+    "open_device",
+    "require_runnable",
+    "resolve_arch",
+]
 
 MINIMUM_DRIVER = 13000
 """The oldest driver that loads what the toolchain makes, as ``cuDriverGetVersion`` counts: CUDA 13.0."""
@@ -91,6 +99,12 @@ def _describe(driver: Driver, index: int) -> Device:
     )
     name = driver.call("cuDeviceGetName", 128, handle).split(b"\0")[0].decode()
     return Device(index, handle, name, (int(major), int(minor)))
+
+
+def count_multiprocessors(driver: Driver, device: Device) -> int:
+    """How many streaming multiprocessors a device has."""
+    kind = driver.api.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
+    return int(driver.call("cuDeviceGetAttribute", kind, device.handle))
 
 
 def resolve_arch(device: Device, arch: str) -> str:

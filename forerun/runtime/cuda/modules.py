@@ -32,6 +32,7 @@ class Code:
         kernel_of: The name of a kernel that became each unit, for messages.
         condition: The image of the kernel that sets conditions; ``None`` if there are none.
         facts: What is known of the compiled entries, by name; a number is added to names that several units share.
+        entries: The same for each unit; ``None`` for modules that are given.
     """
 
     units: Sequence[Unit]
@@ -40,6 +41,7 @@ class Code:
     kernel_of: Sequence[str]
     condition: bytes | None
     facts: Mapping[str, EntryFacts]
+    entries: Sequence[EntryFacts | None] = ()
 
 
 def build_code(
@@ -71,7 +73,9 @@ def build_code(
     compiled = iter(cubins)
     made = [next(compiled) if isinstance(unit.source, Source) else unit.source for unit in units]
     kernels = _kernel_names(graph, unit_of, len(units))
-    return Code(units, [_image(item) for item in made], unit_of, kernels, condition, _facts(units, made))
+    both = zip(units, made, strict=True)
+    entries = [item.entries[unit.entry] if isinstance(item, Cubin) else None for unit, item in both]
+    return Code(units, [_image(item) for item in made], unit_of, kernels, condition, _facts(units, made), entries)
 
 
 def _image(made: Cubin | ForeignModule) -> bytes:

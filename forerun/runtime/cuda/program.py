@@ -9,10 +9,11 @@ from typing import Any, NoReturn
 
 from numpy.typing import ArrayLike, NDArray
 
-from forerun.ir.diagnostics import ForerunError, InvalidInput, did_you_mean
+from forerun.ir.diagnostics import Diagnostic, ForerunError, InvalidInput, did_you_mean
 from forerun.ir.graph import Graph
 from forerun.runtime.cuda.array import DeviceArray
 from forerun.runtime.cuda.errors import CudaError
+from forerun.runtime.cuda.inspection import Inspection
 from forerun.runtime.cuda.loading import Loaded
 from forerun.runtime.cuda.streams import stream_handle
 from forerun.runtime.cuda.timer import seconds_between_events
@@ -31,12 +32,14 @@ class CudaProgram:
 
     Attributes:
         facts: What the toolchain knows of the machine code, by the name of the entry.
+        inspection: What the look at the machine code found; ``None`` if nobody looked.
         emit_seconds: What it took to make the CUDA graph.
         instantiate_seconds: What the driver took to instantiate it.
     """
 
-    def __init__(self, graph: Graph, loaded: Loaded) -> None:
+    def __init__(self, graph: Graph, loaded: Loaded, inspection: Inspection | None = None) -> None:
         self.facts: Mapping[str, EntryFacts] = loaded.functions.code.facts
+        self.inspection = inspection
         self.emit_seconds = loaded.emit_seconds
         self.instantiate_seconds = loaded.instantiate_seconds
         self._graph = graph
@@ -51,6 +54,11 @@ class CudaProgram:
         self._seeds = loaded.seeds
         self._stamps = loaded.stamps
         self._finalizer = weakref.finalize(self, holdings.close)
+
+    @property
+    def remarks(self) -> tuple[Diagnostic, ...]:
+        """What makes the program slower than meant, as far as its machine code shows."""
+        return () if self.inspection is None else self.inspection.remarks
 
     def run(self, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
         """Replay the graph once, and wait for it; see :class:`forerun.runtime.base.Program`.

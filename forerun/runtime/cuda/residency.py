@@ -77,9 +77,7 @@ class Footprint:
 
     def times(self, count: int) -> Footprint:
         """That of so many such CTAs."""
-        return Footprint(
-            self.registers * count, self.shared_bytes * count, self.threads * count, self.ctas * count
-        )
+        return Footprint(self.registers * count, self.shared_bytes * count, self.threads * count, self.ctas * count)
 
     def beside(self, other: Footprint) -> Footprint:
         """That of both."""
@@ -175,7 +173,7 @@ class Residency:
         return tuple(_with_count(remark, counts[key]) for key, remark in found.items())
 
     def _of_edges(self) -> list[tuple[tuple[object, ...], Diagnostic]]:
-        remarks = []
+        remarks: list[tuple[tuple[object, ...], Diagnostic]] = []
         for edge in self.edges:
             if edge.overlap == "none":
                 words = f"cannot overlap: a CTA of the target does not fit beside one of the source ({edge.reason})"
@@ -186,7 +184,7 @@ class Residency:
         return remarks
 
     def _of_kernels(self) -> list[tuple[tuple[object, ...], Diagnostic]]:
-        remarks = []
+        remarks: list[tuple[tuple[object, ...], Diagnostic]] = []
         for kernel in self.kernels.values():
             if kernel.doubles:
                 words = f"one CTA a multiprocessor is launched, but {kernel.fit} fit on one and may double up"

@@ -2,8 +2,8 @@
 
 Layout: the nodes' regions follow each other in launch order. A region has a record for each CTA, in the order of the
 grid (x runs fastest). A record is five 64-bit words: when the CTA started, when its wait returned, when it triggered,
-when it ended (``%globaltimer``, nanoseconds), and the SM that it ran on. A time that is zero was not noted: the kernel has no
-such step, or did not run. Of a node that runs several times in a replay, the last time counts.
+when it ended (``%globaltimer``, nanoseconds), and the SM that it ran on. A time that is zero was not noted: the kernel
+has no such step, or did not run. Of a node that runs several times in a replay, the last time counts.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -13,8 +13,10 @@ from forerun.ir.graph import Graph
 from forerun.ir.options import check_values, non_default_texts, option
 from forerun.ir.options_text import format_item
 from forerun.ir.verify import require_valid
-from forerun.runtime.cuda.device import open_device, require_runnable, resolve_arch
+from forerun.runtime.cuda.assessment import assess
+from forerun.runtime.cuda.device import count_multiprocessors, open_device, require_runnable, resolve_arch
 from forerun.runtime.cuda.driver import driver
+from forerun.runtime.cuda.inspection import inspect_code
 from forerun.runtime.cuda.loading import check_memory, load_graph
 from forerun.runtime.cuda.modules import build_code
 from forerun.runtime.cuda.program import CudaProgram
@@ -34,6 +36,8 @@ class CudaTarget:
             bring orders of events to light that are rare otherwise. For tests of programs that claim to have no races.
         timeline: Let every CTA note when it starts, waits, triggers and ends, for :meth:`CudaProgram.timeline`. That
             costs a little time.
+        prove: Read the machine code back, and compare the order of its loads, waits and triggers with what the passes
+            chose (docs/sass-proof.md). What is slower than meant becomes a remark; what would be a race is refused.
         progress: Called with how many bytes of the weights are on their way to the device, and how many there are.
 
     Raises:
@@ -50,6 +54,7 @@ class CudaTarget:
     arch: str = option("", help="what to compile for, such as sm_90; empty for the device's own")
     delays: int = option(0, help="seed of pseudo-random delays in all kernels; 0 for none")
     timeline: bool = option(False, help="note when each CTA starts, waits, triggers and ends")
+    prove: bool = option(True, help="read the machine code back: hoisted loads must still be ahead of the wait")
     progress: Progress | None = field(default=None, init=False, repr=False, compare=False)
 
     def __init__(
@@ -60,8 +65,10 @@ class CudaTarget:
         progress: Progress | None = None,
         *,
         timeline: bool = False,
+        prove: bool = True,
     ) -> None:
-        given = {"device": device, "arch": arch, "delays": delays, "timeline": timeline, "progress": progress}
+        given = {"device": device, "arch": arch, "delays": delays, "timeline": timeline, "prove": prove}
+        given["progress"] = progress
         for key, value in given.items():
             object.__setattr__(self, key, value)
         check_values(self, "target 'cuda'")
@@ -82,6 +89,7 @@ class CudaTarget:
             InvalidInput: If the graph is not valid, or a weight or array does not fit.
             Unsupported: If there is no GPU, its driver or architecture is too old, or CUDA cannot run some node.
             CompileError: If a kernel does not compile.
+            InternalError: If the machine code breaks an order that the absence of races rests on.
             CudaError: If the driver fails.
         """
         require_valid(graph)
@@ -91,8 +99,17 @@ class CudaTarget:
         arch = resolve_arch(device, self.arch)
         require_runnable(graph, device)
         code = build_code(graph, arch, delays=self.delays != 0, timeline=self.timeline)
+        inspection = inspect_code(graph, code, arch, count_multiprocessors(current, device)) if self.prove else None
         loaded = load_graph(current, device, graph, code, weights, memory or {}, self.delays, self.progress)
-        return CudaProgram(graph, loaded)
+        return CudaProgram(graph, loaded, inspection)
+
+    def assess(self, candidates: Sequence[Graph]) -> tuple[int, str]:
+        """The first of some graphs that survives the assembler, and why not an earlier one; needs no GPU.
+
+        Raises:
+            Unsupported: If no architecture was asked for, and there is no GPU to ask.
+        """
+        return assess(candidates, self.arch or resolve_arch(open_device(driver(), self.device), ""))
 
     def __str__(self) -> str:
         return format_item(self.name, non_default_texts(self))

@@ -93,16 +93,36 @@ def test_a_loaded_scalar_is_read_by_each_phase_that_uses_it() -> None:
     ]
 
 
-def test_equal_loads_are_equal_unless_the_graph_writes_them() -> None:
-    nodes = "node #a = @row(x=%x, y=%y, r=load(%s[0]))\nnode #b = @row(x=%x, y=%y, r=load(%s[0] + 1))\n  after #a full"
-    rows = parsed(ROW + nodes)
+def found_conflicts(graph: Graph) -> set[tuple[str, str, str]]:
+    return {(c.earlier.node, c.later.node, c.kind) for c in conflicts(graph)}
+
+
+def test_equal_loads_are_equal_unless_the_graph_writes_them_in_between() -> None:
+    first, second = (
+        f"node #{name} = @row(x=%x, y=%y, r=load(%s[0]{more}))\n" for name, more in (("a", ""), ("b", " + 1"))
+    )
+    rows = parsed(ROW + first + second + "  after #a full")
     assert conflicts(rows) == ()
-    written = parsed(ROW + nodes + "\nnode #c = fill %s with 1\n  after #b full")
-    assert {(c.earlier.node, c.later.node, c.kind) for c in conflicts(written)} == {
-        ("a", "b", "WAW"),
-        ("a", "c", "WAR"),
-        ("b", "c", "WAR"),
-    }
+    after = parsed(ROW + first + second + "  after #a full\nnode #c = fill %s with 1\n  after #b full")
+    assert found_conflicts(after) == {("a", "c", "WAR"), ("b", "c", "WAR")}
+    between = parsed(ROW + first + "node #c = fill %s with 1\n  after #a full\n" + second + "  after #c full")
+    assert found_conflicts(between) == {("a", "c", "WAR"), ("c", "b", "RAW"), ("a", "b", "WAW")}
+    symbols = [str(a.bytes) for name in "ab" for a in accesses(between)[name] if a.write]
+    assert symbols == ["[8*%s[0], 8*%s[0] + 8)", "[8*%s[0]@1 + 8, 8*%s[0]@1 + 16)"]
+
+
+def test_in_a_node_that_may_write_a_scalar_no_two_loads_are_equal() -> None:
+    kernel = """
+kernel @step(x: f32[4, 2], i: i32[2], r: i32) {
+  role main {
+    phase load reads x[r:r + 1, :] gives v
+    phase store takes v writes x[r + 1:r + 2, :], i
+  }
+}
+"""
+    graph = parsed(ROW + kernel + "node #n = @step(x=%x, i=%i, r=load(%i[0]))")
+    symbols = [a.bytes.start_terms for a in accesses(graph)["n"] if a.bytes.start_terms]
+    assert symbols == [(("%i[0]@n.load", 8),), (("%i[0]@n.store", 8),)]
 
 
 def test_constant_scalars_are_values() -> None:

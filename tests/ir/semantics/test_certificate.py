@@ -11,6 +11,7 @@ from forerun.ir.semantics import Verdict, check
 from forerun.ir.semantics.certificate import RULES
 from forerun.ir.text import parse_graph
 from tests.ir.semantics.rewrites import BASE, SWAPPED_FILLS, Edit, codes, verdict_of
+from tests.ir.semantics.test_fused import WRONG as FUSED
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def test_wrong_rewrites(case: Wrong) -> None:
 
 
 def test_every_rule_has_a_negative_test() -> None:
-    tested = {case.code for case in WRONG.values()} | {"C10"}  # C10: test_certificate_races.py
+    tested = {case.code for case in (*WRONG.values(), *FUSED.values())} | {"C10"}  # C10: test_certificate_races.py
     assert tested == set(RULES)
 
 

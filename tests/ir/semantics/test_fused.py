@@ -13,7 +13,6 @@ from forerun.ir.nodes import ChildGraphNode
 from forerun.ir.semantics import Verdict
 from forerun.ir.semantics.certificate import certify
 from forerun.ir.text import parse_graph
-from forerun.ir.verify import require_valid
 
 TABLES = """\
 forerun 1
@@ -86,7 +85,7 @@ class Case:
 
 
 def serial(nodes: str, edits: tuple[Edit, ...]) -> Graph:
-    """A graph whose nodes depend each on the one before."""
+    """A graph whose nodes depend each on the one before. Some would not pass the verifier: it is not asked here."""
     text = TABLES + nodes
     for old, new in edits:
         assert old in text, old
@@ -97,9 +96,7 @@ def serial(nodes: str, edits: tuple[Edit, ...]) -> Graph:
         if line.startswith(tuple(f"node {name} " for name in names[1:])):
             before = names[names.index(line.split()[1]) - 1]
             lines[i] = f"{line}\n  after {before} full"
-    graph = parse_graph("\n".join(lines) + "\n")
-    require_valid(graph)
-    return graph
+    return parse_graph("\n".join(lines) + "\n")
 
 
 def verdict_of(case: Case) -> Verdict:
@@ -109,7 +106,6 @@ def verdict_of(case: Case) -> Verdict:
 FENCE = ("node #times = ", 'node #event = event_record "e"\nnode #times = ')
 AT_FIRST = ("node #f = ", 'node #event = event_record "e"\nnode #f = ')
 AT_LAST = ("node #other = ", 'node #event = event_record "e"\nnode #other = ')
-BOTH = ("node #other = ", "node #g = @all(x=%x, w=%w, r=%s, y=%z)\nnode #other = ")
 TWO = ("node #other = @norm(x=%x, y=%z)", "node #again = @times(w=%w, x=%a, y=%z)\nnode #other = @norm(x=%x, y=%z)")
 
 WRONG = {
@@ -122,8 +118,9 @@ WRONG = {
     "a temporary is read by one that does not recompute it": Case(
         "C1",
         "the write of 'norm' to %a .* is lost, but 'times' reads them",
-        after=(("@all(x=%x, w=%w, r=%s, y=%y)", "@all(x=%a, w=%w, r=%s, y=%y)"),),
-        fusions={"f": ("times", "plus"), "other2": ("norm",)},
+        before=(TWO,),
+        after=(("@all(x=%x", "@all(x=%a"), ("node #other", "node #g = @times(w=%w, x=%x, y=%z)\nnode #other")),
+        fusions={"f": ("times", "plus"), "g": ("norm", "again")},
     ),
     "what is computed on the way is an output": Case(
         "C1",
@@ -138,7 +135,7 @@ WRONG = {
     ),
     "it passes a write of what it reads": Case(
         "C3",
-        "node f %s: reads %s .* after 'update', no longer before it",
+        "node f: reads %s .* after 'update', no longer before it",
         before=(("node #update = fill %s with 0\n", ""), ("node #other", "node #update = fill %s with 0\nnode #other")),
     ),
     "its parts are on both sides of a write": Case(
@@ -202,7 +199,7 @@ WRONG = {
     "it stands for one of them twice": Case(
         "C15", "one of them twice", fusions={"f": (*PARTS["f"], "plus")}, status="unsupported"
     ),
-    "it stands for nothing": Case("C15", "stands for none", fusions={"f": ()}, status="refuted"),
+    "it stands for nothing": Case("C15", "stands for none", fusions={"f": ()}, status="unsupported"),
     "it stands for a node that has changed": Case(
         "C15",
         "'other', which has changed",
@@ -211,7 +208,7 @@ WRONG = {
         status="unsupported",
     ),
     "its accesses are not known": Case(
-        "C15", "its accesses are not known exactly", after=(("@all(x=%x, w", "@opaque(x=%x, w"),), status="refuted"
+        "C15", "its accesses are not known exactly", after=(("@all(x=%x, w", "@opaque(x=%x, w"),), status="unsupported"
     ),
     "what is handed on is partly from somebody else": Case(
         "C15",
@@ -224,7 +221,7 @@ WRONG = {
             ("phase run reads x writes y\n", "phase run reads x[0:2] writes y[0:2]\n"),
             ("#update = fill %s", "#update = fill %a"),
         ),
-        status="refuted",
+        status="unsupported",
     ),
     "it writes what it reads for another part": Case(
         "C16",
@@ -233,7 +230,7 @@ WRONG = {
         after=(("x=%x, w=%w, r=%s, y=%y", "x=%s, w=%w, r=%w, y=%s"),),
         status="unsupported",
     ),
-    "nothing is claimed": Case("C8", "'f' is new", fusions={}),
+    "nothing is claimed": Case("C8", "'f' is new", fusions={}, status="unsupported"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from forerun.ir.graph import Graph
+from forerun.ir.nodes import ConditionalNode
 from forerun.ir.semantics import check, drain_repairs, drain_witness, explain, order_under, repairs, witness
 from forerun.ir.semantics.explanation import Explanation
 from forerun.ir.semantics.repair import AddWait, MoveAccess
@@ -194,3 +195,23 @@ def test_beyond_the_limit_findings_are_bare_but_known() -> None:
     assert [found.witness is None for found in bare] == [False, True, True]
     assert [list(found.lines()) for found in bare[1:]] == [[], []]
     assert "tried" not in "\n".join(Explanation(full[0].finding, witness=full[0].witness).lines())
+
+
+def test_a_repair_in_one_body_keeps_the_others() -> None:
+    """The first of two bodies is repaired; the second one has no fault."""
+    tables, nodes = EARLY.replace("buffer %x", "buffer %go : i32[1] state in 0..1\nbuffer %x").split("node #load", 1)
+    bodies = f"{{\n  graph then\nnode #load{nodes}}} else {{\n  graph else\nnode #other = empty\n}}"
+    graph = parsed(f"{tables}node #choice = if %go {bodies}")
+    (race,) = check(graph).races
+    assert race.body == (("choice", 0),)
+    for repair in repairs(graph, race):
+        choice = repair.apply(graph).nodes["choice"]
+        assert isinstance(choice, ConditionalNode)
+        assert [list(body.nodes) for body in choice.bodies] == [["load", "store"], ["other"]]
+        assert check(repair.apply(graph)).proved
+
+
+def test_a_witness_shows_the_nodes_of_its_chain_in_order() -> None:
+    chained, apart = parsed(RELAY + LINKS), parsed(EARLY.replace("  after #load programmatic\n", ""))
+    assert witness(chained, check(chained).races[0]).nodes == ("store", "relay", "idle", "load")
+    assert set(witness(apart, check(apart).races[0]).nodes) == {"load", "store"}

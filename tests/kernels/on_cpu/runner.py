@@ -1,5 +1,5 @@
 """Runs the CUDA C++ of a kernel on the CPU: compiled by g++, threads as fibers, so that indices and sums can be tested
-where there is no GPU. What is assembly in device.cuh is replaced."""
+where there is no GPU. What is assembly is replaced: functions of device.cuh, and headers that this folder has anew."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,8 @@ class CpuKernel:
         starts = (ctypes.c_void_p * len(memory))(*(guarded.address for guarded in memory.values()))
         sizes = (ctypes.c_size_t * len(memory))(*(guarded.array.nbytes for guarded in memory.values()))
         extents = ((ctypes.c_uint * 3)(*extents) for extents in (self.unit.launch.grid, self.unit.launch.block))
-        status = self.library.run(pointers, starts, sizes, len(memory), *extents)
+        cluster = prod(self.unit.launch.cluster or (1,))
+        status = self.library.run(pointers, starts, sizes, len(memory), *extents, cluster)
         assert status >= 0, "the threads wait for each other for ever"
         assert status == 0, f"{status} reads outside of the buffers, or not aligned"
         for name, guarded in memory.items():
@@ -123,17 +125,20 @@ def _compile(folder: Path, unit: Unit) -> Path:
     assert isinstance(unit.source, Source)
     assert COMPILER is not None
     driver = f"""
-        extern "C" int run(void** arguments, char** starts, size_t* sizes, int count, uint3* grid, uint3* block) {{
+        extern "C" int run(void** arguments, char** starts, size_t* sizes, int count, uint3* grid, uint3* block,
+                           unsigned cluster) {{
             static void** bound;
             bound = arguments;
             on_cpu::readable.clear();
             for (int i = 0; i < count; ++i) on_cpu::readable.push_back({{starts[i], starts[i] + sizes[i]}});
-            return on_cpu::run_grid(*grid, *block, [] {{ on_cpu::call({unit.entry}, bound); }});
+            return on_cpu::run_grid(*grid, *block, cluster, [] {{ on_cpu::call({unit.entry}, bound); }});
         }}
         """
     folder.mkdir(parents=True, exist_ok=True)
     for name, header in unit.source.headers:
-        (folder / name).write_text(_without_assembly(header) if name == "device.cuh" else header)
+        replacement = _HERE / name
+        text = replacement.read_text() if replacement.exists() else header
+        (folder / name).write_text(_without_assembly(text) if name == "device.cuh" else text)
     source, library = folder / "unit.cpp", folder / "unit.so"
     source.write_text(unit.source.text + driver)
     # Shared memory is static in functions of equal names: it must not be shared by the libraries of a process.

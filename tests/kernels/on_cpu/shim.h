@@ -1,4 +1,5 @@
-// CUDA C++ as C++: what the kernels use of the device, on the CPU. A thread is a fiber; the CTAs run one after another.
+// CUDA C++ as C++: what the kernels use of the device, on the CPU. A thread is a fiber; clusters of CTAs run one after
+// another.
 //
 // Reads must lie in registered buffers, and loads of 16 bytes at multiples of that; everything else is reported.
 #pragma once
@@ -28,6 +29,7 @@ double sin(double) noexcept;
 #define __launch_bounds__(threads)
 #define __shared__ static
 #define __align__(n) __attribute__((aligned(n)))
+#define dynamic_shared on_cpu::dynamic_memory
 
 template <class T> T max(T a, T b) { return a > b ? a : b; }
 
@@ -40,6 +42,7 @@ inline uint3 threadIdx, blockIdx, blockDim, gridDim;
 
 inline float __uint_as_float(unsigned bits) { float x; memcpy(&x, &bits, 4); return x; }
 inline unsigned __float_as_uint(float x) { unsigned bits; memcpy(&bits, &x, 4); return bits; }
+inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline void sincospif(float x, float* sine, float* cosine) {
     constexpr double pi = 3.14159265358979323846;
     *sine = static_cast<float>(sin(pi * x));
@@ -52,27 +55,40 @@ struct Range { const char *start, *stop; };
 inline std::vector<Range> readable;
 inline int bad_reads = 0;
 
-inline bool may_read(const void* p, size_t size) {
+inline bool may_read(const void* p, size_t size, size_t alignment) {
     const char* start = static_cast<const char*>(p);
     bool inside = false;
     for (const Range& range : readable) inside |= start >= range.start && start + size <= range.stop;
-    const bool fine = inside && reinterpret_cast<size_t>(p) % size == 0;
+    const bool fine = inside && reinterpret_cast<size_t>(p) % alignment == 0;
     bad_reads += !fine;
     return fine;
 }
+inline bool may_read(const void* p, size_t size) { return may_read(p, size, size); }
 
 // Fibers, and barriers between them.
 
 struct Barrier { int expected = 0, arrived = 0, round = 0; };
-struct Fiber { ucontext_t context; std::vector<char> stack; bool done = false; unsigned thread; };
+struct Fiber {
+    ucontext_t context;
+    std::vector<char> stack;
+    bool done = false;
+    unsigned number;  // in the cluster
+    unsigned cta, thread;
+    int cluster_round;  // at which it has arrived; -1 if it has waited for that, -2 at first
+};
 
 inline ucontext_t scheduler;
 inline std::vector<Fiber> fibers;
 inline Fiber* current;
-inline Barrier cta;
-inline std::vector<Barrier> warps;
-inline unsigned long long exchanged[1024];
+inline Barrier cluster;
+inline std::vector<Barrier> ctas, warps;
+inline std::vector<unsigned long long> exchanged;
 inline long progress;
+
+inline void yield() {
+    Fiber* self = current;
+    swapcontext(&self->context, &scheduler);
+}
 
 inline void arrive(Barrier& barrier) {
     const int round = barrier.round;
@@ -81,14 +97,11 @@ inline void arrive(Barrier& barrier) {
         ++barrier.round;
         ++progress;
     }
-    while (barrier.round == round) {
-        Fiber* self = current;
-        swapcontext(&self->context, &scheduler);
-    }
+    while (barrier.round == round) yield();
 }
 
 template <class T> T exchange(T value, int lane_mask) {
-    const unsigned self = current->thread;
+    const unsigned self = current->number;
     Barrier& warp = warps[self / 32];
     memcpy(&exchanged[self], &value, sizeof(T));
     arrive(warp);
@@ -96,6 +109,17 @@ template <class T> T exchange(T value, int lane_mask) {
     arrive(warp);
     return value;
 }
+
+// Copies that are not made yet. What they are to overwrite is rubbish from the moment on that they begin.
+struct Copy { void *to, *arrival; std::vector<char> bytes; };
+inline std::vector<Copy> copies;
+inline void begin(void* to, const void* from, size_t size, void* arrival) {
+    const char* start = static_cast<const char*>(from);
+    copies.push_back({to, arrival, std::vector<char>(start, start + size)});
+    memset(to, 0xFF, size);
+}
+
+alignas(128) inline unsigned char dynamic_memory[1 << 18];
 
 inline void (*body)();
 inline void fiber_main() {
@@ -109,23 +133,31 @@ inline uint3 place(unsigned number, uint3 extents) {
     return {number % extents.x, number / extents.x % extents.y, number / extents.x / extents.y};
 }
 
-// Runs a grid; returns how many reads were wrong, or -1 if threads wait for each other for ever.
-inline int run_grid(uint3 grid, uint3 block, void (*thread)()) {
+// Runs a grid; returns how many reads were wrong, or -1 if threads wait for each other for ever. Copies that are never
+// awaited count as wrong reads.
+inline int run_grid(uint3 grid, uint3 block, unsigned ctas_a_cluster, void (*thread)()) {
     body = thread;
     gridDim = grid;
     blockDim = block;
     bad_reads = 0;
     const int threads = block.x * block.y * block.z;
-    for (unsigned number = 0; number < grid.x * grid.y * grid.z; ++number) {
-        blockIdx = place(number, grid);
-        cta = {threads};
-        warps.assign(threads / 32, Barrier{32});
-        fibers.resize(threads);
-        for (int i = 0; i < threads; ++i) {
+    const int fibers_a_cluster = threads * ctas_a_cluster;
+    for (unsigned first = 0; first < grid.x * grid.y * grid.z; first += ctas_a_cluster) {
+        cluster = {fibers_a_cluster};
+        ctas.assign(ctas_a_cluster, Barrier{threads});
+        warps.assign(fibers_a_cluster / 32, Barrier{32});
+        exchanged.assign(fibers_a_cluster, 0);
+        copies.clear();
+        memset(dynamic_memory, 0xFF, sizeof(dynamic_memory));
+        fibers.resize(fibers_a_cluster);
+        for (int i = 0; i < fibers_a_cluster; ++i) {
             Fiber& fiber = fibers[i];
             fiber.stack.resize(1 << 16);
             fiber.done = false;
-            fiber.thread = i;
+            fiber.cluster_round = -2;
+            fiber.number = i;
+            fiber.cta = i / threads;
+            fiber.thread = i % threads;
             getcontext(&fiber.context);
             fiber.context.uc_stack.ss_sp = fiber.stack.data();
             fiber.context.uc_stack.ss_size = fiber.stack.size();
@@ -138,11 +170,13 @@ inline int run_grid(uint3 grid, uint3 block, void (*thread)()) {
                 if (fiber.done) continue;
                 busy = true;
                 current = &fiber;
+                blockIdx = place(first + fiber.cta, grid);
                 threadIdx = place(fiber.thread, block);
                 swapcontext(&scheduler, &fiber.context);
             }
             if (busy && progress == before) return -1;
         }
+        bad_reads += copies.size();
     }
     return bad_reads;
 }
@@ -157,4 +191,5 @@ template <class... P> void call(void (*entry)(P...), void** arguments) {
 }  // namespace on_cpu
 
 template <class T> T __shfl_xor_sync(unsigned, T value, int lane_mask) { return on_cpu::exchange(value, lane_mask); }
-inline void __syncthreads() { on_cpu::arrive(on_cpu::cta); }
+inline void __syncthreads() { on_cpu::arrive(on_cpu::ctas[on_cpu::current->cta]); }
+inline void __syncwarp() { on_cpu::arrive(on_cpu::warps[on_cpu::current->number / 32]); }

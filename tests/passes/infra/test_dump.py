@@ -59,6 +59,7 @@ def test_the_summary_is_stable_json(tmp_path: Path) -> None:
         "input",
         "passes",
         "files",
+        "remarks",
     ]
     counts = {"full": 1, "programmatic": 0, "launch_order": 0}
     assert found["input"] == {"nodes": 2, "dependencies": counts, "verdict": "proved"}
@@ -79,7 +80,8 @@ def test_the_summary_is_stable_json(tmp_path: Path) -> None:
         "verdict": "unsupported",
         "changed": True,
         "remarks": [f"warning[C7]: node {n}: is not the node that it was: another value" for n in ("n0", "n1")],
-        "files": {"graph": "01-test-add.fir", "diff": "01-test-add.diff"},
+        "tolerance": 0.0,
+            "files": {"graph": "01-test-add.fir", "diff": "01-test-add.diff"},
     }
     assert (second["verdict"], second["files"]) == ("unchanged", {"graph": "01-test-add.fir"})
 

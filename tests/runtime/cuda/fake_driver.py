@@ -89,7 +89,7 @@ class FakeCuda(FakeGraphs):
         return OK, b"Fake GPU\0\0"
 
     def cuDeviceGetAttribute(self, kind: Any, device: int) -> Any:
-        return OK, self.capability["MINOR" in kind.name]
+        return OK, 132 if "MULTIPROCESSOR" in kind.name else self.capability["MINOR" in kind.name]
 
     def cuGetErrorString(self, error: Any) -> Any:
         return OK, b"in the fake driver's words"

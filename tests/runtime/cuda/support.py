@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,17 @@ import pytest
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.diagnostics import ForerunError
 from forerun.ir.graph import Graph
+from forerun.ir.kernel import Kernel, Trigger, Wait
 from forerun.ir.nodes import BufferArgument, ConditionalNode, KernelNode
 from forerun.ir.types import HOST, BufferRole, DType
 from forerun.kernels.builtin import KERNELS
 from forerun.runtime.cuda import CudaProgram, CudaTarget, modules, target
 from forerun.runtime.cuda.codegen import _kernel_nodes
 from forerun.runtime.cuda.codegen import units as units_of
-from forerun.runtime.cuda.codegen_unit import Unit
+from forerun.runtime.cuda.codegen_unit import TIMELINE, Unit
 from forerun.runtime.cuda.driver import Driver, use_driver
 from forerun.runtime.cuda.modules import Code
+from forerun.runtime.cuda.stamps import WORDS
 from forerun.runtime.cuda.upload import bytes_at
 from forerun.runtime.dtypes import numpy_dtype
 from tests.kernel_runner import run_kernel
@@ -59,7 +62,9 @@ def _interpreter(graph: Graph, node: KernelNode, unit: Unit) -> Callable[..., No
         arrays, scalars = {}, dict[str, Any]()
         for slot, word in zip(unit.slots, words, strict=True):
             dtype, name = numpy_dtype(slot.dtype), slot.parameter
-            if slot.kind in ("scalar", "offset"):
+            if name == TIMELINE:
+                _stamp(word, kernel, math.prod(unit.launch.grid))
+            elif slot.kind in ("scalar", "offset"):
                 value = np.array([word], np.uint64).view(np.uint8)[: slot.size].view(dtype)[0].item()
                 scalars[name] = scalars.get(name, 0) + value
             elif name in shapes:
@@ -70,6 +75,20 @@ def _interpreter(graph: Graph, node: KernelNode, unit: Unit) -> Callable[..., No
         run_kernel(kernel, arrays, **scalars)
 
     return run
+
+
+_clock = count(1_000_000, 800)
+
+
+def _stamp(address: int, kernel: Kernel, ctas: int) -> None:
+    """Kernels of the fake driver start every 800 ns, and take 1,000."""
+    records = bytes_at(address, 8 * WORDS * ctas).view(np.uint64).reshape(ctas, WORDS)
+    start = next(_clock)
+    records[:, 0] = start
+    records[:, 1] = start + 300 if kernel.has(Wait) else 0
+    records[:, 2] = start + 100 if kernel.has(Trigger) else 0
+    records[:, 3] = start + 1000 - np.arange(ctas) % 7
+    records[:, 4] = np.arange(ctas) % 132
 
 
 @contextmanager

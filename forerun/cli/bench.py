@@ -1,0 +1,261 @@
+"""``forerun bench``: how long does a step take, and where does the time go?"""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forerun.cli.bench_subject import Subject, subject_of
+from forerun.cli.bench_table import roofline_table
+from forerun.cli.boundary import guarded
+from forerun.cli.console import print_json, print_plain, result_console, working
+from forerun.cli.decoding import DecodePlan, MatrixType
+from forerun.cli.files import write_text
+from forerun.cli.options import DumpOption, JsonOption, LoadOption, VerboseOption
+from forerun.cli.random_values import fill_state
+from forerun.cli.status import Status
+
+if TYPE_CHECKING:
+    from forerun.compiler import Executable
+    from forerun.measure.roofline import Row
+    from forerun.measure.statistics import Metric
+    from forerun.measure.step import Difference
+    from forerun.passes.pipeline import Pipeline
+    from forerun.runtime.timeline import Timeline
+
+__all__ = ["bench"]
+
+TOLERANCE = 0.02
+"""Relative L2 from which outputs of two pipelines count as different: fusion and order of sums stay far below."""
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What was measured."""
+
+    subject: Subject
+    target: str
+    gpu: str
+    pipelines: tuple[Pipeline, ...]
+    steps: tuple[Metric, ...]
+    speedup: Metric | None
+    differences: tuple[Difference, ...]
+    ceiling: float
+    timeline: Timeline
+    rows: tuple[Row, ...]
+
+
+@guarded
+def bench(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[GRAPH.fir|MODEL]", help="A graph, 'smollm2', or a .gguf file.")
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A model's shapes instead, with random weights.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--target", metavar="TARGET", help="Which GPU: cuda, options in braces.")
+    ] = "cuda",
+    pipeline: Annotated[str, typer.Option(metavar="PASSES", help="Pass,pass,...; options in braces.")] = "default",
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="PASSES", help="A second pipeline: outputs are compared, then times, in pairs A B B A."),
+    ] = None,
+    position: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Where a decode step stands. [default: 512, or the last]")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, metavar="N", help="How many replays are timed.")] = 320,
+    dtype: Annotated[MatrixType | None, typer.Option(help="Type of a model's matrices. [default: bf16]")] = None,
+    context: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Positions of a model's KV cache. [default: at least 1024]")
+    ] = None,
+    trace: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a trace of one step, for ui.perfetto.dev.")
+    ] = None,
+    dump: DumpOption = None,
+    load: LoadOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> Status:
+    """Time a step on a GPU, and tell where the time goes.
+
+    For each kernel: the bytes that it must move, the part of the step that it accounts for, its share of the GPU's read
+    bandwidth (measured in the same run), and how long it waits. -v tells it for every node.
+
+    Exit status 1 means that the outputs of the two pipelines differ; nothing is timed then.
+    """
+    from forerun.cli.loading import load_modules
+
+    load_modules(load or ())
+    plan = DecodePlan.of(target, pipeline, dtype, context, on_gpu=MatrixType.BF16)
+    gpu = _require_gpu(plan)
+    other = None if against is None else DecodePlan.of(target, against, dtype, context, on_gpu=MatrixType.BF16).pipeline
+    subject = subject_of(model, shape, position, plan, talks=not as_json, verbose=verbose)
+    measured = _measure(subject, plan, gpu, other, steps, dump, talks=not as_json)
+    if trace is not None:
+        from forerun.measure.trace import trace_of
+
+        write_text(trace, json.dumps(trace_of(measured.timeline), separators=(",", ":")) + "\n")
+    if as_json:
+        print_json({**_as_json(measured), "trace": trace, "dump": dump})
+        return Status.OK
+    _print_account(measured, verbose=verbose)
+    for name, path in (("trace", trace), ("dumps", dump)):
+        if path is not None:
+            print_plain(result_console(), f"{name}: {path}")
+    return Status.OK
+
+
+def _require_gpu(plan: DecodePlan) -> str:
+    """The GPU's name.
+
+    Raises:
+        Unsupported: If there is none, or the target is none.
+    """
+    from forerun.ir.diagnostics import Unsupported
+    from forerun.runtime.cuda.device import open_device
+    from forerun.runtime.cuda.driver import driver
+    from forerun.runtime.cuda.target import CudaTarget
+
+    if not isinstance(plan.target, CudaTarget):
+        raise Unsupported(f"target '{plan.target.name}' has no GPU's clock", hint="leave --target out, or name cuda")
+    return open_device(driver(), plan.target.device).name
+
+
+# Measuring
+
+
+def _measure(
+    subject: Subject, plan: DecodePlan, gpu: str, other: Pipeline | None, steps: int, dump: str | None, *, talks: bool
+) -> _Bench:
+    from forerun.measure.bandwidth import read_bandwidth
+    from forerun.measure.roofline import node_rows
+    from forerun.measure.step import time_pair, time_step, timeline_of_step
+    from forerun.runtime.cuda.target import CudaTarget
+
+    assert isinstance(plan.target, CudaTarget)
+    with ExitStack() as stack:
+        with working("compiling", shown=talks):
+            first = stack.enter_context(_compile(subject, plan, plan.pipeline, dump))
+            outputs = first.run(subject.inputs)
+        found: list[Difference] = []
+        if other is None:
+            with working("timing", shown=talks):
+                times, speedup = [time_step(first, steps)], None
+        else:
+            with working("compiling the second pipeline", shown=talks):
+                second = stack.enter_context(_compile(subject, plan, other, None))
+                found = _compare(outputs, second.run(subject.inputs))
+            with working("timing", shown=talks):
+                pair = time_pair(first, second, steps)
+                times, speedup = [pair.first, pair.second], pair.speedup
+        with working("looking at a step", shown=talks):
+            timeline = timeline_of_step(plan.target, first, subject.inputs, fill_state)
+            rows = node_rows(first.graph, timeline, first.read)
+            ceiling = read_bandwidth(plan.target)
+    if dump is not None:
+        _dump(Path(dump), timeline)
+    pipelines = (plan.pipeline, *([] if other is None else [other]))
+    told = str(plan.target)
+    return _Bench(subject, told, gpu, pipelines, tuple(times), speedup, tuple(found), ceiling, timeline, tuple(rows))
+
+
+def _compile(subject: Subject, plan: DecodePlan, pipeline: Pipeline, dump: str | None) -> Executable:
+    from forerun.compiler import compile as compile_graph
+
+    executable = compile_graph(subject.graph, plan.target, pipeline, dump, weights=subject.weights)
+    try:
+        fill_state(executable)
+    except BaseException:
+        executable.close()
+        raise
+    return executable
+
+
+def _compare(given: dict[str, Any], wanted: dict[str, Any]) -> list[Difference]:
+    """How far apart the outputs of two pipelines are.
+
+    Raises:
+        Refuted: If they are not the same but for rounding.
+    """
+    from forerun.ir.diagnostics import Refuted
+    from forerun.measure.step import differences
+
+    found = differences(given, wanted)
+    if found and not found[0].relative_l2 <= TOLERANCE:
+        worst = found[0]
+        message = f"the pipelines disagree: output '{worst.output}' differs by {worst.relative_l2:.2g} (relative L2)"
+        raise Refuted(message, hint=f"more than {TOLERANCE} is no rounding; nothing was timed")
+    return found
+
+
+def _dump(folder: Path, timeline: Timeline) -> None:
+    from forerun.report import TIMELINE_FILE, write_report
+
+    write_text(str(folder / TIMELINE_FILE), json.dumps(timeline.to_json(), separators=(",", ":")) + "\n")
+    write_report(folder)
+
+
+# Telling
+
+
+def _print_account(found: _Bench, *, verbose: bool) -> None:
+    from forerun.measure.roofline import by_kernel, total
+
+    console = result_console()
+    place = "" if found.subject.position is None else f" at position {found.subject.position}"
+    print_plain(console, f"{found.subject.graph.name}{place} on {found.gpu}")
+    for pipeline, metric in zip(found.pipelines, found.steps, strict=True):
+        print_plain(console, f"{_interval(metric, 1)}  {pipeline or 'no passes'}")
+    if found.speedup is not None:
+        worst = found.differences[0] if found.differences else None
+        print_plain(console, f"{_interval(found.speedup, 3)} times as fast as the second")
+        if worst is not None:
+            changed = [difference.output for difference in found.differences if not difference.same_argmax]
+            largest = f"largest element of {', '.join(changed)} is another" if changed else "same largest elements"
+            print_plain(console, f"outputs agree to {worst.relative_l2:.1e} (relative L2); {largest}")
+    step = total("step", found.rows)
+    rows = list(found.rows) if verbose else by_kernel(found.rows)
+    console.print()
+    console.print(roofline_table("node" if verbose else "kernel", rows, step, found.ceiling))
+    console.print()
+    stamped = found.timeline.nanoseconds / 1e3
+    console.print(f"one step of {stamped:.1f} us, replayed alone, with stamps; work, gap and early: us a node")
+    console.print(f"ceiling: {found.ceiling / 1e9:,.0f} GB/s, measured now by reading memory once from end to end")
+    if found.timeline.untimed:
+        console.print(f"{found.timeline.untimed:,} other nodes (copies, foreign kernels) are not in the table")
+
+
+def _interval(metric: Metric, places: int) -> str:
+    unit = "" if metric.unit == "ratio" else f" {metric.unit}"
+    return f"{metric.value:,.{places}f}{unit} ({metric.low:,.{places}f} to {metric.high:,.{places}f})"
+
+
+def _as_json(found: _Bench) -> dict[str, Any]:
+    from forerun.measure.roofline import total
+
+    step = total("step", found.rows)
+    return {
+        "status": "ok",
+        "exit_status": 0,
+        "graph": found.subject.graph.name,
+        "position": found.subject.position,
+        "target": found.target,
+        "gpu": found.gpu,
+        "pipelines": [
+            {"pipeline": str(pipeline), "step_us": asdict(metric)}
+            for pipeline, metric in zip(found.pipelines, found.steps, strict=True)
+        ],
+        "speedup": None if found.speedup is None else asdict(found.speedup),
+        "differences": [asdict(difference) for difference in found.differences],
+        "read_bandwidth_gbs": found.ceiling / 1e9,
+        "stamped_step_us": found.timeline.nanoseconds / 1e3,
+        "untimed_nodes": found.timeline.untimed,
+        "step": step.to_json(found.ceiling),
+        "nodes": [row.to_json(found.ceiling) for row in found.rows],
+    }

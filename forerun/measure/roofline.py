@@ -1,0 +1,125 @@
+"""What each node, or each kernel, moved in which time: rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from forerun.ir.graph import Graph
+from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode
+from forerun.measure.traffic import Traffic, traffic_of
+from forerun.runtime.timeline import Timeline
+
+__all__ = ["Row", "by_kernel", "node_rows", "total"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A node, or several.
+
+    Attributes:
+        label: The node, or the kernel of the nodes.
+        kernel: The kernel.
+        nodes: How many they are.
+        traffic: What they must move.
+        share: Nanoseconds of the step that they account for; over all nodes the sum is the step.
+        work: Nanoseconds from the first wait that returned to the last end, summed over the nodes.
+        gap: Nanoseconds for which nothing worked before they did, likewise.
+        overlap: Nanoseconds for which they were there already while nodes before them went on, likewise.
+    """
+
+    label: str
+    kernel: str
+    nodes: int
+    traffic: Traffic
+    share: int
+    work: int
+    gap: int
+    overlap: int
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes a second."""
+        return 1e9 * self.traffic.total / self.share if self.share else 0.0
+
+    def to_json(self, ceiling: float) -> dict[str, Any]:
+        """As docs/seeing-a-step.md describes it."""
+        return {
+            "label": self.label,
+            "kernel": self.kernel,
+            "nodes": self.nodes,
+            "bytes": self.traffic.total,
+            "weight_bytes": self.traffic.weights,
+            "state_bytes": self.traffic.state,
+            "activation_bytes": self.traffic.activations,
+            "share_us": self.share / 1e3,
+            "work_us": self.work / 1e3,
+            "gap_us": self.gap / 1e3,
+            "overlap_us": self.overlap / 1e3,
+            "gbs": self.bandwidth / 1e9,
+            "of_ceiling": self.bandwidth / ceiling if ceiling else None,
+        }
+
+
+def node_rows(graph: Graph, timeline: Timeline, read: Callable[[str], NDArray[Any]]) -> list[Row]:
+    """A row for each node of a timeline, in its order.
+
+    Args:
+        graph: What ran.
+        timeline: When.
+        read: The value of a buffer, for what the sizes of accesses depend on; each buffer is asked for once.
+    """
+    values: dict[str, NDArray[Any]] = {}
+
+    def known(buffer: str) -> NDArray[Any]:
+        if buffer not in values:
+            values[buffer] = read(buffer)
+        return values[buffer]
+
+    nodes = dict(_kernel_nodes(graph, ""))
+    rows = []
+    for times in timeline.nodes:
+        traffic = traffic_of(graph, nodes[times.name], known)
+        share, work = timeline.shares[times.name], times.ends - times.works
+        gap, overlap = timeline.gap(times), timeline.overlap(times)
+        rows.append(Row(times.name, times.kernel, 1, traffic, share, work, gap, overlap))
+    return rows
+
+
+def by_kernel(rows: Iterable[Row]) -> list[Row]:
+    """One row for each kernel, the one with the largest share first."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.kernel, []).append(row)
+    return sorted((total(kernel, group) for kernel, group in groups.items()), key=lambda row: -row.share)
+
+
+def total(label: str, rows: Iterable[Row]) -> Row:
+    """The sum of some rows."""
+    found = list(rows)
+    kernels = {row.kernel for row in found}
+    return Row(
+        label,
+        kernels.pop() if len(kernels) == 1 else "",
+        sum(row.nodes for row in found),
+        sum((row.traffic for row in found), Traffic()),
+        sum(row.share for row in found),
+        sum(row.work for row in found),
+        sum(row.gap for row in found),
+        sum(row.overlap for row in found),
+    )
+
+
+def _kernel_nodes(graph: Graph, prefix: str) -> Iterable[tuple[str, KernelNode]]:
+    for node in graph:
+        match node:
+            case KernelNode():
+                yield prefix + node.name, node
+            case ChildGraphNode(body=body):
+                yield from _kernel_nodes(body, f"{prefix}{node.name}/")
+            case ConditionalNode(bodies=bodies):
+                for number, body in enumerate(bodies):
+                    yield from _kernel_nodes(body, f"{prefix}{node.name}/{f'{number}/' if number else ''}")

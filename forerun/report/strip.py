@@ -1,0 +1,217 @@
+"""One step as a strip: when each kernel was there early, and when it worked, from left to right."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from forerun.ir.diagnostics import InvalidInput
+from forerun.report import TIMELINE_FILE
+from forerun.report.load import Dump, Reader
+from forerun.report.markup import Markup, join, tag
+
+__all__ = ["Span", "Step", "draw_step", "read_step"]
+
+FORMAT = "forerun timeline 1"
+
+_LEAST_WIDTH, _MOST_WIDTH = 1180, 9000
+_USUAL_SPAN = 40
+"""Pixels of the median kernel, if the whole is not too wide then."""
+_LANE, _BAR, _TOP = 30, 13, 4
+_CHARACTER = 6.7
+_TICK_DISTANCE = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A kernel node of the step; times are nanoseconds since the step began, -1 if there is none."""
+
+    name: str
+    kernel: str
+    lane: int
+    ctas: int
+    sms: int
+    begins: int
+    works: int
+    triggers: int
+    ends: int
+    share: int
+    gap: int
+    overlap: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What ``forerun bench`` saw of a step."""
+
+    nanoseconds: int
+    spans: tuple[Span, ...]
+
+
+def read_step(dump: Dump) -> Step | None:
+    """The step of a dump folder; ``None`` if there is none.
+
+    Raises:
+        InvalidInput: If the file is damaged.
+    """
+    text = dump.read(TIMELINE_FILE)
+    if not text:
+        return None
+    path = dump.folder / TIMELINE_FILE
+    try:
+        reader = Reader(path, json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{path} is not JSON: {error}") from error
+    found = reader.get("format", str)
+    if found != FORMAT:
+        raise InvalidInput(f"{path} is '{found}', and this forerun reads '{FORMAT}'")
+    spans = tuple(_span(each) for each in reader.each("nodes"))
+    return Step(reader.get("nanoseconds", int), spans) if spans else None
+
+
+def _span(node: Reader) -> Span:
+    def times(key: str) -> list[int]:
+        return [time for time in node.data.get(key) or () if isinstance(time, int) and time >= 0]
+
+    starts, ends = times("start"), times("end")
+    if not starts or not ends:
+        raise InvalidInput(f"{node.path}: '{node.where}start' or '{node.where}end' is missing")
+    numbers = (node.get(key, int, 0) for key in ("share", "gap", "overlap"))
+    return Span(
+        node.get("name", str),
+        node.get("kernel", str, ""),
+        max(0, node.get("lane", int, 0)),
+        len(starts),
+        len(set(times("sm"))),
+        min(starts),
+        min(times("wait"), default=min(starts)),
+        max(times("trigger"), default=-1),
+        max(ends),
+        *numbers,
+    )
+
+
+def draw_step(step: Step) -> Markup:
+    """The section of the page."""
+    most = max(span.lane for span in step.spans) + 1
+    early = sum(span.overlap for span in step.spans) / 1e3
+    idle = sum(span.gap for span in step.spans) / 1e3
+    facts = (
+        f"{step.nanoseconds / 1e3:,.1f} us from the first start to the last end; {len(step.spans):,} kernels, "
+        f"up to {most} at once; {early:,.1f} us of them early, {idle:,.1f} us with nothing at work"
+    )
+    return tag(
+        "section",
+        tag("h2", "One step"),
+        tag("p", facts, class_="note"),
+        _legend(),
+        tag("div", _strip(step), class_="scroll"),
+        id="step",
+        class_="step",
+    )
+
+
+def _legend() -> Markup:
+    def swatch(kind: str, words: str) -> Markup:
+        box = tag("rect", width=18, height=10, class_=kind)
+        return tag("li", tag("svg", box, width=18, height=10, aria_hidden="true"), words)
+
+    triangle = tag("svg", tag("path", d="M1 10L5 1L9 10Z", class_="trigger"), width=10, height=10, aria_hidden="true")
+    items = (
+        swatch("early", "early: before the first wait returned"),
+        swatch("work", "work: from then to the last CTA's end"),
+        tag("li", triangle, "the last CTA triggered"),
+    )
+    return tag("ul", *items, class_="keys")
+
+
+def _strip(step: Step) -> Markup:
+    scale = _scale(step)
+    width = step.nanoseconds * scale
+    bottom = _TOP + _LANE * (max(span.lane for span in step.spans) + 1)
+    parts = [*_axis(step, scale, bottom), *_bars(step, scale)]
+    size = {"width": f"{width + 60:.0f}", "height": f"{bottom + 22:.0f}"}
+    return tag("svg", *parts, role="img", aria_label="when each kernel ran", **size)
+
+
+def _scale(step: Step) -> float:
+    """Pixels a nanosecond."""
+    usual = statistics.median(max(1, span.ends - span.begins) for span in step.spans)
+    width = min(max(_USUAL_SPAN * step.nanoseconds / usual, _LEAST_WIDTH), _MOST_WIDTH)
+    return width / max(1, step.nanoseconds)
+
+
+def _bars(step: Step, scale: float) -> Iterator[Markup]:
+    next_in_lane: dict[int, int] = {}
+    rooms = {}
+    for span in sorted(step.spans, key=lambda span: -span.begins):
+        rooms[span.name] = next_in_lane.get(span.lane, step.nanoseconds) - span.begins
+        next_in_lane[span.lane] = span.begins
+    yield from (_bar(span, scale, rooms[span.name] * scale) for span in step.spans)
+
+
+def _bar(span: Span, scale: float, room: float) -> Markup:
+    """A kernel, and its name if there is room for it up to the next one."""
+    top = _TOP + _LANE * span.lane
+    left, right = span.begins * scale, span.ends * scale
+    middle = min(max(span.works, span.begins), span.ends) * scale
+    bars = [
+        tag("rect", x=first, y=top + 13, width=max(0.4, stop - first), height=_BAR, class_=kind)
+        for kind, first, stop in (("early", left, middle), ("work", middle, right))
+        if stop > first or kind == "work"
+    ]
+    parts = [tag("title", _words(span)), *bars]
+    if span.triggers >= 0:
+        parts.append(tag("path", d=_triangle(span.triggers * scale, top + 13 + _BAR), class_="trigger"))
+    label = _label(span.name, room - 4)
+    if label:
+        parts.append(tag("text", label, x=left, y=top + 10))
+    return tag("g", *parts, class_="span")
+
+
+def _triangle(x: float, y: float) -> str:
+    return f"M{x - 3:.1f} {y}L{x:.1f} {y - 6}L{x + 3:.1f} {y}Z"
+
+
+def _label(name: str, width: float) -> str:
+    """The name, or as much of its end as there is room for: names of layers differ there."""
+    fits = int(width / _CHARACTER)
+    if len(name) <= fits:
+        return name
+    last = name.rpartition(".")[2]
+    return last if len(last) <= fits else ""
+
+
+def _words(span: Span) -> str:
+    def us(nanoseconds: int) -> str:
+        return f"{nanoseconds / 1e3:,.2f} us"
+
+    lines = [
+        span.name,
+        f"kernel {span.kernel}: {span.ctas:,} CTAs on {span.sms} SMs",
+        f"starts at {us(span.begins)}, works from {us(span.works)}, ends at {us(span.ends)}",
+        f"the step's share {us(span.share)}; early {us(span.overlap)}; nothing at work before it {us(span.gap)}",
+    ]
+    if span.triggers >= 0:
+        lines.insert(3, f"the last CTA triggers at {us(span.triggers)}")
+    return "\n".join(lines)
+
+
+def _axis(step: Step, scale: float, bottom: int) -> Iterator[Markup]:
+    distance = _tick(_TICK_DISTANCE / scale)
+    for number in range(int(step.nanoseconds / distance) + 1):
+        x = number * distance * scale
+        line = tag("path", d=f"M{x:.1f} 0V{bottom + 4}", class_="tick")
+        yield join(line, tag("text", f"{number * distance / 1e3:g} us", x=x + 3, y=bottom + 15, class_="when"))
+
+
+def _tick(least: float) -> float:
+    """The least of 1, 2, 5, 10, 20, ... that is not less, in nanoseconds."""
+    power = 1.0
+    while True:
+        for digit in (1, 2, 5):
+            if digit * power >= least:
+                return digit * power
+        power *= 10
