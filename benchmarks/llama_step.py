@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +27,14 @@ import forerun
 from forerun.frontends.decode import decode_graph
 from forerun.frontends.llama_config import LlamaConfig, shape_named
 from forerun.ir.types import BufferRole, DType
+from forerun.measure.bandwidth import read_bandwidth
+from forerun.runtime.cuda import CudaTarget
 
 SMS = 132
 STEPS = 32
 CONTEXT = 2304
-POSITIONS = {"pos160": 144, "pos512": 496, "pos2048": 2032}
+POSITIONS = {"pos160": (144, 1024), "pos512": (496, 1024), "pos2048": (2032, CONTEXT)}
+"""Where the first of the steps stands, and for how many positions the graph is made."""
 FULL_EDGES = "fuse-kernels,infer-dependencies,reduce-edges"
 TOLERANCE = 2e-3
 """Relative L2 of logits after some steps, between versions that sum in different orders."""
@@ -76,7 +79,7 @@ class Setting:
     def fill(self, executable: forerun.Executable) -> None:
         for buffer in executable.graph.buffers.values():
             if buffer.role is BufferRole.STATE:
-                torch.from_dlpack(executable.buffer(buffer.name)).copy_(self.rows[buffer.name])
+                torch.from_dlpack(executable.buffer(buffer.name)).copy_(self.rows[buffer.name][: buffer.shape[0]])
         torch.cuda.synchronize()
 
 
@@ -122,38 +125,36 @@ def pairs(
     return times
 
 
-def read_bandwidth(stream: torch.cuda.Stream) -> float:
-    """GB/s of a reduction over 2 GB: what reading can reach."""
-    data = torch.ones(1 << 30, dtype=torch.bfloat16, device="cuda").view(torch.int32)
-    with torch.cuda.stream(stream):
-        return max(data.nbytes / 1e3 / event_us(lambda: data.sum(), stream, 5) for _ in range(5))
-
-
 @contextlib.contextmanager
-def launching(executable: forerun.Executable, stream: torch.cuda.Stream, position: int) -> Iterator[Callable[[], None]]:
+def launching(
+    executable: forerun.Executable, stream: torch.cuda.Stream, position: int, inputs: Mapping[str, Any] | None = None
+) -> Iterator[Callable[[], None]]:
     """A function that enqueues one replay at a position."""
-    executable.run({"token": [11], "position": [position]})
+    executable.run({"token": [11], "position": [position], **(inputs or {})})
     yield lambda: executable.launch(stream)
     executable.synchronize()
 
 
 def measure_steps(setting: Setting, pipeline: str, options: dict[str, Any], rounds: int) -> dict[str, Metric]:
-    """The 32-step graph against itself with full edges."""
+    """The 32-step graphs against themselves with full edges."""
     stream = torch.cuda.Stream()
-    graph = setting.graph(STEPS, CONTEXT)
-    with setting.compile(graph, "") as plain:
-        expected = {at: answers(setting, plain, at) for at in POSITIONS.values()}
-    metrics = {"read_bandwidth_gbs": _exact(read_bandwidth(stream), "GB/s")}
-    with setting.compile(graph, pipeline, **options) as fast, setting.compile(graph, FULL_EDGES) as full:
-        errors = max(check(setting, fast, expected), check(setting, full, expected))
-        metrics["llama_1b.step_logits_rel_l2"] = _exact(errors, "ratio")
-        for name, position in POSITIONS.items():
-            with launching(fast, stream, position) as a, launching(full, stream, position) as b:
-                ours, theirs = pairs(a, b, stream, rounds, 4)
-            metrics[f"llama_1b.step_us.{name}"] = bootstrap_median([us / STEPS for us in ours], "us")
-            metrics[f"llama_1b.full_edges_us.{name}"] = bootstrap_median([us / STEPS for us in theirs], "us")
-            if name == "pos512":
-                metrics["llama_1b.speedup_vs_full_edges"] = bootstrap_median_ratio(theirs, ours)
+    metrics = {"read_bandwidth_gbs": _exact(read_bandwidth(CudaTarget()) / 1e9, "GB/s")}
+    errors = 0.0
+    for context in sorted({context for _, context in POSITIONS.values()}):
+        places = {name: at for name, (at, size) in POSITIONS.items() if size == context}
+        graph = setting.graph(STEPS, context)
+        with setting.compile(graph, "") as plain:
+            expected = {at: answers(setting, plain, at) for at in places.values()}
+        with setting.compile(graph, pipeline, **options) as fast, setting.compile(graph, FULL_EDGES) as full:
+            errors = max(errors, check(setting, fast, expected), check(setting, full, expected))
+            for name, position in places.items():
+                with launching(fast, stream, position) as a, launching(full, stream, position) as b:
+                    ours, theirs = pairs(a, b, stream, rounds, 4)
+                metrics[f"llama_1b.step_us.{name}"] = bootstrap_median([us / STEPS for us in ours], "us")
+                metrics[f"llama_1b.full_edges_us.{name}"] = bootstrap_median([us / STEPS for us in theirs], "us")
+                if name == "pos512":
+                    metrics["llama_1b.speedup_vs_full_edges"] = bootstrap_median_ratio(theirs, ours)
+    metrics["llama_1b.step_logits_rel_l2"] = _exact(errors, "ratio")
     return metrics
 
 
@@ -192,10 +193,7 @@ def measure_against_torch(
     context = 1024
     replay = torch_step(setting, context, position)
     with setting.compile(setting.graph(1, context), pipeline, **options) as fast:
-        for buffer in fast.graph.buffers.values():
-            if buffer.role is BufferRole.STATE:
-                torch.from_dlpack(fast.buffer(buffer.name)).copy_(setting.rows[buffer.name][:context])
-        torch.cuda.synchronize()
+        setting.fill(fast)
         found = fast.run({"token": [11], "position": [position]})
         replay()
         torch.cuda.synchronize()
@@ -245,8 +243,8 @@ def constant_loads() -> Iterator[None]:
 def measure_ablation(setting: Setting, rounds: int, options: dict[str, Any]) -> dict[str, Metric]:
     """Each row in turns with the first, at positions 496 to 527."""
     stream = torch.cuda.Stream()
-    graph = setting.graph(STEPS, CONTEXT)
-    position = POSITIONS["pos512"]
+    position, context = POSITIONS["pos512"]
+    graph = setting.graph(STEPS, context)
     metrics: dict[str, Metric] = {}
     with setting.compile(graph, ABLATION["full"]) as full:
         expected = {position: answers(setting, full, position)}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from forerun.compiler import compile as compile
     from forerun.ir.builder import GraphBuilder as GraphBuilder
     from forerun.ir.graph import Graph as Graph
+    from forerun.tuner.tune import tune as tune
 
 __version__ = "0.1.0"
 
@@ -19,9 +20,10 @@ _EXPORTS = {
     "Graph": "forerun.ir.graph",
     "GraphBuilder": "forerun.ir.builder",
     "compile": "forerun.compiler",
+    "tune": "forerun.tuner.tune",
 }
 
-__all__ = ["Graph", "GraphBuilder", "__version__", "compile"]
+__all__ = ["Graph", "GraphBuilder", "__version__", "compile", "tune"]
 
 
 def __getattr__(name: str) -> Any:

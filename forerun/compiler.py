@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from forerun.ir.diagnostics import Diagnostic, InvalidInput, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.verify import require_valid
+from forerun.passes.apply_tuning import ApplyTuning
 from forerun.passes.base import Assessment, Assessor
 from forerun.passes.instrument import Dump, Instrument, Reproducer, default_instruments
-from forerun.passes.manager import PassManager
+from forerun.passes.manager import PassManager, PipelineResult
 from forerun.passes.pipeline import DEFAULT, Pipeline
 from forerun.passes.summary import Summary
 from forerun.report import reporting, write_report
@@ -24,7 +25,7 @@ from forerun.runtime.base import Program, Target, resolve_target
 if TYPE_CHECKING:
     from forerun.runtime.reference import Schedule
 
-__all__ = ["Executable", "compile"]
+__all__ = ["Executable", "compile", "identity_of", "prepare"]
 
 
 def compile(
@@ -36,6 +37,7 @@ def compile(
     weights: Mapping[str, ArrayLike] | None = None,
     memory: Mapping[str, Any] | None = None,
     instruments: Iterable[Instrument] | None = None,
+    tuning: str | Path | None = None,
 ) -> Executable:
     """Rewrite a graph with a pipeline of passes, and make it ready to run.
 
@@ -50,6 +52,8 @@ def compile(
             ``__dlpack__`` or ``__cuda_array_interface__``. State in them begins as it is, and not as zeros.
         instruments: What accompanies the passes instead of the default checks; ``()`` checks nothing but the structure
             of the input.
+        tuning: A tuning file of :func:`forerun.tune`, whose choices are applied after the passes if it was measured on
+            such a GPU.
 
     Returns:
         The program, loaded. Close it, or use it as a context manager, to give its memory back.
@@ -75,13 +79,36 @@ def compile(
     if not isinstance(graph, Graph):
         raise InvalidInput(f"compile takes a Graph, not {type(graph).__name__}", hint="GraphBuilder.build() makes one")
     resolved = resolve_target(target)
-    require_valid(graph)
-    manager = PassManager(pipeline or "", _accompany(dump, instruments), assessor=_assessor(resolved))
-    with reporting(dump):
-        result = manager.run(graph)
+    result = prepare(graph, resolved, pipeline, dump, instruments=instruments, tuning=tuning)
     program = _load(resolved, result.graph, weights or {}, memory)
     _take_remarks(result.summary, program)
     return Executable(result.graph, result.summary, program)
+
+
+def prepare(
+    graph: Graph,
+    target: Target,
+    pipeline: str | Pipeline | None = DEFAULT,
+    dump: str | Path | None = None,
+    *,
+    instruments: Iterable[Instrument] | None = None,
+    tuning: str | Path | None = None,
+) -> PipelineResult:
+    """What :func:`compile` does before it loads the graph; arguments as there."""
+    require_valid(graph)
+    passes = Pipeline.parse(pipeline or "") if not isinstance(pipeline, Pipeline) else pipeline
+    if tuning is not None:
+        gpu, driver = identity_of(target) or ("", "")
+        passes = Pipeline((*passes, ApplyTuning(str(tuning), gpu, driver)))
+    manager = PassManager(passes, _accompany(dump, instruments), assessor=_assessor(target))
+    with reporting(dump):
+        return manager.run(graph)
+
+
+def identity_of(target: Target) -> tuple[str, str] | None:
+    """The GPU and the driver of a target, as tuning files name them; ``None`` if it has none."""
+    identity: Callable[[], tuple[str, str]] | None = getattr(target, "identity", None)
+    return None if identity is None else identity()
 
 
 class Executable:

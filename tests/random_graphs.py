@@ -4,12 +4,14 @@
 order, fills, and dependencies of every kind, on views of two arenas. ``rich`` graphs hold in addition all that decides
 what a node touches: boxes, scalars from memory that the graph may write, copies, page tables, black boxes, bodies.
 ``rows`` graphs touch rows of one buffer at positions from memory, and little else;
-``boxes`` graphs touch one box each of one matrix, so that accesses cover each other in part.
+``looped`` graphs are ``rows`` and ``plain`` ones between whose nodes one is a loop, a branch or a child graph around
+some more. ``boxes`` graphs touch one box each of one matrix, so that accesses cover each other in part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations, pairwise
 from random import Random
 
@@ -43,7 +45,7 @@ from forerun.ir.nodes import (
 from forerun.ir.region import WHOLE, BufferView, Region, region
 from forerun.ir.types import BufferRole, DependencyKind, DType
 
-__all__ = ["boxes", "in_launch_order", "pair", "plain", "rich", "rows"]
+__all__ = ["boxes", "in_launch_order", "looped", "pair", "plain", "rich", "rows"]
 
 _ALLOCATIONS = [Allocation("a", 36), Allocation("b", 32), Allocation("i", 40)]
 _STATE = BufferRole.STATE
@@ -118,6 +120,51 @@ def rows(chooser: Random) -> Graph:
         found.append(KernelNode(f"n{i}", f"k{i}", (("p0", BufferArgument("v0")), ("s", load))))
     buffer = Buffer("v0", DType.I32, (6,), _STATE, "a")
     return Graph("rows", _ALLOCATIONS, [buffer, *_POSITIONS], kernels, found, _dependencies(chooser, found))
+
+
+def looped(chooser: Random) -> Graph:
+    """Two chains, the one around the other: a body of two to five nodes, at times with a body in it."""
+    outer = plain(chooser, 1, 2)
+    inner = _renamed(rows(chooser) if chooser.random() < 0.4 else plain(chooser, 2, 5), "in_", outer)
+    found = [*outer]
+    found.insert(chooser.randint(0, len(found)), _owner(chooser, "owner", list(inner)))
+    if chooser.random() < 0.2:
+        found = [_owner(chooser, "around", found)]
+    buffers = {b.name: b for b in (*_POSITIONS, *outer.buffers.values(), *inner.buffers.values())}
+    kernels = [*outer.kernels.values(), *inner.kernels.values()]
+    return Graph("looped", _ALLOCATIONS, buffers.values(), kernels, found, _chain(found))
+
+
+def _owner(chooser: Random, name: str, nodes: list[Node]) -> Node:
+    """A node whose body is a chain."""
+    body = Graph("body", nodes=nodes, dependencies=_chain(nodes))
+    kind = chooser.choice(["while", "while", "if", "child"])
+    return ChildGraphNode(name, body) if kind == "child" else ConditionalNode(name, kind, "other", (body,))
+
+
+def _chain(nodes: list[Node]) -> list[Dependency]:
+    return [Dependency(u.name, v.name) for u, v in pairwise(nodes)]
+
+
+def _renamed(graph: Graph, prefix: str, other: Graph) -> Graph:
+    """The graph, its kernels and buffers under other names than those of another graph."""
+    new = {name: prefix + name for name in graph.buffers if name in other.buffers}
+    views = [replace(b, name=new.get(b.name, b.name)) for b in graph.buffers.values()]
+    kernels = [replace(kernel, name=prefix + kernel.name) for kernel in graph.kernels.values()]
+
+    def bound(argument: Argument) -> Argument:
+        return BufferArgument(new[argument.buffer]) if getattr(argument, "buffer", "") in new else argument
+
+    nodes: list[Node] = []
+    for node in graph:
+        if isinstance(node, KernelNode):
+            arguments = tuple((name, bound(argument)) for name, argument in node.arguments)
+            node = replace(node, kernel=prefix + node.kernel, arguments=arguments)
+        elif isinstance(node, MemsetNode):
+            view = node.destination
+            node = replace(node, destination=BufferView(new.get(view.buffer, view.buffer), view.region))
+        nodes.append(node)
+    return Graph(graph.name, graph.allocations.values(), views, kernels, nodes, graph.dependencies)
 
 
 def boxes(chooser: Random) -> Graph:

@@ -138,7 +138,7 @@ def fuse_head(match: Match) -> Replacement | Misfit:
     (parts,) = match.shape("best_value")
     if match.arguments["parts"] != ConstantArgument(parts):
         return Misfit("the number of parts is not the extent of what they give")
-    if not norm_head.fits(columns, dtype):
+    if not norm_head.fits(columns, dtype, rows, parts):
         return _no_fit("norm_head", columns, dtype)
     kernel, launch = norm_head.declare(dtype), norm_head.launch_for(rows, columns, dtype, parts)
     return Replacement(kernel, launch, {parameter.name: parameter.name for parameter in kernel.parameters})

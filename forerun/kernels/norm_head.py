@@ -58,9 +58,13 @@ def declare(dtype: DType = DType.F32) -> Kernel:
 KERNEL = declare()
 
 
-def fits(columns: int, dtype: DType) -> bool:
-    """Whether the kernel takes a matrix of so many columns."""
-    return row_stream.streams(columns, dtype)
+def fits(columns: int, dtype: DType, rows: int = 0, parts: int = PARTS) -> bool:
+    """Whether the kernel takes a matrix of so many columns and rows; a CTA keeps the sums of its parts."""
+    if not row_stream.streams(columns, dtype):
+        return False
+    launch = launch_for(rows, columns, dtype, parts)
+    rows_of_cta = -(-rows // parts) * -(-parts // launch.grid[0])
+    return row_stream.ring_depth(columns, dtype, rows_of_cta, launch.shared_bytes, scaled=True) > 0
 
 
 def launch_for(rows: int, columns: int, dtype: DType = DType.BF16, parts: int = PARTS) -> Launch:

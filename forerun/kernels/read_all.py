@@ -13,7 +13,7 @@ __all__ = ["KERNEL", "digest"]
 
 KERNEL = Kernel(
     "read_all",
-    (BufferParameter("x", DType.U32, ("rows", "words")), BufferParameter("y", DType.U32, ("rows",))),
+    (BufferParameter("x", DType.I32, ("rows", "words")), BufferParameter("y", DType.I32, ("rows",))),
     (
         Role(
             "all",
@@ -31,7 +31,7 @@ KERNEL = Kernel(
 )
 
 
-def digest(x: NDArray[np.uint32]) -> NDArray[np.uint32]:
+def digest(x: NDArray[np.int32]) -> NDArray[np.int32]:
     """The exclusive or of each row."""
-    result: NDArray[np.uint32] = np.bitwise_xor.reduce(x, axis=1)
+    result: NDArray[np.int32] = np.bitwise_xor.reduce(x, axis=1)
     return result

@@ -62,7 +62,7 @@ def streams(columns: int, dtype: DType) -> bool:
 
 
 def ring_depth(columns: int, dtype: DType, rows: int, shared_bytes: int, *, scaled: bool) -> int:
-    """Tiles a warp that fit in so much shared memory; what ``RowStream`` derives from the launch.
+    """Tiles a warp that fit in so much shared memory; what ``cuda/row_stream.cuh`` derives from the launch.
 
     Args:
         columns: Of the matrix.

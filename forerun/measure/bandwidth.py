@@ -27,7 +27,7 @@ def reading_graph(size: int = BYTES) -> Graph:
     """One kernel that reads so many bytes once."""
     rows = max(1, size // (4 * _WORDS))
     builder = GraphBuilder("reading")
-    x, y = builder.state("x", DType.U32, (rows, _WORDS)), builder.output("y", DType.U32, (rows,))
+    x, y = builder.state("x", DType.I32, (rows, _WORDS)), builder.output("y", DType.I32, (rows,))
     builder.launch(read_all.KERNEL, x=x, y=y, launch=Launch((rows, 1, 1), (256, 1, 1)))
     return builder.build()
 

@@ -81,11 +81,11 @@ def _applied(graph: Graph, tuning: Tuning, context: PassContext) -> Graph:
             _rebody(edit, graph.kernels[node.kernel], node.name, choice, context)
     for dependency in graph.dependencies:
         choice = tuning.choices.get(groups.get(dependency.target, ""))
-        programmatic = dependency.kind is DependencyKind.PROGRAMMATIC
-        if choice is not None and programmatic and groups.get(dependency.source) in choice.full_from:
-            if context.should_apply():
-                edit.set_dependency(replace(dependency, kind=DependencyKind.FULL))
-                context.count("dependencies_made_full")
+        if choice is None or dependency.kind is not DependencyKind.PROGRAMMATIC:
+            continue
+        if groups.get(dependency.source) in choice.full_from and context.should_apply():
+            edit.set_dependency(replace(dependency, kind=DependencyKind.FULL))
+            context.count("dependencies_made_full")
     return edit.commit()
 
 

@@ -10,6 +10,7 @@ from forerun.ir.diagnostics import InternalError, InvalidInput, Location, did_yo
 from forerun.ir.fusion import FusionRule, Match, Misfit, Replacement, fusion_rules
 from forerun.ir.graph import Graph
 from forerun.passes.base import Pass, PassContext, option
+from forerun.passes.bodies import rewrite_all
 from forerun.passes.fusion.flow import Flow
 from forerun.passes.fusion.legality import Candidate, obstacle
 from forerun.passes.fusion.matching import attempts, best_attempt
@@ -67,13 +68,25 @@ class FuseKernels(Pass):
 
 
 def fused(graph: Graph, rules: Iterable[FusionRule], context: PassContext) -> Graph:
-    """The graph with rules applied, whether they are registered or not.
+    """The graph with rules applied, in bodies, too, whether they are registered or not.
 
     Args:
         graph: Where to.
         rules: Which.
         context: That of a :class:`FuseKernels`.
     """
+    known = tuple(rules)
+    after = rewrite_all(graph, context, lambda level, _: _fused(level, known, context))
+    for rule, count in context.applications.items():
+        context.remark(f"rule {rule} was applied {count} time{'s' * (count != 1)}", Location("graph", graph.name))
+    if context.tolerance:
+        message = f"results may differ by {context.tolerance:g} of the greatest magnitude in their buffers"
+        context.remark(message, Location("graph", graph.name))
+    return after
+
+
+def _fused(graph: Graph, rules: Iterable[FusionRule], context: PassContext) -> Graph:
+    """A graph with rules applied to its own nodes."""
     flow = Flow.of(graph)
     chosen = [c for c in candidates(graph, flow, rules, context) if context.should_apply(c.rule.name)]
     stay = staying(graph, flow, chosen)
@@ -86,13 +99,6 @@ def fused(graph: Graph, rules: Iterable[FusionRule], context: PassContext) -> Gr
         context.tolerate(candidate.rule.tolerance)
         done |= set(candidate.names) - stay
     context.observe("nodes_removed", len(done))
-    for rule, count in context.applications.items():
-        context.remark(f"rule {rule} was applied {count} time{'s' * (count != 1)}", Location("graph", graph.name))
-    if context.tolerance:
-        message = f"results may differ by {context.tolerance:g} of the greatest magnitude in their buffers"
-        context.remark(message, Location("graph", graph.name))
-    if chosen:
-        edit.drop_unused_kernels()
     return edit.commit()
 
 

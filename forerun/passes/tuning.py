@@ -17,7 +17,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import BufferArgument, ChildGraphNode, ConditionalNode, KernelNode, Launch
 
-__all__ = ["Choice", "Tuning", "TriggerChoice", "group_of", "groups_of", "kernel_nodes", "read_tuning", "write_tuning"]
+__all__ = ["Choice", "TriggerChoice", "Tuning", "group_of", "groups_of", "kernel_nodes", "read_tuning", "write_tuning"]
 
 SCHEMA = 1
 

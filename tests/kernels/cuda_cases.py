@@ -25,6 +25,7 @@ from forerun.kernels import (
     attention_split,
     embedding,
     gemv,
+    read_all,
     rmsnorm,
     rope_append,
     silu_mul,
@@ -243,6 +244,12 @@ def _argmax(vocabulary: int, parts: int, kind: str) -> Iterator[Case]:
     yield Case(f"argmax_merge-{kind}-{parts}", argmax_merge.KERNEL, shapes, launch, {}, loaded, make)
 
 
+def _read_all(rows: int, words: int, launch: Launch) -> Case:
+    shapes = {"x": (rows, words), "y": (rows,)}
+    make: dict[str, Make] = {"x": lambda chooser, shape: chooser.integers(-(2**31), 2**31, shape)}
+    return Case(f"read_all-{rows}x{words}-{_named(launch)}", read_all.KERNEL, shapes, launch, make=make)
+
+
 def _advance(position: int, chosen: int) -> Case:
     shapes = dict.fromkeys(("chosen", "count", "token", "position", "running"), (1,)) | {"tokens": (5,)}
     make: dict[str, Make] = {
@@ -289,6 +296,8 @@ def small_cases() -> Iterator[Case]:
     yield _advance(3, 7)
     yield _advance(19, 7)
     yield _advance(3, 9)
+    yield _read_all(5, 4100, _grid(2, 128))  # a thread's loads are not all there; several rows a CTA
+    yield _read_all(3, 77, _grid(3, 64))  # rows that are not aligned
 
 
 def all_cases() -> Iterator[Case]:

@@ -222,6 +222,12 @@ def test_rows_are_split_among_as_few_warps_as_hold_them(columns: int, dtype: DTy
     assert norm_qkv_rope.fits(columns, 64, dtype) == (split is not None)
 
 
+def test_the_sums_of_a_cta_must_fit_beside_its_tiles() -> None:
+    assert norm_head.fits(2048, BF16, 128256, 132)
+    assert norm_head.fits(2048, BF16, 128256, 4)
+    assert not norm_head.fits(2048, BF16, 128256, 2)
+
+
 def test_integers_and_odd_heads_do_not_fit() -> None:
     assert not row_stream.streams(2048, DType.I32)
     assert not norm_qkv_rope.fits(2048, 63, BF16)

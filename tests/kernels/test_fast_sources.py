@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from math import prod
 
 import pytest
@@ -104,11 +105,9 @@ def test_kernels_of_models_read_ahead_of_the_wait_what_the_body_says(model: str)
 def test_each_kernel_fits_beside_the_next_one(model: str) -> None:
     qkv, attention, _, output, gate_up, down, head = compiled(CASES[model])
     chain = [qkv, attention, output, gate_up, down, qkv, attention, output, gate_up, down, head]
-    for (_, unit, facts), (_, after, after_facts) in zip(chain, chain[1:], strict=False):
+    for (_, unit, facts), (_, after, after_facts) in pairwise(chain):
         assert registers(unit, facts) + registers(after, after_facts) <= REGISTERS_OF_AN_SM, (unit.entry, after.entry)
-        taken = sum(
-            RESERVED + u.launch.shared_bytes + f.shared_bytes for u, f in ((unit, facts), (after, after_facts))
-        )
+        taken = sum(RESERVED + u.launch.shared_bytes + f.shared_bytes for u, f in ((unit, facts), (after, after_facts)))
         assert taken <= SHARED_OF_AN_SM, (unit.entry, after.entry)
 
 

@@ -62,9 +62,9 @@ def test_nodes_that_did_not_run_are_left_out() -> None:
 
 def test_nodes_of_bodies_have_paths() -> None:
     inner = chain()
-    graph = Graph("outer", inner.allocations.values(), inner.buffers.values(), inner.kernels.values())
     body = Graph("body", nodes=inner.nodes.values(), dependencies=inner.dependencies)
-    graph = graph.edit().add_node(ChildGraphNode("child", body)).commit()
+    tables = inner.allocations.values(), inner.buffers.values(), inner.kernels.values()
+    graph = Graph("outer", *tables, [ChildGraphNode("child", body)])
     timeline = timeline_of(graph, {f"child/{name}": rows for name, rows in records().items()})
     assert [node.name for node in timeline.nodes] == ["child/a", "child/b", "child/c"]
     assert dict(timeline.nodes[2].after) == {"child/a": "full", "child/b": "programmatic"}

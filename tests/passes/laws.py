@@ -8,7 +8,7 @@ from itertools import combinations, permutations
 
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Barrier, Kernel, Phase, Wait
-from forerun.ir.nodes import EventRecordNode, EventWaitNode, KernelNode
+from forerun.ir.nodes import ChildGraphNode, ConditionalNode, EventRecordNode, EventWaitNode, KernelNode
 from forerun.ir.semantics.access import NodeAccess, accesses
 from forerun.ir.types import DependencyKind
 from forerun.ir.verify import verify
@@ -18,7 +18,7 @@ from forerun.passes.infer_dependencies import InferDependencies
 from forerun.passes.insert_pdl import InsertPdl, can_overlap
 from tests.programs import all_conflicts, completions, races, undrained
 
-__all__ = ["STAGES", "applied", "broken_law", "input_of", "lost_meaning", "weakened"]
+__all__ = ["STAGES", "applied", "broken_law", "input_of", "levels_of", "lost_meaning", "weakened"]
 
 STAGES: dict[str, tuple[Pass, ...]] = {
     "infer-dependencies": (),
@@ -56,6 +56,27 @@ def broken_law(subject: Pass, graph: Graph) -> str | None:
     after = applied(subject, graph)
     if verify(after):
         return f"valid: {verify(after)[0]}"
+    levels = zip(levels_of(graph), levels_of(after), strict=True)
+    broken = next(filter(None, (_broken_at_a_level(*level) for level in levels)), None)
+    if broken:
+        return broken
+    if applied(subject, after) != after:
+        return "idempotent: a second application changes the graph again"
+    return None
+
+
+def levels_of(graph: Graph) -> list[Graph]:
+    """The graph, and all bodies in it as graphs with its tables."""
+    tables = graph.allocations.values(), graph.buffers.values(), graph.kernels.values()
+    found = [graph]
+    for node in graph:
+        bodies = node.bodies if isinstance(node, ConditionalNode) else ()
+        for body in (node.body,) if isinstance(node, ChildGraphNode) else bodies:
+            found += levels_of(Graph(body.name, *tables, body, body.dependencies))
+    return found
+
+
+def _broken_at_a_level(graph: Graph, after: Graph) -> str | None:
     if list(after.nodes) != list(graph.nodes):
         return "nodes: the pass may not add, drop or reorder nodes"
     lost = lost_meaning(graph, after)
@@ -64,8 +85,6 @@ def broken_law(subject: Pass, graph: Graph) -> str | None:
     for name in graph.nodes:
         if _waits(_kernel(after, name)) < _waits(_kernel(graph, name)):
             return f"body of {name}: a wait disappeared"
-    if applied(subject, after) != after:
-        return "idempotent: a second application changes the graph again"
     return None
 
 

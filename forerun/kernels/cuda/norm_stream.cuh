@@ -25,40 +25,39 @@ struct Normalized {
     float squares, epsilon;
 };
 
-// The sum of the squares of what the lane has.
-__device__ __forceinline__ float squares_of(const Vector& x) {
+// The weights for one step.
+__device__ __forceinline__ void take_scale(int step, float (&scale)[piece]) {
+    const float* from = reinterpret_cast<const float*>(dynamic_shared + scale_at) + part_of_row() * tile;
+#pragma unroll
+    for (int i = 0; i < piece; i += 4) {
+        const uint4 v = in_tile(step) ? load_shared16(from + (step * 32 + lane()) * piece + i) : uint4{0, 0, 0, 0};
+        scale[i] = __uint_as_float(v.x);
+        scale[i + 1] = __uint_as_float(v.y);
+        scale[i + 2] = __uint_as_float(v.z);
+        scale[i + 3] = __uint_as_float(v.w);
+    }
+}
+
+// While x is on its way, weights for half of it go to registers; for all there is no room.
+__device__ __forceinline__ void load_normalized(const float* x, float epsilon, Normalized& to) {
+    constexpr int early = ceil_div(steps, 2);
+    Vector scale;
+    await_arrival(scale_arrival(), 0);
+    load_vector(x, to.x);
+#pragma unroll
+    for (int step = 0; step < early; ++step) take_scale(step, scale[step]);
     float squares[4] = {};
 #pragma unroll
     for (int step = 0; step < steps; ++step) {
+        if (step + early < steps) take_scale(step + early, scale[step + early]);
 #pragma unroll
-        for (int i = 0; i < piece; ++i) squares[i % 4] = fmaf(x[step][i], x[step][i], squares[i % 4]);
-    }
-    return (squares[0] + squares[1]) + (squares[2] + squares[3]);
-}
-
-// Multiplies the vector by the norm's weights.
-__device__ __forceinline__ void scale_vector(Vector& x) {
-    await_arrival(scale_arrival(), 0);
-    const float* scale = reinterpret_cast<const float*>(dynamic_shared + scale_at) + part_of_row() * tile;
-#pragma unroll
-    for (int step = 0; step < steps; ++step) {
-        if (!in_tile(step)) continue;
-#pragma unroll
-        for (int i = 0; i < piece; i += 4) {
-            const uint4 v = load_shared16(scale + (step * 32 + lane()) * piece + i);
-            x[step][i] *= __uint_as_float(v.x);
-            x[step][i + 1] *= __uint_as_float(v.y);
-            x[step][i + 2] *= __uint_as_float(v.z);
-            x[step][i + 3] *= __uint_as_float(v.w);
+        for (int i = 0; i < piece; ++i) {
+            squares[i % 4] = fmaf(to.x[step][i], to.x[step][i], squares[i % 4]);
+            to.x[step][i] *= scale[step][i];
         }
     }
-}
-
-__device__ __forceinline__ void load_normalized(const float* x, float epsilon, Normalized& to) {
-    load_vector(x, to.x);
-    to.squares = squares_of(to.x);
+    to.squares = (squares[0] + squares[1]) + (squares[2] + squares[3]);
     to.epsilon = epsilon;
-    scale_vector(to.x);
 }
 
 // Multiplies all rows of the CTA; then every thread may ask for products with n.

@@ -17,7 +17,7 @@ __device__ __forceinline__ unsigned exclusive_or_of_cta(unsigned x) {
     return x;
 }
 
-__device__ __forceinline__ unsigned exclusive_or_of_pieces(const unsigned* row) {
+__device__ __forceinline__ unsigned exclusive_or_of_pieces(const int* row) {
     constexpr int pieces = Dims::words / 4, ahead = 8;
     unsigned found = 0;
     for (int first = thread_of<Launch>(); first < pieces; first += ahead * Launch::threads) {
@@ -35,14 +35,16 @@ __device__ __forceinline__ unsigned exclusive_or_of_pieces(const unsigned* row) 
 
 __device__ __forceinline__ void digest(const Arguments& a, Locals&) {
     for (int number = cta_of<Launch>(); number < Dims::rows; number += ctas_of<Launch>) {
-        const unsigned* row = a.x + static_cast<long long>(number) * Dims::words;
+        const int* row = a.x + static_cast<long long>(number) * Dims::words;
         unsigned found = 0;
         if constexpr (Dims::words % 4 == 0) {
             found = exclusive_or_of_pieces(row);
         } else {
-            for (int i = thread_of<Launch>(); i < Dims::words; i += Launch::threads) found ^= load_global(row + i);
+            for (int i = thread_of<Launch>(); i < Dims::words; i += Launch::threads) {
+                found ^= static_cast<unsigned>(load_global(row + i));
+            }
         }
         found = exclusive_or_of_cta(found);
-        if (thread_of<Launch>() == 0) a.y[number] = found;
+        if (thread_of<Launch>() == 0) a.y[number] = static_cast<int>(found);
     }
 }

@@ -23,6 +23,7 @@ __all__ = [
     "Device",
     "count_multiprocessors",
     "open_device",
+    "release_of",
     "require_runnable",
     "resolve_arch",
 ]
@@ -81,6 +82,11 @@ def _count(driver: Driver) -> int:
     except RuntimeError as error:
         raise Unsupported(f"no GPU: {missing_driver(error)}", hint=_NO_GPU) from error
     return count
+
+
+def release_of(driver: Driver) -> str:
+    """The CUDA release that the driver is of."""
+    return _version(driver.call("cuDriverGetVersion"))
 
 
 def _version(number: int) -> str:

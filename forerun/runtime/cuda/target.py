@@ -14,7 +14,7 @@ from forerun.ir.options import check_values, non_default_texts, option
 from forerun.ir.options_text import format_item
 from forerun.ir.verify import require_valid
 from forerun.runtime.cuda.assessment import assess
-from forerun.runtime.cuda.device import count_multiprocessors, open_device, require_runnable, resolve_arch
+from forerun.runtime.cuda.device import count_multiprocessors, open_device, release_of, require_runnable, resolve_arch
 from forerun.runtime.cuda.driver import driver
 from forerun.runtime.cuda.inspection import inspect_code
 from forerun.runtime.cuda.loading import check_memory, load_graph
@@ -102,6 +102,15 @@ class CudaTarget:
         inspection = inspect_code(graph, code, arch, count_multiprocessors(current, device)) if self.prove else None
         loaded = load_graph(current, device, graph, code, weights, memory or {}, self.delays, self.progress)
         return CudaProgram(graph, loaded, inspection)
+
+    def identity(self) -> tuple[str, str]:
+        """The GPU's name, and the CUDA release of its driver.
+
+        Raises:
+            Unsupported: If there is no GPU.
+        """
+        current = driver()
+        return open_device(current, self.device).name, release_of(current)
 
     def assess(self, candidates: Sequence[Graph]) -> tuple[int, str]:
         """The first of some graphs that survives the assembler, and why not an earlier one; needs no GPU.

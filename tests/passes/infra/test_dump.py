@@ -81,7 +81,7 @@ def test_the_summary_is_stable_json(tmp_path: Path) -> None:
         "changed": True,
         "remarks": [f"warning[C7]: node {n}: is not the node that it was: another value" for n in ("n0", "n1")],
         "tolerance": 0.0,
-            "files": {"graph": "01-test-add.fir", "diff": "01-test-add.diff"},
+        "files": {"graph": "01-test-add.fir", "diff": "01-test-add.diff"},
     }
     assert (second["verdict"], second["files"]) == ("unchanged", {"graph": "01-test-add.fir"})
 

@@ -1,0 +1,83 @@
+"""``forerun.tune``: passes, then the search on the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from forerun.compiler import identity_of, prepare
+from forerun.ir.diagnostics import InvalidInput, Unsupported
+from forerun.ir.graph import Graph
+from forerun.passes.pipeline import DEFAULT, Pipeline
+from forerun.passes.tuning import Tuning, write_tuning
+from forerun.runtime.base import Target, resolve_target
+from forerun.tuner.bench import Bench, usual_inputs
+from forerun.tuner.search import Progress, Search, TuningResult
+
+__all__ = ["tune"]
+
+
+def tune(
+    graph: Graph,
+    target: str | Target = "cuda",
+    *,
+    weights: Mapping[str, ArrayLike],
+    inputs: Mapping[str, ArrayLike] | None = None,
+    budget_seconds: float = 60.0,
+    pipeline: str | Pipeline | None = DEFAULT,
+    file: str | Path | None = None,
+    tolerance: float = 1e-4,
+    progress: Progress | None = None,
+    search: Search | None = None,
+) -> TuningResult:
+    """Find the launches, triggers, dependencies and hoists with which a graph is fastest on a target.
+
+    Every choice is measured on the whole graph, and undone if it does not make it faster. Results are compared with
+    those of the untuned graph before any time is believed: bit by bit where only starts are moved, within the tolerance
+    where launches change, since sums may be made in another order then. If nothing is faster in the end, the untuned
+    graph is returned.
+
+    Args:
+        graph: The program, before its passes.
+        target: Where; it must be able to time replays.
+        weights: As for :func:`forerun.compile`.
+        inputs: What replays run on; by default the middle of the inputs' bounds, and random numbers.
+        budget_seconds: How long it may take.
+        pipeline: The passes; the choices are made on what they return.
+        file: Where the choices are written, for ``compile(..., tuning=file)``.
+        tolerance: Relative L2 norm by which a buffer may differ where launches change.
+        progress: Told of each trial, the seconds gone and the budget.
+        search: Another manner of searching; its measurements and budget are replaced.
+
+    Returns:
+        The tuned graph, the choices, and what was tried.
+
+    Raises:
+        InvalidInput: If the graph, an input or the file is wrong, or the budget is not positive.
+        Unsupported: If the target has no clock.
+        Refuted: If the graph, or what a pass made of it, has a race.
+    """
+    if not budget_seconds > 0:
+        raise InvalidInput(f"a budget of {budget_seconds} seconds leaves no time", hint="60 is usual")
+    resolved = resolve_target(target)
+    if not hasattr(resolved, "identity"):
+        message = f"target '{resolved.name}' cannot time replays"
+        raise Unsupported(message, hint="tune with target='cuda', on a machine with an NVIDIA GPU")
+    start = prepare(graph, resolved, pipeline).graph
+    chosen = search or Search(measure=lambda graph: 0.0)
+    with Bench(resolved, weights, usual_inputs(start) if inputs is None else inputs, tolerance) as bench:
+        bench.seconds(start)
+        chosen.measure, chosen.same_results = bench.seconds, bench.same_results
+        chosen.budget, chosen.progress = budget_seconds, progress
+        result = chosen.run(start, Tuning(*_identity(resolved)))
+    if file is not None:
+        write_tuning(result.tuning, file)
+    return result
+
+
+def _identity(target: Any) -> tuple[str, str]:
+    found = identity_of(target)
+    return found or ("", "")
