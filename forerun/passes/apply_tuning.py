@@ -16,9 +16,9 @@ from forerun.passes.base import Pass, PassContext, option
 from forerun.passes.bodies import rewrite_all
 from forerun.passes.insert_pdl import with_trigger
 from forerun.passes.registry import register
-from forerun.passes.tuning import Choice, Tuning, group_of, groups_of, read_tuning
+from forerun.passes.tuning import Choice, TriggerChoice, Tuning, group_of, groups_of, read_tuning
 
-__all__ = ["ApplyTuning", "apply_tuning"]
+__all__ = ["ApplyTuning", "apply_tuning", "moved_triggers"]
 
 _STATISTICS = {
     "launches_changed": "nodes with another launch",
@@ -103,7 +103,7 @@ def _rebody(edit: GraphEdit, kernel: Kernel, name: str, choice: Choice, context:
     if not choice.hoist:
         roles = tuple(_waiting_first(role) for role in roles)
     if choice.trigger is not None and _has_plain_triggers(kernel):
-        roles = with_trigger(tuple(_without_triggers(role) for role in roles), choice.trigger)
+        roles = moved_triggers(roles, choice.trigger)
     if roles == kernel.roles or not context.should_apply():
         return
     variant = edit.kernel_variant(kernel, roles, "tuned")
@@ -135,8 +135,10 @@ def _has_plain_triggers(kernel: Kernel) -> bool:
     return bool(found) and not any(trigger.fenced for trigger in found)
 
 
-def _without_triggers(role: Role) -> Role:
-    return replace(role, steps=tuple(step for step in role.steps if not isinstance(step, Trigger)))
+def moved_triggers(roles: tuple[Role, ...], position: TriggerChoice) -> tuple[Role, ...]:
+    """The roles with one trigger, there instead of where they have theirs."""
+    bare = (tuple(step for step in role.steps if not isinstance(step, Trigger)) for role in roles)
+    return with_trigger(tuple(replace(role, steps=steps) for role, steps in zip(roles, bare, strict=True)), position)
 
 
 def _triggers(roles: tuple[Role, ...]) -> list[tuple[str, int]]:

@@ -11,6 +11,7 @@ from forerun.ir.kernel import Kernel, Phase, Trigger, Wait
 from forerun.ir.nodes import KernelNode, Launch
 from forerun.ir.semantics.nested import bodies_in
 from forerun.ir.types import DependencyKind
+from forerun.passes.apply_tuning import moved_triggers
 from forerun.passes.tuning import Choice, TriggerChoice, group_of
 
 __all__ = ["GroupFacts", "Move", "group_facts", "moves"]
@@ -104,7 +105,8 @@ def _starts(facts: GroupFacts, current: Choice) -> Iterator[Move]:
     kernel = facts.kernel
     if facts.triggers and not kernel.has_foreign_code and kernel.has(Trigger):
         for position in get_args(TriggerChoice):
-            if position != current.trigger:
+            as_it_is = current.trigger is None and moved_triggers(kernel.roles or (), position) == kernel.roles
+            if position != current.trigger and not as_it_is:
                 yield Move(replace(current, trigger=position), f"trigger at {position}", keeps_bits=True)
     if _hoists(kernel) and not kernel.has_foreign_code:
         words = "no loads before the wait" if current.hoist else "loads before the wait"
@@ -113,7 +115,7 @@ def _starts(facts: GroupFacts, current: Choice) -> Iterator[Move]:
         others = tuple(group for group in current.full_from if group != source)
         full = source not in current.full_from
         chosen = (*others, source) if full else others
-        words = f"{'full' if full else 'programmatic'} after {source.partition('(')[0]}"
+        words = f"{'full' if full else 'programmatic'} after {source}"
         yield Move(replace(current, full_from=tuple(sorted(chosen))), words, keeps_bits=True)
 
 

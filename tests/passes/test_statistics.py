@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from forerun.passes.hoist_loads import HoistLoads
 from forerun.passes.infer_dependencies import InferDependencies
 from forerun.passes.insert_pdl import InsertPdl
 from forerun.passes.reduce_edges import ReduceEdges
-from tests.passes.laws import input_of
-from tests.random_graphs import in_launch_order, plain, rows
+from tests.passes.laws import input_of, levels_of
+from tests.random_graphs import in_launch_order, looped, plain, rows
 
 
 def graphs(name: str) -> Iterator[Graph]:
@@ -28,6 +29,8 @@ def graphs(name: str) -> Iterator[Graph]:
     chooser = random.Random(0)
     for number in range(300):
         yield input_of(name, in_launch_order(plain(chooser, 2, 4) if number < 150 else rows(chooser)))
+    for _ in range(100):
+        yield input_of(name, looped(chooser))
 
 
 def kernels(graph: Graph) -> list[Kernel]:
@@ -65,8 +68,15 @@ def pairs(graph: Graph) -> set[tuple[str, str]]:
     return {d.pair for d in graph.dependencies}
 
 
-def counted(subject: Pass, before: Graph, after: Graph) -> dict[str, int]:
-    """The statistics that a look at both graphs gives."""
+def counted(subject: Pass, before: Graph, after: Graph) -> Counter[str]:
+    """The statistics that a look at both graphs gives, and at the bodies in them."""
+    found: Counter[str] = Counter()
+    for level in zip(levels_of(before), levels_of(after), strict=True):
+        found.update(counted_alone(subject, *level))
+    return found
+
+
+def counted_alone(subject: Pass, before: Graph, after: Graph) -> dict[str, int]:
     full, programmatic = (
         [graph.count_dependencies()[kind] for graph in (before, after)] for kind in ("full", "programmatic")
     )

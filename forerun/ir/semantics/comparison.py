@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from forerun.ir.declaration import contradiction, runs_code_of
 from forerun.ir.diagnostics import Diagnostic, Location, Severity
