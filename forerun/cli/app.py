@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from forerun import __version__
-from forerun.cli import bench, check, fuzz, info, litmus, opt, report, run
+from forerun.cli import bench, check, fuzz, info, litmus, opt, report, run, tune
 from forerun.cli.boundary import report_usage_error
 from forerun.cli.console import silence, write_result
 from forerun.cli.status import Status
@@ -25,7 +25,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (run.run, bench.bench, opt.opt, check.check, fuzz.fuzz, litmus.litmus, report.report, info.info):
+_COMMANDS = run.run, bench.bench, tune.tune, opt.opt, check.check, fuzz.fuzz, litmus.litmus, report.report, info.info
+for _command in _COMMANDS:
     app.command(no_args_is_help=False)(_command)
 
 

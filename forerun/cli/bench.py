@@ -48,6 +48,7 @@ class _Bench:
     ceiling: float
     timeline: Timeline
     rows: tuple[Row, ...]
+    remarks: tuple[str, ...]
 
 
 @guarded
@@ -161,8 +162,9 @@ def _measure(
     if dump is not None:
         _dump(Path(dump), timeline)
     pipelines = (plan.pipeline, *([] if other is None else [other]))
-    told = str(plan.target)
-    return _Bench(subject, told, gpu, pipelines, tuple(times), speedup, tuple(found), ceiling, timeline, tuple(rows))
+    told, remarks = str(plan.target), tuple(first.summary.remarks)
+    measured = (tuple(times), speedup, tuple(found), ceiling, timeline, tuple(rows))
+    return _Bench(subject, told, gpu, pipelines, *measured, remarks)
 
 
 def _compile(subject: Subject, plan: DecodePlan, pipeline: Pipeline, dump: str | None) -> Executable:
@@ -229,6 +231,10 @@ def _print_account(found: _Bench, *, verbose: bool) -> None:
     console.print(f"ceiling: {found.ceiling / 1e9:,.0f} GB/s, measured now by reading memory once from end to end")
     if found.timeline.untimed:
         console.print(f"{found.timeline.untimed:,} other nodes (copies, foreign kernels) are not in the table")
+    for remark in found.remarks if verbose else ():
+        print_plain(console, f"machine code: {remark}")
+    if found.remarks and not verbose:
+        console.print(f"{len(found.remarks):,} remarks on the machine code; -v shows them")
 
 
 def _interval(metric: Metric, places: int) -> str:
@@ -256,6 +262,7 @@ def _as_json(found: _Bench) -> dict[str, Any]:
         "read_bandwidth_gbs": found.ceiling / 1e9,
         "stamped_step_us": found.timeline.nanoseconds / 1e3,
         "untimed_nodes": found.timeline.untimed,
+        "remarks": list(found.remarks),
         "step": step.to_json(found.ceiling),
         "nodes": [row.to_json(found.ceiling) for row in found.rows],
     }

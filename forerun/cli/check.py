@@ -38,6 +38,15 @@ _REWRITE = {
 }
 
 
+def _recorded(litmus: str | None) -> frozenset[str]:
+    """The licences that a recorded run of the litmus tests gives on this machine."""
+    if litmus is None:
+        return frozenset()
+    from forerun.runtime.litmus import licences_from
+
+    return licences_from(litmus)
+
+
 @guarded
 def check(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A graph (.fir); '-' is standard input.")],
@@ -49,6 +58,10 @@ def check(
     ] = False,
     licence: Annotated[
         list[str] | None, typer.Option("--licence", metavar="RULE", help="Trust an opt-in rule: H6 or H8. Repeatable.")
+    ] = None,
+    litmus: Annotated[
+        str | None,
+        typer.Option("--litmus", metavar="FILE", help="Trust what this GPU has kept, as 'forerun litmus' recorded."),
     ] = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -64,7 +77,7 @@ def check(
     from forerun.ir.semantics import explain
     from forerun.ir.semantics.order import require_licences
 
-    licences = require_licences([*(licence or ()), *(["H6"] if sched else [])])
+    licences = require_licences([*(licence or ()), *(["H6"] if sched else []), *_recorded(litmus)])
     if file == after == STANDARD:
         raise InvalidInput("standard input cannot be both graphs", hint="name a file for one of them")
     graph, source = _read(file, verbose=verbose)

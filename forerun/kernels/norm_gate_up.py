@@ -69,7 +69,7 @@ def fits(columns: int, dtype: DType) -> bool:
 
 def launch_for(rows: int, columns: int, dtype: DType = DType.BF16) -> Launch:
     """For so many rows of each matrix; see :func:`forerun.kernels.row_stream.launch_for`."""
-    return row_stream.launch_for(columns, dtype, rows, 2, scaled=True)
+    return row_stream.launch_for(columns, dtype, rows, 2, normalized=True)
 
 
 def load_weights(

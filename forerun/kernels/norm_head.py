@@ -64,12 +64,12 @@ def fits(columns: int, dtype: DType, rows: int = 0, parts: int = PARTS) -> bool:
         return False
     launch = launch_for(rows, columns, dtype, parts)
     rows_of_cta = -(-rows // parts) * -(-parts // launch.grid[0])
-    return row_stream.ring_depth(columns, dtype, rows_of_cta, launch.shared_bytes, scaled=True) > 0
+    return row_stream.ring_depth(columns, dtype, rows_of_cta, launch.shared_bytes, normalized=True) > 0
 
 
 def launch_for(rows: int, columns: int, dtype: DType = DType.BF16, parts: int = PARTS) -> Launch:
     """One CTA a part, if that is not too many; see :func:`forerun.kernels.row_stream.launch_for`."""
-    return row_stream.launch_for(columns, dtype, parts, -(-rows // parts), scaled=True)
+    return row_stream.launch_for(columns, dtype, parts, -(-rows // parts), normalized=True)
 
 
 def choose(acc: NDArray[np.float32], parts: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:

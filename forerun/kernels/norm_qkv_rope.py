@@ -123,7 +123,7 @@ def fits(columns: int, head_size: int, dtype: DType) -> bool:
 
 def launch_for(query_rows: int, key_rows: int, columns: int, dtype: DType = DType.BF16) -> Launch:
     """For so many rows of queries and of keys; see :func:`forerun.kernels.row_stream.launch_for`."""
-    return row_stream.launch_for(columns, dtype, query_rows // 2 + key_rows, 2, scaled=True)
+    return row_stream.launch_for(columns, dtype, query_rows // 2 + key_rows, 2, normalized=True)
 
 
 def load_weights(w_q: Vector, w_k: Vector, w_v: Vector) -> tuple[Vector, Vector, Vector]:

@@ -67,7 +67,7 @@ def launch_for(rows: int, columns: int, dtype: DType = DType.BF16) -> Launch:
     It takes more than half of an SM's shared memory. So two CTAs of it never share an SM while another SM has none, but
     one has room beside the kernel before it and beside the one after it.
     """
-    return row_stream.launch_for(columns, dtype, rows, 1, scaled=False, least=_SHARED_BYTES)
+    return row_stream.launch_for(columns, dtype, rows, 1, normalized=False, least=_SHARED_BYTES)
 
 
 def load_input(x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -37,9 +37,9 @@ WARPS = 8
 
 _TILE = 4096  # bytes at most
 _DEPTH = 3  # tiles of that size a warp
-_BARRIER = 8
+_ARRIVAL = 8
 _VECTOR = 16
-_MOST_SHARED = 232448  # bytes that a CTA may have on sm_90
+_MOST_SHARED = 226 * 1024  # bytes: what a CTA may have on sm_90, less 1 KB for static variables
 
 
 def split_of(columns: int, dtype: DType) -> int | None:
@@ -61,7 +61,7 @@ def streams(columns: int, dtype: DType) -> bool:
     return dtype in (DType.F32, DType.BF16, DType.F16) and split_of(columns, dtype) is not None
 
 
-def ring_depth(columns: int, dtype: DType, rows: int, shared_bytes: int, *, scaled: bool) -> int:
+def ring_depth(columns: int, dtype: DType, rows: int, shared_bytes: int, *, normalized: bool) -> int:
     """Tiles a warp that fit in so much shared memory; what ``cuda/row_stream.cuh`` derives from the launch.
 
     Args:
@@ -69,16 +69,16 @@ def ring_depth(columns: int, dtype: DType, rows: int, shared_bytes: int, *, scal
         dtype: Of its elements.
         rows: The most that a CTA has.
         shared_bytes: Of the launch.
-        scaled: Whether the weights of a norm are kept there too.
+        normalized: Whether the vector is normalized, and so is kept there too.
     """
     split = split_of(columns, dtype)
     assert split is not None
-    room = shared_bytes - _fixed_bytes(columns, split, rows, scaled=scaled)
+    room = shared_bytes - _fixed_bytes(columns, split, rows, normalized=normalized)
     tiles = -(-rows * split // WARPS)
-    return min(max(1, tiles), room // (WARPS * (columns * dtype.itemsize // split + _BARRIER)))
+    return min(max(1, tiles), room // (WARPS * (columns * dtype.itemsize // split + _ARRIVAL)))
 
 
-def launch_for(columns: int, dtype: DType, units: int, rows: int, *, scaled: bool, least: int = 0) -> Launch:
+def launch_for(columns: int, dtype: DType, units: int, rows: int, *, normalized: bool, least: int = 0) -> Launch:
     """What was measured best on an H100: a CTA an SM, 8 warps, 96 KB of tiles.
 
     Args:
@@ -86,18 +86,18 @@ def launch_for(columns: int, dtype: DType, units: int, rows: int, *, scaled: boo
         dtype: Of its elements.
         units: What is dealt to the CTAs.
         rows: Of a unit.
-        scaled: Whether the weights of a norm are kept in shared memory too.
+        normalized: Whether the vector is normalized, and so is kept in shared memory too.
         least: Shared memory to take in any case.
     """
     grid = min(SMS, units)
-    taken = _fixed_bytes(columns, split_of(columns, dtype) or 1, -(-units // grid) * rows, scaled=scaled)
-    wanted = max(least, taken + WARPS * _DEPTH * (_TILE + _BARRIER))
+    taken = _fixed_bytes(columns, split_of(columns, dtype) or 1, -(-units // grid) * rows, normalized=normalized)
+    wanted = max(least, taken + WARPS * _DEPTH * (_TILE + _ARRIVAL))
     return Launch((grid, 1, 1), (32 * WARPS, 1, 1), min(_MOST_SHARED, -(-wanted // _VECTOR) * _VECTOR))
 
 
-def _fixed_bytes(columns: int, split: int, rows: int, *, scaled: bool) -> int:
-    """Beside the tiles: the norm's weights and their barrier, a sum for each part of a row, and of the squares."""
-    return (4 * columns if scaled else 0) + _BARRIER + 4 * split * (rows + 1)
+def _fixed_bytes(columns: int, split: int, rows: int, *, normalized: bool) -> int:
+    """Beside the tiles: the normalized vector, and a sum for each part of a row."""
+    return (4 * columns if normalized else 0) + 4 * split * rows
 
 
 def norm_phases() -> tuple[Phase, Phase]:
@@ -109,7 +109,6 @@ def norm_phases() -> tuple[Phase, Phase]:
         "load_scale",
         reads=(Access("scale"),),
         gives=("scale",),
-        asynchronous=True,
         reference="forerun.kernels.rmsnorm:load_scale",
     )
     normalize = Phase(

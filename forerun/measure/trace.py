@@ -12,8 +12,10 @@ from forerun.runtime.timeline import NodeTimes, Timeline, lanes
 __all__ = ["trace_events", "trace_of"]
 
 _KERNELS, _SMS = 1, 2
-_LANES_A_SM = 16
-"""More CTAs of different kernels than this are never on an SM at once; the numbers of threads are spaced by it."""
+_FIRST_LANE, _FIRST_SM = 100, 1000
+"""Numbers of tracks: processes share none, and none is 0 or the number of a process, which mean something else."""
+_LANES_A_SM = 32
+"""More kernels than this are never on an SM at once."""
 
 
 def trace_of(timeline: Timeline) -> dict[str, Any]:
@@ -35,8 +37,8 @@ def trace_events(timeline: Timeline) -> Iterator[dict[str, Any]]:
     yield _name("process_name", _KERNELS, 0, f"kernels of {timeline.graph}")
     lane_of = lanes([(node.begins, node.ends) for node in timeline.nodes])
     for lane in range(max(lane_of) + 1):
-        yield _name("thread_name", _KERNELS, lane, f"lane {lane}")
-    places = {node.name: lane for node, lane in zip(timeline.nodes, lane_of, strict=True)}
+        yield _name("thread_name", _KERNELS, _FIRST_LANE + lane, f"lane {lane + 1}")
+    places = {node.name: _FIRST_LANE + lane for node, lane in zip(timeline.nodes, lane_of, strict=True)}
     for node in timeline.nodes:
         yield from _kernel(node, places[node.name], _arguments(timeline, node))
     yield from _arrows(timeline, places)
@@ -67,18 +69,18 @@ def _arguments(timeline: Timeline, node: NodeTimes) -> dict[str, Any]:
 def _kernel(node: NodeTimes, lane: int, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
     place = _KERNELS, lane
     yield _slice(node.name, "kernel", place, node.begins, node.ends, **arguments)
-    yield from _parts("", place, node.begins, node.works, node.ends)
+    yield from _parts(place, node.begins, node.works, node.ends)
     triggers = node.range("trigger")
     if triggers is not None:
         when = {"ts": triggers.last / 1e3, "s": "t"}
         yield {"ph": "i", "name": "trigger", "cat": "trigger", "pid": _KERNELS, "tid": lane, **when}
 
 
-def _parts(name: str, place: tuple[int, int], first: int, works: int, stop: int) -> Iterator[dict[str, Any]]:
+def _parts(place: tuple[int, int], first: int, works: int, stop: int) -> Iterator[dict[str, Any]]:
     works = min(works, stop)
     if works > first:
-        yield _slice(f"{name} early".strip(), "early", place, first, works)
-    yield _slice(f"{name} work".strip(), "work", place, works, stop)
+        yield _slice("early", "early", place, first, works)
+    yield _slice("work", "work", place, works, stop)
 
 
 def _arrows(timeline: Timeline, lane_of: dict[str, int]) -> Iterator[dict[str, Any]]:
@@ -113,8 +115,12 @@ def _sms(timeline: Timeline) -> Iterator[dict[str, Any]]:
         lane_of = lanes([(first, stop) for first, stop, *_ in slices])
         for lane in range(max(lane_of) + 1):
             title = f"SM {sm:03}" + (f" ({lane + 1})" if lane else "")
-            yield _name("thread_name", _SMS, sm * _LANES_A_SM + lane, title)
+            yield _name("thread_name", _SMS, _track(sm, lane), title)
         for (first, stop, works, name, ctas), lane in zip(slices, lane_of, strict=True):
-            place = _SMS, sm * _LANES_A_SM + lane
+            place = _SMS, _track(sm, lane)
             yield _slice(name, "cta", place, first, stop, ctas=ctas)
-            yield from _parts("", place, first, works, stop)
+            yield from _parts(place, first, works, stop)
+
+
+def _track(sm: int, lane: int) -> int:
+    return _FIRST_SM + sm * _LANES_A_SM + lane

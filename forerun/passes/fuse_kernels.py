@@ -44,6 +44,14 @@ class FuseKernels(Pass):
     rules: str = option("all", help="the rules to use: all, or names with spaces between them")
     off: str = option("", help="rules not to use: names with spaces between them")
 
+    @classmethod
+    def help(cls) -> str:
+        """Like that of other passes, and the rules."""
+        rules = fusion_rules().values()
+        width = max((len(rule.name) for rule in rules), default=0)
+        rows = [f"  {rule.name:<{width}}  {rule.summary} (within {rule.tolerance:g})" for rule in rules]
+        return "\n".join((super().help(), "", "Rules:", *rows))
+
     def __post_init__(self) -> None:
         """Check the names."""
         super().__post_init__()

@@ -60,6 +60,7 @@ class Bench:
         self._programs: OrderedDict[int, tuple[Graph, Program]] = OrderedDict()
         self._first: Program | None = None
         self._expected: dict[str, NDArray[Any]] = {}
+        self._state: dict[str, NDArray[Any]] = {}
         self._replays: dict[int, int] = {}
 
     def seconds(self, graph: Graph) -> float:
@@ -81,6 +82,8 @@ class Bench:
 
     def _results(self, program: Program, graph: Graph) -> dict[str, NDArray[Any]]:
         program.reset()
+        for name, value in self._state.items():
+            program.write(name, value)
         results = dict(program.run(self.inputs))
         for buffer in graph.buffers.values():
             if buffer.role is BufferRole.STATE:
@@ -97,6 +100,7 @@ class Bench:
         if self._first is None:
             self._first = program
             self._weights = _shared(program, graph, self._weights)
+            self._state = _random_state(graph)
             self._expected = self._results(program, graph)
         elif len(self._programs) > _LOADED + 1:
             self._close_one()
@@ -126,6 +130,17 @@ class Bench:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _random_state(graph: Graph) -> dict[str, NDArray[Any]]:
+    """Values for state such as KV caches, always the same: with zeros there, much that is wrong would look right."""
+    chooser = np.random.default_rng(1)
+    found = {}
+    for buffer in graph.buffers.values():
+        if buffer.role is BufferRole.STATE and buffer.dtype.is_float:
+            value = chooser.standard_normal(buffer.shape, np.float32) / 2
+            found[buffer.name] = value.astype(numpy_dtype(buffer.dtype))
+    return found
 
 
 def _seconds(program: Program, count: int) -> float:

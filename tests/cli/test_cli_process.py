@@ -40,7 +40,7 @@ def test_version():
 
 
 def test_help_is_readable_at_80_columns():
-    for command in ((), ("run",), ("opt",), ("check",), ("report",), ("info",)):
+    for command in ((), ("run",), ("bench",), ("opt",), ("check",), ("report",), ("info",)):
         status, out, _ = finish(*command, "--help")
         assert status == 0
         assert max(map(len, out.splitlines())) <= 80

@@ -10,13 +10,16 @@ import pytest
 import forerun
 from forerun.compiler import Executable
 from forerun.frontends.decode import decode_graph, generation_graph
-from forerun.frontends.llama import LlamaModel
+from forerun.frontends.llama import SMOLLM2_135M, LlamaModel
 from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import ConditionalNode
+from forerun.ir.kernel import Wait
+from forerun.ir.nodes import ConditionalNode, KernelNode
 from forerun.ir.semantics import check
 from forerun.ir.text import parse_graph, print_graph
 from forerun.ir.types import BufferRole, DType
+from forerun.passes.manager import PassManager
+from forerun.runtime.cuda.codegen import units
 from tests.tiny_gguf import TINY, write_tiny_gguf
 
 CONTEXT, LIMIT, FIRST = 32, 20, 5
@@ -71,10 +74,32 @@ def test_a_loop_around_one_step() -> None:
     assert print_graph(parse_graph(print_graph(graph))) == print_graph(graph)
 
 
+@pytest.mark.parametrize("pipeline", ["default", "fast"])
+def test_the_passes_work_inside_the_loop(pipeline: str) -> None:
+    graph = generation_graph(SMOLLM2_135M, context=512, limit=256, eot=2, dtype=DType.BF16, cache_dtype=DType.BF16)
+    result = PassManager(pipeline).run(graph)
+    records = {record.name: record for record in result.summary.passes}
+    assert {record.verdict for record in records.values()} == {"proved"}
+    step = body_of(result.graph)
+    kernels = [result.graph.kernels[node.kernel] for node in step if isinstance(node, KernelNode)]
+    edges = step.count_dependencies()
+    # Every kernel but the first waits for one before; cache rows of earlier rounds are loaded early.
+    assert edges["programmatic"] >= len(step) - 1
+    assert sum(kernel.has(Wait) for kernel in kernels) == len(step) - 1
+    assert records["hoist-loads"].statistics["phases_hoisted"] > 7 * SMOLLM2_135M.layers
+    attention = next(kernel for kernel in kernels if kernel.name.startswith("attention"))
+    (role,) = attention.roles or ()
+    assert [getattr(step, "name", "") for step in role.steps].index("load_past") < role.steps.index(Wait())
+    compiled, unit_of = units(result.graph)
+    assert set(unit_of) == {f"decode/{name}" for name in step.nodes}
+    assert len(compiled) < 20
+
+
 def everything() -> Iterator[dict[str, Any]]:
     yield {}
     yield {"splits": 3, "argmax_parts": 5}
     yield {"target": "reference{schedule=adversarial,seed=1}", "splits": 2}
+    yield {"target": "reference{schedule=adversarial,seed=2}", "argmax_parts": 3}
 
 
 @pytest.mark.parametrize("options", list(everything()), ids=str)

@@ -75,7 +75,7 @@ def test_what_can_be_hoisted_stands_first_in_phases_that_read_nothing_of_this_st
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 def test_what_the_copy_engine_reads_is_declared_asynchronous(kernel: Kernel) -> None:
     names = {phase.name for phase in kernel.phases if phase.asynchronous}
-    assert names == {name for name in EARLY[kernel.name] if name in ("load_weights", "load_scale")}
+    assert names == {name for name in EARLY[kernel.name] if name == "load_weights"}
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
@@ -273,18 +273,18 @@ def test_default_launches_stay_beside_their_neighbours_and_apart_from_themselves
 
 
 def test_rings_of_llama_are_three_tiles_of_4_kb_deep() -> None:
-    for launch, columns, rows, scaled in (
+    for launch, columns, rows, normalized in (
         (norm_qkv_rope.launch_for(2048, 512, 2048), 2048, 24, True),
         (norm_gate_up.launch_for(8192, 2048), 2048, 126, True),
         (norm_head.launch_for(128256, 2048), 2048, 972, True),
         (projection_add.launch_for(2048, 8192), 8192, 16, False),
     ):
-        assert row_stream.ring_depth(columns, BF16, rows, launch.shared_bytes, scaled=scaled) == 3
+        assert row_stream.ring_depth(columns, BF16, rows, launch.shared_bytes, normalized=normalized) == 3
 
 
 def test_short_rows_have_deeper_rings_but_not_deeper_than_they_have_rows() -> None:
-    assert row_stream.ring_depth(576, BF16, 1000, norm_head.launch_for(1000, 576).shared_bytes, scaled=True) == 10
-    assert row_stream.ring_depth(576, BF16, 16, 110_000, scaled=True) == 2
+    assert row_stream.ring_depth(576, BF16, 1000, norm_head.launch_for(1000, 576).shared_bytes, normalized=True) == 10
+    assert row_stream.ring_depth(576, BF16, 16, 110_000, normalized=True) == 2
 
 
 def test_small_matrices_have_small_grids_and_long_contexts_large_clusters() -> None:

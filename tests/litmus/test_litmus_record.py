@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from forerun import __version__
 from forerun.ir.diagnostics import InvalidInput, Unsupported
-from forerun.runtime.litmus import TESTS, Counts, Record, licences_from, read_record, record_as_json
+from forerun.runtime.litmus import TESTS, Counts, Machine, Record, licences_from, read_record, record_as_json
 from tests.litmus.benches import MACHINE, as_expected
 
 DATE = "2026-01-02T03:04:05+00:00"
@@ -113,3 +114,9 @@ def test_no_file_and_no_json(tmp_path):
     with pytest.raises(InvalidInput, match="is not JSON") as caught:
         read_record(tmp_path / "text")
     assert "forerun litmus --out" in caught.value.hint
+
+
+def test_the_recorded_run_on_an_h100_licenses_h6_and_h8_there() -> None:
+    recorded = Path(__file__).parents[2] / "benchmarks" / "results" / "litmus_h100.json"
+    machine = Machine("NVIDIA H100 80GB HBM3", "580.159.04", "9.0")
+    assert licences_from(recorded, machine) == {"H6", "H8"}

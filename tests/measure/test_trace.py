@@ -68,6 +68,9 @@ def test_arrows_lead_from_triggers_to_starts() -> None:
 
 def test_tracks_have_names() -> None:
     names = {(e["pid"], e["tid"]): e["args"]["name"] for e in events() if e["name"] == "thread_name"}
-    assert sorted(names.values()) == ["SM 000", "SM 000 (2)", "SM 001", "SM 002", "lane 0", "lane 1"]
+    assert sorted(names.values()) == ["SM 000", "SM 000 (2)", "SM 001", "SM 002", "lane 1", "lane 2"]
     used = {(e["pid"], e["tid"]) for e in events() if e["ph"] == "X"}
     assert used == set(names)
+    numbers = [track for _, track in used]
+    assert len(set(numbers)) == len(numbers)
+    assert not {0, 1, 2} & set(numbers)

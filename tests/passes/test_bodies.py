@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 from typing import ClassVar
 
@@ -13,14 +14,17 @@ from hypothesis import event, given, settings
 from forerun.ir.diagnostics import InternalError, Location
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode
-from forerun.ir.semantics import check, conflicts
+from forerun.ir.semantics import check, conflicts, hazards
+from forerun.ir.semantics.access import with_tables
 from forerun.ir.semantics.certificate import certify
 from forerun.ir.semantics.nested import bodies_in, inner_graph
 from forerun.ir.text import parse_graph
 from forerun.ir.types import BufferRole, DependencyKind
 from forerun.ir.verify import verify
+from forerun.passes import bodies
 from forerun.passes.base import Pass, PassContext
 from forerun.passes.bodies import rewrite_all
+from forerun.passes.fuse_kernels import FuseKernels
 from forerun.passes.hoist_loads import HoistLoads
 from forerun.passes.infer_dependencies import InferDependencies
 from forerun.passes.insert_pdl import InsertPdl
@@ -230,3 +234,32 @@ def test_a_body_has_no_buffers_to_change() -> None:
 
     with pytest.raises(InternalError, match="changed buffers or allocations for a body of 'loop'"):
         rewrite_all(parse_graph(LOOP), PassContext(InsertPdl()), shrink)
+
+
+def case(name: str) -> Graph:
+    return parse_graph((Path(__file__).parents[1] / "cases" / "fuse-kernels" / f"{name}.in.fir").read_text())
+
+
+def refuted(before: Graph, after: Graph) -> set[str]:
+    verdict = certify(before, after)
+    assert (after == before, verdict.status) == (False, "refuted"), verdict.findings
+    return {finding.code for finding in verdict.findings}
+
+
+def test_a_twin_that_forgets_the_round_before_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(graph: Graph, owner: str, number: int = 0) -> Graph:
+        return with_tables(graph, bodies_in(graph.nodes[owner])[number])
+
+    monkeypatch.setattr(bodies, "inner_graph", forgetful)
+    graph = case("loop_that_carries")
+    assert refuted(graph, applied(FuseKernels(), graph)) == {"C1"}
+    # Where nothing is carried, it is right.
+    graph = case("loop")
+    assert certify(graph, applied(FuseKernels(), graph)).proved
+
+
+def test_a_twin_that_believes_that_branches_are_always_taken_is_caught() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hazards, "is_conditional", lambda node: False)
+        after = applied(FuseKernels(), case("branch_in_between"))
+    assert refuted(case("branch_in_between"), after) == {"C1"}

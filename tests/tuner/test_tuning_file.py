@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Phase, Trigger, Wait
 from forerun.ir.nodes import KernelNode, Launch
 from forerun.ir.semantics import check
+from forerun.ir.types import BufferRole
 from forerun.passes.apply_tuning import ApplyTuning
 from forerun.passes.manager import PassManager
 from forerun.passes.pipeline import Pipeline
@@ -180,14 +182,15 @@ def test_unknown_groups_are_left_out_with_a_remark(tmp_path: Path) -> None:
 
 
 def test_compile_applies_a_file(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
     class Elsewhere(ReferenceTarget):
         def identity(self) -> tuple[str, str]:
             return "B200", "13.0"
 
     path = tmp_path / "tuning.json"
     write_tuning(tuning_of(tuned_decode()), path)
-    weights = {b.name: [[0.0] * b.shape[-1]] * b.shape[0] for b in decode().buffers.values() if str(b.role) == "weight"}
-    weights |= {n: [0.0] * decode().buffers[n].shape[0] for n in weights if len(decode().buffers[n].shape) == 1}
+    buffers = decode().buffers.values()
+    weights = {b.name: np.zeros(b.shape, np.float32) for b in buffers if b.role is BufferRole.WEIGHT}
     with forerun.compile(decode(), weights=weights, tuning=path) as executable:
         assert set(launched_grids(executable.graph).values()) == {7}
         assert executable.summary.passes[-1].name == "apply-tuning"

@@ -277,11 +277,13 @@ def symbol_values(
 
 def unversioned(found: ByteSet) -> ByteSet:
     """The bytes, where every loaded scalar is named by its element alone."""
+    if found.is_constant:
+        return found
     start, stop = (
         tuple(sorted((name.partition("@")[0], count) for name, count in terms))
         for terms in (found.start_terms, found.stop_terms)
     )
-    return found if found.is_constant else replace(found, start_terms=start, stop_terms=stop)
+    return replace(found, start_terms=start, stop_terms=stop)
 
 
 def _of_black_box(graph: Graph, node: KernelNode) -> Iterator[NodeAccess]:

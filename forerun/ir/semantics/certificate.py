@@ -26,11 +26,11 @@ from dataclasses import replace
 from forerun.ir.analysis import Analysis
 from forerun.ir.diagnostics import Location
 from forerun.ir.graph import Graph
-from forerun.ir.semantics.access import accesses
+from forerun.ir.semantics.access import accesses, with_tables
 from forerun.ir.semantics.comparison import RULES, Findings, compare
 from forerun.ir.semantics.fences import same_access
 from forerun.ir.semantics.hazards import conflicts
-from forerun.ir.semantics.order import EventOrder, event_order, order_under
+from forerun.ir.semantics.order import event_order, order_under
 from forerun.ir.semantics.races import Race, Verdict, bodies_of, check, is_ordered
 
 __all__ = ["RULES", "certify"]
@@ -106,8 +106,7 @@ def _judge_races(before: Graph, after: Graph, meaning: Verdict, licences: Collec
     if earlier.proved:
         findings.refuted = findings.refuted or meaning.status == "refuted"
         return
-    order = order_under(before, licences)
-    made = (race for race in meaning.races if race.certain and not race.body and _was_ordered(before, order, race))
+    made = (race for race in meaning.races if race.certain and _was_ordered(before, licences, race))
     outlive = set(meaning.outliving) - set(earlier.outliving)
     findings.refuted = findings.refuted or bool(outlive) or any(made)
     first = earlier.findings[0]
@@ -115,9 +114,14 @@ def _judge_races(before: Graph, after: Graph, meaning: Verdict, licences: Collec
     findings.add("C10", message, Location("graph", after.name), "repair it first; infer-dependencies orders races")
 
 
-def _was_ordered(before: Graph, order: EventOrder, race: Race) -> bool:
+def _was_ordered(before: Graph, licences: Collection[str], race: Race) -> bool:
     """Whether the graph before had the two accesses in this order."""
-    table = accesses(before)
+    for owner, number in race.body:
+        inside = dict(bodies_of(before)).get(((owner, number),))
+        if inside is None:
+            return False
+        before = with_tables(before, inside)
+    order, table = order_under(before, licences), accesses(before)
     first, second = (
         [a for a in table.get(access.node, ()) if same_access(a, access)] for access in (race.earlier, race.later)
     )

@@ -41,7 +41,7 @@ RULES = {
     "C8": "nodes that appear or disappear do nothing, or are fused",
     "C9": "allocations and buffers are equal",
     "C15": "a fused node stands for known nodes at its place, of which some may stay, and their accesses are known",
-    "C16": "a fused node writes no bytes that it reads or writes elsewhere, too",
+    "C16": "no byte is written by two of the nodes that a fused node stands for, or read by one before that",
     "C10": "a graph after that is not proved comes from a graph before that is, or else the race was there before",
 }
 """What a rewrite must keep, by identifier; tests/ir/semantics/test_certificate.py has a negative test for each."""

@@ -8,9 +8,9 @@ copies of their own of whatever they write and it does not. By C12 and C13 the f
 read from outside. By C3, where an access of a fused node has the places of all accesses that it stands for, each of
 them is on the same side of every conflicting access as before; so each sees the same bytes. A write that no fused node
 makes is read by nobody outside of groups that recompute it, directly or through other writes in between (C1: the direct
-conflicts of before, as in :mod:`~forerun.ir.semantics.certificate`). A write that is made, is made once (C14). Between
-what the kernels did one after the other there is no order in the fused node: so it may not touch the same bytes for two
-of them (C16).
+conflicts of before, as in :mod:`~forerun.ir.semantics.certificate`). A write that is made, is made once (C14). And what
+the old nodes compute depends on what they hand to each other, not on where that lies: no byte is written twice, or read
+first (C16). So there is also nothing that the order of the kernels protected and the fused one would not.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Fused:
             yield from self._redefines(fused)
             yield from self._reads(fused, parts)
             yield from self._new_writes(fused, parts)
-            yield from self._clashes(fused)
+            yield from self._reused(fused, parts)
         for part in self.owners:
             yield from self._old_writes(part)
 
@@ -224,15 +224,24 @@ class Fused:
                 certain = is_certain(self.before, Conflict(write, read))
                 yield Problem("C1", part, f"{spelled}, but '{read.node}' reads them", certain)
 
-    def _clashes(self, fused: str) -> Iterator[Problem]:
-        """C16."""
-        found = accesses(self.after)[fused]
+    def _clashes(self, parts: tuple[str, ...]) -> Iterator[tuple[NodeAccess, NodeAccess]]:
+        """The pairs of a write and another access of old nodes to the same bytes, but for handing something on."""
+        found = self._of(parts)
         for i, write in enumerate(found):
-            for other in found if write.write else ():
-                repeated = other is write or (other.write and other in found[:i])
-                if not repeated and write.allocation == other.allocation and write.bytes.overlaps(other.bytes):
-                    verb = "writes it twice" if other.write else "reads it"
-                    yield Problem("C16", fused, f"writes %{write.buffer} bytes {write.bytes}, and {verb}")
+            for j, other in enumerate(found if write.write else ()):
+                handed_on = not other.write and self._place[other.node] > self._place[write.node]
+                twice = other.write and j <= i
+                if not handed_on and not twice and _meet(write, other):
+                    yield write, other
+
+    def _reused(self, fused: str, parts: tuple[str, ...]) -> Iterator[Problem]:
+        """C16."""
+        for write, other in self._clashes(parts):
+            verb = "written twice" if other.write else f"read by '{other.node}'"
+            message = (
+                f"stands for '{write.node}', which writes %{write.buffer} bytes {write.bytes}, but they are {verb}"
+            )
+            yield Problem("C16", fused, message)
 
     def _is_temporary(self, write: NodeAccess) -> bool:
         """Whether the bytes are seen by nobody outside the replay; other views of them have the same role."""

@@ -39,13 +39,3 @@ __device__ __forceinline__ void begin_copy(void* to, const void* from, int bytes
                  "l"(from), "r"(bytes), "r"(shared_address(arrival))
                  : "memory");
 }
-
-// 16 bytes of shared memory, in program order: loads that the compiler may gather take too many registers.
-__device__ __forceinline__ uint4 load_shared16(const void* p) {
-    uint4 v;
-    asm volatile("ld.volatile.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "r"(shared_address(p))
-                 : "memory");
-    return v;
-}

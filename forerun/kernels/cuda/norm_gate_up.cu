@@ -16,7 +16,7 @@ struct Locals {
 
 __device__ __forceinline__ void load_weights(const Arguments& a, Locals&) { fill_rings(a); }
 
-__device__ __forceinline__ void load_scale(const Arguments& a, Locals&) { begin_scale(a.scale); }
+__device__ __forceinline__ void load_scale(const Arguments& a, Locals& l) { load_share(a.scale, l.input.scale); }
 
 __device__ __forceinline__ void normalize(const Arguments& a, Locals& l) {
     load_normalized(a.x, a.eps(), l.input);

@@ -2,7 +2,7 @@
 
 using Weight = Types::w;
 constexpr int columns = Dims::K;
-constexpr bool scaled = false;
+constexpr bool normalized = false;
 constexpr int most_rows = ceil_div(Dims::N, ctas_of<Launch>);
 
 __device__ __forceinline__ int start_of_cta(int cta) { return start_of_share<Dims::N, ctas_of<Launch>>(cta); }

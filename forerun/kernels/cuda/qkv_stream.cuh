@@ -51,7 +51,7 @@ template <class F> __device__ __forceinline__ void for_each_pair(F f) {
 
 __device__ __forceinline__ void load_weights(const Arguments& a, Locals&) { fill_rings(a); }
 
-__device__ __forceinline__ void load_scale(const Arguments& a, Locals&) { begin_scale(a.scale); }
+__device__ __forceinline__ void load_scale(const Arguments& a, Locals& l) { load_share(a.scale, l.input.scale); }
 
 __device__ __forceinline__ void load_table(const Arguments& a, Locals& l) {
     l.position = a.pos();

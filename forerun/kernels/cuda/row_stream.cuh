@@ -5,7 +5,7 @@
 // projection_add.cu and others include it into their namespaces, with this defined:
 //     Weight                   the type of the matrices
 //     columns                  of the matrices
-//     scaled                   whether the vector is normalized, so that its weights are kept in shared memory
+//     normalized               whether the vector is normalized, so that it is in shared memory too
 //     most_rows                of a CTA
 //     start_of_cta(cta)        the first row of a CTA, which has those before the next CTA's
 //     row_address(a, row)      where a row is
@@ -25,24 +25,27 @@ constexpr int split = warps_a_row();
 constexpr int groups = warps / split;
 constexpr int tile = columns / split;  // elements
 constexpr int tile_bytes = tile * static_cast<int>(sizeof(Weight));
-constexpr int piece = 16 / static_cast<int>(sizeof(Weight));  // elements that a lane takes at once
+static_assert(warps % split == 0, "rows are too long for so few warps: 4 KB a warp");
+static_assert(
+    tile * split == columns && tile_bytes % 16 == 0, "rows, and their parts, must be multiples of 16 bytes");
+
+// What a lane takes at once: of the vector this is 16 bytes, so that the lanes of a warp read without gaps.
+constexpr int piece = 4;  // elements
 constexpr int pieces = tile / piece;
 constexpr int steps = ceil_div(pieces, 32);
-static_assert(warps % split == 0, "rows are too long for so few warps: 4 KB a warp");
-static_assert(columns % (split * piece) == 0, "rows, and their parts, must be multiples of 16 bytes");
 
-// Dynamic shared memory: the tiles of all warps, the norm's weights, an arrival for each of these, a sum for each part
-// of a row, and one of the squares for each part of the vector.
-constexpr int scale_bytes = scaled ? columns * static_cast<int>(sizeof(float)) : 0;
+// Dynamic shared memory: the tiles of all warps, the normalized vector, an arrival for each tile, and a sum for each
+// part of a row.
+constexpr int vector_bytes = normalized ? columns * static_cast<int>(sizeof(float)) : 0;
 constexpr int arrival_bytes = static_cast<int>(sizeof(Arrival));
-constexpr int sum_bytes = split * (most_rows + 1) * static_cast<int>(sizeof(float));
-constexpr int room = Launch::shared_bytes - scale_bytes - arrival_bytes - sum_bytes;
+constexpr int sum_bytes = split * most_rows * static_cast<int>(sizeof(float));
+constexpr int room = Launch::shared_bytes - vector_bytes - sum_bytes;
 constexpr int depth = least(greatest(1, ceil_div(most_rows, groups)), room / (warps * (tile_bytes + arrival_bytes)));
 static_assert(room > 0 && depth > 0, "the launch's shared memory must hold a tile a warp and a sum a row");
 
-constexpr int scale_at = warps * depth * tile_bytes;
-constexpr int arrivals_at = scale_at + scale_bytes;
-constexpr int sums_at = arrivals_at + (warps * depth + 1) * arrival_bytes;
+constexpr int vector_at = warps * depth * tile_bytes;
+constexpr int arrivals_at = vector_at + vector_bytes;
+constexpr int sums_at = arrivals_at + warps * depth * arrival_bytes;
 
 __device__ __forceinline__ int lane() { return thread_of<Launch>() % 32; }
 __device__ __forceinline__ int warp() { return thread_of<Launch>() / 32; }
@@ -82,31 +85,36 @@ using Vector = float[steps][piece];
 
 __device__ __forceinline__ bool in_tile(int step) { return (step + 1) * 32 <= pieces || step * 32 + lane() < pieces; }
 
+__device__ __forceinline__ int element_at(int step) { return part_of_row() * tile + (step * 32 + lane()) * piece; }
+
 __device__ __forceinline__ void load_vector(const float* vector, Vector& x) {
 #pragma unroll
-    for (int step = 0; step < steps; ++step) {
-        load_floats(vector + part_of_row() * tile + (step * 32 + lane()) * piece, x[step], in_tile(step));
-    }
+    for (int step = 0; step < steps; ++step) load_floats(vector + element_at(step), x[step], in_tile(step));
 }
 
-// Loads what a lane has of a tile from the ring.
-__device__ __forceinline__ void take_tile(int slot, uint4 (&w)[steps]) {
-    const uint4* tile = reinterpret_cast<const uint4*>(tile_at(slot));
+// What a lane has of a tile in the ring.
+struct alignas(sizeof(Weight) * piece) Piece {
+    unsigned words[sizeof(Weight) * piece / 4];
+};
+
+__device__ __forceinline__ void take_tile(int slot, Piece (&w)[steps]) {
+    const Piece* tile = reinterpret_cast<const Piece*>(tile_at(slot));
 #pragma unroll
     for (int step = 0; step < steps; ++step) {
-        w[step] = in_tile(step) ? tile[step * 32 + lane()] : uint4{0, 0, 0, 0};
+        w[step] = in_tile(step) ? tile[step * 32 + lane()] : Piece{};
     }
 }
 
 // Several sums at a time: a chain of additions takes longer than the copy of a tile.
-__device__ __forceinline__ float multiplied(const uint4 (&w)[steps], const Vector& x) {
-    float products[4] = {};
+__device__ __forceinline__ float multiplied(const Piece (&w)[steps], const Vector& x) {
+    float products[piece] = {};
 #pragma unroll
     for (int step = 0; step < steps; ++step) {
         float elements[piece];
-        widen<Weight>(w[step], elements);
+        if constexpr (sizeof(Piece) == 8) widen<Weight>({w[step].words[0], w[step].words[1], 0, 0}, elements);
+        else memcpy(elements, w[step].words, sizeof(Piece));
 #pragma unroll
-        for (int i = 0; i < piece; ++i) products[i % 4] = fmaf(elements[i], x[step][i], products[i % 4]);
+        for (int i = 0; i < piece; ++i) products[i] = fmaf(elements[i], x[step][i], products[i]);
     }
     return (products[0] + products[1]) + (products[2] + products[3]);
 }
@@ -117,7 +125,7 @@ __device__ __forceinline__ void multiply_rows(const Arguments& a, const Vector& 
     int slot = 0, parity = 0;
 #pragma unroll 1
     for (int number = 0; number < rows; ++number) {
-        uint4 w[steps];
+        Piece w[steps];
         await_arrival(arrival_at(slot), parity);
         take_tile(slot, w);
         __syncwarp();

@@ -42,14 +42,9 @@ class Candidate:
 
     @cached_property
     def recomputed(self) -> set[str]:
-        """The nodes that may stay: what they write is computed here as well, and is no memory that is accessed here."""
-        parts = [self.match.nodes[part.name].name for part in self.pattern if part.recomputed]
-        made = [access for name in self.names for access in self.accesses(name, kept=True)]
-        return {
-            name
-            for name in parts
-            if not any(_conflict(a, b) for a in accesses(self.match.graph)[name] if a.write for b in made)
-        }
+        """The nodes that may stay: what they write is computed here as well, and not written."""
+        parts = (self.match.nodes[part.name].name for part in self.pattern if part.recomputed)
+        return {name for name in parts if not any(access.write for access in self.accesses(name, kept=True))}
 
     def accesses(self, node: str, *, kept: bool) -> list[NodeAccess]:
         """The accesses of a node that the replacement has, or those that it has not: of what is handed on inside it."""
@@ -150,12 +145,14 @@ def _reads(candidate: Candidate, flow: Flow) -> Iterator[str]:
                 yield f"'{name}' reads %{read.buffer} for two purposes, and '{own[0]}' writes it"
 
 
-def _in_place(candidate: Candidate, flow: Flow) -> Iterator[str]:
-    """Between the nodes everybody has finished; within a kernel nobody has."""
-    kept = [access for name in candidate.names for access in candidate.accesses(name, kept=True)]
-    for write in (access for access in kept if access.write):
-        for other in kept:
-            if other is not write and _conflict(write, other):
+def _reuse(candidate: Candidate, flow: Flow) -> Iterator[str]:
+    """No memory is used twice: within a kernel nobody has finished, and a rule says what is handed on, not where."""
+    found = [access for name in candidate.names for access in accesses(candidate.match.graph)[name]]
+    for i, write in enumerate(found):
+        for j, other in enumerate(found if write.write else ()):
+            handed_on = not other.write and flow.place[other.node] > flow.place[write.node]
+            twice = other.write and j <= i
+            if not handed_on and not twice and _conflict(write, other):
                 yield f"'{write.node}' writes %{write.buffer}, which '{other.node}' {other.verb} as %{other.buffer}"
 
 
@@ -182,4 +179,4 @@ def _conflict(a: NodeAccess, b: NodeAccess) -> bool:
 
 _Test = Callable[[Candidate, Flow], Iterator[str]]
 
-_TESTS: tuple[_Test, ...] = (_nodes, _temporaries, _reads, _in_place, _between)
+_TESTS: tuple[_Test, ...] = (_nodes, _temporaries, _reads, _reuse, _between)

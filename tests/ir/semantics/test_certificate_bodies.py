@@ -69,6 +69,13 @@ def test_a_child_graph_with_an_event_is_not_crossed(edit: Edit, said: str) -> No
     assert said in str(verdict.findings[0])
 
 
+@pytest.mark.parametrize(("edit", "status"), [(("", ""), "unsupported"), (("    after #clear full\n", ""), "refuted")])
+def test_a_race_that_a_rewrite_makes_in_a_body_beside_one_that_it_received(edit: Edit, status: str) -> None:
+    before = NESTED + "node #again = fill %z with 1\n"
+    verdict = certify(parse_graph(before), parse_graph(before.replace(*edit)))
+    assert (verdict.status, codes(verdict)) == (status, {"R1", "C10"})
+
+
 def test_findings_in_bodies_name_the_nodes_around_them() -> None:
     verdict = certify(parse_graph(NESTED), parse_graph(NESTED.replace("with 1", "with 2")))
     assert [str(finding.location) for finding in verdict.findings] == ["node child/mark"]

@@ -225,9 +225,15 @@ WRONG = {
     ),
     "it writes what it reads for another part": Case(
         "C16",
-        r"node f: writes %s bytes \[0, 16\), and reads it",
+        r"node f: stands for 'plus', which writes %s bytes \[0, 16\), but they are read by 'norm'",
         before=(("y=%y", "y=%s"), ("@times(w=%s", "@times(w=%w"), ("#norm = @norm(x=%x", "#norm = @norm(x=%s")),
         after=(("x=%x, w=%w, r=%s, y=%y", "x=%s, w=%w, r=%w, y=%s"),),
+        status="unsupported",
+    ),
+    "what is handed on lies where something else was": Case(
+        "C16",
+        "stands for 'norm', which writes %a .*, but they are written twice",
+        before=(("@times(w=%w, x=%a, y=%b)", "@times(w=%w, x=%a, y=%a)"), ("w=%s, x=%b", "w=%s, x=%a")),
         status="unsupported",
     ),
     "nothing is claimed": Case("C8", "'f' is new", fusions={}, status="unsupported"),

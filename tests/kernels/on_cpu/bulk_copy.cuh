@@ -42,9 +42,3 @@ inline void begin_copy(void* to, const void* from, int bytes, Arrival* arrival) 
     expect(arrival, bytes);
     if (on_cpu::may_read(from, bytes, 16)) on_cpu::begin(to, from, bytes, arrival);
 }
-
-inline uint4 load_shared16(const void* p) {
-    uint4 v;
-    memcpy(&v, p, 16);
-    return v;
-}

@@ -29,6 +29,7 @@ from forerun.ir.nodes import (
 from forerun.ir.region import BufferView, region
 from forerun.ir.types import HOST, BufferRole, DependencyKind, DType
 from forerun.kernels.builtin import KERNELS
+from forerun.passes.manager import PassManager
 from forerun.runtime.dtypes import numpy_dtype
 
 I32, F32 = DType.I32, DType.F32
@@ -202,6 +203,26 @@ def programmatic() -> Case:
     return Case(builder.build(), ({"x": numbers(12)}, {"x": numbers(13)}), {})
 
 
+def programmatic_loop() -> Case:
+    """A loop that the default pipeline has rewritten: each round carries a sum on."""
+    builder = GraphBuilder("programmatic_loop")
+    start, minus = builder.input("start", I32, (N,)), builder.weight("minus", I32, (N,))
+    ones, left = builder.weight("ones", I32, (N,)), builder.output("left", I32, (N,))
+    total, spare = builder.output("total", I32, (N,)), builder.temp("spare", I32, (N,))
+    builder.launch(KERNELS["add_i32"], a=start, b=ones, y=left, node="plus_one")
+    builder.launch(KERNELS["add_i32"], a=left, b=minus, y=left, node="minus_one")
+    builder.fill(total, 0)
+    round_ = body(
+        add("up", total, ones, spare),
+        add("sum", spare, left, total),
+        add("down", left, minus, left),
+    )
+    builder.add(ConditionalNode("loop", "while", "left", (round_,)))
+    weights = {"minus": np.full(N, -1, np.int32), "ones": np.ones(N, np.int32)}
+    graph = PassManager("default").run(builder.build()).graph
+    return Case(graph, tuple({"start": np.full(N, n, np.int32)} for n in (5, 0, 1, 40)), weights)
+
+
 @cache
 def decode(steps: int, dtype: DType) -> Case:
     """Steps of a tiny Llama, of a head size that the kernels are made for."""
@@ -229,6 +250,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "switch": lambda: branch("switch", 3),
     "loop": loop,
     "programmatic": programmatic,
+    "programmatic_loop": programmatic_loop,
 }
 
 

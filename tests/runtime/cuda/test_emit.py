@@ -189,6 +189,16 @@ def test_the_condition_is_set_before_the_node_and_after_all_sinks_of_the_body(ap
     program.close()
 
 
+def test_typed_edges_in_a_loop(api: FakeCuda) -> None:
+    found = case("programmatic_loop")
+    program = load(found.graph, found.weights)
+    (loop,) = (node for node in nodes_of(api) if node.kind == CONDITIONAL)
+    up, sum_, down, last = api.graphs[loop.bodies[0]]
+    assert (up.after, sum_.after, down.after) == ([], [(up.handle, 1, 1)], [(sum_.handle, 1, 1)])
+    assert (last.entry, last.after) == ("forerun_set_condition", [(down.handle, 0, 0)])
+    program.close()
+
+
 def test_a_switch_tells_how_many_bodies_it_has(api: FakeCuda) -> None:
     program = load(branch("switch", 3).graph)
     setter = next(node for node in nodes_of(api) if node.entry == "forerun_set_condition")

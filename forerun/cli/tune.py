@@ -1,0 +1,126 @@
+"""``forerun tune``: find the launches, triggers and dependencies with which a step is fastest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forerun.cli.bench_subject import subject_of
+from forerun.cli.boundary import guarded
+from forerun.cli.console import error_console, print_json, print_plain, result_console
+from forerun.cli.decoding import DecodePlan, MatrixType
+from forerun.cli.options import JsonOption, LoadOption, VerboseOption
+from forerun.cli.status import Status
+
+if TYPE_CHECKING:
+    from forerun.tuner import Trial, TuningResult
+
+__all__ = ["tune"]
+
+DEFAULT_FILE = "tuning.json"
+
+
+@guarded
+def tune(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[GRAPH.fir|MODEL]", help="A graph, 'smollm2', or a .gguf file.")
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A model's shapes instead, with random weights.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--target", metavar="TARGET", help="Which GPU: cuda, options in braces.")
+    ] = "cuda",
+    pipeline: Annotated[str, typer.Option(metavar="PASSES", help="Pass,pass,...; options in braces.")] = "default",
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="Where the choices go, as JSON.")
+    ] = DEFAULT_FILE,
+    budget: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long it may take.")] = 60.0,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, metavar="X", help="Relative L2 by which results may differ where launches change.")
+    ] = 1e-4,
+    position: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Where a decode step stands. [default: 512, or the last]")
+    ] = None,
+    dtype: Annotated[MatrixType | None, typer.Option(help="Type of a model's matrices. [default: bf16]")] = None,
+    context: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Positions of a model's KV cache. [default: at least 1024]")
+    ] = None,
+    load: LoadOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> Status:
+    """Find the launches, triggers and dependencies with which a step is fastest on this GPU.
+
+    Choices are tried one at a time on the whole graph, checked, measured in pairs A B B A, and kept or undone. The file
+    is applied by the pass apply-tuning{file=FILE} at the end of a pipeline, or by compile(..., tuning=FILE).
+    """
+    from forerun.cli.loading import load_modules
+    from forerun.tuner import tune as tune_graph
+
+    load_modules(load or ())
+    plan = DecodePlan.of(target, pipeline, dtype, context, on_gpu=MatrixType.BF16)
+    subject = subject_of(model, shape, position, plan, talks=not as_json, verbose=verbose)
+
+    def tell(trial: Trial, gone: float, limit: float) -> None:
+        if not as_json and (verbose or trial.verdict == "kept"):
+            print_plain(error_console(), f"{gone:5.1f} of {limit:.0f} s  {_shortened(trial)}")
+
+    result = tune_graph(
+        subject.graph,
+        plan.target,
+        weights=subject.weights,
+        inputs=subject.inputs,
+        budget_seconds=budget,
+        pipeline=plan.pipeline,
+        file=output,
+        tolerance=tolerance,
+        progress=tell,
+    )
+    if as_json:
+        print_json(_as_json(result, output))
+    else:
+        _print_account(result, output)
+    return Status.OK
+
+
+def _shortened(trial: Trial) -> str:
+    """The trial without the shapes of its group."""
+    return str(trial).replace(trial.group, trial.group.partition("(")[0].rpartition("#")[2], 1)
+
+
+def _print_account(result: TuningResult, output: str) -> None:
+    console = result_console()
+    kept = sum(trial.verdict == "kept" for trial in result.trials if trial.group)
+    tried = sum(bool(trial.group) for trial in result.trials)
+    gain = result.untuned / result.tuned if result.tuned else 1.0
+    console.print(f"a step took {result.untuned * 1e6:.1f} us, and takes {result.tuned * 1e6:.1f} us: {gain:.3f}x")
+    ending = "everything was tried" if result.finished else "the budget is spent"
+    console.print(f"{kept} of {tried} changes kept in {result.seconds:.1f} s; {ending}")
+    print_plain(console, f"tuning: {output}")
+
+
+def _as_json(result: TuningResult, output: str) -> dict[str, Any]:
+    return {
+        "status": "ok",
+        "exit_status": 0,
+        "file": output,
+        "gpu": result.tuning.gpu,
+        "driver": result.tuning.driver,
+        "untuned_us": result.untuned * 1e6,
+        "tuned_us": result.tuned * 1e6,
+        "seconds": result.seconds,
+        "finished": result.finished,
+        "trials": [
+            {
+                "group": trial.group,
+                "what": trial.what,
+                "verdict": trial.verdict,
+                "before_us": trial.before * 1e6,
+                "after_us": trial.after * 1e6,
+                "reason": trial.reason,
+            }
+            for trial in result.trials
+        ],
+    }

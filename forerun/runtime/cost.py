@@ -1,0 +1,257 @@
+"""How long a graph takes on an H100, without one: bytes, and what each boundary between kernels costs.
+
+The constants are measured (one H100 80GB HBM3, driver 580, CUDA graphs; docs/tuning.md has the table). Decode steps are
+bound by memory, so a node costs its bytes, and in between the memory is idle: from the last byte of a kernel until its
+stores are visible (``tail``), until the next kernel's wait returns (``programmatic``) or that kernel starts (``full``),
+and until the first bytes arrive (``ramp``). Loads before the wait hide the ramp, as far as they go.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from forerun.ir.graph import Graph
+from forerun.ir.kernel import Kernel, Phase, Trigger
+from forerun.ir.nodes import KernelNode, Launch
+from forerun.ir.semantics import ByteSet, NodeAccess, accesses
+from forerun.ir.semantics.body import late_steps
+from forerun.ir.semantics.nested import bodies_in, inner_graph
+from forerun.ir.types import DependencyKind
+
+__all__ = ["H100", "Constants", "CostModel", "Estimate", "NodeCost", "cheapest", "estimate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """What is known of a GPU; seconds, bytes, and bytes a second.
+
+    Attributes:
+        bandwidth: Reading memory, by a plain kernel over gigabytes: 3,070 to 3,140 GB/s were measured.
+        of_multiprocessor: The most that one can take; 64 bytes a clock, not measured.
+        full: From one kernel to the next with a full dependency: 0.89 to 0.91 us.
+        programmatic: The same with a programmatic one: 0.59 to 0.62 us.
+        ramp: From the first load to bytes at full rate. Fitted: a chain of 81 GEMVs with full dependencies loses 2.6 us
+            a node, with programmatic ones 2.4, with loads before the wait 1.0 (bulk copies) to 1.3 (registers).
+        tail: From the last byte to stores that are visible. Fitted likewise.
+        late_trigger: How much of the ramp comes back if sources trigger after their waits: 0.15 us a node (registers)
+            to 0.67 (bulk copies) were measured.
+        multiprocessors: How many there are.
+        registers_a_thread: Bytes that a thread can keep before its wait: 32 loads of 16.
+    """
+
+    bandwidth: float = 3.13e12
+    of_multiprocessor: float = 1.1e11
+    full: float = 0.90e-6
+    programmatic: float = 0.61e-6
+    ramp: float = 1.40e-6
+    tail: float = 0.35e-6
+    late_trigger: float = 0.40e-6
+    multiprocessors: int = 132
+    registers_a_thread: int = 512
+
+
+H100 = Constants()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCost:
+    """What a node is thought to cost.
+
+    Attributes:
+        ready: When what it waits for is complete and seen, in seconds from the start of the replay.
+        end: When it is complete.
+        bytes: What it moves.
+        early_bytes: What of it is on its way before the wait, at most.
+        exposed: Seconds that it waits for its first bytes.
+    """
+
+    ready: float
+    end: float
+    bytes: int
+    early_bytes: int
+    exposed: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A graph's time, and its nodes'."""
+
+    seconds: float
+    nodes: Mapping[str, NodeCost]
+
+    @property
+    def bytes(self) -> int:
+        """What a replay moves."""
+        return sum(node.bytes for node in self.nodes.values())
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Estimates instead of measuring: what :class:`forerun.tuner.Search` takes as its ``measure``.
+
+    Attributes:
+        inputs: Values that regions depend on, such as ``{"position": [160]}``.
+        constants: Of the GPU.
+    """
+
+    inputs: Mapping[str, ArrayLike] = field(default_factory=dict)
+    constants: Constants = H100
+
+    def __call__(self, graph: Graph) -> float:
+        """Seconds of one replay."""
+        return estimate(graph, self.inputs, self.constants).seconds
+
+
+def cheapest(
+    candidates: Sequence[Graph], inputs: Mapping[str, ArrayLike] | None = None, constants: Constants = H100
+) -> int:
+    """The number of the graph that is thought to be fastest; of equal ones the first."""
+    times = [estimate(graph, inputs, constants).seconds for graph in candidates]
+    return times.index(min(times))
+
+
+def estimate(graph: Graph, inputs: Mapping[str, ArrayLike] | None = None, constants: Constants = H100) -> Estimate:
+    """The time of one replay.
+
+    Bodies of conditionals count once: an ``if`` as its first body, a ``while`` as one iteration.
+
+    Args:
+        graph: A valid graph.
+        inputs: Values that regions depend on, by buffer; where they are missing, the middle of the buffer's bounds.
+        constants: Of the GPU.
+    """
+    values = {name: np.asarray(value).ravel() for name, value in (inputs or {}).items()}
+    model = _Model(graph, values, constants)
+    nodes = model.run()
+    return Estimate(max((node.end for node in nodes.values()), default=0.0), nodes)
+
+
+class _Model:
+    """One graph, its nodes gone through in launch order."""
+
+    def __init__(self, graph: Graph, values: Mapping[str, np.ndarray], constants: Constants) -> None:
+        self.graph = graph
+        self.values = values
+        self.constants = constants
+        self.nodes: dict[str, NodeCost] = {}
+        # When the memory is done with what was asked of it before.
+        self.memory_free = 0.0
+
+    def run(self) -> dict[str, NodeCost]:
+        for node in self.graph:
+            bodies = bodies_in(node)
+            if bodies:
+                self.nodes[node.name] = self.of_body(node.name)
+            else:
+                self.nodes[node.name] = self.of_node(node.name)
+        return self.nodes
+
+    def of_body(self, name: str) -> NodeCost:
+        ready = self.ready(name)[0]
+        inner = _Model(inner_graph(self.graph, name, 0), self.values, self.constants).run()
+        seconds = max((node.end for node in inner.values()), default=0.0)
+        self.memory_free = max(self.memory_free, ready + seconds)
+        return NodeCost(ready, ready + seconds, sum(node.bytes for node in inner.values()), 0, 0.0)
+
+    def of_node(self, name: str) -> NodeCost:
+        found, constants = accesses(self.graph)[name], self.constants
+        moved = self.size(found)
+        ready, hides = self.ready(name)
+        early = min(self.size([a for a in found if a.early and not a.write]), self.room(name))
+        bandwidth = min(constants.bandwidth, self.spread(name) * constants.of_multiprocessor)
+        # So many bytes on their way fill the time in which none arrive.
+        needed = min(moved, constants.ramp * bandwidth)
+        hidden = min(1.0, early / needed) * hides if needed else 1.0
+        exposed = constants.ramp * (1 - hidden)
+        begin = max(ready + exposed, self.memory_free)
+        self.memory_free = begin + moved / bandwidth
+        return NodeCost(ready, self.memory_free + constants.tail, moved, early, exposed)
+
+    def ready(self, name: str) -> tuple[float, float]:
+        """When the sources are complete and seen, and how much of the ramp loads before the wait can hide."""
+        ready, hides = 0.0, 0.0
+        for dependency in self.graph.incoming(name):
+            programmatic = dependency.kind is DependencyKind.PROGRAMMATIC
+            cost = self.constants.programmatic if programmatic else self.constants.full
+            at = self.nodes[dependency.source].end + cost
+            if at > ready:
+                ready, hides = at, self.hides(dependency.source) if programmatic else 0.0
+        return ready, hides
+
+    def hides(self, source: str) -> float:
+        """How much of the ramp a node can hide behind a source, by where that triggers."""
+        node = self.graph.nodes[source]
+        if not isinstance(node, KernelNode):
+            return 0.0
+        kernel = self.graph.kernels[node.kernel]
+        places = list(_trigger_places(kernel))
+        if not places or all(works for _, works in places):
+            return 0.0
+        if any(first for first, _ in places):
+            return 1.0
+        return 1.0 - self.constants.late_trigger / self.constants.ramp
+
+    def room(self, name: str) -> int:
+        """Bytes that fit where a node's CTAs keep what they load before the wait."""
+        node = self.graph.nodes[name]
+        if not isinstance(node, KernelNode):
+            return 0
+        launch = node.launch
+        a_cta = launch.shared_bytes or math.prod(launch.block) * self.constants.registers_a_thread
+        return a_cta * min(math.prod(launch.grid), 2 * self.constants.multiprocessors)
+
+    def spread(self, name: str) -> int:
+        """How many multiprocessors a node runs on."""
+        node = self.graph.nodes[name]
+        launch = node.launch if isinstance(node, KernelNode) else Launch((self.constants.multiprocessors, 1, 1))
+        return min(math.prod(launch.grid), self.constants.multiprocessors)
+
+    def size(self, found: Iterable[NodeAccess]) -> int:
+        """Bytes that are touched, each counted once."""
+        ranges: dict[str, list[tuple[int, int]]] = {}
+        strided: dict[tuple[str, ByteSet], int] = {}
+        for access in found:
+            start, stop = self.value(access.bytes, stop=False), self.value(access.bytes, stop=True)
+            if access.bytes.levels:
+                count = math.prod(count for count, _ in access.bytes.levels)
+                strided[access.allocation, access.bytes] = count * access.bytes.run
+            elif stop > start:
+                ranges.setdefault(access.allocation, []).append((start, stop))
+        return sum(strided.values()) + sum(map(_union, ranges.values()))
+
+    def value(self, found: ByteSet, *, stop: bool) -> int:
+        terms = found.stop_terms if stop else found.start_terms
+        return (found.stop if stop else found.start) + sum(self.symbol(name) * factor for name, factor in terms)
+
+    def symbol(self, name: str) -> int:
+        """The value of ``%buffer[index]``, whichever version of it."""
+        buffer, _, rest = name.removeprefix("%").partition("[")
+        index = int(rest.partition("]")[0] or 0)
+        if buffer in self.values and index < len(self.values[buffer]):
+            return int(self.values[buffer][index])
+        known = self.graph.buffers.get(buffer)
+        low, high = (known.bounds if known is not None else None) or (0, 0)
+        return (low + high) // 2
+
+
+def _union(ranges: list[tuple[int, int]]) -> int:
+    total, end = 0, -1
+    for start, stop in sorted(ranges):
+        total += max(0, stop - max(start, end))
+        end = max(end, stop)
+    return total
+
+
+def _trigger_places(kernel: Kernel) -> Iterator[tuple[bool, bool]]:
+    """Of each trigger: whether nothing comes before it in its role, and whether a phase after the wait does."""
+    late = late_steps(kernel)
+    for role, position, step in kernel.steps():
+        if isinstance(step, Trigger):
+            before = enumerate(role.steps[:position])
+            works = any(isinstance(other, Phase) and late[role.name, i] for i, other in before)
+            yield position == 0, works

@@ -1,0 +1,105 @@
+"""The cost model, against what was measured on an H100."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+
+from forerun.frontends.decode import decode_graph, generation_graph
+from forerun.frontends.llama_config import LLAMA_3_2_1B, SMOLLM2_135M
+from forerun.ir.builder import GraphBuilder
+from forerun.ir.graph import Graph
+from forerun.ir.types import DType
+from forerun.kernels import add, gemv
+from forerun.kernels.shapes import elementwise_launch
+from forerun.passes.manager import PassManager
+from forerun.runtime.cost import H100, CostModel, cheapest, estimate
+
+BF16, F32 = DType.BF16, DType.F32
+
+
+@cache
+def gemvs() -> Graph:
+    """One decode step of Llama-3.2-1B as the probe had it: GEMVs, and a stub of attention, one after the other."""
+    builder, kernel = GraphBuilder("probe"), gemv.declare(BF16)
+    rows = {"qkv": (3072, 2048), "o": (2048, 2048), "gate_up": (16384, 2048), "down": (2048, 8192)}
+    vectors = {k: builder.state(f"v{k}", F32, (k,)) for k in (2048, 3072, 8192, 16384)}
+    for layer in range(16):
+        for name, (n, k) in rows.items():
+            w = builder.weight(f"{layer}.{name}", BF16, (n, k))
+            builder.launch(
+                kernel, node=f"n{layer}.{name}", launch=gemv.launch_for(n, k), w=w, x=vectors[k], y=vectors[n]
+            )
+            if name == "qkv":
+                a, y = vectors[3072], builder.temp(f"s{layer}", F32, (3072,))
+                builder.launch(add.KERNEL, node=f"n{layer}.att", launch=elementwise_launch(3072), a=a, b=a, y=y)
+    head, logits = builder.weight("head", BF16, (128256, 2048)), builder.output("logits", F32, (128256,))
+    builder.launch(kernel, node="head", launch=gemv.launch_for(128256, 2048), w=head, x=vectors[2048], y=logits)
+    return builder.build()
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "measured"),
+    [
+        ("", 1001.3e-6),
+        ("insert-pdl", 984.3e-6),
+        ("insert-pdl,hoist-loads", 890.8e-6),
+        ("insert-pdl{trigger=after-wait},hoist-loads", 903.3e-6),
+    ],
+)
+def test_the_probe_of_an_h100(pipeline: str, measured: float) -> None:
+    graph = PassManager(pipeline, []).run(gemvs()).graph
+    found = estimate(graph)
+    assert len(found.nodes) == 81
+    assert found.bytes == pytest.approx(2.4716e9, rel=0.01)
+    assert found.seconds == pytest.approx(measured, rel=0.05)
+
+
+def test_the_order_of_the_versions_is_right() -> None:
+    pipelines = ["insert-pdl{trigger=end},hoist-loads", "", "insert-pdl,hoist-loads", "insert-pdl"]
+    graphs = [PassManager(pipeline, []).run(gemvs()).graph for pipeline in pipelines]
+    assert cheapest(graphs) == 2
+    assert cheapest([graphs[1], graphs[3]]) == 1
+    times = [estimate(graph).seconds for graph in graphs]
+    assert times[2] < times[0] <= times[1]
+
+
+def test_bytes_are_counted_once_and_follow_the_position() -> None:
+    graph = decode_graph(replace(LLAMA_3_2_1B, layers=1), dtype=BF16, cache_dtype=BF16, splits=16, context=2048)
+    early, late = (estimate(graph, {"position": [position]}) for position in (160, 2047))
+    rows = 2 * 8 * 64 * 2  # keys and values, heads, elements, bytes
+    assert late.nodes["blk.0.attention"].bytes - early.nodes["blk.0.attention"].bytes == (2047 - 160) * rows
+    q = early.nodes["blk.0.attn_q"]
+    assert q.bytes == 2048 * 2048 * 2 + 2 * 2048 * 4
+    assert q.exposed == H100.ramp  # nothing programmatic leads to it
+    assert late.seconds > early.seconds
+    unknown = estimate(graph)
+    assert early.seconds < unknown.seconds < late.seconds
+    assert CostModel({"position": [160]})(graph) == early.seconds
+
+
+def test_parallel_branches_share_the_memory() -> None:
+    graph = (
+        PassManager("default")
+        .run(decode_graph(replace(LLAMA_3_2_1B, layers=1), dtype=BF16, cache_dtype=BF16, splits=16))
+        .graph
+    )
+    found = estimate(graph)
+    q, k = found.nodes["blk.0.attn_q"], found.nodes["blk.0.attn_k"]
+    assert k.ready == q.ready
+    assert k.end > q.end
+    assert q.early_bytes > 0
+    assert found.seconds >= found.bytes / 3.13e12
+
+
+def test_bodies_count_as_one_iteration() -> None:
+    config = replace(SMOLLM2_135M, layers=1)
+    loop = estimate(generation_graph(config, limit=4, eot=2, context=16))
+    step = estimate(decode_graph(config, context=16))
+    assert loop.nodes["decode"].end - loop.nodes["decode"].ready == pytest.approx(step.seconds, rel=0.15)
+
+
+def test_nothing_costs_nothing() -> None:
+    assert estimate(Graph("nothing")).seconds == 0.0

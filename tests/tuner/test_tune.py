@@ -1,0 +1,164 @@
+"""``forerun.tune`` from the graph to the file, on a target that is no GPU, and on one that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike, NDArray
+
+import forerun
+from forerun.ir.diagnostics import InvalidInput, Unsupported
+from forerun.ir.graph import Graph
+from forerun.ir.types import BufferRole
+from forerun.passes.tuning import read_tuning
+from forerun.runtime.base import Program
+from forerun.runtime.reference import ReferenceTarget
+from forerun.tuner import Search
+from forerun.tuner.bench import Bench, usual_inputs
+from tests.tuner.tuning_samples import arbitrary_seconds, decode, tuned_decode
+
+
+def weights() -> dict[str, NDArray[np.float32]]:
+    chooser = np.random.default_rng(1)
+    buffers = [buffer for buffer in decode().buffers.values() if buffer.role is BufferRole.WEIGHT]
+    return {buffer.name: chooser.normal(size=buffer.shape).astype(np.float32) for buffer in buffers}
+
+
+class TimedProgram:
+    """The reference program, with made-up times."""
+
+    def __init__(self, owner: TimedTarget, graph: Graph, inner: Program) -> None:
+        self.owner, self.graph, self.inner = owner, graph, inner
+        self.runs = 0
+
+    def run(self, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
+        self.runs += 1
+        found = self.inner.run(inputs)
+        if self.graph is not self.owner.loaded[0]:
+            found = {name: self.owner.spoiled(value) for name, value in found.items()}
+        return found
+
+    def seconds_per_replay(self, count: int) -> float:
+        assert self.runs, "results are compared before anything is timed"
+        return arbitrary_seconds(2)(self.graph)
+
+    def read(self, buffer: str) -> NDArray[Any]:
+        return self.inner.read(buffer)
+
+    def write(self, buffer: str, value: ArrayLike) -> None:
+        self.inner.write(buffer, value)
+
+    def reset(self) -> None:
+        self.inner.reset()
+
+    def close(self) -> None:
+        self.owner.open -= 1
+        self.inner.close()
+
+
+@dataclass
+class TimedTarget:
+    """Loads on the reference target."""
+
+    name: ClassVar[str] = "timed"
+
+    factor: float = 1.0
+    loaded: list[Graph] = field(default_factory=list)
+    open: int = 0
+    most: int = 0
+
+    def identity(self) -> tuple[str, str]:
+        return "made up", "13.0"
+
+    def spoiled(self, value: NDArray[Any]) -> NDArray[Any]:
+        return value if self.factor == 1.0 or value.dtype.kind == "i" else value * np.float32(self.factor)
+
+    def load(self, graph: Graph, weights: Mapping[str, ArrayLike]) -> Any:
+        self.loaded.append(graph)
+        self.open += 1
+        self.most = max(self.most, self.open)
+        return TimedProgram(self, graph, ReferenceTarget().load(graph, weights))
+
+
+def quick() -> Search:
+    return Search(lambda graph: 0.0, rounds=1, sweeps=1)
+
+
+def test_from_a_graph_to_a_file_and_back(tmp_path: Path) -> None:
+    target, path, told = TimedTarget(), tmp_path / "tuning.json", []
+    result = forerun.tune(
+        decode(),
+        target,
+        weights=weights(),
+        budget_seconds=4,
+        file=path,
+        search=quick(),
+        progress=lambda trial, gone, budget: told.append(trial),
+    )
+    assert tuple(told) == result.trials
+    assert any(trial.verdict == "kept" for trial in result.trials)
+    assert result.tuned < result.untuned == arbitrary_seconds(2)(tuned_decode())
+    assert target.open == 0
+    assert target.most <= 4
+    tuning = read_tuning(path)
+    assert tuning == result.tuning
+    assert (tuning.gpu, tuning.driver) == ("made up", "13.0")
+    with forerun.compile(decode(), weights=weights(), tuning=path) as executable:
+        assert arbitrary_seconds(2)(executable.graph) == result.tuned
+
+
+def test_results_that_differ_are_refused() -> None:
+    for factor, launches_pass in ((1 + 1e-6, True), (1.01, False)):
+        result = forerun.tune(decode(), TimedTarget(factor), weights=weights(), budget_seconds=2, search=quick())
+        refused = [trial for trial in result.trials if trial.verdict == "refused"]
+        kept = [trial for trial in result.trials if trial.verdict == "kept" and trial.group]
+        assert all("%logits differs" in trial.reason for trial in refused)
+        assert any("trigger" in trial.what for trial in refused)
+        assert bool(kept) == launches_pass
+        assert all("CTAs" in trial.what or "threads" in trial.what for trial in kept)
+
+
+def test_what_is_refused_at_once() -> None:
+    with pytest.raises(Unsupported, match="target 'reference' cannot time replays"):
+        forerun.tune(decode(), "reference", weights=weights())
+    with pytest.raises(InvalidInput, match="leaves no time"):
+        forerun.tune(decode(), TimedTarget(), weights=weights(), budget_seconds=0)
+
+
+def test_usual_inputs_are_legal_and_always_the_same() -> None:
+    found = usual_inputs(decode())
+    assert found["position"].tolist() == [7]
+    assert found["token"].tolist() == [15]
+    assert all((value == usual_inputs(decode())[name]).all() for name, value in found.items())
+
+
+def test_state_is_compared_too() -> None:
+    with Bench(TimedTarget(), weights(), usual_inputs(decode()), 1e-4) as bench:
+        bench.seconds(tuned_decode())
+        assert bench.same_results(tuned_decode(), True) == ""
+        bench._expected["blk.0.k_cache"] = bench._expected["blk.0.k_cache"] + 1
+        assert bench.same_results(tuned_decode(), False).startswith("%blk.0.k_cache differs by")
+
+
+@pytest.mark.gpu
+def test_tuning_on_a_gpu(tmp_path: Path) -> None:
+    """A tiny model: what is measured does not matter, only that all of it works in place."""
+    path = tmp_path / "tuning.json"
+    given = weights()
+    result = forerun.tune(decode(), "cuda", weights=given, budget_seconds=20, file=path)
+    assert result.trials
+    assert result.tuned <= result.untuned
+    assert result.seconds < 40
+    inputs = usual_inputs(decode())
+    with (
+        forerun.compile(decode(), "cuda", weights=given, tuning=path) as tuned,
+        forerun.compile(decode(), "cuda", weights=given) as untuned,
+    ):
+        assert tuned.summary.passes[-1].remarks == []
+        found, expected = tuned.run(inputs), untuned.run(inputs)
+    np.testing.assert_allclose(found["logits"], expected["logits"], rtol=1e-3, atol=1e-3)
