@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -241,16 +242,13 @@ def test_colour_is_for_terminals(forerun, early, monkeypatch):
     assert "\x1b[" in forerun("check", early).out
 
 
-def test_a_recorded_litmus_run_is_trusted_on_its_own_machine(forerun, monkeypatch):
-    root = Path(__file__).parents[2]
-    record, incident = root / "benchmarks/results/litmus_h100.json", root / "tests/incidents/two_deep_overlap.fix.fir"
+def test_a_recorded_litmus_run_is_trusted_on_its_own_machine(forerun, early, monkeypatch):
+    record = Path(__file__).parents[2] / "benchmarks" / "results" / "litmus_h100.json"
     recorded_on = Machine("NVIDIA H100 80GB HBM3", "580.159.04", "9.0")
-    asked = []
-    monkeypatch.setattr("forerun.ir.semantics.order.require_licences", lambda names: asked.append(set(names)) or set())
     monkeypatch.setattr("forerun.runtime.litmus.device.this_machine", lambda: recorded_on)
-    assert forerun("check", incident, "--litmus", record).status == 0
-    assert asked == [{"H6", "H8"}]
-    monkeypatch.setattr("forerun.runtime.litmus.device.this_machine", lambda: Machine("Another GPU", "1.2", "9.0"))
-    outcome = forerun("check", incident, "--litmus", record)
+    assert forerun("check", early).status == 1
+    assert forerun("check", early, "--litmus", record).status == 0
+    monkeypatch.setattr("forerun.runtime.litmus.device.this_machine", lambda: replace(recorded_on, gpu="Another GPU"))
+    outcome = forerun("check", early, "--litmus", record)
     assert outcome.status == 3
     assert "Another GPU" in outcome.err

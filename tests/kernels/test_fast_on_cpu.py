@@ -14,12 +14,17 @@ from tests.kernels.fast_cases import few_cases
 from tests.kernels.on_cpu.runner import COMPILER, CpuKernel
 
 
-@pytest.mark.skipif(COMPILER is None, reason="there is no g++")
-@pytest.mark.parametrize("case", list(few_cases()), ids=str)
-def test_values_are_those_of_numpy(case: Case, tmp_path: Path) -> None:
-    kernel = CpuKernel(tmp_path, case.kernel, case.shapes, case.launch, **case.constants)
+def require_values(case: Case, folder: Path) -> None:
+    """Run the case, compiled in a folder, and compare."""
+    kernel = CpuKernel(folder, case.kernel, case.shapes, case.launch, **case.constants)
     for seed, loaded in enumerate(case.loaded):
         operands = case.operands(seed)
         expected = case.expected(operands, loaded)
         kernel(operands, **loaded)
         case.compare({name: operands[name] for name in case.written}, expected)
+
+
+@pytest.mark.skipif(COMPILER is None, reason="there is no g++")
+@pytest.mark.parametrize("case", list(few_cases()), ids=str)
+def test_values_are_those_of_numpy(case: Case, tmp_path: Path) -> None:
+    require_values(case, tmp_path)

@@ -25,6 +25,7 @@ from typing import Literal
 from forerun.ir.kernel import Kernel, Phase, Trigger, Wait
 from forerun.runtime.cuda.codegen_unit import Unit
 from forerun.runtime.cuda.proof_lines import BodyStep, StepLines, body_steps, steps_of_lines
+from forerun.runtime.cuda.proof_memory import Provenance, parameters_read
 from forerun.runtime.toolchain import EntryFacts, Instruction
 from forerun.runtime.toolchain.flow import Step as FlowStep
 from forerun.runtime.toolchain.flow import after, before
@@ -136,9 +137,9 @@ def prove_unit(kernel: Kernel, unit: Unit, facts: EntryFacts) -> UnitProof:
     Raises:
         ToolchainMissing: If there is no disassembler.
     """
-    image = _Image(kernel, steps_of_lines(kernel, unit), facts)
+    image = _Image(kernel, steps_of_lines(kernel, unit), facts, Provenance(facts, unit.slots))
     phases = tuple(image.phase(step) for step in image.steps if isinstance(step.step, Phase))
-    unplaced = sum(_loads(i) and image.lines.step_of(i) is None for i in facts.instructions)
+    unplaced = sum(_loads(i) and image.step_of(index) is None for index, i in enumerate(facts.instructions))
     waits, triggers = (sum(isinstance(s.step, kind) for s in image.steps) for kind in (Wait, Trigger))
     counts = len(image.waits), len(facts.of_kind("trigger"))
     findings = tuple(image.findings())
@@ -148,9 +149,10 @@ def prove_unit(kernel: Kernel, unit: Unit, facts: EntryFacts) -> UnitProof:
 class _Image:
     """A unit's instructions, by the step that they were made for, and on which side of the wait they are."""
 
-    def __init__(self, kernel: Kernel, lines: StepLines, facts: EntryFacts) -> None:
+    def __init__(self, kernel: Kernel, lines: StepLines, facts: EntryFacts, provenance: Provenance) -> None:
         self.kernel = kernel
         self.lines = lines
+        self.provenance = provenance
         self.facts = facts
         self.steps = body_steps(kernel)
         self.code: Sequence[Instruction] = facts.instructions
@@ -162,11 +164,23 @@ class _Image:
     def made_for(self) -> dict[tuple[str, int], list[int]]:
         """The indices of the instructions of each step."""
         found: dict[tuple[str, int], list[int]] = {}
-        for index, instruction in enumerate(self.code):
-            step = self.lines.step_of(instruction)
+        for index in range(len(self.code)):
+            step = self.step_of(index)
             if step is not None:
                 found.setdefault((step.role, step.position), []).append(index)
         return found
+
+    def step_of(self, index: int) -> BodyStep | None:
+        """The step that an instruction was made for: by its line, unless it loads what that phase does not read."""
+        found = self.lines.step_of(self.code[index])
+        if found is None or not isinstance(found.step, Phase) or self.code[index].kind != "load":
+            return found
+        used = self.provenance.parameters(index)
+        if not used or used & parameters_read(found.step):
+            return found
+        fit = [s for s in self.steps if isinstance(s.step, Phase) and used <= parameters_read(s.step)]
+        here = [s for s in fit if s.after_wait == (index not in self.early)]
+        return next(iter(here or fit), found)
 
     def of(self, step: BodyStep) -> list[int]:
         return self.made_for.get((step.role, step.position), [])
@@ -227,7 +241,7 @@ class _Image:
     def of_unordered_loads(self) -> Iterator[Finding]:
         for index, instruction in enumerate(self.code):
             if instruction.constant:
-                step = self.lines.step_of(instruction)
+                step = self.step_of(index)
                 name = step.step.name if step is not None and isinstance(step.step, Phase) else ""
                 side = "before" if index in self.early else "after"
                 where = f"phase '{name}'" if name else "the entry"
