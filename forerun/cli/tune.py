@@ -51,7 +51,7 @@ def tune(
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> Status:
-    """Find the launches, triggers and dependencies with which a step is fastest on this GPU.
+    """Find the fastest launches and dependencies on a GPU.
 
     Choices are tried one at a time on the whole graph, checked, measured in pairs A B B A, and kept or undone. The file
     is applied by the pass apply-tuning{file=FILE} at the end of a pipeline, or by compile(..., tuning=FILE).

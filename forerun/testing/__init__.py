@@ -2,9 +2,9 @@
 
 Strategies for Hypothesis: :func:`graphs`, :func:`kernels`, :func:`pipelines`, :func:`schedules`. Oracles:
 :func:`assert_valid`, :func:`assert_refines`, :func:`assert_same_outputs`, :func:`assert_close_outputs`,
-:func:`assert_idempotent`, :func:`assert_roundtrip`; of fusion rules, :func:`check_rule`. All of them at once, on a
-pass: ``pytest --forerun-pass mypkg.MyPass``, ``forerun fuzz``, or :func:`search`. See docs/testing-passes.md. Names load
-on first use, and pytest is not needed.
+:func:`assert_idempotent`, :func:`assert_roundtrip`; of fusion rules, :func:`check_rule`; of machine code,
+:func:`assert_hoists_survive`. All of them at once, on a pass: ``pytest --forerun-pass mypkg.MyPass``, ``forerun fuzz``,
+or :func:`search`. See docs/testing-passes.md. Names load on first use, and pytest is not needed.
 """
 
 from __future__ import annotations

@@ -195,7 +195,20 @@ def test_kernels_that_bodies_get_are_kernels_of_the_graph() -> None:
     assert {node.kernel for node in body if isinstance(node, KernelNode)} == set(after.kernels)
     assert body.count_dependencies() == {"full": 0, "programmatic": 3, "launch_order": 0}
     assert check(after).proved
+
+
+def test_the_delta_is_that_of_all_edits() -> None:
+    outside = """\
+node #left = @copy(a=%x, b=%y)
+node #right = @copy(a=%y, b=%x)
+  after #left full
+"""
+    graph = parse_graph(LOOP + outside.replace("b=%y)\n", "b=%y)\n  after #loop full\n", 1))
+    after = applied(InsertPdl(), graph)
     assert after.delta is not None
+    assert set(after.delta.nodes) == {"loop", "left", "right"}
+    assert set(after.delta.dependencies) == {("left", "right")}
+    assert set(after.delta.kernels) == {"copy", "copy.pdl", "copy.pdl2", "copy.pdl3"}
 
 
 @dataclass(frozen=True)

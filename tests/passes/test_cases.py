@@ -25,7 +25,8 @@ def test_every_pass_has_cases() -> None:
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: f"{path.parent.name}/{path.name.removesuffix('.in.fir')}")
-def test_case(path: Path, request: pytest.FixtureRequest) -> None:
+def test_case(path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)  # where options that name files find them
     text = path.read_text()
     pipeline = text.splitlines()[0].removeprefix("// pass: ")
     graph = parse_graph(text, str(path))

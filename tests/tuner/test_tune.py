@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +18,12 @@ from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole
 from forerun.passes.tuning import read_tuning
 from forerun.runtime.base import Program
+from forerun.runtime.cuda import CudaProgram
 from forerun.runtime.reference import ReferenceTarget
 from forerun.tuner import Search
 from forerun.tuner.bench import Bench, usual_inputs
+from tests.runtime.cuda.fake_driver import FakeCuda
+from tests.runtime.cuda.support import on_fake
 from tests.tuner.tuning_samples import arbitrary_seconds, decode, tuned_decode
 
 
@@ -162,3 +166,28 @@ def test_tuning_on_a_gpu(tmp_path: Path) -> None:
         assert tuned.summary.passes[-1].remarks == []
         found, expected = tuned.run(inputs), untuned.run(inputs)
     np.testing.assert_allclose(found["logits"], expected["logits"], rtol=1e-3, atol=1e-3)
+
+
+def test_the_path_through_the_cuda_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All but the clock and the machine code: weights are uploaded once, everything is given back."""
+    api, path = FakeCuda(), tmp_path / "tuning.json"
+    uploads: list[int] = []
+    monkeypatch.setattr(CudaProgram, "seconds_per_replay", lambda self, count: arbitrary_seconds(4)(self._graph))
+    original = Bench._program
+
+    def program(self: Bench, graph: Graph) -> Any:
+        before = api.log.count("cuMemcpyHtoDAsync")
+        found = original(self, graph)
+        uploads.append(api.log.count("cuMemcpyHtoDAsync") - before)
+        return found
+
+    monkeypatch.setattr(Bench, "_program", program)
+    with on_fake(monkeypatch, api) as current:
+        result = forerun.tune(decode(), "cuda", weights=weights(), budget_seconds=3, file=path, search=quick())
+        gc.collect()
+        assert (api.leaks(), current.ledger.live()) == ({}, ())
+    assert any(trial.verdict == "kept" for trial in result.trials), result.trials[:3]
+    assert result.tuning.driver.startswith("13.")
+    assert result.tuned < result.untuned
+    later = [count for count in uploads[1:] if count]
+    assert max(later) < uploads[0]

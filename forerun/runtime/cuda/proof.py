@@ -3,14 +3,15 @@
 A pass puts loads before a wait; ptxas may sink them below it, or lift others above it (docs/pdl.md, rule 9). So the
 instructions of every unit are read back and compared with the body, by these rules:
 
-    S1  a body that waits has a wait in the image (rule 13)                                        else a race
-    S2  what a role does after its wait, no thread does before one                                 else a race
-    S3  the loads of a phase before the wait are executed before it, on every path                 else lost
-    S4  no load is of the kind that the memory model does not order (``ld.global.nc``, rule 9)     else lost
-    S5  the stores of a phase before a trigger are executed before it                  else lost; a race if it is fenced
-    S6  no thread triggers before its wait if the body waits first (H5), or never triggers         else a race
-    S7  a body that triggers has a trigger in the image                                            else lost
-    S8  no thread ends without a wait if all roles wait (H4)                                       else a race
+    S1  a body that waits has a wait in the image (rule 13): else a race
+    S2  what a role does after its wait, no thread does before one: else a race; but only lost if it is a load of what a
+        phase before the wait reads, too, since then the line that names its phase may be wrong
+    S3  the loads of a phase before the wait are executed before it, on every path: else lost
+    S4  no load is of the kind that the memory model does not order (``ld.global.nc``, rule 9): else lost
+    S5  the stores of a phase before a trigger are executed before it: else lost, or a race if it is fenced
+    S6  no thread triggers before its wait if the body waits first (H5), or never triggers: else a race
+    S7  a body that triggers has a trigger in the image: else lost
+    S8  no thread ends without a wait if all roles wait (H4): else a race
 
 What is lost makes a program slow; a race makes it wrong.
 """
@@ -200,10 +201,16 @@ class _Image:
             return PhaseProof(step.step.name, step.role, "after", above, below, either, verdict)
         return PhaseProof(step.step.name, step.role, "free", above, below, either, "free")
 
-    def moved_up(self, step: BodyStep) -> list[Instruction]:
+    def moved_up(self, step: BodyStep) -> list[int]:
         """Accesses of a step after the wait that some thread executes before one."""
-        early = [self.code[i] for i in self.of(step) if i in self.early]
-        return [instruction for instruction in early if _loads(instruction) or _stores(instruction)]
+        return [i for i in self.of(step) if i in self.early and (_loads(self.code[i]) or _stores(self.code[i]))]
+
+    def may_be_early(self, index: int) -> bool:
+        """Whether a load may belong to a phase before the wait, whatever its line says; never one with ``.nc``."""
+        used = self.provenance.parameters(index)
+        before = [s.step for s in self.steps if s.before_wait and isinstance(s.step, Phase)]
+        ordered = self.code[index].kind == "load" and not self.code[index].constant
+        return ordered and bool(used) and any(used <= parameters_read(phase) for phase in before)
 
     def findings(self) -> Iterator[Finding]:
         yield from self.of_waits()
@@ -234,9 +241,12 @@ class _Image:
                 yield Finding("S3", "lost", message, name, _shown(loads[0]))
         if step.after_wait and self.waits:
             moved = self.moved_up(step)
+            certain = [index for index in moved if not self.may_be_early(index)]
             if moved:
-                message = f"phase '{name}' is after the wait, but the image executes {_shown(moved[0])} before it"
-                yield Finding("S2", "race", message, name, _shown(moved[0]))
+                shown = _shown(self.code[(certain or moved)[0]])
+                message = f"phase '{name}' is after the wait, but the image executes {shown} before it"
+                message += "" if certain else ", unless that belongs to a phase before the wait, which reads there, too"
+                yield Finding("S2", "race" if certain else "lost", message, name, shown)
 
     def of_unordered_loads(self) -> Iterator[Finding]:
         for index, instruction in enumerate(self.code):

@@ -239,6 +239,20 @@ _OTHER_EDGES = (
         _MIXED,
     ),
     LitmusTest(
+        "L13c",
+        "full edge beside a programmatic chain; C reads A's unwaited",
+        {"A": _LATE, "B": "trigger, wait", "C": "load x, wait"},
+        (*_CHAIN, full("A", "C")),
+    ),
+    LitmusTest(
+        "L13w",
+        "as L13c, wide",
+        {"A": _LATE, "B": "trigger, wait", "C": "load x, wait"},
+        (*_CHAIN, full("A", "C")),
+        _CTAS,
+        _THREADS,
+    ),
+    LitmusTest(
         "L15",
         "two programmatic in-edges; waited reads",
         {"A": _LATE, "B": "trigger, sleep, store y", "C": "wait, load x, load y"},

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from forerun.ir.diagnostics import InternalError
-from forerun.ir.kernel import Kernel, Trigger
+from forerun.ir.kernel import Access, Kernel, Phase, Trigger
 from forerun.runtime.cuda import inspection as inspection_module
 from forerun.runtime.cuda.codegen import units
 from forerun.runtime.cuda.codegen_unit import Unit
@@ -17,6 +17,7 @@ from forerun.runtime.cuda.inspection import inspect_code, prove_code
 from forerun.runtime.cuda.modules import build_code
 from forerun.runtime.cuda.proof import UnitProof, prove_unit
 from forerun.runtime.cuda.proof_lines import steps_of_lines
+from forerun.runtime.cuda.proof_memory import Provenance
 from forerun.runtime.toolchain import EntryFacts, Instruction, Source, ToolchainMissing, compile_unit, missing_toolchain
 from forerun.testing import assert_hoists_survive
 from tests.runtime.cuda.hoist_samples import (
@@ -135,7 +136,7 @@ class Made:
         self.code: list[Instruction] = []
 
     def add(self, step: str, text: str) -> Made:
-        opcode = text.removeprefix("@P0 ").split()[0]
+        opcode = next(word for word in text.split() if not word.startswith("@"))
         source = (("weigh.cu", 3), (f"{self.unit.entry}.cu", self.lines[step])) if step else ()
         self.code.append(Instruction(16 * len(self.code), opcode, text, source))
         return self
@@ -255,3 +256,57 @@ def test_a_unit_whose_entry_lacks_a_step(tmp_path: Path) -> None:
     broken = Unit(unit.entry, replace(unit.source, text=unit.source.text.replace("    wait();", "")), (), unit.launch)
     with pytest.raises(InternalError, match="has no line for role 'all', step 2"):
         steps_of_lines(kernel, broken)
+
+
+# Where lines are wrong, as ptxas leaves them where it merges code
+
+W_AT, X_AT = "0x210", "0x218"  # of the first two parameters on sm_90
+
+
+def addressed(image: Made, step: str, constant: str) -> Made:
+    """A load through a parameter, whose address is computed as usual."""
+    image.add("", f"MOV R8, c[0x0][{constant}]").add("", "S2R R5, SR_TID.X")
+    return image.add("", "IMAD.WIDE R4, R5.reuse, 0x4, R8").add(step, "@!P0 LDG.E R2, desc[UR6][R4.64+0x10]")
+
+
+def rest(image: Made) -> UnitProof:
+    image.add("trigger", "PREEXIT").add("store", STORES).add("", "EXIT")
+    return prove_unit(image.kernel, image.unit, EntryFacts(32, constant_bytes=552, instructions=tuple(image.code)))
+
+
+def test_a_load_belongs_to_the_phase_that_reads_there(made: Callable[..., Made]) -> None:
+    # The first load has the line of the phase after the wait, but reads the weights.
+    image = addressed(made(), "multiply", W_AT).add("wait", "ACQBULK")
+    proof = rest(addressed(image, "multiply", X_AT))
+    assert codes(proof) == []
+    assert [(p.phase, p.above, p.below) for p in proof.phases] == [("load", 1, 0), ("multiply", 0, 1), ("store", 0, 0)]
+
+
+def test_a_load_that_reads_what_is_late_is_a_race_whatever_its_line(made: Callable[..., Made]) -> None:
+    image = addressed(addressed(made(), "load", W_AT), "load", X_AT).add("wait", "ACQBULK")
+    assert codes(rest(addressed(image, "multiply", X_AT))) == [("S2", "race", "multiply")]
+
+
+def test_a_load_that_both_phases_may_do_is_no_certain_race(tmp_path: Path) -> None:
+    load, wait, multiply, *others = all_steps()
+    assert isinstance(multiply, Phase)
+    both = replace(multiply, reads=(*multiply.reads, Access("w")))
+    for opcode, severity in (("LDG.E", "lost"), ("LDG.E.CONSTANT", "race")):
+        made = Made(weigh_kernel(tmp_path, PLAIN, (load, wait, both, *others)))
+        image = addressed(made, "load", W_AT).add("multiply", f"{opcode} R2, desc[UR6][R4.64]").add("wait", "ACQBULK")
+        found = codes(rest(addressed(image, "multiply", X_AT)))
+        assert ("S2", severity, "multiply") in found
+
+
+def test_addresses_are_followed_through_loops_and_predicates(tmp_path: Path) -> None:
+    image = Made(weigh_kernel(tmp_path, PLAIN, all_steps()))
+    image.add("", "ULDC.64 UR4, c[0x0][0x218]").add("", "IADD3 R4, P3, R14, UR4, RZ").add(
+        "", "@P0 MOV R4, c[0x0][0x210]"
+    )
+    image.add("", "LDG.E.64 R20, desc[UR6][R8.64]").add("", "IADD3 R4, P0, R4, R20, RZ").add("", "LDG.E R2, [R4.64]")
+    facts = EntryFacts(32, constant_bytes=552, instructions=tuple(image.code))
+    provenance = Provenance(facts, image.unit.slots)
+    assert provenance.parameters(5) == {"w", "x"}
+    assert provenance.parameters(3) == frozenset()  # R8 comes from nowhere
+    later = EntryFacts(32, constant_bytes=0x380 + 24, instructions=tuple(image.code))
+    assert Provenance(later, image.unit.slots).parameters(5) == frozenset()

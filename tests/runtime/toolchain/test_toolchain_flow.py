@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from forerun.runtime.toolchain.facts import EntryFacts, Instruction
+from forerun.runtime.toolchain.flow import after
 
 
 def entry(*lines: str) -> EntryFacts:
@@ -100,3 +101,17 @@ def test_kinds():
     assert {opcode: Instruction(0, opcode, opcode).kind for opcode in kinds} == kinds
     assert Instruction(0, "LDG.E.CONSTANT", "").constant
     assert not Instruction(0, "LDG.E", "").constant
+
+
+def late(*lines: str) -> list[int]:
+    """The indices of what may run after the wait."""
+    return sorted(after(entry(*lines).instructions, lambda i: i.opcode == "ACQBULK"))
+
+
+def test_what_comes_after_a_wait():
+    assert late("LDG", "ACQBULK", "STG", "EXIT") == [2, 3]
+    assert late("LDG", "STG", "EXIT") == []
+    assert late("@P0 BRA -> 3", "ACQBULK", "LDG", "STG", "EXIT") == [2, 3, 4]
+    assert late("LDG", "ACQBULK", "@P0 BRA -> 0", "EXIT") == [0, 1, 2, 3]
+    assert late("BRA -> 2", "ACQBULK", "EXIT") == []  # nobody waits
+    assert late("@P0 ACQBULK", "LDG", "EXIT") == [1, 2]
