@@ -50,7 +50,7 @@ def tune(
         file: Where the choices are written, for ``compile(..., tuning=file)``.
         tolerance: Relative L2 norm by which a buffer may differ where launches change.
         progress: Told of each trial, the seconds gone and the budget.
-        search: Another manner of searching; its measurements and budget are replaced.
+        search: Another manner of searching; its measurements, budget and GPU are replaced.
 
     Returns:
         The tuned graph, the choices, and what was tried.
@@ -72,6 +72,8 @@ def tune(
         bench.seconds(start)
         chosen.measure, chosen.same_results = bench.seconds, bench.same_results
         chosen.budget, chosen.progress = budget_seconds, progress
+        counted = getattr(resolved, "multiprocessors", None)
+        chosen.multiprocessors = chosen.multiprocessors if counted is None else counted()
         result = chosen.run(start, Tuning(*_identity(resolved)))
     if file is not None:
         write_tuning(result.tuning, file)

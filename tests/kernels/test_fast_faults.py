@@ -14,7 +14,19 @@ from tests.kernels.on_cpu.runner import COMPILER
 from tests.kernels.test_fast_on_cpu import require_values
 
 TAKE = "        take_tile(slot, w);\n"
-REFILL = "        if (lane() == 0 && number + depth < rows) begin_tile(a, number + depth, slot);\n"
+SUM = """        const float sum = warp_sum(multiplied(w, x));
+        if (lane() == 0) {
+            sums()[(number * groups + group()) * split + part_of_row()] = sum;
+"""
+REFILL = """\
+            // Only now: the sum has needed the whole tile. A copy that begins right after the loads of a tile may
+            // overtake them, since they queue behind the loads of the vector.
+            if (number + depth < rows) {
+                free_for_copies();
+                begin_tile(a, number + depth, slot);
+            }
+"""
+EARLY_REFILL = "        if (lane() == 0 && number + depth < rows) begin_tile(a, number + depth, slot);\n"
 
 
 @dataclass(frozen=True)
@@ -36,8 +48,8 @@ FAULTS = (
     Fault(
         "refilled_too_early",
         "row_stream.cuh",
-        f"{TAKE}        __syncwarp();\n{REFILL}",
-        f"        __syncwarp();\n{REFILL}{TAKE}",
+        TAKE + SUM + REFILL,
+        EARLY_REFILL + TAKE + SUM,
         "projection_add",
         "nan",
     ),

@@ -31,6 +31,10 @@ __device__ __forceinline__ void await_arrival(Arrival* arrival, int parity) {
         : "memory");
 }
 
+// Orders what the warp has done to shared memory before the copies that follow, which are made through another proxy
+// (PTX ISA, "Async proxy").
+__device__ __forceinline__ void free_for_copies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
 // Begins a copy of `bytes`, a multiple of 16, between addresses that are multiples of 16.
 __device__ __forceinline__ void begin_copy(void* to, const void* from, int bytes, Arrival* arrival) {
     expect(arrival, bytes);

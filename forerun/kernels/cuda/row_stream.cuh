@@ -126,12 +126,19 @@ __device__ __forceinline__ void multiply_rows(const Arguments& a, const Vector& 
 #pragma unroll 1
     for (int number = 0; number < rows; ++number) {
         Piece w[steps];
+        __syncwarp();
         await_arrival(arrival_at(slot), parity);
         take_tile(slot, w);
-        __syncwarp();
-        if (lane() == 0 && number + depth < rows) begin_tile(a, number + depth, slot);
         const float sum = warp_sum(multiplied(w, x));
-        if (lane() == 0) sums()[(number * groups + group()) * split + part_of_row()] = sum;
+        if (lane() == 0) {
+            sums()[(number * groups + group()) * split + part_of_row()] = sum;
+            // Only now: the sum has needed the whole tile. A copy that begins right after the loads of a tile may
+            // overtake them, since they queue behind the loads of the vector.
+            if (number + depth < rows) {
+                free_for_copies();
+                begin_tile(a, number + depth, slot);
+            }
+        }
         if (++slot == depth) {
             slot = 0;
             parity ^= 1;

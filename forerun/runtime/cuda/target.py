@@ -112,6 +112,11 @@ class CudaTarget:
         current = driver()
         return open_device(current, self.device).name, release_of(current)
 
+    def multiprocessors(self) -> int:
+        """How many streaming multiprocessors the GPU has."""
+        current = driver()
+        return count_multiprocessors(current, open_device(current, self.device))
+
     def assess(self, candidates: Sequence[Graph]) -> tuple[int, str]:
         """The first of some graphs that survives the assembler, and why not an earlier one; needs no GPU.
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import Launch
+from forerun.ir.types import BufferRole
+from forerun.runtime.cuda import CudaTarget
+from forerun.runtime.cuda.driver import driver
 from forerun.runtime.cuda.residency import LIMITS, Footprint, Residency, footprint, residency
 from forerun.runtime.toolchain import EntryFacts
 from tests.runtime.cuda.hoist_samples import PLAIN, hoisting_graph, weigh_kernel
+from tests.tuner.tuning_samples import tuned_decode
 
 H100 = LIMITS["sm_90"]
 
@@ -102,3 +108,25 @@ def test_nodes_without_facts_and_unknown_architectures() -> None:
     assert found is not None
     assert (found.kernels, found.edges, found.remarks()) == ({}, (), ())
     assert H100.shared_bytes == 233472
+
+
+@pytest.mark.gpu
+def test_the_driver_counts_alike_on_a_gpu() -> None:
+    """Every kernel of a decode step, as the driver's occupancy calculator has it."""
+    graph = tuned_decode()
+    weights = {b.name: np.zeros(b.shape, np.float32) for b in graph.buffers.values() if b.role is BufferRole.WEIGHT}
+    program = CudaTarget().load(graph, weights)
+    try:
+        assert program.inspection is not None
+        found = program.inspection.residency
+        if found is None:
+            pytest.skip("the limits of this architecture are not known")
+        functions, current = program._loaded.functions, driver()
+        with program._loaded.holdings.context.current():
+            for path, number in functions.code.unit_of.items():
+                own, handle = functions.code.units[number].launch, current.api.CUfunction(functions.of_unit[number])
+                threads = math.prod(own.block)
+                counted = current.call("cuOccupancyMaxActiveBlocksPerMultiprocessor", handle, threads, own.shared_bytes)
+                assert found.kernels[path].fit == counted, path
+    finally:
+        program.close()
