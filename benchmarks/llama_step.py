@@ -285,10 +285,10 @@ def main() -> None:
     if arguments.ablation:
         write_result("ablation", measure_ablation(setting, arguments.rounds, options))
         return
-    metrics = measure_steps(setting, arguments.pipeline, options, arguments.rounds)
+    write_result("llama_step", measure_steps(setting, arguments.pipeline, options, arguments.rounds))
     if not arguments.no_torch:
-        metrics |= measure_against_torch(setting, "llama_1b", arguments.pipeline, options, arguments.rounds)
-    write_result("llama_step", metrics)
+        metrics = measure_against_torch(setting, "llama_1b", arguments.pipeline, options, arguments.rounds)
+        write_result("llama_torch", metrics)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,6 @@ from forerun.runtime.toolchain import EntryFacts
 __all__ = ["LIMITS", "EdgeResidency", "Footprint", "KernelResidency", "Limits", "Residency", "footprint", "residency"]
 
 _WARP = 32
-_WARPS_AT_ONCE = 4
-"""Registers are given to warps in fours, one for each part of a multiprocessor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,7 @@ def footprint(launch: Launch, facts: EntryFacts, limits: Limits | None = None) -
     warps = -(-math.prod(launch.block) // _WARP)
     of_warp = _up(facts.registers * _WARP, limits.register_unit)
     shared = _up(launch.shared_bytes + facts.shared_bytes + limits.reserved_bytes, limits.shared_unit)
-    return Footprint(of_warp * _up(warps, _WARPS_AT_ONCE), shared, warps * _WARP)
+    return Footprint(of_warp * warps, shared, warps * _WARP)
 
 
 def _up(count: int, unit: int) -> int:

@@ -39,7 +39,7 @@ def launch(ctas: int, threads: int, shared: int = 0) -> Launch:
         (128, 129, 0, 3),  # in units of 256 a warp: 136 a thread
         (256, 32, 0, 8),  # threads
         (32, 16, 0, 32),  # CTAs
-        (32, 255, 0, 2),  # one warp takes the registers of four
+        (32, 255, 0, 8),  # 8,192 a warp; the driver counts so too
         (256, 32, 227 * 1024, 1),
         (256, 32, 113 * 1024, 2),  # each with 1 KB that is reserved
         (256, 32, 113 * 1024 + 1, 1),
