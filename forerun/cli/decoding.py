@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["DecodePlan", "MatrixType", "default_target"]
 
 _CTAS = 128
-"""About as many CTAs as a large GPU has SMs: so many share the attention, and the search for the best token."""
+"""About as many CTAs as a large GPU has SMs share the attention."""
+
+_PARTS = 132
+"""So many parts of the vocabulary are searched at once: one for each SM of an H100."""
 
 
 class MatrixType(enum.StrEnum):
@@ -72,7 +75,7 @@ class DecodePlan:
 
         options: dict[str, Any] = {}
         if self.target.name == "cuda":
-            options = {"splits": max(1, _CTAS // config.kv_heads), "argmax_parts": _CTAS}
+            options = {"splits": max(1, _CTAS // config.kv_heads), "argmax_parts": _PARTS}
         return decode_graph(config, context=context or self.context, dtype=self.dtype, **options)
 
     def compile(
