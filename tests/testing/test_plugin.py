@@ -17,7 +17,7 @@ PLUGIN = [] if entry_points(group="pytest11", name="forerun") else ["-p", "forer
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     (folder / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = "--strict-markers --strict-config"\n')
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "PYTEST_ADDOPTS": ""}
     command = [sys.executable, "-W", "error", "-m", "pytest", *PLUGIN, "-v", "--hypothesis-seed=0", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
