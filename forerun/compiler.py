@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from forerun.ir.diagnostics import Diagnostic, InvalidInput, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.verify import require_valid
-from forerun.passes.apply_tuning import ApplyTuning
 from forerun.passes.base import Assessment, Assessor
 from forerun.passes.instrument import Dump, Instrument, Reproducer, default_instruments
 from forerun.passes.manager import PassManager, PipelineResult
@@ -98,6 +97,8 @@ def prepare(
     require_valid(graph)
     passes = Pipeline.parse(pipeline or "") if not isinstance(pipeline, Pipeline) else pipeline
     if tuning is not None:
+        from forerun.passes.apply_tuning import ApplyTuning
+
         gpu, driver = identity_of(target) or ("", "")
         passes = Pipeline((*passes, ApplyTuning(str(tuning), gpu, driver)))
     manager = PassManager(passes, _accompany(dump, instruments), assessor=_assessor(target))
