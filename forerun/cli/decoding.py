@@ -75,7 +75,7 @@ class DecodePlan:
 
         options: dict[str, Any] = {}
         if self.target.name == "cuda":
-            options = {"splits": max(1, _CTAS // config.kv_heads), "argmax_parts": _PARTS}
+            options = {"splits": max(1, _CTAS // config.kv_heads), "argmax_parts": min(_PARTS, config.vocabulary)}
         return decode_graph(config, context=context or self.context, dtype=self.dtype, **options)
 
     def compile(
