@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -48,7 +49,7 @@ class Node:
         return layout.unpack_from(self.params, 16)
 
 
-class FakeGraphs:
+class FakeGraphs(ABC):
     """Graphs, executables, and the functions that their nodes launch."""
 
     def __init__(self) -> None:
@@ -64,9 +65,9 @@ class FakeGraphs:
         self.numbers = count(0x1000, 0x10)
         self._body_arrays: list[Any] = []
 
+    @abstractmethod
     def inside(self, address: int, size: int) -> bool:
         """Whether bytes belong to an allocation that lives."""
-        raise NotImplementedError
 
     def cuGraphCreate(self, flags: int) -> Any:
         handle = next(self.numbers)
