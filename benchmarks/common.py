@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from forerun.measure.statistics import Metric, abba, bootstrap_median, bootstrap_median_ratio, timed
+from forerun.measure.statistics import Metric, abba, bootstrap_median, bootstrap_median_ratio, paired, timed
 
 __all__ = [
     "Metric",
@@ -23,6 +23,7 @@ __all__ = [
     "commit",
     "gpu",
     "machine",
+    "paired",
     "timed",
     "write_result",
 ]

@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from common import Metric, bootstrap_median, write_result
+from common import Metric, bootstrap_median, paired, write_result
 
+from forerun.cli.random_values import GraphWeights
 from forerun.frontends.decode import decode_graph, synthetic_decode_graph
 from forerun.frontends.llama import LlamaConfig
 from forerun.frontends.random_weights import RandomWeights
@@ -36,15 +37,9 @@ def optimized(graph: Graph) -> Graph:
     return PassManager(Pipeline.parse("default")).run(graph).graph
 
 
-def random_weights(graph: Graph) -> dict[str, np.ndarray]:
-    chooser = np.random.default_rng(0)
-    weights = [buffer for buffer in graph.buffers.values() if buffer.role.value == "weight"]
-    return {buffer.name: chooser.standard_normal(buffer.shape, np.float32) for buffer in weights}
-
-
 def measure_emit(rounds: int) -> dict[str, Metric]:
     graph = optimized(synthetic_decode_graph(2000, steps=10, context=64))
-    weights = random_weights(graph)
+    weights = GraphWeights(graph)
     emits, instantiates = [], []
     for _ in range(rounds):
         program = CudaTarget().load(graph, weights)
@@ -92,13 +87,12 @@ def measure_launch(rounds: int, launches: int = 50) -> dict[str, Metric]:
         program.synchronize()
         return 1e6 * seconds / launches
 
-    ours(), bare()
-    pairs = [(ours(), bare(), bare(), ours()) for _ in range(rounds)]
+    our_us, bare_us = paired(ours, bare, rounds)
     program.close()
-    differences = [(a1 + a2 - b1 - b2) / 2 for a1, b1, b2, a2 in pairs]
+    differences = [a - b for a, b in zip(our_us, bare_us, strict=True)]
     return {
         "launch.overhead_us": bootstrap_median(differences, "us"),
-        "launch.bare_us": bootstrap_median([(b1 + b2) / 2 for _, b1, b2, _ in pairs], "us"),
+        "launch.bare_us": bootstrap_median(bare_us, "us"),
     }
 
 

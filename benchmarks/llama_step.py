@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import Metric, bootstrap_median, bootstrap_median_ratio, write_result
+from common import Metric, bootstrap_median, bootstrap_median_ratio, paired, write_result
 from torch_llama import DecodeModel, draw_weights
 
 import forerun
@@ -119,14 +119,7 @@ def pairs(
     a: Callable[[], object], b: Callable[[], object], stream: torch.cuda.Stream, rounds: int, repeats: int
 ) -> tuple[list[float], list[float]]:
     """A B B A, after a warm-up of each."""
-    for run in (a, b):
-        event_us(run, stream, repeats)
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        a1, b1, b2, a2 = (event_us(run, stream, repeats) for run in (a, b, b, a))
-        times[0].append((a1 + a2) / 2)
-        times[1].append((b1 + b2) / 2)
-    return times
+    return paired(lambda: event_us(a, stream, repeats), lambda: event_us(b, stream, repeats), rounds)
 
 
 @contextlib.contextmanager
