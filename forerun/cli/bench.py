@@ -16,7 +16,19 @@ from forerun.cli.boundary import guarded
 from forerun.cli.console import print_json, print_plain, result_console, working
 from forerun.cli.decoding import DecodePlan, MatrixType
 from forerun.cli.files import write_text
-from forerun.cli.options import DumpOption, JsonOption, LoadOption, VerboseOption
+from forerun.cli.options import (
+    ContextOption,
+    DumpOption,
+    GpuOption,
+    JsonOption,
+    LoadOption,
+    MatricesOption,
+    PipelineOption,
+    PositionOption,
+    ShapeOption,
+    SubjectArgument,
+    VerboseOption,
+)
 from forerun.cli.random_values import fill_state
 from forerun.cli.status import Status
 
@@ -53,28 +65,18 @@ class _Bench:
 
 @guarded
 def bench(
-    model: Annotated[
-        str | None, typer.Argument(metavar="[GRAPH.fir|MODEL]", help="A graph, 'smollm2', or a .gguf file.")
-    ] = None,
-    shape: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A model's shapes instead, with random weights.")
-    ] = None,
-    target: Annotated[
-        str, typer.Option("--target", metavar="TARGET", help="Which GPU: cuda, options in braces.")
-    ] = "cuda",
-    pipeline: Annotated[str, typer.Option(metavar="PASSES", help="Pass,pass,...; options in braces.")] = "default",
+    model: SubjectArgument = None,
+    shape: ShapeOption = None,
+    target: GpuOption = "cuda",
+    pipeline: PipelineOption = "default",
     against: Annotated[
         str | None,
         typer.Option(metavar="PASSES", help="A second pipeline: outputs are compared, then times, in pairs A B B A."),
     ] = None,
-    position: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Where a decode step stands. [default: 512, or the last]")
-    ] = None,
+    position: PositionOption = None,
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="How many replays are timed.")] = 320,
-    dtype: Annotated[MatrixType | None, typer.Option(help="Type of a model's matrices. [default: bf16]")] = None,
-    context: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Positions of a model's KV cache. [default: at least 1024]")
-    ] = None,
+    dtype: MatricesOption = None,
+    context: ContextOption = None,
     trace: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write a trace of one step, for ui.perfetto.dev.")
     ] = None,

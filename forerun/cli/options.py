@@ -6,7 +6,21 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-__all__ = ["DumpOption", "JsonOption", "LoadOption", "VerboseOption"]
+from forerun.cli.decoding import MatrixType
+
+__all__ = [
+    "ContextOption",
+    "DumpOption",
+    "GpuOption",
+    "JsonOption",
+    "LoadOption",
+    "MatricesOption",
+    "PipelineOption",
+    "PositionOption",
+    "ShapeOption",
+    "SubjectArgument",
+    "VerboseOption",
+]
 
 VerboseOption: TypeAlias = Annotated[
     bool, typer.Option("--verbose", "-v", help="Tell more; show the traceback of an error.")
@@ -20,4 +34,25 @@ DumpOption: TypeAlias = Annotated[
 LoadOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--load", metavar="MODULE", help="Import a module or a .py file first, for its passes. Repeatable."),
+]
+
+# What a step is timed of, by bench and tune.
+SubjectArgument: TypeAlias = Annotated[
+    str | None, typer.Argument(metavar="[GRAPH.fir|MODEL]", help="A graph, 'smollm2', or a .gguf file.")
+]
+ShapeOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="A model's shapes instead, with random weights.")
+]
+GpuOption: TypeAlias = Annotated[
+    str, typer.Option("--target", metavar="TARGET", help="Which GPU: cuda, options in braces.")
+]
+PipelineOption: TypeAlias = Annotated[str, typer.Option(metavar="PASSES", help="Pass,pass,...; options in braces.")]
+PositionOption: TypeAlias = Annotated[
+    int | None, typer.Option(min=0, metavar="N", help="Where a decode step stands. [default: 512, or the last]")
+]
+MatricesOption: TypeAlias = Annotated[
+    MatrixType | None, typer.Option(help="Type of a model's matrices. [default: bf16]")
+]
+ContextOption: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Positions of a model's KV cache. [default: at least 1024]")
 ]

@@ -16,7 +16,7 @@ from forerun.cli.console import print_json, print_plain, result_console, working
 from forerun.cli.decoding import DecodePlan, MatrixType, default_target
 from forerun.cli.dumps import new_run_folder
 from forerun.cli.models import SHAPED_MODEL, model_path
-from forerun.cli.options import DumpOption, JsonOption, VerboseOption
+from forerun.cli.options import DumpOption, JsonOption, PipelineOption, VerboseOption
 from forerun.cli.run_shape import ShapeRequest, run_shape
 from forerun.cli.status import Status
 from forerun.cli.tables import pass_details, pass_table, time_sentence
@@ -82,7 +82,7 @@ def run(
             help="reference or cuda, options in braces. [default: reference; with --shape: cuda where there is a GPU]",
         ),
     ] = None,
-    pipeline: Annotated[str, typer.Option(metavar="PASSES", help="Pass,pass,...; options in braces.")] = "default",
+    pipeline: PipelineOption = "default",
     dump: DumpOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=0, metavar="N", help="The most tokens to add.")] = 32,
     context: Annotated[

@@ -10,7 +10,18 @@ from forerun.cli.bench_subject import subject_of
 from forerun.cli.boundary import guarded
 from forerun.cli.console import error_console, print_json, print_plain, result_console
 from forerun.cli.decoding import DecodePlan, MatrixType
-from forerun.cli.options import JsonOption, LoadOption, VerboseOption
+from forerun.cli.options import (
+    ContextOption,
+    GpuOption,
+    JsonOption,
+    LoadOption,
+    MatricesOption,
+    PipelineOption,
+    PositionOption,
+    ShapeOption,
+    SubjectArgument,
+    VerboseOption,
+)
 from forerun.cli.status import Status
 
 if TYPE_CHECKING:
@@ -23,16 +34,10 @@ DEFAULT_FILE = "tuning.json"
 
 @guarded
 def tune(
-    model: Annotated[
-        str | None, typer.Argument(metavar="[GRAPH.fir|MODEL]", help="A graph, 'smollm2', or a .gguf file.")
-    ] = None,
-    shape: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A model's shapes instead, with random weights.")
-    ] = None,
-    target: Annotated[
-        str, typer.Option("--target", metavar="TARGET", help="Which GPU: cuda, options in braces.")
-    ] = "cuda",
-    pipeline: Annotated[str, typer.Option(metavar="PASSES", help="Pass,pass,...; options in braces.")] = "default",
+    model: SubjectArgument = None,
+    shape: ShapeOption = None,
+    target: GpuOption = "cuda",
+    pipeline: PipelineOption = "default",
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="Where the choices go, as JSON.")
     ] = DEFAULT_FILE,
@@ -40,13 +45,9 @@ def tune(
     tolerance: Annotated[
         float, typer.Option(min=0.0, metavar="X", help="Relative L2 by which results may differ where launches change.")
     ] = 1e-4,
-    position: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Where a decode step stands. [default: 512, or the last]")
-    ] = None,
-    dtype: Annotated[MatrixType | None, typer.Option(help="Type of a model's matrices. [default: bf16]")] = None,
-    context: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Positions of a model's KV cache. [default: at least 1024]")
-    ] = None,
+    position: PositionOption = None,
+    dtype: MatricesOption = None,
+    context: ContextOption = None,
     load: LoadOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
