@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from forerun.ir.kernel import Access, Kernel, Phase
+from forerun.kernels import hashing
 
 __all__ = ["phase_function", "run_kernel"]
 
@@ -36,7 +37,9 @@ def run_kernel(kernel: Kernel, arrays: Mapping[str, np.ndarray], **scalars: floa
         assert len(results) == count
         for access, result in zip(phase.writes, results, strict=False):
             view = _view(access, arrays, scalars)
-            assert (result.shape, result.dtype) == (view.shape, view.dtype), f"{phase.name} writes {access}"
+            generated = str(phase.reference).startswith(hashing.__name__)  # one function for buffers of every type
+            assert result.shape == view.shape, f"{phase.name} writes {access}"
+            assert generated or result.dtype == view.dtype, f"{phase.name} writes {access}"
             view[...] = result
         values |= zip(phase.gives, results[len(phase.writes) :], strict=True)
 

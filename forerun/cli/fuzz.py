@@ -18,6 +18,7 @@ from forerun.cli.status import Status
 
 if TYPE_CHECKING:
     from forerun.passes.pipeline import Pipeline
+    from forerun.runtime import Target
     from forerun.testing import Counterexample, SearchResult
 
 __all__ = ["fuzz"]
@@ -59,14 +60,14 @@ def fuzz(
     if (pipeline is None) == (replay is None):
         hint = "forerun fuzz --pipeline PASSES, or forerun fuzz --replay FILE"
         raise InvalidInput("give either --pipeline or --replay", hint=hint)
-    _require_reference(target)
+    targets = _targets(target)
     load_modules(load or [])
     if replay is not None:
-        return _replay(replay, as_json=as_json)
+        return _replay(replay, targets, as_json=as_json)
     assert pipeline is not None
     passes = _parsed(pipeline)
     path = Path(output or file_name(passes))
-    result = _search(passes, graphs, examples, seed, shown=not as_json)
+    result = _search(passes, graphs, examples, seed, targets, shown=not as_json)
     found = result.counterexample
     if found is not None:
         _save(path, found, passes)
@@ -87,23 +88,32 @@ def _parsed(pipeline: str) -> Pipeline:
     return passes
 
 
-def _require_reference(target: str) -> None:
-    """Refuse targets that graphs cannot be tried on."""
-    from forerun.ir.diagnostics import Unsupported
+def _targets(target: str) -> tuple[Target, ...]:
+    """Where graphs run besides the reference target, which always counts; looked at before the search begins.
+
+    Raises:
+        InvalidInput: If there is no such target.
+        Unsupported: If it is not there: no GPU.
+    """
+    from forerun.ir.graph import Graph
     from forerun.runtime import resolve_target
 
-    name = resolve_target(target).name
-    if name != "reference":
-        raise Unsupported(f"graphs cannot be tried on target '{name}'", hint="use --target reference")
+    resolved = resolve_target(target)
+    if resolved.name == "reference":
+        return ()
+    resolved.load(Graph("empty"), {}).close()
+    return (resolved,)
 
 
-def _search(passes: Pipeline, graphs: str | None, examples: int, seed: int, *, shown: bool) -> SearchResult:
+def _search(
+    passes: Pipeline, graphs: str | None, examples: int, seed: int, targets: tuple[Target, ...], *, shown: bool
+) -> SearchResult:
     from forerun.testing import search
     from forerun.testing.loading import load_strategy
 
     strategy = None if graphs is None else load_strategy(graphs)
     with _progress(examples, shown=shown) as on_progress:
-        return search(passes, strategy, examples=examples, seed=seed, on_progress=on_progress)
+        return search(passes, strategy, examples=examples, seed=seed, targets=targets, on_progress=on_progress)
 
 
 @contextmanager
@@ -151,7 +161,7 @@ def _tell(passes: Pipeline, result: SearchResult, path: Path, *, verbose: bool) 
         print_plain(console, f"{result.shrinks} smaller graphs were tried")
 
 
-def _replay(name: str, *, as_json: bool) -> Status:
+def _replay(name: str, targets: tuple[Target, ...], *, as_json: bool) -> Status:
     """Apply the passes of a counterexample to its graph again, and look at the property that broke."""
     from forerun.testing.counterexample import Counterexample
     from forerun.testing.files import read_counterexample
@@ -163,7 +173,7 @@ def _replay(name: str, *, as_json: bool) -> Status:
     pipeline = _parsed(saved.pipeline)
     found = None
     try:
-        PROPERTIES[saved.property].check(Application.of(pipeline, saved.graph))
+        PROPERTIES[saved.property].check(Application.of(pipeline, saved.graph, targets))
     except Counterexample as error:
         found = error
     status = Status.OK if found is None else Status.REFUTED

@@ -15,6 +15,7 @@ from hypothesis.errors import Flaky, Unsatisfiable
 from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.passes.pipeline import Pipeline
+from forerun.runtime.base import Target
 from forerun.testing.counterexample import Counterexample
 from forerun.testing.graph_strategy import graphs
 from forerun.testing.properties import PROPERTIES, Application, Property
@@ -52,6 +53,7 @@ def search(
     examples: int = 100,
     seed: int | None = None,
     shrinks: int = 2000,
+    targets: Collection[Target] = (),
     on_progress: Callable[[SearchResult], None] | None = None,
 ) -> SearchResult:
     """Look for a graph for which passes break a property.
@@ -63,6 +65,7 @@ def search(
         examples: How many graphs are tried.
         seed: Equal seeds find the same; ``None`` leaves it to Hypothesis's profile.
         shrinks: How many smaller graphs are tried, at most, once a counterexample is found.
+        targets: Where graphs run, besides the reference target.
         on_progress: Called after each graph.
 
     Raises:
@@ -74,7 +77,7 @@ def search(
     """
     pipeline = pipeline_of(subject)
     chosen = [PROPERTIES[name] for name in properties]
-    hunt = _Hunt(pipeline, chosen, shrinks, on_progress or (lambda result: None))
+    hunt = _Hunt(pipeline, chosen, shrinks, on_progress or (lambda result: None), targets)
     started = time.perf_counter()
     run = _hypothesis_test(hunt, _graphs_for(pipeline) if strategy is None else strategy, examples, seed)
     try:
@@ -104,6 +107,7 @@ class _Hunt:
     properties: list[Property]
     shrinks: int
     on_progress: Callable[[SearchResult], None]
+    targets: Collection[Target]
     result: SearchResult = field(default_factory=SearchResult)
     smallest: Counterexample | None = None
 
@@ -115,7 +119,7 @@ class _Hunt:
         """
         if self.smallest is not None and self.result.shrinks >= self.shrinks:
             raise _EnoughError
-        application = Application.of(self.pipeline, graph)
+        application = Application.of(self.pipeline, graph, self.targets)
         self.count(application)
         found = self.broken(application)
         if found is not None:

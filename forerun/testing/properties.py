@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -13,6 +13,7 @@ from forerun.passes.failure import PassFailure
 from forerun.passes.instrument import Honesty
 from forerun.passes.manager import PassManager
 from forerun.passes.pipeline import Pipeline
+from forerun.runtime.base import Target
 from forerun.testing.counterexample import Counterexample
 from forerun.testing.oracles import assert_refines, assert_roundtrip, assert_same_outputs, assert_valid
 from forerun.testing.subject import applied, is_idempotent
@@ -26,18 +27,27 @@ _SEEDS = range(4)
 
 @dataclass(frozen=True)
 class Application:
-    """Passes, the graph that they got, and what they made of it: a graph, or an exception."""
+    """Passes, the graph that they got, and what they made of it: a graph, or an exception.
+
+    Attributes:
+        pipeline: The passes.
+        before: The graph that they got.
+        after: What they made of it.
+        error: What they raised instead.
+        targets: Where graphs run, besides the reference target.
+    """
 
     pipeline: Pipeline
     before: Graph
     after: Graph | None
     error: Exception | None = None
+    targets: tuple[Target, ...] = ()
 
     @classmethod
-    def of(cls, pipeline: Pipeline, graph: Graph) -> Application:
+    def of(cls, pipeline: Pipeline, graph: Graph, targets: Iterable[Target] = ()) -> Application:
         """Apply the passes."""
         try:
-            return cls(pipeline, graph, applied(pipeline, graph))
+            return cls(pipeline, graph, applied(pipeline, graph), targets=tuple(targets))
         except Exception as error:  # whatever a pass raises
             return cls(pipeline, graph, None, error)
 
@@ -54,12 +64,12 @@ class Property:
     Attributes:
         name: How it is called.
         summary: What it says.
-        demand: Raises :class:`Counterexample` if an application, which raised nothing, breaks it.
+        demand: Raises :class:`Counterexample` if an application, which made a graph, breaks it.
     """
 
     name: str
     summary: str
-    demand: Callable[[Pipeline, Graph, Graph], None]
+    demand: Callable[[Application, Graph], None]
 
     def check(self, application: Application) -> None:
         """Raise if the property does not hold. Passes that raise break ``valid``, and nothing else.
@@ -68,7 +78,7 @@ class Property:
             Counterexample: If it does not hold.
         """
         if application.after is not None:
-            self.demand(application.pipeline, application.before, application.after)
+            self.demand(application, application.after)
         elif self.name == "valid":
             error = application.error
             finding = f"{application.pipeline} raised {type(error).__name__}: {error}"
@@ -86,11 +96,12 @@ def assert_properties(pipeline: Pipeline, graph: Graph, names: Mapping[str, Prop
         present.check(application)
 
 
-def _valid(pipeline: Pipeline, before: Graph, after: Graph) -> None:
-    assert_valid(after, before)
+def _valid(application: Application, after: Graph) -> None:
+    assert_valid(after, application.before)
 
 
-def _honest(pipeline: Pipeline, before: Graph, after: Graph) -> None:
+def _honest(application: Application, after: Graph) -> None:
+    pipeline, before = application.pipeline, application.before
     try:
         again = PassManager(pipeline, [Honesty()]).run(before).graph
     except PassFailure as failure:
@@ -99,26 +110,28 @@ def _honest(pipeline: Pipeline, before: Graph, after: Graph) -> None:
         raise Counterexample("honest", "applied twice to the same graph, it gives different graphs", after, again)
 
 
-def _refines(pipeline: Pipeline, before: Graph, after: Graph) -> None:
+def _refines(application: Application, after: Graph) -> None:
+    before = application.before
     assert_refines(before, after, allow_unsupported=check(before).status == "unsupported")
 
 
-def _same_outputs(pipeline: Pipeline, before: Graph, after: Graph) -> None:
-    assert_valid(after, before)
-    assert_same_outputs(before, after, seeds=_SEEDS)
+def _same_outputs(application: Application, after: Graph) -> None:
+    assert_valid(after, application.before)
+    assert_same_outputs(application.before, after, seeds=_SEEDS, targets=application.targets)
 
 
-def _idempotent(pipeline: Pipeline, before: Graph, after: Graph) -> None:
+def _idempotent(application: Application, after: Graph) -> None:
+    pipeline = application.pipeline
     if not is_idempotent(pipeline):
         return
     again = Application.of(pipeline, after)
     if again.after != after:
         finding = f"a second application of {pipeline} changes the graph again"
         details = f"it raised {again.error!r}" if again.after is None else diff_graphs(after, again.after)
-        raise Counterexample("idempotent", finding, before, after, details=details)
+        raise Counterexample("idempotent", finding, application.before, after, details=details)
 
 
-def _roundtrip(pipeline: Pipeline, before: Graph, after: Graph) -> None:
+def _roundtrip(application: Application, after: Graph) -> None:
     assert_roundtrip(after)
 
 

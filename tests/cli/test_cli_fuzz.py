@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from forerun.runtime.gpu import no_gpu_reason
+
 TWIN = "tests.passes.twins:NeverWaits"
 
 
@@ -55,10 +59,14 @@ def test_graphs_can_be_the_users_own_and_silence_is_told(forerun):
     assert "warning: the passes changed no graph" in outcome.out
 
 
-def test_what_cannot_be_done(forerun):
+@pytest.mark.skipif(no_gpu_reason() is None, reason="there is a GPU")
+def test_a_target_that_is_not_there_is_told_before_the_search(forerun):
     cuda = forerun("fuzz", "-p", "default", "--target", "cuda")
     assert cuda.status == 3
-    assert "cuda" in cuda.err
+    assert "no GPU" in cuda.err
+
+
+def test_what_cannot_be_done(forerun):
     assert forerun("fuzz").status == 2
     assert forerun("fuzz", "-p", "").status == 2
     assert forerun("fuzz", "-p", "default", "--replay", "x.fir").status == 2
