@@ -159,7 +159,7 @@ def fuse_attention(match: Match) -> Replacement | Misfit:
     cache = match.buffer("k_cache").dtype
     if not attention_cluster.fits(heads, kv_heads, head_size, cache):
         return Misfit(f"attention_cluster does not take {heads} heads of {head_size} over {kv_heads} of {cache}")
-    kernel, launch = attention_cluster.declare(cache), attention_cluster.launch_for(kv_heads, rows)
+    kernel, launch = attention_cluster.declare(cache), attention_cluster.launch_for(kv_heads, rows, head_size)
     return Replacement(kernel, launch, {parameter.name: parameter.name for parameter in kernel.parameters})
 
 

@@ -17,6 +17,9 @@ from forerun.ir.verify import verify
 from forerun.passes.default import DEFAULT_PIPELINE
 from forerun.passes.manager import PassManager
 from forerun.runtime.cuda.codegen import units
+from forerun.runtime.cuda.inspection import inspect_code
+from forerun.runtime.cuda.modules import build_code
+from forerun.runtime.toolchain import missing_toolchain
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 POOL = 24
@@ -142,3 +145,12 @@ def test_shortfalls_say_what_did_not_fire(identity: ModuleType) -> None:
     assert identity.shortfalls(identity.Outcome(good)) == []
     metric = identity.metrics_of(identity.Outcome(good))["identity.faults_seen.all"]
     assert (metric.value, round(metric.low, 2), round(metric.high, 2)) == (0.5, 0.15, 0.85)
+
+
+@pytest.mark.skipif(missing_toolchain() is not None, reason=str(missing_toolchain()))
+@pytest.mark.parametrize("delays", [False, True])
+def test_the_machine_code_of_graphs_keeps_the_order(making: ModuleType, delays: bool) -> None:
+    pool = [pooled for pooled in making.kernel_pool(POOL) if len(pooled.kernel.roles) > 1]
+    graph = PassManager(DEFAULT_PIPELINE, []).run(making.random_graph(Random(3), tuple(pool))).graph
+    proofs = inspect_code(graph, build_code(graph, "sm_90", delays=delays), "sm_90", 132).proofs.values()
+    assert len([proof for proof in proofs if proof.waits[0] > 1]) >= 2

@@ -136,7 +136,7 @@ def few_cases() -> Iterator[Case]:
     yield _attention(7, 1, 128, F16, (0, 300), _clusters(1, 8, 64))
     yield _attention(6, 3, 32, BF16, (0, 77), _clusters(2, 16, 64))  # clusters take turns, two tiles ahead
     yield _attention(2, 1, 128, F32, (40,), _clusters(3, 2, 32))  # clusters without a KV head
-    yield _attention(3, 3, 8, BF16, (9,), _clusters(3, 1, 32))
+    yield _attention(3, 3, 8, BF16, (9,), _clusters(3, 2, 32))
     yield _attention(8, 1, 64, BF16, (35,), _clusters(1, 2, 32))  # as many heads as share a row at most
 
 

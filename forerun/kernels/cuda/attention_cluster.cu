@@ -21,6 +21,7 @@ constexpr int heads = Dims::H / Dims::KV;
 constexpr int outputs = heads * Dims::HD;
 constexpr int outputs_a_cta = ceil_div(outputs, Launch::cluster);
 static_assert(heads <= 8, "a lane has registers for 8 heads that share a row");
+static_assert(Launch::cluster > 1, "CTAs send each other what they find: launch clusters of two or more");
 static_assert(Dims::HD >= Launch::cluster, "each element of a head tells one CTA of the scores");
 
 // Rows are taken in tiles, of which some are on their way: more for long contexts, which are what large clusters are

@@ -130,12 +130,15 @@ _STAMPS: Mapping[type, str] = {Wait: "STAMP_WAIT", Trigger: "STAMP_TRIGGER"}
 
 def _branches(roles: Sequence[RoleWarps], names: Mapping[str, str], namespace: str, extras: _Extras) -> Iterator[str]:
     yield "const int warp_in_cta = thread_in_cta() / 32;"
-    head = "if"
-    for warps in roles:
-        yield f"{head} (warp_in_cta < {warps.stop}) {{  // role {identifier(warps.role.name)}"
+    playing = [warps for warps in roles if warps.first < warps.stop]
+    for number, warps in enumerate(playing):
+        # The last of the threads are told by no comparison: the assembler would let those that fail it end early.
+        others = number > 0 and warps.stop == warps.total
+        test = "else" if others else f"if (warp_in_cta < {warps.stop})"
+        head = "" if number == 0 else "} " if others else "} else "
+        yield f"{head}{test} {{  // role {identifier(warps.role.name)}"
         yield from (f"    {line}" for line in _steps(warps, names, namespace, extras))
-        head = "} else if"
-    last = roles[-1]
+    last = playing[-1]
     barriers = sum(isinstance(step, Barrier) for step in last.role.steps)
     if last.stop < last.total and barriers:
         yield "} else {  // no role, but all threads of the CTA meet at its barriers"

@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 
 from forerun.ir.diagnostics import Diagnostic, InternalError, Location, Severity
 from forerun.ir.graph import Graph
-from forerun.ir.kernel import Wait
-from forerun.runtime.cuda.codegen_unit import ForeignModule
+from forerun.ir.kernel import Kernel, Wait
+from forerun.runtime.cuda.codegen_unit import ForeignModule, Unit
 from forerun.runtime.cuda.modules import Code
 from forerun.runtime.cuda.proof import Finding, UnitProof, prove_unit
 from forerun.runtime.cuda.residency import Residency, residency
@@ -57,10 +58,16 @@ def prove_code(graph: Graph, code: Code) -> dict[int, UnitProof]:
     if not facts:
         return {}
     with ThreadPoolExecutor(min(len(facts), os.cpu_count() or 1)) as pool:  # the disassembler is a process of its own
-        proofs = pool.map(
-            lambda number: prove_unit(graph.kernels[code.kernel_of[number]], code.units[number], facts[number]), facts
-        )
+        kernels = {number: graph.kernels[code.kernel_of[number]] for number in facts}
+        proofs = pool.map(lambda n: _proved(kernels[n], code.units[n], code.images[n], facts[n]), facts)
         return dict(zip(facts, proofs, strict=True))
+
+
+@lru_cache(maxsize=512)
+def _proved(kernel: Kernel, unit: Unit, image: bytes, facts: EntryFacts) -> UnitProof:
+    """The proof of a unit; of one that is loaded again, the same one. ``image`` is what the facts are of."""
+    del image
+    return prove_unit(kernel, unit, facts)
 
 
 def inspect_code(graph: Graph, code: Code, arch: str, multiprocessors: int) -> Inspection:

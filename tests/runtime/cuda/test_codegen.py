@@ -266,7 +266,8 @@ def test_roles_that_claim_no_warps_share_the_rest() -> None:
     steps = (Phase("p", gives=("x",), reference="forerun.kernels.hashing:digest"),)
     roles = (Role("a", steps), Role("b", (), warps=1), Role("c"), Role("d", warps=0))
     text = text_of(unit_of(Kernel("k", (), roles), launch=Launch(block=(128, 1, 1))))
-    assert re.findall(r"warp_in_cta < (\d)\) {  // role (\w)", text) == [("2", "a"), ("3", "b"), ("4", "c"), ("4", "d")]
+    assert re.findall(r"warp_in_cta < (\d)\) {  // role (\w)", text) == [("2", "a"), ("3", "b")]
+    assert re.findall(r"else {  // role (\w)", text) == ["c"]  # all other warps; none is left for d
 
 
 _STATEMENTS = {"wait": Wait(), "trigger": Trigger(), "fenced_trigger": Trigger(fenced=True), "cta_barrier": Barrier()}

@@ -180,6 +180,7 @@ def test_every_call_may_fail(name: str) -> None:
     assert told > count // 2
 
 
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" in os.environ, reason="others' memory counts, too: run it without -n")
 def test_building_and_closing_leaves_no_memory_behind() -> None:
     chosen = case("loop")
 
