@@ -42,7 +42,7 @@ GROUPS = {
     "equivalent": "no input tells the mutant from the code",
     "performance": "the same answers, more or less quickly",
     "message": "another sentence in a message",
-    "gap": "a test is missing",
+    "gap": "a test was missing",
     "": "not looked at yet",
 }
 """Why mutants live."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from forerun.ir.graph import Graph
-from forerun.ir.semantics import event_order
+from forerun.ir.semantics import accesses, event_order
 from forerun.ir.text import parse_graph
 from forerun.passes.base import PassContext
-from forerun.passes.hoist_loads import HoistLoads, complete_long_ago, hoisted
+from forerun.passes.hoist_loads import HoistLoads, complete_long_ago, hoisted, own_hazards
 from forerun.passes.insert_pdl import convertible_dependencies
 
 KERNELS = """\
@@ -102,3 +104,75 @@ def test_whatever_is_not_blocked_moves() -> None:
     assert hoisted(role, set()) == ((load, wait, apply), 1, 0)
     assert hoisted(role, {"load"}) == (role.steps, 0, 1)
     assert hoisted(role, set(), lambda: False) == (role.steps, 0, 1)
+
+
+def test_an_event_holds_an_early_load_back_whatever_comes_after_the_event() -> None:
+    graph = parsed("""
+node #first = @late(w=%w, x=%x, y=%a)
+node #event = event_wait "weights are there"
+node #apart = fill %c with 1
+node #second = @late(w=%w, x=%x, y=%b)
+  after #event full
+node #last = @early(w=%w, x=%b, y=%y)
+  after #second full
+  after #first full
+""")
+    assert converted(graph) == {("first", "last")}
+
+
+def test_what_a_full_dependency_on_a_fill_gives_need_not_be_given_twice() -> None:
+    """The fill starts when #first is complete, so #last does, whatever becomes of the other dependency."""
+    graph = parsed("""
+node #first = @late(w=%w, x=%x, y=%a)
+node #fill = fill %b with 1
+  after #first full
+node #last = @early(w=%a, x=%b, y=%y)
+  after #first full
+  after #fill full
+""")
+    assert converted(graph) == {("first", "last")}
+
+
+def test_a_programmatic_dependency_gives_nothing_at_the_start() -> None:
+    graph = parsed("""
+node #first = @late(w=%w, x=%x, y=%a)
+node #second = @late(w=%w, x=%a, y=%b)
+  after #first full
+node #last = @early(w=%a, x=%b, y=%y)
+  after #first full
+  after #second programmatic
+""")
+    assert converted(graph) == {("first", "second")}
+
+
+def test_a_load_may_take_what_a_load_before_it_gives() -> None:
+    graph = parsed("""
+kernel @gather(i: i32[D], w: f32[D], y: f32[D]) {
+  role main {
+    wait
+    phase index reads i gives k
+    phase load reads w takes k gives v
+    phase apply takes v writes y
+  }
+}
+""")
+    (role,) = graph.kernels["gather"].roles or ()
+    wait, index, load, apply = role.steps
+    assert hoisted(role, set()) == ((index, load, wait, apply), 2, 0)
+    assert hoisted(role, {"index"}) == (role.steps, 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "blocked"),
+    [
+        ("role main { wait phase load reads x[0:2] phase store writes x[0:2] }", set()),
+        ("role main { wait phase store writes x[0:2] phase load reads x[0:2] }", {"load"}),
+        ("role main { wait phase store writes x[0:2] phase load reads x[2:4] }", set()),
+        ("role main { wait phase load reads x[0:2] } role other { wait phase store writes x[0:2] }", {"load"}),
+        ("role main { wait phase load reads x[0:2] } role other { wait phase store writes x[2:4] }", set()),
+    ],
+)
+def test_only_what_the_kernel_itself_may_write_before_holds_a_load(body: str, blocked: set[str]) -> None:
+    lines = body.replace("{", "{\n").replace("}", "\n}\n").replace("phase", "\nphase")
+    graph = parsed(f"kernel @both(x: f32[D]) {{\n{lines}\n}}\nnode #both = @both(x=%a)\n")
+    assert own_hazards(graph.kernels["both"], accesses(graph)["both"]) == blocked

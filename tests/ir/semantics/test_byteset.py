@@ -107,6 +107,37 @@ def test_very_many_runs_are_compared_by_their_hulls() -> None:
     assert even.overlaps(odd)
 
 
+def test_runs_are_compared_one_by_one_up_to_a_limit() -> None:
+    for rows, apart in ((1 << 16, True), ((1 << 16) + 1, False)):
+        columns = Buffer("b", DType.U8, (rows, 2), BufferRole.TEMP, "a")
+        even, odd = (bytes_of(columns, region(None, (i, i + 1))) for i in range(2))
+        assert even.overlaps(odd) is not apart
+
+
+def test_a_column_at_an_unknown_position_may_be_any_column() -> None:
+    matrix = Buffer("m", DType.F32, (4, 4), BufferRole.STATE, "m")
+    anywhere = bytes_of(matrix, region(None, ("p", affine("p") + 1)))
+    for column in range(4):
+        known = bytes_of(matrix, region(None, (column, column + 1)))
+        assert anywhere.overlaps(known)
+        assert known.overlaps(anywhere)
+
+
+def test_a_column_covers_itself() -> None:
+    matrix = Buffer("m", DType.F32, (4, 4), BufferRole.STATE, "m")
+    first, again, second = (bytes_of(matrix, region(None, (i, i + 1))) for i in (0, 0, 1))
+    assert first.covers(again)
+    assert not first.covers(second)
+
+
+def test_no_columns_are_no_bytes() -> None:
+    matrix = Buffer("m", DType.F32, (4, 4), BufferRole.STATE, "m")
+    for bounds in ((2, 2), ("p", "p")):
+        nothing = bytes_of(matrix, region(None, bounds))
+        assert nothing.is_empty
+        assert not nothing.overlaps(bytes_of(matrix, WHOLE))
+
+
 @pytest.mark.parametrize(
     ("bytes_", "text"),
     [

@@ -108,6 +108,18 @@ AT_FIRST = ("node #f = ", 'node #event = event_record "e"\nnode #f = ')
 AT_LAST = ("node #other = ", 'node #event = event_record "e"\nnode #other = ')
 TWO = ("node #other = @norm(x=%x, y=%z)", "node #again = @times(w=%w, x=%a, y=%z)\nnode #other = @norm(x=%x, y=%z)")
 
+HALVES = "".join(
+    f"""\
+kernel @{name}(x: f32[D], w: f32[D], r: f32[D], y: f32[D]) {{
+  role all {{
+    phase load reads w gives tile
+    phase dot reads x, r takes tile writes y[{bounds}]
+  }}
+}}
+"""
+    for name, bounds in (("low", "0:2"), ("high", "2:4"))
+)
+
 WRONG = {
     "a temporary is read elsewhere": Case(
         "C1",
@@ -185,6 +197,16 @@ WRONG = {
         after=(("node #other", "node #g = @all(x=%x, w=%w, r=%s, y=%y)\nnode #other"),),
         fusions={**PARTS, "g": PARTS["f"]},
     ),
+    "two nodes write a half each for one": Case(
+        "C14",
+        "%y, which 'plus' wrote, is written by 'f', 'g'",
+        after=(
+            ("kernel @opaque", HALVES + "kernel @opaque"),
+            ("#f = @all(", "#f = @low("),
+            ("node #other", "node #g = @high(x=%x, w=%w, r=%s, y=%y)\nnode #other"),
+        ),
+        fusions={**PARTS, "g": PARTS["f"]},
+    ),
     "the node that it stands for writes, too": Case(
         "C14",
         "%y, which 'plus' wrote, is written by 'f', 'plus'",
@@ -251,6 +273,12 @@ def test_wrong_fusions(case: Case) -> None:
 
 RIGHT = {
     "three in one": Case("", ""),
+    "somebody in between reads what only the last one writes": Case(
+        "",
+        "",
+        before=(("node #times", "node #between = @norm(x=%y, y=%z)\nnode #times"),),
+        after=(("node #f", "node #between = @norm(x=%y, y=%z)\nnode #f"),),
+    ),
     "the write comes after both": Case(
         "",
         "",
@@ -309,6 +337,17 @@ def test_a_scalar_that_is_written_later_is_the_same_in_all_parts() -> None:
     elsewhere = serial("node #f = @norm_row(x=%x, y=%rows, pos=load(%pos[0] + 1))\nnode #next = fill %pos with 1\n", ())
     codes = {finding.code for finding in certify(before, elsewhere, fusions={"f": ("norm", "put")}).findings}
     assert {"C1", "C2"} <= codes
+
+
+def test_what_is_written_in_part_at_an_unknown_position_is_not_known_exactly() -> None:
+    """All that is known of a part of the past rows is its hull."""
+    part = ("writes y[pos:pos + 1, :]", "writes y[0:pos, 0:2]")
+    before = serial(LOADED, (part,))
+    after = serial("node #f = @norm_row(x=%x, y=%rows, pos=load(%pos[0]))\nnode #next = fill %pos with 1\n", (part,))
+    verdict = certify(before, after, fusions={"f": ("norm", "put")})
+    assert verdict.status == "unsupported"
+    (finding,) = [finding for finding in verdict.findings if finding.code == "C15"]
+    assert finding.message == "stands for 'put', whose accesses are not known exactly"
 
 
 def test_the_edit_carries_the_claim_also_in_bodies() -> None:

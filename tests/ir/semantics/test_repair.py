@@ -98,6 +98,16 @@ def test_a_phase_moves_over_what_does_not_need_it() -> None:
     assert moved.kernels["k1.late"].roles[0].steps == (other, Wait(), giver)  # type: ignore[index]
 
 
+def test_a_phase_moves_in_its_role_and_the_others_stay() -> None:
+    idle: tuple[Step, ...] = (Phase("idle"),)
+    late: tuple[Step, ...] = (Wait(), Phase("late"))
+    graph = graph_of_bodies(((WRITE,), (idle, READ + WAIT, late)), (PROGRAMMATIC,))
+    (race,) = check(graph).races
+    assert MoveAccess("n1", "load") in [repair.change for repair in repairs(graph, race)]
+    moved = MoveAccess("n1", "load").apply(graph)
+    assert [role.steps for role in moved.kernels["k1.late"].roles or ()] == [idle, WAIT + READ, late]
+
+
 def test_a_wait_goes_to_the_roles_that_have_none() -> None:
     graph = graph_of_bodies(((WRITE,), (WAIT, READ)), (PROGRAMMATIC,))
     (race,) = check(graph).races

@@ -15,8 +15,10 @@ from forerun.ir.semantics import (
     bytes_of,
     check,
     conflicts,
+    event_order,
 )
 from forerun.ir.semantics.explorer import explore
+from forerun.ir.semantics.witness import prerequisites
 from forerun.ir.text import parse_graph
 from forerun.ir.types import BufferRole, DType
 
@@ -288,3 +290,17 @@ def test_only_what_stays_in_its_view_is_evidence(other: str, status: str) -> Non
     """The row is compared as if it could be anywhere, but a graph is not called wrong for that."""
     assert check(parsed(VIEWS.replace("fill %high with 1", other))).status == status
     assert check(parsed(VIEWS.replace("fill %high with 1", f"{other}\n  after #row full"))).proved
+
+
+def test_a_race_is_certain_or_not() -> None:
+    (race,) = check(parsed(BOX)).races
+    assert race.certain is False
+    (race,) = check(parsed(RELEASE)).races
+    assert race.certain is True
+
+
+def test_a_node_that_is_no_kernel_waits_for_nothing() -> None:
+    graph = parsed("buffer %x : f32[4] state\nnode #fill = fill %x with 1\n")
+    order = event_order(graph)
+    assert not order.always_waits("fill")
+    assert set(prerequisites(graph, order, ("C", "fill"))) == {("S", "fill")}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import Verdict
 from forerun.ir.semantics.certificate import certify
@@ -146,3 +149,35 @@ node #other = empty
     verdict = certified(text, f"{columns}node #other = empty\n  after #columns full", "node #other = empty")
     assert "C1" in [finding.code for finding in verdict.findings]
     assert verdict.status == "unsupported"
+
+
+def test_a_load_that_did_not_wait_for_an_event_may_go_on_so() -> None:
+    """Though it reads the bytes that the same node stores after its wait."""
+    graph = parsed("""
+buffer %x : f32[4] state
+buffer %y : f32[4] state
+kernel @first(y: f32[N]) {
+  role main {
+    phase store writes y
+  }
+}
+kernel @second(x: f32[N]) {
+  role main {
+    phase load reads x gives v
+    wait
+    phase store takes v writes x
+  }
+}
+node #go = event_wait "weights are there"
+node #first = @first(y=%y)
+  after #go full
+node #second = @second(x=%x)
+  after #first programmatic
+""")
+    assert certify(graph, graph.edit().commit()).proved
+
+
+def test_an_unknown_licence_is_an_error_even_where_nothing_changed() -> None:
+    graph = parsed("buffer %x : f32[4] state\nnode #fill = fill %x with 1\n")
+    with pytest.raises(InvalidInput, match="unknown licence 'H7'"):
+        certify(graph, graph, {"H7"})

@@ -215,3 +215,19 @@ def test_a_witness_shows_the_nodes_of_its_chain_in_order() -> None:
     chained, apart = parsed(RELAY + LINKS), parsed(EARLY.replace("  after #load programmatic\n", ""))
     assert witness(chained, check(chained).races[0]).nodes == ("store", "relay", "idle", "load")
     assert set(witness(apart, check(apart).races[0]).nodes) == {"load", "store"}
+
+
+def test_an_order_of_starts_in_the_middle_of_a_chain_is_the_reason() -> None:
+    graph = parsed(
+        RELAY
+        + """
+node #store = @store(x=%x)
+node #idle = @idle(x=%x)
+  after #store launch_order
+node #load = @load(x=%x)
+  after #idle full
+"""
+    )
+    (race,) = check(graph).races
+    assert witness(graph, race).reason == "the dependency 'store' -> 'idle' orders the starts at best"
+    assert drain_witness(graph, "store").reason == witness(graph, race).reason
