@@ -6,7 +6,12 @@ weights and KV rows; that graph's own values are compared with f32 PyTorch in ``
 
 - 32 steps in one graph at three positions, microseconds a step, and the same graph with full edges and no hoist.
 - One step in a graph at position 511, against ``torch.compile`` (coordinate descent, PDL in Triton) in a CUDA graph.
-- ``--ablation``: what each pass brings, a row a version.
+- ``--tune SECONDS``: forerun's own tuner on two of these steps; the choices go to the file of ``--tuning``.
+- ``--ablation``: what each pass brings, a row a version, all of them in turns; and the negative controls.
+
+Everything in one process, which loads the weights once:
+
+    python benchmarks/llama_step.py --tune 120 --tuning tuning.json --ablation --no-torch
 """
 
 from __future__ import annotations
@@ -14,28 +19,34 @@ from __future__ import annotations
 import argparse
 import contextlib
 import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from common import Metric, bootstrap_median, bootstrap_median_ratio, paired, write_result
+from controls import measure_scratch_chain
+from rows import ABLATION, FULL_EDGES
 from torch_llama import DecodeModel, draw_weights
 
 import forerun
 from forerun.frontends.decode import decode_graph
 from forerun.frontends.llama_config import LlamaConfig, shape_named
+from forerun.ir.diagnostics import ForerunError
 from forerun.ir.types import BufferRole, DType
+from forerun.kernels import norm_head
 from forerun.measure.bandwidth import read_bandwidth
 from forerun.runtime.cuda import CudaTarget
 
-SMS = 132
 STEPS = 32
 CONTEXT = 2304
 POSITIONS = {"pos160": (144, 1024), "pos512": (496, 1024), "pos2048": (2032, CONTEXT)}
 """Where the first of the steps stands, and for how many positions the graph is made."""
-FULL_EDGES = "fuse-kernels,infer-dependencies,reduce-edges"
+TUNED_STEPS = 2
+"""Steps of the graph that is tuned: what a step is to the next is in it, and loading it takes milliseconds."""
 REPEATS = 5
 TOLERANCE = 2e-3
 """Relative L2 of logits after some steps, between versions that sum in different orders."""
@@ -71,7 +82,7 @@ class Setting:
             dtype=DType.BF16,
             cache_dtype=DType.BF16,
             splits=16,
-            argmax_parts=SMS,
+            argmax_parts=norm_head.PARTS,
         )
 
     def compile(self, graph: forerun.Graph, pipeline: str, **options: Any) -> forerun.Executable:
@@ -207,17 +218,6 @@ def measure_against_torch(
     }
 
 
-ABLATION = {
-    "full": "infer-dependencies,reduce-edges",
-    "edges": "infer-dependencies,insert-pdl{trigger=end},reduce-edges",
-    "wait_trigger": "infer-dependencies,insert-pdl{trigger=start},reduce-edges",
-    "hoist_nc": "infer-dependencies,insert-pdl,hoist-loads,reduce-edges",
-    "hoist": "infer-dependencies,insert-pdl,hoist-loads,reduce-edges",
-    "fused": "fuse-kernels,infer-dependencies,insert-pdl,reduce-edges",
-    "rings": "fuse-kernels,infer-dependencies,insert-pdl,hoist-loads,reduce-edges",
-}
-
-
 @contextlib.contextmanager
 def constant_loads() -> Iterator[None]:
     """Weights are loaded as ``const __restrict__`` pointers would load them: ``ld.global.nc``, which may be moved."""
@@ -237,28 +237,84 @@ def constant_loads() -> Iterator[None]:
         sources.included.cache_clear()
 
 
+def in_turns(
+    versions: Mapping[str, Callable[[], object]], stream: torch.cuda.Stream, rounds: int, repeats: int
+) -> dict[str, list[float]]:
+    """Microseconds of a run of each, a round an entry: all in order, then all in the other order, after a warm-up."""
+    order = [*versions, *reversed(versions)]
+    for run in versions.values():
+        event_us(run, stream, repeats)
+    found: dict[str, list[float]] = {name: [] for name in versions}
+    for _ in range(rounds):
+        times: dict[str, float] = dict.fromkeys(versions, 0.0)
+        for name in order:
+            times[name] += event_us(versions[name], stream, repeats) / 2
+        for name, us in times.items():
+            found[name].append(us)
+    return found
+
+
 def measure_ablation(setting: Setting, rounds: int, options: dict[str, Any]) -> dict[str, Metric]:
-    """Each row in turns with the first, at positions 496 to 527."""
+    """All rows in turns, at positions 496 to 527, so that clocks that change change all; ``control_off`` is ``full``
+    compiled once more, and must show no gain."""
     stream = torch.cuda.Stream()
     position, context = POSITIONS["pos512"]
     graph = setting.graph(STEPS, context)
-    metrics: dict[str, Metric] = {}
-    with setting.compile(graph, ABLATION["full"]) as full:
-        expected = {position: answers(setting, full, position)}
-        rows = {**ABLATION, **({"tuned": ABLATION["rings"]} if options else {})}
+    rows = {**ABLATION, **({"tuned": ABLATION["rings"]} if options else {}), "control_off": ABLATION["full"]}
+    expected: dict[int, Any] = {}
+    with contextlib.ExitStack() as stack:
+        runs: dict[str, Callable[[], object]] = {}
         for name, pipeline in rows.items():
-            with contextlib.ExitStack() as stack:
-                if name == "hoist_nc":
-                    stack.enter_context(constant_loads())
-                version = stack.enter_context(setting.compile(graph, pipeline, **(options if name == "tuned" else {})))
-                check(setting, version, expected)
-                a = stack.enter_context(launching(version, stream, position))
-                b = stack.enter_context(launching(full, stream, position))
-                ours, base = pairs(a, b, stream, rounds, 2)
-            metrics[f"ablation.{name}_us"] = bootstrap_median([us / STEPS for us in ours], "us")
-            metrics[f"ablation.{name}_speedup"] = bootstrap_median_ratio(base, ours)
-            print(f"{name:14} {statistics.median(ours) / STEPS:8.1f} us", flush=True)
+            began = time.perf_counter()
+            given = options if name == "tuned" else {}
+            try:
+                with constant_loads() if name == "hoist_nc" else contextlib.nullcontext():
+                    version = stack.enter_context(setting.compile(graph, pipeline, **given))
+                expected = expected or {position: answers(setting, version, position)}
+                error = check(setting, version, expected)
+            except (AssertionError, ForerunError) as reason:
+                print(f"{name:14} LEFT OUT, not timed: {reason}", flush=True)
+                continue
+            runs[name] = stack.enter_context(launching(version, stream, position))
+            print(f"{name:14} ready in {time.perf_counter() - began:.1f} s, error {error:.1e}", flush=True)
+        times = in_turns(runs, stream, rounds, 2)
+    metrics: dict[str, Metric] = {}
+    for name, found in times.items():
+        metrics[f"ablation.{name}_us"] = bootstrap_median([us / STEPS for us in found], "us")
+        if name != "full":
+            metrics[f"ablation.{name}_speedup"] = bootstrap_median_ratio(times["full"], found)
+        print(f"{name:14} {statistics.median(found) / STEPS:8.1f} us", flush=True)
     return metrics
+
+
+def measure_tuning(setting: Setting, pipeline: str, seconds: float, file: Path) -> dict[str, Metric]:
+    """Tune at position 511; the file is for graphs of as many positions, whatever their number of steps."""
+    graph = setting.graph(TUNED_STEPS, POSITIONS["pos512"][1])
+    result = forerun.tune(
+        graph,
+        "cuda",
+        weights=setting.weights,
+        inputs={"token": [11], "position": [511]},
+        budget_seconds=seconds,
+        pipeline=pipeline,
+        file=file,
+        tolerance=TOLERANCE,
+        progress=lambda trial, gone, _: print(f"{gone:6.1f} s  {_brief(trial)}", flush=True),
+    )
+    verdicts = [trial.verdict for trial in result.trials if trial.group]
+    return {
+        "tuning.untuned_us": _exact(1e6 * result.untuned / TUNED_STEPS, "us"),
+        "tuning.tuned_us": _exact(1e6 * result.tuned / TUNED_STEPS, "us"),
+        "tuning.speedup": _exact(result.untuned / result.tuned, "ratio"),
+        "tuning.seconds": _exact(result.seconds, "s"),
+        **{f"tuning.{name}": _exact(verdicts.count(name), "trials") for name in ("kept", "undone", "refused")},
+        "tuning.finished": _exact(float(result.finished), "1"),
+    }
+
+
+def _brief(trial: Any) -> str:
+    """The trial without the shapes of its group."""
+    return str(trial).replace(trial.group, trial.group.partition("(")[0].rpartition("#")[2] or trial.group, 1)
 
 
 def _exact(value: float, unit: str) -> Metric:
@@ -268,15 +324,21 @@ def _exact(value: float, unit: str) -> Metric:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pipeline", default="fast")
-    parser.add_argument("--tuning", help="a tuning file to apply")
+    parser.add_argument("--tuning", type=Path, help="a tuning file to apply, or to write first with --tune")
+    parser.add_argument("--tune", type=float, metavar="SECONDS", help="tune first, and write --tuning (tuning.json)")
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--ablation", action="store_true")
+    parser.add_argument("--ablation", action="store_true", help="what each pass brings, instead of the three positions")
+    parser.add_argument("--all", action="store_true", help="--ablation, and then the three positions")
     parser.add_argument("--no-torch", action="store_true")
     arguments = parser.parse_args()
-    options = {"tuning": arguments.tuning} if arguments.tuning else {}
     setting = Setting.of("llama-3.2-1b", CONTEXT)
-    if arguments.ablation:
-        write_result("ablation", measure_ablation(setting, arguments.rounds, options))
+    file = arguments.tuning or (Path("tuning.json") if arguments.tune else None)
+    options = {} if file is None else {"tuning": file}
+    if arguments.tune:
+        write_result("tuning", measure_tuning(setting, arguments.pipeline, arguments.tune, file))
+    if arguments.ablation or arguments.all:
+        write_result("ablation", measure_scratch_chain() | measure_ablation(setting, arguments.rounds, options))
+    if arguments.ablation and not arguments.all:
         return
     write_result("llama_step", measure_steps(setting, arguments.pipeline, options, arguments.rounds))
     if not arguments.no_torch:

@@ -38,6 +38,7 @@ WARPS = 8
 _TILE = 4096  # bytes at most
 _DEPTH = 3  # tiles of that size a warp
 _ARRIVAL = 8
+_UNITS_TO_BALANCE = 8
 _VECTOR = 16
 _MOST_SHARED = 226 * 1024  # bytes: what a CTA may have on sm_90, less 1 KB for static variables
 
@@ -81,6 +82,9 @@ def ring_depth(columns: int, dtype: DType, rows: int, shared_bytes: int, *, norm
 def launch_for(columns: int, dtype: DType, units: int, rows: int, *, normalized: bool, least: int = 0) -> Launch:
     """What was measured best on an H100: a CTA an SM, 8 warps, 96 KB of tiles.
 
+    Where shares are of many units, there is room for larger ones: fast SMs get up to a third more
+    (``cuda/balance.cuh``).
+
     Args:
         columns: Of the matrix.
         dtype: Of its elements.
@@ -90,7 +94,11 @@ def launch_for(columns: int, dtype: DType, units: int, rows: int, *, normalized:
         least: Shared memory to take in any case.
     """
     grid = min(SMS, units)
-    taken = _fixed_bytes(columns, split_of(columns, dtype) or 1, -(-units // grid) * rows, normalized=normalized)
+    most = -(-units // grid)
+    if grid == SMS and most >= _UNITS_TO_BALANCE:
+        most = -(-4 * units // (3 * grid))
+    most_rows = most * rows
+    taken = _fixed_bytes(columns, split_of(columns, dtype) or 1, most_rows, normalized=normalized)
     wanted = max(least, taken + WARPS * _DEPTH * (_TILE + _ARRIVAL))
     return Launch((grid, 1, 1), (32 * WARPS, 1, 1), min(_MOST_SHARED, -(-wanted // _VECTOR) * _VECTOR))
 

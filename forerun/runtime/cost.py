@@ -3,7 +3,7 @@
 The constants are measured (one H100 80GB HBM3, driver 580, CUDA graphs; docs/tuning.md has the table). Decode steps are
 bound by memory, so a node costs its bytes, and in between the memory is idle: from the last byte of a kernel until its
 stores are visible (``tail``), until the next kernel's wait returns (``programmatic``) or that kernel starts (``full``),
-and until the first bytes arrive (``ramp``). Loads before the wait hide the ramp, as far as they go.
+and until bytes arrive (``latency``) at full rate (``ramp``). Loads before the wait hide both, as far as they go.
 """
 
 from __future__ import annotations
@@ -32,11 +32,19 @@ class Constants:
 
     Attributes:
         bandwidth: Reading memory, by a plain kernel over gigabytes: 3,070 to 3,140 GB/s were measured.
+        of_registers: The same by kernels that load into registers instead of rings of bulk copies. Fitted: Llama's step
+            of 245 small kernels; SmolLM2's agrees. The probe's kernels, which were launched with more L1, came to the
+            whole bandwidth: such loads pass L1, and forerun gives nearly all of that to shared memory. Not proved.
         of_multiprocessor: The most that one can take; 64 bytes a clock, not measured.
         full: From one kernel to the next with a full dependency: 0.89 to 0.91 us.
         programmatic: The same with a programmatic one: 0.59 to 0.62 us.
         ramp: From the first load to bytes at full rate. Fitted: a chain of 81 GEMVs with full dependencies loses 2.6 us
             a node, with programmatic ones 2.4, with loads before the wait 1.0 (bulk copies) to 1.3 (registers).
+        latency: What of it a kernel pays that reads next to nothing: one round of loads, 0.7 us on timelines of a step.
+        inside: What large kernels lose beside that, as a part of the time of their bytes, since their CTAs do not end
+            together: chains of one kernel lost 0.4 us of 21.4 (gate and up) and 3.5 of 167.8 (the head).
+        exchange: What CTAs of a cluster need to tell each other what they have found. Attention by clusters took 4 to 5
+            us on timelines, of which loads were 1.
         tail: From the last byte to stores that are visible. Fitted likewise.
         late_trigger: How much of the ramp comes back if sources trigger after their waits: 0.15 us a node (registers)
             to 0.67 (bulk copies) were measured.
@@ -45,10 +53,14 @@ class Constants:
     """
 
     bandwidth: float = 3.13e12
+    of_registers: float = 2.1e12
     of_multiprocessor: float = 1.1e11
     full: float = 0.90e-6
     programmatic: float = 0.61e-6
     ramp: float = 1.40e-6
+    latency: float = 0.70e-6
+    inside: float = 0.02
+    exchange: float = 3.0e-6
     tail: float = 0.35e-6
     late_trigger: float = 0.40e-6
     multiprocessors: int = 132
@@ -163,14 +175,17 @@ class _Model:
         moved = self.size(found)
         ready, hides = self.ready(name)
         early = min(self.size([a for a in found if a.early and not a.write]), self.room(name))
-        bandwidth = min(constants.bandwidth, self.spread(name) * constants.of_multiprocessor)
+        bandwidth = min(self.bandwidth(name), self.spread(name) * constants.of_multiprocessor)
         # So many bytes on their way fill the time in which none arrive.
-        needed = min(moved, constants.ramp * bandwidth)
+        most = constants.ramp * bandwidth
+        needed = min(moved, most)
         hidden = min(1.0, early / needed) * hides if needed else 1.0
-        exposed = constants.ramp * (1 - hidden)
+        until_full = constants.latency + (constants.ramp - constants.latency) * needed / most
+        exposed = until_full * (1 - hidden)
         begin = max(ready + exposed, self.memory_free)
-        self.memory_free = begin + moved / bandwidth
-        return NodeCost(ready, self.memory_free + constants.tail, moved, early, exposed)
+        self.memory_free = begin + moved / bandwidth * (1 + constants.inside)
+        end = self.memory_free + constants.tail + (constants.exchange if self.exchanges(name) else 0.0)
+        return NodeCost(ready, end, moved, early, exposed)
 
     def ready(self, name: str) -> tuple[float, float]:
         """When the sources are complete and seen, and how much of the ramp loads before the wait can hide."""
@@ -204,6 +219,17 @@ class _Model:
         launch = node.launch
         a_cta = launch.shared_bytes or math.prod(launch.block) * self.constants.registers_a_thread
         return a_cta * min(math.prod(launch.grid), 2 * self.constants.multiprocessors)
+
+    def bandwidth(self, name: str) -> float:
+        """What a node can read a second: bulk copies into rings are faster than loads into registers."""
+        node = self.graph.nodes[name]
+        loads = isinstance(node, KernelNode) and not node.launch.shared_bytes
+        return self.constants.of_registers if loads else self.constants.bandwidth
+
+    def exchanges(self, name: str) -> bool:
+        """Whether a node's CTAs exchange what they have found."""
+        node = self.graph.nodes[name]
+        return isinstance(node, KernelNode) and node.launch.cluster is not None
 
     def spread(self, name: str) -> int:
         """How many multiprocessors a node runs on."""

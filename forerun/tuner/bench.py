@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +17,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole
 from forerun.runtime.base import Program, Target
 from forerun.runtime.dtypes import numpy_dtype
+from forerun.tuner.ahead import Ahead
 
 __all__ = ["Bench", "usual_inputs"]
 
@@ -23,6 +25,8 @@ _LOADED = 2
 """Graphs that stay loaded, besides the first: the best one and the one that is tried."""
 _SECONDS_A_MEASUREMENT = 0.005
 _MOST_REPLAYS = 1000
+_REPEATS = 3
+"""Replays whose results must be the same before a graph is kept: a race shows as a difference sometimes only."""
 
 
 def usual_inputs(graph: Graph) -> dict[str, NDArray[Any]]:
@@ -43,6 +47,9 @@ def usual_inputs(graph: Graph) -> dict[str, NDArray[Any]]:
 class Bench:
     """Loads graphs that have the same buffers, and replays them.
 
+    What is only tried is loaded without the proof of its machine code, which takes longer than all the rest; what is
+    kept is loaded again, and proved.
+
     Args:
         target: Where.
         weights: By name. They are loaded once: later graphs use the memory of the first.
@@ -54,12 +61,15 @@ class Bench:
         self, target: Target, weights: Mapping[str, ArrayLike], inputs: Mapping[str, ArrayLike], tolerance: float
     ) -> None:
         self.target = target
+        self._trying = _unproving(target)
+        self._ahead = Ahead(target)
         self.inputs = inputs
         self.tolerance = tolerance
         self._weights: Mapping[str, Any] = weights
         self._programs: OrderedDict[int, tuple[Graph, Program]] = OrderedDict()
         self._first: Program | None = None
         self._expected: dict[str, NDArray[Any]] = {}
+        self._found: dict[int, dict[str, NDArray[Any]]] = {}
         self._state: dict[str, NDArray[Any]] = {}
         self._replays: dict[int, int] = {}
 
@@ -72,13 +82,48 @@ class Bench:
             count = self._replays[id(graph)] = min(_MOST_REPLAYS, max(3, math.ceil(_SECONDS_A_MEASUREMENT / once)))
         return _seconds(program, count)
 
-    def same_results(self, graph: Graph, exact: bool) -> str:
-        """Why outputs and state after a replay are not those of the first graph; empty if they are."""
-        for name, value in self._results(self._program(graph), graph).items():
-            wrong = _difference(value, self._expected[name], 0.0 if exact else self.tolerance)
+    def prepare(self, graphs: Sequence[Graph]) -> None:
+        """Compile what these graphs need, many kernels at a time, before they are tried one by one."""
+        self._ahead.compile(graphs)
+
+    def same_results(self, graph: Graph, reference: Graph | None = None) -> str:
+        """Why outputs and state after a replay are not what they should be; empty if they are.
+
+        Args:
+            graph: What is replayed.
+            reference: A graph that must give the same bit by bit; without one, they must be near to the first graph's.
+        """
+        expected = self._expected if reference is None else self._results_of(reference)
+        tolerance = self.tolerance if reference is None else 0.0
+        wrong = _first_difference(self._results_of(graph), expected, tolerance)
+        if wrong:
+            self._forget(id(graph))
+        return wrong
+
+    def confirm(self, graph: Graph) -> str:
+        """Why a graph that was tried cannot be kept; empty if it can.
+
+        It is loaded once more, with the proof of its machine code, and must give the same bit by bit in all replays.
+
+        Raises:
+            ForerunError: If it is not proved.
+        """
+        expected = self._results_of(graph)
+        self._forget(id(graph))
+        self._keep(graph, self.target.load(graph, self._weights))
+        for _ in range(_REPEATS):
+            wrong = _first_difference(self._results(self._program(graph), graph), expected, 0.0)
             if wrong:
-                return f"%{name} {wrong}"
+                self._forget(id(graph))
+                return f"two replays are not the same, so there is a race: {wrong}"
         return ""
+
+    def _results_of(self, graph: Graph) -> dict[str, NDArray[Any]]:
+        """The results of a graph's first replay."""
+        program = self._program(graph)
+        if id(graph) not in self._found:
+            self._found[id(graph)] = self._results(program, graph)
+        return self._found[id(graph)]
 
     def _results(self, program: Program, graph: Graph) -> dict[str, NDArray[Any]]:
         program.reset()
@@ -95,26 +140,35 @@ class Bench:
         if known is not None:
             self._programs.move_to_end(id(graph))
             return known[1]
-        program = self.target.load(graph, self._weights)
+        if self._first is not None:
+            return self._keep(graph, self._trying.load(graph, self._weights))
+        program = self._first = self.target.load(graph, self._weights)
         self._programs[id(graph)] = graph, program
-        if self._first is None:
-            self._first = program
-            self._weights = _shared(program, graph, self._weights)
-            self._state = _random_state(graph)
-            self._expected = self._results(program, graph)
-        elif len(self._programs) > _LOADED + 1:
+        self._weights = _shared(program, graph, self._weights)
+        self._state = _random_state(graph)
+        self._expected = self._found[id(graph)] = self._results(program, graph)
+        return program
+
+    def _keep(self, graph: Graph, program: Program) -> Program:
+        self._programs[id(graph)] = graph, program
+        if len(self._programs) > _LOADED + 1:
             self._close_one()
         program.run(self.inputs)
         return program
 
     def _close_one(self) -> None:
         """Close the program that was not used for longest, and is not the first, whose weights all use."""
-        for key, (_, program) in self._programs.items():
-            if program is not self._first:
-                del self._programs[key]
-                self._replays.pop(key, None)
-                program.close()
-                return
+        key = next((key for key, (_, program) in self._programs.items() if program is not self._first), None)
+        if key is not None:
+            self._forget(key)
+
+    def _forget(self, key: int) -> None:
+        if self._programs[key][1] is self._first:
+            return
+        _, program = self._programs.pop(key)
+        self._replays.pop(key, None)
+        self._found.pop(key, None)
+        program.close()
 
     def close(self) -> None:
         """Give everything back."""
@@ -130,6 +184,13 @@ class Bench:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _unproving(target: Target) -> Target:
+    """The same target, without the proof of the machine code if it has one."""
+    if is_dataclass(target) and not isinstance(target, type) and any(f.name == "prove" for f in fields(target)):
+        return replace(target, prove=False)
+    return target
 
 
 def _random_state(graph: Graph) -> dict[str, NDArray[Any]]:
@@ -165,13 +226,25 @@ def _shared(program: Program, graph: Graph, weights: Mapping[str, Any]) -> Mappi
     return {b.name: place(b.name) for b in graph.buffers.values() if b.role is BufferRole.WEIGHT}
 
 
+def _first_difference(found: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]], tolerance: float) -> str:
+    for name, value in found.items():
+        wrong = _difference(value, expected[name], tolerance)
+        if wrong:
+            return f"%{name} {wrong}"
+    return ""
+
+
 def _difference(found: NDArray[Any], expected: NDArray[Any], tolerance: float) -> str:
-    if found.tobytes() == expected.tobytes():
+    if found.shape == expected.shape and np.array_equal(_bytes_of(found), _bytes_of(expected)):
         return ""
     if tolerance == 0.0 or found.dtype.kind in "iu":
-        count = np.count_nonzero(found.view(np.uint8) != expected.view(np.uint8)) if found.ndim else 1
+        count = np.count_nonzero(_bytes_of(found) != _bytes_of(expected))
         return f"differs ({count} bytes)"
     a, b = found.astype(np.float64), expected.astype(np.float64)
     norm = float(np.linalg.norm(b.ravel())) or 1.0
     distance = float(np.linalg.norm((a - b).ravel())) / norm
     return "" if distance <= tolerance else f"differs by {distance:.2g} of its norm, more than {tolerance:.2g}"
+
+
+def _bytes_of(value: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(value).reshape(-1).view(np.uint8)

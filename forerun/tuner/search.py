@@ -1,15 +1,20 @@
 """Coordinate descent over the choices of a graph, judged by measurements that others make.
 
-One group at a time, one choice at a time: it is kept if the whole graph is faster with it, and undone if not. The two
-are measured in the order A B B A, so that drift falls out. In the end the result is measured against the start once
-more, and given up if it is not faster: so the result is never slower than the start, as far as clocks can tell.
+First one change in all groups that can have it, since neighbours share multiprocessors; then one group at a time, those
+first that take most of the time. A change is kept if the whole graph is faster with it, and undone if not. The two are
+measured in the order A B B A, so that drift falls out, and twice: what a few rounds say is faster is loaded anew,
+proved, and must be faster in more rounds, with all of the interval. In the end the result is measured against the
+start once more, and given up if it is not faster: so it is never slower than the start, as far as clocks can tell.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -18,15 +23,22 @@ from forerun.ir.graph import Graph
 from forerun.ir.semantics import check
 from forerun.passes.apply_tuning import ApplyTuning, apply_tuning
 from forerun.passes.base import PassContext
-from forerun.passes.tuning import Choice, Tuning
-from forerun.tuner.moves import GroupFacts, Move, group_facts, moves
+from forerun.passes.tuning import Tuning
+from forerun.tuner.moves import GroupFacts, JointMove, group_facts, joint_moves, moves
 
 __all__ = ["Measure", "Progress", "SameResults", "Search", "Trial", "TuningResult"]
 
 Measure = Callable[[Graph], float]
 """Seconds of one replay of a graph. What it cannot run it refuses with a :class:`ForerunError`."""
-SameResults = Callable[[Graph, bool], str]
-"""Whether a graph computes what the first one does, bit by bit if the second argument says so: why not, or nothing."""
+SameResults = Callable[[Graph, Graph | None], str]
+"""Why a graph does not compute what another does bit by bit, or what the first does within a tolerance; or nothing."""
+Confirm = Callable[[Graph], str]
+"""Why a graph that was tried cannot be kept; or nothing."""
+Prepare = Callable[[Sequence[Graph]], object]
+"""Told of graphs that will be tried soon: their kernels can be compiled while nothing is timed."""
+
+_AHEAD = 32
+"""Kernels that are compiled ahead: two for each of the processors that machines with a GPU have."""
 
 Verdict = Literal["kept", "undone", "refused"]
 
@@ -36,7 +48,7 @@ class Trial:
     """One thing that was tried.
 
     Attributes:
-        group: What it was about; empty for the last comparison of all.
+        group: What it was about, such as ``7 groups``; empty for the last comparison of all.
         what: What was changed.
         verdict: ``kept``, ``undone`` since it was not faster, or ``refused`` since it cannot be run, or is not right.
         before: Seconds of a replay without it; 0 if it was refused.
@@ -84,6 +96,41 @@ class TuningResult:
     finished: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """What two graphs took, a round an entry."""
+
+    first: tuple[float, ...]
+    second: tuple[float, ...]
+
+    @property
+    def before(self) -> float:
+        return statistics.median(self.first)
+
+    @property
+    def after(self) -> float:
+        return statistics.median(self.second)
+
+    def is_faster(self, least_gain: float) -> bool:
+        """Whether the second wins so much in the median of the rounds, and something in all of its 95 % interval."""
+        ratios = sorted(b / a for a, b in zip(self.first, self.second, strict=True))
+        return statistics.median(ratios) < 1 - least_gain and ratios[-1 - _beyond_interval(len(ratios))] < 1
+
+
+def _beyond_interval(count: int) -> int:
+    """How many of the greatest samples lie beyond the interval of the median (order statistics, by the sign test)."""
+    beyond, below = -1, 0.0
+    while (below := below + math.comb(count, beyond + 1) / 2**count) <= 0.025:
+        beyond += 1
+    return max(0, beyond)
+
+
+def _with(tuning: Tuning, move: JointMove) -> Tuning:
+    for group, choice in move.choices.items():
+        tuning = tuning.with_choice(group, choice)
+    return tuning
+
+
 @dataclass
 class Search:
     """A search, and what it needs.
@@ -91,8 +138,10 @@ class Search:
     Attributes:
         measure: Measures.
         same_results: Checks results; it is asked before any time is believed.
+        confirm: Asked before anything is kept.
+        prepare: Told of what will be tried.
         budget: Seconds that it may take.
-        rounds: A B B A rounds for each trial; four times as many in the end.
+        rounds: A B B A rounds for each trial; three times as many before it is kept, four times as many in the end.
         least_gain: Part of the time that a choice must win to be kept.
         hopeless: Part of the time by which a trial must lose in its first round to be given up at once.
         multiprocessors: How many the GPU has.
@@ -102,11 +151,13 @@ class Search:
     """
 
     measure: Measure
-    same_results: SameResults = lambda graph, exact: ""
+    same_results: SameResults = lambda graph, reference: ""
+    confirm: Confirm = lambda graph: ""
+    prepare: Prepare = lambda graphs: None
     budget: float = 60.0
     rounds: int = 3
     least_gain: float = 0.001
-    hopeless: float = 0.02
+    hopeless: float = 0.005
     multiprocessors: int = 132
     sweeps: int = 3
     clock: Callable[[], float] = time.monotonic
@@ -139,8 +190,9 @@ class Search:
         tuning, best, finished = self._descended(start, tuning, best)
         untuned = tuned = first
         if best is not start:
-            untuned, tuned = self._compared(start, best, 4 * self.rounds)
-            if not tuned < untuned:
+            times = self._compared(start, best, 4 * self.rounds)
+            untuned, tuned = times.before, times.after
+            if not (tuned < untuned and times.is_faster(0.0)):
                 self._note(Trial("", "all of it", "undone", untuned, tuned))
                 tuning, best, tuned = replace(tuning, choices={}), start, untuned
             else:
@@ -150,52 +202,96 @@ class Search:
         return TuningResult(best, tuning, untuned, tuned, tuple(self._trials), gone, finished)
 
     def _descended(self, start: Graph, tuning: Tuning, best: Graph) -> tuple[Tuning, Graph, bool]:
-        groups = group_facts(start)
-        # Groups with many nodes first: what is won there is won often.
-        order = sorted(groups, key=lambda group: -groups[group].nodes)
-        kept, kept_at = 0, dict.fromkeys(order, -1)
+        facts = group_facts(start)
+        order = sorted(facts, key=lambda group: -facts[group].weight)
+        groups = {group: facts[group] for group in order}
+        # All groups together are one more thing to go through, and the first.
+        subjects = ("", *order)
+        kept, kept_at = 0, dict.fromkeys(subjects, -1)
         for _ in range(self.sweeps):
-            for group in order:
-                if kept_at[group] == kept:
+            for subject in subjects:
+                if kept_at[subject] == kept:
                     continue  # nothing has changed since all this was tried
                 seen: set[str] = set()
-                while (move := self._next(groups[group], tuning.choice(group), seen)) is not None:
+                ready: set[str] = set()
+                while (move := self._next(groups, subject, tuning, seen)) is not None:
                     if not self._has_time():
                         return tuning, best, False
-                    found = self._tried(start, best, group, move, tuning)
+                    if move.what not in ready:
+                        ready = self._prepared(start, groups, subject, tuning, seen, move)
+                    found = self._tried(start, best, subject, move, tuning)
                     if found is not None:
-                        tuning, best, kept = tuning.with_choice(group, move.choice), found, kept + 1
-                kept_at[group] = kept
+                        tuning, best, kept, ready = _with(tuning, move), found, kept + 1, set()
+                kept_at[subject] = kept
         return tuning, best, all(at == kept for at in kept_at.values())
 
-    def _next(self, facts: GroupFacts, current: Choice, seen: set[str]) -> Move | None:
+    def _moves(self, groups: Mapping[str, GroupFacts], subject: str, tuning: Tuning) -> Iterator[JointMove]:
+        """What to try for a group, or for all together."""
+        if not subject:
+            yield from joint_moves(groups, tuning, self.multiprocessors)
+            return
+        for move in moves(groups[subject], tuning.choice(subject), self.multiprocessors):
+            yield JointMove({subject: move.choice}, move.what, move.keeps_bits)
+
+    def _next(self, groups: Mapping[str, GroupFacts], subject: str, tuning: Tuning, seen: set[str]) -> JointMove | None:
         """A move that this sweep has not seen."""
-        for move in moves(facts, current, self.multiprocessors):
+        for move in self._moves(groups, subject, tuning):
             if move.what not in seen:
                 seen.add(move.what)
                 return move
         return None
 
+    def _prepared(
+        self,
+        start: Graph,
+        groups: Mapping[str, GroupFacts],
+        subject: str,
+        tuning: Tuning,
+        seen: set[str],
+        first: JointMove,
+    ) -> set[str]:
+        """Tell what comes next, if nothing is kept in between: some kernels for each processor."""
+        began = self.clock()
+        later = (move for move in self._moves(groups, subject, tuning) if move.what not in seen)
+        coming = [first, *itertools.islice(later, _AHEAD // len(first.choices))]
+        graphs = []
+        for move in coming:
+            with contextlib.suppress(ForerunError):  # told when it is tried
+                graphs.append(self._applied(start, _with(tuning, move)))
+        self.prepare(graphs)
+        self._longest = max(self._longest, self.clock() - began)
+        return {move.what for move in coming}
+
     def _has_time(self) -> bool:
         gone = self.clock() - self._began
         return gone + self._longest + self._final <= self.budget
 
-    def _tried(self, start: Graph, best: Graph, group: str, move: Move, tuning: Tuning) -> Graph | None:
+    def _tried(self, start: Graph, best: Graph, subject: str, move: JointMove, tuning: Tuning) -> Graph | None:
         """The graph with a move if it is to be kept."""
         began = self.clock()
+        group = subject or f"{len(move.choices)} groups"
+        before = after = 0.0
+        keep = False
         try:
-            candidate = self._applied(start, tuning.with_choice(group, move.choice))
-            wrong = self._wrong(candidate, move)
-            before, after = (0.0, 0.0) if wrong else self._compared(best, candidate, self.rounds)
+            candidate = self._applied(start, _with(tuning, move))
+            wrong = self._wrong(candidate, best if move.keeps_bits else None)
+            if not wrong:
+                times = self._compared(best, candidate, self.rounds)
+                keep = times.is_faster(self.least_gain)
+                if keep:
+                    wrong = self.confirm(candidate)
+                if keep and not wrong:
+                    times = self._compared(best, candidate, 3 * self.rounds)
+                    keep = times.is_faster(self.least_gain)
+                before, after = times.before, times.after
         except ForerunError as error:
             if getattr(error, "is_sticky", False):
                 raise
-            wrong, before, after = error.message, 0.0, 0.0
+            wrong = error.message
         self._longest = max(self._longest, self.clock() - began)
         if wrong:
             self._note(Trial(group, move.what, "refused", reason=wrong))
             return None
-        keep = after < before * (1 - self.least_gain)
         self._note(Trial(group, move.what, "kept" if keep else "undone", before, after))
         return candidate if keep else None
 
@@ -204,23 +300,23 @@ class Search:
             return start
         return apply_tuning(start, tuning, PassContext(ApplyTuning("")))
 
-    def _wrong(self, candidate: Graph, move: Move) -> str:
+    def _wrong(self, candidate: Graph, reference: Graph | None) -> str:
         verdict = check(candidate)
         if verdict.status == "refuted":
             return f"it has a race: {verdict.findings[0].message}" if verdict.findings else "it has a race"
-        return self.same_results(candidate, move.keeps_bits)
+        return self.same_results(candidate, reference)
 
-    def _compared(self, first: Graph, second: Graph, rounds: int) -> tuple[float, float]:
-        """Medians of both, measured in turns."""
+    def _compared(self, first: Graph, second: Graph, rounds: int) -> _Times:
+        """Both, measured in turns; given up if the second is much slower at once."""
         a: list[float] = []
         b: list[float] = []
         for number in range(rounds):
-            a.append(self.measure(first))
-            b += [self.measure(second), self.measure(second)]
-            a.append(self.measure(first))
-            if number == 0 and min(b) > max(a) * (1 + self.hopeless):
+            a1, b1, b2, a2 = (self.measure(graph) for graph in (first, second, second, first))
+            a.append((a1 + a2) / 2)
+            b.append((b1 + b2) / 2)
+            if number == 0 and min(b1, b2) > max(a1, a2) * (1 + self.hopeless):
                 break
-        return statistics.median(a), statistics.median(b)
+        return _Times(tuple(a), tuple(b))
 
     def _note(self, trial: Trial) -> None:
         self._trials.append(trial)

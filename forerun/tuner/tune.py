@@ -71,6 +71,7 @@ def tune(
     with Bench(resolved, weights, usual_inputs(start) if inputs is None else inputs, tolerance) as bench:
         bench.seconds(start)
         chosen.measure, chosen.same_results = bench.seconds, bench.same_results
+        chosen.confirm, chosen.prepare = bench.confirm, bench.prepare
         chosen.budget, chosen.progress = budget_seconds, progress
         counted = getattr(resolved, "multiprocessors", None)
         chosen.multiprocessors = chosen.multiprocessors if counted is None else counted()

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from forerun.ir.text import print_graph
@@ -36,3 +37,42 @@ def test_errors_of_graphs_and_of_shapes(benchmark: ModuleType, tmp_path: Path) -
     filed = {"name": "b", "graph": str(path), "inputs": {"position": [3]}, "seconds": 2 * seconds}
     found = benchmark.errors([{**shaped, "seconds": seconds}, filed])
     assert found == pytest.approx([0.0, -0.5])
+
+
+def test_results_of_other_benchmarks_are_within_the_limit(benchmark: ModuleType) -> None:
+    records = list(benchmark.recorded())
+    assert len(records) >= 15
+    assert len({record["name"] for record in records}) == len(records)
+    errors = sorted(abs(error) for error in benchmark.errors(records))
+    assert errors[len(errors) // 2] < benchmark.LIMIT
+
+
+def test_a_chain_and_weights_from_a_pool(benchmark: ModuleType) -> None:
+    graph = benchmark.graph_of({"chain": 2, "pipeline": benchmark.CHAIN["hoist"]})
+    assert len(graph) == 4
+    weights = benchmark.PooledWeights(graph, {})
+    assert list(weights) == ["w0", "w1"]
+    assert weights["w0"].shape == graph.buffers["w0"].shape
+    assert weights["w0"].astype("f4").std() == pytest.approx(0.02, rel=0.01)
+    assert (weights["w0"] != weights["w1"]).any()
+
+
+class Measured:
+    """An executable that takes a millisecond."""
+
+    def __init__(self, choice: int) -> None:
+        self.choice = choice
+
+    def run(self, inputs: dict[str, list[int]]) -> dict[str, np.ndarray]:
+        return {"logits": np.ones(3, np.float32), "next_token": np.array([self.choice])}
+
+    def seconds_per_replay(self, count: int) -> float:
+        return 1e-3
+
+
+def test_only_what_gives_the_same_is_timed(benchmark: ModuleType) -> None:
+    inputs, what = [{"position": [5]}], {"shape": "smollm2-135m"}
+    expected = [Measured(3).run(inputs[0])]
+    (record,) = benchmark._times(Measured(3), "a", "row", "p", inputs, expected, what)
+    assert record == {"name": "a.row.pos5", "pipeline": "p", "inputs": inputs[0], "seconds": 1e-3, **what}
+    assert list(benchmark._times(Measured(4), "a", "row", "p", inputs, expected, what)) == []

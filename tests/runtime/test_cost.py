@@ -11,6 +11,7 @@ from forerun.frontends.decode import decode_graph, generation_graph
 from forerun.frontends.llama_config import LLAMA_3_2_1B, SMOLLM2_135M
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Graph
+from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DType
 from forerun.kernels import add, gemv
 from forerun.kernels.shapes import elementwise_launch
@@ -40,6 +41,10 @@ def gemvs() -> Graph:
     return builder.build()
 
 
+PROBE = replace(H100, of_registers=H100.bandwidth)
+"""The probe's kernels had more L1 than forerun leaves."""
+
+
 @pytest.mark.parametrize(
     ("pipeline", "measured"),
     [
@@ -51,10 +56,38 @@ def gemvs() -> Graph:
 )
 def test_the_probe_of_an_h100(pipeline: str, measured: float) -> None:
     graph = PassManager(pipeline, []).run(gemvs()).graph
-    found = estimate(graph)
+    found = estimate(graph, constants=PROBE)
     assert len(found.nodes) == 81
     assert found.bytes == pytest.approx(2.4716e9, rel=0.01)
     assert found.seconds == pytest.approx(measured, rel=0.05)
+
+
+def test_loads_into_registers_are_slower_than_rings() -> None:
+    builder = GraphBuilder("one")
+    w, x = builder.weight("w", BF16, (16384, 2048)), builder.input("x", F32, (2048,))
+    launch = gemv.launch_for(16384, 2048)
+    builder.launch(gemv.declare(BF16), node="n", launch=launch, w=w, x=x, y=builder.output("y", F32, (16384,)))
+    node = builder.build().nodes["n"]
+    assert isinstance(node, KernelNode)
+    plain = builder.build()
+    edit = plain.edit()
+    edit.replace_node(replace(node, launch=replace(launch, shared_bytes=65536)))
+    ringed = edit.commit()
+    bytes_ = 16384 * 2048 * 2 + 2048 * 4 + 16384 * 4
+    slower = estimate(plain).seconds - estimate(ringed).seconds
+    assert slower == pytest.approx(bytes_ * (1 + H100.inside) * (1 / H100.of_registers - 1 / H100.bandwidth))
+
+
+def test_clusters_pay_for_what_they_tell_each_other() -> None:
+    found = []
+    for cluster in (None, (8, 1, 1)):
+        builder = GraphBuilder("one")
+        x, y = builder.input("x", F32, (64,)), builder.output("y", F32, (64,))
+        launch = replace(elementwise_launch(64), grid=(8, 1, 1), cluster=cluster)
+        builder.launch(add.KERNEL, node="add", launch=launch, a=x, b=x, y=y)
+        found.append(estimate(builder.build()).seconds)
+    assert found[1] - found[0] == pytest.approx(H100.exchange)
+    assert found[0] == pytest.approx(H100.latency + H100.tail, rel=0.02)
 
 
 def test_the_order_of_the_versions_is_right() -> None:

@@ -124,7 +124,8 @@ def test_results_that_differ_are_refused() -> None:
         assert all("%logits differs" in trial.reason for trial in refused)
         assert any("trigger" in trial.what for trial in refused)
         assert bool(kept) == launches_pass
-        assert all("CTAs" in trial.what or "threads" in trial.what for trial in kept)
+        # Later ones may be of any kind: starts are compared with the best so far, bit by bit.
+        assert all("CTAs" in trial.what or "threads" in trial.what for trial in kept[:1])
 
 
 def test_what_is_refused_at_once() -> None:
@@ -144,9 +145,10 @@ def test_usual_inputs_are_legal_and_always_the_same() -> None:
 def test_state_is_compared_too() -> None:
     with Bench(TimedTarget(), weights(), usual_inputs(decode()), 1e-4) as bench:
         bench.seconds(tuned_decode())
-        assert bench.same_results(tuned_decode(), True) == ""
-        bench._expected["blk.0.k_cache"] = bench._expected["blk.0.k_cache"] + 1
-        assert bench.same_results(tuned_decode(), False).startswith("%blk.0.k_cache differs by")
+        assert bench.same_results(tuned_decode(), tuned_decode()) == ""
+        assert bench.confirm(tuned_decode()) == ""
+        bench._expected = {**bench._expected, "blk.0.k_cache": bench._expected["blk.0.k_cache"] + 1}
+        assert bench.same_results(tuned_decode()).startswith("%blk.0.k_cache differs by")
 
 
 @pytest.mark.gpu

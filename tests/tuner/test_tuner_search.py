@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import event, given, settings
@@ -11,11 +13,11 @@ from hypothesis import strategies as st
 from forerun.ir.diagnostics import ForerunError, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Phase, Trigger, Wait
-from forerun.ir.nodes import KernelNode
+from forerun.ir.nodes import KernelNode, Launch
 from forerun.ir.semantics import check
 from forerun.passes.tuning import Choice, Tuning
 from forerun.tuner import Search
-from forerun.tuner.moves import group_facts, moves
+from forerun.tuner.moves import group_facts, joint_moves, moves
 from tests.tuner.tuning_samples import FakeClock, arbitrary_seconds, launched_grids, tuned_decode
 
 
@@ -106,14 +108,16 @@ def test_wrong_results_are_refused_before_anything_is_measured() -> None:
         measured.append(graph)
         return 1e-3 if graph is start else 1e-6
 
-    search = Search(seconds, lambda graph, exact: "%logits differs" if exact else "", budget=1e9, rounds=1, sweeps=1)
+    search = Search(
+        seconds, lambda graph, reference: "%logits differs" if reference else "", budget=1e9, rounds=1, sweeps=1
+    )
     result = search.run(start)
     refused = [trial for trial in result.trials if trial.verdict == "refused"]
     assert refused
     assert all(trial.reason == "%logits differs" for trial in refused)
     assert not any("trigger" in trial.what for trial in result.trials if trial.verdict == "kept")
     assert "refused: %logits differs" in str(refused[0])
-    nothing = Search(seconds, lambda graph, exact: "all differs", budget=1e9, rounds=1, sweeps=1).run(start)
+    nothing = Search(seconds, lambda graph, reference: "all differs", budget=1e9, rounds=1, sweeps=1).run(start)
     assert nothing.graph is start
 
 
@@ -157,6 +161,79 @@ def test_the_search_starts_where_a_tuning_is() -> None:
     first = Search(seconds, budget=1e9, rounds=1, sweeps=1).run(tuned_decode())
     again = Search(seconds, budget=1e9, rounds=1, sweeps=1).run(tuned_decode(), Tuning(choices=first.tuning.choices))
     assert seconds(again.graph) <= seconds(first.graph)
+
+
+def test_one_change_in_all_groups_is_tried_where_one_group_alone_loses() -> None:
+    """The graph is fast if all grids are the same, and slow in between: no step of one group wins."""
+    start = tuned_decode()
+
+    def seconds(graph: Graph) -> float:
+        now, then = launched_grids(graph), launched_grids(start)
+        changed = [name for name, ctas in then.items() if ctas > 1 and now[name] != ctas]
+        wanted = [name for name, ctas in then.items() if ctas > 1 and now[name] == 264]
+        wide = [name for name, ctas in then.items() if ctas > 1]
+        return 0.9e-3 if len(wanted) == len(wide) else 1e-3 + 1e-6 * len(changed)
+
+    result = Search(seconds, rounds=1, budget=1e9, sweeps=1).run(start)
+    assert result.tuned == 0.9e-3
+    kept = [trial for trial in result.trials if trial.verdict == "kept"]
+    assert kept[0].what == "264 CTAs"
+    assert kept[0].group.endswith(" groups")
+
+
+def test_joint_moves_are_those_that_several_groups_have() -> None:
+    facts = group_facts(tuned_decode())
+    found = list(joint_moves(facts, Tuning()))
+    assert len({move.what for move in found}) == len(found) > 3
+    for move in found:
+        assert len(move.choices) > 1
+        changed = Tuning(choices=move.choices)
+        assert all(changed.choice(group) != Choice() for group in move.choices)
+        assert move.keeps_bits == all(choice.launch is None for choice in move.choices.values())
+
+
+def test_clusters_keep_their_number() -> None:
+    facts = next(iter(group_facts(tuned_decode()).values()))
+    clustered = replace(facts, launch=Launch((64, 1, 1), (128, 1, 1), cluster=(8, 1, 1)))
+    launches = [move.choice.launch for move in moves(clustered, Choice()) if move.choice.launch is not None]
+    found = {launch.cluster[0]: launch.grid[0] for launch in launches if launch.cluster is not None}
+    assert found[4] == 32
+    assert found[16] == 128
+    assert {launch.block[0] for launch in launches} >= {64, 256}
+
+
+def test_noise_is_not_kept() -> None:
+    """Times that vary by 0.5 % at random, whatever is measured: hardly anything is kept, and nothing in the end."""
+    chooser = random.Random(7)
+    result = Search(lambda graph: chooser.gauss(1e-3, 5e-6), budget=1e9, sweeps=1).run(tuned_decode())
+    kept = [trial for trial in result.trials if trial.verdict == "kept" and trial.group]
+    assert len(kept) <= len(result.trials) // 50
+
+
+def test_what_is_kept_is_confirmed_and_what_is_tried_was_prepared() -> None:
+    start, prepared, tried = tuned_decode(), [], []
+    seconds = arbitrary_seconds(2)
+
+    def same(graph: Graph, reference: Graph | None) -> str:
+        tried.append(seconds(graph))
+        return ""
+
+    search = Search(seconds, same, budget=1e9, rounds=1, sweeps=1)
+    search.prepare = lambda graphs: prepared.extend(map(seconds, graphs))
+    assert any(trial.verdict == "kept" for trial in search.run(start).trials)
+    assert set(tried) <= set(prepared)
+    search.confirm = lambda graph: "two replays are not the same"
+    result = search.run(start)
+    assert result.graph is start
+    assert {trial.reason for trial in result.trials if trial.verdict == "refused"} == {"two replays are not the same"}
+
+
+def test_the_heaviest_groups_come_first() -> None:
+    trials = Search(lambda graph: 1e-3, rounds=1, budget=1e9, sweeps=1).run(tuned_decode()).trials
+    facts = group_facts(tuned_decode())
+    order = [group for group in dict.fromkeys(trial.group for trial in trials) if group in facts]
+    weights = [facts[group].weight for group in order]
+    assert weights == sorted(weights, reverse=True)
 
 
 def test_moves_are_different_and_change_something() -> None:
