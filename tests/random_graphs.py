@@ -4,6 +4,7 @@
 order, fills, and dependencies of every kind, on views of two arenas. ``rich`` graphs hold in addition all that decides
 what a node touches: boxes, scalars from memory that the graph may write, copies, page tables, black boxes, bodies.
 ``rows`` graphs touch rows of one buffer at positions from memory, and little else;
+``temporaries`` graphs hand on temporaries, some of which are views of each other.
 ``looped`` graphs are ``rows`` and ``plain`` ones between whose nodes one is a loop, a branch or a child graph around
 some more. ``boxes`` graphs touch one box each of one matrix, so that accesses cover each other in part.
 """
@@ -45,7 +46,7 @@ from forerun.ir.nodes import (
 from forerun.ir.region import WHOLE, BufferView, Region, region
 from forerun.ir.types import BufferRole, DependencyKind, DType
 
-__all__ = ["boxes", "in_launch_order", "looped", "pair", "plain", "rich", "rows"]
+__all__ = ["boxes", "in_launch_order", "looped", "pair", "plain", "rich", "rows", "temporaries"]
 
 _ALLOCATIONS = [Allocation("a", 36), Allocation("b", 32), Allocation("i", 40)]
 _STATE = BufferRole.STATE
@@ -165,6 +166,46 @@ def _renamed(graph: Graph, prefix: str, other: Graph) -> Graph:
             node = replace(node, destination=BufferView(new.get(view.buffer, view.buffer), view.region))
         nodes.append(node)
     return Graph(graph.name, graph.allocations.values(), views, kernels, nodes, graph.dependencies)
+
+
+def temporaries(chooser: Random) -> Graph:
+    """A chain of three to eight nodes on temporaries; most are written whole before they are read."""
+    allocations, views = list[Allocation](), list[Buffer]()
+    kernels, found, filled = list[Kernel](), list[Node](), list[Buffer]()
+    for i in range(chooser.randint(3, 8)):
+        if not filled or chooser.random() < 0.6:
+            if not allocations or chooser.random() < 0.8:
+                allocations.append(Allocation(f"a{i}", 32))
+            size, start = chooser.choice([(8, 0), (4, 0), (4, 4)])
+            home = chooser.choice(allocations[-2:]).name if chooser.random() < 0.3 else allocations[-1].name
+            views.append(Buffer(f"t{i}", DType.I32, (size,), BufferRole.TEMP, home, 4 * start))
+            target = views[-1]
+        else:
+            target = chooser.choice(filled)
+        if chooser.random() < 0.1:
+            found.append(MemsetNode(f"n{i}", BufferView(target.name)))
+        else:
+            read = chooser.sample(filled, min(len(filled), chooser.randint(0, 2)))
+            part = WHOLE if chooser.random() < 0.9 else region((0, 2))
+            kernels.append(_handing_on(chooser, f"k{i}", len(read), part))
+            bound = tuple((f"p{j}", BufferArgument(view.name)) for j, view in enumerate([*read, target]))
+            found.append(KernelNode(f"n{i}", f"k{i}", bound))
+        filled.append(target)
+    return Graph("temporaries", allocations, views, kernels, found, _chain(found))
+
+
+def _handing_on(chooser: Random, name: str, reads: int, part: Region) -> Kernel:
+    """A kernel that reads its first parameters, each in a phase of its own at times, and then writes the last."""
+    loaded = [Access(f"p{j}") for j in range(reads)]
+    steps: list[Step] = [Phase(f"load{j}", (access,)) for j, access in enumerate(loaded)]
+    if chooser.random() < 0.5:
+        steps = [Phase("work", tuple(loaded), (Access(f"p{reads}", part),))]
+    else:
+        steps.append(Phase("store", (), (Access(f"p{reads}", part),)))
+    for step, likely in ((Wait(), 0.5), (Trigger(), 0.5)):
+        if chooser.random() < likely:
+            steps.insert(chooser.randint(0, len(steps)), step)
+    return Kernel(name, _parameters(reads + 1), (Role("main", tuple(steps)),))
 
 
 def boxes(chooser: Random) -> Graph:

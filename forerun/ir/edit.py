@@ -218,6 +218,12 @@ class GraphEdit:
         if not shared and self._allocations.pop(buffer.allocation, None) is not None:
             self.delta.allocations[buffer.allocation] = None
 
+    def remove_allocation(self, name: str) -> None:
+        """Remove an allocation; the buffers that view it must have gone or moved before."""
+        if self._allocations.pop(name, None) is None:
+            raise InternalError(f"edit: no allocation '{name}'", hint=did_you_mean(name, self._allocations, sigil="$"))
+        self.delta.allocations[name] = None
+
     def set_kernel(self, kernel: Kernel) -> None:
         """Add a kernel, or replace the one of that name for all nodes that launch it.
 
@@ -274,7 +280,8 @@ class GraphEdit:
         """
         if self.delta.is_empty:
             return self.base
-        topology = self._topology if self._order is None else _reordered(self._topology, self._order)
+        # Graphs do not change, so the next one may share what no edit has changed.
+        topology = self._read() if self._order is None else _reordered(self._topology, self._order)
         result = Graph._from_parts(self._name, self._allocations, self._buffers, self._kernels, topology, self.delta)
         carry_over(self.base, self.delta, result)
         self.base, self.delta = result, Delta()

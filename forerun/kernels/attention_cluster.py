@@ -36,8 +36,7 @@ KERNEL = declare()
 def fits(heads: int, kv_heads: int, head_size: int, cache_dtype: DType) -> bool:
     """Whether the kernel takes such heads: lanes that are a power of two hold a row, 16 bytes each.
 
-    At most 8 query heads may share a KV head, since a lane has registers for all of them; and a head has an element
-    for each CTA of a cluster.
+    At most 8 query heads may share a KV head, since a lane has registers for all of them.
 
     Example:
         >>> fits(32, 8, 64, DType.BF16), fits(9, 3, 128, DType.F32), fits(8, 8, 80, DType.BF16)
@@ -46,12 +45,13 @@ def fits(heads: int, kv_heads: int, head_size: int, cache_dtype: DType) -> bool:
     lanes, rest = divmod(head_size * cache_dtype.itemsize, _VECTOR)
     if cache_dtype not in (DType.F32, DType.BF16, DType.F16) or rest or not 1 <= lanes <= _LANES:
         return False
-    if head_size < _CLUSTER:
-        return False
     return lanes & (lanes - 1) == 0 and heads % kv_heads == 0 and heads // kv_heads <= _MOST_SHARING
 
 
-def launch_for(kv_heads: int, rows: int = 0, head_size: int = _LARGE_CLUSTER) -> Launch:
-    """A cluster a KV head: 8 CTAs, or 16 where about so many rows or more are to be attended to as 1,536."""
-    cluster = _LARGE_CLUSTER if rows > _MANY_ROWS and head_size >= _LARGE_CLUSTER else _CLUSTER
+def launch_for(kv_heads: int, rows: int = 0, head_size: int = 64) -> Launch:
+    """A cluster a KV head: 8 CTAs, or 16 where about so many rows or more are to be attended to as 1,536.
+
+    Small heads have smaller clusters: of each head, every CTA writes an element.
+    """
+    cluster = min(_LARGE_CLUSTER if rows > _MANY_ROWS else _CLUSTER, head_size)
     return Launch((kv_heads * cluster, 1, 1), (32 * _WARPS, 1, 1), cluster=(cluster, 1, 1))

@@ -7,18 +7,20 @@ from types import MappingProxyType
 
 __all__ = ["DEFAULT_PIPELINE", "FAST_PIPELINE", "NAMED_PIPELINES"]
 
-DEFAULT_PIPELINE = ",".join(
-    [
-        # Streams order everything; only hazards need an order. First, since the others work on dependencies.
-        "infer-dependencies",
-        # Waits and triggers go in before anything is moved ahead of a wait.
-        "insert-pdl",
-        # Needs to know which dependencies are still full: those are complete when the kernel starts.
-        "hoist-loads",
-        # Last: the others add and strengthen dependencies; what is implied is known only then.
-        "reduce-edges",
-    ]
+_OVERLAP = (
+    # Streams order everything; only hazards need an order. First, since the others work on dependencies.
+    "infer-dependencies",
+    # Waits and triggers go in before anything is moved ahead of a wait.
+    "insert-pdl",
+    # Needs to know which dependencies are still full: those are complete when the kernel starts.
+    "hoist-loads",
 )
+_LAST = (
+    # Last: the others add and strengthen dependencies; what is implied is known only then.
+    "reduce-edges",
+)
+
+DEFAULT_PIPELINE = ",".join([*_OVERLAP, *_LAST])
 """Keeps every result bit by bit."""
 
 FAST_PIPELINE = ",".join(
@@ -27,10 +29,16 @@ FAST_PIPELINE = ",".join(
         # and before kernels have variants with waits, which no pattern names. Keeps results within its rules'
         # tolerances only, since fused kernels sum in another order.
         "fuse-kernels",
-        DEFAULT_PIPELINE,
+        *_OVERLAP,
+        # After all that decides when accesses begin, since bytes are shared on these terms; before reduce-edges, which
+        # keeps every order of events. Results stay the same bit by bit, and no dependency is added. Not in the default
+        # pipeline: its checks, as those of all that moves buffers, cost more than that one's limit on time leaves
+        # (docs/performance.md).
+        "plan-memory",
+        *_LAST,
     ]
 )
-"""Fewer and larger kernels, for decode steps on a GPU."""
+"""Fewer and larger kernels in less memory, for decode steps on a GPU."""
 
 NAMED_PIPELINES: Mapping[str, str] = MappingProxyType({"default": DEFAULT_PIPELINE, "fast": FAST_PIPELINE})
 """What stands for a pipeline wherever it occurs in a pipeline's text."""

@@ -10,7 +10,8 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Barrier, Kernel, Phase, Wait
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, EventRecordNode, EventWaitNode, KernelNode
 from forerun.ir.semantics.access import NodeAccess, accesses
-from forerun.ir.types import DependencyKind
+from forerun.ir.semantics.byteset import ByteSet
+from forerun.ir.types import BufferRole, DependencyKind
 from forerun.ir.verify import verify
 from forerun.passes.base import Pass, PassContext
 from forerun.passes.hoist_loads import HoistLoads
@@ -24,6 +25,7 @@ STAGES: dict[str, tuple[Pass, ...]] = {
     "infer-dependencies": (),
     "insert-pdl": (InferDependencies(),),
     "hoist-loads": (InferDependencies(), InsertPdl()),
+    "plan-memory": (InferDependencies(), InsertPdl(), HoistLoads()),
     "reduce-edges": (InferDependencies(), InsertPdl(), HoistLoads()),
 }
 """The passes that run before each one."""
@@ -94,6 +96,9 @@ def lost_meaning(graph: Graph, after: Graph) -> str | None:
         return f"race: {races(after)[0]}"
     if undrained(after):
         return f"drained: {undrained(after)}"
+    if _sights(graph) != _sights(after):
+        return "flow: some read sees another write"
+    after = _with_places_of(graph, after)
     if _pairs(graph) != _pairs(after):
         return "conflicts: some access appeared or disappeared"
     for name in graph.nodes:
@@ -102,6 +107,44 @@ def lost_meaning(graph: Graph, after: Graph) -> str | None:
             return f"body of {name}: {swapped}"
     crossed = (_around_events(graph) - _around_events(after)) if _has_events(graph) else set()
     return f"events: {min(map(str, crossed))} is not kept" if crossed else None
+
+
+def _with_places_of(graph: Graph, after: Graph) -> Graph:
+    """The graph after with the buffers where they were before."""
+    if graph.buffers == after.buffers:
+        return after
+    tables = graph.allocations.values(), graph.buffers.values(), after.kernels.values()
+    return Graph(after.name, *tables, after, after.dependencies)
+
+
+def _sights(graph: Graph) -> set[tuple[object, ...]]:
+    """Which write each byte of each read of a temporary sees in launch order, and who writes it in its own node.
+
+    Bytes that a write may leave out, and bytes that were not written before, are known by what was there before: the
+    place of the byte, so that no temporary that is read unwritten may move or share it.
+    """
+    last: dict[tuple[str, int], object] = {}
+    found: set[tuple[object, ...]] = set()
+    for name, touched in accesses(graph).items():
+        for a in sorted(touched, key=lambda a: a.write):
+            view = graph.buffers.get(a.buffer)
+            if view is None or view.role is not BufferRole.TEMP or not a.bytes.is_constant:
+                continue
+            for byte in range(a.bytes.start, a.bytes.stop):
+                where = a.allocation, byte
+                if not a.write:
+                    writes = (b for b in touched if _writes(b, where))
+                    own = frozenset((b.buffer, byte - graph.buffers[b.buffer].offset) for b in writes)
+                    found.add((name, a.phase, a.buffer, byte - view.offset, last.get(where, where), own))
+                elif a.certain and a.bytes.exact and not a.bytes.levels:
+                    last[where] = name, a.buffer, byte - view.offset
+                else:
+                    last[where] = name, a.buffer, byte - view.offset, last.get(where, where)
+    return found
+
+
+def _writes(access: NodeAccess, where: tuple[str, int]) -> bool:
+    return access.write and access.allocation == where[0] and access.bytes.overlaps(ByteSet(where[1], where[1] + 1))
 
 
 def _has_events(graph: Graph) -> bool:

@@ -18,6 +18,7 @@ from forerun.passes.base import Pass, PassContext
 from forerun.passes.hoist_loads import HoistLoads
 from forerun.passes.infer_dependencies import InferDependencies
 from forerun.passes.insert_pdl import InsertPdl
+from forerun.passes.plan_memory import PlanMemory
 from forerun.passes.reduce_edges import ReduceEdges
 from tests.passes.laws import input_of, levels_of
 from tests.random_graphs import in_launch_order, looped, plain, rows
@@ -97,11 +98,17 @@ def counted_alone(subject: Pass, before: Graph, after: Graph) -> dict[str, int]:
                 "phases_held": held(after),
                 "full_dependencies_added": full[1] - full[0],
             }
+        case PlanMemory():
+            moved = [name for name, old in before.buffers.items() if after.buffers[name] != old]
+            new = [a.size for name, a in after.allocations.items() if before.allocations.get(name) != a]
+            return {"buffers_moved": len(moved), "bytes_after": sum(new)}
         case _:
             return {"dependencies_removed": len(pairs(before) - pairs(after))}
 
 
-@pytest.mark.parametrize("subject", [InferDependencies(), InsertPdl(), HoistLoads(), ReduceEdges()], ids=str)
+@pytest.mark.parametrize(
+    "subject", [InferDependencies(), InsertPdl(), HoistLoads(), PlanMemory(), ReduceEdges()], ids=str
+)
 def test_statistics_count_the_changes(subject: Pass) -> None:
     changed = 0
     for before in graphs(subject.name):

@@ -21,7 +21,7 @@ from forerun.passes.insert_pdl import can_overlap
 from tests.literal import conflicting, judge
 from tests.passes.laws import applied, input_of, weakened
 from tests.programs import Style, programs, races, undrained
-from tests.random_graphs import boxes, in_launch_order, pair, plain, rich, rows
+from tests.random_graphs import boxes, in_launch_order, pair, plain, rich, rows, temporaries
 from tests.three_kernels import BODIES, EDGES, graph_of
 
 __all__ = ["KILLERS", "Truth", "fresh", "inputs"]
@@ -34,6 +34,13 @@ def chains() -> list[Graph]:
     found = [in_launch_order(plain(chooser, 2, 4)) for _ in range(400)]
     found += [in_launch_order(rows(chooser)) for _ in range(100)]
     return [*found, *drawn(programs(Style(chain=True, most_nodes=4)), 150)]
+
+
+@lru_cache
+def handed_on() -> list[Graph]:
+    """Programs in launch order that hand on temporaries: what there is to plan."""
+    chooser = random.Random(0)
+    return [temporaries(chooser) for _ in range(400)]
 
 
 def fresh(graph: Graph) -> Graph:
@@ -89,7 +96,7 @@ def inputs(stage: str) -> list[Graph]:
     """What the pass of that name may get: right graphs, from strictly ordered to as weakly ordered as possible."""
     chooser = random.Random(0)
     found = []
-    for graph in chains():
+    for graph in handed_on() if stage == "plan-memory" else chains():
         weak = weakened(applied(InferDependencies(), graph))
         found += [input_of(stage, graph), weak, _embroidered(chooser, weak)]
     return found

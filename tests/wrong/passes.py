@@ -5,8 +5,8 @@ The twins of ``tests/passes/twins.py`` are of the same kind; there are more of t
 
 from __future__ import annotations
 
-# These two add their passes to the list.
-from tests.wrong import edge_passes, hoisting_passes
+# These three add their passes to the list.
+from tests.wrong import edge_passes, hoisting_passes, memory_passes
 from tests.wrong.wrong_pass import WRONG_PASSES, WrongPass
 
-__all__ = ["WRONG_PASSES", "WrongPass", "edge_passes", "hoisting_passes"]
+__all__ = ["WRONG_PASSES", "WrongPass", "edge_passes", "hoisting_passes", "memory_passes"]

@@ -9,6 +9,8 @@ does, so every run of G1 gives what its nodes give one by one in launch order. R
 order is a run that G0 allows too. Both run the same nodes (C1, C2, C6 to C9, C11), or fused ones that stand for them
 (C12 to C16, see :mod:`~forerun.ir.semantics.fused`), and a node computes the same from the same bytes (C4). So it is
 enough that every two conflicting accesses have one direction in both launch orders (C3).
+Where temporaries have moved, all this is about the graph after with the places of before; that it gives, node by node,
+what the graph after gives is C17 (see :mod:`~forerun.ir.semantics.placement`), and races are looked for in the latter.
 What others see of a replay while it runs is kept as well (C5).
 
 Why direct conflicts suffice for C3. A pair (a, b) is left out of :func:`forerun.ir.semantics.conflicts` only if a write
@@ -31,6 +33,7 @@ from forerun.ir.semantics.comparison import RULES, Findings, compare
 from forerun.ir.semantics.fences import same_access
 from forerun.ir.semantics.hazards import conflicts
 from forerun.ir.semantics.order import event_order, order_under
+from forerun.ir.semantics.placement import misreads, moved, undone
 from forerun.ir.semantics.races import Race, Verdict, bodies_of, check, is_ordered
 
 __all__ = ["RULES", "certify"]
@@ -61,8 +64,9 @@ def certify(
     findings = Findings()
     if fusions is None:
         fusions = after.delta.fusions if after.delta is not None else {}
-    compare(before, after, findings, licences, fusions=fusions)
-    if not findings.diagnostics and not licences and _is_still_ordered(before, after):
+    names = moved(before, after)
+    compare(before, _in_place(before, after, names, findings), findings, licences, fusions=fusions)
+    if not findings.diagnostics and not licences and not names and _is_still_ordered(before, after):
         return Verdict("proved")
     meaning = check(after, licences)
     if not meaning.proved:
@@ -70,6 +74,18 @@ def certify(
     found = (*findings.diagnostics, *meaning.findings)
     status = "refuted" if findings.refuted else "unsupported" if found else "proved"
     return replace(meaning, status=status, findings=found)
+
+
+def _in_place(before: Graph, after: Graph, names: frozenset[str], findings: Findings) -> Graph:
+    """The graph after with temporaries where they were, once it is compared with the graph after (C17)."""
+    if not names:
+        return after
+    old = undone(before, after, names)
+    for found in misreads(old, after, names):
+        at = Location("node", found.node, detail=f"%{found.buffer}") if found.node else Location("buffer", found.buffer)
+        hint = "temporaries may share bytes if all uses of the one come before all uses of the other"
+        findings.add("C17", found.message, at, hint, certain=found.certain)
+    return old
 
 
 def _is_still_ordered(before: Graph, after: Graph) -> bool:

@@ -36,10 +36,11 @@ RULES = {
     "C12": "a fused node reads all that the nodes it stands for read of what others have written",
     "C13": "a fused node reads nothing else",
     "C14": "what a node wrote is written by one node of after, by itself or by one that stands for it",
+    "C17": "where temporaries moved, each read sees the same writes, and is known to",
     # unsupported: nothing is known to be wrong, but this version does not know that it is right
     "C7": "nodes of the same name are equal, but for the order of phases, waits, triggers and added CTA barriers",
     "C8": "nodes that appear or disappear do nothing, or are fused",
-    "C9": "allocations and buffers are equal",
+    "C9": "allocations and buffers are equal, but for where temporaries of a device lie",
     "C15": "a fused node stands for known nodes at its place, of which some may stay, and their accesses are known",
     "C16": "no byte is written by two of the nodes that a fused node stands for, or read by one before that",
     "C10": "a graph after that is not proved comes from a graph before that is, or else the race was there before",

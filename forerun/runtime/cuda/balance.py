@@ -99,8 +99,8 @@ def balance_of(times: list[dict[int, int]], sms: int) -> Balance | None:
         sms: How many SMs there are.
 
     Example:
-        >>> balance_of([{0: 100, 1: 80, 2: 104}, {0: 102, 1: 80, 2: 102}], 3)
-        Balance(sms=3, fast=(1,), percent=128)
+        >>> balance_of([{0: 104, 1: 80, 2: 104}, {0: 104, 1: 80, 2: 104}], 3)
+        Balance(sms=3, fast=(1,), percent=130)
     """
     whole = [replay for replay in times if len(replay) == sms and min(replay.values()) > 0]
     if not whole or sms > _MOST_SMS:

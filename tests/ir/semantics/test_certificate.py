@@ -12,6 +12,7 @@ from forerun.ir.semantics.certificate import RULES
 from forerun.ir.text import parse_graph
 from tests.ir.semantics.rewrites import BASE, SWAPPED_FILLS, Edit, codes, verdict_of
 from tests.ir.semantics.test_fused import WRONG as FUSED
+from tests.ir.semantics.test_placement import WRONG as MISPLACED
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,15 @@ WRONG = {
         "MemcpyNode 'more' is new",
         "unsupported",
     ),
-    "a buffer moves": Wrong(
+    "a state moves": Wrong(
         "C9",
-        (("buffer %b : f32[4] temp", "alloc $arena : 64\nbuffer %b : f32[4] temp at $arena + 16"),),
+        (("buffer %s : f32[8] state", "alloc $arena : 64\nbuffer %s : f32[8] state at $arena + 16"),),
+        "allocation 's' is not as before",
+        "unsupported",
+    ),
+    "an allocation grows": Wrong(
+        "C9",
+        (("buffer %b : f32[4] temp", "alloc $b : 64\nbuffer %b : f32[4] temp at $b"),),
         "allocation 'b' is not as before",
         "unsupported",
     ),
@@ -161,7 +168,9 @@ def test_wrong_rewrites(case: Wrong) -> None:
 
 
 def test_every_rule_has_a_negative_test() -> None:
-    tested = {case.code for case in (*WRONG.values(), *FUSED.values())} | {"C10"}  # C10: test_certificate_races.py
+    tested = {case.code for case in (*WRONG.values(), *FUSED.values(), *MISPLACED.values())} | {
+        "C10"
+    }  # C10: test_certificate_races.py
     assert tested == set(RULES)
 
 
@@ -194,6 +203,11 @@ RIGHT: dict[str, tuple[Edit, ...]] = {
         ("node #first", "node #clear = fill %z with 0\nnode #first"),
     ),
     "a kernel under another name": (("@make", "@make.again"),),
+    "a temporary moves": (("buffer %b : f32[4] temp", "alloc $arena : 64\nbuffer %b : f32[4] temp at $arena + 16"),),
+    "temporaries share bytes": (
+        ("buffer %a : f32[4] temp", "alloc $arena : 16\nbuffer %a : f32[4] temp at $arena"),
+        ("buffer %b : f32[4] temp", "buffer %b : f32[4] temp at $arena"),
+    ),
     "an unused kernel goes": (("kernel @opaque(x: f32[D]) opaque\n", ""),),
 }
 
