@@ -22,6 +22,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def launching(
 
 
 def measure_steps(setting: Setting, pipeline: str, options: dict[str, Any], rounds: int) -> dict[str, Metric]:
-    """The 32-step graphs against themselves with full edges."""
+    """The 32-step graphs against themselves with full edges; with options, the tuned ones, too."""
     stream = torch.cuda.Stream()
     metrics = {"read_bandwidth_gbs": _exact(read_bandwidth(CudaTarget()) / 1e9, "GB/s")}
     errors = 0.0
@@ -153,15 +154,20 @@ def measure_steps(setting: Setting, pipeline: str, options: dict[str, Any], roun
         graph = setting.graph(STEPS, context)
         with setting.compile(graph, "") as plain:
             expected = {at: answers(setting, plain, at) for at in places.values()}
-        with setting.compile(graph, pipeline, **options) as fast, setting.compile(graph, FULL_EDGES) as full:
-            errors = max(errors, check(setting, fast, expected), check(setting, full, expected))
-            for name, position in places.items():
-                with launching(fast, stream, position) as a, launching(full, stream, position) as b:
+        with contextlib.ExitStack() as stack:
+            full = stack.enter_context(setting.compile(graph, FULL_EDGES))
+            fast = {"": stack.enter_context(setting.compile(graph, pipeline))}
+            if options:
+                fast["tuned_"] = stack.enter_context(setting.compile(graph, pipeline, **options))
+            errors = max(errors, *(check(setting, version, expected) for version in (full, *fast.values())))
+            for (prefix, version), (name, position) in product(fast.items(), places.items()):
+                with launching(version, stream, position) as a, launching(full, stream, position) as b:
                     ours, theirs = pairs(a, b, stream, rounds, 4)
-                metrics[f"llama_1b.step_us.{name}"] = bootstrap_median([us / STEPS for us in ours], "us")
-                metrics[f"llama_1b.full_edges_us.{name}"] = bootstrap_median([us / STEPS for us in theirs], "us")
+                metrics[f"llama_1b.{prefix}step_us.{name}"] = bootstrap_median([us / STEPS for us in ours], "us")
+                if not prefix:
+                    metrics[f"llama_1b.full_edges_us.{name}"] = bootstrap_median([us / STEPS for us in theirs], "us")
                 if name == "pos512":
-                    metrics["llama_1b.speedup_vs_full_edges"] = bootstrap_median_ratio(theirs, ours)
+                    metrics[f"llama_1b.{prefix}speedup_vs_full_edges"] = bootstrap_median_ratio(theirs, ours)
     metrics["llama_1b.step_logits_rel_l2"] = _exact(errors, "ratio")
     return metrics
 
@@ -342,7 +348,7 @@ def main() -> None:
         return
     write_result("llama_step", measure_steps(setting, arguments.pipeline, options, arguments.rounds))
     if not arguments.no_torch:
-        metrics = measure_against_torch(setting, "llama_1b", arguments.pipeline, options, arguments.rounds)
+        metrics = measure_against_torch(setting, "llama_1b", arguments.pipeline, {}, arguments.rounds)
         write_result("llama_torch", metrics)
 
 

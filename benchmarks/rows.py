@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from forerun.passes.default import FAST_PIPELINE
+
 __all__ = ["ABLATION", "FULL_EDGES"]
 
 FULL_EDGES = "fuse-kernels,infer-dependencies,reduce-edges"
@@ -14,6 +16,6 @@ ABLATION = {
     "hoist_nc": "infer-dependencies,insert-pdl,hoist-loads,reduce-edges",
     "hoist": "infer-dependencies,insert-pdl,hoist-loads,reduce-edges",
     "fused": "fuse-kernels,infer-dependencies,insert-pdl,reduce-edges",
-    "rings": "fuse-kernels,infer-dependencies,insert-pdl,hoist-loads,reduce-edges",
+    "rings": FAST_PIPELINE,
 }
 """What each pass brings, a row a version."""

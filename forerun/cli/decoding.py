@@ -22,7 +22,7 @@ __all__ = ["DecodePlan", "MatrixType", "default_target"]
 _CTAS = 128
 """About as many CTAs as a large GPU has SMs share the attention."""
 
-_PARTS = 4224
+_PARTS = 132
 """So many parts of the vocabulary are searched at once: one for each SM of an H100."""
 
 

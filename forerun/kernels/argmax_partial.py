@@ -14,8 +14,6 @@ from forerun.kernels.shapes import cuda
 
 __all__ = ["KERNEL", "choose", "launch_for"]
 
-_MOST_CTAS = 1056
-
 _CHOOSE = Phase(
     "choose",
     reads=(Access("logits"),),
@@ -39,8 +37,8 @@ KERNEL = Kernel(
 
 
 def launch_for(parts: int) -> Launch:
-    """One CTA a part, or for several, if there are many."""
-    return Launch((min(parts, _MOST_CTAS), 1, 1), (256, 1, 1))
+    """One CTA a part."""
+    return Launch((parts, 1, 1), (256, 1, 1))
 
 
 def choose(logits: NDArray[np.float32], parts: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:

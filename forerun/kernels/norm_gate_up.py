@@ -68,8 +68,11 @@ def fits(columns: int, dtype: DType) -> bool:
 
 
 def launch_for(rows: int, columns: int, dtype: DType = DType.BF16) -> Launch:
-    """For so many rows of each matrix; see :func:`forerun.kernels.row_stream.launch_for`."""
-    return row_stream.launch_for(columns, dtype, rows, 2, normalized=True)
+    """For so many rows of each matrix; see :func:`forerun.kernels.row_stream.launch_for`.
+
+    Its rings are deeper than others': they are filled while attention waits for memory, and loads little itself.
+    """
+    return row_stream.launch_for(columns, dtype, rows, 2, normalized=True, depth=4)
 
 
 def load_weights(

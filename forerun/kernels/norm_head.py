@@ -17,8 +17,8 @@ from forerun.kernels.shapes import cuda, typed_name
 
 __all__ = ["KERNEL", "PARTS", "choose", "declare", "fits", "launch_for"]
 
-PARTS = 32 * row_stream.SMS
-"""How many parts suit an H100: so many a CTA that its share of them can be larger or smaller by a few percent."""
+PARTS = row_stream.SMS
+"""How many parts suit an H100: one a CTA."""
 
 
 def declare(dtype: DType = DType.F32) -> Kernel:

@@ -13,8 +13,6 @@ from forerun.kernels.shapes import cuda, typed_name
 
 __all__ = ["KERNEL", "add", "declare", "fits", "launch_for", "load_input", "load_residual"]
 
-_SHARED_BYTES = 116 * 1024
-
 
 def declare(dtype: DType = DType.F32) -> Kernel:
     """The kernel for a matrix of that type; all else is f32."""
@@ -64,10 +62,9 @@ def fits(columns: int, dtype: DType) -> bool:
 def launch_for(rows: int, columns: int, dtype: DType = DType.BF16) -> Launch:
     """For so many rows; see :func:`forerun.kernels.row_stream.launch_for`.
 
-    It takes more than half of an SM's shared memory. So two CTAs of it never share an SM while another SM has none, but
-    one has room beside the kernel before it and beside the one after it.
+    It has room beside ``norm_gate_up``, which comes before or after it in a layer.
     """
-    return row_stream.launch_for(columns, dtype, rows, 1, normalized=False, least=_SHARED_BYTES)
+    return row_stream.launch_for(columns, dtype, rows, 1, normalized=False, depth=2)
 
 
 def load_input(x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -36,9 +36,7 @@ WARPS = 8
 """Warps of a CTA."""
 
 _TILE = 4096  # bytes at most
-_DEPTH = 3  # tiles of that size a warp
 _ARRIVAL = 8
-_UNITS_TO_BALANCE = 8
 _VECTOR = 16
 _MOST_SHARED = 226 * 1024  # bytes: what a CTA may have on sm_90, less 1 KB for static variables
 
@@ -79,11 +77,12 @@ def ring_depth(columns: int, dtype: DType, rows: int, shared_bytes: int, *, norm
     return min(max(1, tiles), room // (WARPS * (columns * dtype.itemsize // split + _ARRIVAL)))
 
 
-def launch_for(columns: int, dtype: DType, units: int, rows: int, *, normalized: bool, least: int = 0) -> Launch:
-    """What was measured best on an H100: a CTA an SM, 8 warps, 96 KB of tiles.
+def launch_for(columns: int, dtype: DType, units: int, rows: int, *, normalized: bool, depth: int = 3) -> Launch:
+    """What was measured best on an H100: a CTA an SM, 8 warps.
 
-    Where shares are of many units, there is room for larger ones: fast SMs get up to a third more
-    (``cuda/balance.cuh``).
+    How deep the rings are decides which neighbours share an SM. Two CTAs of one kernel must not, while another SM has
+    none: that takes one kernel of a layer that needs more than half of the shared memory (``norm_gate_up``), and others
+    that fit beside it, and only once (benchmarks/NOTES.md).
 
     Args:
         columns: Of the matrix.
@@ -91,15 +90,11 @@ def launch_for(columns: int, dtype: DType, units: int, rows: int, *, normalized:
         units: What is dealt to the CTAs.
         rows: Of a unit.
         normalized: Whether the vector is normalized, and so is kept in shared memory too.
-        least: Shared memory to take in any case.
+        depth: Tiles of 4 KB a warp; more of them if they are smaller.
     """
     grid = min(SMS, units)
-    most = -(-units // grid)
-    if grid == SMS and most >= _UNITS_TO_BALANCE:
-        most = -(-4 * units // (3 * grid))
-    most_rows = most * rows
-    taken = _fixed_bytes(columns, split_of(columns, dtype) or 1, most_rows, normalized=normalized)
-    wanted = max(least, taken + WARPS * _DEPTH * (_TILE + _ARRIVAL))
+    taken = _fixed_bytes(columns, split_of(columns, dtype) or 1, -(-units // grid) * rows, normalized=normalized)
+    wanted = taken + WARPS * depth * (_TILE + _ARRIVAL)
     return Launch((grid, 1, 1), (32 * WARPS, 1, 1), min(_MOST_SHARED, -(-wanted // _VECTOR) * _VECTOR))
 
 

@@ -68,9 +68,8 @@ def _sources(target: CudaTarget, graph: Graph, arch: str) -> list[Source]:
     from forerun.runtime.cuda.codegen import units
     from forerun.runtime.toolchain import Source
 
-    balancer = target.balancer(arch)
     try:
-        specialised, _ = units(graph, delays=target.delays != 0, timeline=target.timeline, balancer=balancer)
+        specialised, _ = units(graph, delays=target.delays != 0, timeline=target.timeline)
     except ForerunError:
         return []
     return [unit.source for unit in specialised if isinstance(unit.source, Source)]

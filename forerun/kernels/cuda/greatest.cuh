@@ -14,18 +14,12 @@ __device__ __forceinline__ float value_of(unsigned long long key) {
     return __uint_as_float(order >> 31 ? order & 0x7FFFFFFFu : ~order);
 }
 
-// The greatest key of the warp; every lane gets it.
-__device__ __forceinline__ unsigned long long greatest_key_of_warp(unsigned long long key) {
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) key = max(key, __shfl_xor_sync(~0u, key, distance));
-    return key;
-}
-
 // The greatest key of the CTA; every thread gets it.
 template <class Launch> __device__ __forceinline__ unsigned long long greatest_key(unsigned long long key) {
     static_assert(has_whole_warps<Launch>, "a reduction needs whole warps");
     constexpr int warps = warps_of<Launch>;
-    key = greatest_key_of_warp(key);
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) key = max(key, __shfl_xor_sync(~0u, key, distance));
     if constexpr (warps > 1) {
         __shared__ unsigned long long keys[warps];
         const int thread = thread_of<Launch>();

@@ -1,14 +1,10 @@
 // y = silu(w_gate n) * (w_up n), where n is x / sqrt(mean(x^2) + eps) * scale. Rows of the two matrices take turns.
 
-#include "balance.cuh"
-
 using Weight = Types::w_gate;
 constexpr int columns = Dims::K;
-constexpr int most_rows = 2 * most_of_balanced_share<Launch, Dims::N>();
+constexpr int most_rows = 2 * ceil_div(Dims::N, ctas_of<Launch>);
 
-__device__ __forceinline__ int start_of_cta(int share) {
-    return 2 * start_of_balanced_share<Launch, Dims::N>(share);
-}
+__device__ __forceinline__ int start_of_cta(int cta) { return 2 * start_of_share<Dims::N, ctas_of<Launch>>(cta); }
 __device__ __forceinline__ const Weight* row_address(const Arguments& a, int row) {
     return (row % 2 ? a.w_up : a.w_gate) + static_cast<long long>(row / 2) * columns;
 }

@@ -1,15 +1,11 @@
 // y = residual + w x.
 
-#include "balance.cuh"
-
 using Weight = Types::w;
 constexpr int columns = Dims::K;
 constexpr bool normalized = false;
-constexpr int most_rows = most_of_balanced_share<Launch, Dims::N>();
+constexpr int most_rows = ceil_div(Dims::N, ctas_of<Launch>);
 
-__device__ __forceinline__ int start_of_cta(int share) {
-    return start_of_balanced_share<Launch, Dims::N>(share);
-}
+__device__ __forceinline__ int start_of_cta(int cta) { return start_of_share<Dims::N, ctas_of<Launch>>(cta); }
 __device__ __forceinline__ const Weight* row_address(const Arguments& a, int row) {
     return a.w + static_cast<long long>(row) * columns;
 }

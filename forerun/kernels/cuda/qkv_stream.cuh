@@ -1,14 +1,13 @@
 // The phases of norm_qkv_rope.cu and norm_qkv_bias_rope.cu. The rows of the three matrices are numbered through; a CTA
 // takes consecutive pairs of them.
 
-#include "balance.cuh"
 #include "rotary.cuh"
 
 using Weight = Types::w_q;
 using Stored = Types::k_cache;
 constexpr int columns = Dims::K;
 constexpr int all_pairs = Dims::NQ / 2 + Dims::NK;
-constexpr int most_pairs = most_of_balanced_share<Launch, all_pairs>();
+constexpr int most_pairs = ceil_div(all_pairs, ctas_of<Launch>);
 constexpr int most_rows = 2 * most_pairs;
 static_assert(Dims::NQ == Dims::H * Dims::HD && Dims::NK == Dims::KV * Dims::HD, "rows are the elements of heads");
 static_assert(2 * Dims::P == Dims::HD, "one frequency a pair");
@@ -23,9 +22,7 @@ __device__ __forceinline__ Place place_of(int row) {
     return {2, row - Dims::NQ - Dims::NK};
 }
 
-__device__ __forceinline__ int start_of_cta(int share) {
-    return 2 * start_of_balanced_share<Launch, all_pairs>(share);
-}
+__device__ __forceinline__ int start_of_cta(int cta) { return 2 * start_of_share<all_pairs, ctas_of<Launch>>(cta); }
 __device__ __forceinline__ const Weight* row_address(const Arguments& a, int row) {
     const Place place = place_of(row);
     const Weight* w = place.matrix == 0 ? a.w_q : place.matrix == 1 ? a.w_k : a.w_v;

@@ -7,10 +7,9 @@
 //     columns                  of the matrices
 //     normalized               whether the vector is normalized, so that it is in shared memory too
 //     most_rows                of a CTA
-//     start_of_cta(share)      the first row of the CTA with that share, which has those before the next one's
+//     start_of_cta(cta)        the first row of a CTA, which has those before the next CTA's
 //     row_address(a, row)      where a row is
 
-#include "balance.cuh"
 #include "bulk_copy.cuh"
 
 static_assert(has_whole_warps<Launch>, "rows belong to warps");
@@ -62,10 +61,8 @@ __device__ __forceinline__ Arrival* arrival_at(int slot) {
 __device__ __forceinline__ float* sums() { return reinterpret_cast<float*>(dynamic_shared + sums_at); }
 
 // The CTA's rows, and how many of them the warp's group has: every n-th one.
-__device__ __forceinline__ int first_row() { return start_of_cta(share_of_cta<Launch>()); }
-__device__ __forceinline__ int row_count() {
-    return start_of_cta(share_of_cta<Launch>() + 1) - first_row();
-}
+__device__ __forceinline__ int first_row() { return start_of_cta(cta_of<Launch>()); }
+__device__ __forceinline__ int row_count() { return start_of_cta(cta_of<Launch>() + 1) - first_row(); }
 __device__ __forceinline__ int rows_of_group() { return (row_count() - group() + groups - 1) / groups; }
 
 __device__ __forceinline__ void begin_tile(const Arguments& a, int number, int slot) {

@@ -13,7 +13,7 @@ from forerun.ir.diagnostics import InternalError
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import Argument, BufferArgument, ConstantArgument, KernelNode, ScalarLoad
 from forerun.ir.types import DType
-from forerun.runtime.cuda.codegen_unit import DELAY_SEED, TICKET, TIMELINE, Slot, Unit
+from forerun.runtime.cuda.codegen_unit import DELAY_SEED, TIMELINE, Slot, Unit
 from forerun.runtime.dtypes import numpy_dtype
 
 __all__ = ["Arguments", "bits"]
@@ -40,7 +40,6 @@ class Arguments:
         count: How many parameters all nodes have.
         seeds: Address of the delays' seeds, one a node.
         records: Address of each node's records of times, by its path.
-        tickets: Address of the ticket of each balanced node, by its path.
     """
 
     def __init__(
@@ -51,7 +50,6 @@ class Arguments:
         count: int,
         seeds: int = 0,
         records: Mapping[str, int] = MappingProxyType({}),
-        tickets: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._values = np.zeros(max(1, count), np.uint64)
         base = self._values.__array_interface__["data"][0]
@@ -62,7 +60,7 @@ class Arguments:
         self._addresses = addresses
         self._next = 0
         self._seed = seeds
-        self._hidden = {TIMELINE: records, TICKET: tickets}
+        self._records = records
         self._packers = [struct.Struct(f"{len(unit.slots)}Q").pack_into for unit in units]
         self._slots = [unit.slots for unit in units]
         self._only_pointers = [all(_is_buffer(slot) for slot in unit.slots) for unit in units]
@@ -94,8 +92,8 @@ class Arguments:
             return self._addresses[argument.buffer] + argument.index * self._itemsizes[argument.buffer]
         if isinstance(argument, ConstantArgument):
             return bits(slot.dtype, argument.value)
-        if slot.parameter in self._hidden:
-            return self._hidden[slot.parameter][path]
+        if slot.parameter == TIMELINE:
+            return self._records[path]
         if slot.parameter != DELAY_SEED:
             raise InternalError(f"node '{path}' binds nothing to parameter '{slot.parameter}'")
         self._seed += 4
@@ -103,4 +101,4 @@ class Arguments:
 
 
 def _is_buffer(slot: Slot) -> bool:
-    return slot.kind == "pointer" and slot.parameter not in (DELAY_SEED, TICKET, TIMELINE)
+    return slot.kind == "pointer" and slot.parameter not in (DELAY_SEED, TIMELINE)

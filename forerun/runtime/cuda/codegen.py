@@ -16,28 +16,24 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Implementation, Kernel
 from forerun.ir.nodes import BufferArgument, ChildGraphNode, ConditionalNode, KernelNode, ScalarLoad
 from forerun.ir.types import DType
-from forerun.runtime.cuda.balance import LEAST_BYTES, Balance, Balancer, launch_members
 from forerun.runtime.cuda.codegen_body import RoleWarps, Unfit, body_lines, warps_of_roles
 from forerun.runtime.cuda.codegen_hashing import NAMESPACE, generated_phases, is_generated
 from forerun.runtime.cuda.codegen_names import entry_name, identifier
 from forerun.runtime.cuda.codegen_parameters import bind, structs
 from forerun.runtime.cuda.codegen_sources import LIBRARY, file_name, included, read_source
-from forerun.runtime.cuda.codegen_unit import DELAY_SEED, TICKET, TIMELINE, ForeignModule, Slot, Unit
+from forerun.runtime.cuda.codegen_unit import DELAY_SEED, TIMELINE, ForeignModule, Slot, Unit
 from forerun.runtime.toolchain import Source
 
-__all__ = ["DELAY_SEED", "TICKET", "TIMELINE", "ForeignModule", "Slot", "Unit", "specialise", "units"]
+__all__ = ["DELAY_SEED", "TIMELINE", "ForeignModule", "Slot", "Unit", "specialise", "units"]
 
 _Contents = TypeVar("_Contents")
 
 _MAX_LINE = 120
-_BALANCE = "balance.cuh"
 
 _HINT = "declare one: Kernel(..., implementations=(Implementation('cuda', 'package:file.cu', 'namespace'),))"
 
 
-def specialise(
-    graph: Graph, node: KernelNode, *, delays: bool = False, timeline: bool = False, balancer: Balancer | None = None
-) -> Unit:
+def specialise(graph: Graph, node: KernelNode, *, delays: bool = False, timeline: bool = False) -> Unit:
     """The unit of a kernel node.
 
     Args:
@@ -47,7 +43,6 @@ def specialise(
             entry that is made here then takes the address of a seed as a further parameter.
         timeline: Note when each CTA starts, when its wait returns, when it triggers, and when it ends. An entry that is
             made here then takes the address of its records as its last parameter.
-        balancer: Tells which SMs read faster, for kernels that deal their work by it; by default all are alike.
 
     Raises:
         Unsupported: If there is no code to make it of, or it cannot be made.
@@ -66,21 +61,18 @@ def specialise(
     """
     kernel = graph.kernels[node.kernel]
     try:
-        return _Specialiser(graph, node, kernel, delays, timeline, balancer).unit()
+        return _Specialiser(graph, node, kernel, delays, timeline).unit()
     except Unfit as reason:
         raise Unsupported(f"node '{node.name}', kernel '{kernel.name}': {reason}") from reason
 
 
-def units(
-    graph: Graph, *, delays: bool = False, timeline: bool = False, balancer: Balancer | None = None
-) -> tuple[list[Unit], dict[str, int]]:
+def units(graph: Graph, *, delays: bool = False, timeline: bool = False) -> tuple[list[Unit], dict[str, int]]:
     """The different units of a graph, and which one each kernel node is launched from.
 
     Args:
         graph: A valid graph.
         delays: As for :func:`specialise`.
         timeline: Likewise.
-        balancer: Likewise.
 
     Returns:
         The units, and an index into them by node; a node in a body has the path ``outer/inner``, and ``outer/1/inner``
@@ -95,7 +87,7 @@ def units(
     for path, node in _kernel_nodes(graph, ""):
         key = _key(graph, node)
         if key not in known:
-            unit = specialise(graph, node, delays=delays, timeline=timeline, balancer=balancer)
+            unit = specialise(graph, node, delays=delays, timeline=timeline)
             known[key] = numbers.setdefault(unit, len(numbers))
         found[path] = known[key]
     return list(numbers), found
@@ -129,20 +121,11 @@ def _key(graph: Graph, node: KernelNode) -> object:
 class _Specialiser:
     """One node and its kernel."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        node: KernelNode,
-        kernel: Kernel,
-        delays: bool,
-        timeline: bool,
-        balancer: Balancer | None,
-    ) -> None:
+    def __init__(self, graph: Graph, node: KernelNode, kernel: Kernel, delays: bool, timeline: bool) -> None:
         self.node = node
         self.kernel = kernel
         self.delays = delays
         self.timeline = timeline
-        self.balancer = balancer
         self.binding = bind(graph, node, kernel)
 
     def unit(self) -> Unit:
@@ -176,49 +159,35 @@ class _Specialiser:
             raise Unfit("a black box cannot be compiled: its body is what the entry is made of")
         entry = entry_name(self.kernel.name)
         roles = warps_of_roles(self.kernel, self.node.launch)
+        extras = {"delay.cuh": self.delays, "timeline.cuh": self.timeline}
+        shared = ["device.cuh", *(header for header, wanted in extras.items() if wanted)]
+        headers = {name: text for header in shared for name, text in included(f"{LIBRARY}:{header}")}
         if implementation is None:
             namespace = NAMESPACE
-            headers = dict(included(f"{LIBRARY}:hashing.cu"))
+            headers |= included(f"{LIBRARY}:hashing.cu")
             phases = generated_phases(self.kernel, self.binding.buffers, self.binding.members, roles)
             phases = f'#include "hashing.cu"\n\n{phases}'
         else:
             namespace = identifier(implementation.entry)
-            headers = dict(_read(implementation, included))
+            headers |= _read(implementation, included)
             phases = f'#include "{file_name(implementation.source)}"'
-        may_balance = _BALANCE in headers
-        balance = self.balance() if may_balance else None
-        extras = {"delay.cuh": self.delays, "timeline.cuh": self.timeline, _BALANCE: balance is not None}
-        shared = ["device.cuh", *(header for header, wanted in extras.items() if wanted)]
-        headers |= {name: text for header in shared for name, text in included(f"{LIBRARY}:{header}")}
-        launch, members = self.node.launch, launch_members(balance) if may_balance else ()
         parts = [
             "\n".join(f'#include "{name}"' for name in shared),
             f"namespace {namespace} {{",
-            "\n".join(structs(self.kernel, self.binding, launch, roles, members)),
+            "\n".join(structs(self.kernel, self.binding, self.node.launch, roles)),
             phases,
             f"}}  // namespace {namespace}",
-            "\n".join(self.entry(entry, namespace, roles, balance is not None)),
+            "\n".join(self.entry(entry, namespace, roles)),
         ]
         source = Source(f"{entry}.cu", "\n\n".join(parts) + "\n", tuple(sorted(headers.items())))
-        hidden = [Slot(TICKET, "pointer", DType.U32)] if balance is not None else []
-        hidden += [Slot(DELAY_SEED, "pointer", DType.U32)] if self.delays else []
+        hidden = [Slot(DELAY_SEED, "pointer", DType.U32)] if self.delays else []
         hidden += [Slot(TIMELINE, "pointer", DType.U64)] if self.timeline else []
-        return Unit(entry, source, (*self.binding.slots, *hidden), launch)
+        return Unit(entry, source, (*self.binding.slots, *hidden), self.node.launch)
 
-    def balance(self) -> Balance | None:
-        """What the shares of the CTAs depend on; ``None`` if they are equal."""
-        ctas = math.prod(self.node.launch.grid)
-        written = {access.parameter for phase in self.kernel.phases for access in phase.writes}
-        read = sum(buffer.size for name, buffer in self.binding.buffers.items() if name not in written)
-        if self.balancer is None or read < LEAST_BYTES * ctas:
-            return None
-        return self.balancer(ctas)
-
-    def entry(self, entry: str, namespace: str, roles: Sequence[RoleWarps], balanced: bool) -> Iterator[str]:
+    def entry(self, entry: str, namespace: str, roles: Sequence[RoleWarps]) -> Iterator[str]:
         """The ``__global__`` function."""
         binding = self.binding
         parameters = [f"{text} {name}" for text, name in zip(binding.types, binding.names, strict=True)]
-        parameters += [f"unsigned* {TICKET}"] if balanced else []
         parameters += [f"const unsigned* {DELAY_SEED}"] if self.delays else []
         parameters += [f"unsigned long long* {TIMELINE}"] if self.timeline else []
         threads = math.prod(self.node.launch.block)
@@ -234,8 +203,7 @@ class _Specialiser:
             yield f"    const unsigned key = delay_key({DELAY_SEED}, {next(pointers, 'nullptr')});"
         yield ""
         timeline = TIMELINE if self.timeline else ""
-        ticket = TICKET if balanced else ""
-        body = body_lines(self.kernel, roles, namespace, delays=self.delays, timeline=timeline, ticket=ticket)
+        body = body_lines(self.kernel, roles, namespace, delays=self.delays, timeline=timeline)
         yield from (f"    {line}" for line in body)
         yield "}"
 

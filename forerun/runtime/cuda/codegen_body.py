@@ -80,13 +80,7 @@ def phase_names(kernel: Kernel) -> Mapping[str, str]:
 
 
 def body_lines(
-    kernel: Kernel,
-    roles: Sequence[RoleWarps],
-    namespace: str,
-    *,
-    delays: bool = False,
-    timeline: str = "",
-    ticket: str = "",
+    kernel: Kernel, roles: Sequence[RoleWarps], namespace: str, *, delays: bool = False, timeline: str = ""
 ) -> Iterator[str]:
     """The statements of the entry, not indented.
 
@@ -96,7 +90,6 @@ def body_lines(
         namespace: Of the phase functions.
         delays: Whether delays come between the steps.
         timeline: The parameter with the address of the records of times; empty for none.
-        ticket: The parameter with the address of the ticket that deals shares; empty for none.
 
     Raises:
         Unfit: If there is a grid-wide barrier, or names collide.
@@ -106,7 +99,6 @@ def body_lines(
         raise Unfit("a barrier of the whole grid is not generated: all CTAs would have to be resident")
     extras = _Extras(delays, timeline, f"{namespace}::Launch")
     yield from [f"stamp_start<{extras.launch}>({timeline});"] if timeline else []
-    yield from [f"deal_share<{extras.launch}>({ticket});"] if ticket else []
     if len(roles) == 1 and roles[0].is_all:
         yield from _steps(roles[0], names, namespace, extras)
     else:

@@ -127,13 +127,8 @@ def _initialiser(parameter: str, slots: Sequence[Slot], names: Sequence[str]) ->
     return listed if own[0][0] == "pointer" else f"{{{listed}}}"
 
 
-def structs(
-    kernel: Kernel, binding: Binding, launch: Launch, roles: Sequence[RoleWarps], more: Sequence[str] = ()
-) -> Iterator[str]:
-    """The structs that phase functions may use: dimensions, types, the launch, the roles, and the arguments.
-
-    ``more`` are other members of the launch.
-    """
+def structs(kernel: Kernel, binding: Binding, launch: Launch, roles: Sequence[RoleWarps]) -> Iterator[str]:
+    """The structs that phase functions may use: dimensions, types, the launch, the roles, and the arguments."""
     yield from _struct("Dims", _dimensions(kernel, binding))
     types = [f"using {binding.members[p.name]} = {C_TYPES[p.dtype]};" for p in kernel.buffer_parameters]
     yield from _struct("Types", types)
@@ -144,7 +139,6 @@ def structs(
     yield f"    static constexpr int threads = {threads}, shared_bytes = {launch.shared_bytes};"
     if launch.cluster is not None:
         yield f"    static constexpr int cluster = {math.prod(launch.cluster)};"
-    yield from (f"    {member}" for member in more)
     yield "};"
     if len(roles) > 1:
         names = identifiers(warps.role.name for warps in roles)

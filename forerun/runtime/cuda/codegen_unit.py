@@ -8,17 +8,13 @@ from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
 from forerun.runtime.toolchain import Source
 
-__all__ = ["DELAY_SEED", "TICKET", "TIMELINE", "ForeignModule", "Slot", "Unit"]
+__all__ = ["DELAY_SEED", "TIMELINE", "ForeignModule", "Slot", "Unit"]
 
 DELAY_SEED = "__delay_seed"
 """The parameter of a unit's last slot if it has delays: the address of a 32-bit seed.
 
 Nodes of one unit are told apart by that address: give each node one of its own.
 """
-
-TICKET = "__ticket"
-"""The parameter of a balanced unit that comes after the kernel's own: the address of the node's ticket, 32 bits that
-are zero when a replay begins; see kernels/cuda/balance.cuh."""
 
 TIMELINE = "__timeline"
 """The parameter of a unit's last slot if it has a timeline: the address of the node's records; see stamps.py."""

@@ -59,7 +59,6 @@ class Emitter:
         calls: Keeps the functions of host nodes.
         seeds: Address of the delays' seeds, one a kernel node; 0 for none.
         records: Address of each kernel node's records of times, by its path.
-        tickets: Address of the ticket of each balanced node, by its path.
     """
 
     def __init__(
@@ -72,7 +71,6 @@ class Emitter:
         calls: HostCalls,
         seeds: int = 0,
         records: Mapping[str, int] = MappingProxyType({}),
-        tickets: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._scope = scope
         self._driver: Driver = scope.driver
@@ -88,7 +86,7 @@ class Emitter:
         self._addresses = memory.addresses()
         lengths = [len(unit.slots) for unit in self._units]
         slots = sum(lengths[unit] for unit in self._unit_of.values())
-        self._arguments = Arguments(graph, self._addresses, self._units, slots, seeds, records, tickets)
+        self._arguments = Arguments(graph, self._addresses, self._units, slots, seeds, records)
         self._conditions: list[ConditionParameters] = []
         self._node_params = nodeparams.NodeParams(self._driver.api)
         self._add_node = self._driver.function("cuGraphAddNode")

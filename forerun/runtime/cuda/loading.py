@@ -13,7 +13,6 @@ from forerun.ir.buffer import Buffer
 from forerun.ir.diagnostics import InvalidInput, did_you_mean
 from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole
-from forerun.runtime.cuda.codegen_unit import TICKET
 from forerun.runtime.cuda.device import Device
 from forerun.runtime.cuda.driver import Driver
 from forerun.runtime.cuda.emit import Emitter
@@ -29,7 +28,6 @@ from forerun.runtime.values import check_names
 
 __all__ = ["Loaded", "Seeds", "check_memory", "load_graph"]
 
-_TICKET = 32  # bytes from one to the next: nodes that overlap do not meet in a sector
 _INPUTS = (BufferRole.INPUT, BufferRole.PARAM)
 _BINDABLE = (*_INPUTS, BufferRole.OUTPUT, BufferRole.STATE)
 
@@ -176,8 +174,7 @@ def _load(
     began = time.perf_counter()
     first_seed = 0 if seeds is None else seeds.address
     records = {} if stamps is None else stamps.addresses
-    tickets = _tickets(scope.driver, memory, code, stream)
-    emitter = Emitter(scope, graph, memory, functions, context.handle, holdings.calls, first_seed, records, tickets)
+    emitter = Emitter(scope, graph, memory, functions, context.handle, holdings.calls, first_seed, records)
     made = emitter.emit()
     emitted = time.perf_counter()
     executable = _instantiate(holdings, made, emitter)
@@ -186,17 +183,6 @@ def _load(
     holdings.synchronize()
     times = emitted - began, instantiated - emitted
     return Loaded(holdings, memory, exchange, functions, executable, seeds, stamps, *times)
-
-
-def _tickets(driver: Driver, memory: Memory, code: Code, stream: Any) -> dict[str, int]:
-    """The addresses of the tickets of balanced nodes, by path; all tickets are zero."""
-    balanced = [number for number, unit in enumerate(code.units) if any(s.parameter == TICKET for s in unit.slots)]
-    paths = [path for path, number in code.unit_of.items() if number in balanced]
-    if not paths:
-        return {}
-    block = memory.allocate(_TICKET * len(paths), "the tickets of CTAs")
-    driver.call("cuMemsetD8Async", block.address, 0, block.size, stream)
-    return {path: block.address + _TICKET * i for i, path in enumerate(paths)}
 
 
 def _stamps(driver: Driver, memory: Memory, code: Code) -> Stamps | None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode, Launch
-from forerun.runtime.cuda.balance import Balancer
 from forerun.runtime.cuda.codegen import units as units_of
 from forerun.runtime.cuda.codegen_unit import ForeignModule, Unit
 from forerun.runtime.cuda.conditional import CONDITION_ENTRY, CONDITION_SOURCE
@@ -51,7 +50,6 @@ def build_code(
     *,
     delays: bool = False,
     timeline: bool = False,
-    balancer: Balancer | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Code:
     """Compile all kernels of a graph. Needs no GPU.
@@ -61,14 +59,13 @@ def build_code(
         arch: The architecture, such as ``sm_90``.
         delays: Put pseudo-random delays into the kernels.
         timeline: Let the kernels note their times.
-        balancer: Tells which SMs of the GPU read faster; without it, all CTAs have equal shares.
         progress: Told how many units are compiled, and how many there are.
 
     Raises:
         Unsupported: If a kernel has no code, or there is no toolchain.
         CompileError: If the compiler refuses it.
     """
-    units, unit_of = units_of(graph, delays=delays, timeline=timeline, balancer=balancer)
+    units, unit_of = units_of(graph, delays=delays, timeline=timeline)
     sources = [unit.source for unit in units if isinstance(unit.source, Source)]
     has_condition = _has_condition(graph)
     cubins = compile_units([*sources, *([_CONDITION] if has_condition else [])], arch, progress=progress)

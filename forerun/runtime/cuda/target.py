@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
 
 from numpy.typing import ArrayLike
 
@@ -16,9 +14,8 @@ from forerun.ir.options import check_values, non_default_texts, option
 from forerun.ir.options_text import format_item
 from forerun.ir.verify import require_valid
 from forerun.runtime.cuda.assessment import assess
-from forerun.runtime.cuda.balance import Balance, Balancer, measured_balance
 from forerun.runtime.cuda.device import count_multiprocessors, open_device, release_of, require_runnable, resolve_arch
-from forerun.runtime.cuda.driver import Driver, driver
+from forerun.runtime.cuda.driver import driver
 from forerun.runtime.cuda.inspection import inspect_code
 from forerun.runtime.cuda.loading import check_memory, load_graph
 from forerun.runtime.cuda.modules import build_code
@@ -26,9 +23,6 @@ from forerun.runtime.cuda.program import CudaProgram
 from forerun.runtime.cuda.upload import Progress
 
 __all__ = ["CudaTarget"]
-
-_BALANCES: WeakKeyDictionary[Driver, dict[int, Balance | None]] = WeakKeyDictionary()
-"""What was measured, by the device's number."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +38,6 @@ class CudaTarget:
             costs a little time.
         prove: Read the machine code back, and compare the order of its loads, waits and triggers with what the passes
             chose (docs/sass-proof.md). What is slower than meant becomes a remark; what would be a race is refused.
-        balance: Measure once which SMs read faster than others, and give those more to read, in kernels that deal their
-            work by it. Results are the same, bit by bit.
         progress: Called with how many bytes of the weights are on their way to the device, and how many there are.
 
     Raises:
@@ -63,7 +55,6 @@ class CudaTarget:
     delays: int = option(0, help="seed of pseudo-random delays in all kernels; 0 for none")
     timeline: bool = option(False, help="note when each CTA starts, waits, triggers and ends")
     prove: bool = option(True, help="read the machine code back: hoisted loads must still be ahead of the wait")
-    balance: bool = option(True, help="give SMs that read faster more to read")
     progress: Progress | None = field(default=None, init=False, repr=False, compare=False)
 
     def __init__(
@@ -75,10 +66,9 @@ class CudaTarget:
         *,
         timeline: bool = False,
         prove: bool = True,
-        balance: bool = True,
     ) -> None:
         given = {"device": device, "arch": arch, "delays": delays, "timeline": timeline, "prove": prove}
-        given |= {"balance": balance, "progress": progress}
+        given["progress"] = progress
         for key, value in given.items():
             object.__setattr__(self, key, value)
         check_values(self, "target 'cuda'")
@@ -108,25 +98,10 @@ class CudaTarget:
         device = open_device(current, self.device)
         arch = resolve_arch(device, self.arch)
         require_runnable(graph, device)
-        code = build_code(graph, arch, delays=self.delays != 0, timeline=self.timeline, balancer=self.balancer(arch))
+        code = build_code(graph, arch, delays=self.delays != 0, timeline=self.timeline)
         inspection = inspect_code(graph, code, arch, count_multiprocessors(current, device)) if self.prove else None
         loaded = load_graph(current, device, graph, code, weights, memory or {}, self.delays, self.progress)
         return CudaProgram(graph, loaded, inspection)
-
-    def balancer(self, arch: str = "") -> Balancer | None:
-        """What tells :func:`~forerun.runtime.cuda.modules.build_code` which SMs read faster; it measures when asked."""
-        return partial(self._balance, arch) if self.balance else None
-
-    def _balance(self, arch: str, ctas: int) -> Balance | None:
-        current = driver()
-        sms = count_multiprocessors(current, open_device(current, self.device))
-        if ctas != sms:
-            return None
-        known = _BALANCES.setdefault(current, {})
-        if self.device not in known:
-            plain = CudaTarget(self.device, arch, timeline=True, prove=False, balance=False)
-            known[self.device] = measured_balance(lambda graph: plain.load(graph, {}), sms)
-        return known[self.device]
 
     def identity(self) -> tuple[str, str]:
         """The GPU's name, and the CUDA release of its driver.

@@ -7,7 +7,7 @@ import ctypes
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 
@@ -17,8 +17,7 @@ from forerun.ir.builder import GraphBuilder
 from forerun.ir.kernel import BufferParameter, Kernel
 from forerun.ir.nodes import KernelNode, Launch, ScalarLoad
 from forerun.ir.types import BufferRole, DType
-from forerun.runtime.cuda.balance import Balance
-from forerun.runtime.cuda.codegen import TICKET, Unit, specialise
+from forerun.runtime.cuda.codegen import Unit, specialise
 from forerun.runtime.toolchain import Source
 
 __all__ = ["COMPILER", "CpuKernel", "unit_of"]
@@ -30,20 +29,13 @@ _MARGIN = 256
 _LOADED = frozenset({"index", "limit", "pos", "token"})
 
 
-def unit_of(
-    kernel: Kernel,
-    shapes: Mapping[str, tuple[int, ...]],
-    launch: Launch,
-    balance: Balance | None = None,
-    **scalars: float,
-) -> Unit:
+def unit_of(kernel: Kernel, shapes: Mapping[str, tuple[int, ...]], launch: Launch, **scalars: float) -> Unit:
     """The unit of a launch with buffers of those shapes. Scalars that change from step to step are loaded from memory.
 
     Args:
         kernel: What to launch.
         shapes: Of the buffers, by parameter.
         launch: How.
-        balance: Which SMs are fast.
         **scalars: The constants.
     """
     builder = GraphBuilder("alone")
@@ -60,7 +52,7 @@ def unit_of(
     graph = builder.build()
     found = graph.nodes[node]
     assert isinstance(found, KernelNode)
-    return specialise(graph, found, balancer=None if balance is None else lambda _: balance)
+    return specialise(graph, found)
 
 
 class CpuKernel:
@@ -71,25 +63,14 @@ class CpuKernel:
         kernel: What to launch.
         shapes: Of the buffers, by parameter.
         launch: How.
-        balance: Which SMs are fast.
         **scalars: The constants.
-
-    Attributes:
-        ticket: By which the CTAs of a balanced launch get their shares.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        kernel: Kernel,
-        shapes: Mapping[str, tuple[int, ...]],
-        launch: Launch,
-        balance: Balance | None = None,
-        **scalars: float,
+        self, folder: Path, kernel: Kernel, shapes: Mapping[str, tuple[int, ...]], launch: Launch, **scalars: float
     ) -> None:
-        self.unit = unit_of(kernel, shapes, launch, balance, **scalars)
+        self.unit = unit_of(kernel, shapes, launch, **scalars)
         self.scalars = scalars
-        self.ticket = ctypes.c_uint(0)
         self.library = ctypes.CDLL(str(_compile(folder, self.unit)))
 
     def __call__(self, arrays: Mapping[str, np.ndarray], **loaded: int) -> None:
@@ -113,15 +94,8 @@ class CpuKernel:
         for name, array in arrays.items():
             array[...] = memory[name].array
 
-    def place(self, sms: Sequence[int]) -> None:
-        """Say on which SM each CTA of a balanced launch runs."""
-        places = (ctypes.c_uint * len(sms)).in_dll(self.library, "sm_of_cta")
-        places[:] = sms
-
     def _value(self, name: str, kind: str, dtype: DType, memory: Mapping[str, _Guarded]) -> ctypes._SimpleCData[int]:
         match kind:
-            case "pointer" if name == TICKET:
-                return ctypes.c_void_p(ctypes.addressof(self.ticket))
             case "pointer":
                 return ctypes.c_void_p(memory[name].address)
             case "address":

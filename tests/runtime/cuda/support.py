@@ -38,15 +38,7 @@ N = 8
 
 
 @cache
-def fake_code(
-    graph: Graph,
-    arch: str,
-    *,
-    delays: bool = False,
-    timeline: bool = False,
-    balancer: Any = None,
-    progress: Any = None,
-) -> Code:
+def fake_code(graph: Graph, arch: str, *, delays: bool = False, timeline: bool = False, progress: Any = None) -> Code:
     """What :func:`build_code` makes, with images for the fake driver."""
     units, unit_of = units_of(graph, delays=delays, timeline=timeline)
     nodes = {unit_of[path]: node for path, node in _kernel_nodes(graph, "")}
