@@ -78,7 +78,7 @@ def require_clean(unit: Unit, facts: EntryFacts) -> None:
 EARLY_READS: Mapping[str, Mapping[str, int]] = {
     "norm_qkv_rope": {"UBLKCP.S.G": 1, "LDG.E": 2},
     "norm_qkv_bias_rope": {"UBLKCP.S.G": 1, "LDG.E": 4},
-    "norm_gate_up": {"UBLKCP.S.G": 1},
+    "norm_gate_up": {"UBLKCP.S.G": 1, "UBLKPF.L2": 1},
     "norm_head": {"UBLKCP.S.G": 1},
     "projection_add": {"UBLKCP.S.G": 1},
 }

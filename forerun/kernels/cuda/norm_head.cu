@@ -7,6 +7,7 @@ using Weight = Types::w;
 constexpr int columns = Dims::K;
 constexpr int most_parts = ceil_div(Dims::P, ctas_of<Launch>);
 constexpr int most_rows = most_parts * ceil_div(Dims::V, Dims::P);
+constexpr int ahead_in_l2 = 0;
 
 __device__ __forceinline__ int start_of_part(int part) { return start_of_share<Dims::V, Dims::P>(part); }
 __device__ __forceinline__ int first_part(int cta) { return start_of_share<Dims::P, ctas_of<Launch>>(cta); }

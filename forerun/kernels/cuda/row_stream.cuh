@@ -7,6 +7,7 @@
 //     columns                  of the matrices
 //     normalized               whether the vector is normalized, so that it is in shared memory too
 //     most_rows                of a CTA
+//     ahead_in_l2              how many tiles a warp asks for besides its ring, while memory is idle
 //     start_of_cta(cta)        the first row of a CTA, which has those before the next CTA's
 //     row_address(a, row)      where a row is
 
@@ -65,9 +66,12 @@ __device__ __forceinline__ int first_row() { return start_of_cta(cta_of<Launch>(
 __device__ __forceinline__ int row_count() { return start_of_cta(cta_of<Launch>() + 1) - first_row(); }
 __device__ __forceinline__ int rows_of_group() { return (row_count() - group() + groups - 1) / groups; }
 
+__device__ __forceinline__ const Weight* tile_address(const Arguments& a, int number) {
+    return row_address(a, first_row() + number * groups + group()) + part_of_row() * tile;
+}
+
 __device__ __forceinline__ void begin_tile(const Arguments& a, int number, int slot) {
-    const Weight* row = row_address(a, first_row() + number * groups + group());
-    begin_copy(tile_at(slot), row + part_of_row() * tile, tile_bytes, arrival_at(slot));
+    begin_copy(tile_at(slot), tile_address(a, number), tile_bytes, arrival_at(slot));
 }
 
 // Begins to load the first tiles of every warp.
@@ -76,6 +80,10 @@ __device__ __forceinline__ void fill_rings(const Arguments& a) {
         for (int slot = 0; slot < depth; ++slot) prepare(arrival_at(slot));
         publish_prepared();
         for (int slot = 0; slot < least(depth, rows_of_group()); ++slot) begin_tile(a, slot, slot);
+#pragma unroll 1
+        for (int number = depth; number < least(depth + ahead_in_l2, rows_of_group()); ++number) {
+            begin_prefetch(tile_address(a, number), tile_bytes);
+        }
     }
     __syncwarp();
 }

@@ -43,3 +43,8 @@ inline void begin_copy(void* to, const void* from, int bytes, Arrival* arrival) 
     expect(arrival, bytes);
     if (on_cpu::may_read(from, bytes, 16)) on_cpu::begin(to, from, bytes, arrival);
 }
+
+inline void begin_prefetch(const void* from, int bytes) {
+    on_cpu::bad_reads += bytes % 16;
+    on_cpu::may_read(from, bytes, 16);
+}
