@@ -18,6 +18,7 @@ from forerun.cli.app import app
 
 def start(*arguments, **options):
     environment = {**os.environ, "COLUMNS": "80", **options.pop("env", {})}
+    # A shell that starts the tests in the background lets them ignore interrupts, and the command would inherit that.
     return subprocess.Popen(
         [sys.executable, "-m", "forerun", *map(str, arguments)],
         stdin=subprocess.DEVNULL,
@@ -25,6 +26,7 @@ def start(*arguments, **options):
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )
 
