@@ -14,7 +14,7 @@ from forerun.ir.diagnostics import Diagnostic, InvalidInput, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.verify import require_valid
 from forerun.passes.base import Assessment, Assessor
-from forerun.passes.instrument import Dump, Instrument, Reproducer, default_instruments
+from forerun.passes.instrument import Instrument, default_instruments, writers
 from forerun.passes.manager import PassManager, PipelineResult
 from forerun.passes.pipeline import DEFAULT, Pipeline
 from forerun.passes.summary import Summary
@@ -295,6 +295,8 @@ def _take_remarks(summary: Summary, program: Program) -> None:
     remarks: Sequence[Diagnostic] = getattr(program, "remarks", ())
     summary.remarks += map(str, remarks)
     if remarks and summary.dump is not None:
+        from forerun.passes.instrument import Dump
+
         Dump.rewrite_summary(summary)
         write_report(summary.dump)
 
@@ -302,4 +304,4 @@ def _take_remarks(summary: Summary, program: Program) -> None:
 def _accompany(dump: str | Path | None, instruments: Iterable[Instrument] | None) -> list[Instrument]:
     if instruments is None:
         return default_instruments(dump)
-    return [*([] if dump is None else [Dump(dump), Reproducer()]), *instruments]
+    return [*([] if dump is None else writers(dump)), *instruments]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
@@ -12,10 +12,10 @@ from forerun.compiler import identity_of, prepare
 from forerun.ir.diagnostics import InvalidInput, Unsupported
 from forerun.ir.graph import Graph
 from forerun.passes.pipeline import DEFAULT, Pipeline
-from forerun.passes.tuning import Tuning, write_tuning
 from forerun.runtime.base import Target, resolve_target
-from forerun.tuner.bench import Bench, usual_inputs
-from forerun.tuner.search import Progress, Search, TuningResult
+
+if TYPE_CHECKING:
+    from forerun.tuner.search import Progress, Search, TuningResult
 
 __all__ = ["tune"]
 
@@ -66,6 +66,11 @@ def tune(
     if not hasattr(resolved, "identity"):
         message = f"target '{resolved.name}' cannot time replays"
         raise Unsupported(message, hint="tune with target='cuda', on a machine with an NVIDIA GPU")
+    # Only who tunes waits for these to be imported.
+    from forerun.passes.tuning import Tuning, write_tuning
+    from forerun.tuner.bench import Bench, usual_inputs
+    from forerun.tuner.search import Search
+
     start = prepare(graph, resolved, pipeline).graph
     chosen = search or Search(measure=lambda graph: 0.0)
     with Bench(resolved, weights, usual_inputs(start) if inputs is None else inputs, tolerance) as bench:

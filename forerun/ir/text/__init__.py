@@ -1,12 +1,20 @@
-"""The textual form of the IR: printed, parsed, drawn with diagnostics, and compared. See docs/text-format.md."""
+"""The textual form of the IR: printed, parsed, drawn with diagnostics, and compared. See docs/text-format.md.
+
+What parses and compares loads on first use: compiling a graph only prints.
+"""
 
 from __future__ import annotations
 
-from forerun.ir.text.diff import diff_graphs
-from forerun.ir.text.draw import draw
-from forerun.ir.text.parser import parse_graph, parse_graph_with_locations
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from forerun.ir.text.printer import print_graph, print_kernel, print_node
-from forerun.ir.text.source import SourceMap, locate
+
+if TYPE_CHECKING:
+    from forerun.ir.text.diff import diff_graphs
+    from forerun.ir.text.drawing import draw
+    from forerun.ir.text.parser import parse_graph, parse_graph_with_locations
+    from forerun.ir.text.source import SourceMap, locate
 
 __all__ = [
     "SourceMap",
@@ -19,3 +27,19 @@ __all__ = [
     "print_kernel",
     "print_node",
 ]
+
+_LATER = {
+    "SourceMap": "forerun.ir.text.source",
+    "diff_graphs": "forerun.ir.text.diff",
+    "draw": "forerun.ir.text.drawing",
+    "locate": "forerun.ir.text.source",
+    "parse_graph": "forerun.ir.text.parser",
+    "parse_graph_with_locations": "forerun.ir.text.parser",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(module), name)

@@ -1,19 +1,23 @@
-"""Instruments of the pass manager: one file a feature."""
+"""Instruments of the pass manager: one file a feature. Those that not every compilation needs load on first use."""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from forerun.passes.instrument.base import Instrument, PassRun, PipelineRun
 from forerun.passes.instrument.certify import Certify
-from forerun.passes.instrument.dump import Dump
 from forerun.passes.instrument.honesty import Honesty
-from forerun.passes.instrument.print_changed import PrintAfter
-from forerun.passes.instrument.reproducer import Reproducer
-from forerun.passes.instrument.statistics import Statistics
-from forerun.passes.instrument.stop_after import StopAfter
-from forerun.passes.instrument.timing import Timing
 from forerun.passes.instrument.verify import Verify
+
+if TYPE_CHECKING:
+    from forerun.passes.instrument.dump import Dump
+    from forerun.passes.instrument.print_changed import PrintAfter
+    from forerun.passes.instrument.reproducer import Reproducer
+    from forerun.passes.instrument.statistics import Statistics
+    from forerun.passes.instrument.stop_after import StopAfter
+    from forerun.passes.instrument.timing import Timing
 
 __all__ = [
     "Certify",
@@ -29,7 +33,24 @@ __all__ = [
     "Timing",
     "Verify",
     "default_instruments",
+    "writers",
 ]
+
+_LATER = {
+    "Dump": "forerun.passes.instrument.dump",
+    "PrintAfter": "forerun.passes.instrument.print_changed",
+    "Reproducer": "forerun.passes.instrument.reproducer",
+    "Statistics": "forerun.passes.instrument.statistics",
+    "StopAfter": "forerun.passes.instrument.stop_after",
+    "Timing": "forerun.passes.instrument.timing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(module), name)
 
 
 def default_instruments(dump: str | Path | None = None, *, allow_unsupported: bool = False) -> list[Instrument]:
@@ -40,4 +61,12 @@ def default_instruments(dump: str | Path | None = None, *, allow_unsupported: bo
         allow_unsupported: Whether a pass may lose the proof of a graph that was proved; see :class:`Certify`.
     """
     checks: list[Instrument] = [Honesty(), Verify(), Certify(allow_unsupported=allow_unsupported)]
-    return checks if dump is None else [Dump(dump), Reproducer(), *checks]
+    return checks if dump is None else [*writers(dump), *checks]
+
+
+def writers(dump: str | Path) -> list[Instrument]:
+    """What writes into a folder of dumps."""
+    from forerun.passes.instrument.dump import Dump
+    from forerun.passes.instrument.reproducer import Reproducer
+
+    return [Dump(dump), Reproducer()]
