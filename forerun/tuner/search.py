@@ -148,6 +148,7 @@ class Search:
         sweeps: How often all groups are gone through, at most.
         clock: Tells the time in seconds.
         progress: Told of each trial.
+        save: Told of all choices whenever one is kept, so that they survive what ends the search.
     """
 
     measure: Measure
@@ -162,6 +163,7 @@ class Search:
     sweeps: int = 3
     clock: Callable[[], float] = time.monotonic
     progress: Progress | None = None
+    save: Callable[[Tuning], object] = lambda tuning: None
     _trials: list[Trial] = field(default_factory=list, init=False)
     _began: float = field(default=0.0, init=False)
     _longest: float = field(default=0.0, init=False)
@@ -222,6 +224,7 @@ class Search:
                     found = self._tried(start, best, subject, move, tuning)
                     if found is not None:
                         tuning, best, kept, ready = _with(tuning, move), found, kept + 1, set()
+                        self.save(tuning)
                 kept_at[subject] = kept
         return tuning, best, all(at == kept for at in kept_at.values())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,8 @@ def tune(
         inputs: What replays run on; by default the middle of the inputs' bounds, and random numbers.
         budget_seconds: How long it may take.
         pipeline: The passes; the choices are made on what they return.
-        file: Where the choices are written, for ``compile(..., tuning=file)``.
+        file: Where the choices are written, for ``compile(..., tuning=file)``; also whenever one is kept, so that they
+            survive an interruption.
         tolerance: Relative L2 norm by which a buffer may differ where launches change.
         progress: Told of each trial, the seconds gone and the budget.
         search: Another manner of searching; its measurements, budget and GPU are replaced.
@@ -78,6 +80,8 @@ def tune(
         chosen.measure, chosen.same_results = bench.seconds, bench.same_results
         chosen.confirm, chosen.prepare = bench.confirm, bench.prepare
         chosen.budget, chosen.progress = budget_seconds, progress
+        if file is not None:
+            chosen.save = partial(write_tuning, path=file)
         counted = getattr(resolved, "multiprocessors", None)
         chosen.multiprocessors = chosen.multiprocessors if counted is None else counted()
         result = chosen.run(start, Tuning(*_identity(resolved)))

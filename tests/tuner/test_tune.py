@@ -20,7 +20,7 @@ from forerun.passes.tuning import read_tuning
 from forerun.runtime.base import Program
 from forerun.runtime.cuda import CudaProgram
 from forerun.runtime.reference import ReferenceTarget
-from forerun.tuner import Search
+from forerun.tuner import Search, Trial
 from forerun.tuner.bench import Bench, usual_inputs
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.support import on_fake
@@ -114,6 +114,23 @@ def test_from_a_graph_to_a_file_and_back(tmp_path: Path) -> None:
     assert (tuning.gpu, tuning.driver) == ("made up", "13.0")
     with forerun.compile(decode(), weights=weights(), tuning=path) as executable:
         assert arbitrary_seconds(2)(executable.graph) == result.tuned
+
+
+def test_what_was_kept_survives_an_interruption(tmp_path: Path) -> None:
+    path, after = tmp_path / "tuning.json", []
+
+    def interrupt(trial: Trial, gone: float, budget: float) -> None:
+        if after:
+            raise KeyboardInterrupt
+        after.extend([trial] if trial.verdict == "kept" else [])
+
+    with pytest.raises(KeyboardInterrupt):
+        forerun.tune(
+            decode(), TimedTarget(), weights=weights(), budget_seconds=4, file=path, search=quick(), progress=interrupt
+        )
+    saved = read_tuning(path)
+    assert saved.choices
+    assert (saved.gpu, saved.seconds) == ("made up", {})
 
 
 def test_results_that_differ_are_refused() -> None:
