@@ -3,7 +3,7 @@
 A dependent overlaps with its source only if one of its CTAs finds registers, shared memory and threads on a
 multiprocessor while CTAs of the source still hold theirs (docs/pdl.md, rule 12). And where a kernel is launched with
 one CTA a multiprocessor, two of them should not fit on one: the scheduler may put both there, and leave another
-multiprocessor without any.
+multiprocessor without any. It cannot while a kernel before it holds so much of each that only one fits beside.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ class KernelResidency:
         footprint: Of one CTA.
         fit: How many CTAs fit on a multiprocessor.
         resident: How many of the grid's are there if they are spread evenly.
-        doubles: Whether the grid is one CTA a multiprocessor, and yet two fit on one.
+        doubles: Whether the grid is one CTA a multiprocessor, and yet two fit on one that has nothing else.
+        everywhere: Whether every multiprocessor has some if they are spread evenly.
     """
 
     node: str
@@ -134,6 +135,7 @@ class KernelResidency:
     fit: int
     resident: int
     doubles: bool
+    everywhere: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +148,15 @@ class EdgeResidency:
         overlap: ``whole``: a CTA fits beside all of the source's on a multiprocessor; ``tail``: only after some of
             these have left; ``none``: not even beside one.
         reason: What there is too little of.
+        apart: Whether beside all of the source's CTAs, which are on every multiprocessor, two of the target's do not
+            fit.
     """
 
     source: str
     target: str
     overlap: Literal["whole", "tail", "none"]
     reason: str = ""
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +188,12 @@ class Residency:
 
     def _of_kernels(self) -> list[tuple[tuple[object, ...], Diagnostic]]:
         remarks: list[tuple[tuple[object, ...], Diagnostic]] = []
+        apart = {edge.target for edge in self.edges if edge.apart}
         for kernel in self.kernels.values():
-            if kernel.doubles:
+            if kernel.doubles and kernel.node not in apart:
                 words = f"one CTA a multiprocessor is launched, but {kernel.fit} fit on one and may double up"
                 location = Location("node", kernel.node)
-                hint = "pad the shared memory of the launch so that two do not fit"
+                hint = "pad its shared memory, or that of the kernel before it, so that two do not fit"
                 remarks.append((("kernel", kernel.footprint), Diagnostic("R2", words, location, hint, Severity.NOTE)))
         return remarks
 
@@ -250,12 +256,14 @@ def _of_kernel(path: str, launch: Launch, facts: EntryFacts, limits: Limits, mul
     resident = max(1, min(fit, -(-grid // multiprocessors)))
     # A cluster's CTAs are placed together, by rules that are not known.
     one_each = multiprocessors // 2 < grid <= multiprocessors and launch.cluster is None
-    return KernelResidency(path, held, fit, resident, one_each and fit > 1)
+    return KernelResidency(path, held, fit, resident, one_each and fit > 1, grid >= multiprocessors)
 
 
 def _of_edge(source: KernelResidency, target: KernelResidency, limits: Limits) -> EdgeResidency:
-    reason = source.footprint.times(source.resident).beside(target.footprint).shortage(limits)
+    held = source.footprint.times(source.resident)
+    reason = held.beside(target.footprint).shortage(limits)
+    apart = source.everywhere and bool(held.beside(target.footprint.times(2)).shortage(limits))
     if not reason:
-        return EdgeResidency(source.node, target.node, "whole")
+        return EdgeResidency(source.node, target.node, "whole", apart=apart)
     alone = source.footprint.beside(target.footprint).shortage(limits)
-    return EdgeResidency(source.node, target.node, "none" if alone else "tail", alone or reason)
+    return EdgeResidency(source.node, target.node, "none" if alone else "tail", alone or reason, apart)

@@ -62,10 +62,18 @@ def test_a_footprint_counts_static_and_reserved_shared_memory() -> None:
 def test_neighbours_that_fit(tmp_path: Path) -> None:
     found = of(tmp_path, launch(132, 256, 107 * 1024), EntryFacts(120))
     assert [edge.overlap for edge in found.edges] == ["whole", "whole"]
-    # Two of one kernel fit too, which costs more than it brings.
+    # Two of one kernel fit too, which costs more than it brings, but not while the one before it is there.
     assert [kernel.doubles for kernel in found.kernels.values()] == [True] * 3
+    assert [edge.apart for edge in found.edges] == [True, True]
     (remark,) = found.remarks()
     assert str(remark).startswith("note[R2]: node n0: one CTA a multiprocessor is launched, but 2 fit on one")
+
+
+@pytest.mark.parametrize(("ctas", "shared"), [(132, 70), (128, 107)], ids=["small", "not everywhere"])
+def test_neighbours_that_fit_twice(tmp_path: Path, ctas: int, shared: int) -> None:
+    found = of(tmp_path, launch(ctas, 256, shared * 1024), EntryFacts(60))
+    assert [edge.apart for edge in found.edges] == [False, False]
+    (remark,) = found.remarks()
     assert "so do 2 more" in remark.message
 
 
