@@ -6,7 +6,7 @@ Run from the repository's root after a benchmark: ``python -m benchmarks.perform
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,50 @@ for that machine only. Nothing is timed whose outputs were not checked in the sa
 
 @dataclass(frozen=True)
 class Section:
-    """A benchmark: its result file, a title, how it is run, what its numbers mean, and limits by metric."""
+    """A benchmark: its result file, a title, how it is run, what its numbers mean, and limits by metric.
+
+    A text with figures in it is a function that takes them from the results.
+    """
 
     name: str
     title: str
-    text: str
+    text: str | Callable[[], str]
     limits: tuple[tuple[str, str], ...] = ()
+
+
+def _values(name: str) -> dict[str, float]:
+    """The metrics of a result file, by name without that of the file; none if it is not there."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return {}
+    metrics = json.loads(path.read_text())["metrics"]
+    return {key.removeprefix(f"{name}."): metric["value"] for key, metric in metrics.items()}
+
+
+def _ablation() -> str:
+    text = (
+        "One decode step of Llama-3.2-1B shapes, 32 in a graph from position 496, a row a version. All rows are loaded "
+        "in one process and timed in turns, in order and back, so that clocks that change change all; `full` is full "
+        "dependencies, and speedups are over it. `hoist_nc` is `hoist` with weights loaded by `ld.global.nc`. "
+    )
+    tuning, rows = _values("tuning"), _values("ablation")
+    if "tuned_us" in rows and "kept" in tuning:
+        trials = sum(tuning[verdict] for verdict in ("kept", "undone", "refused"))
+        text += (
+            "`tuned` is `rings` with the choices of `forerun tune` (a budget of 70 s: "
+            f"{trials:.0f} trials, {tuning['kept']:.0f} kept). "
+        )
+    if "hoist_us" in rows and "wait_trigger_us" in rows:
+        loss = rows["hoist_us"] / rows["wait_trigger_us"] - 1
+        text += (
+            f"Hoisting without fusion {'loses' if loss > 0 else 'wins'} {abs(loss):.1%} against waits and triggers "
+            "alone (`wait_trigger`). "
+        ).replace("%", " %")
+    return text + (
+        "Controls: `control_off` is `full` compiled once more, and must show no gain. A chain whose kernels all hand "
+        "over one buffer must be proved after the passes, and refuted at every hand-over with all phases ahead of the "
+        "wait, and with no wait (1: it was). `python benchmarks/llama_step.py --ablation`"
+    )
 
 
 SECTIONS = (
@@ -114,7 +152,9 @@ SECTIONS = (
         "llama_step",
         "Llama-3.2-1B decode step",
         "A full step, embedding to argmax, bf16, batch 1; 32 steps in one graph, from positions 144, 496 and 2,032; "
-        "against the same graph of fused kernels with full edges, nothing hoisted. `python benchmarks/llama_step.py`",
+        "against the same graph of fused kernels with full edges, nothing hoisted. `tuned_`: with the choices of "
+        "`forerun tune`, made at position 511 of 1,024; those for q, k and v do not apply at 2,304 positions. "
+        "`python benchmarks/llama_step.py --tuning benchmarks/llama_tuning.json`",
         (
             ("llama_1b.step_us.pos160", "at most 955"),
             ("llama_1b.step_us.pos512", "at most 975"),
@@ -139,7 +179,31 @@ SECTIONS = (
     Section(
         "ablation",
         "What each pass brings",
-        "One decode step of Llama-3.2-1B shapes, a row a version. `python benchmarks/llama_step.py --ablation`",
+        _ablation,
+        (
+            ("ablation.control_chain_proved", "1"),
+            ("ablation.control_chain_all_hoisted_refuted", "1"),
+            ("ablation.control_chain_no_wait_refuted", "1"),
+            ("ablation.control_chain_refuted", "1"),
+            ("ablation.control_off_speedup", "1.00"),
+        ),
+    ),
+    Section(
+        "tuning",
+        "Tuning",
+        "What `forerun tune` wins on two decode steps of Llama-3.2-1B shapes at position 511 of 1,024, in microseconds "
+        "a step, and what it did within a budget of 70 s (`finished`: 1 if everything was tried). Single figures, "
+        "medians of the tuner's own pairs; `tuned_step_us` and `ablation.tuned_us` above are independent of them. "
+        "`python benchmarks/llama_step.py --tune 70 --tuning benchmarks/llama_tuning.json --all`",
+        (("tuning.speedup", "at least 1"),),
+    ),
+    Section(
+        "cost_model",
+        "The cost model",
+        "What `forerun.runtime.cost` estimates, without a GPU, over the times recorded above, less 1: below 0 is too "
+        "little. The median is of absolute errors. [Tuning](tuning.md#without-a-gpu) has its constants, some of which "
+        "were fitted to earlier runs of the same graphs, and what it does not see. `python benchmarks/cost_model.py`",
+        (("cost_model.median_error", "at most 0.15"),),
     ),
 )
 
@@ -157,7 +221,7 @@ def page() -> str:
 def _section(section: Section, result: dict[str, Any]) -> Iterator[str]:
     limits = dict(section.limits)
     yield f"## {section.title}\n"
-    yield f"{section.text}\n"
+    yield f"{section.text if isinstance(section.text, str) else section.text()}\n"
     where = " and ".join(part for part in (result.get("gpu"), result["machine"]) if part)
     driver = f", driver {result['driver']}" if "driver" in result else ""
     if "note" in result:

@@ -4,6 +4,7 @@ The constants are measured (one H100 80GB HBM3, driver 580, CUDA graphs; docs/tu
 bound by memory, so a node costs its bytes, and in between the memory is idle: from the last byte of a kernel until its
 stores are visible (``tail``), until the next kernel's wait returns (``programmatic``) or that kernel starts (``full``),
 and until bytes arrive (``latency``) at full rate (``ramp``). Loads before the wait hide both, as far as they go.
+How deep rings are beyond that makes no difference here, but does on a GPU: launches must be measured.
 """
 
 from __future__ import annotations

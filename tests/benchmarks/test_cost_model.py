@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -41,10 +42,31 @@ def test_errors_of_graphs_and_of_shapes(benchmark: ModuleType, tmp_path: Path) -
 
 def test_results_of_other_benchmarks_are_within_the_limit(benchmark: ModuleType) -> None:
     records = list(benchmark.recorded())
-    assert len(records) >= 15
+    assert len(records) >= 22
     assert len({record["name"] for record in records}) == len(records)
     errors = sorted(abs(error) for error in benchmark.errors(records))
     assert errors[len(errors) // 2] < benchmark.LIMIT
+
+
+def test_tuned_steps_have_the_choices_of_the_file(benchmark: ModuleType) -> None:
+    records = {record["name"]: record for record in benchmark.recorded()}
+    plain, tuned = (benchmark.graph_of(records[f"ablation.{row}"]) for row in ("rings", "tuned"))
+    changed = [node.name for node in plain if tuned.nodes[node.name].launch != node.launch]
+    assert len(changed) == 4 * 16 + 1
+
+
+def test_it_says_what_it_was_compared_with(benchmark: ModuleType, tmp_path: Path) -> None:
+    metrics = {"models.x": {"value": 1.0}, "smollm2.tokens_per_second": {"value": 1000.0}}
+    said = {"commit": "0123456789abcdef", "gpu": "a GPU", "driver": "1", "date": "today"}
+    (tmp_path / "models.json").write_text(json.dumps({**said, "metrics": metrics}), encoding="utf-8")
+    (record,) = benchmark.recorded(tmp_path)
+    assert record["name"] == "models.smollm2"
+    assert record["seconds"] == pytest.approx(1e-3)
+    compared = benchmark.compared_with([record, {"name": "of its own"}], tmp_path)
+    assert compared["models"] == said
+    assert set(compared["cost_model_measured"].values()) == {"unknown"}
+    note = benchmark.note_of(compared)
+    assert note == "compared with `models.json` of 0123456789ab; `cost_model_measured.json` of unknown"
 
 
 def test_a_chain_and_weights_from_a_pool(benchmark: ModuleType) -> None:
