@@ -35,6 +35,7 @@ TESTS = (
     "tests/passes/test_laws.py",  # without the wrong twins: they are no tests of the real passes
     "tests/passes/test_statistics.py",
     "tests/passes/test_small_choices.py",
+    "tests/passes/test_plan_memory.py",
     "tests/passes/infra/test_certify.py",
     "tests/cli/test_cli_check.py",
 )

@@ -60,8 +60,7 @@ def implied_dependencies(graph: Graph) -> list[Dependency]:
             before = order.before_completion[source]
             if dependency.kind is DependencyKind.FULL:
                 start |= before
-                wait |= before | 1 << source
-            elif dependency.kind is DependencyKind.PROGRAMMATIC:
+            if dependency.kind is not DependencyKind.LAUNCH_ORDER:
                 wait |= before
         for dependency in incoming:
             source = order.position[dependency.source]

@@ -1,15 +1,20 @@
-"""What insert-pdl and hoist-loads choose where smaller graphs leave no choice: docs/evidence.md, "Mutation testing"."""
+"""What passes choose where smaller graphs leave no choice: docs/evidence.md, "Mutation testing"."""
 
 from __future__ import annotations
 
 import pytest
 
+from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
-from forerun.ir.semantics import accesses, event_order
+from forerun.ir.semantics import accesses, check, event_order
+from forerun.ir.semantics.flows import EXPOSED
 from forerun.ir.text import parse_graph
+from forerun.ir.types import BufferRole, DType
 from forerun.passes.base import PassContext
 from forerun.passes.hoist_loads import HoistLoads, complete_long_ago, hoisted, own_hazards
 from forerun.passes.insert_pdl import convertible_dependencies
+from forerun.passes.plan_memory import ALIGNMENT, PlanMemory, Unit, offsets, units
+from forerun.passes.reduce_edges import implied_dependencies
 
 KERNELS = """\
 forerun 1
@@ -176,3 +181,94 @@ def test_only_what_the_kernel_itself_may_write_before_holds_a_load(body: str, bl
     lines = body.replace("{", "{\n").replace("}", "\n}\n").replace("phase", "\nphase")
     graph = parsed(f"kernel @both(x: f32[D]) {{\n{lines}\n}}\nnode #both = @both(x=%a)\n")
     assert own_hazards(graph.kernels["both"], accesses(graph)["both"]) == blocked
+
+
+def test_a_load_that_was_early_already_asks_for_no_dependency() -> None:
+    """What orders it is a licence, H8; only a phase that moves needs what the strict rules give."""
+    graph = parsed("""
+kernel @fenced(w: f32[D], x: f32[D], y: f32[D]) {
+  role main {
+    wait
+    phase store reads w, x writes y
+    barrier
+    trigger fence
+  }
+}
+kernel @eager(a: f32[D], w: f32[D], x: f32[D], y: f32[D]) {
+  role main {
+    phase first reads a gives u
+    wait
+    phase load reads w gives v
+    phase apply reads x takes u, v writes y
+  }
+}
+node #first = @fenced(w=%w, x=%x, y=%a)
+node #last = @eager(a=%a, w=%w, x=%x, y=%y)
+  after #first programmatic
+""")
+    assert check(graph, {"H8"}).proved
+    context = PassContext(HoistLoads())
+    after = HoistLoads().apply(graph, context)
+    assert context.statistics["phases_hoisted"] == 1
+    assert after.dependencies == graph.dependencies
+
+
+def test_a_full_path_implies_a_programmatic_dependency() -> None:
+    graph = parsed("""
+node #first = @late(w=%w, x=%x, y=%a)
+node #second = @late(w=%w, x=%x, y=%b)
+  after #first full
+node #last = @late(w=%a, x=%b, y=%y)
+  after #first programmatic
+  after #second full
+""")
+    assert [dependency.pair for dependency in implied_dependencies(graph)] == [("first", "last")]
+
+
+def reasons(text: str) -> dict[str, str]:
+    return {unit.name: unit.reason for unit in units(parse_graph(f"forerun 1\ngraph g\n{text}"))}
+
+
+def test_what_shares_bytes_with_a_temporary_that_is_read_first_stays_and_its_neighbours_move() -> None:
+    found = reasons("""
+alloc $m : 64
+buffer %below : f32[4] temp at $m
+buffer %read : f32[8] temp at $m + 16
+buffer %within : f32[4] temp at $m + 32
+buffer %above : f32[4] temp at $m + 48
+buffer %y : f32[8] output
+node #copy = copy %read -> %y
+""")
+    assert found == {"below": "", "read": EXPOSED, "within": "it shares bytes with one that stays", "above": ""}
+
+
+def test_temporaries_of_the_host_stay() -> None:
+    found = reasons("buffer %h : f32[4] temp on host\nbuffer %d : f32[4] temp\n")
+    assert found == {"h": "it is on the host", "d": ""}
+
+
+def test_a_plan_counts_what_it_keeps_and_the_bytes_before_and_after() -> None:
+    graph = parsed("""
+buffer %d : f32[4] temp
+buffer %h : f32[4] temp on host
+node #one = copy %x -> %a
+node #two = copy %a -> %b
+  after #one full
+node #three = copy %b -> %c
+  after #two full
+node #four = copy %c -> %d
+  after #three full
+node #five = copy %d -> %y
+  after #four full
+""")
+    context = PassContext(PlanMemory())
+    PlanMemory().apply(graph, context)
+    expected = {"buffers_moved": 4, "buffers_kept": 1, "bytes_before": 4 * ALIGNMENT, "bytes_after": 2 * ALIGNMENT}
+    assert context.statistics == expected
+
+
+def test_of_gaps_of_equal_size_the_first_is_taken() -> None:
+    """Four lie one after another; what may not touch the second and the fourth fits before each of them."""
+    found = [Unit([Buffer(name, DType.F32, (64,), BufferRole.TEMP, name)]) for name in "abcde"]
+    others = {"a": "bcd", "b": "acde", "c": "abd", "d": "abce", "e": "bd"}
+    assert offsets(found, others) == {"a": 0, "b": 256, "c": 512, "d": 768, "e": 0}

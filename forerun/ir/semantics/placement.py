@@ -48,8 +48,8 @@ def _only_moved(before: Graph, after: Graph, old: Buffer) -> bool:
     new = after.buffers[old.name]
     if old.role is not BufferRole.TEMP or replace(new, allocation=old.allocation, offset=old.offset) != old:
         return False
-    places = [graph.allocations.get(b.allocation) for graph, b in ((before, old), (after, new))]
-    return all(found is not None for found in places) and len({found.place for found in places if found}) == 1
+    was, now = before.allocations.get(old.allocation), after.allocations.get(new.allocation)
+    return was is not None and now is not None and was.place == now.place and was.place.kind == "device"
 
 
 def undone(before: Graph, after: Graph, names: frozenset[str]) -> Graph:

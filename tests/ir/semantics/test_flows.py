@@ -72,3 +72,9 @@ def test_users_are_positions_in_launch_order() -> None:
     graph = parse_graph(HEAD + "node #w = fill %a with 0\nnode #e = empty\nnode #r = copy %a[4:8] -> %b\n")
     uses = flows(graph).uses
     assert (uses["a"].users, uses["b"].users, uses["t"].users) == ([0, 2], [2], [])
+
+
+def test_a_node_that_reads_a_temporary_twice_uses_it_once() -> None:
+    kernel = "kernel @sum(x: f32[N], y: f32[M]) {\n  role main {\n    phase run reads x[0:2], x[6:8] writes y\n  }\n}\n"
+    graph = parse_graph(HEAD + kernel + "node #w = fill %a with 0\nnode #r = @sum(x=%a, y=%y)\n")
+    assert flows(graph).uses["a"].users == [0, 1]

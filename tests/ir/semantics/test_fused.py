@@ -120,6 +120,17 @@ kernel @{name}(x: f32[D], w: f32[D], r: f32[D], y: f32[D]) {{
     for name, bounds in (("low", "0:2"), ("high", "2:4"))
 )
 
+BOTH = (
+    "kernel @opaque",
+    """\
+kernel @both(x: f32[D], w: f32[D], r: f32[D], y: f32[D], t: f32[D]) {
+  role all {
+    phase dot reads x, w, r writes y, t
+  }
+}
+kernel @opaque""",
+)
+
 WRONG = {
     "a temporary is read elsewhere": Case(
         "C1",
@@ -144,6 +155,20 @@ WRONG = {
         "C2",
         "the write of 'f' to %z .* is new",
         after=(("#f = @all(x=%x, w=%w, r=%s, y=%y)", "#f = @all(x=%x, w=%w, r=%s, y=%z)"),),
+    ),
+    "it writes more of an output": Case(
+        "C2",
+        r"the write of 'f' to %y bytes \[0, 16\) is new",
+        before=(("kernel @opaque", HALVES + "kernel @opaque"), ("#plus = @times(w=%s", "#plus = @low(w=%b, r=%s")),
+        after=(("kernel @opaque", HALVES + "kernel @opaque"),),
+        status="unsupported",
+    ),
+    "it writes another temporary": Case(
+        "C2",
+        "the write of 'f' to %c .* is new",
+        before=(("buffer %b", "buffer %c : f32[4] temp\nbuffer %b"), BOTH),
+        after=(("buffer %b", "buffer %c : f32[4] temp\nbuffer %b"), BOTH, ("#f = @all(", "#f = @both(t=%c, ")),
+        status="unsupported",
     ),
     "it passes a write of what it reads": Case(
         "C3",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from forerun.ir.diagnostics import Severity
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import Verdict, check
 from forerun.ir.semantics.certificate import certify
@@ -191,3 +192,78 @@ def test_another_device_is_not_the_same_place() -> None:
     verdict = certify(parse_graph(BASE), parse_graph(text))
     assert verdict.status == "unsupported"
     assert {finding.code for finding in verdict.findings} == {"C9"}
+
+
+def test_temporaries_of_the_host_do_not_move() -> None:
+    text = """\
+forerun 1
+graph g
+alloc $one : 16 on host
+buffer %x : f32[4] input
+buffer %t : f32[4] temp at $one
+buffer %y : f32[4] output
+node #out = copy %x -> %t
+node #back = copy %t -> %y
+  after #out full
+"""
+    verdict = certify(parse_graph(text), parse_graph(text.replace("$one", "$other")))
+    assert {finding.code for finding in verdict.findings} == {"C9"}
+    assert certify(parse_graph(text), parse_graph(text)).proved
+
+
+EVENT = """\
+forerun 1
+graph event
+buffer %w : f32[4] weight
+buffer %x : f32[4] state
+buffer %t : f32[4] temp
+buffer %y : f32[4] output
+kernel @first(x: f32[N]) {
+  role main {
+    phase store writes x
+  }
+}
+kernel @second(w: f32[N], x: f32[N], y: f32[N]) {
+  role main {
+    wait
+    phase load reads w gives v
+    phase store reads x takes v writes y
+  }
+}
+node #go = event_wait "weights are there"
+node #first = @first(x=%t)
+  after #go full
+node #second = @second(w=%w, x=%t, y=%y)
+  after #first programmatic
+node #third = fill %x with 1
+  after #second full
+node #fourth = fill %x with 1
+  after #third full
+"""
+
+
+@pytest.mark.parametrize(
+    ("edits", "codes"),
+    [
+        ([], set()),
+        ([("wait\n    phase load reads w gives v", "phase load reads w gives v\n    wait")], {"C5"}),
+        (
+            [
+                ("#third =", "#last ="),
+                ("#fourth =", "#third ="),
+                ("#last =", "#fourth ="),
+                ("after #third", "after #fourth"),
+            ],
+            {"C3"},
+        ),
+    ],
+    ids=["nothing", "a load moves ahead of a wait", "nodes change places"],
+)
+def test_a_move_hides_nothing_else_that_changes(edits: list[tuple[str, str]], codes: set[str]) -> None:
+    text, arena = EVENT, ("graph event\n", "graph event\nalloc $arena : 64\n")
+    for old, new in [arena, ("%t : f32[4] temp", "%t : f32[4] temp at $arena + 16"), *edits]:
+        assert old in text, old
+        text = text.replace(old, new)
+    verdict = certify(parse_graph(EVENT), parse_graph(text))
+    assert {finding.code for finding in verdict.findings if finding.severity is Severity.ERROR} == codes
+    assert verdict.status == ("refuted" if codes else "proved")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from forerun.ir.buffer import Buffer
@@ -228,6 +230,11 @@ def test_memory_is_used_between_its_allocation_and_its_release() -> None:
     for edge, ends in (("  after #begin full\n", ("begin", "fill")), ("  after #fill full\n", ("fill", "end"))):
         races = check(parsed(ARENA.replace(edge, ""))).races
         assert ends in [(race.earlier.node, race.later.node) for race in races]
+
+
+def test_what_writes_all_of_an_allocation_stands_between_its_ends() -> None:
+    races = check(parsed(re.sub("  after .*\n", "", ARENA))).races
+    assert [(race.earlier.node, race.later.node) for race in races] == [("begin", "fill"), ("fill", "end")]
 
 
 def test_names_that_are_not_declared_yield_no_access() -> None:

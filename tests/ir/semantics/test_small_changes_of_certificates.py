@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.diagnostics import InvalidInput, Severity
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import Verdict
 from forerun.ir.semantics.certificate import certify
@@ -181,3 +181,116 @@ def test_an_unknown_licence_is_an_error_even_where_nothing_changed() -> None:
     graph = parsed("buffer %x : f32[4] state\nnode #fill = fill %x with 1\n")
     with pytest.raises(InvalidInput, match="unknown licence 'H7'"):
         certify(graph, graph, {"H7"})
+
+
+RACES = """
+buffer %x : f32[4] state
+buffer %y : f32[4] state
+buffer %t : f32[4] temp
+node #one = fill %x with 1
+node #two = fill %x with 2
+node #three = fill %y with 1
+"""
+
+
+def test_a_race_in_a_body_that_was_not_there_is_no_order_that_was_lost() -> None:
+    body = "node #body = child {\n  graph body\n  node #a = fill %t with 1\n  node #b = fill %t with 2\n}\n"
+    verdict = certify(parsed(RACES), parsed(RACES + body))
+    assert [race.body for race in verdict.races] == [(), (("body", 0),)]
+    assert (verdict.status, {"C8", "C10"} - {found.code for found in verdict.findings}) == ("unsupported", set())
+
+
+def test_what_is_new_has_no_order_that_could_be_lost() -> None:
+    """The new copy reads what the first node of before writes; that other nodes changed places is right."""
+    text = """
+buffer %x : f32[4] state
+buffer %y : f32[4] state
+buffer %z : f32[4] state
+buffer %t : f32[4] temp
+node #first = fill %x with 1
+node #second = fill %y with 1
+node #third = fill %z with 1
+"""
+    second, third = "node #second = fill %y with 1\n", "node #third = fill %z with 1\n"
+    after = text.replace(second + third, third + second).replace(
+        "node #first", "node #new = copy %x -> %t\nnode #first"
+    )
+    verdict = certify(
+        parsed(text), parsed(after.replace("with 1\nnode #third", "with 1\n  after #new full\nnode #third"))
+    )
+    assert (verdict.status, [found.code for found in verdict.findings]) == ("unsupported", ["C8"])
+
+
+POSITIONS = """
+buffer %pos : i32[1] temp in 0..3
+buffer %rows : f32[4, 4] state
+buffer %x : f32[4] state
+kernel @put(y: f32[T, D], pos: scalar i32) {
+  role all {
+    phase put writes y[pos:pos + 1, :]
+  }
+}
+node #received = fill %x with 1
+node #racing = fill %x with 2
+node #set = fill %pos with 1
+node #put = @put(y=%rows, pos=load(%pos[0]))
+  after #set full
+node #again = @put(y=%rows, pos=load(%pos[0]))
+  after #put full
+"""
+
+
+def test_an_access_stays_the_same_if_its_position_is_written_more_often() -> None:
+    """So the race between the rows is one that the rewrite made."""
+    twice = "node #one = fill %pos with 1\nnode #set = fill %pos with 1\n  after #one full\n"
+    more = POSITIONS.replace("node #set = fill %pos with 1\n", twice)
+    assert certify(parsed(POSITIONS), parsed(more)).status == "unsupported"
+    unordered = more.replace("after #put full", "after #set full")
+    assert certify(parsed(POSITIONS), parsed(unordered)).status == "refuted"
+
+
+def test_an_access_of_other_bytes_is_another_one() -> None:
+    text = RACES + "node #four = fill %y[0:2] with 3\n  after #three full\n"
+    assert certified(text, "  after #three full\n", "").status == "refuted"
+    assert certified(text, "%y[0:2] with 3\n  after #three full\n", "%y[0:3] with 3\n").status == "unsupported"
+
+
+APART = """
+buffer %w : f32[4] weight
+buffer %x : f32[4] state
+buffer %t : f32[4] temp
+buffer %y : f32[4] output
+kernel @norm(x: f32[D], y: f32[D]) {
+  role all {
+    phase norm reads x writes y
+  }
+}
+kernel @times(w: f32[D], x: f32[D], y: f32[D]) {
+  role all {
+    phase times reads w, x writes y
+  }
+}
+kernel @fused(w: f32[D], x: f32[D], y: f32[D]) {
+  role all {
+    wait
+    phase load reads w gives v
+    phase times reads x takes v writes y
+  }
+}
+node #go = event_wait "weights are there"
+node #other = @norm(x=%w, y=%x)
+  after #go full
+node #norm = @norm(x=%x, y=%t)
+  after #other full
+node #times = @times(w=%w, x=%t, y=%y)
+  after #norm full
+"""
+
+
+def test_a_fused_node_follows_an_event_if_all_that_it_touches_comes_after_its_wait() -> None:
+    fused = "node #fused = @fused(w=%w, x=%x, y=%y)\n  after #other programmatic\n"
+    text, fusions = APART[: APART.index("node #norm")] + fused, {"fused": ("norm", "times")}
+    assert certify(parsed(APART), parsed(text), fusions=fusions).proved
+    early = text.replace("wait\n    phase load reads w gives v\n", "phase load reads w gives v\n    wait\n")
+    verdict = certify(parsed(APART), parsed(early), fusions=fusions)
+    assert [(finding.code, finding.severity) for finding in verdict.findings] == [("C5", Severity.ERROR)]

@@ -231,3 +231,8 @@ node #load = @load(x=%x)
     (race,) = check(graph).races
     assert witness(graph, race).reason == "the dependency 'store' -> 'idle' orders the starts at best"
     assert drain_witness(graph, "store").reason == witness(graph, race).reason
+
+
+def test_what_is_no_kernel_gets_no_wait() -> None:
+    graph = parsed("buffer %x : f32[4] state\nnode #fill = fill %x with 1\n")
+    assert AddWait("fill").apply(graph) is graph
