@@ -133,17 +133,24 @@ def _branches(roles: Sequence[RoleWarps], names: Mapping[str, str], namespace: s
     playing = [warps for warps in roles if warps.first < warps.stop]
     for number, warps in enumerate(playing):
         # The last of the threads are told by no comparison: the assembler would let those that fail it end early.
-        others = number > 0 and warps.stop == warps.total
-        test = "else" if others else f"if (warp_in_cta < {warps.stop})"
-        head = "" if number == 0 else "} " if others else "} else "
-        yield f"{head}{test} {{  // role {identifier(warps.role.name)}"
+        rest = number > 0 and warps.stop == warps.total
+        words = ["} else"] * (number > 0) + [f"if (warp_in_cta < {warps.stop})"] * (not rest)
+        yield f"{' '.join(words)} {{  // role {identifier(warps.role.name)}"
         yield from (f"    {line}" for line in _steps(warps, names, namespace, extras))
-    last = playing[-1]
-    barriers = sum(isinstance(step, Barrier) for step in last.role.steps)
-    if last.stop < last.total and barriers:
-        yield "} else {  // no role, but all threads of the CTA meet at its barriers"
-        yield from ["    cta_barrier();"] * barriers
-    yield "}"
+    idle = _without_role(playing)
+    if idle:
+        yield "} else {  // no role, but all threads of the CTA do this"
+        yield from (f"    {line}" for line in idle)
+    yield from ["}"] if playing else []
+
+
+def _without_role(playing: Sequence[RoleWarps]) -> list[str]:
+    """What warps without a role do, if there are any: they wait if all roles do, and meet the others at barriers."""
+    if not playing or playing[-1].stop == playing[-1].total:
+        return []
+    waits = all(any(isinstance(step, Wait) for step in warps.role.steps) for warps in playing)
+    barriers = sum(isinstance(step, Barrier) for step in playing[-1].role.steps)
+    return ["wait();"] * waits + ["cta_barrier();"] * barriers
 
 
 def _steps(warps: RoleWarps, names: Mapping[str, str], namespace: str, extras: _Extras) -> Iterator[str]:

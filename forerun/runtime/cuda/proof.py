@@ -24,7 +24,6 @@ from functools import cached_property
 from typing import Literal
 
 from forerun.ir.kernel import Kernel, Phase, Trigger, Wait
-from forerun.runtime.cuda.codegen_body import warps_of_roles
 from forerun.runtime.cuda.codegen_unit import Unit
 from forerun.runtime.cuda.proof_lines import BodyStep, StepLines, body_steps, steps_of_lines
 from forerun.runtime.cuda.proof_memory import Provenance, parameters_read
@@ -139,9 +138,7 @@ def prove_unit(kernel: Kernel, unit: Unit, facts: EntryFacts) -> UnitProof:
     Raises:
         ToolchainMissing: If there is no disassembler.
     """
-    roles = warps_of_roles(kernel, unit.launch)
-    idle = bool(roles) and roles[-1].stop < roles[-1].total
-    image = _Image(kernel, steps_of_lines(kernel, unit), facts, Provenance(facts, unit.slots), idle)
+    image = _Image(kernel, steps_of_lines(kernel, unit), facts, Provenance(facts, unit.slots))
     phases = tuple(image.phase(step) for step in image.steps if isinstance(step.step, Phase))
     unplaced = sum(_loads(i) and image.step_of(index) is None for index, i in enumerate(facts.instructions))
     waits, triggers = (sum(isinstance(s.step, kind) for s in image.steps) for kind in (Wait, Trigger))
@@ -153,9 +150,8 @@ def prove_unit(kernel: Kernel, unit: Unit, facts: EntryFacts) -> UnitProof:
 class _Image:
     """A unit's instructions, by the step that they were made for, and on which side of the wait they are."""
 
-    def __init__(self, kernel: Kernel, lines: StepLines, facts: EntryFacts, provenance: Provenance, idle: bool) -> None:
+    def __init__(self, kernel: Kernel, lines: StepLines, facts: EntryFacts, provenance: Provenance) -> None:
         self.kernel = kernel
-        self.idle = idle  # whether there are warps without a role
         self.lines = lines
         self.provenance = provenance
         self.facts = facts
@@ -232,7 +228,7 @@ class _Image:
             return
         leaves = next((self.code[i] for i in sorted(self.early) if self.code[i].kind == "exit"), None)
         everybody = all(any(isinstance(s, Wait) for s in role.steps) for role in self.kernel.roles or ())
-        if everybody and not self.idle and leaves is not None:
+        if everybody and leaves is not None:
             yield Finding("S8", "race", "a thread may end without a wait", instruction=_shown(leaves))
 
     def of_phase(self, step: BodyStep, phase: Phase) -> Iterator[Finding]:

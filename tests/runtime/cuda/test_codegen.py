@@ -176,7 +176,7 @@ two_kernel(const int* x, int* y, const long long* pos_address, int pos_offset, c
         delay(key, 6);
         fenced_trigger();
         delay(key, 7);
-    } else {  // no role, but all threads of the CTA meet at its barriers
+    } else {  // no role, but all threads of the CTA do this
         cta_barrier();
     }
 }

@@ -10,6 +10,7 @@ import pytest
 
 from forerun.ir.diagnostics import InternalError
 from forerun.ir.kernel import Access, Kernel, Phase, Trigger
+from forerun.ir.nodes import Launch
 from forerun.runtime.cuda import inspection as inspection_module
 from forerun.runtime.cuda.codegen import units
 from forerun.runtime.cuda.codegen_unit import Unit
@@ -99,6 +100,18 @@ def test_an_image_without_the_wait_is_refused(tmp_path: Path) -> None:
     assert "node 'n1', kernel 'weigh.pdl2.hoisted'" in text
     assert "error[S1]: node n1: machine code of kernel 'weigh.pdl2.hoisted'" in text
     assert "no wait (ACQBULK)" in text
+
+
+@needs_toolchain
+@pytest.mark.parametrize("delays", [False, True])
+def test_warps_without_a_role_wait_like_the_others(tmp_path: Path, delays: bool) -> None:
+    kernel = weigh_kernel(tmp_path, PLAIN)
+    assert kernel.roles is not None
+    narrow = replace(kernel, roles=(replace(kernel.roles[0], warps=2),))
+    graph = hoisting_graph(narrow, launch=Launch(block=(128, 1, 1)))
+    proofs = prove_code(graph, build_code(graph, "sm_90", delays=delays)).values()
+    assert [proof.waits for proof in proofs if proof.waits[0]] == [(1, 2), (1, 2)]
+    assert all(proof.verdict == "kept" for proof in proofs)
 
 
 @needs_toolchain

@@ -89,7 +89,7 @@ ROLES = """\
         fenced_trigger();
         stamp_time<generated::Launch>(__timeline, STAMP_TRIGGER, 32);
         delay(key, 7);
-    } else {  // no role, but all threads of the CTA meet at its barriers
+    } else {  // no role, but all threads of the CTA do this
         cta_barrier();
     }
     stamp_end<generated::Launch>(__timeline);
