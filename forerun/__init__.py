@@ -5,8 +5,9 @@ Names load on first use, so that ``import forerun`` is fast and touches no drive
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from forerun.later import loader
 
 if TYPE_CHECKING:
     from forerun.compiler import compile as compile
@@ -25,12 +26,7 @@ _EXPORTS = {
 
 __all__ = ["Graph", "GraphBuilder", "__version__", "compile", "tune"]
 
-
-def __getattr__(name: str) -> Any:
-    module = _EXPORTS.get(name)
-    if module is None:
-        raise AttributeError(f"module 'forerun' has no attribute '{name}'")
-    return getattr(importlib.import_module(module), name)
+__getattr__ = loader(__name__, _EXPORTS)
 
 
 def __dir__() -> list[str]:

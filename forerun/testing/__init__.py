@@ -9,8 +9,9 @@ or :func:`search`. See docs/testing-passes.md. Names load on first use, and pyte
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from forerun.later import loader
 
 if TYPE_CHECKING:
     from forerun.testing.counterexample import Counterexample as Counterexample
@@ -81,13 +82,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    module = _EXPORTS.get(name)
-    if module is None:
-        raise AttributeError(f"module 'forerun.testing' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f"forerun.testing.{module}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = loader(__name__, {name: f"forerun.testing.{module}" for name, module in _EXPORTS.items()})
 
 
 def __dir__() -> list[str]:

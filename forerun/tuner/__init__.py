@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from forerun.later import loader
 from forerun.tuner.tune import tune
 
 if TYPE_CHECKING:
@@ -12,8 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Search", "Trial", "TuningResult", "tune"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(importlib.import_module("forerun.tuner.search"), name)
+__getattr__ = loader(__name__, dict.fromkeys(("Search", "Trial", "TuningResult"), "forerun.tuner.search"))

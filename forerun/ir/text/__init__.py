@@ -5,10 +5,10 @@ What parses and compares loads on first use: compiling a graph only prints.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from forerun.ir.text.printer import print_graph, print_kernel, print_node
+from forerun.later import loader
 
 if TYPE_CHECKING:
     from forerun.ir.text.diff import diff_graphs
@@ -37,9 +37,4 @@ _LATER = {
     "parse_graph_with_locations": "forerun.ir.text.parser",
 }
 
-
-def __getattr__(name: str) -> Any:
-    module = _LATER.get(name)
-    if module is None:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(importlib.import_module(module), name)
+__getattr__ = loader(__name__, _LATER)

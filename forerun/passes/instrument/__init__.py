@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from forerun.later import loader
 from forerun.passes.instrument.base import Instrument, PassRun, PipelineRun
 from forerun.passes.instrument.certify import Certify
 from forerun.passes.instrument.honesty import Honesty
@@ -45,12 +45,7 @@ _LATER = {
     "Timing": "forerun.passes.instrument.timing",
 }
 
-
-def __getattr__(name: str) -> Any:
-    module = _LATER.get(name)
-    if module is None:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(importlib.import_module(module), name)
+__getattr__ = loader(__name__, _LATER)
 
 
 def default_instruments(dump: str | Path | None = None, *, allow_unsupported: bool = False) -> list[Instrument]:
