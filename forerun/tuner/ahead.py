@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -42,7 +41,7 @@ class Ahead:
     def _compile(self, target: CudaTarget, graphs: Sequence[Graph]) -> int:
         from forerun.runtime.cuda.device import open_device, resolve_arch
         from forerun.runtime.cuda.driver import driver
-        from forerun.runtime.toolchain import compile_unit
+        from forerun.runtime.toolchain import compile_unit, processors
 
         arch = resolve_arch(open_device(driver(), target.device), target.arch)
         found: list[Source] = []
@@ -58,7 +57,7 @@ class Ahead:
             except ForerunError:
                 return
 
-        with ThreadPoolExecutor(min(_processors(), len(found))) as pool:
+        with ThreadPoolExecutor(min(processors(), len(found))) as pool:
             list(pool.map(build, found))
         return len(found)
 
@@ -73,7 +72,3 @@ def _sources(target: CudaTarget, graph: Graph, arch: str) -> list[Source]:
     except ForerunError:
         return []
     return [unit.source for unit in specialised if isinstance(unit.source, Source)]
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

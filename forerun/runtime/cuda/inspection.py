@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from forerun.runtime.cuda.codegen_unit import ForeignModule, Unit
 from forerun.runtime.cuda.modules import Code
 from forerun.runtime.cuda.proof import Finding, UnitProof, prove_unit
 from forerun.runtime.cuda.residency import Residency, residency
-from forerun.runtime.toolchain import EntryFacts, ToolchainMissing
+from forerun.runtime.toolchain import EntryFacts, ToolchainMissing, processors
 
 __all__ = ["Inspection", "entry_facts", "inspect_code", "prove_code"]
 
@@ -57,7 +56,7 @@ def prove_code(graph: Graph, code: Code) -> dict[int, UnitProof]:
     facts = {number: found for number, found in enumerate(code.entries) if found is not None}
     if not facts:
         return {}
-    with ThreadPoolExecutor(min(len(facts), os.cpu_count() or 1)) as pool:  # the disassembler is a process of its own
+    with ThreadPoolExecutor(min(len(facts), processors())) as pool:  # the disassembler is a process of its own
         kernels = {number: graph.kernels[code.kernel_of[number]] for number in facts}
         proofs = pool.map(lambda n: _proved(kernels[n], code.units[n], code.images[n], facts[n]), facts)
         return dict(zip(facts, proofs, strict=True))

@@ -1,7 +1,7 @@
 """The toolchain: CUDA C++ to PTX (NVRTC) to cubins (ptxas) to facts (nvdisasm), on any machine; no GPU is needed."""
 
 from forerun.runtime.toolchain.cache import Cache
-from forerun.runtime.toolchain.compile import Progress, compile_unit, compile_units
+from forerun.runtime.toolchain.compile import Progress, compile_unit, compile_units, processors
 from forerun.runtime.toolchain.errors import CompileError, ToolchainMissing
 from forerun.runtime.toolchain.facts import EntryFacts, Instruction, InstructionKind
 from forerun.runtime.toolchain.locate import find_toolchain, missing_toolchain
@@ -21,4 +21,5 @@ __all__ = [
     "compile_units",
     "find_toolchain",
     "missing_toolchain",
+    "processors",
 ]

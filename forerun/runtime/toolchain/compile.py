@@ -25,7 +25,7 @@ from forerun.runtime.toolchain.ptxas import assemble, resources
 from forerun.runtime.toolchain.sass import disassemble, parse_listing
 from forerun.runtime.toolchain.unit import Cubin, Source, virtual_arch
 
-__all__ = ["Progress", "compile_unit", "compile_units"]
+__all__ = ["Progress", "compile_unit", "compile_units", "processors"]
 
 Progress = Callable[[int, int], object]
 """Called with how many units are done, and how many there are."""
@@ -103,7 +103,7 @@ def compile_units(
     if not distinct:
         return []
     require_compiler()
-    with ThreadPoolExecutor(min(jobs or _processors(), len(distinct))) as pool:
+    with ThreadPoolExecutor(min(jobs or processors(), len(distinct))) as pool:
         futures = {source: pool.submit(compile_unit, source, arch, options=options, cache=cache) for source in distinct}
         try:
             _follow(list(futures.values()), progress)
@@ -127,7 +127,8 @@ def _follow(futures: Sequence[Future[Cubin]], progress: Progress | None) -> None
         future.result()
 
 
-def _processors() -> int:
+def processors() -> int:
+    """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
