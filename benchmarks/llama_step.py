@@ -305,7 +305,7 @@ def measure_tuning(setting: Setting, pipeline: str, seconds: float, file: Path) 
         pipeline=pipeline,
         file=file,
         tolerance=TOLERANCE,
-        progress=lambda trial, gone, _: print(f"{gone:6.1f} s  {_brief(trial)}", flush=True),
+        progress=lambda trial, gone, _: print(f"{gone:6.1f} s  {trial.brief}", flush=True),
     )
     verdicts = [trial.verdict for trial in result.trials if trial.group]
     return {
@@ -316,11 +316,6 @@ def measure_tuning(setting: Setting, pipeline: str, seconds: float, file: Path) 
         **{f"tuning.{name}": _exact(verdicts.count(name), "trials") for name in ("kept", "undone", "refused")},
         "tuning.finished": _exact(float(result.finished), "1"),
     }
-
-
-def _brief(trial: Any) -> str:
-    """The trial without the shapes of its group."""
-    return str(trial).replace(trial.group, trial.group.partition("(")[0].rpartition("#")[2] or trial.group, 1)
 
 
 def _exact(value: float, unit: str) -> Metric:

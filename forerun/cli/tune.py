@@ -66,7 +66,7 @@ def tune(
 
     def tell(trial: Trial, gone: float, limit: float) -> None:
         if not as_json and (verbose or trial.verdict == "kept"):
-            print_plain(error_console(), f"{gone:5.1f} of {limit:.0f} s  {_shortened(trial)}")
+            print_plain(error_console(), f"{gone:5.1f} of {limit:.0f} s  {trial.brief}")
 
     result = tune_graph(
         subject.graph,
@@ -84,11 +84,6 @@ def tune(
     else:
         _print_account(result, output)
     return Status.OK
-
-
-def _shortened(trial: Trial) -> str:
-    """The trial without the shapes of its group."""
-    return str(trial).replace(trial.group, trial.group.partition("(")[0].rpartition("#")[2], 1)
 
 
 def _print_account(result: TuningResult, output: str) -> None:

@@ -68,6 +68,11 @@ class Trial:
             return f"{self.group}: {self.what}: refused: {self.reason}"
         return f"{self.group}: {self.what}: {self.before * 1e6:.1f} -> {self.after * 1e6:.1f} us, {self.verdict}"
 
+    @property
+    def brief(self) -> str:
+        """The same without the shapes of the group's buffers."""
+        return str(replace(self, group=self.group.partition("(")[0].rpartition("#")[2]))
+
 
 Progress = Callable[[Trial, float, float], object]
 """Told of each trial, of the seconds gone, and of the budget."""

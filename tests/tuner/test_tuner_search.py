@@ -16,7 +16,7 @@ from forerun.ir.kernel import Phase, Trigger, Wait
 from forerun.ir.nodes import KernelNode, Launch
 from forerun.ir.semantics import check
 from forerun.passes.tuning import Choice, Tuning
-from forerun.tuner import Search
+from forerun.tuner import Search, Trial
 from forerun.tuner.moves import group_facts, joint_moves, moves
 from tests.tuner.tuning_samples import FakeClock, arbitrary_seconds, launched_grids, tuned_decode
 
@@ -242,3 +242,9 @@ def test_moves_are_different_and_change_something() -> None:
         assert len({move.what for move in found}) == len(found)
         assert all(move.choice != Choice() for move in found)
         assert all(move.keeps_bits == (move.choice.launch is None) for move in found)
+
+
+def test_a_trial_in_brief_leaves_out_shapes() -> None:
+    trial = Trial("pkg:add.cu#add(a: f32[8], y: f32[8])", "trigger at end", "kept", 2e-6, 1e-6)
+    assert trial.brief == "add: trigger at end: 2.0 -> 1.0 us, kept"
+    assert Trial("7 groups", "x", "refused", reason="no").brief == "7 groups: x: refused: no"
