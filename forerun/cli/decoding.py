@@ -22,9 +22,6 @@ __all__ = ["DecodePlan", "MatrixType", "default_target"]
 _CTAS = 128
 """About as many CTAs as a large GPU has SMs share the attention."""
 
-_PARTS = 132
-"""So many parts of the vocabulary are searched at once: one for each SM of an H100."""
-
 
 class MatrixType(enum.StrEnum):
     """Types that matrices may have."""
@@ -72,10 +69,14 @@ class DecodePlan:
     def graph(self, config: LlamaConfig, context: int | None = None) -> Graph:
         """The decode step of a model, before all passes; with so many positions instead of the plan's own."""
         from forerun.frontends.decode import decode_graph
+        from forerun.kernels import norm_head
 
         options: dict[str, Any] = {}
         if self.target.name == "cuda":
-            options = {"splits": max(1, _CTAS // config.kv_heads), "argmax_parts": min(_PARTS, config.vocabulary)}
+            options = {
+                "splits": max(1, _CTAS // config.kv_heads),
+                "argmax_parts": min(norm_head.PARTS, config.vocabulary),
+            }
         return decode_graph(config, context=context or self.context, dtype=self.dtype, **options)
 
     def compile(
