@@ -6,7 +6,8 @@ weights and KV rows; that graph's own values are compared with f32 PyTorch in ``
 
 - 32 steps in one graph at three positions, microseconds a step, and the same graph with full edges and no hoist.
 - One step in a graph at position 511, against ``torch.compile`` (coordinate descent, PDL in Triton) in a CUDA graph.
-- ``--tune SECONDS``: forerun's own tuner on two of these steps; the choices go to the file of ``--tuning``.
+- ``--tune SECONDS``: forerun's own tuner on two of these steps, for 1,024 positions and then, in a third of the time,
+  for 2,304, which has a file of its own; it begins with the choices of ``--tuning``, if there is such a file.
 - ``--ablation``: what each pass brings, a row a version, all of them in turns; and the negative controls.
 
 Everything in one process, which loads the weights once:
@@ -158,7 +159,8 @@ def measure_steps(setting: Setting, pipeline: str, options: dict[str, Any], roun
             full = stack.enter_context(setting.compile(graph, FULL_EDGES))
             fast = {"": stack.enter_context(setting.compile(graph, pipeline))}
             if options:
-                fast["tuned_"] = stack.enter_context(setting.compile(graph, pipeline, **options))
+                tuned = {"tuning": tuning_file(options["tuning"], context)}
+                fast["tuned_"] = stack.enter_context(setting.compile(graph, pipeline, **tuned))
             errors = max(errors, *(check(setting, version, expected) for version in (full, *fast.values())))
             for (prefix, version), (name, position) in product(fast.items(), places.items()):
                 with launching(version, stream, position) as a, launching(full, stream, position) as b:
@@ -202,26 +204,29 @@ def torch_step(setting: Setting, context: int, position: int) -> Callable[[], ob
 def measure_against_torch(
     setting: Setting, name: str, pipeline: str, options: dict[str, Any], rounds: int, position: int = 511
 ) -> dict[str, Metric]:
-    """One step against one compiled step."""
+    """One step against one compiled step; with options, the tuned one, too."""
     stream = torch.cuda.Stream()
     context = 1024
     replay = torch_step(setting, context, position)
-    with setting.compile(setting.graph(1, context), pipeline, **options) as fast:
-        setting.fill(fast)
-        found = fast.run({"token": [11], "position": [position]})
-        replay()
-        torch.cuda.synchronize()
-        theirs = replay.__self__.outputs[1].float().cpu().numpy()
-        error = float(np.linalg.norm(found["logits"] - theirs) / np.linalg.norm(theirs))
-        assert error < 5e-2, f"torch says something else: relative L2 error {error:.1e}"
-        with torch.cuda.stream(stream), launching(fast, stream, position) as ours:
-            a, b = pairs(ours, replay, stream, rounds, 20)
-    return {
-        f"{name}.one_step_us": bootstrap_median(a, "us"),
-        f"{name}.torch_compile_us": bootstrap_median(b, "us"),
-        f"{name}.speedup_vs_torch_compile": bootstrap_median_ratio(b, a),
-        f"{name}.torch_logits_rel_l2": _exact(error, "ratio"),
-    }
+    metrics: dict[str, Metric] = {}
+    for prefix, given in {"": {}, **({"tuned_": options} if options else {})}.items():
+        with setting.compile(setting.graph(1, context), pipeline, **given) as fast:
+            setting.fill(fast)
+            found = fast.run({"token": [11], "position": [position]})
+            replay()
+            torch.cuda.synchronize()
+            theirs = replay.__self__.outputs[1].float().cpu().numpy()
+            error = float(np.linalg.norm(found["logits"] - theirs) / np.linalg.norm(theirs))
+            assert error < 5e-2, f"torch says something else: relative L2 error {error:.1e}"
+            with torch.cuda.stream(stream), launching(fast, stream, position) as ours:
+                a, b = pairs(ours, replay, stream, rounds, 20)
+        metrics |= {
+            f"{name}.{prefix}one_step_us": bootstrap_median(a, "us"),
+            f"{name}.{prefix}speedup_vs_torch_compile": bootstrap_median_ratio(b, a),
+            f"{name}.{prefix}torch_logits_rel_l2": _exact(error, "ratio"),
+        }
+        metrics.setdefault(f"{name}.torch_compile_us", bootstrap_median(b, "us"))
+    return metrics
 
 
 @contextlib.contextmanager
@@ -293,29 +298,48 @@ def measure_ablation(setting: Setting, rounds: int, options: dict[str, Any]) -> 
     return metrics
 
 
+def file_for(file: Path, context: int) -> Path:
+    """The tuning file for graphs of so many positions."""
+    return file if context < CONTEXT else file.with_stem(f"{file.stem}_{context}")
+
+
+def tuning_file(file: Path, context: int) -> Path:
+    """The same, or else the one for fewer positions."""
+    found = file_for(file, context)
+    return found if found.exists() else file
+
+
 def measure_tuning(setting: Setting, pipeline: str, seconds: float, file: Path) -> dict[str, Metric]:
-    """Tune at position 511; the file is for graphs of as many positions, whatever their number of steps."""
-    graph = setting.graph(TUNED_STEPS, POSITIONS["pos512"][1])
-    result = forerun.tune(
-        graph,
-        "cuda",
-        weights=setting.weights,
-        inputs={"token": [11], "position": [511]},
-        budget_seconds=seconds,
-        pipeline=pipeline,
-        file=file,
-        tolerance=TOLERANCE,
-        progress=lambda trial, gone, _: print(f"{gone:6.1f} s  {trial.brief}", flush=True),
-    )
-    verdicts = [trial.verdict for trial in result.trials if trial.group]
-    return {
-        "tuning.untuned_us": _exact(1e6 * result.untuned / TUNED_STEPS, "us"),
-        "tuning.tuned_us": _exact(1e6 * result.tuned / TUNED_STEPS, "us"),
-        "tuning.speedup": _exact(result.untuned / result.tuned, "ratio"),
-        "tuning.seconds": _exact(result.seconds, "s"),
-        **{f"tuning.{name}": _exact(verdicts.count(name), "trials") for name in ("kept", "undone", "refused")},
-        "tuning.finished": _exact(float(result.finished), "1"),
-    }
+    """Tune at position 511 of 1,024, and then at 2,047 of 2,304, from there and in a third of the time.
+
+    A file is for graphs of as many positions, whatever their number of steps; what it has already is tried first.
+    """
+    metrics: dict[str, Metric] = {}
+    for prefix, place, part in (("tuning", "pos512", 1.0), ("tuning_pos2048", "pos2048", 1 / 3)):
+        position, context = POSITIONS[place]
+        before = tuning_file(file, context)
+        result = forerun.tune(
+            setting.graph(TUNED_STEPS, context),
+            "cuda",
+            weights=setting.weights,
+            inputs={"token": [11], "position": [position + STEPS // 2 - 1]},
+            budget_seconds=part * seconds,
+            pipeline=pipeline,
+            file=file_for(file, context),
+            begin=before if before.exists() else None,
+            tolerance=TOLERANCE,
+            progress=lambda trial, gone, _: print(f"{gone:6.1f} s  {trial.brief}", flush=True),
+        )
+        verdicts = [trial.verdict for trial in result.trials if trial.group]
+        metrics |= {
+            f"{prefix}.untuned_us": _exact(1e6 * result.untuned / TUNED_STEPS, "us"),
+            f"{prefix}.tuned_us": _exact(1e6 * result.tuned / TUNED_STEPS, "us"),
+            f"{prefix}.speedup": _exact(result.untuned / result.tuned, "ratio"),
+            f"{prefix}.seconds": _exact(result.seconds, "s"),
+            **{f"{prefix}.{name}": _exact(verdicts.count(name), "trials") for name in ("kept", "undone", "refused")},
+            f"{prefix}.finished": _exact(float(result.finished), "1"),
+        }
+    return metrics
 
 
 def _exact(value: float, unit: str) -> Metric:
@@ -343,7 +367,7 @@ def main() -> None:
         return
     write_result("llama_step", measure_steps(setting, arguments.pipeline, options, arguments.rounds))
     if not arguments.no_torch:
-        metrics = measure_against_torch(setting, "llama_1b", arguments.pipeline, {}, arguments.rounds)
+        metrics = measure_against_torch(setting, "llama_1b", arguments.pipeline, options, arguments.rounds)
         write_result("llama_torch", metrics)
 
 

@@ -41,6 +41,9 @@ def tune(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="Where the choices go, as JSON.")
     ] = DEFAULT_FILE,
+    begin: Annotated[
+        str | None, typer.Option("--from", metavar="FILE", help="A tuning file whose choices are tried first.")
+    ] = None,
     budget: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long it may take.")] = 60.0,
     tolerance: Annotated[
         float, typer.Option(min=0.0, metavar="X", help="Relative L2 by which results may differ where launches change.")
@@ -76,6 +79,7 @@ def tune(
         budget_seconds=budget,
         pipeline=plan.pipeline,
         file=output,
+        begin=begin,
         tolerance=tolerance,
         progress=tell,
     )

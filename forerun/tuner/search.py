@@ -174,42 +174,51 @@ class Search:
     _longest: float = field(default=0.0, init=False)
     _final: float = field(default=0.0, init=False)
 
-    def run(self, graph: Graph, blank: Tuning | None = None) -> TuningResult:
+    def run(self, graph: Graph, known: Tuning | None = None) -> TuningResult:
         """Search from a graph.
 
         Args:
             graph: After its passes; it must be free of races.
-            blank: Says what is measured on; its choices are where the search starts.
+            known: Says what is measured on. Its choices are the first thing that is tried, all together; those for
+                groups that the graph does not have stay in the result.
 
         Raises:
             ForerunError: If the graph itself cannot be measured.
         """
         self._began = self.clock()
         self._trials = []
-        tuning = blank or Tuning()
-        start = graph
-        best = self._applied(start, tuning)
+        known = known or Tuning()
+        groups = group_facts(graph)
+        others = {group: choice for group, choice in known.choices.items() if group not in groups}
+        tuning, best, start = replace(known, choices=others), graph, graph
         began = self.clock()
         first = self.measure(best)
         # The last comparison takes as long as so many measurements; that much of the budget is kept for it.
         self._final = 16 * self.rounds * (self.clock() - began)
         self._longest = 0.0
-        tuning, best, finished = self._descended(start, tuning, best)
+        before = {group: choice for group, choice in known.choices.items() if group in groups}
+        if before:
+            move = JointMove(before, "what was chosen before", keeps_bits=False)
+            found = self._tried(start, best, "", move, tuning)
+            if found is not None:
+                tuning, best = _with(tuning, move), found
+        tuning, best, finished = self._descended(start, tuning, best, groups)
         untuned = tuned = first
         if best is not start:
             times = self._compared(start, best, 4 * self.rounds)
             untuned, tuned = times.before, times.after
             if not (tuned < untuned and times.is_faster(0.0)):
                 self._note(Trial("", "all of it", "undone", untuned, tuned))
-                tuning, best, tuned = replace(tuning, choices={}), start, untuned
+                tuning, best, tuned = replace(tuning, choices=others), start, untuned
             else:
                 self._note(Trial("", "all of it", "kept", untuned, tuned))
         tuning = replace(tuning, seconds={"untuned": untuned, "tuned": tuned})
         gone = self.clock() - self._began
         return TuningResult(best, tuning, untuned, tuned, tuple(self._trials), gone, finished)
 
-    def _descended(self, start: Graph, tuning: Tuning, best: Graph) -> tuple[Tuning, Graph, bool]:
-        facts = group_facts(start)
+    def _descended(
+        self, start: Graph, tuning: Tuning, best: Graph, facts: Mapping[str, GroupFacts]
+    ) -> tuple[Tuning, Graph, bool]:
         order = sorted(facts, key=lambda group: -facts[group].weight)
         groups = {group: facts[group] for group in order}
         # All groups together are one more thing to go through, and the first.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
@@ -30,6 +31,7 @@ def tune(
     budget_seconds: float = 60.0,
     pipeline: str | Pipeline | None = DEFAULT,
     file: str | Path | None = None,
+    begin: str | Path | None = None,
     tolerance: float = 1e-4,
     progress: Progress | None = None,
     search: Search | None = None,
@@ -50,6 +52,8 @@ def tune(
         pipeline: The passes; the choices are made on what they return.
         file: Where the choices are written, for ``compile(..., tuning=file)``; also whenever one is kept, so that they
             survive an interruption.
+        begin: A tuning file of the same GPU and driver, whose choices are tried first. Those for groups that the graph
+            does not have stay in the result.
         tolerance: Relative L2 norm by which a buffer may differ where launches change.
         progress: Told of each trial, the seconds gone and the budget.
         search: Another manner of searching; its measurements, budget and GPU are replaced.
@@ -58,7 +62,7 @@ def tune(
         The tuned graph, the choices, and what was tried.
 
     Raises:
-        InvalidInput: If the graph, an input or the file is wrong, or the budget is not positive.
+        InvalidInput: If the graph, an input or a file is wrong, or the budget is not positive.
         Unsupported: If the target has no clock.
         Refuted: If the graph, or what a pass made of it, has a race.
     """
@@ -69,10 +73,18 @@ def tune(
         message = f"target '{resolved.name}' cannot time replays"
         raise Unsupported(message, hint="tune with target='cuda', on a machine with an NVIDIA GPU")
     # Only who tunes waits for these to be imported.
-    from forerun.passes.tuning import Tuning, write_tuning
+    from forerun.passes.tuning import Tuning, read_tuning, write_tuning
     from forerun.tuner.bench import Bench, usual_inputs
     from forerun.tuner.search import Search
 
+    identity = identity_of(resolved) or ("", "")
+    known = Tuning(*identity)
+    if begin is not None:
+        before = read_tuning(begin)
+        misfit = before.misfit(*identity)
+        if misfit:
+            raise InvalidInput(f"the tuning file {begin} is nothing to begin with: {misfit}")
+        known = replace(known, choices=before.choices)
     start = prepare(graph, resolved, pipeline).graph
     chosen = search or Search(measure=lambda graph: 0.0)
     with Bench(resolved, weights, usual_inputs(start) if inputs is None else inputs, tolerance) as bench:
@@ -84,12 +96,7 @@ def tune(
             chosen.save = partial(write_tuning, path=file)
         counted = getattr(resolved, "multiprocessors", None)
         chosen.multiprocessors = chosen.multiprocessors if counted is None else counted()
-        result = chosen.run(start, Tuning(*_identity(resolved)))
+        result = chosen.run(start, known)
     if file is not None:
         write_tuning(result.tuning, file)
     return result
-
-
-def _identity(target: Any) -> tuple[str, str]:
-    found = identity_of(target)
-    return found or ("", "")

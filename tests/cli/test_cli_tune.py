@@ -47,10 +47,11 @@ def file(tmp_path: Path) -> str:
 
 
 def test_an_account(asked: dict[str, Any], file: str, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--pipeline", "insert-pdl", "-o", "t.json", "--budget", "7", "--tolerance", "0.5"]
+    options = ["--pipeline", "insert-pdl", "-o", "t.json", "--budget", "7", "--tolerance", "0.5", "--from", "b.json"]
     assert main(["tune", file, *options]) == 0
     assert asked["graph"] == twice()
-    assert (asked["budget_seconds"], asked["tolerance"], asked["file"]) == (7.0, 0.5, "t.json")
+    assert (asked["budget_seconds"], asked["tolerance"]) == (7.0, 0.5)
+    assert (asked["file"], asked["begin"]) == ("t.json", "b.json")
     assert str(asked["pipeline"]) == "insert-pdl"
     assert asked["inputs"].keys() == {"x"}
     told = capsys.readouterr()

@@ -122,6 +122,15 @@ def test_a_tile_is_overwritten_only_after_its_sum(model: str) -> None:
     assert refilled >= 2
 
 
+def test_large_kernels_fill_their_rings_while_little_is_on_its_way() -> None:
+    """Llama's rows are 4 KB, a tile each: one or two of a warp, then each after another has come. Not so the head."""
+    for model, paced in (("llama", {"norm_qkv_rope", "projection_add", "norm_gate_up"}), ("smollm2", set())):
+        for case, unit, facts in compiled(CASES[model]):
+            wait = [instruction.kind for instruction in facts.instructions].index("wait")
+            awaits = any(i.opcode.startswith("SYNCS.PHASECHK") for i in facts.instructions[:wait])
+            assert awaits == (case.kernel.implementations[0].entry in paced), unit.entry
+
+
 @pytest.mark.parametrize("model", CASES)
 def test_each_kernel_fits_beside_the_next_one(model: str) -> None:
     qkv, attention, _, output, gate_up, down, head = compiled(CASES[model])

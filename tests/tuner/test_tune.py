@@ -16,7 +16,7 @@ import forerun
 from forerun.ir.diagnostics import InvalidInput, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole
-from forerun.passes.tuning import read_tuning
+from forerun.passes.tuning import Tuning, read_tuning, write_tuning
 from forerun.runtime.base import Program
 from forerun.runtime.cuda import CudaProgram
 from forerun.runtime.reference import ReferenceTarget
@@ -131,6 +131,16 @@ def test_what_was_kept_survives_an_interruption(tmp_path: Path) -> None:
     saved = read_tuning(path)
     assert saved.choices
     assert (saved.gpu, saved.seconds) == ("made up", {})
+    options = {"weights": weights(), "budget_seconds": 4, "search": quick()}
+    result = forerun.tune(decode(), TimedTarget(), begin=path, **options)
+    assert (result.trials[0].what, result.trials[0].verdict) == ("what was chosen before", "kept")
+
+
+def test_a_tuning_of_another_gpu_is_nothing_to_begin_with(tmp_path: Path) -> None:
+    path = tmp_path / "tuning.json"
+    write_tuning(Tuning("another", "13.0"), path)
+    with pytest.raises(InvalidInput, match="to begin with: it was measured with GPU another, and this is made up"):
+        forerun.tune(decode(), TimedTarget(), weights=weights(), begin=path)
 
 
 def test_results_that_differ_are_refused() -> None:

@@ -156,11 +156,28 @@ def test_progress_is_told() -> None:
     assert {budget for _, _, budget in told} == {2.0}
 
 
-def test_the_search_starts_where_a_tuning_is() -> None:
+def test_what_was_chosen_before_is_tried_first() -> None:
     seconds = arbitrary_seconds(5)
     first = Search(seconds, budget=1e9, rounds=1, sweeps=1).run(tuned_decode())
-    again = Search(seconds, budget=1e9, rounds=1, sweeps=1).run(tuned_decode(), Tuning(choices=first.tuning.choices))
+    other = {"of another graph": Choice(trigger="end")}
+    known = Tuning("GPU", choices={**first.tuning.choices, **other})
+    again = Search(seconds, budget=1e9, rounds=1, sweeps=1).run(tuned_decode(), known)
+    assert (again.trials[0].what, again.trials[0].verdict) == ("what was chosen before", "kept")
     assert seconds(again.graph) <= seconds(first.graph)
+    assert (again.tuning.gpu, again.tuning.choices["of another graph"]) == ("GPU", Choice(trigger="end"))
+
+
+def test_what_was_chosen_before_is_left_if_it_is_wrong_or_slow() -> None:
+    start = tuned_decode()
+    before = Search(arbitrary_seconds(5), budget=1e9, rounds=1, sweeps=1).run(start).tuning.choices
+    assert before
+    known = Tuning(choices={**before, "of another graph": Choice(trigger="end")})
+    slow = Search(lambda graph: 1e-3 if graph is start else 2e-3, budget=1e9, rounds=1, sweeps=1).run(start, known)
+    wrong = Search(lambda graph: 1e-3, lambda graph, _: "%y differs", budget=1e9, rounds=1, sweeps=1).run(start, known)
+    for result, verdict in ((slow, "undone"), (wrong, "refused")):
+        assert (result.trials[0].what, result.trials[0].verdict) == ("what was chosen before", verdict)
+        assert result.graph is start
+        assert set(result.tuning.choices) == {"of another graph"}
 
 
 def test_one_change_in_all_groups_is_tried_where_one_group_alone_loses() -> None:

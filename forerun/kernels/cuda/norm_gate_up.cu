@@ -3,6 +3,7 @@
 using Weight = Types::w_gate;
 constexpr int columns = Dims::K;
 constexpr int most_rows = 2 * ceil_div(Dims::N, ctas_of<Launch>);
+constexpr int bytes_on_their_way = 8192;
 constexpr int ahead_in_l2 = 1;  // attention, which runs meanwhile, waits more than it loads
 
 __device__ __forceinline__ int start_of_cta(int cta) { return 2 * start_of_share<Dims::N, ctas_of<Launch>>(cta); }

@@ -7,6 +7,7 @@ using Weight = Types::w;
 constexpr int columns = Dims::K;
 constexpr int most_parts = ceil_div(Dims::P, ctas_of<Launch>);
 constexpr int most_rows = most_parts * ceil_div(Dims::V, Dims::P);
+constexpr int bytes_on_their_way = 1 << 20;  // all: it comes once in a step, and then memory is all it needs
 constexpr int ahead_in_l2 = 0;
 
 __device__ __forceinline__ int start_of_part(int part) { return start_of_share<Dims::V, Dims::P>(part); }

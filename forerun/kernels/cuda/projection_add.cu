@@ -4,6 +4,7 @@ using Weight = Types::w;
 constexpr int columns = Dims::K;
 constexpr bool normalized = false;
 constexpr int most_rows = ceil_div(Dims::N, ctas_of<Launch>);
+constexpr int bytes_on_their_way = 4096;
 constexpr int ahead_in_l2 = 0;
 
 __device__ __forceinline__ int start_of_cta(int cta) { return start_of_share<Dims::N, ctas_of<Launch>>(cta); }

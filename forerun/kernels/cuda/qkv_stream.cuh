@@ -9,6 +9,7 @@ constexpr int columns = Dims::K;
 constexpr int all_pairs = Dims::NQ / 2 + Dims::NK;
 constexpr int most_pairs = ceil_div(all_pairs, ctas_of<Launch>);
 constexpr int most_rows = 2 * most_pairs;
+constexpr int bytes_on_their_way = 4096;
 constexpr int ahead_in_l2 = 0;
 static_assert(Dims::NQ == Dims::H * Dims::HD && Dims::NK == Dims::KV * Dims::HD, "rows are the elements of heads");
 static_assert(2 * Dims::P == Dims::HD, "one frequency a pair");

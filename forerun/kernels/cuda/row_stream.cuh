@@ -7,6 +7,8 @@
 //     columns                  of the matrices
 //     normalized               whether the vector is normalized, so that it is in shared memory too
 //     most_rows                of a CTA
+//     bytes_on_their_way       of a warp, at most, while it fills its ring before the wait: some KB keep memory busy, and
+//                              what is critical then (the vector, the stores of the kernel before) queues behind fewer
 //     ahead_in_l2              how many tiles a warp asks for besides its ring, while memory is idle
 //     start_of_cta(cta)        the first row of a CTA, which has those before the next CTA's
 //     row_address(a, row)      where a row is
@@ -74,12 +76,18 @@ __device__ __forceinline__ void begin_tile(const Arguments& a, int number, int s
     begin_copy(tile_at(slot), tile_address(a, number), tile_bytes, arrival_at(slot));
 }
 
-// Begins to load the first tiles of every warp.
+// Begins to load the first tiles of every warp. Before the wait there is time for some of them to arrive.
+constexpr int tiles_on_their_way = ceil_div(bytes_on_their_way, tile_bytes);
 __device__ __forceinline__ void fill_rings(const Arguments& a) {
     if (lane() == 0) {
         for (int slot = 0; slot < depth; ++slot) prepare(arrival_at(slot));
         publish_prepared();
-        for (int slot = 0; slot < least(depth, rows_of_group()); ++slot) begin_tile(a, slot, slot);
+        for (int slot = 0; slot < least(depth, rows_of_group()); ++slot) {
+            if (tiles_on_their_way < depth && slot >= tiles_on_their_way) {
+                await_arrival(arrival_at(slot - tiles_on_their_way), 0);
+            }
+            begin_tile(a, slot, slot);
+        }
 #pragma unroll 1
         for (int number = depth; number < least(depth + ahead_in_l2, rows_of_group()); ++number) {
             begin_prefetch(tile_address(a, number), tile_bytes);
