@@ -23,6 +23,7 @@ __all__ = [
     "commit",
     "gpu",
     "machine",
+    "origin",
     "paired",
     "timed",
     "write_result",
@@ -69,16 +70,15 @@ def commit() -> str:
     return answer.stdout.strip() or "unknown"
 
 
+def origin() -> dict[str, str]:
+    """Of which commit something is, and where and when it was measured."""
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"commit": commit(), "machine": machine(), **gpu(), "date": date}
+
+
 def write_result(name: str, metrics: Mapping[str, Metric], folder: Path = _RESULTS) -> Path:
     """Write ``benchmarks/results/NAME.json``, and print what it says."""
-    result = {
-        "name": name,
-        "commit": commit(),
-        "machine": machine(),
-        **gpu(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "metrics": {key: asdict(metric) for key, metric in metrics.items()},
-    }
+    result = {"name": name, **origin(), "metrics": {key: asdict(metric) for key, metric in metrics.items()}}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")

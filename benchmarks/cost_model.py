@@ -1,7 +1,7 @@
 """The cost model against measured graphs: the median of its relative errors, which must be at most 15 %.
 
 What was measured: decode steps that ``llama_step.py`` and ``models.py`` have timed, from their result files; and a JSON
-file of this benchmark's own, results/cost_model_measured.json, if it is there: a list of objects with ``name``,
+file of this benchmark's own, results/cost_model_measured.json, if it is there: ``records``, objects with ``name``,
 ``seconds`` of one replay, ``inputs`` (what regions depend on, such as {"position": [160]}), and the graph as it ran:
 ``graph`` (a .fir file, such as the last one of a dump), or ``shape``, ``context`` and ``pipeline`` of a decode step in
 bf16 (``loop``: of a generation loop, a token; ``tuning``: with the choices of that file), or ``chain`` and
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Metric, bootstrap_median, write_result
+from common import Metric, bootstrap_median, origin, write_result
 from controls import scratch_chain
 from numpy.typing import NDArray
 from rows import ABLATION, FULL_EDGES
@@ -38,6 +38,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.text import parse_graph
 from forerun.ir.types import BufferRole, DType
 from forerun.kernels import norm_head
+from forerun.measure.step import differences
 from forerun.passes.apply_tuning import ApplyTuning
 from forerun.passes.manager import PassManager
 from forerun.passes.pipeline import Pipeline
@@ -46,8 +47,8 @@ from forerun.runtime.dtypes import numpy_dtype
 
 RESULTS = Path(__file__).parent / "results"
 MEASURED = RESULTS / "cost_model_measured.json"
-TUNING = Path(__file__).parent / "llama_tuning.json"
-"""The choices with which the rows ``tuned`` were measured."""
+TUNING = {1024: "llama_tuning.json", 2304: "llama_tuning_2304.json"}
+"""The choices with which the rows ``tuned`` were measured, by the number of positions; beside this file."""
 LIMIT = 0.15
 TOLERANCE = 2e-3
 """Relative L2 of logits, between versions that sum in different orders."""
@@ -109,7 +110,7 @@ def graph_of(record: Mapping[str, Any]) -> Graph:
         start = step_of(record["shape"], record["context"])
     passes = Pipeline.parse(record["pipeline"])
     if "tuning" in record:
-        passes = Pipeline((*passes, ApplyTuning(str(record["tuning"]))))
+        passes = Pipeline((*passes, ApplyTuning(record["tuning"])))
     return PassManager(passes).run(start).graph
 
 
@@ -126,36 +127,40 @@ def estimated(record: Mapping[str, Any]) -> float:
 
 def recorded(results: Path = RESULTS) -> Iterator[dict[str, Any]]:
     """Records from the result files of other benchmarks, as far as they are there."""
-    llama = {"shape": "llama-3.2-1b", "context": 1024}
-    tuned = {"tuning": TUNING} if TUNING.exists() else None
-    rows: list[tuple[str, str, Mapping[str, Any] | None, str, int]] = [
+    llama, tuned = ({"shape": "llama-3.2-1b", "context": 1024, **more} for more in ({}, _tuning(1024)))
+    rows: list[tuple[str, str, Mapping[str, Any], str, int]] = [
         *(("ablation", f"{row}_us", llama, pipeline, 511) for row, pipeline in _TIMED.items()),
-        ("ablation", "tuned_us", tuned and llama | tuned, ABLATION["rings"], 511),
+        ("ablation", "tuned_us", tuned, ABLATION["rings"], 511),
     ]
     for place, position, context in (("pos160", 160, 1024), ("pos512", 511, 1024), ("pos2048", 2047, 2304)):
         here = {**llama, "context": context}
         rows += [
             ("llama_step", f"step_us.{place}", here, "fast", position),
-            ("llama_step", f"tuned_step_us.{place}", tuned and here | tuned, "fast", position),
+            ("llama_step", f"tuned_step_us.{place}", here | _tuning(context), "fast", position),
             ("llama_step", f"full_edges_us.{place}", here, FULL_EDGES, position),
         ]
     qwen = {"shape": "qwen2.5-0.5b", "context": 1024}
     rows += [
         ("llama_torch", "one_step_us", llama, "fast", 511),
+        ("llama_torch", "tuned_one_step_us", tuned, "fast", 511),
         ("tuning", "untuned_us", llama, "fast", 511),
-        ("tuning", "tuned_us", tuned and llama | tuned, "fast", 511),
+        ("tuning", "tuned_us", tuned, "fast", 511),
         ("models", "qwen2_5_0_5b.one_step_us", qwen, "fast", 511),
     ]
     for file, metric, what, pipeline, position in rows:
         found = _values(results, file)
         us = found.get(f"{file}.{metric}", found.get(f"llama_1b.{metric}", found.get(metric, 0.0)))
-        if us and what is not None:
+        if us:
             yield _record(file, metric, us, what, pipeline, position)
     loop = {"shape": "smollm2-135m", "context": 512, "loop": 128}
     for name, pipeline in (("", "fast"), ("_no_passes", "")):
         rate = _values(results, "models").get(f"smollm2.tokens_per_second{name}", 0.0)
         if rate:
             yield _record("models", f"smollm2{name}", 1e6 / rate, loop, pipeline, 128)
+
+
+def _tuning(context: int) -> dict[str, str]:
+    return {"tuning": str(Path(__file__).parent / TUNING[context])}
 
 
 def _values(results: Path, file: str) -> dict[str, float]:
@@ -183,7 +188,6 @@ def compared_with(records: Iterable[Mapping[str, Any]], results: Path = RESULTS)
     for file in dict.fromkeys(str(record.get("file", MEASURED.stem)) for record in records):
         path = results / f"{file}.json"
         said = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        said = said if isinstance(said, dict) else {}
         found[file] = {key: said.get(key, "unknown") for key in ("commit", "gpu", "driver", "date")}
     return found
 
@@ -282,13 +286,10 @@ def _times(
 
 def _difference(found: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]]) -> str:
     """What outputs say else than they should: numbers within the tolerance, choices the same."""
-    for name, value in expected.items():
-        if value.dtype.kind in "iu":
-            wrong = not np.array_equal(found[name], value)
-        else:
-            wrong = bool(np.linalg.norm(found[name] - value) > TOLERANCE * np.linalg.norm(value))
-        if wrong:
-            return f"output %{name} differs"
+    for difference in differences(found, expected):
+        exact = expected[difference.output].dtype.kind in "iu"
+        if not difference.relative_l2 <= (0 if exact else TOLERANCE):  # NaN is not
+            return f"output %{difference.output} differs"
     return ""
 
 
@@ -311,7 +312,7 @@ def main() -> None:
     parser.add_argument("--measure", action="store_true", help="measure on this GPU first, and write the file")
     options = parser.parse_args()
     if options.measure:
-        began = time.perf_counter()
+        began, where = time.perf_counter(), origin()
         measured = []
         for record in measure():
             measured.append(record)
@@ -319,8 +320,9 @@ def main() -> None:
                 f"{time.perf_counter() - began:5.1f} s  {record['name']}: {record['seconds'] * 1e6:.1f} us", flush=True
             )
             # After each, so that what was measured is there whatever comes next.
-            options.file.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    given = json.loads(options.file.read_text(encoding="utf-8")) if options.file.exists() else []
+            text = json.dumps({**where, "records": measured}, indent=1)
+            options.file.write_text(text + "\n", encoding="utf-8")
+    given = json.loads(options.file.read_text(encoding="utf-8"))["records"] if options.file.exists() else []
     records = [*recorded(), *given]
     found = errors(records)
     each = zip(records, found, strict=True)

@@ -42,7 +42,7 @@ def test_errors_of_graphs_and_of_shapes(benchmark: ModuleType, tmp_path: Path) -
 
 def test_results_of_other_benchmarks_are_within_the_limit(benchmark: ModuleType) -> None:
     records = list(benchmark.recorded())
-    assert len(records) >= 22
+    assert len(records) >= 23
     assert len({record["name"] for record in records}) == len(records)
     errors = sorted(abs(error) for error in benchmark.errors(records))
     assert errors[len(errors) // 2] < benchmark.LIMIT
@@ -53,6 +53,9 @@ def test_tuned_steps_have_the_choices_of_the_file(benchmark: ModuleType) -> None
     plain, tuned = (benchmark.graph_of(records[f"ablation.{row}"]) for row in ("rings", "tuned"))
     changed = [node.name for node in plain if tuned.nodes[node.name].launch != node.launch]
     assert len(changed) == 4 * 16 + 1
+    files = {records[f"llama_step.tuned_step_us.{place}"]["tuning"] for place in ("pos512", "pos2048")}
+    assert len(files) == 2
+    assert all(Path(file).exists() for file in files)
 
 
 def test_it_says_what_it_was_compared_with(benchmark: ModuleType, tmp_path: Path) -> None:
