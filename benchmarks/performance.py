@@ -59,8 +59,8 @@ def _ablation() -> str:
     if "tuned_us" in rows and "kept" in tuning:
         trials = sum(tuning[verdict] for verdict in ("kept", "undone", "refused"))
         text += (
-            f"`tuned` is `rings` with the choices of `forerun tune` (in {tuning['seconds']:.0f} s, from those of a session "
-            f"before: {trials:.0f} trials, {tuning['kept']:.0f} kept). "
+            f"`tuned` is `rings` with the choices of `forerun tune` (in {tuning['seconds']:.0f} s, from those of an "
+            f"earlier run: {trials:.0f} trials, {tuning['kept']:.0f} kept). "
         )
     if "hoist_us" in rows and "wait_trigger_us" in rows:
         loss = rows["hoist_us"] / rows["wait_trigger_us"] - 1
@@ -153,7 +153,8 @@ SECTIONS = (
         "Llama-3.2-1B decode step",
         "A full step, embedding to argmax, bf16, batch 1; 32 steps in one graph, from positions 144, 496 and 2,032; "
         "against the same graph of fused kernels with full edges, nothing hoisted. `tuned_`: with the choices of "
-        "`forerun tune`, made at position 511 of 1,024, and at 2,047 of 2,304, where those for q, k and v do not apply. "
+        "`forerun tune`, made at position 511 of 1,024, and at 2,047 of 2,304, where those for q, k and v do not "
+        "apply. "
         "`python benchmarks/llama_step.py --tuning benchmarks/llama_tuning.json`",
         (
             ("llama_1b.step_us.pos160", "at most 955"),
@@ -199,9 +200,9 @@ SECTIONS = (
         "tuning",
         "Tuning",
         "What `forerun tune` wins on two decode steps of Llama-3.2-1B shapes at position 511 of 1,024, in microseconds "
-        "a step, and what it did within a budget of 45 s, from the choices of a session before (`finished`: 1 if "
-        "everything was tried); and then at position 2,047 of 2,304, in 15 s. Single figures, medians of the tuner's own "
-        "pairs; `tuned_step_us` and `ablation.tuned_us` above are independent of them. "
+        "a step, and what it did within a budget of 45 s, from the choices of an earlier run (`finished`: 1 if "
+        "everything was tried); and then at position 2,047 of 2,304, in 15 s. Single figures, medians of the tuner's "
+        "own pairs; `tuned_step_us` and `ablation.tuned_us` above are independent of them. "
         "`python benchmarks/llama_step.py --tune 45 --tuning benchmarks/llama_tuning.json --all`",
         (("tuning.speedup", "at least 1"), ("tuning_pos2048.speedup", "at least 1")),
     ),

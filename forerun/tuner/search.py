@@ -202,6 +202,7 @@ class Search:
             found = self._tried(start, best, "", move, tuning)
             if found is not None:
                 tuning, best = _with(tuning, move), found
+                self.save(tuning)
         tuning, best, finished = self._descended(start, tuning, best, groups)
         untuned = tuned = first
         if best is not start:

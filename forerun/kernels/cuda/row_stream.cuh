@@ -46,6 +46,9 @@ constexpr int room = Launch::shared_bytes - vector_bytes - sum_bytes;
 constexpr int depth = least(greatest(1, ceil_div(most_rows, groups)), room / (warps * (tile_bytes + arrival_bytes)));
 static_assert(room > 0 && depth > 0, "the launch's shared memory must hold a tile a warp and a sum a row");
 
+// Of a warp, while it fills its ring.
+constexpr int tiles_on_their_way = ceil_div(bytes_on_their_way, tile_bytes);
+
 constexpr int vector_at = warps * depth * tile_bytes;
 constexpr int arrivals_at = vector_at + vector_bytes;
 constexpr int sums_at = arrivals_at + warps * depth * arrival_bytes;
@@ -76,8 +79,7 @@ __device__ __forceinline__ void begin_tile(const Arguments& a, int number, int s
     begin_copy(tile_at(slot), tile_address(a, number), tile_bytes, arrival_at(slot));
 }
 
-// Begins to load the first tiles of every warp. Before the wait there is time for some of them to arrive.
-constexpr int tiles_on_their_way = ceil_div(bytes_on_their_way, tile_bytes);
+// Begins to load the first tiles of every warp; before the wait there is time for some of them to arrive.
 __device__ __forceinline__ void fill_rings(const Arguments& a) {
     if (lane() == 0) {
         for (int slot = 0; slot < depth; ++slot) prepare(arrival_at(slot));
