@@ -21,6 +21,7 @@ from forerun.cli.options import (
     DumpOption,
     GpuOption,
     JsonOption,
+    KvOption,
     LoadOption,
     MatricesOption,
     PipelineOption,
@@ -76,6 +77,7 @@ def bench(
     position: PositionOption = None,
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="How many replays are timed.")] = 320,
     dtype: MatricesOption = None,
+    kv_dtype: KvOption = MatrixType.F32,
     context: ContextOption = None,
     trace: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write a trace of one step, for ui.perfetto.dev.")
@@ -93,11 +95,12 @@ def bench(
     Exit status 1 means that the outputs of the two pipelines differ; nothing is timed then.
     """
     from forerun.cli.loading import load_modules
+    from forerun.passes.pipeline import Pipeline
 
     load_modules(load or ())
-    plan = DecodePlan.of(target, pipeline, dtype, context, on_gpu=MatrixType.BF16)
+    plan = DecodePlan.of(target, pipeline, dtype, context, on_gpu=MatrixType.BF16, cache=kv_dtype)
     gpu = _require_gpu(plan)
-    other = None if against is None else DecodePlan.of(target, against, dtype, context, on_gpu=MatrixType.BF16).pipeline
+    other = None if against is None else Pipeline.parse(against)
     subject = subject_of(model, shape, position, plan, talks=not as_json, verbose=verbose)
     measured = _measure(subject, plan, gpu, other, steps, dump, talks=not as_json)
     if trace is not None:

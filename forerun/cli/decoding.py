@@ -24,7 +24,7 @@ _CTAS = 128
 
 
 class MatrixType(enum.StrEnum):
-    """Types that matrices may have."""
+    """Types that matrices, and the rows of KV caches, may have."""
 
     F32 = "f32"
     BF16 = "bf16"
@@ -33,12 +33,21 @@ class MatrixType(enum.StrEnum):
 
 @dataclass(frozen=True)
 class DecodePlan:
-    """Where a decode step runs, what rewrites it, the type of its matrices, and its positions (``None``: by model)."""
+    """How a decode step is built, and where it runs.
+
+    Attributes:
+        target: Where it runs.
+        pipeline: What rewrites it.
+        dtype: Of its matrices.
+        context: Its positions; ``None``: by model.
+        cache_dtype: Of the rows of its KV caches.
+    """
 
     target: Target
     pipeline: Pipeline
     dtype: DType
     context: int | None
+    cache_dtype: DType = DType.F32
 
     @classmethod
     def of(
@@ -49,6 +58,7 @@ class DecodePlan:
         context: int | None,
         *,
         on_gpu: MatrixType = MatrixType.F16,
+        cache: MatrixType = MatrixType.F32,
     ) -> DecodePlan:
         """From what the user gave. Everything is checked here, before the download and the weights.
 
@@ -64,7 +74,7 @@ class DecodePlan:
 
         resolved = resolve_target(target)
         chosen = dtype or (on_gpu if resolved.name == "cuda" else MatrixType.F32)
-        return cls(resolved, Pipeline.parse(pipeline), DType[chosen.name], context)
+        return cls(resolved, Pipeline.parse(pipeline), DType[chosen.name], context, DType[cache.name])
 
     def graph(self, config: LlamaConfig, context: int | None = None) -> Graph:
         """The decode step of a model, before all passes; with so many positions instead of the plan's own."""
@@ -77,7 +87,8 @@ class DecodePlan:
                 "splits": max(1, _CTAS // config.kv_heads),
                 "argmax_parts": min(norm_head.PARTS, config.vocabulary),
             }
-        return decode_graph(config, context=context or self.context, dtype=self.dtype, **options)
+        options |= {"dtype": self.dtype, "cache_dtype": self.cache_dtype}
+        return decode_graph(config, context=context or self.context, **options)
 
     def compile(
         self, config: LlamaConfig, weights: Mapping[str, Any], dump: Path | None, context: int | None = None

@@ -13,6 +13,7 @@ __all__ = [
     "DumpOption",
     "GpuOption",
     "JsonOption",
+    "KvOption",
     "LoadOption",
     "MatricesOption",
     "PipelineOption",
@@ -53,6 +54,7 @@ PositionOption: TypeAlias = Annotated[
 MatricesOption: TypeAlias = Annotated[
     MatrixType | None, typer.Option(help="Type of a model's matrices. [default: bf16]")
 ]
+KvOption: TypeAlias = Annotated[MatrixType, typer.Option("--kv-dtype", help="Type of the rows of a model's KV cache.")]
 ContextOption: TypeAlias = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Positions of a model's KV cache. [default: at least 1024]")
 ]

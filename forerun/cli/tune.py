@@ -14,6 +14,7 @@ from forerun.cli.options import (
     ContextOption,
     GpuOption,
     JsonOption,
+    KvOption,
     LoadOption,
     MatricesOption,
     PipelineOption,
@@ -50,6 +51,7 @@ def tune(
     ] = 1e-4,
     position: PositionOption = None,
     dtype: MatricesOption = None,
+    kv_dtype: KvOption = MatrixType.F32,
     context: ContextOption = None,
     load: LoadOption = None,
     as_json: JsonOption = False,
@@ -64,7 +66,7 @@ def tune(
     from forerun.tuner import tune as tune_graph
 
     load_modules(load or ())
-    plan = DecodePlan.of(target, pipeline, dtype, context, on_gpu=MatrixType.BF16)
+    plan = DecodePlan.of(target, pipeline, dtype, context, on_gpu=MatrixType.BF16, cache=kv_dtype)
     subject = subject_of(model, shape, position, plan, talks=not as_json, verbose=verbose)
 
     def tell(trial: Trial, gone: float, limit: float) -> None:

@@ -142,3 +142,15 @@ def test_shapes_and_models_of_ones_own(forerun, fake, monkeypatch):
     weights = sum(row["weight_bytes"] for row in told["nodes"])
     # Everything but the embedding is read once, and of that one row (the head shares the table).
     assert weights == pytest.approx(2 * TINY.parameters, rel=0.05)
+
+
+def test_the_rows_of_the_cache_may_be_of_another_type(forerun, fake, monkeypatch):
+    monkeypatch.setattr("forerun.frontends.llama_config.shape_named", lambda name: TINY)
+
+    def state_bytes(*options):
+        outcome = forerun("bench", "--shape", "tiny", "--steps", 1, "--json", *options)
+        assert outcome.status == 0, outcome.err
+        return sum(row["state_bytes"] for row in json.loads(outcome.out)["nodes"])
+
+    assert state_bytes() == state_bytes("--kv-dtype", "f32") == 2 * state_bytes("--kv-dtype", "bf16") > 0
+    assert forerun("bench", "--shape", "tiny", "--kv-dtype", "i8").status == 2

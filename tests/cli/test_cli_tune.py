@@ -72,6 +72,12 @@ def test_json(asked: dict[str, Any], file: str, capsys: pytest.CaptureFixture[st
     assert found["trials"][2]["reason"] == "%y differs (3 bytes)"
 
 
+def test_types_of_a_shape(asked: dict[str, Any]) -> None:
+    assert main(["tune", "--shape", "smollm2-135m", "--context", "64", "--kv-dtype", "f16"]) == 0
+    dtypes = {name: str(buffer.dtype) for name, buffer in asked["graph"].buffers.items()}
+    assert (dtypes["blk.0.k_cache"], dtypes["blk.0.attn_q.weight"]) == ("f16", "bf16")
+
+
 def test_there_must_be_a_gpu(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", file, "--target", "reference"]) == 3
     assert "target 'reference' cannot time replays" in capsys.readouterr().err
