@@ -23,7 +23,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.semantics import check
 from forerun.passes.apply_tuning import ApplyTuning, apply_tuning
 from forerun.passes.base import PassContext
-from forerun.passes.tuning import Tuning
+from forerun.passes.tuning import Choice, Tuning
 from forerun.tuner.moves import GroupFacts, JointMove, group_facts, joint_moves, moves
 
 __all__ = ["Measure", "Progress", "SameResults", "Search", "Trial", "TuningResult"]
@@ -188,21 +188,14 @@ class Search:
         self._began = self.clock()
         self._trials = []
         known = known or Tuning()
-        groups = group_facts(graph)
+        groups = dict(sorted(group_facts(graph).items(), key=lambda item: -item[1].weight))
         others = {group: choice for group, choice in known.choices.items() if group not in groups}
-        tuning, best, start = replace(known, choices=others), graph, graph
-        began = self.clock()
-        first = self.measure(best)
+        start, began = graph, self.clock()
+        first = self.measure(start)
         # The last comparison takes as long as so many measurements; that much of the budget is kept for it.
         self._final = 16 * self.rounds * (self.clock() - began)
         self._longest = 0.0
-        before = {group: choice for group, choice in known.choices.items() if group in groups}
-        if before:
-            move = JointMove(before, "what was chosen before", keeps_bits=False)
-            found = self._tried(start, best, "", move, tuning)
-            if found is not None:
-                tuning, best = _with(tuning, move), found
-                self.save(tuning)
+        tuning, best = self._resumed(start, known, others)
         tuning, best, finished = self._descended(start, tuning, best, groups)
         untuned = tuned = first
         if best is not start:
@@ -217,13 +210,25 @@ class Search:
         gone = self.clock() - self._began
         return TuningResult(best, tuning, untuned, tuned, tuple(self._trials), gone, finished)
 
+    def _resumed(self, start: Graph, known: Tuning, others: Mapping[str, Choice]) -> tuple[Tuning, Graph]:
+        """What was chosen before, if it is right and faster, else the start; the choices of other graphs stay."""
+        tuning = replace(known, choices=others)
+        before = {group: choice for group, choice in known.choices.items() if group not in others}
+        if not before or not self._has_time():
+            return tuning, start
+        move = JointMove(before, "what was chosen before", keeps_bits=False)
+        found = self._tried(start, start, "", move, tuning)
+        if found is None:
+            return tuning, start
+        tuning = _with(tuning, move)
+        self.save(tuning)
+        return tuning, found
+
     def _descended(
-        self, start: Graph, tuning: Tuning, best: Graph, facts: Mapping[str, GroupFacts]
+        self, start: Graph, tuning: Tuning, best: Graph, groups: Mapping[str, GroupFacts]
     ) -> tuple[Tuning, Graph, bool]:
-        order = sorted(facts, key=lambda group: -facts[group].weight)
-        groups = {group: facts[group] for group in order}
         # All groups together are one more thing to go through, and the first.
-        subjects = ("", *order)
+        subjects = ("", *groups)
         kept, kept_at = 0, dict.fromkeys(subjects, -1)
         for _ in range(self.sweeps):
             for subject in subjects:

@@ -179,6 +179,11 @@ def test_what_was_chosen_before_is_left_if_it_is_wrong_or_slow() -> None:
         assert result.graph is start
         assert set(result.tuning.choices) == {"of another graph"}
 
+    # Nor is it tried if there is no time.
+    clock = FakeClock(arbitrary_seconds(5), 0.001)
+    untried = Search(clock.measure, budget=0.001, clock=clock).run(start, known)
+    assert (untried.trials, untried.graph, set(untried.tuning.choices)) == ((), start, {"of another graph"})
+
 
 def test_one_change_in_all_groups_is_tried_where_one_group_alone_loses() -> None:
     """The graph is fast if all grids are the same, and slow in between: no step of one group wins."""
