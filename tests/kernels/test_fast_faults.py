@@ -61,6 +61,14 @@ FAULTS = (
         "projection_add",
         "reads outside",
     ),
+    Fault(
+        "a_tile_that_nobody_has_begun_is_awaited",
+        "row_stream.cuh",
+        "await_arrival(arrival_at(slot - tiles_on_their_way), 0);",
+        "await_arrival(arrival_at(slot), 0);",
+        "norm_qkv_rope",
+        "wait for each other for ever",
+    ),
     Fault("one_parity", "row_stream.cuh", "            parity ^= 1;\n", "", "projection_add", "reads outside"),
     Fault(
         "no_barrier_before_the_sums",
