@@ -153,7 +153,7 @@ SECTIONS = (
         "Llama-3.2-1B decode step",
         "A full step, embedding to argmax, bf16, batch 1; 32 steps in one graph, from positions 144, 496 and 2,032; "
         "against the same graph of fused kernels with full edges, nothing hoisted (its kernels load a few KB a warp at "
-        "a time, as before a wait, which costs 1.4 % there: 1,050 us without, at `pos512`, in an earlier run). "
+        "a time, as before a wait, which costs time there: it was 1,050 us at `pos512` in the run before they did). "
         "`tuned_`: with the choices of `forerun tune`, made at position 511 of 1,024, and at 2,047 of 2,304, where "
         "those for q, k and v do not apply. "
         "`python benchmarks/llama_step.py --tuning benchmarks/llama_tuning.json`",
