@@ -28,7 +28,7 @@ import numpy as np
 from common import Metric, bootstrap_median, origin, write_result
 from controls import scratch_chain
 from numpy.typing import NDArray
-from rows import ABLATION, FULL_EDGES
+from rows import ABLATION, FULL_EDGES, tuning_for
 
 import forerun
 from forerun.frontends.decode import decode_graph, generation_graph
@@ -47,8 +47,8 @@ from forerun.runtime.dtypes import numpy_dtype
 
 RESULTS = Path(__file__).parent / "results"
 MEASURED = RESULTS / "cost_model_measured.json"
-TUNING = {1024: "llama_tuning.json", 2304: "llama_tuning_2304.json"}
-"""The choices with which the rows ``tuned`` were measured, by the number of positions; beside this file."""
+TUNING = Path(__file__).parent / "llama_tuning.json"
+"""The choices with which the rows ``tuned`` were measured."""
 LIMIT = 0.15
 TOLERANCE = 2e-3
 """Relative L2 of logits, between versions that sum in different orders."""
@@ -127,7 +127,8 @@ def estimated(record: Mapping[str, Any]) -> float:
 
 def recorded(results: Path = RESULTS) -> Iterator[dict[str, Any]]:
     """Records from the result files of other benchmarks, as far as they are there."""
-    llama, tuned = ({"shape": "llama-3.2-1b", "context": 1024, **more} for more in ({}, _tuning(1024)))
+    llama = {"shape": "llama-3.2-1b", "context": 1024}
+    tuned = _tuned(llama)
     rows: list[tuple[str, str, Mapping[str, Any], str, int]] = [
         *(("ablation", f"{row}_us", llama, pipeline, 511) for row, pipeline in _TIMED.items()),
         ("ablation", "tuned_us", tuned, ABLATION["rings"], 511),
@@ -136,7 +137,7 @@ def recorded(results: Path = RESULTS) -> Iterator[dict[str, Any]]:
         here = {**llama, "context": context}
         rows += [
             ("llama_step", f"step_us.{place}", here, "fast", position),
-            ("llama_step", f"tuned_step_us.{place}", here | _tuning(context), "fast", position),
+            ("llama_step", f"tuned_step_us.{place}", _tuned(here), "fast", position),
             ("llama_step", f"full_edges_us.{place}", here, FULL_EDGES, position),
         ]
     qwen = {"shape": "qwen2.5-0.5b", "context": 1024}
@@ -159,8 +160,8 @@ def recorded(results: Path = RESULTS) -> Iterator[dict[str, Any]]:
             yield _record("models", f"smollm2{name}", 1e6 / rate, loop, pipeline, 128)
 
 
-def _tuning(context: int) -> dict[str, str]:
-    return {"tuning": str(Path(__file__).parent / TUNING[context])}
+def _tuned(what: Mapping[str, Any]) -> dict[str, Any]:
+    return {**what, "tuning": str(tuning_for(TUNING, what["context"]))}
 
 
 def _values(results: Path, file: str) -> dict[str, float]:

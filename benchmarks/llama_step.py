@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from common import Metric, bootstrap_median, bootstrap_median_ratio, paired, write_result
 from controls import measure_scratch_chain
-from rows import ABLATION, FULL_EDGES
+from rows import ABLATION, FULL_EDGES, own_tuning, tuning_for
 from torch_llama import DecodeModel, draw_weights
 
 import forerun
@@ -159,7 +159,7 @@ def measure_steps(setting: Setting, pipeline: str, options: dict[str, Any], roun
             full = stack.enter_context(setting.compile(graph, FULL_EDGES))
             fast = {"": stack.enter_context(setting.compile(graph, pipeline))}
             if options:
-                tuned = {"tuning": tuning_file(options["tuning"], context)}
+                tuned = {"tuning": tuning_for(options["tuning"], context)}
                 fast["tuned_"] = stack.enter_context(setting.compile(graph, pipeline, **tuned))
             errors = max(errors, *(check(setting, version, expected) for version in (full, *fast.values())))
             for (prefix, version), (name, position) in product(fast.items(), places.items()):
@@ -298,17 +298,6 @@ def measure_ablation(setting: Setting, rounds: int, options: dict[str, Any]) -> 
     return metrics
 
 
-def file_for(file: Path, context: int) -> Path:
-    """The tuning file for graphs of so many positions."""
-    return file if context < CONTEXT else file.with_stem(f"{file.stem}_{context}")
-
-
-def tuning_file(file: Path, context: int) -> Path:
-    """The same, or else the one for fewer positions."""
-    found = file_for(file, context)
-    return found if found.exists() else file
-
-
 def measure_tuning(setting: Setting, pipeline: str, seconds: float, file: Path) -> dict[str, Metric]:
     """Tune at position 511 of 1,024, and then at 2,047 of 2,304, from there and in a third of the time.
 
@@ -317,7 +306,7 @@ def measure_tuning(setting: Setting, pipeline: str, seconds: float, file: Path) 
     metrics: dict[str, Metric] = {}
     for prefix, place, part in (("tuning", "pos512", 1.0), ("tuning_pos2048", "pos2048", 1 / 3)):
         position, context = POSITIONS[place]
-        before = tuning_file(file, context)
+        own, before = own_tuning(file, context), tuning_for(file, context)
         result = forerun.tune(
             setting.graph(TUNED_STEPS, context),
             "cuda",
@@ -325,7 +314,7 @@ def measure_tuning(setting: Setting, pipeline: str, seconds: float, file: Path) 
             inputs={"token": [11], "position": [position + STEPS // 2 - 1]},
             budget_seconds=part * seconds,
             pipeline=pipeline,
-            file=file_for(file, context),
+            file=own,
             begin=before if before.exists() else None,
             tolerance=TOLERANCE,
             progress=lambda trial, gone, _: print(f"{gone:6.1f} s  {trial.brief}", flush=True),
