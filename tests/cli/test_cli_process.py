@@ -33,7 +33,7 @@ def start(*arguments, **options):
 
 def finish(*arguments, **options):
     process = start(*arguments, **options)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 
@@ -107,7 +107,7 @@ def test_control_c(tmp_path):
     with open(fifo, "w"):  # from here on the command is reading, and will not get anything
         time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 130
     assert err.strip() == "interrupted"
 

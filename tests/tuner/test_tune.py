@@ -24,7 +24,7 @@ from forerun.tuner import Search, Trial
 from forerun.tuner.bench import Bench, usual_inputs
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.support import on_fake
-from tests.tuner.tuning_samples import arbitrary_seconds, decode, tuned_decode
+from tests.tuner.tuning_samples import CountingClock, arbitrary_seconds, decode, tuned_decode
 
 
 def weights() -> dict[str, NDArray[np.float32]]:
@@ -90,7 +90,8 @@ class TimedTarget:
 
 
 def quick() -> Search:
-    return Search(lambda graph: 0.0, rounds=1, sweeps=1)
+    """A short search that finds the same on a machine under load: its budget is counted, not timed."""
+    return Search(lambda graph: 0.0, rounds=1, sweeps=1, clock=CountingClock())
 
 
 def test_from_a_graph_to_a_file_and_back(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_from_a_graph_to_a_file_and_back(tmp_path: Path) -> None:
         decode(),
         target,
         weights=weights(),
-        budget_seconds=4,
+        budget_seconds=2,
         file=path,
         search=quick(),
         progress=lambda trial, gone, budget: told.append(trial),
@@ -126,12 +127,12 @@ def test_what_was_kept_survives_an_interruption(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         forerun.tune(
-            decode(), TimedTarget(), weights=weights(), budget_seconds=4, file=path, search=quick(), progress=interrupt
+            decode(), TimedTarget(), weights=weights(), budget_seconds=2, file=path, search=quick(), progress=interrupt
         )
     saved = read_tuning(path)
     assert saved.choices
     assert (saved.gpu, saved.seconds) == ("made up", {})
-    options = {"weights": weights(), "budget_seconds": 4, "search": quick()}
+    options = {"weights": weights(), "budget_seconds": 2, "search": quick()}
     result = forerun.tune(decode(), TimedTarget(), begin=path, **options)
     assert (result.trials[0].what, result.trials[0].verdict) == ("what was chosen before", "kept")
 
@@ -212,7 +213,7 @@ def test_the_path_through_the_cuda_runtime(monkeypatch: pytest.MonkeyPatch, tmp_
 
     monkeypatch.setattr(Bench, "_program", program)
     with on_fake(monkeypatch, api) as current:
-        result = forerun.tune(decode(), "cuda", weights=weights(), budget_seconds=3, file=path, search=quick())
+        result = forerun.tune(decode(), "cuda", weights=weights(), budget_seconds=0.8, file=path, search=quick())
         gc.collect()
         assert (api.leaks(), current.ledger.live()) == ({}, ())
     assert any(trial.verdict == "kept" for trial in result.trials), result.trials[:3]

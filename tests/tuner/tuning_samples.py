@@ -15,7 +15,16 @@ from forerun.ir.types import DependencyKind
 from forerun.passes.manager import PassManager
 from forerun.passes.tuning import group_of
 
-__all__ = ["TINY", "FakeClock", "arbitrary_seconds", "decode", "launched_grids", "tuned_decode", "without_launches"]
+__all__ = [
+    "TINY",
+    "CountingClock",
+    "FakeClock",
+    "arbitrary_seconds",
+    "decode",
+    "launched_grids",
+    "tuned_decode",
+    "without_launches",
+]
 
 TINY = LlamaConfig("tiny", 2, 8, 2, 1, 4, 16, 32, 64)
 
@@ -83,3 +92,14 @@ class FakeClock:
         self.now += self.cost
         self.measured += 1
         return self._seconds(graph)
+
+
+class CountingClock:
+    """A clock on which each look at it takes a hundredth of a second: a budget in seconds is one of looks."""
+
+    def __init__(self) -> None:
+        self._looks = 0
+
+    def __call__(self) -> float:
+        self._looks += 1
+        return self._looks / 100
