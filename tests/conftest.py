@@ -1,4 +1,4 @@
-"""For all tests: Hypothesis profiles, and the skipping of tests that need a GPU."""
+"""For all tests: Hypothesis profiles, the quick selection, and the skipping of tests that need a GPU."""
 
 from __future__ import annotations
 
@@ -9,15 +9,33 @@ from hypothesis import settings
 
 # dev: new examples at every run. ci: the same examples at every run, so that a red run is red for a reason that the
 # change brought. deep: for a night, or for a change of the rules themselves: pytest --hypothesis-profile=deep
+# quick: what pytest --quick uses
 settings.register_profile("dev", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True, database=None)
 settings.register_profile("deep", deadline=None, max_examples=5000)
+settings.register_profile("quick", settings.get_profile("ci"), max_examples=10)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--bless``."""
+    """Add ``--bless`` and ``--quick``."""
     parser.addoption("--bless", action="store_true", help="rewrite the expected outputs in tests/cases")
+    parser.addoption("--quick", action="store_true", help="leave out what is marked slow, and draw few examples")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With ``--quick``, few examples a test."""
+    if config.getoption("quick"):
+        settings.load_profile("quick")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--quick``, leave out what is marked ``slow``."""
+    if not config.getoption("quick"):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if not item.get_closest_marker("slow")]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -23,6 +23,8 @@ from forerun.runtime.cuda.inspection import inspect_code
 from forerun.runtime.cuda.modules import build_code
 from forerun.runtime.toolchain import missing_toolchain
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 POOL = 24
 

@@ -9,6 +9,8 @@ import pytest
 
 from forerun.runtime.gpu import no_gpu_reason
 
+pytestmark = pytest.mark.slow
+
 TWIN = "tests.passes.twins:NeverWaits"
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks.exhaustive import compare
 
+pytestmark = pytest.mark.slow
+
 THREE_KERNELS, PARTS = 20_000, 8
 STEP = 328_509 // (THREE_KERNELS + 200)
 

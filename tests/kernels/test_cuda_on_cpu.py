@@ -9,6 +9,8 @@ import pytest
 from tests.kernels.cuda_cases import Case, small_cases
 from tests.kernels.on_cpu.runner import COMPILER, CpuKernel
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.skipif(COMPILER is None, reason="there is no g++")
 @pytest.mark.parametrize("case", list(small_cases()), ids=str)

@@ -13,6 +13,8 @@ from tests.kernels.fast_cases import few_cases
 from tests.kernels.on_cpu.runner import COMPILER
 from tests.kernels.test_fast_on_cpu import require_values
 
+pytestmark = pytest.mark.slow
+
 TAKE = "        take_tile(slot, w);\n"
 SUM = """        const float sum = warp_sum(multiplied(w, x));
         if (lane() == 0) {

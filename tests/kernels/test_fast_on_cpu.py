@@ -13,6 +13,8 @@ from tests.kernels.cuda_cases import Case
 from tests.kernels.fast_cases import few_cases
 from tests.kernels.on_cpu.runner import COMPILER, CpuKernel
 
+pytestmark = pytest.mark.slow
+
 
 def require_values(case: Case, folder: Path) -> None:
     """Run the case, compiled in a folder, and compare."""

@@ -21,6 +21,8 @@ from tests.passes.laws import applied, broken_law, input_of, lost_meaning, weake
 from tests.passes.twins import TWINS, CrossesEvents, IgnoresOwnWrites
 from tests.programs import Style, programs
 
+pytestmark = pytest.mark.slow
+
 CHAINS = programs(Style(chain=True, most_nodes=5, events=True))
 
 # Kernels without waits of their own: insert-pdl puts these first, and hoist-loads has something to do.

@@ -16,6 +16,8 @@ import forerun
 from forerun.cli import app
 from forerun.ir.verify import RULES
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "tests" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 TESTED_ELSEWHERE = {"writing-kernels.md", "reference-runtime.md"}

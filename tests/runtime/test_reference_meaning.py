@@ -18,6 +18,8 @@ from forerun.ir.semantics import check
 from forerun.runtime.reference import ReferenceTarget
 from tests.programs import Style, programs
 
+pytestmark = pytest.mark.slow
+
 few = settings(
     max_examples=70, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
 )

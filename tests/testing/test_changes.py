@@ -22,6 +22,8 @@ from forerun.testing import assert_same_outputs, graphs
 from tests.literal import judge
 from tests.testing.changes import changed
 
+pytestmark = pytest.mark.slow
+
 MANY = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 ALL_KINDS = ("kernel", "copy", "fill", "empty", "event", "host", "child", "conditional")
 PLAIN_KINDS = ("kernel", "copy", "fill", "empty", "child", "conditional")

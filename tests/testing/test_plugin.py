@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PLUGIN = [] if entry_points(group="pytest11", name="forerun") else ["-p", "forerun.testing.plugin"]
 

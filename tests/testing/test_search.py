@@ -10,6 +10,8 @@ from forerun.testing.subject import pipeline_of
 from tests.passes.twins import TWINS
 from tests.testing.aims import ChangesFills, Dishonest, Forgetful, Nothing, Raises, aimed
 
+pytestmark = pytest.mark.slow
+
 MOST_NODES = {
     "IgnoresWar": 2,
     "NeverWaits": 2,

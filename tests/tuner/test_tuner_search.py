@@ -20,6 +20,8 @@ from forerun.tuner import Search, Trial
 from forerun.tuner.moves import group_facts, joint_moves, moves
 from tests.tuner.tuning_samples import FakeClock, arbitrary_seconds, launched_grids, tuned_decode
 
+pytestmark = pytest.mark.slow
+
 
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 10**6), budget=st.sampled_from([0.5, 3.0, 1000.0]))

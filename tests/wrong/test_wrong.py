@@ -16,6 +16,8 @@ from tests.wrong.mutant import CheckerMutant, sweeping
 from tests.wrong.passes import WRONG_PASSES, WrongPass
 from tests.wrong.survey import RECORD, dead_by_law, kills
 
+pytestmark = pytest.mark.slow
+
 KILLED_BY: dict[str, dict[str, list[str]]] = json.loads(RECORD.read_text())
 
 

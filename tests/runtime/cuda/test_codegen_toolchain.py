@@ -16,7 +16,10 @@ from forerun.runtime.toolchain import EntryFacts, Source, compile_unit, missing_
 from forerun.testing import graphs
 from tests.runtime.cuda.test_codegen import stream_of, two_roles, unit_of
 
-pytestmark = pytest.mark.skipif(missing_toolchain() is not None, reason=f"no toolchain: {missing_toolchain()}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(missing_toolchain() is not None, reason=f"no toolchain: {missing_toolchain()}"),
+]
 
 DEFAULT = PassManager("default", [])
 

@@ -33,7 +33,7 @@ from forerun.testing.kernel_strategy import KernelShape
 from tests.runtime.cuda.test_codegen import stream_of
 
 COMPILER = shutil.which("g++")
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="no g++ to run generated text on the host")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="no g++ to run generated text on the host")]
 
 DEVICE = """\
 #include <cstring>
