@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
+import operator
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -41,9 +44,26 @@ class BufferArgument:
 
 @dataclass(frozen=True, slots=True)
 class ConstantArgument:
-    """A scalar that is the same in every replay."""
+    """A scalar that is the same in every replay.
+
+    Constants are equal if and only if their types and bits are: ``0.0`` is neither ``-0.0`` nor ``0``, and a NaN equals
+    itself. ``True`` and numbers of other libraries are stored as the ``int`` or ``float`` that they are.
+    """
 
     value: int | float
+
+    def __post_init__(self) -> None:
+        if type(self.value) is not int and type(self.value) is not float:
+            object.__setattr__(self, "value", _plain(self.value))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ConstantArgument):
+            return NotImplemented
+        same_type = type(self.value) is type(other.value)
+        return same_type and (_bits(self.value) == _bits(other.value))
+
+    def __hash__(self) -> int:
+        return hash((type(self.value), _bits(self.value)))  # Python hashes a NaN by where it lies
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +76,19 @@ class ScalarLoad:
     buffer: str
     index: int = 0
     offset: int = 0
+
+
+def _plain(value: object) -> object:
+    """A number as Python's own; everything else as it is, for the verifier to judge."""
+    if isinstance(value, numbers.Integral):
+        return int(operator.index(value))
+    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Rational):
+        return float(value)
+    return value
+
+
+def _bits(value: object) -> object:
+    return struct.pack("<d", value) if type(value) is float else value
 
 
 Argument: TypeAlias = BufferArgument | ConstantArgument | ScalarLoad

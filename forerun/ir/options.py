@@ -181,7 +181,7 @@ def non_default_texts(value: object) -> dict[str, str]:
     texts = {}
     for spec in specs(type(value)):
         present = getattr(value, spec.name)
-        if present != spec.default or type(present) is not type(spec.default):
+        if type(present) is not type(spec.default) or spec.format(present) != spec.format(spec.default):
             texts[spec.key] = spec.format(present)
     return texts
 

@@ -11,7 +11,7 @@ from forerun.ir.affine import Affine
 from forerun.ir.diagnostics import Diagnostic, did_you_mean
 from forerun.ir.region import WHOLE, BufferView, Region, Slice
 from forerun.ir.text.lexer import END, Fault, Lexer
-from forerun.ir.text.spelling import MAX_HEXADECIMAL, MAX_ITEMS, SyntaxProblem, unquote
+from forerun.ir.text.spelling import MAX_HEXADECIMAL, MAX_ITEMS, MAX_NAN, QUIET_NAN, SyntaxProblem, nan, unquote
 from forerun.ir.text.values import PLACE_KINDS, affine_text
 from forerun.ir.types import HOST, DType, Place
 
@@ -29,7 +29,6 @@ _SIGILS = {
     "#": "a node such as #n",
 }
 _QUOTES = 'names with unusual characters are written in quotes: %"..."'
-_FLOATS = {"inf": math.inf, "nan": math.nan}
 _MAX_DIGITS = 1000  # Python converts up to 4300, in quadratic time
 _SHOWN = 40
 
@@ -229,9 +228,12 @@ class Reader(Lexer):
 
     def _magnitude(self) -> int | float:
         token = self.token
-        if token in _FLOATS:
+        if token == "inf":
             self.advance()
-            return _FLOATS[token]
+            return math.inf
+        if token == "nan":
+            self.advance()
+            return self._nan()
         if token.isdigit() or token[:2] in ("0x", "0X") or token[:1] not in _DIGITS:
             return self.natural()
         try:
@@ -242,6 +244,17 @@ class Reader(Lexer):
             self.fault_at(self.ordinal, "P4", f"malformed or too large number {_shown(token)}")
         self.advance()
         return value
+
+    def _nan(self) -> float:
+        """Read the payload of a NaN, if one stands here."""
+        payload = QUIET_NAN
+        if self.accept("("):
+            ordinal = self.ordinal
+            payload = self.natural()
+            if not 0 < payload <= MAX_NAN:
+                self.fault_at(ordinal, "P4", f"the payload of a NaN is from 1 to {MAX_NAN:#x}")
+            self.expect(")")
+        return nan(payload)
 
     # Types and places
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 import operator
 import re
+import struct
 from functools import lru_cache
 
 __all__ = [
@@ -14,11 +15,14 @@ __all__ = [
     "MAX_HEXADECIMAL",
     "MAX_ITEMS",
     "MAX_LINE",
+    "MAX_NAN",
     "MAX_NESTING",
     "MAX_RANK",
     "MAX_TEXT",
+    "QUIET_NAN",
     "SyntaxProblem",
     "integer",
+    "nan",
     "number",
     "quote",
     "reference",
@@ -48,6 +52,11 @@ _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8}
 _SIMPLE = {"\\": "\\", '"': '"', "n": "\n", "r": "\r", "t": "\t"}
 _SPELLED = {meaning: "\\" + letter for letter, meaning in _SIMPLE.items()}
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+# The payloads of NaNs of 64 bits (IEEE 754): the mantissa is not zero, and its first bit says that the NaN is quiet.
+MAX_NAN = (1 << 52) - 1
+QUIET_NAN = 1 << 51
+_INFINITY = 0x7FF << 52
 _MAX_UNPRINTABLE = 200
 _MAX_DECIMAL_BITS = 64
 
@@ -144,17 +153,28 @@ def integer(value: object) -> str:
 
 
 def number(value: object) -> str:
-    """An integer or a float; a float always has a point, an exponent, or is ``inf`` or ``nan``.
+    """An integer or a float; a float always has a point, an exponent, or is ``inf`` or a NaN with its sign and payload.
 
     Example:
-        >>> print(number(3), number(3.0), number(1e-05), number(float("-inf")))
-        3 3.0 1e-05 -inf
+        >>> print(number(3), number(3.0), number(1e-05), number(float("-inf")), number(float("nan")))
+        3 3.0 1e-05 -inf nan
     """
     if type(value) is float:
-        return repr(value)
-    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Rational):
-        return repr(float(value))
+        return repr(value) if value == value else _nan(value)
     return integer(value)
+
+
+def _nan(value: float) -> str:
+    """``nan``, which is what arithmetic makes; any other NaN with its payload, ``-nan(0x8000000000001)``."""
+    bits = int.from_bytes(struct.pack(">d", value), "big")
+    sign, payload = "-" if bits >> 63 else "", bits & MAX_NAN
+    return f"{sign}nan" if payload == QUIET_NAN else f"{sign}nan({payload:#x})"
+
+
+def nan(payload: int) -> float:
+    """The positive NaN of a payload."""
+    value: float = struct.unpack(">d", (_INFINITY | payload).to_bytes(8, "big"))[0]
+    return value
 
 
 def unprintable(value: object) -> str:

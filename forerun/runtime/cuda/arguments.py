@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from functools import cache
 from types import MappingProxyType
 
 import numpy as np
@@ -19,7 +18,6 @@ from forerun.runtime.dtypes import numpy_dtype
 __all__ = ["Arguments", "bits"]
 
 
-@cache
 def bits(dtype: DType, value: int | float) -> int:
     """A number's bytes, little-endian, as an integer.
 
