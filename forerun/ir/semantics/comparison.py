@@ -14,6 +14,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import AllocNode, EmptyNode, FreeNode, KernelNode, Node
 from forerun.ir.semantics.access import HOST_EFFECTS, NodeAccess, accesses, is_fence
+from forerun.ir.semantics.constants import changed_constants
 from forerun.ir.semantics.fences import crossings, fences
 from forerun.ir.semantics.fused import Fused
 from forerun.ir.semantics.hazards import conflicts, is_certain
@@ -36,6 +37,7 @@ RULES = {
     "C12": "a fused node reads all that the nodes it stands for read of what others have written",
     "C13": "a fused node reads nothing else",
     "C14": "what a node wrote is written by one node of after, by itself or by one that stands for it",
+    "C18": "constants that a node computes from, or fills with, have the bits that they had",
     "C17": "where temporaries moved, each read sees the same writes, and is known to",
     # unsupported: nothing is known to be wrong, but this version does not know that it is right
     "C7": "nodes of the same name are equal, but for the order of phases, waits, triggers and added CTA barriers",
@@ -180,7 +182,19 @@ class _Comparison:
     def other(self, old: Node, new: Node, reason: str) -> None:
         """C7, for a node that is not the same."""
         self.findings.add("C7", f"is not the node that it was: {reason}", self.at(new.name))
+        self.constants(old, new)
         self.writes(new.name, [old, new, *self.added, *self.gone])
+
+    def constants(self, old: Node, new: Node) -> None:
+        """C18, for a node that is not the same but, if it launches a kernel, runs the same phases."""
+        kernel = None
+        if isinstance(old, KernelNode) and isinstance(new, KernelNode):
+            kernel = self.before.kernels.get(old.kernel)
+            if self.kernels.compare(old.kernel, new.kernel)[0]:
+                return
+        seen = any(self.is_seen(write) for write in _writes(self.after, {new.name}))
+        for message in changed_constants(kernel, old, new):
+            self.findings.add("C18", message, self.at(new.name), certain=seen)
 
     def lost_order(self, node: KernelNode, lost: LostOrder) -> None:
         """C4, for two phases of a node."""

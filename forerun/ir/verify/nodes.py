@@ -31,6 +31,7 @@ from forerun.ir.nodes import (
 )
 from forerun.ir.region import BufferView, Region
 from forerun.ir.semantics.access import symbol_values
+from forerun.ir.types import DType
 
 __all__ = ["check"]
 
@@ -186,7 +187,7 @@ def _scalar(graph: Graph, node: KernelNode, parameter: ScalarParameter, argument
     at = _at(node, parameter.name)
     match argument:
         case ConstantArgument(value=value):
-            if isinstance(value, float) and not parameter.dtype.is_float:
+            if not _holds(parameter.dtype, value):
                 yield Diagnostic("N5", f"'{parameter.name}' is {parameter.dtype}, but {value} is bound to it", at)
         case ScalarLoad():
             buffer = graph.buffers.get(argument.buffer)
@@ -200,6 +201,18 @@ def _scalar(graph: Graph, node: KernelNode, parameter: ScalarParameter, argument
                 yield Diagnostic("N5", message, at)
         case BufferArgument():
             yield Diagnostic("N5", f"'{parameter.name}' is a scalar, but %{argument.buffer} is bound to it", at)
+
+
+def _holds(dtype: DType, value: object) -> bool:
+    if dtype.is_float:
+        return isinstance(value, float) or (isinstance(value, int) and abs(value) < _FLOAT_END)
+    bits = 8 * dtype.itemsize
+    low, high = (-(1 << bits - 1), 1 << bits - 1) if dtype.is_signed else (0, 1 << bits)
+    return isinstance(value, int) and low <= value < high
+
+
+_FLOAT_END = 1 << 1023
+"""Integers from here on may be too large to be a float."""
 
 
 def _regions(graph: Graph, node: KernelNode, kernel: Kernel, partial: tuple[Access, ...]) -> Iterator[Diagnostic]:

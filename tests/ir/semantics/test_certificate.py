@@ -105,7 +105,7 @@ WRONG = {
     ),
     "an event is new": Wrong("C6", (("node #mark", 'node #more = event_record "x"\nnode #mark'),), "'more' is new"),
     "another launch": Wrong("C7", ((", y=%y)", ", y=%y) grid(2)"),), "second: .*: another launch", "unsupported"),
-    "another value": Wrong("C7", (("with 1", "with 2"),), "mark: .*: another value", "unsupported"),
+    "another value": Wrong("C18", (("with 1", "with 2"),), "mark: fills %z with 2, not with 1"),
     "another kind": Wrong(
         "C7", (("copy %b -> %s[4:8]", "fill %s[4:8] with 0"),), "copy: .*: it was a MemcpyNode", "unsupported"
     ),
