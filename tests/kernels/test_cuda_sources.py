@@ -19,7 +19,7 @@ from tests.kernels.cuda_cases import small_cases
 from tests.kernels.on_cpu.runner import unit_of
 
 MISSING = missing_toolchain()
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
+pytestmark = [pytest.mark.slow, pytest.mark.toolchain, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
 
 REGISTERS_OF_AN_SM = 65536
 

@@ -22,7 +22,7 @@ from tests.kernels.on_cpu.runner import unit_of
 from tests.kernels.test_fast_declarations import EARLY
 
 MISSING = missing_toolchain()
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
+pytestmark = [pytest.mark.slow, pytest.mark.toolchain, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
 
 BF16 = DType.BF16
 REGISTERS_OF_AN_SM = 65536

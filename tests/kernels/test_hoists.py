@@ -22,7 +22,7 @@ from tests.kernels.cuda_cases import small_cases
 from tests.kernels.on_cpu.runner import unit_of
 
 MISSING = missing_toolchain()
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
+pytestmark = [pytest.mark.slow, pytest.mark.toolchain, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
 
 MODELS = {config.name: config for config in (LLAMA_3_2_1B, QWEN2_5_0_5B, SMOLLM2_135M)}
 

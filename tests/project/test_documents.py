@@ -50,7 +50,7 @@ def test_the_example_of_the_readme_shows_passes_and_a_right_result(capsys):
 
 
 def test_readme_and_ci_agree_on_the_test_command():
-    command = "pip install '.[test]' && pytest"
+    command = "pip install '.[test]' && pytest -n auto"
     assert f"    {command}\n" in README
     assert f'"{command}"' in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 

@@ -18,6 +18,7 @@ from tests.runtime.cuda.test_codegen import stream_of, two_roles, unit_of
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.toolchain,
     pytest.mark.skipif(missing_toolchain() is not None, reason=f"no toolchain: {missing_toolchain()}"),
 ]
 
