@@ -25,8 +25,7 @@ def changed_constants(kernel: Kernel | None, old: Node, new: Node) -> Iterator[s
         new: The node after.
     """
     if isinstance(old, MemsetNode) and isinstance(new, MemsetNode):
-        if old.destination == new.destination and old.value != new.value:
-            yield f"fills %{new.destination.buffer} with {new.value}, not with {old.value}"
+        yield from _changed_fill(old, new)
     if kernel is None or not isinstance(old, KernelNode) or not isinstance(new, KernelNode):
         return
     used = {name for phase in kernel.phases for name in phase.scalars}
@@ -35,6 +34,11 @@ def changed_constants(kernel: Kernel | None, old: Node, new: Node) -> Iterator[s
         if parameter.name in used and _differ(parameter, *values):
             shown = [argument.value for argument in values if isinstance(argument, ConstantArgument)]
             yield f"scalar '{parameter.name}' is {shown[1]}, not {shown[0]}"
+
+
+def _changed_fill(old: MemsetNode, new: MemsetNode) -> Iterator[str]:
+    if old.destination == new.destination and old.value != new.value:
+        yield f"fills %{new.destination.buffer} with {new.value}, not with {old.value}"
 
 
 def _differ(parameter: ScalarParameter, old: object, new: object) -> bool:
