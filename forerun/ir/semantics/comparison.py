@@ -37,7 +37,7 @@ RULES = {
     "C12": "a fused node reads all that the nodes it stands for read of what others have written",
     "C13": "a fused node reads nothing else",
     "C14": "what a node wrote is written by one node of after, by itself or by one that stands for it",
-    "C18": "constants that a node computes from, or fills with, have the bits that they had",
+    "C18": "constants that a phase computes from have the bits that they had",
     "C17": "where temporaries moved, each read sees the same writes, and is known to",
     # unsupported: nothing is known to be wrong, but this version does not know that it is right
     "C7": "nodes of the same name are equal, but for the order of phases, waits, triggers and added CTA barriers",
@@ -186,12 +186,12 @@ class _Comparison:
         self.writes(new.name, [old, new, *self.added, *self.gone])
 
     def constants(self, old: Node, new: Node) -> None:
-        """C18, for a node that is not the same but, if it launches a kernel, runs the same phases."""
-        kernel = None
-        if isinstance(old, KernelNode) and isinstance(new, KernelNode):
-            kernel = self.before.kernels.get(old.kernel)
-            if self.kernels.compare(old.kernel, new.kernel)[0]:
-                return
+        """C18, for a node that is not the same but runs the same phases."""
+        if not isinstance(old, KernelNode) or not isinstance(new, KernelNode):
+            return
+        kernel = self.before.kernels.get(old.kernel)
+        if kernel is None or self.kernels.compare(old.kernel, new.kernel)[0]:
+            return
         seen = any(self.is_seen(write) for write in _writes(self.after, {new.name}))
         for message in changed_constants(kernel, old, new):
             self.findings.add("C18", message, self.at(new.name), certain=seen)

@@ -1,4 +1,4 @@
-"""Constants that a rewrite changed: values that a node certainly computes from, or writes."""
+"""Constants that a rewrite changed: values that a node certainly computes from."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import struct
 from collections.abc import Iterator
 
 from forerun.ir.kernel import Kernel, ScalarParameter
-from forerun.ir.nodes import ConstantArgument, KernelNode, MemsetNode, Node
+from forerun.ir.nodes import ConstantArgument, KernelNode
 from forerun.ir.types import DType
 
 __all__ = ["changed_constants", "stored"]
 
 
-def changed_constants(kernel: Kernel | None, old: Node, new: Node) -> Iterator[str]:
+def changed_constants(kernel: Kernel, old: KernelNode, new: KernelNode) -> Iterator[str]:
     """What is certainly another value in a node of the same name.
 
     A scalar counts if a phase says that it uses it, and if the parameter holds other bits: ``1`` and ``1.0`` are other
@@ -24,21 +24,12 @@ def changed_constants(kernel: Kernel | None, old: Node, new: Node) -> Iterator[s
         old: The node before.
         new: The node after.
     """
-    if isinstance(old, MemsetNode) and isinstance(new, MemsetNode):
-        yield from _changed_fill(old, new)
-    if kernel is None or not isinstance(old, KernelNode) or not isinstance(new, KernelNode):
-        return
     used = {name for phase in kernel.phases for name in phase.scalars}
     for parameter in kernel.scalar_parameters:
         values = old.argument(parameter.name), new.argument(parameter.name)
         if parameter.name in used and _differ(parameter, *values):
             shown = [argument.value for argument in values if isinstance(argument, ConstantArgument)]
             yield f"scalar '{parameter.name}' is {shown[1]}, not {shown[0]}"
-
-
-def _changed_fill(old: MemsetNode, new: MemsetNode) -> Iterator[str]:
-    if old.destination == new.destination and old.value != new.value:
-        yield f"fills %{new.destination.buffer} with {new.value}, not with {old.value}"
 
 
 def _differ(parameter: ScalarParameter, old: object, new: object) -> bool:

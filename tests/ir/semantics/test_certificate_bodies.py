@@ -26,7 +26,7 @@ node #done = fill %z with 0
 @pytest.mark.parametrize(
     ("edit", "status", "code"),
     [
-        (("with 1", "with 2"), "refuted", "C18"),
+        (("with 1", "with 2"), "unsupported", "C7"),
         (("    after #clear full\n", ""), "refuted", "R1"),
         (("    after #clear full\n", "    after #clear full\n  node #more = fill %z with 3\n"), "refuted", "C2"),
     ],
