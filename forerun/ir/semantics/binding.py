@@ -25,6 +25,7 @@ __all__ = [
     "Template",
     "Versions",
     "element_bytes",
+    "loaded_from",
     "symbol_values",
     "touch",
     "unversioned",
@@ -273,6 +274,11 @@ def symbol_values(
             shape = graph.buffers[argument.buffer].shape
             values.update((d, n) for d, n in zip(names or (), shape, strict=False) if isinstance(d, str))
     return values
+
+
+def loaded_from(symbol: str) -> str:
+    """The buffer from which a scalar is loaded that :func:`symbol_values` named."""
+    return symbol.partition("@")[0].removeprefix("%").rpartition("[")[0]
 
 
 def unversioned(found: ByteSet) -> ByteSet:

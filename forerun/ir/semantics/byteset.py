@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from forerun.ir.affine import Affine, affine
 from forerun.ir.buffer import Buffer
 from forerun.ir.region import Region, Slice
+from forerun.ir.semantics.strides import UNBOUNDED, Levels, contains, meet
 
 __all__ = ["ByteSet", "bytes_of"]
-
-MAX_RUNS = 1 << 16
-"""Strided sets with more runs than this are compared by their hulls (which only ever adds overlaps)."""
 
 _Terms = tuple[tuple[str, int], ...]
 
@@ -29,7 +27,8 @@ class ByteSet:
         start_terms: Symbolic part of ``start``.
         stop_terms: Symbolic part of ``stop``.
         run: Bytes of each contiguous run, for a strided set; 0 if the hull itself is meant.
-        levels: ``(count, stride in bytes)`` from the outermost, for a strided set.
+        levels: ``(count, stride in bytes)`` from the outermost, for a strided set; a count may be
+            :data:`~forerun.ir.semantics.strides.UNBOUNDED` if the set is not exact.
         exact: Whether the set is these bytes precisely, rather than some of them.
     """
 
@@ -38,7 +37,7 @@ class ByteSet:
     start_terms: _Terms = ()
     stop_terms: _Terms = ()
     run: int = 0
-    levels: tuple[tuple[int, int], ...] = ()
+    levels: Levels = ()
     exact: bool = True
 
     def moved(self, distance: int) -> ByteSet:
@@ -54,45 +53,70 @@ class ByteSet:
         return not self.start_terms and not self.stop_terms
 
     def overlaps(self, other: ByteSet) -> bool:
-        """Whether some byte may be in both; exact unless symbols or very many runs prevent it."""
+        """Whether some byte may be in both: all that is not known to be disjoint overlaps."""
+        return self.meets(other) is not False
+
+    def meets(self, other: ByteSet) -> bool | None:
+        """Whether some byte is in both; ``None`` if that is not known.
+
+        It is not where ends with different symbols are compared, where a set is not exact, and where deciding it would
+        take too long (:mod:`forerun.ir.semantics.strides`).
+        """
         if self.stop_terms == other.start_terms and self.stop <= other.start:
             return False
         if other.stop_terms == self.start_terms and other.stop <= self.start:
             return False
         if self.is_empty or other.is_empty:
             return False
-        if not (self.levels or other.levels) or self.start_terms != other.start_terms:
-            return True
-        return _runs_overlap(self, other)
+        return self._meets(other)
+
+    def _meets(self, other: ByteSet) -> bool | None:
+        """The same, for sets whose hulls are not known to be apart."""
+        known = self.is_known and other.is_known and self.start_terms == other.start_terms
+        if self.start_terms == other.start_terms and not (self.levels or other.levels):
+            return True if known else None
+        if not (self._has_runs and other._has_runs):
+            return None
+        distance, levels = other.start - self.start, other.levels
+        if self.start_terms != other.start_terms:
+            # As if all were read and written that any values of the symbols name.
+            anywhere = _multiples(self.start_terms, other.start_terms)
+            distance -= sum(UNBOUNDED // 2 * stride for _, stride in anywhere)
+            levels = (*anywhere, *levels)
+        found = meet(self.levels, self._run, levels, other._run, distance)
+        return found if known or not found else None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known which bytes these are, but for where the set starts."""
+        return self.exact and self.start_terms == self.stop_terms
+
+    @property
+    def _has_runs(self) -> bool:
+        """Whether it is known how long its runs are; a set without levels is one run."""
+        return bool(self.levels) or self.start_terms == self.stop_terms
+
+    @property
+    def _run(self) -> int:
+        return self.run if self.levels else self.stop - self.start
 
     def covers(self, other: ByteSet) -> bool:
         """Whether every byte of ``other`` is certainly in this set."""
         if other.is_empty:
             return True
-        if not self.exact:
+        if not self.exact or self.start_terms != other.start_terms or self.stop_terms != other.stop_terms:
             return False
-        if self.levels:
-            return self == other
-        return (
-            self.start_terms == other.start_terms
-            and self.stop_terms == other.stop_terms
-            and self.start <= other.start
-            and other.stop <= self.stop
-        )
+        if self.start > other.start or other.stop > self.stop:
+            return False
+        if not self.levels:
+            return True
+        inner = (other.levels, other.run) if other.levels else ((), other.stop - other.start)
+        return self == other or contains(self.levels, self.run, *inner, other.start - self.start)
 
     @property
     def is_empty(self) -> bool:
         """Whether it certainly has no bytes."""
         return self.start_terms == self.stop_terms and self.stop <= self.start
-
-    def _runs(self) -> list[int] | None:
-        """The constant parts of the runs' first bytes, sorted; ``None`` if there are too many."""
-        starts = [self.start]
-        for count, stride in self.levels:
-            if len(starts) * count > MAX_RUNS:
-                return None
-            starts = [start + i * stride for start in starts for i in range(count)]
-        return starts
 
     def __str__(self) -> str:
         start = Affine(self.start, self.start_terms)
@@ -100,24 +124,12 @@ class ByteSet:
         return f"[{start}, {stop})" + (f" in runs of {self.run}" if self.levels else "")
 
 
-def _runs_overlap(a: ByteSet, b: ByteSet) -> bool:
-    runs_a, runs_b = a._runs(), b._runs()
-    if runs_a is None or runs_b is None:
-        return True
-    # A set without levels is one run as long as its hull (only its constant ends count: the caller compared terms).
-    if (not a.levels and a.stop_terms != a.start_terms) or (not b.levels and b.stop_terms != b.start_terms):
-        return True
-    length_a = a.run if a.levels else a.stop - a.start
-    length_b = b.run if b.levels else b.stop - b.start
-    i = j = 0
-    while i < len(runs_a) and j < len(runs_b):
-        if runs_a[i] + length_a <= runs_b[j]:
-            i += 1
-        elif runs_b[j] + length_b <= runs_a[i]:
-            j += 1
-        else:
-            return True
-    return False
+def _multiples(terms: _Terms, other: _Terms) -> Levels:
+    """The difference of two ends' symbolic parts, for any values of the symbols, from some lowest value on."""
+    difference = dict(other)
+    for symbol, coefficient in terms:
+        difference[symbol] = difference.get(symbol, 0) - coefficient
+    return tuple((UNBOUNDED, abs(coefficient)) for coefficient in difference.values() if coefficient)
 
 
 def bytes_of(buffer: Buffer, region: Region) -> ByteSet:
@@ -171,12 +183,12 @@ def _box(buffer: Buffer, region: Region) -> ByteSet:
             pass
         else:
             length = length + (count - 1) * stride
-            exact = exact and count.is_constant and run is not None
-            levels.append((count.constant, stride))
+            exact = exact and count.is_constant
+            levels.append((count.constant if count.is_constant else UNBOUNDED, stride))
         stride *= extent
     stop = start + length
     if not levels:
         return ByteSet(start.constant, stop.constant, start.terms, stop.terms)
-    if not exact or run is None:
+    if run is None:
         return ByteSet(start.constant, stop.constant, start.terms, stop.terms, exact=False)
-    return ByteSet(start.constant, stop.constant, start.terms, stop.terms, run, tuple(reversed(levels)))
+    return ByteSet(start.constant, stop.constant, start.terms, stop.terms, run, tuple(reversed(levels)), exact)

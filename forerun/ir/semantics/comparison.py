@@ -17,7 +17,7 @@ from forerun.ir.semantics.access import HOST_EFFECTS, NodeAccess, accesses, is_f
 from forerun.ir.semantics.constants import changed_constants
 from forerun.ir.semantics.fences import crossings, fences
 from forerun.ir.semantics.fused import Fused
-from forerun.ir.semantics.hazards import conflicts, is_certain
+from forerun.ir.semantics.hazards import Conflict, conflicts, is_certain
 from forerun.ir.semantics.nested import bodies_in, inner_graph, with_bodies
 from forerun.ir.semantics.order import order_under
 from forerun.ir.semantics.rebody import LostOrder, lost_orders, other_body
@@ -206,7 +206,7 @@ class _Comparison:
             clashes = [(a, b) for a, b in pairs if (a.write or b.write) and _overlap(a, b)]
             if not clashes:
                 return
-            certain = any(_is_certain(a) and _is_certain(b) for a, b in clashes)
+            certain = any(is_certain(self.after, Conflict(a, b)) for a, b in clashes)
             why = f"shares bytes of %{clashes[0][1].buffer} with"
         message = f"phase '{lost.later}' {how} phase '{lost.earlier}', but {why} it"
         self.findings.add("C4", message, Location("phase", f"{node.kernel}.{lost.later}"), certain=certain)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph, Hazard
 from forerun.ir.semantics.access import NodeAccess, accesses, is_conditional
+from forerun.ir.semantics.binding import loaded_from
 from forerun.ir.semantics.exposed import Exposed
+from forerun.ir.semantics.instances import can_meet
 
 __all__ = ["Conflict", "conflicts", "is_certain", "sweep"]
 
@@ -34,24 +36,36 @@ class Conflict:
 
 
 def is_certain(graph: Graph, conflict: Conflict) -> bool:
-    """Whether both accesses are known to happen, and to touch exactly the bytes that are compared.
+    """Whether both accesses are known to happen, and to touch the same bytes in some run.
 
-    Where the ends of a range are not known, two accesses may conflict only because one of them might leave its view of
-    the allocation. To count that is strict, but no reason to call a graph wrong.
+    Where bytes depend on scalars that are loaded, two accesses may conflict only because one of them might leave its
+    view of the allocation, or for no values that the scalars have. To count that is strict, but no reason to call a
+    graph wrong.
     """
-    both = conflict.earlier, conflict.later
-    if not all(access.certain and access.bytes.exact for access in both):
+    earlier, later = conflict.earlier, conflict.later
+    if not all(access.certain and access.bytes.exact for access in (earlier, later)):
         return False
-    (start, stop), (other_start, other_stop) = (_reach(graph, access) for access in both)
-    return start < other_stop and other_start < stop
+    if earlier.bytes.is_constant and later.bytes.is_constant:
+        return earlier.bytes.meets(later.bytes) is True
+    views = _view(graph, earlier), _view(graph, later)
+    return can_meet(earlier.bytes, views[0], later.bytes, views[1], lambda symbol: _bounds(graph, symbol))
 
 
-def _reach(graph: Graph, access: NodeAccess) -> tuple[int, int]:
-    """The bytes that an access touches if they are known, else those of its view."""
-    if access.bytes.is_constant:
-        return access.bytes.start, access.bytes.stop
-    view = graph.buffers[access.buffer]
-    return view.offset, view.stop
+def _view(graph: Graph, access: NodeAccess) -> tuple[int, int]:
+    """The bytes that an access cannot leave: those of its buffer, if it goes through one."""
+    buffer = graph.buffers.get(access.buffer)
+    return (access.bytes.start, access.bytes.stop) if buffer is None else (buffer.offset, buffer.stop)
+
+
+def _bounds(graph: Graph, symbol: str) -> tuple[int, int]:
+    """The values that a loaded scalar may have."""
+    buffer = graph.buffers.get(loaded_from(symbol))
+    if buffer is None:
+        return 0, 0
+    if buffer.bounds is not None:
+        return buffer.bounds
+    bits = 8 * buffer.dtype.itemsize
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if buffer.dtype.is_signed else (0, (1 << bits) - 1)
 
 
 def sweep(graph: Graph, keep: Callable[[NodeAccess], bool] | None = None) -> Iterator[Conflict]:

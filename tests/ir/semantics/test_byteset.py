@@ -101,17 +101,23 @@ def test_paged_extents_are_unknown() -> None:
     assert (found.start, found.stop, found.exact) == (32, 32 + 8 * 16 * 4, False)
 
 
-def test_very_many_runs_are_compared_by_their_hulls() -> None:
-    big = Buffer("b", DType.U8, (1 << 17, 2), BufferRole.TEMP, "a")
-    even, odd = (bytes_of(big, region(None, (i, i + 1))) for i in range(2))
-    assert even.overlaps(odd)
+@pytest.mark.parametrize("rows", [1 << 16, (1 << 16) + 1, 1 << 17, 1 << 40])
+def test_columns_of_any_number_of_rows_are_told_apart(rows: int) -> None:
+    matrix = Buffer("b", DType.U8, (rows, 4), BufferRole.TEMP, "a")
+    left, middle, both = (bytes_of(matrix, region(None, bounds)) for bounds in ((0, 1), (1, 3), (0, 2)))
+    assert left.meets(middle) is False
+    assert middle.meets(both) is True
+    assert both.covers(left)
+    assert not both.covers(middle)
 
 
-def test_runs_are_compared_one_by_one_up_to_a_limit() -> None:
-    for rows, apart in ((1 << 16, True), ((1 << 16) + 1, False)):
-        columns = Buffer("b", DType.U8, (rows, 2), BufferRole.TEMP, "a")
-        even, odd = (bytes_of(columns, region(None, (i, i + 1))) for i in range(2))
-        assert even.overlaps(odd) is not apart
+def test_columns_of_a_symbolic_number_of_rows_are_told_apart() -> None:
+    matrix = Buffer("m", DType.F32, (64, 3, 16), BufferRole.STATE, "m")
+    heads = [bytes_of(matrix, region((2, "n"), (h, h + 1), (4, 8))) for h in range(3)]
+    assert heads[0].meets(heads[1]) is False
+    assert heads[1].meets(heads[1]) is None, "n may be 2"
+    assert not heads[1].covers(heads[1])
+    assert not bytes_of(matrix, region((2, 3), (0, 1))).covers(heads[0])
 
 
 def test_a_column_at_an_unknown_position_may_be_any_column() -> None:
