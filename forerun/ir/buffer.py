@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from forerun.ir.types import DEVICE0, BufferRole, DType, Place
 
-__all__ = ["Allocation", "Buffer", "Paged", "Ragged"]
+__all__ = ["ALLOCATION_ALIGNMENT", "Allocation", "Buffer", "Paged", "Ragged"]
+
+ALLOCATION_ALIGNMENT = 256
+"""Bytes. Targets that run CUDA C++ put allocations at multiples of this, as ``cuMemAlloc`` does; of memory that the
+caller gives they require what kernels need of it."""
 
 
 @dataclass(frozen=True, slots=True)

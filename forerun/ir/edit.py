@@ -259,6 +259,7 @@ class GraphEdit:
         name, number = stem, 2
         while (present := self._kernels.get(name)) is not None:
             same = present.parameters == kernel.parameters and present.implementations == kernel.implementations
+            same = same and present.launches == kernel.launches
             if same and present.roles == roles:
                 return present
             name, number = f"{stem}{number}", number + 1

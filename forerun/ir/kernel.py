@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from forerun.ir.launches import Launches
 from forerun.ir.region import WHOLE, Region
 from forerun.ir.types import DType
 
@@ -34,11 +35,19 @@ class BufferParameter:
         dtype: Element type that the kernel reads or writes there.
         dims: One entry a dimension: an integer (exactly that extent), a name (any extent, equal wherever the kernel
             uses the name), or ``None`` (any extent). ``None`` instead of a tuple: any shape at all.
+        align: What its address must be a multiple of, in bytes. ``None`` says nothing: the verifier asks for the size
+            of an element, and certificates keep the alignment that a buffer has, see docs/checker.md.
     """
 
     name: str
     dtype: DType
     dims: tuple[int | str | None, ...] | None = None
+    align: int | None = None
+
+    @property
+    def alignment(self) -> int:
+        """What the address is a multiple of, in bytes."""
+        return self.dtype.itemsize if self.align is None else self.align
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +171,15 @@ class Kernel:
         parameters: In the order of the launch.
         roles: The body; ``None`` is a black box, which reads and writes everything it points to and never waits.
         implementations: What targets may run; the reference target runs the phases' own functions.
+        launches: With which launches it does what it declares; ``None`` says nothing, and then nobody may change the
+            launch of a node.
     """
 
     name: str
     parameters: tuple[Parameter, ...] = ()
     roles: tuple[Role, ...] | None = None
     implementations: tuple[Implementation, ...] = ()
+    launches: Launches | None = None
 
     @property
     def is_black_box(self) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
+from forerun.ir.launches import ANY_LAUNCH
 from forerun.ir.types import DType
 from forerun.kernels.shapes import cuda
 
@@ -38,6 +39,7 @@ KERNEL = Kernel(
         ),
     ),
     cuda("add"),
+    ANY_LAUNCH,
 )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from forerun.ir.affine import affine
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role, ScalarParameter
+from forerun.ir.launches import ANY_LAUNCH
 from forerun.ir.nodes import Launch
 from forerun.ir.region import region
 from forerun.ir.types import DType
@@ -49,6 +50,7 @@ KERNEL = Kernel(
     ),
     (Role("all", (_ADVANCE,)),),
     cuda("advance"),
+    ANY_LAUNCH,
 )
 """``index`` is how many tokens are kept: bind it to ``count``. ``end`` may be -1, for none."""
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from forerun.ir.affine import affine
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role, ScalarParameter
+from forerun.ir.launches import WHOLE_WARPS
 from forerun.ir.nodes import Launch
 from forerun.ir.region import region
 from forerun.ir.types import DType
@@ -35,6 +36,7 @@ KERNEL = Kernel(
         ),
     ),
     cuda("argmax"),
+    WHOLE_WARPS,
 )
 
 LAUNCH = Launch((1, 1, 1), (1024, 1, 1))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role, ScalarParameter
+from forerun.ir.launches import WHOLE_WARPS
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
 from forerun.kernels.shapes import cuda
@@ -32,6 +33,7 @@ KERNEL = Kernel(
     ),
     (Role("all", (_CHOOSE,)),),
     cuda("argmax_partial"),
+    WHOLE_WARPS,
 )
 """``parts`` is the number of parts, as a constant; it must be the extent ``P``, and at most ``V``."""
 

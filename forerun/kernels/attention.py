@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from forerun.ir.affine import affine
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role, ScalarParameter
+from forerun.ir.launches import WHOLE_WARPS
 from forerun.ir.nodes import Launch
 from forerun.ir.region import region
 from forerun.ir.types import DType
@@ -51,14 +52,15 @@ def declare(cache: DType = DType.F32) -> Kernel:
     return Kernel(
         typed_name("attention", cache),
         (
-            BufferParameter("q", DType.F32, ("H", "HD")),
-            BufferParameter("k_cache", cache, ("T", "KV", "HD")),
-            BufferParameter("v_cache", cache, ("T", "KV", "HD")),
+            BufferParameter("q", DType.F32, ("H", "HD"), align=16),
+            BufferParameter("k_cache", cache, ("T", "KV", "HD"), align=16),
+            BufferParameter("v_cache", cache, ("T", "KV", "HD"), align=16),
             BufferParameter("y", DType.F32, ("H", "HD")),
             ScalarParameter("pos", DType.I32),
         ),
         (Role("all", (load_past_phase(), attend_all)),),
         cuda("attention"),
+        WHOLE_WARPS,
     )
 
 

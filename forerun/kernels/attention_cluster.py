@@ -7,12 +7,13 @@ so no second kernel is needed to merge. The query heads that share a KV head are
 from __future__ import annotations
 
 from forerun.ir.kernel import Kernel
+from forerun.ir.launches import Launches, Span
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
 from forerun.kernels import attention
 from forerun.kernels.shapes import cuda, typed_name
 
-__all__ = ["KERNEL", "declare", "fits", "launch_for"]
+__all__ = ["KERNEL", "LAUNCHES", "declare", "fits", "launch_for"]
 
 _WARPS = 4
 _VECTOR = 16
@@ -21,13 +22,16 @@ _LANES = 32
 _MOST_SHARING = 8
 _MANY_ROWS = 1536
 
+LAUNCHES = Launches(block=Span(32, 1024, 32), cluster=Span(2, _LARGE_CLUSTER))
+"""CTAs send each other what they find. Of each head, every CTA writes an element, which the compiler checks."""
+
 
 def declare(cache_dtype: DType = DType.F32) -> Kernel:
     """The kernel for KV caches of that type; all else is f32. Parameters and phases are those of ``attention``."""
     plain = attention.declare(cache_dtype)
     assert plain.roles is not None
     name = typed_name("attention_cluster", cache_dtype)
-    return Kernel(name, plain.parameters, plain.roles, cuda("attention_cluster"))
+    return Kernel(name, plain.parameters, plain.roles, cuda("attention_cluster"), LAUNCHES)
 
 
 KERNEL = declare()

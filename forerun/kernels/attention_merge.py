@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
+from forerun.ir.launches import ANY_LAUNCH
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
 from forerun.kernels.shapes import cuda
@@ -28,6 +29,7 @@ KERNEL = Kernel(
     ),
     (Role("all", (_MERGE,)),),
     cuda("attention_merge"),
+    ANY_LAUNCH,
 )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role, ScalarParameter
+from forerun.ir.launches import WHOLE_WARPS
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
 from forerun.kernels.attention import load_past_phase, rows_up_to_pos, scores_of
@@ -38,9 +39,9 @@ def declare(cache: DType = DType.F32) -> Kernel:
     return Kernel(
         typed_name("attention_split", cache),
         (
-            BufferParameter("q", DType.F32, ("H", "HD")),
-            BufferParameter("k_cache", cache, ("T", "KV", "HD")),
-            BufferParameter("v_cache", cache, ("T", "KV", "HD")),
+            BufferParameter("q", DType.F32, ("H", "HD"), align=16),
+            BufferParameter("k_cache", cache, ("T", "KV", "HD"), align=16),
+            BufferParameter("v_cache", cache, ("T", "KV", "HD"), align=16),
             BufferParameter("partial", DType.F32, ("S", "H", "HD")),
             BufferParameter("statistics", DType.F32, ("S", "H", 2)),
             ScalarParameter("splits", DType.I32),
@@ -48,6 +49,7 @@ def declare(cache: DType = DType.F32) -> Kernel:
         ),
         (Role("all", (load_past_phase(), attend_parts)),),
         cuda("attention_split"),
+        WHOLE_WARPS,
     )
 
 

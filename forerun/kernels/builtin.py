@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from forerun.ir.affine import affine
 from forerun.ir.kernel import Access, BufferParameter, Implementation, Kernel, Parameter, Phase, Role, ScalarParameter
+from forerun.ir.launches import ANY_LAUNCH
 from forerun.ir.region import region
 from forerun.ir.types import DType
 
@@ -59,7 +60,7 @@ def _vectors(dtype: DType, *names: str) -> tuple[Parameter, ...]:
 
 def _copy(dtype: DType) -> Kernel:
     body = (_load("x"), _phase("store", takes=("loaded",), writes=(Access("y"),)))
-    return Kernel(f"copy_{dtype}", _vectors(dtype, "x", "y"), (Role("all", body),), _CUDA)
+    return Kernel(f"copy_{dtype}", _vectors(dtype, "x", "y"), (Role("all", body),), _CUDA, ANY_LAUNCH)
 
 
 def _add(dtype: DType) -> Kernel:
@@ -67,7 +68,7 @@ def _add(dtype: DType) -> Kernel:
         _load("a"),
         _phase("add", reads=(Access("b"),), takes=("loaded",), writes=(Access("y"),)),
     )
-    return Kernel(f"add_{dtype}", _vectors(dtype, "a", "b", "y"), (Role("all", body),), _CUDA)
+    return Kernel(f"add_{dtype}", _vectors(dtype, "a", "b", "y"), (Role("all", body),), _CUDA, ANY_LAUNCH)
 
 
 def _accumulate(dtype: DType) -> Kernel:
@@ -75,12 +76,12 @@ def _accumulate(dtype: DType) -> Kernel:
         _load("x"),
         _phase("accumulate", reads=(Access("y"),), takes=("loaded",), writes=(Access("y"),)),
     )
-    return Kernel(f"accumulate_{dtype}", _vectors(dtype, "x", "y"), (Role("all", body),), _CUDA)
+    return Kernel(f"accumulate_{dtype}", _vectors(dtype, "x", "y"), (Role("all", body),), _CUDA, ANY_LAUNCH)
 
 
 def _turn(dtype: DType) -> Kernel:
     body = (_phase("turn", reads=(Access("y"),), writes=(Access("y"),)),)
-    return Kernel(f"turn_{dtype}", _vectors(dtype, "y"), (Role("all", body),), _CUDA)
+    return Kernel(f"turn_{dtype}", _vectors(dtype, "y"), (Role("all", body),), _CUDA, ANY_LAUNCH)
 
 
 def _spread(dtype: DType) -> Kernel:
@@ -91,7 +92,7 @@ def _spread(dtype: DType) -> Kernel:
         _phase("store", takes=("combined",), writes=(Access("y"),)),
         _phase("difference", takes=("loaded", "combined"), writes=(Access("z"),)),
     )
-    return Kernel(f"spread_{dtype}", _vectors(dtype, "a", "b", "y", "z"), (Role("all", body),), _CUDA)
+    return Kernel(f"spread_{dtype}", _vectors(dtype, "a", "b", "y", "z"), (Role("all", body),), _CUDA, ANY_LAUNCH)
 
 
 def _scale_row(dtype: DType) -> Kernel:
@@ -105,7 +106,7 @@ def _scale_row(dtype: DType) -> Kernel:
         BufferParameter("m", dtype, ("rows", "n")),
         ScalarParameter("row", DType.I32),
     )
-    return Kernel(f"scale_row_{dtype}", parameters, (Role("all", body),), _CUDA)
+    return Kernel(f"scale_row_{dtype}", parameters, (Role("all", body),), _CUDA, ANY_LAUNCH)
 
 
 def load(x: Array) -> Array:

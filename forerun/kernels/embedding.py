@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from forerun.ir.affine import affine
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role, ScalarParameter
+from forerun.ir.launches import ANY_LAUNCH
 from forerun.ir.region import region
 from forerun.ir.types import DType
 from forerun.kernels.shapes import cuda, typed_name
@@ -31,6 +32,7 @@ def declare(dtype: DType = DType.F32) -> Kernel:
         ),
         (Role("all", (gather_row,)),),
         cuda("embedding"),
+        ANY_LAUNCH,
     )
 
 

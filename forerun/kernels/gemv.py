@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
+from forerun.ir.launches import WHOLE_WARPS
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
 from forerun.kernels.shapes import cuda, typed_name
@@ -41,12 +42,13 @@ def declare(dtype: DType = DType.F32) -> Kernel:
     return Kernel(
         typed_name("gemv", dtype),
         (
-            BufferParameter("w", dtype, ("N", "K")),
-            BufferParameter("x", DType.F32, ("K",)),
+            BufferParameter("w", dtype, ("N", "K"), align=16),
+            BufferParameter("x", DType.F32, ("K",), align=16),
             BufferParameter("y", DType.F32, ("N",)),
         ),
         (Role("all", body),),
         cuda("gemv"),
+        WHOLE_WARPS,
     )
 
 

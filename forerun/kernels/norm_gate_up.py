@@ -47,15 +47,16 @@ def declare(dtype: DType = DType.F32) -> Kernel:
     return Kernel(
         typed_name("norm_gate_up", dtype),
         (
-            BufferParameter("x", DType.F32, ("K",)),
-            BufferParameter("scale", DType.F32, ("K",)),
-            BufferParameter("w_gate", dtype, ("N", "K")),
-            BufferParameter("w_up", dtype, ("N", "K")),
+            BufferParameter("x", DType.F32, ("K",), align=16),
+            BufferParameter("scale", DType.F32, ("K",), align=16),
+            BufferParameter("w_gate", dtype, ("N", "K"), align=16),
+            BufferParameter("w_up", dtype, ("N", "K"), align=16),
             BufferParameter("y", DType.F32, ("N",)),
             ScalarParameter("eps", DType.F32),
         ),
         (Role("all", body),),
         cuda("norm_gate_up"),
+        row_stream.LAUNCHES,
     )
 
 

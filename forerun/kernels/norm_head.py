@@ -41,9 +41,9 @@ def declare(dtype: DType = DType.F32) -> Kernel:
     return Kernel(
         typed_name("norm_head", dtype),
         (
-            BufferParameter("x", DType.F32, ("K",)),
-            BufferParameter("scale", DType.F32, ("K",)),
-            BufferParameter("w", dtype, ("V", "K")),
+            BufferParameter("x", DType.F32, ("K",), align=16),
+            BufferParameter("scale", DType.F32, ("K",), align=16),
+            BufferParameter("w", dtype, ("V", "K"), align=16),
             BufferParameter("logits", DType.F32, ("V",)),
             BufferParameter("best_value", DType.F32, ("P",)),
             BufferParameter("best_index", DType.I32, ("P",)),
@@ -52,6 +52,7 @@ def declare(dtype: DType = DType.F32) -> Kernel:
         ),
         (Role("all", body),),
         cuda("norm_head"),
+        row_stream.LAUNCHES,
     )
 
 

@@ -60,11 +60,11 @@ def declare(dtype: DType = DType.F32, cache_dtype: DType = DType.F32, *, bias: b
     stem = "norm_qkv_bias_rope" if bias else "norm_qkv_rope"
     name = typed_name(stem, dtype) if cache_dtype is DType.F32 else f"{stem}_{dtype}_{cache_dtype}"
     parameters: tuple[Parameter, ...] = (
-        BufferParameter("x", DType.F32, ("K",)),
-        BufferParameter("scale", DType.F32, ("K",)),
-        BufferParameter("w_q", dtype, ("NQ", "K")),
-        BufferParameter("w_k", dtype, ("NK", "K")),
-        BufferParameter("w_v", dtype, ("NK", "K")),
+        BufferParameter("x", DType.F32, ("K",), align=16),
+        BufferParameter("scale", DType.F32, ("K",), align=16),
+        BufferParameter("w_q", dtype, ("NQ", "K"), align=16),
+        BufferParameter("w_k", dtype, ("NK", "K"), align=16),
+        BufferParameter("w_v", dtype, ("NK", "K"), align=16),
         *(_BIAS_PARAMETERS if bias else ()),
         BufferParameter("frequencies", DType.F32, ("P",)),
         BufferParameter("q_out", DType.F32, ("H", "HD")),
@@ -73,7 +73,7 @@ def declare(dtype: DType = DType.F32, cache_dtype: DType = DType.F32, *, bias: b
         ScalarParameter("pos", DType.I32),
         ScalarParameter("eps", DType.F32),
     )
-    return Kernel(name, parameters, (Role("all", tuple(_phases(cache_dtype, bias))),), cuda(stem))
+    return Kernel(name, parameters, (Role("all", tuple(_phases(cache_dtype, bias))),), cuda(stem), row_stream.LAUNCHES)
 
 
 def _phases(cache_dtype: DType, bias: bool) -> Iterator[Phase]:

@@ -41,13 +41,14 @@ def declare(dtype: DType = DType.F32) -> Kernel:
     return Kernel(
         typed_name("projection_add", dtype),
         (
-            BufferParameter("w", dtype, ("N", "K")),
-            BufferParameter("x", DType.F32, ("K",)),
+            BufferParameter("w", dtype, ("N", "K"), align=16),
+            BufferParameter("x", DType.F32, ("K",), align=16),
             BufferParameter("residual", DType.F32, ("N",)),
             BufferParameter("y", DType.F32, ("N",)),
         ),
         (Role("all", body),),
         cuda("projection_add"),
+        row_stream.LAUNCHES,
     )
 
 

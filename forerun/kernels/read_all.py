@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
+from forerun.ir.launches import WHOLE_WARPS
 from forerun.ir.types import DType
 from forerun.kernels.shapes import cuda
 
@@ -13,7 +14,7 @@ __all__ = ["KERNEL", "digest"]
 
 KERNEL = Kernel(
     "read_all",
-    (BufferParameter("x", DType.I32, ("rows", "words")), BufferParameter("y", DType.I32, ("rows",))),
+    (BufferParameter("x", DType.I32, ("rows", "words"), align=16), BufferParameter("y", DType.I32, ("rows",))),
     (
         Role(
             "all",
@@ -28,6 +29,7 @@ KERNEL = Kernel(
         ),
     ),
     cuda("read_all"),
+    WHOLE_WARPS,
 )
 
 

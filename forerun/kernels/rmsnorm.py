@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role, ScalarParameter
+from forerun.ir.launches import WHOLE_WARPS
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
 from forerun.kernels.shapes import cuda
@@ -15,9 +16,9 @@ __all__ = ["KERNEL", "launch_for", "load_scale", "normalize"]
 KERNEL = Kernel(
     "rmsnorm",
     (
-        BufferParameter("x", DType.F32, ("D",)),
-        BufferParameter("w", DType.F32, ("D",)),
-        BufferParameter("y", DType.F32, ("D",)),
+        BufferParameter("x", DType.F32, ("D",), align=16),
+        BufferParameter("w", DType.F32, ("D",), align=16),
+        BufferParameter("y", DType.F32, ("D",), align=16),
         ScalarParameter("eps", DType.F32),
     ),
     (
@@ -42,6 +43,7 @@ KERNEL = Kernel(
         ),
     ),
     cuda("rmsnorm"),
+    WHOLE_WARPS,
 )
 
 

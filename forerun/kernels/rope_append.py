@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from forerun.ir.affine import affine
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role, ScalarParameter
+from forerun.ir.launches import ANY_LAUNCH
 from forerun.ir.nodes import Launch
 from forerun.ir.region import region
 from forerun.ir.types import DType
@@ -64,6 +65,7 @@ def declare(cache: DType = DType.F32) -> Kernel:
         ),
         (Role("all", body),),
         cuda("rope_append"),
+        ANY_LAUNCH,
     )
 
 

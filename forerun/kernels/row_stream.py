@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.kernel import Access, Phase
+from forerun.ir.launches import Launches, Span
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
 
 __all__ = [
+    "LAUNCHES",
     "SMS",
     "WARPS",
     "dot",
@@ -38,6 +40,10 @@ WARPS = 8
 _TILE = 4096  # bytes at most
 _ARRIVAL = 8
 _VECTOR = 16
+LAUNCHES = Launches(block=Span(32, 1024, 32), shared=Span(1, 227 * 1024))
+"""Whole warps, whose rings are in dynamic shared memory. How many warps a row takes, and how many bytes, depends on the
+shapes; the compiler checks that there are enough (``cuda/row_stream.cuh``)."""
+
 _MOST_SHARED = 226 * 1024  # bytes: what a CTA may have on sm_90, less 1 KB for static variables
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
+from forerun.ir.launches import ANY_LAUNCH
 from forerun.ir.types import DType
 from forerun.kernels.shapes import cuda
 
@@ -32,6 +33,7 @@ KERNEL = Kernel(
         ),
     ),
     cuda("silu_mul"),
+    ANY_LAUNCH,
 )
 
 _HALF = np.float32(0.5)

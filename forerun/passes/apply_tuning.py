@@ -77,7 +77,7 @@ def _applied(graph: Graph, tuning: Tuning, context: PassContext) -> Graph:
     for node in graph:
         choice = tuning.choices.get(groups.get(node.name, ""))
         if isinstance(node, KernelNode) and choice is not None:
-            _relaunch(edit, node, choice, context)
+            _relaunch(edit, graph.kernels[node.kernel], node, choice, context)
             _rebody(edit, graph.kernels[node.kernel], node.name, choice, context)
     for dependency in graph.dependencies:
         choice = tuning.choices.get(groups.get(dependency.target, ""))
@@ -89,9 +89,16 @@ def _applied(graph: Graph, tuning: Tuning, context: PassContext) -> Graph:
     return edit.commit()
 
 
-def _relaunch(edit: GraphEdit, node: KernelNode, choice: Choice, context: PassContext) -> None:
+def _relaunch(edit: GraphEdit, kernel: Kernel, node: KernelNode, choice: Choice, context: PassContext) -> None:
     launch = choice.launch
-    if launch is not None and launch != node.launch and not node.launch.cooperative and context.should_apply():
+    if launch is None or launch == node.launch or node.launch.cooperative:
+        return
+    refusal = "it declares none" if kernel.launches is None else kernel.launches.refusal(launch)
+    if refusal:
+        message = f"keeps its launch, since '{kernel.name}' does not accept the tuned one: {refusal}"
+        context.remark(message, Location("node", node.name))
+        return
+    if context.should_apply():
         edit.replace_node(replace(node, launch=launch))
         context.count("launches_changed")
 

@@ -126,7 +126,7 @@ def _bodies(graph: Graph) -> Iterator[Graph]:
 
 
 def moves(facts: GroupFacts, current: Choice, multiprocessors: int = 132) -> Iterator[Move]:
-    """What to try for a group, each once; nothing that the current choice has.
+    """What to try for a group, each once: launches that its kernel accepts, and nothing that the current choice has.
 
     Args:
         facts: Of the group.
@@ -135,8 +135,9 @@ def moves(facts: GroupFacts, current: Choice, multiprocessors: int = 132) -> Ite
     """
     launch = current.launch or facts.launch
     seen = {launch}
+    accepted = facts.kernel.launches
     for kind, candidate in _launches(launch, multiprocessors):
-        if candidate not in seen:
+        if candidate not in seen and accepted is not None and not accepted.refusal(candidate):
             seen.add(candidate)
             chosen = None if candidate == facts.launch else candidate
             yield Move(replace(current, launch=chosen), _difference(launch, candidate), keeps_bits=False, kind=kind)

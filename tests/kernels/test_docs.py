@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "writing-kernels.md"
 
 def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"^```(?:python|cpp)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     monkeypatch.syspath_prepend(tmp_path)
     names: dict[str, Any] = {}
     for block in sorted(blocks, key=lambda block: " file: " not in block):

@@ -306,5 +306,5 @@ def test_biases_are_parameters_only_where_there_are_any() -> None:
         if isinstance(parameter, BufferParameter):
             extents = tuple(shapes[dim] for dim in parameter.dims or () if isinstance(dim, str))
             arguments[parameter.name] = builder.buffer(parameter.name, F32, extents, BufferRole.STATE)
-    builder.launch(BIASED, pos=0, eps=1e-5, **arguments)
+    builder.launch(BIASED, launch=norm_qkv_rope.launch_for(8, 4, 8, F32), pos=0, eps=1e-5, **arguments)
     require_valid(builder.build())

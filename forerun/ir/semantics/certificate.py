@@ -29,6 +29,7 @@ from forerun.ir.analysis import Analysis
 from forerun.ir.diagnostics import Location
 from forerun.ir.graph import Graph
 from forerun.ir.semantics.access import accesses, with_tables
+from forerun.ir.semantics.alignment import WIDEST_ACCESS, lowered
 from forerun.ir.semantics.comparison import RULES, Findings, compare
 from forerun.ir.semantics.fences import same_access
 from forerun.ir.semantics.hazards import conflicts
@@ -85,6 +86,9 @@ def _in_place(before: Graph, after: Graph, names: frozenset[str], findings: Find
         at = Location("node", found.node, detail=f"%{found.buffer}") if found.node else Location("buffer", found.buffer)
         hint = "temporaries may share bytes if all uses of the one come before all uses of the other"
         findings.add("C17", found.message, at, hint, certain=found.certain)
+    for name, message in lowered(before, after, names):
+        hint = f"put it at a multiple of {WIDEST_ACCESS} bytes, or declare the parameter's alignment (align)"
+        findings.add("C19", message, Location("buffer", name), hint)
     return old
 
 

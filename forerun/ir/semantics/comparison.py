@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 
 from forerun.ir.declaration import contradiction, runs_code_of
 from forerun.ir.diagnostics import Diagnostic, Location, Severity
@@ -43,6 +43,7 @@ RULES = {
     "C7": "nodes of the same name are equal, but for the order of phases, waits, triggers and added CTA barriers",
     "C8": "nodes that appear or disappear do nothing, or are fused",
     "C9": "allocations and buffers are equal, but for where temporaries of a device lie",
+    "C19": "temporaries that moved are aligned as before, if a kernel that uses them does not say what it needs",
     "C15": "a fused node stands for known nodes at its place, of which some may stay, and their accesses are known",
     "C16": "no byte is written by two of the nodes that a fused node stands for, or read by one before that",
     "C10": "a graph after that is not proved comes from a graph before that is, or else the race was there before",
@@ -147,17 +148,16 @@ class _Comparison:
             self.findings.add("C8", message, self.at(node.name))
 
     def same_launch(self, old: KernelNode, new: KernelNode) -> bool:
-        """Whether a node launches on the same arguments, and as before, or as is just as right.
+        """Whether a node launches on the same arguments, and as before, or as its kernel accepts just as well.
 
-        CUDA C++ in phases is right for every grid, block and amount of shared memory that it compiles for
-        (docs/writing-kernels.md); of other code nothing is known.
+        Only what kernels declare of their launches is known (docs/writing-kernels.md, "Launches").
         """
         kernel = self.before.kernels.get(old.kernel)
-        launch = old.launch
-        if kernel is not None and kernel.implementations and not kernel.has_foreign_code:
-            grid, block, shared = new.launch.grid, new.launch.block, new.launch.shared_bytes
-            launch = replace(launch, grid=grid, block=block, shared_bytes=shared)
-        return old.arguments == new.arguments and launch == new.launch and old.place == new.place
+        accepted = kernel.launches if kernel is not None else None
+        same = old.launch == new.launch
+        if not same and accepted is not None and old.launch.cooperative == new.launch.cooperative:
+            same = not accepted.refusal(old.launch) and not accepted.refusal(new.launch)
+        return same and old.arguments == new.arguments and old.place == new.place
 
     def launch(self, old: KernelNode, new: KernelNode) -> None:
         """C4, C7 and C11 for a node that launches another kernel with the same arguments."""

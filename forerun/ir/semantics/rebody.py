@@ -49,6 +49,8 @@ def other_body(before: Kernel, after: Kernel) -> str:
         return "the parameters differ"
     if before.implementations != after.implementations:
         return "the implementations differ"
+    if before.launches != after.launches:
+        return "the accepted launches differ"
     if before.roles is None or after.roles is None:
         return "" if before.roles is after.roles else "a black box has no body to compare"
     if before.roles == after.roles:

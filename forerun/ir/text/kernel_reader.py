@@ -19,11 +19,14 @@ from forerun.ir.kernel import (
     Trigger,
     Wait,
 )
+from forerun.ir.launches import Launches, Span
 from forerun.ir.text.blocks import GRAPH_KEYWORDS, Block, BlockReader
 from forerun.ir.text.spelling import reference, word
 from forerun.ir.text.values import LANGUAGES
 
 __all__ = ["KernelReader"]
+
+_SPANS = ("grid", "block", "shared", "cluster")
 
 
 class KernelReader(BlockReader):
@@ -39,17 +42,41 @@ class KernelReader(BlockReader):
     def kernel(self, name: str, ordinal: int, path: str) -> Kernel:
         """Read what follows a kernel's name."""
         parameters = self.enclosed("(", self._parameter, ")")
+        launches = self._accepted_launches() if self.accept("launches") else None
         is_black_box = self.accept("opaque")
         implementations: tuple[Implementation, ...] = ()
         if self.token in LANGUAGES or self.token[:1] == '"':
             implementations = self.several(self._implementation)
         if is_black_box:
-            return Kernel(name, parameters, None, implementations)
+            return Kernel(name, parameters, None, implementations, launches)
         if not self.accept("{"):
             self.fail("'{' and a body, 'opaque', or an implementation such as cuda(\"file\", \"entry\")")
         self._roles, self._kernel = [], path + name
         self.block(Block(f"kernel {reference('@', name)}", ordinal, {"role": self._role}, GRAPH_KEYWORDS))
-        return Kernel(name, parameters, tuple(self._roles), implementations)
+        return Kernel(name, parameters, tuple(self._roles), implementations, launches)
+
+    def _accepted_launches(self) -> Launches:
+        if self.accept("any"):
+            return Launches()
+        spans: dict[str, Span] = {}
+        if self.token not in _SPANS:
+            self.fail(f"'any', or what is accepted: {', '.join(_SPANS)}")
+        while self.token in _SPANS:
+            if self.token in spans:
+                self.fault_at(self.ordinal, "P11", f"'{self.token}' is given twice; a launch has one of each")
+            name = self.token
+            self.advance()
+            self.expect("(")
+            spans[name] = self._span()
+            self.expect(")")
+        return Launches(**spans)
+
+    def _span(self) -> Span:
+        start = self.integer()
+        if not self.accept(".."):
+            return Span(start, start)
+        stop = self.integer()
+        return Span(start, stop, self.integer() if self.accept("step") else 1)
 
     def _parameter(self) -> Parameter:
         name = self.word("the name of a parameter")
@@ -58,7 +85,7 @@ class KernelReader(BlockReader):
             return ScalarParameter(name, self.dtype())
         dtype = self.dtype()
         dims = self.enclosed("[", self._dim, "]") if self.token == "[" else None
-        return BufferParameter(name, dtype, dims)
+        return BufferParameter(name, dtype, dims, self.integer() if self.accept("align") else None)
 
     def _dim(self) -> int | str | None:
         if self.accept("_"):

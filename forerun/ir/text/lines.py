@@ -19,6 +19,7 @@ from forerun.ir.kernel import (
     Trigger,
     Wait,
 )
+from forerun.ir.launches import Launches, Span
 from forerun.ir.nodes import (
     AllocNode,
     BufferArgument,
@@ -120,6 +121,8 @@ def _bounds(bounds: Any) -> str:
 def kernel_line(kernel: Kernel) -> str:
     """Everything of a kernel but its body: ``kernel @gemv(w: f32[N, K], n: scalar i32) cuda("file", "entry")``."""
     line = f"kernel {reference('@', kernel.name)}({joined(kernel.parameters, _parameter)})"
+    if kernel.launches is not None:
+        line += _launches(kernel.launches)
     if kernel.roles is None:
         line += " opaque"
     if kernel.implementations == ():
@@ -133,7 +136,31 @@ def _parameter(parameter: Any) -> str:
     if type(parameter) is not BufferParameter:
         return unprintable(parameter)
     text = f"{word(parameter.name)}: {member(parameter.dtype, DType)}"
-    return text if parameter.dims is None else text + bracketed(parameter.dims, _dim)
+    text += "" if parameter.dims is None else bracketed(parameter.dims, _dim)
+    return text if parameter.align is None else f"{text} align {integer(parameter.align)}"
+
+
+def _launches(launches: Any) -> str:
+    """`` launches block(32..1024 step 32)``."""
+    if type(launches) is not Launches:
+        return f" launches {unprintable(launches)}"
+    named = (
+        ("grid", launches.grid),
+        ("block", launches.block),
+        ("shared", launches.shared),
+        ("cluster", launches.cluster),
+    )
+    given = [f"{name}({_span(span)})" for name, span in named if span is not None]
+    return " launches " + (" ".join(given) or "any")
+
+
+def _span(span: Any) -> str:
+    if type(span) is not Span:
+        return unprintable(span)
+    if span.start == span.stop and span.step == 1:
+        return integer(span.start)
+    step = "" if span.step == 1 else f" step {integer(span.step)}"
+    return f"{integer(span.start)}..{integer(span.stop)}{step}"
 
 
 def _dim(dim: Any) -> str:

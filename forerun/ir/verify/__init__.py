@@ -43,6 +43,8 @@ RULES = {
     "K8": "a barrier's scope is 'cta' or 'grid'",
     "K9": "a kernel with a body has at least one role",
     "K10": "a role waits at most once",
+    "K11": "an alignment is a power of two from the element size to 256 bytes",
+    "K12": "what is declared of launches are numbers in order, with steps of at least one",
     # nodes.py
     "N1": "a kernel node's kernel exists",
     "N2": "arguments match the kernel's parameters, in order",
@@ -58,6 +60,8 @@ RULES = {
     "N12": "allocation and free nodes name an allocation; each is allocated and freed at most once, in this order",
     "N13": "a conditional's kind, number of bodies and condition fit: an integer buffer of the graph",
     "N14": "bodies of conditionals hold no host, event, allocation or free nodes",
+    "N15": "a bound buffer begins at a multiple of the alignment that its parameter declares",
+    "N16": "a launch is one of those that its kernel accepts, if it says which",
     # flow.py (checked once all else holds)
     "F1": "no node writes a weight",
     "F2": "a temporary is written before it is read",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from forerun.ir.buffer import ALLOCATION_ALIGNMENT
 from forerun.ir.diagnostics import Diagnostic, Location, did_you_mean
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Access, Barrier, BufferParameter, Kernel, Phase, Role, Wait
@@ -12,12 +13,13 @@ __all__ = ["check"]
 
 
 def check(graph: Graph) -> Iterator[Diagnostic]:
-    """Yield violations of K1 to K10 (and G1 for names)."""
+    """Yield violations of K1 to K12 (and G1 for names)."""
     for kernel in graph.kernels.values():
         at = Location("kernel", kernel.name)
         if not all([kernel.name, *(p.name for p in kernel.parameters), *(p.name for p in kernel.phases)]):
             yield Diagnostic("G1", "a kernel, parameter or phase has no name", at)
         yield from _unique(kernel)
+        yield from _needs(kernel)
         if kernel.roles == ():
             yield Diagnostic("K9", "has no role", at, "a kernel of which nothing is known is declared opaque")
         for phase in kernel.phases:
@@ -28,6 +30,20 @@ def check(graph: Graph) -> Iterator[Diagnostic]:
             waits = sum(isinstance(step, Wait) for step in role.steps)
             if waits > 1:
                 yield Diagnostic("K10", f"role '{role.name}' waits {waits} times", at)
+
+
+def _needs(kernel: Kernel) -> Iterator[Diagnostic]:
+    """K11 and K12."""
+    for parameter in kernel.buffer_parameters:
+        align, least = parameter.align, parameter.dtype.itemsize
+        if align is not None and not (least <= align <= ALLOCATION_ALIGNMENT and align & (align - 1) == 0):
+            message = f"'{parameter.name}' is aligned to {align} bytes; allowed are powers of two from {least} to 256"
+            yield Diagnostic("K11", message, Location("kernel", kernel.name, detail=parameter.name))
+    for name, span in kernel.launches.spans() if kernel.launches is not None else ():
+        least = 0 if name == "shared" else 1
+        if not (least <= span.start <= span.stop and span.step >= 1):
+            message = f"{name}({span}) is not in order, from {least} on"
+            yield Diagnostic("K12", message, Location("kernel", kernel.name))
 
 
 def _unique(kernel: Kernel) -> Iterator[Diagnostic]:

@@ -43,7 +43,7 @@ MAX_SHARED_BYTES = 227 * 1024
 
 
 def check(graph: Graph) -> Iterator[Diagnostic]:
-    """Yield violations of N1 to N14."""
+    """Yield violations of N1 to N16."""
     known = _checked(graph)
     for node in graph:
         match node:
@@ -79,7 +79,7 @@ def _kernel_again(
     kernel = graph.kernels.get(node.kernel)
     if kernel is None:
         return tuple(_kernel(graph, node))
-    premises = (node.arguments, node.launch, kernel.parameters, *_parts(graph)[kernel.name])
+    premises = (node.arguments, node.launch, kernel.parameters, kernel.launches, *_parts(graph)[kernel.name])
     before = known.get(node.name)
     if before is None or not all(old is new or old == new for old, new in zip(before[0], premises, strict=True)):
         known[node.name] = before = premises, tuple(_kernel(graph, node))
@@ -118,6 +118,9 @@ def _kernel(graph: Graph, node: KernelNode) -> Iterator[Diagnostic]:
             f"roles of '{kernel.name}' claim {claimed} warps, the block has {math.prod(node.launch.block)} threads"
         )
         yield Diagnostic("N8", message, at)
+    refusal = kernel.launches.refusal(node.launch) if kernel.launches is not None else ""
+    if refusal:
+        yield Diagnostic("N16", f"'{kernel.name}' does not accept the launch: {refusal}", at)
     found = list(_arguments(graph, node, kernel))
     yield from found
     if not found:
@@ -169,6 +172,13 @@ def _pointer(
     if buffer.dtype is not parameter.dtype:
         message = f"'{parameter.name}' is {parameter.dtype}, but %{buffer.name} is {buffer.dtype}"
         yield Diagnostic("N3", message, at)
+    if parameter.align and buffer.offset % parameter.align:
+        where = f"byte {buffer.offset} of ${buffer.allocation}"
+        message = (
+            f"'{parameter.name}' needs a multiple of {parameter.align} bytes, but %{buffer.name} begins at {where}"
+        )
+        hint = f"put it at + {-(-buffer.offset // parameter.align) * parameter.align}, or into an allocation of its own"
+        yield Diagnostic("N15", message, at, hint)
     if parameter.dims is None:
         return
     if len(parameter.dims) != len(buffer.shape):

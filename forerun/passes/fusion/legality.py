@@ -107,9 +107,22 @@ def _nodes(candidate: Candidate, flow: Flow) -> Iterator[str]:
         for access in accesses(graph)[name]:
             if not (access.certain and access.bytes.exact):
                 yield f"which bytes of %{access.buffer} '{name}' accesses is not known exactly"
+    yield from _unaligned(candidate)
     kernel = candidate.replacement.kernel
     if graph.kernels.get(kernel.name, kernel) != kernel:
         yield f"the graph has another kernel named '{kernel.name}'"
+
+
+def _unaligned(candidate: Candidate) -> Iterator[str]:
+    """The new kernel may need more alignment than those that it replaces."""
+    match, new = candidate.match, candidate.replacement
+    for parameter in new.kernel.buffer_parameters:
+        value = new.variables.get(parameter.name)
+        argument = match.arguments.get(value) if isinstance(value, str) else value
+        if isinstance(argument, BufferArgument) and argument.buffer in match.graph.buffers:
+            offset = match.graph.buffers[argument.buffer].offset
+            if offset % parameter.alignment:
+                yield f"%{argument.buffer} begins at byte {offset}, not at a multiple of {parameter.alignment}"
 
 
 def _temporaries(candidate: Candidate, flow: Flow) -> Iterator[str]:

@@ -15,7 +15,8 @@ from forerun.runtime.dtypes import describe, numpy_dtype
 __all__ = ["ALIGNMENT", "ForeignArray", "bind_array", "is_device_array", "read_array"]
 
 ALIGNMENT = 16
-"""Kernels load 16 bytes at once, so that the caller's arrays must begin at multiples of that."""
+"""Kernels load 16 bytes at once, so that the caller's arrays must begin at multiples of that; or of what kernels
+declare that they need, if that is more."""
 
 _DEVICE_KINDS = (dlpack.CUDA, dlpack.CUDA_MANAGED)
 
@@ -100,8 +101,16 @@ def _from_interface(what: str, value: Any) -> ForeignArray:
     return ForeignArray(int(address), dtype, shape, contiguous, not read_only, None, described.get("stream"), value)
 
 
-def bind_array(what: str, buffer: Buffer, value: Any, device: int, stream: int) -> ForeignArray:
+def bind_array(what: str, buffer: Buffer, value: Any, device: int, stream: int, align: int = ALIGNMENT) -> ForeignArray:
     """An array of the caller's that can stand for a buffer.
+
+    Args:
+        what: For messages.
+        buffer: What it stands for.
+        value: The array.
+        device: Where the program runs.
+        stream: As for :func:`read_array`.
+        align: What kernels need its address to be a multiple of, in bytes, if that is more than :data:`ALIGNMENT`.
 
     Raises:
         InvalidInput: If its type, shape, layout, place or alignment does not fit.
@@ -120,7 +129,8 @@ def bind_array(what: str, buffer: Buffer, value: Any, device: int, stream: int) 
         raise InvalidInput(f"{what}: the array is not dense and row-major", hint="pass array.contiguous()")
     if array.device not in (None, device):
         raise InvalidInput(f"{what}: the array is on device {array.device}, the program on device {device}")
-    if array.address % ALIGNMENT:
-        message = f"{what}: the array begins at {array.address:#x}, not at a multiple of {ALIGNMENT} bytes"
+    align = max(align, ALIGNMENT)
+    if array.address % align:
+        message = f"{what}: the array begins at {array.address:#x}, not at a multiple of {align} bytes"
         raise InvalidInput(message, hint="pass an array of its own, not a slice of another")
     return array

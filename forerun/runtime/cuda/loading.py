@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from forerun.ir.buffer import Buffer
 from forerun.ir.diagnostics import InvalidInput, did_you_mean
 from forerun.ir.graph import Graph
+from forerun.ir.semantics.alignment import needed_alignments
 from forerun.ir.types import BufferRole
 from forerun.runtime.cuda.device import Device
 from forerun.runtime.cuda.driver import Driver
@@ -133,16 +134,20 @@ def load_graph(
     holdings = Holdings(driver, device)
     try:
         with holdings.context.current():
-            bound = {name: _bound(holdings, buffer, memory[name]) for name, buffer in bindings.items()}
+            needed = needed_alignments(graph)
+            bound = {
+                name: _bound(holdings, buffer, memory[name], needed.get(buffer.allocation, 1))
+                for name, buffer in bindings.items()
+            }
             return _load(holdings, graph, code, weights, bound, seed, progress)
     except BaseException:
         holdings.close()
         raise
 
 
-def _bound(holdings: Holdings, buffer: Buffer, value: Any) -> ForeignArray:
+def _bound(holdings: Holdings, buffer: Buffer, value: Any, align: int) -> ForeignArray:
     number = holdings.context.device.index
-    array = bind_array(f"memory '%{buffer.name}'", buffer, value, number, int(holdings.stream))
+    array = bind_array(f"memory '%{buffer.name}'", buffer, value, number, int(holdings.stream), align)
     if not array.writable and buffer.role not in _INPUTS:
         raise InvalidInput(f"memory '%{buffer.name}': its owner lets nobody write it, but the graph does")
     if array.stream is not None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from forerun.ir.buffer import Allocation, Buffer
+from forerun.ir.buffer import ALLOCATION_ALIGNMENT, Allocation, Buffer
 from forerun.ir.diagnostics import InvalidInput, Unsupported
 from forerun.ir.graph import Graph
+from forerun.ir.semantics.alignment import needed_alignments
 from forerun.ir.types import BufferRole
 from forerun.runtime.cuda.errors import CudaError
 from forerun.runtime.cuda.foreign import ForeignArray
@@ -18,7 +19,7 @@ from forerun.runtime.cuda.ledger import Scope
 
 __all__ = ["ALIGNMENT", "POISON", "Block", "Memory", "readable_size"]
 
-ALIGNMENT = 256
+ALIGNMENT = ALLOCATION_ALIGNMENT
 """Allocations begin at multiples of this, as those of ``cuMemAlloc`` do."""
 
 POISON = 0xFF
@@ -59,6 +60,7 @@ class Memory:
         self._places: dict[str, int] = {}
         self._kept = [] if kept is None else kept
         self._views = views = _views(graph)
+        self._needed = needed_alignments(graph)
         self._bound = bound
         self._bind(bound)
         groups = self._group(views)
@@ -93,10 +95,11 @@ class Memory:
         return self.address(buffer.name)
 
     def adopt_weight(self, buffer: Buffer, array: ForeignArray) -> bool:
-        """Use a weight where it is, if it fills an allocation that is not placed yet."""
+        """Use a weight where it is, if it fills an allocation that is not placed yet, and is aligned as is needed."""
         allocation = self._graph.allocations[buffer.allocation]
         alone = len(self._views[allocation.name]) == 1 and buffer.size == allocation.size
-        if not alone or allocation.name in self._places:
+        misaligned = array.address % self._needed.get(allocation.name, 1) != 0
+        if not alone or misaligned or allocation.name in self._places:
             return False
         _require_disjoint({**self._bound, buffer.name: array})
         self._places[allocation.name] = array.address

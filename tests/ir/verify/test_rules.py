@@ -21,6 +21,7 @@ from forerun.ir.kernel import (
     ScalarParameter,
     Wait,
 )
+from forerun.ir.launches import Launches, Span
 from forerun.ir.nodes import (
     AllocNode,
     BufferArgument,
@@ -110,6 +111,22 @@ def with_arguments(*arguments: tuple[str, BufferArgument | ConstantArgument | Sc
 
 def with_body(body: Graph, kind: str = "while", condition: str = "i") -> Graph:
     return with_node(ConditionalNode("loop", kind, condition, (body,)))
+
+
+def aligned(align: int, offset: int = 0) -> Graph:
+    """%x lies at an offset of an allocation, and the kernel needs an alignment."""
+    kernel = replace(ROW, parameters=(replace(ROW.parameters[0], align=align), *ROW.parameters[1:]))
+    buffers = [replace(BUFFERS[0], allocation="a", offset=offset), *BUFFERS[1:]]
+    return graph(allocations=[*ALLOCATIONS, Allocation("a", 1024)], buffers=buffers, kernel=kernel)
+
+
+def accepting(**spans: Span) -> Graph:
+    return graph(kernel=replace(ROW, launches=Launches(**spans)))
+
+
+def clustered(cluster: tuple[int, int, int]) -> Graph:
+    kernel = replace(ROW, launches=Launches(cluster=Span(1, 8)))
+    return graph(kernel=kernel, nodes=[FIRST, replace(SECOND, launch=Launch((2, 2, 1), cluster=cluster))])
 
 
 LOAD, STORE = ROW.phases
@@ -224,6 +241,14 @@ BROKEN: list[tuple[str, str, Callable[[], Graph]]] = [
     ("K8", "scope 'warp'", lambda: with_steps(LOAD, STORE, Barrier("warp"))),
     ("K9", "has no role", lambda: with_roles()),
     ("K10", "waits 2 times", lambda: with_steps(Wait(), LOAD, Wait(), STORE)),
+    ("K11", "'x' is aligned to 12 bytes", lambda: aligned(12)),
+    ("K11", "powers of two from 4 to 256", lambda: aligned(2)),
+    ("K11", "powers of two from 4 to 256", lambda: aligned(512)),
+    ("K11", "'x' is aligned to 0 bytes", lambda: aligned(0)),
+    ("K12", "block(64..32) is not in order, from 1 on", lambda: accepting(block=Span(64, 32))),
+    ("K12", "grid(0..4) is not in order", lambda: accepting(grid=Span(0, 4))),
+    ("K12", "shared(-1) is not in order, from 0 on", lambda: accepting(shared=Span(-1, -1))),
+    ("K12", "block(32..128 step 0)", lambda: accepting(block=Span(32, 128, 0))),
     ("N1", "no kernel 'rwo'", lambda: with_node(replace(SECOND, kernel="rwo"))),
     ("N2", "(x, y) do not match the parameters (x, y, r)", lambda: with_arguments(*ARGUMENTS[:2])),
     ("N3", "no buffer 'z'", lambda: with_arguments(("x", BufferArgument("z")), *ARGUMENTS[1:])),
@@ -277,6 +302,14 @@ BROKEN: list[tuple[str, str, Callable[[], Graph]]] = [
     ("N13", "not an integer", lambda: with_body(Graph("body"), condition="h")),
     ("N13", "'while' with 2 bodies", lambda: with_node(ConditionalNode("l", "while", "i", (Graph("a"), Graph("b"))))),
     ("N14", "a HostCallbackNode", lambda: with_body(Graph("body", nodes=[HostCallbackNode("h", "m:f")]))),
+    ("N15", "'x' needs a multiple of 16 bytes, but %x begins at byte 4 of $a", lambda: aligned(16, offset=4)),
+    ("N15", "'x' needs a multiple of 256 bytes, but %x begins at byte 16 of $a", lambda: aligned(256, offset=16)),
+    ("N16", "'row' does not accept the launch: 128 threads a CTA", lambda: accepting(block=Span(32, 96))),
+    ("N16", "128 threads a CTA, accepted are 32..1024 step 64", lambda: accepting(block=Span(32, 1024, 64))),
+    ("N16", "1 CTAs, accepted are 2", lambda: accepting(grid=Span(2, 2))),
+    ("N16", "0 bytes of shared memory a CTA", lambda: accepting(shared=Span(16, 64))),
+    ("N16", "1 CTAs a cluster", lambda: accepting(cluster=Span(2, 8))),
+    ("N16", "accepted are clusters in x", lambda: clustered((1, 2, 1))),
     (
         "F1",
         "writes %y, a weight",
@@ -294,6 +327,14 @@ BROKEN: list[tuple[str, str, Callable[[], Graph]]] = [
 def test_the_graph_that_the_cases_break_is_valid() -> None:
     assert verify(graph()) == []
     require_valid(graph())
+
+
+def test_what_kernels_need_may_be_given() -> None:
+    for align, offset in ((4, 4), (16, 48), (64, 0), (256, 256), (256, 0)):
+        assert verify(aligned(align, offset)) == []
+    for spans in ({}, {"block": Span(32, 1024, 32)}, {"grid": Span(1, 4), "cluster": Span(1, 1), "shared": Span(0, 9)}):
+        assert verify(accepting(**spans)) == []
+    assert verify(clustered((2, 1, 1))) == []
 
 
 @pytest.mark.parametrize(("code", "words", "build"), BROKEN, ids=[f"{c}-{i}" for i, (c, _, _) in enumerate(BROKEN)])
