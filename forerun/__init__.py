@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from forerun.compiler import compile as compile
     from forerun.ir.builder import GraphBuilder as GraphBuilder
     from forerun.ir.graph import Graph as Graph
+    from forerun.ir.trust import register_function as register_function
+    from forerun.ir.trust import trusting as trusting
+    from forerun.ir.trust import vouch as vouch
     from forerun.tuner.tune import tune as tune
 
 __version__ = "0.1.0"
@@ -21,10 +24,13 @@ _EXPORTS = {
     "Graph": "forerun.ir.graph",
     "GraphBuilder": "forerun.ir.builder",
     "compile": "forerun.compiler",
+    "register_function": "forerun.ir.trust",
+    "trusting": "forerun.ir.trust",
     "tune": "forerun.tuner.tune",
+    "vouch": "forerun.ir.trust",
 }
 
-__all__ = ["Graph", "GraphBuilder", "__version__", "compile", "tune"]
+__all__ = ["Graph", "GraphBuilder", "__version__", "compile", "register_function", "trusting", "tune", "vouch"]
 
 __getattr__ = loader(__name__, _EXPORTS)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike, NDArray
 
+from forerun.ir.demands import require_vouched
 from forerun.ir.diagnostics import Diagnostic, InvalidInput, Unsupported
 from forerun.ir.graph import Graph
+from forerun.ir.trust import Trusted, trusting
 from forerun.ir.verify import require_valid
 from forerun.passes.base import Assessment, Assessor
 from forerun.passes.instrument import Instrument, default_instruments, writers
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Executable", "compile", "identity_of", "prepare"]
 
+_CODE_OF = {"reference": {"functions": True, "sources": False}, "cuda": {"functions": False, "sources": True}}
+"""What each of our own targets runs of a graph, besides host calls."""
+
 
 def compile(
     graph: Graph,
@@ -37,6 +42,7 @@ def compile(
     memory: Mapping[str, Any] | None = None,
     instruments: Iterable[Instrument] | None = None,
     tuning: str | Path | None = None,
+    trust: Trusted | Collection[Trusted] = (),
 ) -> Executable:
     """Rewrite a graph with a pipeline of passes, and make it ready to run.
 
@@ -53,12 +59,15 @@ def compile(
             of the input.
         tuning: A tuning file of :func:`forerun.tune`, whose choices are applied after the passes if it was measured on
             such a GPU.
+        trust: Modules whose functions, and sources of kernels that the graph may name, besides forerun's own and those
+            that the program registered (:func:`forerun.register_function`); see SECURITY.md.
 
     Returns:
         The program, loaded. Close it, or use it as a context manager, to give its memory back.
 
     Raises:
-        InvalidInput: If the graph, an option, a weight or the dump folder is wrong.
+        InvalidInput: If the graph, an option, a weight or the dump folder is wrong, or the graph asks for code that
+            nobody vouches for.
         Refuted: If the graph, or what a pass made of it, has a race.
         Unsupported: If the target does not exist in this version, or cannot run some node.
         PassFailure: If a pass fails.
@@ -78,8 +87,9 @@ def compile(
     if not isinstance(graph, Graph):
         raise InvalidInput(f"compile takes a Graph, not {type(graph).__name__}", hint="GraphBuilder.build() makes one")
     resolved = resolve_target(target)
-    result = prepare(graph, resolved, pipeline, dump, instruments=instruments, tuning=tuning)
-    program = _load(resolved, result.graph, weights or {}, memory)
+    with trusting(trust):
+        result = prepare(graph, resolved, pipeline, dump, instruments=instruments, tuning=tuning)
+        program = _load(resolved, result.graph, weights or {}, memory)
     _take_remarks(result.summary, program)
     return Executable(result.graph, result.summary, program)
 
@@ -95,6 +105,9 @@ def prepare(
 ) -> PipelineResult:
     """What :func:`compile` does before it loads the graph; arguments as there."""
     require_valid(graph)
+    # Before the passes, which may take a while, and which compile what they assess.
+    if target.name in _CODE_OF:
+        require_vouched(graph, **_CODE_OF[target.name])
     passes = Pipeline.parse(pipeline or "") if not isinstance(pipeline, Pipeline) else pipeline
     if tuning is not None:
         from forerun.passes.apply_tuning import ApplyTuning

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from typing import Annotated, Any
 
 import typer
@@ -56,8 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     command: Callable[..., Any] = typer.main.get_command(app)
     try:
-        status = command(
-            args=None if arguments is None else list(arguments), prog_name="forerun", standalone_mode=False
+        # In a context of its own: what --load vouches for ends with the command.
+        status = copy_context().run(
+            command, args=None if arguments is None else list(arguments), prog_name="forerun", standalone_mode=False
         )
         return int(status or Status.OK)
     except SystemExit as error:

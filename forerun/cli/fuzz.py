@@ -111,7 +111,7 @@ def _search(
     from forerun.testing import search
     from forerun.testing.loading import load_strategy
 
-    strategy = None if graphs is None else load_strategy(graphs)
+    strategy = None if graphs is None else load_strategy(graphs)  # the user named it, so it is vouched for
     with _progress(examples, shown=shown) as on_progress:
         return search(passes, strategy, examples=examples, seed=seed, targets=targets, on_progress=on_progress)
 
@@ -163,6 +163,7 @@ def _tell(passes: Pipeline, result: SearchResult, path: Path, *, verbose: bool) 
 
 def _replay(name: str, targets: tuple[Target, ...], *, as_json: bool) -> Status:
     """Apply the passes of a counterexample to its graph again, and look at the property that broke."""
+    from forerun.passes.pipeline import Pipeline
     from forerun.testing.counterexample import Counterexample
     from forerun.testing.files import read_counterexample
     from forerun.testing.properties import PROPERTIES, Application
@@ -170,7 +171,7 @@ def _replay(name: str, targets: tuple[Target, ...], *, as_json: bool) -> Status:
     text = read_text(name)
     with drawing(text):
         saved = read_counterexample(name, text)
-    pipeline = _parsed(saved.pipeline)
+    pipeline = Pipeline.from_file(saved.pipeline, name, saved.replay)
     found = None
     try:
         PROPERTIES[saved.property].check(Application.of(pipeline, saved.graph, targets))

@@ -1,4 +1,4 @@
-"""Loading users' modules, for the passes that they register."""
+"""Loading users' modules: their passes are known then, and graphs may name their functions and sources."""
 
 from __future__ import annotations
 
@@ -6,42 +6,58 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 __all__ = ["load_modules"]
 
 
 def load_modules(names: Iterable[str]) -> None:
-    """Import modules by name (the current folder counts) or by the path of a ``.py`` file.
+    """Import modules by name (the current folder counts) or by the path of a ``.py`` file, and vouch for them.
+
+    The path of a kernel's source is vouched for, and not imported.
 
     Raises:
         InvalidInput: If one cannot be imported.
     """
     from forerun.ir.diagnostics import ForerunError, InvalidInput
+    from forerun.ir.trust import SOURCE_SUFFIXES, vouch_in_scope
 
     for name in names:
+        if name.endswith(SOURCE_SUFFIXES):
+            vouch_in_scope(Path(name))
+            continue
         try:
-            if name.endswith(".py"):
-                _load_file(Path(name))
-            else:
-                _load_module(name)
+            vouch_in_scope(_load_file(Path(name)) if name.endswith(".py") else _load_module(name))
         except ForerunError:
             raise
         except Exception as error:  # whatever a foreign module raises
             raise InvalidInput(f"--load {name}: {type(error).__name__}: {error}") from error
 
 
-def _load_module(name: str) -> None:
+def _load_module(name: str) -> str:
     here = str(Path.cwd())
     if here not in sys.path:
-        sys.path.insert(0, here)
+        # Last: what is imported later, by us or by others, must not be found here instead of where it is installed.
+        sys.path.append(here)
+    top = name.partition(".")[0]
+    found = PathFinder.find_spec(top, [here]) if top not in sys.modules else None
+    if found is not None and found.loader is not None:
+        module = sys.modules[top] = importlib.util.module_from_spec(found)
+        try:
+            found.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[top]
+            raise
     importlib.import_module(name)
+    return name
 
 
-def _load_file(path: Path) -> None:
+def _load_file(path: Path) -> str:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError("no such file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
+    return path.stem

@@ -34,7 +34,12 @@ DumpOption: TypeAlias = Annotated[
 ]
 LoadOption: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--load", metavar="MODULE", help="Import a module or a .py file first, for its passes. Repeatable."),
+    typer.Option(
+        "--load",
+        metavar="MODULE",
+        help="Import a module or a .py file first, for its passes, and let graphs call its functions; "
+        "or let them use a .cu, .ptx or .cubin file. Repeatable.",
+    ),
 ]
 
 # What a step is timed of, by bench and tune.

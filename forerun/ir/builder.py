@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from forerun.ir.buffer import Allocation, Buffer, Paged, Ragged
 from forerun.ir.diagnostics import InvalidInput, did_you_mean
@@ -22,6 +22,7 @@ from forerun.ir.nodes import (
     ScalarLoad,
 )
 from forerun.ir.region import BufferView
+from forerun.ir.trust import name_of, register_function
 from forerun.ir.types import DEVICE0, BufferRole, DependencyKind, DType, Place
 
 __all__ = ["GraphBuilder"]
@@ -167,14 +168,28 @@ class GraphBuilder:
 
     def host(
         self,
-        function: str,
+        function: str | Callable[..., object],
         reads: Iterable[str] = (),
         writes: Iterable[str] = (),
         *,
         node: str | None = None,
         after: Iterable[str] | None = None,
     ) -> str:
-        """Call ``module:function`` on the host; returns the node's name."""
+        """Call a function on the host; returns the node's name.
+
+        Args:
+            function: A function of a module, which is registered so that this graph may call it; or
+                ``module:function``, which only runs if the module is trusted (see :mod:`forerun.ir.trust`).
+            reads: Buffers that it reads: its arguments.
+            writes: Buffers that it writes: its results.
+            node: The node's name.
+            after: The nodes that it comes after; by default the one before it.
+
+        Raises:
+            InvalidInput: If it is not a function at the top of a module.
+        """
+        if not isinstance(function, str):
+            function = name_of(register_function(function))
         views = tuple(map(BufferView, reads)), tuple(map(BufferView, writes))
         return self.add(HostCallbackNode(node or self._fresh("host"), function, *views), after=after)
 

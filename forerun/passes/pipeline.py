@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.options import build, non_default_texts
 from forerun.ir.options_text import ItemText, OptionTextError, Span, format_item, parse_items
+from forerun.ir.text.spelling import quote
+from forerun.ir.trust import is_module_name
 from forerun.passes import registry
 from forerun.passes.base import Pass
 from forerun.passes.default import NAMED_PIPELINES
@@ -53,6 +55,32 @@ class Pipeline:
             OptionTextError: An :class:`InvalidInput` with one diagnostic, and its column, for each error.
         """
         return cls(_parsed(text))
+
+    @classmethod
+    def from_file(cls, text: str, who: str, rerun: str = "") -> Pipeline:
+        """The pipeline that a file describes, if its passes are known or vouched for; it imports nothing of others.
+
+        Known are forerun's passes, those that installed packages declare, and those that the program or ``--load``
+        registered. A class of a module must be of one that somebody vouched for.
+
+        Args:
+            text: Pipeline text.
+            who: The file, for messages.
+            rerun: The command that the file gives, which is shown and not run.
+
+        Raises:
+            OptionTextError: If the text is wrong.
+            InvalidInput: If it names a class of a module that nobody vouched for.
+        """
+        names = [item.name for item in parse_items(text, "pipeline")]
+        strangers = [name for name in names if ":" in name and not registry.is_vouched(name)]
+        if strangers:
+            modules = dict.fromkeys(name.partition(":")[0] for name in strangers)
+            message = f"{who} names passes of modules that nobody vouched for: {', '.join(map(quote, strangers))}"
+            loads = " ".join(f"--load {module}" for module in modules if is_module_name(module))
+            told = f"; the file itself says: {quote(rerun)}" if rerun else ""
+            raise InvalidInput(message, hint=f"if you trust them, pass {loads or '--load'}{told}")
+        return cls.parse(text)
 
     @property
     def portable_text(self) -> str:

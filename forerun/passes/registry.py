@@ -15,9 +15,19 @@ from typing import Any, TypeVar
 
 from forerun.ir.diagnostics import InternalError, InvalidInput, did_you_mean
 from forerun.ir.options import specs
+from forerun.ir.trust import trusted
 from forerun.passes.base import Pass, require_name
 
-__all__ = ["ENTRY_POINT_GROUP", "available", "get", "import_path", "load_argument", "register", "spelling"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "available",
+    "get",
+    "import_path",
+    "is_vouched",
+    "load_argument",
+    "register",
+    "spelling",
+]
 
 ENTRY_POINT_GROUP = "forerun.passes"
 """Packages declare their passes in this entry-point group: the pass's name, and ``module:Class``."""
@@ -53,7 +63,7 @@ def get(name: str) -> type[Pass]:
         InvalidInput: If there is none, or it cannot be imported.
     """
     if ":" in name:
-        return _imported(name)
+        return _known(name) or _imported(name)
     found = _passes.get(name)
     if found is None:
         _load_builtins()
@@ -75,6 +85,12 @@ def available() -> Mapping[str, type[Pass]]:
     return MappingProxyType(dict(sorted(_passes.items())))
 
 
+def is_vouched(path: str) -> bool:
+    """Whether ``module:Class`` is known without an import of what nobody vouched for."""
+    module = path.partition(":")[0]
+    return module in trusted().modules or _known(path) is not None
+
+
 def spelling(cls: type[Pass], *, portable: bool = False) -> str:
     """How pipeline text names a class.
 
@@ -86,6 +102,10 @@ def spelling(cls: type[Pass], *, portable: bool = False) -> str:
     if known and (_is_installed(cls) or not portable):
         return cls.name
     return f"{_module_stem(cls)}:{cls.__qualname__}" if portable else import_path(cls)
+
+
+def _known(path: str) -> type[Pass] | None:
+    return next((cls for cls in _passes.values() if import_path(cls) == path), None)
 
 
 def load_argument(cls: type[Pass]) -> str | None:

@@ -31,12 +31,14 @@ class SavedCounterexample:
         pipeline: Pipeline text.
         property: Which property broke.
         finding: What was wrong then.
+        replay: The command that replays it, as the file says.
     """
 
     graph: Graph
     pipeline: str
     property: str
     finding: str
+    replay: str = ""
 
 
 def save_counterexample(path: Path, found: Counterexample, pipeline: Pipeline) -> None:
@@ -75,7 +77,9 @@ def read_counterexample(name: str, text: str) -> SavedCounterexample:
     if missing or fields["property"] not in PROPERTIES:
         raise InvalidInput(f"{name}: its comment names no {' and no '.join(missing or ['known property'])}")
     graph = parse_graph(text, name)
-    return SavedCounterexample(graph, fields["pipeline"], fields["property"], fields.get("finding", ""))
+    return SavedCounterexample(
+        graph, fields["pipeline"], fields["property"], *(fields.get(key, "") for key in ("finding", "replay"))
+    )
 
 
 def replay_command(path: Path, pipeline: Pipeline) -> str:

@@ -9,12 +9,15 @@ from hypothesis import strategies as st
 
 from forerun.ir.diagnostics import InvalidInput, did_you_mean
 from forerun.ir.graph import Graph
+from forerun.ir.trust import vouch_in_scope
 
 __all__ = ["load_strategy"]
 
 
 def load_strategy(path: str) -> st.SearchStrategy[Graph]:
     """The strategy that ``module:name`` names: a Hypothesis strategy, or a function without arguments that returns one.
+
+    Whoever names it vouches for its module: its graphs may call the functions of that module from then on.
 
     Raises:
         InvalidInput: If there is none.
@@ -26,6 +29,7 @@ def load_strategy(path: str) -> st.SearchStrategy[Graph]:
         module: Any = importlib.import_module(module_name)
     except Exception as error:  # whatever a foreign module raises
         raise InvalidInput(f"module '{module_name}' cannot be imported: {type(error).__name__}: {error}") from error
+    vouch_in_scope(module_name)
     found = getattr(module, name, None)
     if found is None:
         hint = did_you_mean(name, [key for key in vars(module) if not key.startswith("_")])

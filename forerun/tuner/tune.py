@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike
 from forerun.compiler import identity_of, prepare
 from forerun.ir.diagnostics import InvalidInput, Unsupported
 from forerun.ir.graph import Graph
+from forerun.ir.trust import Trusted, trusting
 from forerun.passes.pipeline import DEFAULT, Pipeline
 from forerun.runtime.base import Target, resolve_target
 
@@ -35,6 +37,7 @@ def tune(
     tolerance: float = 1e-4,
     progress: Progress | None = None,
     search: Search | None = None,
+    trust: Trusted | Collection[Trusted] = (),
 ) -> TuningResult:
     """Find the launches, triggers, dependencies and hoists with which a graph is fastest on a target.
 
@@ -57,6 +60,7 @@ def tune(
         tolerance: Relative L2 norm by which a buffer may differ where launches change.
         progress: Told of each trial, the seconds gone and the budget.
         search: Another manner of searching; its measurements, budget and GPU are replaced.
+        trust: As for :func:`forerun.compile`.
 
     Returns:
         The tuned graph, the choices, and what was tried.
@@ -85,9 +89,12 @@ def tune(
         if misfit:
             raise InvalidInput(f"the tuning file {begin} is nothing to begin with: {misfit}")
         known = replace(known, choices=before.choices)
-    start = prepare(graph, resolved, pipeline).graph
     chosen = search or Search(measure=lambda graph: 0.0)
-    with Bench(resolved, weights, usual_inputs(start) if inputs is None else inputs, tolerance) as bench:
+    with ExitStack() as stack:
+        stack.enter_context(trusting(trust))
+        start = prepare(graph, resolved, pipeline).graph
+        given = usual_inputs(start) if inputs is None else inputs
+        bench = stack.enter_context(Bench(resolved, weights, given, tolerance))
         bench.seconds(start)
         chosen.measure, chosen.same_results = bench.seconds, bench.same_results
         chosen.confirm, chosen.prepare = bench.confirm, bench.prepare

@@ -10,6 +10,7 @@ import pytest
 
 from forerun.ir.kernel import Implementation
 from forerun.ir.nodes import Launch
+from forerun.ir.trust import vouch
 from forerun.kernels import silu_mul
 from tests.kernels.on_cpu.runner import COMPILER, CpuKernel
 
@@ -28,6 +29,7 @@ def run(folder: Path, statements: str) -> np.ndarray:
     """The sum of two vectors of 64, as the statements make it."""
     source = folder / "sum.cu"
     source.write_text(SUM % statements)
+    vouch(source)
     kernel = replace(silu_mul.KERNEL, implementations=(Implementation("cuda", str(source), "sum"),))
     on_cpu = CpuKernel(folder / "built", kernel, dict.fromkeys(("gate", "up", "y"), (64,)), Launch(block=(64, 1, 1)))
     arrays = {"gate": np.arange(64, dtype=np.float32), "up": np.ones(64, np.float32), "y": np.zeros(64, np.float32)}

@@ -13,6 +13,7 @@ from forerun.ir.fusion import FusionRule, Match, Misfit, Part, Replacement
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Access, Kernel, Phase, Role
 from forerun.ir.nodes import EventRecordNode
+from forerun.ir.trust import vouch
 from forerun.ir.types import BufferRole, DType
 from forerun.kernels.builtin import KERNELS
 from forerun.kernels.builtin import add as add_arrays
@@ -21,6 +22,7 @@ from forerun.kernels.builtin import combine as combine_arrays
 __all__ = ["RULES", "fusible_programs", "rule"]
 
 N = 4
+vouch(__name__)
 I32 = DType.I32
 ADD, COPY, SPREAD = (KERNELS[f"{name}_i32"] for name in ("add", "copy", "spread"))
 

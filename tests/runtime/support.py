@@ -23,6 +23,7 @@ from forerun.ir.kernel import (
     Wait,
 )
 from forerun.ir.region import WHOLE, Region
+from forerun.ir.trust import vouch
 from forerun.ir.types import DependencyKind, DType
 from forerun.runtime.reference import ReferenceTarget, Schedule
 from forerun.runtime.reference.adversarial import Machine
@@ -31,6 +32,7 @@ from forerun.runtime.reference.memory import Memory
 from forerun.runtime.reference.schedule import Action
 
 FUNCTIONS = "tests.runtime.functions"
+vouch(FUNCTIONS)
 F32, I32 = DType.F32, DType.I32
 FULL, PROGRAMMATIC, LAUNCH_ORDER = DependencyKind.FULL, DependencyKind.PROGRAMMATIC, DependencyKind.LAUNCH_ORDER
 

@@ -16,6 +16,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Phase
 from forerun.ir.nodes import BufferArgument, KernelNode
 from forerun.ir.semantics import check
+from forerun.ir.trust import vouch
 from forerun.runtime.reference import ReferenceTarget
 from tests.programs import Style, programs
 
@@ -25,6 +26,7 @@ few = settings(
     max_examples=70, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
 )
 SEEDS = range(4)
+vouch(__name__)
 
 
 def __getattr__(name: str) -> Callable[..., Any]:

@@ -20,7 +20,7 @@ from forerun.runtime.cuda.codegen_body import RoleWarps, Unfit, body_lines, warp
 from forerun.runtime.cuda.codegen_hashing import NAMESPACE, generated_phases, is_generated
 from forerun.runtime.cuda.codegen_names import entry_name, identifier
 from forerun.runtime.cuda.codegen_parameters import bind, structs
-from forerun.runtime.cuda.codegen_sources import LIBRARY, file_name, included, read_source
+from forerun.runtime.cuda.codegen_sources import LIBRARY, file_name, included, read_source, require_source
 from forerun.runtime.cuda.codegen_unit import DELAY_SEED, TIMELINE, ForeignModule, Slot, Unit
 from forerun.runtime.toolchain import Source
 
@@ -215,7 +215,8 @@ def _wrapped(items: Sequence[str], taken: int) -> str:
 
 
 def _read(implementation: Implementation, reader: Callable[[str], _Contents]) -> _Contents:
+    require_source(implementation.language, implementation.source)
     try:
         return reader(implementation.source)
-    except (OSError, ModuleNotFoundError, UnicodeDecodeError) as error:
+    except (OSError, ImportError, UnicodeDecodeError) as error:
         raise Unfit(f"its {implementation.language}, {implementation.source}, cannot be read: {error}") from error

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import ArrayLike
 
+from forerun.ir.demands import require_vouched
 from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.options import check_values, non_default_texts, option
@@ -86,13 +87,15 @@ class CudaTarget:
             memory: Arrays of the caller's, by the names of inputs, outputs and state that are to live there.
 
         Raises:
-            InvalidInput: If the graph is not valid, or a weight or array does not fit.
+            InvalidInput: If the graph is not valid, a weight or array does not fit, or nobody vouches for code that
+                the graph asks for.
             Unsupported: If there is no GPU, its driver or architecture is too old, or CUDA cannot run some node.
             CompileError: If a kernel does not compile.
             InternalError: If the machine code breaks an order that the absence of races rests on.
             CudaError: If the driver fails.
         """
         require_valid(graph)
+        require_vouched(graph, functions=False)
         check_memory(graph, memory or {})
         current = driver()
         device = open_device(current, self.device)

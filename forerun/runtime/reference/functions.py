@@ -6,12 +6,16 @@ import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
+from types import FunctionType
 from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forerun.ir.demands import Demand, is_function_vouched, refusal, split_function
 from forerun.ir.diagnostics import InvalidInput, did_you_mean
+from forerun.ir.text.spelling import quote
+from forerun.ir.trust import is_own_function_module, registered_function
 from forerun.runtime.dtypes import describe
 
 __all__ = ["PhaseFunction", "check_arity", "checked", "failed", "find_function", "results_of"]
@@ -20,38 +24,64 @@ PhaseFunction: TypeAlias = Callable[..., Any]
 
 
 def find_function(path: str, place: str) -> PhaseFunction:
-    """The function that ``module:function`` names.
+    """The function that ``module:function`` names; nothing is imported unless somebody vouches for it.
+
+    It is an attribute of that module, and defined in it: nothing leads from a trusted module into what it imported.
 
     Args:
         path: The reference of a phase, or the function of a host call.
         place: Who needs it, for messages.
 
     Raises:
-        InvalidInput: If it cannot be imported, or is not callable.
+        InvalidInput: If nobody vouches for it (see :mod:`forerun.ir.trust`), it cannot be imported, or is no function.
     """
+    registered = registered_function(path)
+    if registered is not None:
+        return registered
+    named = split_function(path)
+    if named is None:
+        raise InvalidInput(f"{place}: {quote(path)} is not of the form module:function")
+    if not is_function_vouched(path):
+        raise refusal(place, [Demand("ref", path, "this")])
     try:
-        return _imported(path)
+        return _imported(*named)
     except InvalidInput as error:
         raise InvalidInput(f"{place}: {error.message}", hint=error.hint) from error
 
 
 @cache
-def _imported(path: str) -> PhaseFunction:
-    module_name, _, name = path.partition(":")
-    if not (module_name and name):
-        raise InvalidInput(f"'{path}' is not of the form module:function")
+def _imported(module_name: str, name: str) -> PhaseFunction:
     try:
-        module = importlib.import_module(module_name)
+        module: Any = importlib.import_module(module_name)
     except Exception as error:  # whatever a foreign module raises
         raise InvalidInput(f"module '{module_name}' cannot be imported: {type(error).__name__}: {error}") from error
+    functions = _functions(module)
     found: Any = getattr(module, name, None)
     if found is None:
-        functions = [key for key, value in vars(module).items() if callable(value)]
         raise InvalidInput(f"module '{module_name}' has no function '{name}'", hint=did_you_mean(name, functions))
-    if not callable(found):
-        raise InvalidInput(f"'{path}' is not a function")
+    if not callable(found) or isinstance(found, type):
+        raise InvalidInput(f"'{module_name}:{name}' is not a function")
+    if is_own_function_module(module_name) and name not in functions:
+        raise InvalidInput(f"'{module_name}:{name}' is not a function that graphs may call")
+    if not _is_defined_in(found, module_name):
+        origin = getattr(found, "__module__", None)
+        message = f"'{module_name}:{name}' is a function of {origin or 'another module'}, not of {module_name}"
+        raise InvalidInput(message, hint="name it where it is defined, or register it: forerun.register_function")
     function: PhaseFunction = found
     return function
+
+
+def _functions(module: Any) -> list[str]:
+    """The names of a module's public functions."""
+    public = getattr(module, "__all__", None)
+    candidates = vars(module) if public is None else public
+    return [name for name in candidates if isinstance(vars(module).get(name), FunctionType)]
+
+
+def _is_defined_in(function: Any, module_name: str) -> bool:
+    """Whether a function is defined in a module, or in the package that the module is the face of."""
+    origin = getattr(function, "__module__", None)
+    return isinstance(origin, str) and (origin == module_name or origin.startswith(f"{module_name}."))
 
 
 def check_arity(function: PhaseFunction, count: int, place: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from forerun.ir.demands import require_vouched
 from forerun.ir.diagnostics import InvalidInput, did_you_mean
 from forerun.ir.graph import Graph
 from forerun.ir.options import check_values, non_default_texts, option
@@ -83,10 +84,12 @@ class ReferenceTarget:
         """Check a graph, lay out its memory and find its functions.
 
         Raises:
-            InvalidInput: If the graph is not valid, a weight does not fit, or a function cannot be found.
+            InvalidInput: If the graph is not valid, a weight does not fit, a function cannot be found, or nobody
+                vouches for it.
             Unsupported: If a kernel is a black box, or a phase has no reference function.
         """
         require_valid(graph)
+        require_vouched(graph, sources=False)
         return ReferenceProgram(graph, weights, self)
 
     def __str__(self) -> str:

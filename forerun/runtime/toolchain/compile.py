@@ -170,10 +170,14 @@ def _key(
 
 @functools.lru_cache(maxsize=8)
 def _digest_of_headers(folders: tuple[Path, ...]) -> str:
-    """Tells releases of CUDA's headers apart, by those that lie at the top."""
+    """Of all of CUDA's headers, with their names: any of them may be included by another."""
     digest = hashlib.sha256()
-    for path in sorted(path for folder in folders[:1] for path in folder.glob("cuda*.h*")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    apart = [f for f in folders if not any(f != other and f.is_relative_to(other) for other in folders)]
+    for folder in apart:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            data = path.read_bytes()
+            digest.update(b"%s\0%d\0" % (str(path.relative_to(folder)).encode(errors="surrogateescape"), len(data)))
+            digest.update(data)
     return digest.hexdigest()
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from forerun.ir.diagnostics import InvalidInput, Severity
 from forerun.runtime.toolchain.errors import CompileError, ToolchainMissing
+from forerun.runtime.toolchain.includes import refused_includes
 from forerun.runtime.toolchain.messages import nvrtc_diagnostics
 from forerun.runtime.toolchain.unit import Source, virtual_arch
 
 __all__ = ["STANDARD_OPTIONS", "compile_to_ptx"]
 
-STANDARD_OPTIONS = ("--std=c++17", "-lineinfo")
+STANDARD_OPTIONS = ("--std=c++17", "-lineinfo", "--no-source-include")
 """What every unit is compiled with, besides its own options."""
 
 _REMARK = 'Remark: The warnings can be suppressed with "-diag-suppress <warning-number>"'
@@ -36,6 +37,10 @@ def compile_to_ptx(source: Source, arch: str, options: Sequence[str], include: S
     """
     from cuda.bindings import nvrtc
 
+    refused = refused_includes(source.texts, frozenset(name for name, _ in source.headers))
+    if refused:
+        hint = "give what it includes along with it, in Source.headers or beside the kernel's source"
+        raise CompileError(source.name, refused, source.texts, log="", hint=hint)
     program = _checked(nvrtc, _created(nvrtc, source))
     try:
         line = [f"--gpu-architecture={virtual_arch(arch)}", *STANDARD_OPTIONS, *options]

@@ -9,10 +9,10 @@ from functools import cached_property
 
 from forerun.ir.diagnostics import InvalidInput
 from forerun.runtime.toolchain.facts import EntryFacts
+from forerun.runtime.toolchain.includes import included_names
 
 __all__ = ["Cubin", "Source", "virtual_arch"]
 
-_INCLUDE = re.compile(r"""^[ \t]*#[ \t]*include[ \t]*[<"]([^>"\n]+)[>"]""", re.MULTILINE)
 _ARCH = re.compile(r"sm_(\d+[af]?)")
 
 
@@ -38,7 +38,7 @@ class Source:
     @cached_property
     def foreign_includes(self) -> tuple[str, ...]:
         """The names that are included, but not given: CUDA's headers."""
-        names = {name for text in self.texts.values() for name in _INCLUDE.findall(text)}
+        names = {name for text in self.texts.values() for name in included_names(text)}
         return tuple(sorted(names - dict(self.headers).keys()))
 
 

@@ -27,6 +27,7 @@ from forerun.ir.nodes import (
     ScalarLoad,
 )
 from forerun.ir.region import BufferView, region
+from forerun.ir.trust import vouch
 from forerun.ir.types import HOST, BufferRole, DependencyKind, DType
 from forerun.kernels.builtin import KERNELS
 from forerun.passes.manager import PassManager
@@ -34,6 +35,7 @@ from forerun.runtime.dtypes import numpy_dtype
 
 I32, F32 = DType.I32, DType.F32
 N = 8
+vouch("tests.runtime.cuda.hosts")
 
 
 @dataclass(frozen=True)

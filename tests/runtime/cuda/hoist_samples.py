@@ -8,6 +8,7 @@ from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Access, BufferParameter, Implementation, Kernel, Phase, Role, Step, Trigger, Wait
 from forerun.ir.nodes import Launch
+from forerun.ir.trust import vouch
 from forerun.ir.types import DType
 from forerun.passes.manager import PassManager
 
@@ -41,6 +42,7 @@ def weigh_kernel(folder: Path, load: str, steps: tuple[Step, ...] | None = None)
     """The kernel, its source written to a folder."""
     path = folder / "weigh.cu"
     path.write_text(_SOURCE.format(load=load), encoding="utf-8")
+    vouch(path)
     parameters = tuple(BufferParameter(name, DType.F32, ("N",)) for name in ("w", "x", "y"))
     body = steps or (LOAD, _MULTIPLY, _STORE)
     return Kernel("weigh", parameters, (Role("all", body),), (Implementation("cuda", str(path), "weigh"),))

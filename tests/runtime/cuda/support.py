@@ -18,6 +18,7 @@ from forerun.ir.diagnostics import ForerunError
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Trigger, Wait
 from forerun.ir.nodes import BufferArgument, ConditionalNode, KernelNode
+from forerun.ir.trust import vouch
 from forerun.ir.types import HOST, BufferRole, DType
 from forerun.kernels.builtin import KERNELS
 from forerun.runtime.cuda import CudaProgram, CudaTarget, modules, target
@@ -35,6 +36,7 @@ from tests.runtime.cuda.fake_graphs import INTERPRETERS
 
 I32, F32 = DType.I32, DType.F32
 N = 8
+vouch("tests.runtime.cuda.hosts")
 
 
 @cache

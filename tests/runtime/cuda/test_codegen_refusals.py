@@ -21,6 +21,7 @@ from forerun.ir.kernel import (
 )
 from forerun.ir.nodes import BufferArgument, ConstantArgument, Launch, ScalarLoad
 from forerun.ir.region import region
+from forerun.ir.trust import trusting
 from forerun.ir.types import DType
 from forerun.kernels.builtin import KERNELS
 from forerun.runtime.cuda.codegen import ForeignModule, Slot
@@ -63,7 +64,8 @@ def test_source_that_cannot_be_read(tmp_path: Path) -> None:
         (str(tmp_path / "turn.cu"), "No such file or directory"),
     ):
         for language in ("cuda", "ptx", "cubin"):
-            message = refusal(replace(TURN, implementations=(Implementation(language, source, "turn"),)))
+            with trusting("no_such_package", tmp_path / "turn.cu"):
+                message = refusal(replace(TURN, implementations=(Implementation(language, source, "turn"),)))
             assert message.startswith(f"its {language}, {source}, cannot be read: ")
             assert reason in message
 
@@ -146,7 +148,8 @@ def test_modules_are_loaded_as_they_are(tmp_path: Path) -> None:
     path.write_text(".version 9.0")
     parameters = (VECTOR, ScalarParameter("s", DType.F32))
     kernel = Kernel("k", parameters, None, (Implementation("ptx", str(path), "scale"),))
-    unit = unit_of(kernel, delays=True)
+    with trusting(path):
+        unit = unit_of(kernel, delays=True)
     assert unit.source == ForeignModule("ptx", str(path), b".version 9.0")
     assert unit.entry == "scale"
     assert unit.slots == (Slot("v", "pointer", DType.I32), Slot("s", "scalar", DType.F32))

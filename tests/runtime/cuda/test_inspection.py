@@ -14,6 +14,7 @@ from forerun.ir.diagnostics import InternalError, Location
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Implementation, Kernel
 from forerun.ir.nodes import Launch
+from forerun.ir.trust import vouch
 from forerun.passes.base import Pass, PassContext
 from forerun.passes.pipeline import Pipeline
 from forerun.runtime.cuda import CudaTarget, target
@@ -58,6 +59,7 @@ def test_ptx_without_the_wait_that_it_declares_is_refused(tmp_path: Path) -> Non
     def code_of(ptx: str) -> tuple[Graph, Any]:
         path = tmp_path / f"weigh{len(ptx)}.ptx"
         path.write_text(ptx, encoding="utf-8")
+        vouch(path)
         made = weigh_kernel(tmp_path, PLAIN, all_steps())
         foreign = Kernel(made.name, made.parameters, made.roles, (Implementation("ptx", str(path), "weigh"),))
         graph = hoisting_graph(foreign, pipeline="")

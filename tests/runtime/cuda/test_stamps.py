@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from forerun.ir.diagnostics import InvalidInput, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Implementation, Kernel, Role, Trigger, Wait
 from forerun.ir.nodes import BufferArgument, KernelNode, Launch, ScalarLoad
+from forerun.ir.trust import trusting
 from forerun.ir.types import DType
 from forerun.kernels.builtin import KERNELS
 from forerun.measure.bandwidth import read_bandwidth, reading_graph
@@ -166,12 +168,15 @@ def test_every_node_has_records_of_its_own(name: str) -> None:
     assert set(regions_of(code)) == set(code.unit_of)
 
 
-def test_foreign_kernels_have_none() -> None:
+def test_foreign_kernels_have_none(tmp_path: Path) -> None:
+    path = tmp_path / "add.ptx"
+    path.write_text(".version 9.0")
     graph = twice()
     kernel = graph.kernels["add_i32"]
-    foreign = Kernel(kernel.name, kernel.parameters, None, (Implementation("ptx", __file__, "add"),))
+    foreign = Kernel(kernel.name, kernel.parameters, None, (Implementation("ptx", str(path), "add"),))
     tables = graph.allocations.values(), graph.buffers.values()
-    made, _ = units(Graph("g", *tables, [foreign], graph.nodes.values()), timeline=True)
+    with trusting(path):
+        made, _ = units(Graph("g", *tables, [foreign], graph.nodes.values()), timeline=True)
     assert [slot.parameter for slot in made[0].slots] == ["a", "b", "y"]
 
 

@@ -1,0 +1,195 @@
+"""What code a graph asks for, and the refusal of what nobody vouches for. Nothing is imported or opened here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.graph import Graph
+from forerun.ir.nodes import ChildGraphNode, ConditionalNode, HostCallbackNode, KernelNode, Node
+from forerun.ir.text.spelling import quote, reference
+from forerun.ir.trust import (
+    OWN_SOURCE_PACKAGES,
+    SOURCE_SUFFIXES,
+    is_module_name,
+    is_own_function_module,
+    registered_function,
+    trusted,
+)
+
+__all__ = [
+    "Demand",
+    "demands",
+    "is_function_vouched",
+    "is_source_vouched",
+    "refusal",
+    "require_vouched",
+    "split_function",
+    "split_source",
+]
+
+_MOST_OWNERS = 12
+_MOST_TEXTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Code that a graph asks for.
+
+    Attributes:
+        kind: ``ref`` (the NumPy function of a phase), ``host`` (the function of a host call), or the language of a
+            kernel's source.
+        text: What the graph says: ``module:function``, ``package:resource`` or a path.
+        where: The kernel or the node.
+    """
+
+    kind: str
+    text: str
+    where: str
+
+    @property
+    def is_vouched(self) -> bool:
+        """Whether somebody vouches for it here."""
+        return is_function_vouched(self.text) if self.kind in ("ref", "host") else is_source_vouched(self.text)
+
+    @property
+    def module(self) -> str:
+        """The module or package that it belongs to; empty if the text names none."""
+        if self.kind in ("ref", "host"):
+            return (split_function(self.text) or ("", ""))[0]
+        return split_source(self.text)[0]
+
+
+def split_function(text: str) -> tuple[str, str] | None:
+    """The module and the function that ``module:function`` names; ``None`` if it is not of that form.
+
+    The function is one name: nothing leads from it into what the module has imported.
+    """
+    module, _, function = text.partition(":")
+    return (module, function) if is_module_name(module) and function.isidentifier() else None
+
+
+def split_source(location: str) -> tuple[str, str]:
+    """The package and the resource that ``package:resource`` names; no package, and the path, if it is a path."""
+    package, colon, resource = location.rpartition(":")
+    is_resource = colon and is_module_name(package) and "/" not in resource and "\\" not in resource
+    return (package, resource) if is_resource else ("", location)
+
+
+def is_function_vouched(text: str) -> bool:
+    """Whether somebody vouches for ``module:function``: the program registered it, or its module is trusted."""
+    if registered_function(text) is not None:
+        return True
+    named = split_function(text)
+    return named is not None and (is_own_function_module(named[0]) or named[0] in trusted().modules)
+
+
+def is_source_vouched(location: str) -> bool:
+    """Whether somebody vouches for a kernel's source: its package is trusted, or that very file."""
+    package, path = split_source(location)
+    if package:
+        is_known = package in OWN_SOURCE_PACKAGES or package in trusted().modules
+        return is_known and path.endswith(SOURCE_SUFFIXES)
+    try:
+        return bool(trusted().files) and Path(path).resolve() in trusted().files
+    except (OSError, ValueError):  # too long, a circle of links, or a zero in the name
+        return False
+
+
+def demands(graph: Graph, *, functions: bool = True, sources: bool = True) -> Iterator[Demand]:
+    """All code that a graph asks for, once a kernel and once a host call.
+
+    Args:
+        graph: Any graph.
+        functions: Include the NumPy functions of phases.
+        sources: Include the sources of kernels.
+    """
+    nodes = list(_nodes(graph))
+    used = dict.fromkeys(node.kernel for node in nodes if isinstance(node, KernelNode))
+    for kernel in (graph.kernels[name] for name in used if name in graph.kernels):
+        where = f"kernel {reference('@', kernel.name)}"
+        if functions:
+            for phase in kernel.phases:
+                if phase.reference is not None:
+                    yield Demand("ref", phase.reference, where)
+        if sources:
+            yield from (Demand(i.language, i.source, where) for i in kernel.implementations)
+    for node in nodes:
+        if isinstance(node, HostCallbackNode):
+            yield Demand("host", node.function, f"node {reference('#', node.name)}")
+
+
+def _nodes(graph: Graph) -> Iterator[Node]:
+    """The nodes of a graph and of all bodies in it."""
+    pending = [graph]
+    while pending:
+        for node in pending.pop():
+            yield node
+            if isinstance(node, ChildGraphNode):
+                pending.append(node.body)
+            elif isinstance(node, ConditionalNode):
+                pending += node.bodies
+
+
+def require_vouched(graph: Graph, *, functions: bool = True, sources: bool = True) -> None:
+    """Refuse a graph that asks for code that nobody vouches for.
+
+    Args:
+        graph: Any graph.
+        functions: The NumPy functions of phases will be called.
+        sources: The sources of kernels will be compiled or loaded.
+
+    Raises:
+        InvalidInput: If it does, with all that it asks for and how to allow it.
+    """
+    asked = [demand for demand in demands(graph, functions=functions, sources=sources) if not demand.is_vouched]
+    if asked:
+        raise refusal(f"graph {quote(graph.name)}", asked)
+
+
+@dataclass(slots=True)
+class _Owner:
+    """What is asked for of one module, or one file."""
+
+    texts: dict[str, None] = field(default_factory=dict)
+    places: dict[str, None] = field(default_factory=dict)
+    count: int = 0
+
+
+def refusal(who: str, asked: list[Demand]) -> InvalidInput:
+    """The error that lists what is asked for, by the module that it belongs to, and how to allow it.
+
+    Args:
+        who: What asks.
+        asked: What nobody vouches for; not empty.
+    """
+    owners: dict[str, _Owner] = {}
+    for demand in asked:
+        owner = owners.setdefault(demand.module or quote(demand.text), _Owner())
+        owner.texts[f"{demand.kind} {quote(demand.text)}"] = None
+        owner.places[demand.where] = None
+        owner.count += 1
+    shown = [f"{name} ({_told(owner)})" for name, owner in list(owners.items())[:_MOST_OWNERS]]
+    more = [f"and {len(owners) - _MOST_OWNERS} more"] if len(owners) > _MOST_OWNERS else []
+    message = f"{who} asks for code that nobody vouched for: {', '.join([*shown, *more])}"
+    return InvalidInput(message, hint=_how_to_allow(asked))
+
+
+def _told(owner: _Owner) -> str:
+    texts = list(owner.texts)
+    shown = ", ".join(texts[:_MOST_TEXTS]) + (f" and {len(texts) - _MOST_TEXTS} more" if texts[_MOST_TEXTS:] else "")
+    (first, *rest) = owner.places
+    return f"{shown}; {first}{f' and {len(rest)} more' if rest else ''}"
+
+
+def _how_to_allow(asked: list[Demand]) -> str:
+    modules = dict.fromkeys(demand.module for demand in asked if demand.module)
+    files = dict.fromkeys(d.text for d in asked if not d.module and d.kind not in ("ref", "host"))
+    usable = [name for name in [*modules, *files] if name.endswith(SOURCE_SUFFIXES) or name in modules][:_MOST_OWNERS]
+    if not usable:
+        return "a function is named module:function, a source package:file.cu"
+    loads = " ".join(f"--load {name}" if name in modules else f"--load {quote(name)}" for name in usable)
+    names = ", ".join(quote(name) for name in usable)
+    return f"if you trust them, pass {loads}; in Python trust=[{names}]"

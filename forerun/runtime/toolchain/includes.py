@@ -1,0 +1,123 @@
+"""What a source includes: only what it brings, and CUDA's own headers.
+
+NVRTC opens any file that a directive leads to, and shows its lines in its errors. So directives are looked at before:
+each must name its file in plain words, and neither from the root nor upwards. Names that are not given with the unit
+are then looked for in CUDA's folders alone (NVRTC's ``--no-source-include``; docs/toolchain.md).
+
+What stands in comments or behind ``#if`` counts, too: whether a directive is read is the preprocessor's business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import PurePosixPath, PureWindowsPath
+
+from forerun.ir.diagnostics import Diagnostic, Location
+
+__all__ = ["IncludeDirective", "included_names", "refused_includes"]
+
+_SPLICE = re.compile(r"\\\r?\n")
+_BLANK = r"(?:[^\S\n]|/\*.*?\*/)*+"
+_DIRECTIVE = re.compile(
+    rf"(?:\#|%:|\?\?=){_BLANK}(?P<word>include_next|include|import|embed)\b{_BLANK}"
+    r'(?:"(?P<quoted>[^"\n]*)"|<(?P<angled>[^>\n]*)>)?',
+    re.DOTALL,
+)
+_QUESTION = re.compile(
+    rf"(?P<word>__has_(?:include(?:_next)?|embed)\w*)(?P<asked>{_BLANK}\({_BLANK}"
+    r'(?:"(?P<quoted>[^"\n]*)"|<(?P<angled>[^>\n]*)>)?)?',
+    re.DOTALL,
+)
+_IS_IT_DEFINED = re.compile(r"(?:\bdefined\s*\(?|\bifn?def|\belifn?def)\s*$")
+_TEXTS_KEPT = 512
+
+
+@dataclass(frozen=True, slots=True)
+class IncludeDirective:
+    """A directive, or a question of the preprocessor, that names a file.
+
+    Attributes:
+        word: ``include``, ``include_next``, ``import``, ``embed``, ``__has_include``...
+        name: The file; ``None`` if it does not stand there in plain words (a macro).
+        line: Where, from 1.
+    """
+
+    word: str
+    name: str | None
+    line: int
+
+
+def included_names(text: str) -> tuple[str, ...]:
+    """The names that a text includes, in order."""
+    return tuple(d.name for d in _directives(text) if d.name is not None and not d.word.startswith("__has"))
+
+
+def refused_includes(texts: Mapping[str, str], given: frozenset[str]) -> tuple[Diagnostic, ...]:
+    """What the texts of a unit may not include.
+
+    Args:
+        texts: The texts, by their names.
+        given: The names of those that can be included.
+    """
+    return tuple(
+        Diagnostic("include", problem, Location("text", name, directive.line, 1, 1))
+        for name, text in texts.items()
+        for directive in _directives(text)
+        if (problem := _problem(directive, given))
+    ) + tuple(
+        Diagnostic("include", "a text may not hold the character of code 0", Location("file", name))
+        for name, text in texts.items()
+        if "\0" in text
+    )
+
+
+def _problem(directive: IncludeDirective, given: frozenset[str]) -> str:
+    name, word = directive.name, directive.word
+    if name is None:
+        return f"{word} must name its file in plain words, and not by a macro"
+    if name in given:
+        return ""
+    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    if posix.is_absolute() or windows.is_absolute() or windows.drive or ".." in windows.parts or "~" in name:
+        return (
+            f"'{name}' is not part of the unit: a kernel includes what it brings, what forerun brings, CUDA's headers"
+        )
+    return ""
+
+
+@lru_cache(maxsize=_TEXTS_KEPT)
+def _directives(text: str) -> tuple[IncludeDirective, ...]:
+    if "include" not in text and "import" not in text and "embed" not in text and "\\" not in text:
+        return ()
+    spliced = _SPLICE.sub("", text)
+    lines = None if spliced == text else _lines_of(text)
+    return tuple(_found(spliced, lines))
+
+
+def _found(text: str, lines: list[int] | None) -> Iterator[IncludeDirective]:
+    for pattern in (_DIRECTIVE, _QUESTION):
+        for match in pattern.finditer(text):
+            before = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
+            if _is_harmless(match, before):
+                continue
+            name = match["quoted"] if match["quoted"] is not None else match["angled"]
+            number = text.count("\n", 0, match.start())
+            yield IncludeDirective(match["word"], name, number + 1 if lines is None else lines[number])
+
+
+def _is_harmless(match: re.Match[str], before: str) -> bool:
+    """Whether what was found is no directive (more than blanks and comments stands before it), or no question."""
+    if match.re is _DIRECTIVE:
+        # A comment may have begun on another line.
+        return bool(before.strip()) and not before.rstrip().endswith("*/")
+    return match["asked"] is None and _IS_IT_DEFINED.search(before) is not None
+
+
+def _lines_of(text: str) -> list[int]:
+    """For each line of the spliced text, the number of the line that it begins with."""
+    pieces = text.split("\n")
+    goes_on = [False, *(piece.removesuffix("\r").endswith("\\") for piece in pieces)]
+    return [number for number, _ in enumerate(pieces, 1) if not goes_on[number - 1]]
