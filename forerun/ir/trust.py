@@ -40,7 +40,7 @@ Trusted: TypeAlias = str | Path | ModuleType
 OWN_FUNCTION_MODULES = ("forerun.kernels", "forerun.runtime.litmus.phases")
 """The modules of forerun, and the packages of such modules, whose public functions a graph may name."""
 
-OWN_SOURCE_PACKAGES = ("forerun.kernels.cuda",)
+OWN_SOURCE_PACKAGES = ("forerun.kernels.cuda", "forerun.runtime.litmus")
 """The packages of forerun whose sources a graph may name."""
 
 SOURCE_SUFFIXES = (".cu", ".cuh", ".ptx", ".cubin", ".fatbin")
@@ -74,7 +74,7 @@ class Trust:
                 modules.add(item.__name__)
             elif isinstance(item, Path) or (isinstance(item, str) and item.endswith(SOURCE_SUFFIXES)):
                 files.add(_source_path(item))
-            elif isinstance(item, str) and is_module_name(item):
+            elif isinstance(item, str) and is_module_name(item) and not item.endswith(".py"):
                 modules.add(item)
             else:
                 hint = f"name modules, or sources that end in {', '.join(SOURCE_SUFFIXES)}"
