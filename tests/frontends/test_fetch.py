@@ -193,3 +193,20 @@ def test_cache_folder_is_the_users_unless_moved(monkeypatch: pytest.MonkeyPatch,
     assert cache_folder().name == "forerun"
     monkeypatch.setenv(CACHE_VARIABLE, "somewhere")
     assert cache_folder() == Path.cwd() / "somewhere"
+
+
+@pytest.mark.parametrize("way", ["folder", "empty PYTHONPATH", "PYTHONPATH"])
+def test_nothing_of_the_current_folder_runs(
+    way: str, cache: Path, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = make_wheel(index)
+    here, mark = tmp_path / "here", tmp_path / "mark"
+    for name in ("pip/__init__.py", "pip/__main__.py", "runpy.py", "sitecustomize.py", "ssl.py", "json.py"):
+        trap = here / name
+        trap.parent.mkdir(parents=True, exist_ok=True)
+        trap.write_text(f"open({str(mark)!r}, 'a').write({name!r})\n")
+    monkeypatch.chdir(here)
+    if way != "folder":
+        monkeypatch.setenv("PYTHONPATH", os.pathsep if way == "empty PYTHONPATH" else str(here))
+    assert fetch(artifact).read_bytes() == CONTENT
+    assert not mark.exists()

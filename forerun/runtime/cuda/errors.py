@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from forerun.ir.diagnostics import ForerunError
 
-__all__ = ["ADVICE", "STICKY", "CudaError"]
+__all__ = ["ADVICE", "BAD_IMAGE", "STICKY", "CudaError"]
 
 _OUT_OF_MEMORY = "CUDA_ERROR_OUT_OF_MEMORY"
 
@@ -36,6 +36,11 @@ inconsistent state", after which "any further CUDA work will return the same err
 "cannot be used anymore"; for a destroyed context, its name. Errors of the hardware (ECC, NVLink) are counted among
 them, since what memory holds after them is not known.
 """
+
+BAD_IMAGE = frozenset(
+    f"CUDA_ERROR_{name}" for name in ("INVALID_IMAGE", "INVALID_SOURCE", "NO_BINARY_FOR_GPU", "NOT_FOUND")
+)
+"""Errors that a wrong image of a kernel may be the reason of."""
 
 _RESTART = "the process can do no more work on this GPU: start it again"
 _MEMCHECK = "compute-sanitizer --tool memcheck names the kernel and the access"

@@ -51,6 +51,7 @@ def build_code(
     delays: bool = False,
     timeline: bool = False,
     progress: Callable[[int, int], object] | None = None,
+    fresh: bool = False,
 ) -> Code:
     """Compile all kernels of a graph. Needs no GPU.
 
@@ -60,6 +61,7 @@ def build_code(
         delays: Put pseudo-random delays into the kernels.
         timeline: Let the kernels note their times.
         progress: Told how many units are compiled, and how many there are.
+        fresh: Compile them even if the cache has them.
 
     Raises:
         Unsupported: If a kernel has no code, or there is no toolchain.
@@ -68,7 +70,7 @@ def build_code(
     units, unit_of = units_of(graph, delays=delays, timeline=timeline)
     sources = [unit.source for unit in units if isinstance(unit.source, Source)]
     has_condition = _has_condition(graph)
-    cubins = compile_units([*sources, *([_CONDITION] if has_condition else [])], arch, progress=progress)
+    cubins = compile_units([*sources, *([_CONDITION] if has_condition else [])], arch, progress=progress, fresh=fresh)
     condition = cubins.pop().code if has_condition else None
     compiled = iter(cubins)
     made = [next(compiled) if isinstance(unit.source, Source) else unit.source for unit in units]

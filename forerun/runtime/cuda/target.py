@@ -17,6 +17,7 @@ from forerun.ir.verify import require_valid
 from forerun.runtime.cuda.assessment import assess
 from forerun.runtime.cuda.device import count_multiprocessors, open_device, release_of, require_runnable, resolve_arch
 from forerun.runtime.cuda.driver import driver
+from forerun.runtime.cuda.errors import BAD_IMAGE, CudaError
 from forerun.runtime.cuda.inspection import inspect_code
 from forerun.runtime.cuda.loading import check_memory, load_graph
 from forerun.runtime.cuda.modules import build_code
@@ -101,10 +102,20 @@ class CudaTarget:
         device = open_device(current, self.device)
         arch = resolve_arch(device, self.arch)
         require_runnable(graph, device)
-        code = build_code(graph, arch, delays=self.delays != 0, timeline=self.timeline)
-        inspection = inspect_code(graph, code, arch, count_multiprocessors(current, device)) if self.prove else None
-        loaded = load_graph(current, device, graph, code, weights, memory or {}, self.delays, self.progress)
-        return CudaProgram(graph, loaded, inspection)
+
+        def load(*, fresh: bool) -> CudaProgram:
+            code = build_code(graph, arch, delays=self.delays != 0, timeline=self.timeline, fresh=fresh)
+            inspection = inspect_code(graph, code, arch, count_multiprocessors(current, device)) if self.prove else None
+            loaded = load_graph(current, device, graph, code, weights, memory or {}, self.delays, self.progress)
+            return CudaProgram(graph, loaded, inspection)
+
+        try:
+            return load(fresh=False)
+        except CudaError as error:
+            # An image of the cache may be whole and yet wrong: then all are made again, once.
+            if error.code not in BAD_IMAGE:
+                raise
+        return load(fresh=True)
 
     def identity(self) -> tuple[str, str]:
         """The GPU's name, and the CUDA release of its driver.

@@ -1,8 +1,10 @@
 """A folder of results, each under the hash of what it was made from. Any number of processes may use it at once.
 
-An entry is written under another name and then renamed, so that nobody sees half of one; it begins with its own
-checksum, so that what a full disk or a crash left behind is noticed and made again. The oldest go when there are too
-many. A folder that cannot be written costs time, but no result.
+An entry is written under another name and then renamed, so that nobody sees half of one; it begins with a checksum of
+its key and its bytes, so that what a full disk or a crash left behind is noticed and made again, and so is an entry
+under another's name. Only plain files that are this user's (or root's), and that nobody else can write, are read: who
+can write into the folder cannot choose what is loaded. The oldest go when there are too many. A folder that cannot be
+written costs time, but no result.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import stat
 import tempfile
 import time
 import zlib
@@ -23,6 +26,7 @@ CACHE_VARIABLE = "FORERUN_CACHE_DIR"
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _LARGEST = 512 * 2**20
+_LARGEST_ENTRY = 256 * 2**20
 _KEPT_SHARE = 0.8
 _PUTS_BETWEEN_EVICTIONS = 64
 _TOUCH_SECONDS = 3600.0
@@ -72,20 +76,21 @@ class Cache:
 
     def get(self, key: str) -> bytes | None:
         """What was put there; ``None`` if nothing was, or if it was damaged since: then it is to be put again."""
-        path = self._path(key)
         try:
-            stored = path.read_bytes()
+            stored = _read_own(self._path(key))
         except OSError:
             return None
-        _touch(path)
-        return _unpacked(stored)
+        return None if stored is None else _unpacked(key, stored)
 
     def put(self, key: str, data: bytes) -> bool:
         """Keep something; whether that succeeded."""
         path = self._path(key)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, _packed(data))
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            if path.parent.is_symlink():
+                return False
+            _write(path, _packed(key, data))
             if self._puts % _PUTS_BETWEEN_EVICTIONS == 0:
                 self.evict()
         except OSError:
@@ -109,8 +114,11 @@ class Cache:
         """When each entry was last used, its bytes, and its file."""
         now = time.time()
         for path in self.folder.glob("*/*"):
+            is_ours = path.name.startswith(_TEMPORARY) or path.name.endswith(_SUFFIX)
+            if not is_ours or path.parent.is_symlink():
+                continue
             try:
-                state = path.stat()
+                state = path.lstat()
             except FileNotFoundError:  # another process evicts, too
                 continue
             if path.name.startswith(_TEMPORARY):
@@ -123,14 +131,43 @@ class Cache:
         return self.folder / key[:2] / f"{key}{_SUFFIX}"
 
 
-def _packed(data: bytes) -> bytes:
+def _packed(key: str, data: bytes) -> bytes:
     body = zlib.compress(data, 1)
-    return hashlib.sha256(body).digest() + body
+    return _checksum(key, body) + body
 
 
-def _unpacked(stored: bytes) -> bytes | None:
+def _unpacked(key: str, stored: bytes) -> bytes | None:
     digest, body = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
-    return zlib.decompress(body) if hashlib.sha256(body).digest() == digest else None
+    if _checksum(key, body) != digest:
+        return None
+    inflater = zlib.decompressobj()
+    try:
+        data = inflater.decompress(body, _LARGEST_ENTRY)
+    except zlib.error:
+        return None
+    return data if inflater.eof and not inflater.unused_data else None
+
+
+def _checksum(key: str, body: bytes) -> bytes:
+    return hashlib.sha256(b"%d:%s" % (len(key), key.encode()) + body).digest()
+
+
+def _read_own(path: Path) -> bytes | None:
+    """What a file holds, if it is a plain one of this user's that nobody else can write; else ``None``."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags), "rb") as file:
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode) or not _is_own(state):
+            return None
+        stored = file.read()
+    _touch(path, state.st_mtime)
+    return stored
+
+
+def _is_own(state: os.stat_result) -> bool:
+    if not hasattr(os, "geteuid"):  # no such owners and modes on this system
+        return True
+    return state.st_uid in (os.geteuid(), 0) and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -144,10 +181,10 @@ def _write(path: Path, data: bytes) -> None:
         raise
 
 
-def _touch(path: Path) -> None:
+def _touch(path: Path, last: float) -> None:
     """Note that an entry was used; roughly, since writing at each use would cost more than it tells."""
     try:
-        if time.time() - path.stat().st_mtime > _TOUCH_SECONDS:
+        if time.time() - last > _TOUCH_SECONDS:
             os.utime(path)
     except OSError:
         return  # evicted meanwhile, or not ours: then it is only older than it could be

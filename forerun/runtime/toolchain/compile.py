@@ -30,7 +30,8 @@ __all__ = ["Progress", "compile_unit", "compile_units", "processors"]
 Progress = Callable[[int, int], object]
 """Called with how many units are done, and how many there are."""
 
-_FORMAT = "1"
+_FORMAT = "2"
+_TEXT = ".text."
 
 
 def compile_unit(
@@ -40,6 +41,7 @@ def compile_unit(
     options: Sequence[str] = (),
     assembler_options: Sequence[str] = (),
     cache: Cache | None = None,
+    fresh: bool = False,
 ) -> Cubin:
     """Compile one unit, or take it from the cache. Needs no GPU.
 
@@ -49,6 +51,7 @@ def compile_unit(
         options: Options for NVRTC, besides C++17 and line information.
         assembler_options: Options for ptxas.
         cache: Where results are kept; by default in the user's cache folder.
+        fresh: Compile it even if the cache has it, and replace what is there.
 
     Raises:
         CompileError: If the source is refused; the message shows its lines.
@@ -66,10 +69,11 @@ def compile_unit(
     tools = require_compiler()
     cache = cache or cache_at(cache_folder())
     key = _key(source, arch, tuple(options), tuple(assembler_options), tools)
-    record = _read(cache.get(key))
-    if record is None:
-        record = _build(source, arch, options, assembler_options, tools)
-        cache.put(key, json.dumps(record).encode())
+    kept = None if fresh else _restored(cache.get(key), source, arch, cache)
+    if kept is not None:
+        return kept
+    record = _build(source, arch, options, assembler_options, tools)
+    cache.put(key, json.dumps(record).encode())
     return _cubin(record, source, arch, cache)
 
 
@@ -81,6 +85,7 @@ def compile_units(
     jobs: int | None = None,
     progress: Progress | None = None,
     cache: Cache | None = None,
+    fresh: bool = False,
 ) -> list[Cubin]:
     """Compile many units at once; equal ones only once.
 
@@ -91,6 +96,7 @@ def compile_units(
         jobs: How many at a time; by default as many as there are processors.
         progress: Called after each unit, on the caller's thread.
         cache: Where results are kept.
+        fresh: As for :func:`compile_unit`.
 
     Returns:
         The cubins in the order of the sources.
@@ -104,7 +110,8 @@ def compile_units(
         return []
     require_compiler()
     with ThreadPoolExecutor(min(jobs or processors(), len(distinct))) as pool:
-        futures = {source: pool.submit(compile_unit, source, arch, options=options, cache=cache) for source in distinct}
+        build = functools.partial(compile_unit, arch=arch, options=options, cache=cache, fresh=fresh)
+        futures = {source: pool.submit(build, source) for source in distinct}
         try:
             _follow(list(futures.values()), progress)
         except BaseException:
@@ -184,13 +191,21 @@ def _digest_of_headers(folders: tuple[Path, ...]) -> str:
 # Reading
 
 
-def _read(data: bytes | None) -> dict[str, Any] | None:
-    """What the cache has; ``None`` if it has nothing."""
-    return None if data is None else json.loads(data)
+def _restored(data: bytes | None, source: Source, arch: str, cache: Cache) -> Cubin | None:
+    """What the cache has; ``None`` if it has nothing, or something that is no cubin: then it is to be made again."""
+    if data is None:
+        return None
+    try:
+        cubin = _cubin(json.loads(data), source, arch, cache)
+        named = {name.removeprefix(_TEXT) for name in section_sizes(cubin.code) if name.startswith(_TEXT)}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    is_whole = isinstance(cubin.ptx, str) and isinstance(cubin.log, str) and cubin.entries.keys() <= named
+    return cubin if is_whole else None
 
 
 def _cubin(record: Mapping[str, Any], source: Source, arch: str, cache: Cache) -> Cubin:
-    code = base64.b64decode(record["code"])
+    code = base64.b64decode(record["code"], validate=True)
     image = _Image(code, tuple(source.texts), cache)
     entries = {
         name: EntryFacts(**numbers, instructions=Listing(functools.partial(image.instructions, name)))
@@ -216,8 +231,17 @@ class _Image:
     def _all(self) -> Mapping[str, tuple[Instruction, ...]]:
         tool = require_disassembler()
         key = key_of("sass", _FORMAT, self._code, tool.identity)
-        kept = self._cache.get(key)
-        text = kept.decode() if kept is not None else disassemble(self._code, tool.path)
-        if kept is None:
-            self._cache.put(key, text.encode())
+        listing = self._listing(self._cache.get(key))
+        if listing is not None:
+            return listing
+        text = disassemble(self._code, tool.path)
+        self._cache.put(key, text.encode())
         return parse_listing(text, self._names)
+
+    def _listing(self, kept: bytes | None) -> Mapping[str, tuple[Instruction, ...]] | None:
+        """What the cache has; ``None`` if it has nothing, or not the instructions of every kernel."""
+        if kept is None:
+            return None
+        listing = parse_listing(kept.decode(errors="replace"), self._names)
+        wanted = (name.removeprefix(_TEXT) for name in section_sizes(self._code) if name.startswith(_TEXT))
+        return listing if all(listing.get(name) for name in wanted) else None

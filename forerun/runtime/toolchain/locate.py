@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +145,10 @@ def _spelled(tool: Tool) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _find(path: str, *homes: str) -> Toolchain:
+    # What stands for the current folder (an empty entry, a relative one) names nothing: whoever unpacks an archive and
+    # works there must not run its ptxas.
+    path = os.pathsep.join(filter(os.path.isabs, path.split(os.pathsep)))
+    homes = tuple(filter(os.path.isabs, homes))
     nvrtc, failure = _find_nvrtc()
     roots = [*_wheel_roots(), *_toolkit_roots(path, homes)]
     folders = [str(root / "bin") for root in roots] + [path]
@@ -156,9 +161,18 @@ def _wheel_roots() -> list[Path]:
     """The folders of NVIDIA's wheels: one for all (``nvidia/cu13``), or one for each (``nvidia/cuda_nvcc``)."""
     spec = importlib.util.find_spec("nvidia")
     places = spec.submodule_search_locations if spec else None
-    folders = (Path(place) for place in places or () if Path(place).is_dir())
+    folders = (Path(place) for place in places or () if _is_installed(Path(place)))
     found = (child for folder in folders for child in sorted(folder.iterdir()) if child.is_dir())
     return sorted(found, key=lambda folder: not re.fullmatch(r"cu\d+", folder.name))
+
+
+def _is_installed(folder: Path) -> bool:
+    """Whether a package's folder is one, and not merely in the current folder, which may be on Python's path."""
+    if not folder.is_dir():
+        return False
+    parent = folder.resolve().parent
+    installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
+    return parent in installed or parent != Path(os.path.realpath("."))
 
 
 def _toolkit_roots(path: str, homes: tuple[str, ...]) -> list[Path]:
@@ -207,5 +221,8 @@ def _find_nvrtc() -> tuple[Tool | None, str]:
         return None, str(error).partition(": ")[0]
     if result != nvrtc.nvrtcResult.NVRTC_SUCCESS:
         return None, f"it says {result.name}"
-    # The version has no patch level, so the file itself tells builds apart.
-    return Tool(library, (major, minor), f"{major}.{minor} {state.st_size} {state.st_mtime_ns}"), ""
+    # The version has no patch level, so the files themselves tell builds apart: the library, and its own headers.
+    beside = sorted(library.parent.glob("*nvrtc-builtins*"))
+    states = [state, *(path.stat() for path in beside if path.is_file())]
+    identity = " ".join(f"{found.st_size} {found.st_mtime_ns}" for found in states)
+    return Tool(library, (major, minor), f"{major}.{minor} {identity}"), ""

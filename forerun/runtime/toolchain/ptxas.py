@@ -65,7 +65,7 @@ def assemble(ptx: str, source: Source, arch: str, tool: Path, options: Sequence[
             written,
         ]
         try:
-            done = subprocess.run(line, capture_output=True, text=True, errors="replace", check=False)
+            done = subprocess.run(line, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
         except OSError as error:
             raise ToolchainMissing(f"cannot run {tool}: {error.strerror or error}") from error
         log = done.stdout + done.stderr

@@ -37,7 +37,7 @@ def disassemble(code: bytes, tool: Path) -> str:
         read.write_bytes(code)
         line: list[str | Path] = [tool, "--print-code", "--print-line-info-inline", read]
         try:
-            done = subprocess.run(line, capture_output=True, text=True, errors="replace", check=False)
+            done = subprocess.run(line, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
         except OSError as error:
             raise ToolchainMissing(f"cannot run {tool}: {error.strerror or error}") from error
     if done.returncode != 0:

@@ -40,7 +40,9 @@ vouch("tests.runtime.cuda.hosts")
 
 
 @cache
-def fake_code(graph: Graph, arch: str, *, delays: bool = False, timeline: bool = False, progress: Any = None) -> Code:
+def fake_code(
+    graph: Graph, arch: str, *, delays: bool = False, timeline: bool = False, fresh: bool = False, progress: Any = None
+) -> Code:
     """What :func:`build_code` makes, with images for the fake driver."""
     units, unit_of = units_of(graph, delays=delays, timeline=timeline)
     nodes = {unit_of[path]: node for path, node in _kernel_nodes(graph, "")}

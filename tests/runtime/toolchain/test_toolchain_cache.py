@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import stat
 import subprocess
 import sys
 import time
 
 import pytest
 
+from forerun.runtime.toolchain import Source, compile_unit, compile_units
+from forerun.runtime.toolchain import cache as cache_module
+from forerun.runtime.toolchain import compile as compile_module
 from forerun.runtime.toolchain.cache import Cache, cache_at, cache_folder, key_of
 
 
@@ -146,3 +152,136 @@ def test_many_processes_compile_the_same(tmp_path):
     told = [worker.communicate(timeout=600)[0] for worker in workers]
     assert told[0].count("\n") == 2
     assert told == [told[0]] * 3
+
+
+def test_an_entry_under_another_name_is_noticed(cache):
+    cache.put("ab12", b"of ab12")
+    cache.put("cd34", b"of cd34")
+    cache._path("cd34").write_bytes(cache._path("ab12").read_bytes())
+    assert cache.get("cd34") is None
+    assert cache.get("ab12") == b"of ab12"
+
+
+def test_what_would_become_too_large_is_not_read(cache, monkeypatch):
+    monkeypatch.setattr(cache_module, "_LARGEST_ENTRY", 1000)
+    assert cache.put("ab12", bytes(100_000))
+    assert cache.get("ab12") is None
+    assert cache.put("ab12", bytes(1000))
+    assert cache.get("ab12") == bytes(1000)
+
+
+posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="owners, modes and links are those of POSIX")
+
+
+@posix
+def test_only_plain_files_that_nobody_else_can_write_are_read(cache, tmp_path, monkeypatch):
+    cache.put("ab12", b"data")
+    path = cache._path("ab12")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(cache.folder.stat().st_mode) == 0o700
+    for mode in (0o620, 0o602, 0o666):
+        path.chmod(mode)
+        assert cache.get("ab12") is None
+    path.chmod(0o644)
+    assert cache.get("ab12") == b"data"
+    moved = path.rename(tmp_path / "moved")
+    path.symlink_to(moved)
+    assert cache.get("ab12") is None
+    path.unlink()
+    os.mkfifo(path)
+    assert cache.get("ab12") is None
+    path.unlink()
+    moved.rename(path)
+    assert cache.get("ab12") == b"data"
+    monkeypatch.setattr(cache_module, "_is_own", lambda state: False)
+    assert cache.get("ab12") is None
+
+
+@posix
+def test_files_of_other_users_are_not_read():
+    state = os.stat(__file__)
+    values = list(state)
+    values[4], values[0] = os.geteuid() + 1, stat.S_IFREG | 0o600
+    assert not cache_module._is_own(os.stat_result(values))
+    values[4] = os.geteuid()
+    assert cache_module._is_own(os.stat_result(values))
+
+
+@posix
+def test_links_are_neither_followed_nor_emptied(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept.entry").write_bytes(bytes(5000))
+    (elsewhere / "letter.txt").write_bytes(bytes(5000))
+    cache = Cache(tmp_path / "cache", largest=1000)
+    cache.folder.mkdir()
+    (cache.folder / "ab").symlink_to(elsewhere, target_is_directory=True)
+    assert not cache.put("ab12", b"data")
+    cache.put("cd12", os.urandom(2000))
+    (cache.folder / "cd" / "letter.txt").write_bytes(bytes(5000))
+    cache.evict()
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["kept.entry", "letter.txt"]
+    assert (cache.folder / "cd" / "letter.txt").exists()
+
+
+WRONG = [
+    b"",
+    b"[]",
+    b"null",
+    b"{}",
+    b"\xff",
+    b"[" * 100_000,
+    b'{"code": "", "ptx": "", "log": "", "entries": {}}',
+    b'{"code": "AAAA", "ptx": "", "log": "", "entries": {"k": {}}}',
+    b'{"code": "!", "ptx": "", "log": "", "entries": {}}',
+    b'{"code": 3, "ptx": "", "log": "", "entries": {}}',
+]
+
+
+@pytest.mark.usefixtures("toolchain")
+@pytest.mark.parametrize("wrong", [*WRONG, "entries", "code", "fields", "ptx"])
+def test_an_entry_that_is_well_summed_and_wrong_is_made_again(cache, wrong):
+    source = Source("k.cu", 'extern "C" __global__ void k(float* p) { *p = 1.f; }')
+    expected = compile_unit(source, cache=cache)
+    (path,) = cache.folder.glob("*/*")
+    key = path.name.removesuffix(".entry")
+    if isinstance(wrong, str):
+        record = json.loads(cache.get(key))
+        change = {
+            "entries": lambda: record["entries"].update(other=record["entries"]["k"]),
+            "code": lambda: record.update(code=base64.b64encode(base64.b64decode(record["code"])[:900]).decode()),
+            "fields": lambda: record["entries"]["k"].update(nothing=1),
+            "ptx": lambda: record.update(ptx=3),
+        }
+        change[wrong]()
+        wrong = json.dumps(record).encode()
+    cache.put(key, wrong)
+    again = compile_unit(source, cache=cache)
+    assert (again.code, again.ptx, again.entries.keys()) == (expected.code, expected.ptx, expected.entries.keys())
+    assert json.loads(cache.get(key))["ptx"] == expected.ptx
+
+
+@pytest.mark.usefixtures("toolchain")
+@pytest.mark.parametrize(
+    "wrong", [b"", b"\xff\xfe", b"no listing", b".text.k:\n", b".text.other:\n  /*0000*/  EXIT ;\n"]
+)
+def test_a_listing_that_is_wrong_is_made_again(cache, wrong):
+    source = Source("k.cu", 'extern "C" __global__ void k(float* p) { *p = 1.f; }')
+    expected = list(compile_unit(source, cache=cache).entries["k"].instructions)
+    keys = [path.name.removesuffix(".entry") for path in cache.folder.glob("*/*")]
+    (key,) = [key for key in keys if b"EXIT" in cache.get(key) and not cache.get(key).startswith(b"{")]
+    cache.put(key, wrong)
+    assert list(compile_unit(source, cache=cache).entries["k"].instructions) == expected
+    assert b"EXIT" in cache.get(key)
+
+
+@pytest.mark.usefixtures("toolchain")
+def test_a_fresh_build_replaces_what_is_there(cache, monkeypatch):
+    source = Source("k.cu", 'extern "C" __global__ void k(float* p) { *p = 1.f; }')
+    code = compile_unit(source, cache=cache).code
+    built = []
+    original = compile_module._build
+    monkeypatch.setattr(compile_module, "_build", lambda *rest: built.append(1) or original(*rest))
+    assert compile_unit(source, cache=cache).code == code
+    assert compile_units([source], cache=cache, fresh=True)[0].code == code
+    assert built == [1]

@@ -137,3 +137,24 @@ def test_no_library(monkeypatch):
 def test_nothing_is_loaded_until_it_is_needed():
     code = "import sys; import forerun.runtime.toolchain; assert not [m for m in sys.modules if m.startswith('cuda')]"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the made-up tools are shell scripts")
+@pytest.mark.parametrize("path", ["", ".", ":", "bin", "./bin", "bin:.:"])
+def test_nothing_of_the_current_folder_runs(tmp_path, monkeypatch, path):
+    """Neither through an empty or relative entry of PATH, nor CUDA_HOME, nor a folder ``nvidia`` there."""
+    mark = tmp_path / "mark"
+    here = tmp_path / "here"
+    for folder in (here, here / "bin", here / "nvidia" / "cu13" / "bin"):
+        for name in ("ptxas", "nvdisasm", "nvcc"):
+            tool = make_tool(folder, name, "99.9")
+            tool.write_text(f"{tool.read_text()}touch {mark}\n")
+    monkeypatch.chdir(here)
+    for entry in ("", str(here)):
+        monkeypatch.setattr(sys, "path", [entry, *sys.path])
+    for name in [name for name in sys.modules if name.split(".")[0] == "nvidia"]:
+        monkeypatch.delitem(sys.modules, name)
+    found = locate._find(path, "", ".")
+    assert not mark.exists()
+    for tool in (found.ptxas, found.nvdisasm):
+        assert tool is None or tool.version != (99, 9)
