@@ -28,6 +28,7 @@ from forerun.ir.kernel import (
     Trigger,
     Wait,
 )
+from forerun.ir.launches import Launches, Span
 from forerun.ir.nodes import (
     AllocNode,
     BufferArgument,
@@ -86,7 +87,13 @@ _regions = st.builds(Region, _tuples(_slices))
 
 _parameters = st.one_of(
     st.builds(ScalarParameter, names, _dtypes),
-    st.builds(BufferParameter, names, _dtypes, st.none() | _tuples(st.one_of(st.none(), names, integers))),
+    st.builds(
+        BufferParameter,
+        names,
+        _dtypes,
+        st.none() | _tuples(st.one_of(st.none(), names, integers)),
+        st.none() | st.sampled_from([1, 4, 16, 256]) | integers,
+    ),
 )
 _accesses = _tuples(st.builds(Access, names, _regions), 2)
 _phases = st.builds(
@@ -104,6 +111,8 @@ _barriers = st.builds(Barrier, st.sampled_from(["cta", "grid"]) | names)
 _steps = st.one_of(_phases, st.sampled_from([Wait(), Trigger(), Trigger(fenced=True)]), _barriers)
 _roles = st.builds(Role, names, _tuples(_steps, 4), st.none() | integers)
 _implementations = st.builds(Implementation, st.sampled_from(["cuda", "ptx", "cubin"]) | names, names, names)
+_spans = st.none() | st.builds(Span, integers, integers, st.just(1) | integers)
+_accepted = st.one_of(st.none(), st.just(Launches()), st.builds(Launches, _spans, _spans, _spans, _spans))
 _dims = st.tuples(integers, integers, integers) | st.sampled_from([(1, 1, 1), (72, 1, 1), (8, 2, 1)])
 _launches = st.builds(Launch, _dims, _dims, integers, st.none() | _dims, st.booleans()) | st.just(Launch())
 
@@ -123,7 +132,7 @@ _ANY = _Names(names, names, names, names)
 
 def _kernels(name: str) -> st.SearchStrategy[Kernel]:
     roles = st.none() | _tuples(_roles, 2)
-    return st.builds(Kernel, st.just(name), _tuples(_parameters), roles, _tuples(_implementations, 2))
+    return st.builds(Kernel, st.just(name), _tuples(_parameters), roles, _tuples(_implementations, 2), _accepted)
 
 
 def _nodes(name: str, known: _Names, depth: int) -> st.SearchStrategy[Node]:

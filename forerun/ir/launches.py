@@ -102,5 +102,5 @@ def _given(launch: Launch, name: str) -> int:
 ANY_LAUNCH = Launches()
 """Whatever the hardware can launch."""
 
-WHOLE_WARPS = Launches(block=Span(32, 1024, 32))
-"""Blocks of whole warps, as reductions need them."""
+WHOLE_WARPS = Launches(block=Span(32, 1024, 32), cluster=Span(1, 1))
+"""Blocks of whole warps, as reductions need them, and no clusters."""

@@ -40,7 +40,7 @@ WARPS = 8
 _TILE = 4096  # bytes at most
 _ARRIVAL = 8
 _VECTOR = 16
-LAUNCHES = Launches(block=Span(32, 1024, 32), shared=Span(1, 227 * 1024))
+LAUNCHES = Launches(block=Span(32, 1024, 32), shared=Span(1, 227 * 1024), cluster=Span(1, 1))
 """Whole warps, whose rings are in dynamic shared memory. How many warps a row takes, and how many bytes, depends on the
 shapes; the compiler checks that there are enough (``cuda/row_stream.cuh``)."""
 

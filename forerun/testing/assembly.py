@@ -12,7 +12,7 @@ from typing import Any
 
 from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.graph import Graph
-from forerun.ir.kernel import BufferParameter, Kernel
+from forerun.ir.kernel import BufferParameter, Kernel, Parameter
 from forerun.ir.nodes import (
     Argument,
     BufferArgument,
@@ -181,7 +181,7 @@ class _Tables:
     def declared(self, kernel: Kernel) -> str:
         """The name under which the graph has the kernel, for its element type; equal bodies are one kernel."""
         dtype = self.manner.dtype
-        parameters = [replace(p, dtype=dtype) if isinstance(p, BufferParameter) else p for p in kernel.parameters]
+        parameters = [_typed(p, dtype) for p in kernel.parameters]
         typed = replace(kernel, parameters=tuple(parameters))
         for name, present in self.kernels.items():
             if replace(present, name=typed.name) == typed:
@@ -211,3 +211,10 @@ class _Tables:
     def allocations(self) -> list[Allocation]:
         """The memory under them."""
         return allocations_of(self.buffers())
+
+
+def _typed(parameter: Parameter, dtype: DType) -> Parameter:
+    """The parameter for elements of that type. What needs an alignment needs that of two elements."""
+    if not isinstance(parameter, BufferParameter):
+        return parameter
+    return replace(parameter, dtype=dtype, align=None if parameter.align is None else 2 * dtype.itemsize)

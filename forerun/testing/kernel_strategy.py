@@ -24,6 +24,7 @@ from forerun.ir.kernel import (
     Trigger,
     Wait,
 )
+from forerun.ir.launches import ANY_LAUNCH, WHOLE_WARPS, Launches, Span
 from forerun.ir.region import WHOLE, Region, region
 from forerun.ir.types import DType
 from forerun.kernels import hashing
@@ -36,6 +37,7 @@ WIDTH = 4
 _Option = TypeVar("_Option")
 
 _READ, _WRITTEN, _SCALAR = ("a", "b"), ("y", "z"), "s"
+_PAIR = 2 * DType.I32.itemsize
 _HALF, _OTHER_HALF, _ROW = region((0, 2)), region((2, 4)), region((_SCALAR, affine(_SCALAR) + 1))
 _WIDTHS: dict[Region, int] = {WHOLE: 4, _HALF: 2, _OTHER_HALF: 2, _ROW: 1}
 
@@ -88,7 +90,8 @@ def kernels(
     Parameters are ``a`` and ``b`` (read), ``y`` and ``z`` (written, and in kernels of one role perhaps read), and a
     scalar ``s`` that says which element a phase accesses; only those that occur are declared. A kernel has no race of
     its own, provided that in kernels of two roles, or with asynchronous reads, what is written is not bound to the
-    bytes of ``a`` or ``b``. Shrinks to one phase.
+    bytes of ``a`` or ``b``. It may need buffers at multiples of two elements, and say which launches it accepts; the
+    default one is among them. Shrinks to one phase that says nothing of either.
 
     Args:
         name: The kernels' name.
@@ -126,7 +129,7 @@ def _kernels(draw: st.DrawFn, name: str, shape: KernelShape) -> Kernel:
     readable = (*_READ, *_WRITTEN) if kind == "plain" else _READ
     main = draw(_bodies(readable, shape, kind == "asynchronous"))
     if kind != "roles":
-        return _declared(name, (Role("main", _with_events(draw, _finished(main, "p"), shape)),))
+        return _declared(draw, name, (Role("main", _with_events(draw, _finished(main, "p"), shape)),))
     loader = _finished(draw(_loaders(shape)), "l")
     given = [local for phase in loader for local in phase.gives]
     barrier = draw(_places(len(main)))
@@ -135,7 +138,7 @@ def _kernels(draw: st.DrawFn, name: str, shape: KernelShape) -> Kernel:
         Role("loader", _with_events(draw, (*loader, Barrier()), shape)),
         Role("main", _with_events(draw, steps, shape)),
     )
-    return _declared(name, roles)
+    return _declared(draw, name, roles)
 
 
 def _with_events(draw: st.DrawFn, steps: Sequence[Step], shape: KernelShape) -> tuple[Step, ...]:
@@ -250,12 +253,21 @@ def _finished(drawn: Iterable[_Drawn], stem: str, given: Iterable[str] = ()) -> 
     return tuple(phases)
 
 
-def _declared(name: str, roles: tuple[Role, ...]) -> Kernel:
+@cache
+def _needs() -> st.SearchStrategy[tuple[int | None, Launches | None]]:
+    """An alignment, of two elements, and accepted launches; most kernels say nothing of either."""
+    launches = [None, None, None, ANY_LAUNCH, WHOLE_WARPS, Launches(grid=Span(1, 64), shared=Span(0, 1024))]
+    return pick([(align, accepted) for align in (None, None, _PAIR) for accepted in launches])
+
+
+def _declared(draw: st.DrawFn, name: str, roles: tuple[Role, ...]) -> Kernel:
     """The kernel, with the parameters that its phases use."""
+    align, launches = draw(_needs())
     phases = [phase for role in roles for phase in role.phases]
     accesses = [access for phase in phases for access in (*phase.reads, *phase.writes)]
     used = {access.parameter for access in accesses}
-    parameters: list[Parameter] = [BufferParameter(p, DType.I32, (WIDTH,)) for p in (*_READ, *_WRITTEN) if p in used]
+    names = (p for p in (*_READ, *_WRITTEN) if p in used)
+    parameters: list[Parameter] = [BufferParameter(p, DType.I32, (WIDTH,), align) for p in names]
     if any(access.region.symbols for access in accesses) or any(phase.scalars for phase in phases):
         parameters.append(ScalarParameter(_SCALAR, DType.I32))
-    return Kernel(name, tuple(parameters), roles)
+    return Kernel(name, tuple(parameters), roles, launches=launches)

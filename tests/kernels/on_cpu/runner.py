@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from forerun.ir.builder import GraphBuilder
+from forerun.ir.graph import Graph
 from forerun.ir.kernel import BufferParameter, Kernel
 from forerun.ir.nodes import KernelNode, Launch, ScalarLoad
 from forerun.ir.types import BufferRole, DType
 from forerun.runtime.cuda.codegen import Unit, specialise
 from forerun.runtime.toolchain import Source
 
-__all__ = ["COMPILER", "CpuKernel", "unit_of"]
+__all__ = ["COMPILER", "CpuKernel", "NotCompiledError", "graph_of", "unit_of"]
 
 COMPILER = shutil.which("g++")
 
@@ -29,8 +30,8 @@ _MARGIN = 256
 _LOADED = frozenset({"index", "limit", "pos", "token"})
 
 
-def unit_of(kernel: Kernel, shapes: Mapping[str, tuple[int, ...]], launch: Launch, **scalars: float) -> Unit:
-    """The unit of a launch with buffers of those shapes. Scalars that change from step to step are loaded from memory.
+def graph_of(kernel: Kernel, shapes: Mapping[str, tuple[int, ...]], launch: Launch, **scalars: float) -> Graph:
+    """A launch with buffers of those shapes. Scalars that change from step to step are loaded from memory.
 
     Args:
         kernel: What to launch.
@@ -48,11 +49,20 @@ def unit_of(kernel: Kernel, shapes: Mapping[str, tuple[int, ...]], launch: Launc
             arguments[name] = ScalarLoad(builder.state(f"{name}.value", DType.I32, (1,)))
         else:
             arguments[name] = scalars[name]
-    node = builder.launch(kernel, launch=launch, **arguments)
-    graph = builder.build()
-    found = graph.nodes[node]
-    assert isinstance(found, KernelNode)
-    return specialise(graph, found)
+    builder.launch(kernel, launch=launch, **arguments)
+    return builder.build()
+
+
+def unit_of(kernel: Kernel, shapes: Mapping[str, tuple[int, ...]], launch: Launch, **scalars: float) -> Unit:
+    """The unit of the launch that :func:`graph_of` has."""
+    graph = graph_of(kernel, shapes, launch, **scalars)
+    (node,) = graph
+    assert isinstance(node, KernelNode)
+    return specialise(graph, node)
+
+
+class NotCompiledError(Exception):
+    """The compiler refuses a launch, or the code is wrong; it has what g++ says."""
 
 
 class CpuKernel:
@@ -71,14 +81,16 @@ class CpuKernel:
     ) -> None:
         self.unit = unit_of(kernel, shapes, launch, **scalars)
         self.scalars = scalars
+        self.alignments = {parameter.name: parameter.alignment for parameter in kernel.buffer_parameters}
         self.library = ctypes.CDLL(str(_compile(folder, self.unit)))
 
     def __call__(self, arrays: Mapping[str, np.ndarray], **loaded: int) -> None:
         """Run it on arrays, with values for the scalars in memory.
 
-        It fails if the kernel reads outside of the arrays, writes beside them, or hangs.
+        Each array is aligned as its parameter says, and to no more. It fails if the kernel reads outside of the arrays
+        or 16 bytes elsewhere than at multiples of that, writes beside them, or hangs.
         """
-        memory = {name: _Guarded(array) for name, array in arrays.items()}
+        memory = {name: _Guarded(array, self.alignments[name]) for name, array in arrays.items()}
         memory |= {f"{name}.value": _Guarded(np.array([value], np.int32)) for name, value in loaded.items()}
         values = [self._value(slot.parameter, slot.kind, slot.dtype, memory) for slot in self.unit.slots]
         pointers = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
@@ -108,9 +120,9 @@ class CpuKernel:
 class _Guarded:
     """A copy of an array between margins that must not be written."""
 
-    def __init__(self, array: np.ndarray) -> None:
-        self.memory = np.full(array.nbytes + 3 * _MARGIN, 0xAB, np.uint8)
-        self.start = _MARGIN + -(self.memory.ctypes.data + _MARGIN) % _MARGIN
+    def __init__(self, array: np.ndarray, shift: int = 0) -> None:
+        self.memory = np.full(array.nbytes + 4 * _MARGIN, 0xAB, np.uint8)
+        self.start = _MARGIN + -(self.memory.ctypes.data + _MARGIN) % _MARGIN + shift
         self.stop = self.start + array.nbytes
         self.array = self.memory[self.start : self.stop].view(array.dtype).reshape(array.shape)
         self.array[...] = array
@@ -144,7 +156,9 @@ def _compile(folder: Path, unit: Unit) -> Path:
     # Shared memory is static in functions of equal names: it must not be shared by the libraries of a process.
     options = ["-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-fno-gnu-unique", f"-I{_HERE}"]
     command = [COMPILER, *options, str(source), "-o", str(library)]
-    subprocess.run(command, check=True)
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise NotCompiledError(done.stderr)
     return library
 
 

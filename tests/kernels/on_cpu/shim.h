@@ -42,6 +42,8 @@ inline uint3 threadIdx, blockIdx, blockDim, gridDim;
 
 inline float __uint_as_float(unsigned bits) { float x; memcpy(&x, &bits, 4); return x; }
 inline unsigned __float_as_uint(float x) { unsigned bits; memcpy(&bits, &x, 4); return bits; }
+inline float __fadd_rn(float x, float y) { return x + y; }
+inline float __fmul_rn(float x, float y) { return x * y; }
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline void sincospif(float x, float* sine, float* cosine) {
     constexpr double pi = 3.14159265358979323846;
