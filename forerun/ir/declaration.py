@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from forerun.ir.kernel import Access, BufferParameter, Implementation, Kernel, Phase
+from forerun.ir.kernel import Access, Implementation, Kernel, Phase
 
 __all__ = ["contradiction", "runs_code_of"]
 
@@ -23,9 +23,8 @@ def contradiction(kernel: Kernel, declared: Kernel) -> str:
 
     A phase contradicts a phase of the same name with other reads, writes or scalars, or whose reads are asynchronous
     where the others are not, if both are the same code: by an implementation that the kernels share, or by the phases'
-    own function. Code that kernels share needs the alignment, and accepts the launches, that are declared of it. Of
-    machine code and PTX, which the compiler does not write, the whole body is a declaration. A black box declares
-    nothing of its body, and contradicts nothing.
+    own function. Of machine code and PTX, which the compiler does not write, the whole body is a declaration. A black
+    box declares nothing, and contradicts nothing.
 
     Args:
         kernel: The kernel that is derived from the other one.
@@ -47,10 +46,6 @@ def contradiction(kernel: Kernel, declared: Kernel) -> str:
             found = next(_differences(phase, old), "")
             if found:
                 return found
-    if shared:
-        found = next(_other_needs(kernel, declared), "")
-        if found:
-            return found
     foreign = [implementation for implementation in shared if implementation.language != "cuda"]
     if foreign and kernel.roles != declared.roles:
         code = f"{foreign[0].language} {foreign[0].source}:{foreign[0].entry}"
@@ -74,19 +69,6 @@ def _differences(phase: Phase, declared: Phase) -> Iterator[str]:
     if phase.asynchronous != declared.asynchronous:
         how = "asynchronous" if declared.asynchronous else "not asynchronous"
         yield f"{head} is declared {how}, and no longer is"
-
-
-def _other_needs(kernel: Kernel, declared: Kernel) -> Iterator[str]:
-    for old in declared.buffer_parameters:
-        new = kernel.parameter(old.name)
-        if isinstance(new, BufferParameter) and new.align != old.align:
-            yield f"parameter '{old.name}' is {_alignment(new)}, but is declared {_alignment(old)}"
-    if kernel.launches != declared.launches:
-        yield "it accepts other launches than are declared"
-
-
-def _alignment(parameter: BufferParameter) -> str:
-    return "of any alignment" if parameter.align is None else f"aligned to {parameter.align} bytes"
 
 
 def _spelled(items: Iterable[Access | str]) -> str:

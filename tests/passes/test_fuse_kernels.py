@@ -11,12 +11,13 @@ import pytest
 from forerun.frontends.decode import decode_graph, generation_graph
 from forerun.frontends.llama import LlamaConfig
 from forerun.ir import fusion
+from forerun.ir.builder import GraphBuilder
 from forerun.ir.diagnostics import InternalError, InvalidInput
 from forerun.ir.fusion import FusionRule, Match, Misfit, Part, Replacement, fusion_rule, fusion_rules
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ConditionalNode, KernelNode
 from forerun.ir.text import parse_graph
-from forerun.ir.types import DType
+from forerun.ir.types import BufferRole, DType
 from forerun.kernels import add, fusion_examples, silu_mul
 from forerun.passes.base import PassContext
 from forerun.passes.default import DEFAULT_PIPELINE, FAST_PIPELINE
@@ -180,6 +181,26 @@ def test_a_rule_is_declared_by_a_decorator_and_found_by_its_name() -> None:
 
     with pytest.raises(InvalidInput, match="two fusion rules are named 'mirror'"):
         fusion_rule("mirror", (ADD,), tolerance=0.0, example=example)(other)
+
+
+@pytest.mark.usefixtures("own_rules")
+def test_a_replacement_that_needs_more_alignment_does_not_fit() -> None:
+    def wide(match: Match) -> Replacement | Misfit:
+        """Sums of 16 bytes at once."""
+        parameters = tuple(replace(p, align=16) for p in add.KERNEL.buffer_parameters)
+        kernel = replace(add.KERNEL, name="wide", parameters=parameters, implementations=())
+        return Replacement(kernel, match.nodes["add"].launch, {"a": "a", "b": "b", "y": "y"})
+
+    rule = fusion_rule("wide", (ADD,), tolerance=0.0, example=example)(wide)
+    for offset, names in ((4, ["add"]), (16, ["add.fused"])):
+        build = GraphBuilder("sums")
+        build.allocation("both", 64)
+        a = build.buffer("a", DType.F32, (4,), BufferRole.INPUT, allocation="both", offset=offset)
+        build.launch(add.KERNEL, a=a, b=a, y=build.output("y", DType.F32, (4,)), node="add")
+        context = PassContext(FuseKernels())
+        assert list(fused(build.build(), [rule], context).nodes) == names
+        if offset % 16:
+            assert "%a begins at byte 4, not at a multiple of 16" in context.remarks[0].message
 
 
 @pytest.mark.usefixtures("own_rules")

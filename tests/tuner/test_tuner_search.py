@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from forerun.ir.diagnostics import ForerunError, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Phase, Trigger, Wait
+from forerun.ir.launches import Launches, Span
 from forerun.ir.nodes import KernelNode, Launch
 from forerun.ir.semantics import check
 from forerun.passes.tuning import Choice, Tuning
@@ -266,6 +267,20 @@ def test_moves_are_different_and_change_something() -> None:
         assert len({move.what for move in found}) == len(found)
         assert all(move.choice != Choice() for move in found)
         assert all(move.keeps_bits == (move.choice.launch is None) for move in found)
+
+
+def test_only_launches_that_the_kernel_accepts_are_tried() -> None:
+    for facts in group_facts(tuned_decode()).values():
+        accepted = facts.kernel.launches
+        assert accepted is not None
+        launches = [move.choice.launch for move in moves(facts, Choice()) if move.choice.launch is not None]
+        assert launches
+        assert not any(accepted.refusal(launch) for launch in launches)
+        narrow = replace(facts.kernel, launches=Launches(block=Span(*facts.launch.block[:1] * 2)))
+        blocks = [m.choice.launch.block for m in moves(replace(facts, kernel=narrow), Choice()) if m.choice.launch]
+        assert set(blocks) <= {facts.launch.block}
+        silent = replace(facts, kernel=replace(facts.kernel, launches=None))
+        assert all(move.choice.launch is None for move in moves(silent, Choice()))
 
 
 def test_a_trial_in_brief_leaves_out_shapes() -> None:

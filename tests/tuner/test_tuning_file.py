@@ -19,6 +19,7 @@ from forerun.ir.kernel import Phase, Trigger, Wait
 from forerun.ir.nodes import KernelNode, Launch
 from forerun.ir.semantics import check
 from forerun.ir.types import BufferRole
+from forerun.kernels import attention_cluster, norm_gate_up, norm_head, norm_qkv_rope, projection_add
 from forerun.passes.apply_tuning import ApplyTuning
 from forerun.passes.manager import PassManager
 from forerun.passes.pipeline import Pipeline
@@ -129,6 +130,35 @@ def test_choices_of_every_kind_are_applied(tmp_path: Path) -> None:
     again, _, counts = applied(graph, tuning_of(start), tmp_path)
     assert again is graph
     assert set(counts.values()) == {0}
+
+
+def test_launches_that_a_kernel_does_not_accept_are_left_out_with_a_remark(tmp_path: Path) -> None:
+    start = tuned_decode()
+    group = next(group for group in groups_of(start) if "gemv" in group)
+    for launch, words in (
+        (Launch((4, 1, 1), (48, 1, 1)), "48 threads a CTA, accepted are 32..1024 step 32"),
+        (Launch((4, 1, 1), (64, 1, 1), cluster=(2, 1, 1)), "2 CTAs a cluster, accepted are 1"),
+    ):
+        graph, remarks, counts = applied(start, Tuning(choices={group: Choice(launch=launch)}), tmp_path)
+        assert graph is start
+        assert counts["launches_changed"] == 0
+        assert len(remarks) == len(groups_of(start)[group])
+        assert all(f"does not accept the tuned one: {words}" in remark for remark in remarks)
+
+
+FUSED = [module.KERNEL for module in (attention_cluster, norm_gate_up, norm_head, norm_qkv_rope, projection_add)]
+
+
+@pytest.mark.parametrize("name", ["llama_tuning.json", "llama_tuning_2304.json"])
+def test_the_launches_of_the_files_in_benchmarks_are_accepted(name: str) -> None:
+    tuning = read_tuning(Path(__file__).parents[2] / "benchmarks" / name)
+    kernels = {f"{k.implementations[0].source}#{k.implementations[0].entry}": k for k in FUSED}
+    chosen = {group: choice.launch for group, choice in tuning.choices.items() if choice.launch is not None}
+    assert len(chosen) > 3
+    for group, launch in chosen.items():
+        accepted = kernels[group.partition("(")[0]].launches
+        assert accepted is not None
+        assert accepted.refusal(launch) == ""
 
 
 def test_nothing_is_moved_but_what_is_chosen(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ import forerun
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.diagnostics import InvalidInput, Unsupported
 from forerun.ir.types import BufferRole, DType
+from forerun.kernels.builtin import KERNELS
 from forerun.runtime.cuda import CudaError, CudaTarget
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.graphs import I32, N, numbers, started
@@ -104,6 +106,41 @@ def test_the_reference_target_has_no_memory_of_the_caller() -> None:
         for use in (program.launch, program.synchronize, lambda: program.buffer("x")):
             with pytest.raises(Unsupported, match="needs a GPU"):
                 use()
+
+
+def doubled(align: int) -> Any:
+    """y = 2 w, by a kernel that needs an alignment; x, which is added, stands in for memory of the caller."""
+    kernel = KERNELS["add_i32"]
+    parameters = tuple(replace(p, align=align) for p in kernel.buffer_parameters)
+    builder = GraphBuilder("doubled")
+    w, x, y = builder.weight("w", I32, (N,)), builder.input("x", I32, (N,)), builder.output("y", I32, (N,))
+    builder.launch(replace(kernel, parameters=parameters), a=w, b=x, y=y)
+    return builder.build()
+
+
+def test_memory_of_the_caller_is_aligned_as_kernels_need_it(api: FakeCuda) -> None:
+    wide = Foreign(api, np.arange(4 * N, dtype=np.int32))
+    assert wide.address % 64 == 0
+    x = {**wide.__cuda_array_interface__, "shape": (N,), "data": (wide.address + 16, False)}
+    view = SimpleNamespace(__cuda_array_interface__=x)
+    with pytest.raises(InvalidInput, match=r"memory '%x': the array begins at .*, not at a multiple of 64 bytes"):
+        load(doubled(64), W, memory={"x": view})
+    load(doubled(16), W, memory={"x": view}).close()
+    wide.free()
+
+
+def test_weights_that_are_not_aligned_as_kernels_need_it_are_copied(api: FakeCuda) -> None:
+    wide = Foreign(api, np.arange(4 * N, dtype=np.int32))
+    w = SimpleNamespace(
+        __cuda_array_interface__={**wide.__cuda_array_interface__, "shape": (N,), "data": (wide.address + 16, False)}
+    )
+    for align in (16, 64):
+        program = load(doubled(align), {"w": w})
+        assert (program.buffer("w").address == wide.address + 16) == (align == 16)
+        assert program.buffer("w").address % align == 0
+        np.testing.assert_array_equal(program.run({"x": X})["y"], np.arange(4, 4 + N) + X)
+        program.close()
+    wide.free()
 
 
 def test_weights_on_the_device(api: FakeCuda) -> None:
