@@ -17,7 +17,7 @@ from forerun.ir.nodes import (
 from forerun.ir.semantics import access as access_module
 from forerun.ir.semantics import hazards
 from forerun.ir.semantics.access import NodeAccess
-from forerun.ir.semantics.hazards import Conflict
+from forerun.ir.semantics.hazards import Conflict, Conflicts
 from forerun.ir.semantics.order import EventOrder
 
 __all__ = ["CheckerMutant", "Patch", "accessing", "adjusting", "collector", "meets", "ordering", "roles_of", "sweeping"]
@@ -93,7 +93,7 @@ def sweeping(
 ) -> Patch:
     """The conflicts from a plain sweep, with other ideas of what conflicts and what a later access hides."""
 
-    def compute(graph: Graph) -> tuple[Conflict, ...]:
+    def compute(graph: Graph) -> Conflicts:
         found: list[Conflict] = []
         exposed: list[tuple[int, NodeAccess]] = []
         for j, own in enumerate(access_module.accesses(graph).values()):
@@ -101,7 +101,7 @@ def sweeping(
                 found += [Conflict(b, a) for i, b in exposed if near(i, j) and conflict(b, a)]
             exposed = [(i, b) for i, b in exposed if not any(a.allocation == b.allocation and kills(a, b) for a in own)]
             exposed += [(j, a) for a in own]
-        return tuple(found)
+        return Conflicts.of(graph, found)
 
     return lambda monkeypatch: monkeypatch.setattr(hazards.conflicts, "compute", compute)
 

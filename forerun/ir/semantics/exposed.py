@@ -4,19 +4,75 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
-from operator import itemgetter
+from operator import attrgetter
 from typing import TypeAlias
 
 from forerun.ir.semantics.access import NodeAccess
 from forerun.ir.semantics.byteset import ByteSet
 
-__all__ = ["Exposed"]
+__all__ = ["Alike", "Exposed", "Reached", "ones"]
 
-_Entry: TypeAlias = tuple[int, int, NodeAccess]
-"""First byte, number in order of addition, and the access."""
+
+class Alike:
+    """Accesses that differ in nothing but their nodes and phases, so that they conflict with the same others.
+
+    Of which nodes they are is a bit set (a Python integer) over launch positions, counted from that of the first; so a
+    graph in which thousands of nodes touch the same bytes takes a few operations on integers for each node.
+
+    Attributes:
+        first: One of them.
+        base: The launch position of the first one's node.
+        nodes: The nodes whose accesses are exposed.
+        number: When the first was added; each is counted.
+    """
+
+    __slots__ = ("_members", "_times", "base", "first", "nodes", "number")
+
+    def __init__(self, first: NodeAccess, base: int, number: int) -> None:
+        self.first, self.base, self.number = first, base, number
+        self.nodes = 0
+        self._members: dict[int, list[tuple[int, NodeAccess]]] = {}
+        self._times: dict[int, int] = {}
+
+    def add(self, position: int, number: int, access: NodeAccess) -> None:
+        """Note an access of the node at some position."""
+        members = self._members.setdefault(position, [])
+        bit = 1 << position - self.base
+        if members:
+            self._times[len(members)] ^= bit
+        members.append((number, access))
+        self._times[len(members)] = self._times.get(len(members), 0) | bit
+        self.nodes |= bit
+
+    def count(self, nodes: int) -> int:
+        """How many accesses some of the nodes have."""
+        if len(self._times) == 1:
+            ((times, _),) = self._times.items()
+            return times * nodes.bit_count()
+        return sum(times * (nodes & some).bit_count() for times, some in self._times.items())
+
+    def of(self, nodes: int) -> Iterator[tuple[int, NodeAccess]]:
+        """The accesses of some of the nodes, each with its number."""
+        for at in ones(nodes):
+            yield from self._members[self.base + at]
+
+
+Reached: TypeAlias = tuple[tuple[Alike, int], ...]
+"""Accesses that are alike, and the nodes of which they are meant."""
+
+_Entry: TypeAlias = tuple[int, int, Alike]
+"""First byte, number in order of addition, and the accesses."""
 
 _Class: TypeAlias = tuple[tuple[tuple[str, int], ...] | None, int]
 """The symbols at both ends (``None``: different ones), and the length's number of bits."""
+
+
+def ones(bits: int) -> Iterator[int]:
+    """The places of the ones of a bit set, ascending."""
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest
 
 
 class _Index:
@@ -30,27 +86,41 @@ class _Index:
 
     def __init__(self) -> None:
         self._classes: dict[_Class, list[_Entry]] = {}
+        self._alike: dict[object, Alike] = {}
 
-    def add(self, number: int, access: NodeAccess) -> None:
-        where = access.bytes
+    def add(self, position: int, number: int, access: NodeAccess) -> None:
+        key = _what(access)
+        alike = self._alike.get(key)
+        if alike is None:
+            alike = self._alike[key] = Alike(access, position, number)
+            self._enter(alike)
+        alike.add(position, number, access)
+
+    def _enter(self, alike: Alike) -> None:
+        where = alike.first.bytes
         terms = where.start_terms
         if terms != where.stop_terms:
-            self._classes.setdefault((None, 0), []).append((0, number, access))
+            self._classes.setdefault((None, 0), []).append((0, alike.number, alike))
             return
         kind = terms, (where.stop - where.start).bit_length()
-        insort(self._classes.setdefault(kind, []), (where.start, number, access))
+        insort(self._classes.setdefault(kind, []), (where.start, alike.number, alike))
 
-    def near(self, reach: ByteSet) -> list[_Entry]:
+    def near(self, reach: ByteSet) -> list[Alike]:
         """The accesses that may overlap a set, and some others."""
-        found: list[_Entry] = []
+        found: list[Alike] = []
         for entries, first, last in self._ranges(reach):
-            found += entries[first:last]
+            found += [alike for _, _, alike in entries[first:last]]
         return found
 
     def remove_covered(self, cover: ByteSet) -> None:
         """Forget the accesses all of whose bytes are in a set."""
         for entries, first, last in self._ranges(cover):
-            kept = [entry for entry in entries[first:last] if not cover.covers(entry[2].bytes)]
+            kept = []
+            for entry in entries[first:last]:
+                if cover.covers(entry[2].first.bytes):
+                    del self._alike[_what(entry[2].first)]
+                else:
+                    kept.append(entry)
             if len(kept) != last - first:
                 entries[first:last] = kept
 
@@ -66,6 +136,12 @@ class _Index:
                     yield entries, first, last
 
 
+def _what(access: NodeAccess) -> object:
+    """Equal for accesses that are alike; through which buffer matters only to what is certain of them."""
+    buffer = access.buffer if access.certain else ""
+    return access.bytes, buffer, access.certain, access.released, access.asynchronous
+
+
 class Exposed:
     """The accesses of one allocation so far, less those that a later write covered."""
 
@@ -74,22 +150,22 @@ class Exposed:
         self._writes = _Index()
         self._count = 0
 
-    def conflicting(self, access: NodeAccess) -> list[NodeAccess]:
-        """What overlaps an access, with a write on one side at least; in order of addition."""
+    def conflicting(self, access: NodeAccess) -> Reached:
+        """What overlaps an access, with a write on one side at least; in the order of first additions."""
         found = self._writes.near(access.bytes)
         if access.write:
             found += self._reads.near(access.bytes)
         if len(found) > 1:
-            found.sort(key=itemgetter(1))
-        return [other for _, _, other in found if access.bytes.overlaps(other.bytes)]
+            found.sort(key=attrgetter("number"))
+        return tuple((alike, alike.nodes) for alike in found if access.bytes.overlaps(alike.first.bytes))
 
     def cover(self, write: NodeAccess) -> None:
         """Forget what a write covers."""
         self._reads.remove_covered(write.bytes)
         self._writes.remove_covered(write.bytes)
 
-    def add(self, access: NodeAccess) -> None:
-        """Note an access; one without bytes conflicts with nothing."""
+    def add(self, position: int, access: NodeAccess) -> None:
+        """Note an access of the node at some launch position; one without bytes conflicts with nothing."""
         if not access.bytes.is_empty:
-            (self._writes if access.write else self._reads).add(self._count, access)
+            (self._writes if access.write else self._reads).add(position, self._count, access)
             self._count += 1

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph, Hazard
 from forerun.ir.semantics.access import NodeAccess, accesses, is_conditional
 from forerun.ir.semantics.binding import loaded_from
-from forerun.ir.semantics.exposed import Exposed
+from forerun.ir.semantics.exposed import Alike, Exposed, Reached
 from forerun.ir.semantics.instances import can_meet
 
-__all__ = ["Conflict", "conflicts", "is_certain", "sweep"]
+__all__ = ["Clash", "Conflict", "Conflicts", "conflicts", "is_certain", "sweep"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,30 +69,80 @@ def _bounds(graph: Graph, symbol: str) -> tuple[int, int]:
     return (-(1 << bits - 1), (1 << bits - 1) - 1) if buffer.dtype.is_signed else (0, (1 << bits) - 1)
 
 
-def sweep(graph: Graph, keep: Callable[[NodeAccess], bool] | None = None) -> Iterator[Conflict]:
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """The accesses that one conflicts with directly: earlier ones, those that are alike together."""
+
+    later: NodeAccess
+    earlier: Reached
+
+    def conflicts(self, earlier: Iterable[tuple[Alike, int]] | None = None) -> Iterator[Conflict]:
+        """One by one, in launch order; with some of the earlier accesses, or with all."""
+        found = [member for alike, nodes in earlier or self.earlier for member in alike.of(nodes)]
+        for _, access in sorted(found, key=itemgetter(0)):
+            yield Conflict(access, self.later)
+
+
+class Conflicts:
+    """The direct conflicts of a graph, in launch order of the later node.
+
+    There may be as many as pairs of accesses. So they are kept by what they have in common (``clashes``), which takes
+    space and time for each access rather than for each pair; going through all of them one by one does not.
+    """
+
+    def __init__(self, clashes: Iterable[Clash]) -> None:
+        self.clashes = tuple(clashes)
+
+    @classmethod
+    def of(cls, graph: Graph, pairs: Iterable[Conflict]) -> Conflicts:
+        """Those that are given one by one."""
+        place = {name: i for i, name in enumerate(graph.nodes)}
+        clashes = []
+        for pair in pairs:
+            alike = Alike(pair.earlier, place[pair.earlier.node], 0)
+            alike.add(alike.base, 0, pair.earlier)
+            clashes.append(Clash(pair.later, ((alike, alike.nodes),)))
+        return cls(clashes)
+
+    def __iter__(self) -> Iterator[Conflict]:
+        for clash in self.clashes:
+            yield from clash.conflicts()
+
+    def __len__(self) -> int:
+        return sum(alike.count(nodes) for clash in self.clashes for alike, nodes in clash.earlier)
+
+
+def sweep(graph: Graph) -> Iterator[Clash]:
     """Go through the nodes in launch order, comparing each access with those that are still exposed.
 
     Args:
         graph: Any graph whose launch order is meant as the order of execution.
-        keep: Restricts the sweep to accesses for which it is true.
     """
     table = accesses(graph)
     written = {access.allocation for found in table.values() for access in found if access.write}
     exposed = {name: Exposed() for name in written}
-    for name, found in table.items():
-        own = [a for a in found if a.allocation in written and (keep is None or keep(a))]
+    for position, (name, found) in enumerate(table.items()):
+        own = [a for a in found if a.allocation in written]
+        reached: dict[object, Reached] = {}
         for access in own:
-            for other in exposed[access.allocation].conflicting(access):
-                yield Conflict(other, access)
-        for access in () if is_conditional(graph.nodes[name]) else own:
-            if access.write:
-                exposed[access.allocation].cover(access)
+            key = access.allocation, access.bytes, access.write
+            if key not in reached:
+                reached[key] = exposed[access.allocation].conflicting(access)
+            if reached[key]:
+                yield Clash(access, reached[key])
+        for write in () if is_conditional(graph.nodes[name]) else _different_writes(own):
+            exposed[write.allocation].cover(write)
         for access in own:
-            exposed[access.allocation].add(access)
+            exposed[access.allocation].add(position, access)
 
 
-conflicts = Analysis({"nodes", "kernels", "buffers", "allocations"}, lambda graph: tuple(sweep(graph)))
-"""The direct conflicts of a graph, in launch order of the later node.
+def _different_writes(own: Iterable[NodeAccess]) -> Iterable[NodeAccess]:
+    """Of writes of a node to the same bytes, one."""
+    return {(access.allocation, access.bytes): access for access in own if access.write}.values()
+
+
+conflicts = Analysis({"nodes", "kernels", "buffers", "allocations"}, lambda graph: Conflicts(sweep(graph)))
+"""The direct conflicts of a graph.
 
 A pair is left out if a write between the two covers the bytes of the earlier one: that write conflicts with both, and
 being before is transitive along such a chain (out(a) = C of a's node; in(b) reaches C of b's node, by H1, or by H4 for

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeAlias
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.diagnostics import Diagnostic, Location
 from forerun.ir.graph import Graph
 from forerun.ir.semantics.access import NodeAccess, with_tables
-from forerun.ir.semantics.hazards import Conflict, conflicts, is_certain
+from forerun.ir.semantics.exposed import Reached
+from forerun.ir.semantics.hazards import Clash, Conflict, conflicts, is_certain
 from forerun.ir.semantics.nested import bodies_in
 from forerun.ir.semantics.order import EventOrder, order_under, require_licences
 
-__all__ = ["BodyPath", "Race", "Undrained", "Verdict", "bodies_of", "body_at", "check", "is_ordered"]
+__all__ = [
+    "MAX_RACES",
+    "BodyPath",
+    "Race",
+    "Undrained",
+    "Verdict",
+    "bodies_of",
+    "body_at",
+    "check",
+    "is_ordered",
+    "open_clashes",
+]
+
+MAX_RACES = 1000
+"""How many races of a graph are kept; all are counted."""
+
+MAX_TRIED = 2000
+"""For how many kinds of races beyond those values of loaded scalars are looked for that make them certain."""
 
 BodyPath: TypeAlias = tuple[tuple[str, int], ...]
 """Where a nested graph is: from the outermost, the name of each node around it, and which of its bodies."""
@@ -69,15 +88,23 @@ class Verdict:
     Attributes:
         status: ``proved`` (race-free and drained), ``refuted`` (some findings are certain), or ``unsupported`` (all
             findings rest on facts that are not known exactly, such as a black box's accesses).
-        findings: One a race or undrained node, in launch order: those of ``races``, then those of ``outliving``.
-        races: The races; of several accesses that a write in between covers, only the nearest.
+        findings: One for each race of ``races``, in launch order, then one for each undrained node.
+        races: The races; of several accesses that a write in between covers, only the nearest. Where there are more
+            than :data:`MAX_RACES`, the first of them, and the first that is certain.
         outliving: The nodes that may outlive the graph.
+        left_out: How many races were counted, but are not in ``races``.
     """
 
     status: str
     findings: tuple[Diagnostic, ...] = ()
     races: tuple[Race, ...] = ()
     outliving: tuple[Undrained, ...] = ()
+    left_out: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many findings there are, those included that are left out."""
+        return len(self.findings) + self.left_out
 
     @property
     def proved(self) -> bool:
@@ -110,13 +137,14 @@ def check(graph: Graph, licences: Iterable[str] = frozenset()) -> Verdict:
 def _check(graph: Graph, licences: frozenset[str]) -> Verdict:
     """Findings of nested graphs come after those of the graph around them."""
     found = _Found(licences)
-    certain = found.collect(graph, ())
+    found.collect(graph, ())
     if not found.races and not found.outliving:
         return Verdict("proved")
     findings = [_race_finding(inner, race, licences) for inner, race in found.races]
     findings += map(_undrained_finding, found.outliving)
     races = tuple(race for _, race in found.races)
-    return Verdict("refuted" if certain else "unsupported", tuple(findings), races, tuple(found.outliving))
+    status = "refuted" if found.certain else "unsupported"
+    return Verdict(status, tuple(findings), races, tuple(found.outliving), found.count - len(races))
 
 
 _strict = Analysis(
@@ -125,24 +153,70 @@ _strict = Analysis(
 
 
 class _Found:
-    """What is found in a graph and in those inside it; a race with the graph that it is in."""
+    """What is found in a graph and in those inside it; a race with the graph that it is in.
+
+    All races are counted; the first ones are kept, and with them the first that is certain.
+    """
 
     def __init__(self, licences: frozenset[str]) -> None:
         self.licences = licences
         self.races: list[tuple[Graph, Race]] = []
+        self.count = 0
         self.outliving: list[Undrained] = []
+        self.certain = False
+        self._tried = 0
 
-    def collect(self, graph: Graph, path: BodyPath) -> bool:
-        """Look into a graph, and into its bodies; returns whether some of what is found is certain."""
+    def collect(self, graph: Graph, path: BodyPath) -> None:
+        """Look into a graph, and into its bodies."""
         order = order_under(graph, self.licences)
-        races = [_race_of(graph, order, c, path) for c in conflicts(graph) if not is_ordered(order, c.earlier, c.later)]
-        self.races += ((graph, race) for race in races)
+        for clash, unordered in open_clashes(graph, order):
+            count = sum(alike.count(nodes) for alike, nodes in unordered)
+            pairs = clash.conflicts(unordered)
+            kept = [_race_of(graph, order, c, path) for c in islice(pairs, MAX_RACES - len(self.races))]
+            self.certain = self.certain or any(race.certain for race in kept)
+            if len(kept) < count and not self.certain:
+                kept += self._first_certain(graph, order, clash.later, unordered, path)
+            self.count += count
+            self.races += ((graph, race) for race in kept)
         outliving = [Undrained(name, path) for name in order.undrained(graph)]
         self.outliving += outliving
-        certain = bool(outliving) or any(race.certain for race in races)
+        self.certain = self.certain or bool(outliving)
         for inner_path, body in bodies_of(graph, path):
-            certain = self.collect(with_tables(graph, body), inner_path) or certain
-        return certain
+            self.collect(with_tables(graph, body), inner_path)
+
+    def _first_certain(
+        self, graph: Graph, order: EventOrder, later: NodeAccess, unordered: Reached, path: BodyPath
+    ) -> list[Race]:
+        """A certain race, where not all are kept and none of those is certain.
+
+        Whether one is certain is the same for accesses that are alike, but for what is open (docs/pdl.md, rule 11).
+        """
+        for alike, nodes in unordered:
+            opened = order.triggered_before_start[order.position[later.node]] >> alike.base
+            nodes &= ~opened if later.early and alike.first.released else -1
+            self._tried += not (alike.first.bytes.is_constant and later.bytes.is_constant)
+            if nodes and self._tried <= MAX_TRIED and is_certain(graph, Conflict(alike.first, later)):
+                _, earlier = next(alike.of(nodes))
+                self.certain = True
+                return [_race_of(graph, order, Conflict(earlier, later), path)]
+        return []
+
+
+def open_clashes(graph: Graph, order: EventOrder) -> Iterator[tuple[Clash, Reached]]:
+    """The conflicts of a graph that an order leaves open: for each later access the earlier ones, those alike together.
+
+    Args:
+        graph: A graph; its bodies are not looked into.
+        order: Its order of events.
+    """
+    for clash in conflicts(graph).clashes:
+        found = []
+        for alike, nodes in clash.earlier:
+            nodes &= ~(_ordered(order, clash.later, released=alike.first.released) >> alike.base)
+            if nodes:
+                found.append((alike, nodes))
+        if found:
+            yield clash, tuple(found)
 
 
 def bodies_of(graph: Graph, path: BodyPath = ()) -> Iterator[tuple[BodyPath, Graph]]:
@@ -166,12 +240,16 @@ def is_ordered(order: EventOrder, earlier: NodeAccess, later: NodeAccess) -> boo
     out(earlier) is C; with H8 it is T for an access that a fenced trigger releases, but not for a later one that goes
     through the copy engine before its wait (docs/pdl.md, rule 11).
     """
-    u, v = earlier.node, later.node
+    return bool(_ordered(order, later, released=earlier.released) >> order.position[earlier.node] & 1)
+
+
+def _ordered(order: EventOrder, later: NodeAccess, *, released: bool) -> int:
+    """The nodes whose accesses, released or not, are ordered before a later access, as a set of launch positions."""
+    v = order.position[later.node]
     if later.early:
-        if order.completes_before_start(u, v):
-            return True
-        return earlier.released and not later.asynchronous and order.triggers_before_start(u, v)
-    return order.completes_before_wait(u, v) or (earlier.released and order.triggers_before_wait(u, v))
+        at_once = released and not later.asynchronous
+        return order.before_start[v] | (order.triggered_before_start[v] if at_once else 0)
+    return order.before_wait[v] | (order.triggered_before_wait[v] if released else 0)
 
 
 def _race_of(graph: Graph, order: EventOrder, conflict: Conflict, path: BodyPath) -> Race:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Wait
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode
 from forerun.ir.semantics.access import NodeAccess, accesses, with_tables
-from forerun.ir.semantics.races import BodyPath, Race, Undrained, bodies_of, body_at, check
+from forerun.ir.semantics.order import order_under
+from forerun.ir.semantics.races import BodyPath, Race, Undrained, bodies_of, body_at, is_ordered, open_clashes
 from forerun.ir.semantics.witness import chain_between, chain_to_sink
 from forerun.ir.types import DependencyKind
 
@@ -156,7 +158,7 @@ def repairs(graph: Graph, race: Race, licences: Iterable[str] = frozenset()) -> 
         found += _move(inner, race.later)
     found += [AddWait(name) for name in (v, *(d.target for d in chain[:-1])) if _may_wait(inner, name)]
     found.append(FullDependency(u, v, inner.dependency(u, v) is not None))
-    return _tried(graph, race.body, found, frozenset(licences), _key(race))
+    return _tried(graph, race.body, found, frozenset(licences), race)
 
 
 def drain_repairs(
@@ -249,14 +251,13 @@ def _with_body(graph: Graph, name: str, body: Callable[[Kernel], tuple[Role, ...
 _Key: TypeAlias = tuple[object, ...] | Undrained
 
 
-def _key(race: Race) -> _Key:
-    """What a race is, whatever is known of its order."""
-    ends = [(a.node, a.allocation, a.buffer, a.bytes, a.write, a.phase) for a in (race.earlier, race.later)]
-    return race.body, *ends
+def _end(access: NodeAccess) -> tuple[object, ...]:
+    """What an access is, whatever is known of its order."""
+    return access.node, access.allocation, access.buffer, access.bytes, access.write, access.phase
 
 
 def _tried(
-    graph: Graph, body: BodyPath, candidates: list[Change], licences: frozenset[str], target: _Key
+    graph: Graph, body: BodyPath, candidates: list[Change], licences: frozenset[str], target: Race | Undrained
 ) -> tuple[Repair, ...]:
     from forerun.ir.verify import verify  # the verifier itself needs this package
 
@@ -267,11 +268,50 @@ def _tried(
             break
         repaired = _applied(graph, body, change)
         left = _findings(repaired, licences)
-        if target not in left and left <= known and not verify(repaired):
+        new = any(nodes & ~known.get(key, 0) for key, nodes in left.items())
+        if not new and not _is_left(repaired, licences, target, left) and not verify(repaired):
             good.append(Repair(change, not left, body))
     return tuple(good)
 
 
-def _findings(graph: Graph, licences: frozenset[str]) -> set[_Key]:
-    verdict = check(graph, licences)
-    return {*map(_key, verdict.races), *verdict.outliving}
+def _findings(graph: Graph, licences: frozenset[str]) -> dict[_Key, int]:
+    """What a check finds, those undrained included: for each later access, and bytes of earlier ones, their nodes.
+
+    Nodes are sets of launch positions, since there may be as many races as pairs of nodes.
+    """
+    known = _kept_findings(graph)
+    if licences not in known:
+        found: dict[_Key, int] = {}
+        known[licences] = found
+        _collect(graph, (), licences, found)
+    return known[licences]
+
+
+def _no_findings(graph: Graph) -> dict[frozenset[str], dict[_Key, int]]:
+    return {}
+
+
+_kept_findings = Analysis({"nodes", "dependencies", "kernels", "buffers", "allocations"}, _no_findings)
+
+
+def _collect(graph: Graph, path: BodyPath, licences: frozenset[str], found: dict[_Key, int]) -> None:
+    order = order_under(graph, licences)
+    for clash, unordered in open_clashes(graph, order):
+        later = _end(clash.later)
+        for alike, nodes in unordered:
+            earlier = alike.first
+            key = path, later, earlier.bytes, earlier.write, earlier.buffer if earlier.certain else ""
+            found[key] = found.get(key, 0) | nodes << alike.base
+    found.update((Undrained(name, path), 1) for name in order.undrained(graph))
+    for inner_path, body in bodies_of(graph, path):
+        _collect(with_tables(graph, body), inner_path, licences, found)
+
+
+def _is_left(graph: Graph, licences: frozenset[str], target: Race | Undrained, left: dict[_Key, int]) -> bool:
+    """Whether a change has not removed what it is for."""
+    if isinstance(target, Undrained):
+        return target in left
+    inner = body_at(graph, target.body)
+    order, table = order_under(inner, licences), accesses(inner)
+    first, second = ([a for a in table[end.node] if _end(a) == _end(end)] for end in (target.earlier, target.later))
+    return not all(is_ordered(order, a, b) for a in first for b in second)

@@ -26,6 +26,9 @@ UNBOUNDED = 1 << 80
 MAX_STEPS = 1000
 """How many partial sums are looked at before the answer is "not known"."""
 
+MAX_LEVELS = 64
+"""With more levels than this nothing is tried."""
+
 
 def meet(first: Levels, run: int, second: Levels, other_run: int, distance: int) -> bool | None:
     """Whether two sets have an integer in common; ``None`` if that would take too long to find out.
@@ -37,7 +40,9 @@ def meet(first: Levels, run: int, second: Levels, other_run: int, distance: int)
         other_run: How long its runs are, at least 1.
         distance: Where the other set starts.
     """
-    return _meet(first, run, second, other_run, distance) if first or second else -other_run < distance < run
+    if not first and not second:
+        return -other_run < distance < run
+    return None if len(first) + len(second) > MAX_LEVELS else _meet(first, run, second, other_run, distance)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -186,6 +191,8 @@ def contains(levels: Levels, run: int, inner: Levels, inner_run: int, distance: 
         inner_run: How long its runs are, at least 1.
         distance: Where the other set starts.
     """
+    if len(levels) + len(inner) > MAX_LEVELS:
+        return False
     plain, length = _joined(levels, run)
     return _Containment().holds(plain, length, *_joined(inner, inner_run), distance)
 

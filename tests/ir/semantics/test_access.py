@@ -102,7 +102,7 @@ def test_equal_loads_are_equal_unless_the_graph_writes_them_in_between() -> None
         f"node #{name} = @row(x=%x, y=%y, r=load(%s[0]{more}))\n" for name, more in (("a", ""), ("b", " + 1"))
     )
     rows = parsed(ROW + first + second + "  after #a full")
-    assert conflicts(rows) == ()
+    assert not list(conflicts(rows))
     after = parsed(ROW + first + second + "  after #a full\nnode #c = fill %s with 1\n  after #b full")
     assert found_conflicts(after) == {("a", "c", "WAR"), ("b", "c", "WAR")}
     between = parsed(ROW + first + "node #c = fill %s with 1\n  after #a full\n" + second + "  after #c full")
