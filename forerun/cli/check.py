@@ -99,6 +99,7 @@ def check(
                 "nodes": len(graph),
                 "dependencies": graph.count_dependencies(),
                 "licences": sorted(licences),
+                "count": verdict.count,
                 "findings": findings_as_json(found),
             }
         )
@@ -106,7 +107,7 @@ def check(
     meaning = (_MEANING if after is None else _REWRITE)[verdict.status]
     found = explain(graph, verdict, licences, None if verbose else SHOWN_FINDINGS)
     _print_meaning(verdict, meaning)
-    print_findings(source, found, None if verbose else SHOWN_FINDINGS)
+    print_findings(source, found, None if verbose else SHOWN_FINDINGS, verdict.count)
     _print_counts(graph, licences)
     return status
 

@@ -20,8 +20,15 @@ __all__ = ["findings_as_json", "print_findings"]
 # For people
 
 
-def print_findings(source: SourceMap, found: list[Explanation], shown: int | None) -> None:
-    """Draw findings in the text of the graph, each with its schedule and repairs, and count those left out."""
+def print_findings(source: SourceMap, found: list[Explanation], shown: int | None, count: int) -> None:
+    """Draw findings in the text of the graph, each with its schedule and repairs, and count those left out.
+
+    Args:
+        source: Where elements stand in the text.
+        found: What there is to show.
+        shown: How many are drawn; ``None`` is all of them.
+        count: How many findings there are, those included of which nothing but their number is known.
+    """
     from forerun.ir.text import draw
 
     console = result_console()
@@ -29,8 +36,11 @@ def print_findings(source: SourceMap, found: list[Explanation], shown: int | Non
         drawn = [*([""] if number else []), *draw([explanation.finding], source).splitlines()]
         for line in [*drawn, *explanation.lines()]:
             print_plain(console, _styled(line))
-    if shown is not None and len(found) > shown:
-        print_plain(console, f"\n... and {len(found) - shown} more; -v shows all")
+    drawn_count = len(found[:shown])
+    if count > drawn_count:
+        every = "all" if count == len(found) else f"the first {len(found):,}"
+        hint = f"; -v shows {every}" if len(found) > drawn_count else ""
+        print_plain(console, f"\n... and {count - drawn_count:,} more{hint}")
 
 
 _STYLES = (

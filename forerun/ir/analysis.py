@@ -13,6 +13,8 @@ __all__ = ["Analysis", "carry_over"]
 
 _Result = TypeVar("_Result")
 
+_TABLES = frozenset({"buffers", "allocations", "kernels"})
+
 
 class Analysis(Generic[_Result]):
     """A pure function of some parts of a graph.
@@ -24,12 +26,14 @@ class Analysis(Generic[_Result]):
 
     def __init__(self, depends: set[str], compute: Callable[[Graph], _Result]) -> None:
         self.depends = frozenset(depends)
+        self._is_of_tables = self.depends <= _TABLES
         self.compute = compute
 
     def __call__(self, graph: Graph) -> _Result:
         """The result for a graph, computed on the first call."""
         if self not in graph.cache:
-            graph.cache[self] = self.compute(graph)
+            owner = graph.owner_of_tables if self._is_of_tables else None
+            graph.cache[self] = self.compute(graph) if owner is None else self(owner)
         return cast(_Result, graph.cache[self])
 
     def keep(self, graph: Graph, result: _Result) -> None:

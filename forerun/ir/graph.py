@@ -70,7 +70,17 @@ class Graph:
         InvalidInput: If a name or a pair occurs twice.
     """
 
-    __slots__ = ("__weakref__", "_topology", "allocations", "buffers", "cache", "delta", "kernels", "name")
+    __slots__ = (
+        "__weakref__",
+        "_topology",
+        "allocations",
+        "buffers",
+        "cache",
+        "delta",
+        "kernels",
+        "name",
+        "owner_of_tables",
+    )
 
     name: str
     allocations: Mapping[str, Allocation]
@@ -81,6 +91,8 @@ class Graph:
     _topology: nx.DiGraph[str]
     cache: dict[Analysis[Any], Any]
     """Results of analyses; filled in by :class:`forerun.ir.analysis.Analysis` alone."""
+    owner_of_tables: Graph | None
+    """For a body as a graph of its own, the graph whose tables it uses; what depends on tables alone is shared."""
 
     def __init__(
         self,
@@ -120,6 +132,7 @@ class Graph:
             "_topology": topology,
             "delta": delta,
             "cache": {},
+            "owner_of_tables": None,
         }
         for key, value in values.items():
             object.__setattr__(self, key, value)
@@ -182,8 +195,11 @@ class Graph:
 
     def with_tables_of(self, other: Graph) -> Graph:
         """The same nodes and dependencies over the tables of another graph: a body as a graph of its own."""
-        tables = other.allocations, other.buffers, other.kernels
-        return Graph._from_parts(self.name, *tables, self._topology, None)
+        graph = Graph._from_parts(self.name, {}, {}, {}, self._topology, None)
+        for table in ("allocations", "buffers", "kernels"):
+            object.__setattr__(graph, table, getattr(other, table))  # not copied: there may be thousands of bodies
+        object.__setattr__(graph, "owner_of_tables", other)
+        return graph
 
     def without_tables(self) -> Graph:
         """The same nodes and dependencies with empty tables, as bodies have them; it keeps its delta."""

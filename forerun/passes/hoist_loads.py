@@ -10,6 +10,7 @@ from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Step, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics import EventOrder, NodeAccess, accesses, conflicts, event_order
+from forerun.ir.semantics.exposed import ones
 from forerun.ir.semantics.fences import fences
 from forerun.ir.types import DependencyKind
 from forerun.passes.base import Pass, PassContext, option
@@ -17,6 +18,9 @@ from forerun.passes.bodies import rewrite_all
 from forerun.passes.registry import register
 
 __all__ = ["HoistLoads", "complete_long_ago", "fewest_sources", "hoisted", "own_hazards", "pending_writers"]
+
+MOST_WRITERS = 64
+"""If more nodes than this write what a phase reads, only the last of them are looked at."""
 
 Pending = Mapping[str, Mapping[str, Collection[Hazard]]]
 """Of one node: for phases by name, the nodes that they need complete and that may not be at the start, and why."""
@@ -142,19 +146,26 @@ def _starts_early(graph: Graph, node: str) -> bool:
 def pending_writers(graph: Graph, order: EventOrder) -> dict[str, Pending]:
     """For each node the phases that need more than is complete at its start.
 
-    They need the writers of the bytes that they read, and the event nodes that come before the node.
+    They need the writers of the bytes that they read, and the event nodes that come before the node. Where very many
+    nodes write the same bytes, those are enough whose completion comes before no other one's.
     """
     pending: dict[str, dict[str, dict[str, set[Hazard]]]] = {}
-    for conflict in conflicts(graph):
-        writer, reader = conflict.earlier, conflict.later
-        if conflict.kind == "RAW" and not order.completes_before_start(writer.node, reader.node):
-            phases = pending.setdefault(reader.node, {})
-            phases.setdefault(reader.phase, {}).setdefault(writer.node, set()).add(conflict.hazard)
-    for fence in fences(graph):
-        for name, found in accesses(graph).items():
-            if order.completes_before_wait(fence, name) and not order.completes_before_start(fence, name):
-                for access in found:
-                    pending.setdefault(name, {}).setdefault(access.phase, {}).setdefault(fence, set())
+    names = list(graph.nodes)
+    for clash in conflicts(graph).clashes:
+        reader = clash.later
+        for alike, nodes in () if reader.write else clash.earlier:
+            missing = nodes & ~(order.before_start[order.position[reader.node]] >> alike.base)
+            if missing.bit_count() > MOST_WRITERS:
+                missing = order.last_of(missing << alike.base) >> alike.base
+            for at in ones(missing):
+                phases = pending.setdefault(reader.node, {}).setdefault(reader.phase, {})
+                phases.setdefault(names[alike.base + at], set()).add(Hazard("RAW", reader.buffer))
+    crossed = sum(1 << order.position[fence] for fence in fences(graph))
+    for name, found in accesses(graph).items() if crossed else ():
+        at = order.position[name]
+        for fence in ones(order.last_of(crossed & order.before_wait[at] & ~order.before_start[at])):
+            for access in found:
+                pending.setdefault(name, {}).setdefault(access.phase, {}).setdefault(names[fence], set())
     return dict(pending)
 
 

@@ -9,11 +9,16 @@ from typing import ClassVar
 from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.semantics import conflicts
 from forerun.ir.semantics.access import is_fence
+from forerun.ir.semantics.exposed import ones
 from forerun.passes.base import Pass, PassContext
 from forerun.passes.bodies import rewrite_all
 from forerun.passes.registry import register
 
 __all__ = ["InferDependencies", "hazard_dependencies"]
+
+
+MOST_SOURCES = 64
+"""A node gets a dependency from each node that it conflicts with directly, if they are at most that many."""
 
 
 @register
@@ -54,12 +59,51 @@ def _inferred(graph: Graph, context: PassContext) -> Graph:
 
 def hazard_dependencies(graph: Graph) -> dict[tuple[str, str], Dependency]:
     """The full dependencies that the direct conflicts and the fences of a graph demand, by pair."""
-    hazards: dict[tuple[str, str], set[Hazard]] = {}
-    for conflict in conflicts(graph):
-        hazards.setdefault((conflict.earlier.node, conflict.later.node), set()).add(conflict.hazard)
+    hazards = _hazards(graph)
     for pair in _fence_pairs(graph, hazards):
         hazards.setdefault(pair, set())
     return {pair: Dependency(*pair, hazards=tuple(sorted(found))) for pair, found in hazards.items()}
+
+
+def _hazards(graph: Graph) -> dict[tuple[str, str], set[Hazard]]:
+    """The hazards of the pairs of nodes that conflict directly.
+
+    A node that conflicts with very many others is ordered after those that are not before one of these: what comes
+    first is then before it, too. All pairs would be as many as the square of the number of nodes.
+    """
+    found: dict[tuple[str, str], set[Hazard]] = {}
+    names = list(graph.nodes)
+    last = _last_sources(graph)
+    for clash in conflicts(graph).clashes:
+        later = clash.later
+        for alike, nodes in clash.earlier:
+            hazard = Hazard("RAW" if not later.write else "WAW" if alike.first.write else "WAR", later.buffer)
+            for at in ones(nodes & last[later.node] >> alike.base if later.node in last else nodes):
+                found.setdefault((names[alike.base + at], later.node), set()).add(hazard)
+    return found
+
+
+def _last_sources(graph: Graph) -> dict[str, int]:
+    """For nodes that conflict with more than a few others, those of them that come last, as sets of positions."""
+    sources: dict[str, int] = {}
+    for clash in conflicts(graph).clashes:
+        for alike, nodes in clash.earlier:
+            sources[clash.later.node] = sources.get(clash.later.node, 0) | nodes << alike.base
+    many = {name for name, found in sources.items() if found.bit_count() > MOST_SOURCES}
+    last: dict[str, int] = {}
+    before: list[int] = []
+    for name in graph.nodes if many else ():
+        rest, reached = sources.get(name, 0), 0
+        kept = 0
+        while rest:
+            v = rest.bit_length() - 1
+            kept |= 1 << v
+            reached |= before[v] | 1 << v
+            rest &= ~reached
+        before.append(reached)
+        if name in many:
+            last[name] = kept
+    return last
 
 
 def _fence_pairs(graph: Graph, known: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -127,9 +127,10 @@ def _needed_at_start(graph: Graph, order: EventOrder) -> dict[str, int]:
     """
     waiting = {name for name, kernel in graph.kernels.items() if kernel.has(Wait)}
     needed = {node.name: 0 for node in graph if isinstance(node, KernelNode) and node.kernel in waiting}
-    for conflict in conflicts(graph):
-        if conflict.later.early and conflict.later.node in needed:
-            needed[conflict.later.node] |= 1 << order.position[conflict.earlier.node]
+    for clash in conflicts(graph).clashes:
+        if clash.later.early and clash.later.node in needed:
+            for alike, nodes in clash.earlier:
+                needed[clash.later.node] |= nodes << alike.base
     crossed = sum(1 << order.position[fence] for fence in fences(graph))
     for name in needed if crossed else ():
         if any(access.early for access in accesses(graph)[name]):

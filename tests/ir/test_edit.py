@@ -124,6 +124,6 @@ def test_analyses_that_survive_an_edit_are_those_of_the_edited_graph(graph: Grap
     fresh = Graph(after.name, *tables, after.nodes.values(), after.dependencies)
     assert after == fresh
     assert dict(accesses(after)) == dict(accesses(fresh))
-    assert conflicts(after) == conflicts(fresh)
+    assert list(conflicts(after)) == list(conflicts(fresh))
     assert verify(after) == verify(fresh)
     assert event_order(after).before_wait == event_order(fresh).before_wait

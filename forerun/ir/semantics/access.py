@@ -35,6 +35,7 @@ from forerun.ir.semantics.binding import (
 )
 from forerun.ir.semantics.body import late_steps, triggers_after_wait
 from forerun.ir.semantics.byteset import ByteSet, bytes_of
+from forerun.ir.text.collection import collection_paused
 
 __all__ = [
     "HOST_EFFECTS",
@@ -56,10 +57,11 @@ HOST_EFFECTS = "host side effects"
 def _all_accesses(graph: Graph) -> Mapping[str, tuple[NodeAccess, ...]]:
     written = _written_scalars(graph)
     binder = Binder(graph, written)
-    return {
-        name: tuple(binder.accesses(node) if isinstance(node, KernelNode) else _of_other(graph, node))
-        for name, node in graph.nodes.items()
-    }
+    with collection_paused():
+        return {
+            name: tuple(binder.accesses(node) if isinstance(node, KernelNode) else _of_other(graph, node))
+            for name, node in graph.nodes.items()
+        }
 
 
 accesses = Analysis({"nodes", "kernels", "buffers", "allocations"}, _all_accesses)

@@ -148,7 +148,7 @@ class Binder:
     def __init__(self, graph: Graph, written: Versions) -> None:
         self._graph = graph
         self._written = written
-        self._buffers = dict(graph.buffers)  # looked up much faster than the read-only view
+        self._buffers = _plain_buffers(graph)
         self._whole = _all_bytes(graph)
         self._summaries: dict[str, _Summary] = {}
         self._bound: dict[object, list[_Bound | None]] = {}
@@ -231,6 +231,10 @@ class Binder:
             self._elements[place] = buffer.allocation, element_bytes(buffer, load.index)
         allocation, element = self._elements[place]
         return [NodeAccess(node, allocation, load.buffer, element, False, when.early, when.phase, True, when.released)]
+
+
+_plain_buffers = Analysis({"buffers"}, lambda graph: dict(graph.buffers))
+"""Looked up much faster than the read-only view."""
 
 
 def _reach(buffer: Buffer, bound: _Bound) -> ByteSet:

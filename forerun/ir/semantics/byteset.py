@@ -54,7 +54,15 @@ class ByteSet:
 
     def overlaps(self, other: ByteSet) -> bool:
         """Whether some byte may be in both: all that is not known to be disjoint overlaps."""
-        return self.meets(other) is not False
+        if self.stop_terms == other.start_terms and self.stop <= other.start:
+            return False
+        if other.stop_terms == self.start_terms and other.stop <= self.start:
+            return False
+        if self.is_empty or other.is_empty:
+            return False
+        if not (self.levels or other.levels) and self.start_terms == other.start_terms:
+            return True
+        return self._meets(other) is not False
 
     def meets(self, other: ByteSet) -> bool | None:
         """Whether some byte is in both; ``None`` if that is not known.

@@ -104,20 +104,24 @@ def _is_still_ordered(before: Graph, after: Graph) -> bool:
     _conflicting.keep(after, pairs)
     order = event_order(after)
     early = {(a.node, a.phase): a.early for found in accesses(after).values() for a in found}
-    for u, v, phase in pairs:
-        ordered = order.completes_before_start if early[v, phase] else order.completes_before_wait
-        if not ordered(u, v):
+    for base, nodes, v, phase in pairs:
+        known = (order.before_start if early[v, phase] else order.before_wait)[order.position[v]]
+        if nodes & ~(known >> base):
             return False
     return not order.undrained(after)
 
 
-def _pairs(graph: Graph) -> tuple[tuple[str, str, str], ...]:
-    found = ((c.earlier.node, c.later.node, c.later.phase) for c in conflicts(graph))
+def _pairs(graph: Graph) -> tuple[tuple[int, int, str, str], ...]:
+    clashes = conflicts(graph).clashes
+    found = ((alike.base, nodes, c.later.node, c.later.phase) for c in clashes for alike, nodes in c.earlier)
     return tuple(dict.fromkeys(found))
 
 
 _conflicting = Analysis({"nodes", "kernels", "buffers", "allocations"}, _pairs)
-"""The nodes of each direct conflict, and the phase of the later one: what does not depend on when accesses happen."""
+"""The nodes of the direct conflicts, and the phase of the later one: what does not depend on when accesses happen.
+
+Earlier nodes are a set of launch positions, counted from a first one.
+"""
 
 
 def _judge_races(before: Graph, after: Graph, meaning: Verdict, licences: Collection[str], findings: Findings) -> None:

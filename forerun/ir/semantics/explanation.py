@@ -11,7 +11,10 @@ from forerun.ir.semantics.races import Race, Undrained, Verdict
 from forerun.ir.semantics.repair import Repair, drain_repairs, repairs
 from forerun.ir.semantics.witness import Witness, drain_witness, witness
 
-__all__ = ["Explanation", "explain"]
+__all__ = ["MAX_EXPLAINED", "Explanation", "explain"]
+
+MAX_EXPLAINED = 100
+"""How many findings of a verdict get a schedule and repairs if nothing else is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +39,21 @@ class Explanation:
 def explain(
     graph: Graph, verdict: Verdict, licences: Iterable[str] = frozenset(), limit: int | None = None
 ) -> list[Explanation]:
-    """All findings of a verdict, the first ``limit`` of them explained; each repair checks the whole graph again.
+    """The findings that a verdict holds, the first of them explained; each repair checks the whole graph again.
 
     Args:
         graph: The graph that was checked, or the one after a rewrite that was certified.
         verdict: The verdict on it, under the same licences.
         licences: Opt-in rules.
-        limit: How many are explained; ``None`` is all of them.
+        limit: How many are explained; ``None`` is :data:`MAX_EXPLAINED`.
     """
+    limit = MAX_EXPLAINED if limit is None else limit
     subjects: list[Race | Undrained] = [*verdict.races, *verdict.outliving]
     bare = len(verdict.findings) - len(subjects)  # a certificate's own findings come first
     found = [Explanation(finding) for finding in verdict.findings[:bare]]
     for number, (finding, subject) in enumerate(zip(verdict.findings[bare:], subjects, strict=True), bare):
         race = subject if isinstance(subject, Race) else None
-        if limit is not None and number >= limit:
+        if number >= limit:
             found.append(Explanation(finding, race))
         elif isinstance(subject, Race):
             how = witness(graph, subject, licences), repairs(graph, subject, licences)

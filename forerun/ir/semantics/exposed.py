@@ -26,16 +26,18 @@ class Alike:
         number: When the first was added; each is counted.
     """
 
-    __slots__ = ("_members", "_times", "base", "first", "nodes", "number")
+    __slots__ = ("_members", "_times", "base", "first", "key", "nodes", "number")
 
-    def __init__(self, first: NodeAccess, base: int, number: int) -> None:
-        self.first, self.base, self.number = first, base, number
-        self.nodes = 0
-        self._members: dict[int, list[tuple[int, NodeAccess]]] = {}
+    def __init__(self, first: NodeAccess, base: int, number: int, key: object = None) -> None:
+        self.first, self.base, self.number, self.key = first, base, number, key
+        self.nodes = 1
+        self._members: dict[int, list[tuple[int, NodeAccess]]] | None = None  # most have one member, and need none
         self._times: dict[int, int] = {}
 
     def add(self, position: int, number: int, access: NodeAccess) -> None:
-        """Note an access of the node at some position."""
+        """Note another access of the node at some position."""
+        if self._members is None:
+            self._members, self._times = {self.base: [(self.number, self.first)]}, {1: 1}
         members = self._members.setdefault(position, [])
         bit = 1 << position - self.base
         if members:
@@ -46,13 +48,16 @@ class Alike:
 
     def count(self, nodes: int) -> int:
         """How many accesses some of the nodes have."""
-        if len(self._times) == 1:
-            ((times, _),) = self._times.items()
-            return times * nodes.bit_count()
+        if len(self._times) <= 1:
+            return nodes.bit_count()
         return sum(times * (nodes & some).bit_count() for times, some in self._times.items())
 
     def of(self, nodes: int) -> Iterator[tuple[int, NodeAccess]]:
         """The accesses of some of the nodes, each with its number."""
+        if self._members is None:
+            if nodes:
+                yield self.number, self.first
+            return
         for at in ones(nodes):
             yield from self._members[self.base + at]
 
@@ -91,10 +96,11 @@ class _Index:
     def add(self, position: int, number: int, access: NodeAccess) -> None:
         key = _what(access)
         alike = self._alike.get(key)
-        if alike is None:
-            alike = self._alike[key] = Alike(access, position, number)
-            self._enter(alike)
-        alike.add(position, number, access)
+        if alike is not None:
+            alike.add(position, number, access)
+            return
+        alike = self._alike[key] = Alike(access, position, number, key)
+        self._enter(alike)
 
     def _enter(self, alike: Alike) -> None:
         where = alike.first.bytes
@@ -107,10 +113,7 @@ class _Index:
 
     def near(self, reach: ByteSet) -> list[Alike]:
         """The accesses that may overlap a set, and some others."""
-        found: list[Alike] = []
-        for entries, first, last in self._ranges(reach):
-            found += [alike for _, _, alike in entries[first:last]]
-        return found
+        return [entry[2] for entries, first, last in self._ranges(reach) for entry in entries[first:last]]
 
     def remove_covered(self, cover: ByteSet) -> None:
         """Forget the accesses all of whose bytes are in a set."""
@@ -118,28 +121,35 @@ class _Index:
             kept = []
             for entry in entries[first:last]:
                 if cover.covers(entry[2].first.bytes):
-                    del self._alike[_what(entry[2].first)]
+                    del self._alike[entry[2].key]
                 else:
                     kept.append(entry)
             if len(kept) != last - first:
                 entries[first:last] = kept
 
-    def _ranges(self, reach: ByteSet) -> Iterator[tuple[list[_Entry], int, int]]:
+    def _ranges(self, reach: ByteSet) -> list[tuple[list[_Entry], int, int]]:
+        found = []
         comparable = reach.start_terms if reach.start_terms == reach.stop_terms else None
         for (terms, size), entries in self._classes.items():
             if terms != comparable or comparable is None:
-                yield entries, 0, len(entries)
+                found.append((entries, 0, len(entries)))
             elif entries:
                 first = bisect_left(entries, (reach.start - (1 << size) + 1,))
                 last = bisect_left(entries, (reach.stop,), first)
                 if first != last:
-                    yield entries, first, last
+                    found.append((entries, first, last))
+        return found
 
 
 def _what(access: NodeAccess) -> object:
-    """Equal for accesses that are alike; through which buffer matters only to what is certain of them."""
-    buffer = access.buffer if access.certain else ""
-    return access.bytes, buffer, access.certain, access.released, access.asynchronous
+    """Equal for accesses that are alike; through which buffer matters only to what is certain of them.
+
+    A plain tuple, since thousands of them are hashed.
+    """
+    where = access.bytes
+    how = access.buffer if access.certain else "", access.certain, access.released, access.asynchronous
+    ends = where.start, where.stop, where.start_terms, where.stop_terms
+    return (*ends, where.run, where.levels, where.exact, *how)
 
 
 class Exposed:
@@ -157,7 +167,8 @@ class Exposed:
             found += self._reads.near(access.bytes)
         if len(found) > 1:
             found.sort(key=attrgetter("number"))
-        return tuple((alike, alike.nodes) for alike in found if access.bytes.overlaps(alike.first.bytes))
+        overlaps = access.bytes.overlaps
+        return tuple([(alike, alike.nodes) for alike in found if overlaps(alike.first.bytes)])
 
     def cover(self, write: NodeAccess) -> None:
         """Forget what a write covers."""

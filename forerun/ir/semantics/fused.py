@@ -147,18 +147,20 @@ class Fused:
     def _sources(self) -> dict[NodeAccess, list[NodeAccess]]:
         """The writes that the reads of old nodes see."""
         found: dict[NodeAccess, list[NodeAccess]] = {}
-        for conflict in conflicts(self.before):
-            if not conflict.later.write and conflict.later.node in self.owners:
-                found.setdefault(conflict.later, []).append(conflict.earlier)
+        for clash in conflicts(self.before).clashes:
+            if not clash.later.write and clash.later.node in self.owners:
+                found.setdefault(clash.later, []).extend(conflict.earlier for conflict in clash.conflicts())
         return found
 
     @cached_property
     def _readers(self) -> dict[NodeAccess, list[NodeAccess]]:
         """The reads that see the writes of old nodes."""
         found: dict[NodeAccess, list[NodeAccess]] = {}
-        for conflict in conflicts(self.before):
-            if not conflict.later.write and conflict.earlier.node in self.owners:
-                found.setdefault(conflict.earlier, []).append(conflict.later)
+        owned = sum(1 << self._place[part] for part in self.owners)
+        for clash in conflicts(self.before).clashes if owned else ():
+            for alike, nodes in () if clash.later.write else clash.earlier:
+                for _, write in alike.of(nodes & owned >> alike.base):
+                    found.setdefault(write, []).append(clash.later)
         return found
 
     # Rules

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -12,8 +12,13 @@ from forerun.ir.semantics.access import NodeAccess, accesses, is_conditional
 from forerun.ir.semantics.binding import loaded_from
 from forerun.ir.semantics.exposed import Alike, Exposed, Reached
 from forerun.ir.semantics.instances import can_meet
+from forerun.ir.text.collection import collection_paused
 
 __all__ = ["Clash", "Conflict", "Conflicts", "conflicts", "is_certain", "sweep"]
+
+
+FEW = 16
+"""If a node has more accesses than this, equal ones among them are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,6 @@ class Conflicts:
         clashes = []
         for pair in pairs:
             alike = Alike(pair.earlier, place[pair.earlier.node], 0)
-            alike.add(alike.base, 0, pair.earlier)
             clashes.append(Clash(pair.later, ((alike, alike.nodes),)))
         return cls(clashes)
 
@@ -124,8 +128,8 @@ def sweep(graph: Graph) -> Iterator[Clash]:
     for position, (name, found) in enumerate(table.items()):
         own = [a for a in found if a.allocation in written]
         reached: dict[object, Reached] = {}
-        for access in own:
-            key = access.allocation, access.bytes, access.write
+        for number, access in enumerate(own):
+            key = (access.allocation, access.bytes, access.write) if len(own) > FEW else number
             if key not in reached:
                 reached[key] = exposed[access.allocation].conflicting(access)
             if reached[key]:
@@ -136,12 +140,19 @@ def sweep(graph: Graph) -> Iterator[Clash]:
             exposed[access.allocation].add(position, access)
 
 
-def _different_writes(own: Iterable[NodeAccess]) -> Iterable[NodeAccess]:
+def _different_writes(own: Sequence[NodeAccess]) -> Iterable[NodeAccess]:
     """Of writes of a node to the same bytes, one."""
+    if len(own) <= FEW:
+        return [access for access in own if access.write]
     return {(access.allocation, access.bytes): access for access in own if access.write}.values()
 
 
-conflicts = Analysis({"nodes", "kernels", "buffers", "allocations"}, lambda graph: Conflicts(sweep(graph)))
+def _all_conflicts(graph: Graph) -> Conflicts:
+    with collection_paused():
+        return Conflicts(sweep(graph))
+
+
+conflicts = Analysis({"nodes", "kernels", "buffers", "allocations"}, _all_conflicts)
 """The direct conflicts of a graph.
 
 A pair is left out if a write between the two covers the bytes of the earlier one: that write conflicts with both, and

@@ -120,6 +120,19 @@ class EventOrder:
         """Whether T_u reaches W_v; without H8, whether C_u does."""
         return bool(self.triggered_before_wait[self.position[v]] >> self.position[u] & 1)
 
+    def last_of(self, nodes: int) -> int:
+        """Of a set of nodes, those whose completion reaches the completion of no other one: all else is before these.
+
+        Args:
+            nodes: Launch positions, as a bit set.
+        """
+        last, rest = 0, nodes
+        while rest:
+            v = rest.bit_length() - 1
+            last |= 1 << v
+            rest &= ~(self.before_completion[v] | 1 << v)
+        return last
+
     def always_waits(self, v: str) -> bool:
         """H4: whether some thread of v always waits."""
         return self._bodies.waits[self.position[v]]

@@ -172,7 +172,8 @@ class _Found:
         for clash, unordered in open_clashes(graph, order):
             count = sum(alike.count(nodes) for alike, nodes in unordered)
             pairs = clash.conflicts(unordered)
-            kept = [_race_of(graph, order, c, path) for c in islice(pairs, MAX_RACES - len(self.races))]
+            room = max(0, MAX_RACES - len(self.races))
+            kept = [_race_of(graph, order, c, path) for c in islice(pairs, room)]
             self.certain = self.certain or any(race.certain for race in kept)
             if len(kept) < count and not self.certain:
                 kept += self._first_certain(graph, order, clash.later, unordered, path)

@@ -34,11 +34,12 @@ class Flow:
     def of(cls, graph: Graph) -> Flow:
         """The flows of a graph."""
         flow = cls({name: i for i, name in enumerate(graph.nodes)})
-        for conflict in conflicts(graph):
-            if conflict.kind == "RAW":
-                write, read = conflict.earlier, conflict.later
-                flow.sources.setdefault((read.node, read.buffer), set()).add(write)
-                flow.readers.setdefault((write.node, write.buffer), set()).add(read.node)
+        for clash in conflicts(graph).clashes:
+            read = clash.later
+            for alike, nodes in () if read.write else clash.earlier:
+                for _, write in alike.of(nodes):
+                    flow.sources.setdefault((read.node, read.buffer), set()).add(write)
+                    flow.readers.setdefault((write.node, write.buffer), set()).add(read.node)
         return flow
 
     def last_writer(self, node: str, buffer: str) -> str | None:

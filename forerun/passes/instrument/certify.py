@@ -76,8 +76,8 @@ class Certify(Instrument):
             if not self.allow_unsupported and check(step.before).proved:
                 raise Unsupported(_LOST, verdict.findings, hint=_KEEP_OR_ACCEPT)
             step.record.remarks += [str(finding) for finding in verdict.findings[:_SHOWN_REMARKS]]
-            if len(verdict.findings) > _SHOWN_REMARKS:
-                step.record.remarks.append(f"... and {len(verdict.findings) - _SHOWN_REMARKS} more findings")
+            if verdict.count > _SHOWN_REMARKS:
+                step.record.remarks.append(f"... and {verdict.count - _SHOWN_REMARKS} more findings")
         return verdict.proved
 
 
