@@ -14,6 +14,7 @@ from hypothesis.errors import Flaky, Unsatisfiable
 
 from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
+from forerun.ir.trust import Trusted, trusting
 from forerun.passes.pipeline import Pipeline
 from forerun.runtime.base import Target
 from forerun.testing.counterexample import Counterexample
@@ -55,6 +56,7 @@ def search(
     shrinks: int = 2000,
     targets: Collection[Target] = (),
     on_progress: Callable[[SearchResult], None] | None = None,
+    trust: Trusted | Collection[Trusted] = (),
 ) -> SearchResult:
     """Look for a graph for which passes break a property.
 
@@ -67,6 +69,8 @@ def search(
         shrinks: How many smaller graphs are tried, at most, once a counterexample is found.
         targets: Where graphs run, besides the reference target.
         on_progress: Called after each graph.
+        trust: Modules whose functions the graphs may name, as for :func:`forerun.compile`. For the oracles alone, open
+            a block: ``with forerun.trusting("my_module"):``.
 
     Raises:
         InvalidInput: If the passes are text that is wrong, or the strategy gives no graphs.
@@ -81,7 +85,8 @@ def search(
     started = time.perf_counter()
     run = _hypothesis_test(hunt, _graphs_for(pipeline) if strategy is None else strategy, examples, seed)
     try:
-        run()
+        with trusting(trust):
+            run()
     except (Counterexample, Flaky, _EnoughError):
         hunt.result.counterexample = hunt.smallest
     except Unsatisfiable as error:

@@ -11,7 +11,21 @@ from forerun.ir.diagnostics import InvalidInput, did_you_mean
 from forerun.ir.graph import Graph
 from forerun.ir.trust import vouch_in_scope
 
-__all__ = ["load_strategy"]
+__all__ = ["load_strategy", "load_trusted"]
+
+
+def load_trusted(name: str) -> Any:
+    """A module that the user names, and so vouches for: graphs may call its functions from then on.
+
+    Raises:
+        InvalidInput: If it cannot be imported.
+    """
+    try:
+        module: Any = importlib.import_module(name)
+    except Exception as error:  # whatever a foreign module raises
+        raise InvalidInput(f"module '{name}' cannot be imported: {type(error).__name__}: {error}") from error
+    vouch_in_scope(name)
+    return module
 
 
 def load_strategy(path: str) -> st.SearchStrategy[Graph]:
@@ -25,11 +39,7 @@ def load_strategy(path: str) -> st.SearchStrategy[Graph]:
     module_name, _, name = path.partition(":")
     if not (module_name and name):
         raise InvalidInput(f"'{path}' is not of the form module:name")
-    try:
-        module: Any = importlib.import_module(module_name)
-    except Exception as error:  # whatever a foreign module raises
-        raise InvalidInput(f"module '{module_name}' cannot be imported: {type(error).__name__}: {error}") from error
-    vouch_in_scope(module_name)
+    module = load_trusted(module_name)
     found = getattr(module, name, None)
     if found is None:
         hint = did_you_mean(name, [key for key in vars(module) if not key.startswith("_")])

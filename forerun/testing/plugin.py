@@ -27,6 +27,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="try all properties on a pass: mypkg.MyPass, mypkg:MyPass, or pipeline text; repeatable. "
         "Without test paths, nothing else runs.",
     )
+    group.addoption(
+        "--forerun-load",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module, and let graphs call its functions, as those of the modules that other options name",
+    )
     group.addoption("--forerun-examples", type=int, default=100, metavar="N", help="graphs a property (default: 100)")
     group.addoption(
         "--forerun-graphs",

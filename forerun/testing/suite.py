@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from forerun.ir.diagnostics import ForerunError, InvalidInput
 from forerun.ir.graph import Graph
+from forerun.ir.trust import vouch
 from forerun.passes.pipeline import Pipeline
 from forerun.testing.counterexample import Counterexample
 from forerun.testing.files import read_counterexample, replay_command, save_counterexample
 from forerun.testing.hunt import SearchResult, search
-from forerun.testing.loading import load_strategy
+from forerun.testing.loading import load_strategy, load_trusted
 from forerun.testing.properties import PROPERTIES, Application
 from forerun.testing.subject import is_idempotent, pipeline_of
 from forerun.testing.tally import PROPERTY
@@ -72,16 +73,23 @@ def _search(pipeline: Pipeline, subject: str, what: str, request: pytest.Fixture
 
 
 def require_usable(config: pytest.Config) -> None:
-    """Check what the options name, before anything is collected.
+    """Load and check what the options name, before anything is collected.
 
     Raises:
-        UsageError: If there is no such pass or strategy.
+        UsageError: If there is no such module, pass or strategy.
     """
+    for name in config.getoption("forerun_load"):
+        try:
+            load_trusted(name)
+        except ForerunError as error:
+            raise pytest.UsageError(f"--forerun-load {name}: {error}") from error
     for subject in config.getoption("forerun_pass"):
         try:
             pipeline_of(subject)
         except ForerunError as error:
             raise pytest.UsageError(f"--forerun-pass {subject}: {error}") from error
+        # Whoever names a module in an option vouches for it: the kernels that a pass introduces may call its functions.
+        vouch(*(type(passed).__module__ for passed in pipeline_of(subject)))
     strategy_of(config)
 
 

@@ -79,3 +79,21 @@ def test_unknown_passes_are_usage_errors(tmp_path):
         "has no 'stream'"
         in run(tmp_path, "--forerun-pass", "insert-pdl", "--forerun-graphs", "tests.testing.aims:stream").stderr
     )
+
+
+def test_graphs_may_call_functions_of_the_modules_that_the_options_name(tmp_path):
+    (tmp_path / "own_functions.py").write_text("def same(x):\n    return x\n")
+    (tmp_path / "own_graphs.py").write_text(
+        "from hypothesis import strategies as st\nfrom forerun.ir.text import parse_graph\n"
+        "from tests.trust.traps import phase_graph\n\n"
+        "def same(x):\n    return x\n\n"
+        "def own():\n    return st.just(parse_graph(phase_graph('own_graphs:same')))\n\n"
+        "def others():\n    return st.just(parse_graph(phase_graph('own_functions:same')))\n"
+    )
+    always = ["--forerun-pass", "reduce-edges", "--forerun-examples", "2", "-k", "same-outputs", "--forerun-graphs"]
+    assert run(tmp_path, *always, "own_graphs:own").returncode == 0
+    refused = run(tmp_path, *always, "own_graphs:others")
+    assert refused.returncode == 1
+    assert "nobody vouched for: own_functions" in refused.stdout
+    assert run(tmp_path, *always, "own_graphs:others", "--forerun-load", "own_functions").returncode == 0
+    assert run(tmp_path, *always, "own_graphs:own", "--forerun-load", "no_such_module").returncode == 4

@@ -46,7 +46,7 @@ def read_source(location: str) -> bytes:
     module = importlib.import_module(package)
     if hasattr(module, "__path__"):
         return resources.files(module).joinpath(resource).read_bytes()
-    return Path(str(module.__file__)).with_name(resource).read_bytes()
+    return _within(Path(str(module.__file__)).parent, resource).read_bytes()
 
 
 @cache

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from forerun.ir.diagnostics import ForerunError, Unsupported
-from forerun.runtime.cuda import CudaError
+from forerun.runtime.cuda import CudaError, target
 from forerun.runtime.cuda.driver import Driver
+from forerun.runtime.cuda.errors import BAD_IMAGE
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.fake_graphs import R
 from tests.runtime.cuda.faults import Faults
-from tests.runtime.cuda.support import LOOP_WEIGHTS, W, X, attempt, i32, load, loop, on_fake, rich
+from tests.runtime.cuda.support import LOOP_WEIGHTS, W, X, attempt, fake_code, i32, load, loop, on_fake, rich
 
 
 def exercise_rich() -> None:
@@ -124,6 +125,40 @@ def test_what_a_launch_did_wrong_is_told_at_the_latest_by_close(monkeypatch: pyt
         with pytest.raises(CudaError, match="cuStreamSynchronize: CUDA_ERROR_LAUNCH_FAILED"):
             program.close()
         assert (api.leaks(), driver.ledger.live()) == ({}, ())
+
+
+@pytest.mark.parametrize("code", sorted(BAD_IMAGE))
+def test_an_image_that_the_driver_refuses_is_made_again_once(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache may have an entry that is whole and wrong."""
+    api = FakeCuda()
+    faults = Faults(api, getattr(R, code))
+    asked: list[bool] = []
+    with on_fake(monkeypatch, faults) as driver:
+
+        def build(*arguments: Any, fresh: bool, **options: Any) -> Any:
+            asked.append(fresh)
+            return fake_code(*arguments, **options)
+
+        monkeypatch.setattr(target, "build_code", build)
+        load(rich(), W).close()
+        at = faults.names.index("cuModuleLoadData") + 1
+        driver.release_contexts()
+        faults.arm(at)
+        program = load(rich(), W)
+        np.testing.assert_array_equal(program.run({"x": X})["y"], X + 100)
+        program.close()
+        assert asked == [False, False, True]
+        assert (api.leaks(), driver.ledger.live()) == ({}, ())
+
+
+def test_an_image_that_is_refused_twice_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refuses(FakeCuda):
+        def cuModuleLoadData(self, image: bytes) -> tuple[Any, ...]:  # noqa: N802
+            return (R.CUDA_ERROR_INVALID_IMAGE, None)
+
+    with on_fake(monkeypatch, api := Refuses()), pytest.raises(CudaError, match="CUDA_ERROR_INVALID_IMAGE"):
+        load(rich(), W)
+    assert api.leaks() == {}
 
 
 def test_a_handle_that_cannot_be_given_back_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
