@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from forerun.ir.escaping import visible
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -31,7 +33,7 @@ def roofline_table(title: str, rows: Sequence[Row], step: Row, ceiling: float) -
     for name in _COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(row.label, *_cells(row, step, ceiling))
+        table.add_row(visible(row.label), *_cells(row, step, ceiling))
     table.add_row("step", *_cells(step, step, ceiling), style="bold")
     return table
 

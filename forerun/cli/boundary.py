@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 
-from forerun.cli.console import error_console, print_json, print_plain, silence
+from forerun.cli.console import error_console, print_json, print_plain, print_text, silence
 from forerun.cli.status import Status
+from forerun.ir.escaping import visible, visible_lines
 
 if TYPE_CHECKING:
     from forerun.ir.diagnostics import Diagnostic, ForerunError
@@ -50,7 +52,7 @@ def guarded(command: Callable[_Parameters, Status]) -> Callable[_Parameters, Non
             silence()
             status = Status.BROKEN_PIPE
         except KeyboardInterrupt:
-            print_plain(error_console(), "\ninterrupted")
+            print_text(error_console(), "\ninterrupted")
             status = Status.INTERRUPTED
         raise typer.Exit(status)
 
@@ -92,7 +94,7 @@ def report_usage_error(message: str, usage: str, help_command: str) -> None:
     """Tell that the command line itself is wrong."""
     _print_error(message)
     console = error_console()
-    print_plain(console, usage)
+    print_text(console, usage)
     print_plain(console, f"'{help_command}' tells more")
 
 
@@ -111,7 +113,7 @@ def _tell(error: Exception, *, verbose: bool, as_json: bool) -> Status:
         hint = "" if verbose else "this is a bug in forerun, or in a module that it loaded; -v shows where"
         told = InternalError(f"internal error: {first_line}", hint=hint)
     if verbose:
-        sys.stderr.write("".join(traceback.format_exception(error)))
+        sys.stderr.write(textwrap.indent(visible_lines("".join(traceback.format_exception(error))), "  "))
     _print_error(_body(told))
     status = Status(told.exit_status)
     if as_json:
@@ -120,18 +122,24 @@ def _tell(error: Exception, *, verbose: bool, as_json: bool) -> Status:
 
 
 def _body(error: ForerunError) -> str:
-    """The message with all that belongs to it; diagnostics as :func:`drawing` drew them, if it did."""
+    """The message with all that belongs to it; diagnostics as :func:`drawing` drew them, if it did.
+
+    What a line feed in a name would put on a line of its own is indented, so that it never looks like a verdict.
+    """
+    from forerun.ir.diagnostics import ForerunError
+
+    if type(error).__str__ is not ForerunError.__str__:
+        return str(error)  # it draws itself, in sections that are indented
+    parts = [error.message.replace("\n", "\n  ")]
     notes = getattr(error, "__notes__", ())
-    if not notes:
-        return str(error)
-    parts = [error.message, *(note.rstrip("\n") for note in notes)]
-    return "\n".join([*parts, f"hint: {error.hint}"] if error.hint else parts)
+    parts += [note.rstrip("\n") for note in notes] if notes else [str(each) for each in error.diagnostics]
+    return "\n".join([*parts, f"hint: {visible(error.hint)}"] if error.hint else parts)
 
 
 def _print_error(message: str) -> None:
     from rich.text import Text
 
-    print_plain(error_console(), Text.assemble(("error: ", "bold red"), message))
+    print_text(error_console(), Text.assemble(("error: ", "bold red"), message))
 
 
 def _words_of_os_error(error: OSError) -> str:

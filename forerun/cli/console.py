@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from forerun.ir.escaping import json_text, visible, visible_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +18,7 @@ __all__ = [
     "error_console",
     "print_json",
     "print_plain",
+    "print_text",
     "result_console",
     "silence",
     "working",
@@ -35,9 +37,9 @@ def error_console() -> Console:
 
 
 def _console(*, stderr: bool) -> Console:
-    from rich.console import Console
+    from forerun.cli.safe_console import SafeConsole
 
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    return SafeConsole(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
 @contextmanager
@@ -50,20 +52,35 @@ def working(what: str, *, shown: bool) -> Iterator[None]:
         yield
 
 
-def print_plain(console: Console, text: str | Text) -> None:
-    """Print lines as they are: neither wrapped nor cut, so that carets stay under what they point at."""
+def print_plain(console: Console, *lines: str | Text) -> None:
+    """Print lines as they are: neither wrapped nor cut, so that carets stay under what they point at.
+
+    Each argument is one line: a line feed in a name or a path does not begin another one.
+    """
+    for line in lines:
+        console.print(_on_one_line(line), soft_wrap=True)
+
+
+def print_text(console: Console, text: str | Text) -> None:
+    """Print a text of several lines, neither wrapped nor cut."""
     console.print(text, soft_wrap=True)
 
 
+def _on_one_line(line: str | Text) -> str | Text:
+    plain = line if isinstance(line, str) else line.plain
+    shown = visible(plain)
+    return line if shown == plain else shown
+
+
 def write_result(text: str) -> None:
-    """Write text to standard output as it is."""
-    sys.stdout.write(text)
+    """Write text to standard output; what would control a terminal is escaped, line feeds and tabs are not."""
+    sys.stdout.write(visible_lines(text))
     sys.stdout.flush()
 
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Write the one JSON object of a ``--json`` command."""
-    write_result(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    write_result(json_text(value, indent=1) + "\n")
 
 
 def silence() -> None:

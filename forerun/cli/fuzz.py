@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forerun.cli.boundary import drawing, guarded
-from forerun.cli.console import error_console, print_json, print_plain, result_console
+from forerun.cli.console import error_console, print_json, print_plain, print_text, result_console
 from forerun.cli.files import read_text
 from forerun.cli.loading import load_modules
 from forerun.cli.options import JsonOption, LoadOption, VerboseOption
@@ -155,8 +155,8 @@ def _tell(passes: Pipeline, result: SearchResult, path: Path, *, verbose: bool) 
             print_plain(console, Text.assemble(("warning", "bold yellow"), f": {hint}"))
         return
     print_plain(console, Text.assemble(("counterexample", "bold red"), f": {passes}: {counts}"))
-    print_plain(console, str(found))
-    print_plain(console, f"\nwritten to {path} ({len(found.before)} nodes)")
+    print_text(console, f"{found}\n")
+    print_plain(console, f"written to {path} ({len(found.before)} nodes)")
     if verbose:
         print_plain(console, f"{result.shrinks} smaller graphs were tried")
 
@@ -183,7 +183,7 @@ def _replay(name: str, targets: tuple[Target, ...], *, as_json: bool) -> Status:
         print_json({**told, "pipeline": str(pipeline), **_finding(found)})
     else:
         sentence = f"{saved.property}: it holds now for {pipeline} on this graph"
-        print_plain(result_console(), sentence if found is None else str(found))
+        print_text(result_console(), sentence if found is None else str(found))
     return status
 
 

@@ -186,4 +186,4 @@ def _print_conclusions(told: Mapping[str, Any], broken: Sequence[str]) -> None:
         status = decision["status"]
         console.print(Text.assemble(f"{licence} ", (status, styles.get(status, "bold yellow"))))
         for reason in decision["reasons"]:
-            console.print(f"  {reason}")
+            print_plain(console, f"  {reason}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,7 +81,7 @@ def opt(
     with drawing(source, verbose=verbose), reporting(folder):
         result = _apply(graph, passes, _instruments(folder, print_after, stop_after, verify=verify), verbose=verbose)
     if folder is not None:
-        print_plain(error_console(), f"dumps: {folder}\nreport: {folder / 'index.html'}")
+        print_plain(error_console(), f"dumps: {folder}", f"report: {folder / 'index.html'}")
     write_text(output, result)
     return Status.OK
 
@@ -130,7 +129,7 @@ def _apply(graph: Graph, pipeline: Pipeline, instruments: list[Instrument], *, v
         console = error_console()
         console.print(pass_table(result.summary))
         for line in (time_sentence(result.summary), *pass_details(result.summary)):
-            console.print(line)
+            print_plain(console, line)
     return print_graph(result.graph)
 
 
@@ -165,4 +164,4 @@ def _list_passes() -> None:
 
     sections = [cls.help() for cls in available().values()]
     sections += [f"The pipeline '{name}' is {text}" for name, text in NAMED_PIPELINES.items()]
-    sys.stdout.write("\n\n".join(sections) + "\n")
+    write_result("\n\n".join(sections) + "\n")

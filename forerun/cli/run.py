@@ -205,7 +205,7 @@ def _print_account(outcome: _Outcome, *, verbose: bool) -> None:
         lines.append(f"stopped because of: {generation.stop}; tokens: {' '.join(map(str, generation.tokens))}")
         lines += pass_details(outcome.summary)
     for line in lines:
-        console.print(line)
+        print_plain(console, line)
     print_plain(console, Text.assemble(("dumps: ", "bold"), str(outcome.dump)))
     print_plain(console, Text.assemble(("report: ", "bold"), str(outcome.dump / "index.html")))
 

@@ -113,7 +113,7 @@ def _print_account(
     size = config.parameters * request.plan.dtype.itemsize
     console.print(f"{size / 1e9:.2f} GB of {request.plan.dtype} weights: {size / step / 1e9:,.0f} GB/s")
     for line in pass_details(executable.summary) if verbose else ():
-        console.print(line)
+        print_plain(console, line)
     print_plain(console, f"dumps: {folder}")
     print_plain(console, f"report: {folder / 'index.html'}")
 

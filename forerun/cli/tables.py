@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from forerun.ir.escaping import visible
 from forerun.report.words import counted, duration
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def pass_table(summary: Summary) -> Table:
         reached = record.verdict != "failed" or record.nodes
         table.add_row(
             str(record.ordinal),
-            record.text,
+            visible(record.text),
             duration(record.seconds),
             f"{record.nodes:,}" if reached else "",
             counted(record.dependencies) if reached else "",

@@ -40,7 +40,7 @@ def print_findings(source: SourceMap, found: list[Explanation], shown: int | Non
     if count > drawn_count:
         every = "all" if count == len(found) else f"the first {len(found):,}"
         hint = f"; -v shows {every}" if len(found) > drawn_count else ""
-        print_plain(console, f"\n... and {count - drawn_count:,} more{hint}")
+        print_plain(console, "", f"... and {count - drawn_count:,} more{hint}")
 
 
 _STYLES = (

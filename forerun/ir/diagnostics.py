@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
+from forerun.ir.escaping import visible, visible_lines
+
 __all__ = [
     "Diagnostic",
     "ForerunError",
@@ -79,8 +81,8 @@ class Diagnostic:
     severity: Severity = Severity.ERROR
 
     def __str__(self) -> str:
-        text = f"{self.severity}[{self.code}]: {self.location}: {self.message}"
-        return f"{text}\n  hint: {self.hint}" if self.hint else text
+        text = visible(f"{self.severity}[{self.code}]: {self.location}: {self.message}")
+        return f"{text}\n  hint: {visible(self.hint)}" if self.hint else text
 
 
 @dataclass(eq=False)
@@ -100,9 +102,9 @@ class ForerunError(Exception):
     exit_status = 4
 
     def __str__(self) -> str:
-        lines = [self.message, *(str(d) for d in self.diagnostics)]
+        lines = [visible_lines(self.message), *(str(d) for d in self.diagnostics)]
         if self.hint:
-            lines.append(f"hint: {self.hint}")
+            lines.append(f"hint: {visible(self.hint)}")
         return "\n".join(lines)
 
 

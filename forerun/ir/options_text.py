@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from forerun.ir.diagnostics import Diagnostic, InvalidInput, Location
+from forerun.ir.escaping import is_visible, masked, visible
 
 __all__ = [
     "ItemText",
@@ -94,10 +95,10 @@ class OptionTextError(InvalidInput):
         line = self.text.split("\n")[place.line - 1]
         # A long pipeline is cut around the place, so that the caret stays on the screen.
         start = max(0, place.column - 1 - 60)
-        shown = line[start : start + 120].replace("\t", " ")
+        shown = masked(line[start : start + 120])
         caret = " " * (place.column - 1 - start) + "^" * max(1, min(place.length, 120))
-        hint = f"\n  hint: {diagnostic.hint}" if diagnostic.hint else ""
-        return f"  {shown}\n  {caret}\n  {diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}{hint}"
+        hint = f"\n  hint: {visible(diagnostic.hint)}" if diagnostic.hint else ""
+        return f"  {shown}\n  {caret}\n  {diagnostic.severity}[{diagnostic.code}]: {visible(diagnostic.message)}{hint}"
 
 
 def parse_items(text: str, what: str = "pipeline") -> tuple[ItemText, ...]:
@@ -143,7 +144,7 @@ def format_value(value: str, *, quote: bool = False) -> str:
     if not quote and _PLAIN.fullmatch(value):
         return value
     quoted = json.dumps(value, ensure_ascii=False)
-    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in quoted)
+    return "".join(c if is_visible(c) else json.dumps(c)[1:-1] for c in quoted)
 
 
 def _location(what: str, text: str, span: Span) -> Location:

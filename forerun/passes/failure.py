@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forerun.ir.diagnostics import Diagnostic, ForerunError, InternalError
+from forerun.ir.escaping import visible
 from forerun.ir.graph import Graph
 from forerun.ir.text import diff_graphs, draw
 from forerun.passes.pipeline import Pipeline
@@ -62,7 +63,7 @@ def failure_of(run: PipelineRun, step: PassRun, cause: Exception, *, in_check: b
     diagnostics = cause.diagnostics if isinstance(cause, ForerunError) else ()
     status = cause.exit_status if isinstance(cause, ForerunError) else 4
     which = f"pass {step.ordinal} of {len(run.pipeline)}, {step.record.text}"
-    headline = f"{which}: {_headline(cause, in_check)}"
+    headline = visible(f"{which}: {_headline(cause, in_check)}")
     return PassFailure(headline, step.ordinal, step.record.text, diagnostics, status)
 
 

@@ -7,6 +7,8 @@ import json
 from importlib.resources import files
 from typing import Any
 
+from forerun.ir.escaping import visible_lines
+
 __all__ = ["Markup", "asset", "embed_json", "join", "number", "tag"]
 
 
@@ -40,7 +42,7 @@ def tag(name: str, /, *children: str, **attributes: str | float | bool | None) -
 
 def join(*children: str, separator: str = "") -> Markup:
     """The children one after the other, escaped where they are not :class:`Markup`."""
-    return Markup(separator.join(c if isinstance(c, Markup) else html.escape(c) for c in children))
+    return Markup(separator.join(c if isinstance(c, Markup) else html.escape(visible_lines(c)) for c in children))
 
 
 def embed_json(value: Any) -> Markup:
@@ -70,4 +72,4 @@ def _attribute(key: str, value: str | float | bool | None) -> str:
     if value is True:
         return f" {name}"
     text = number(value) if isinstance(value, (int, float)) else value
-    return f' {name}="{html.escape(text)}"'
+    return f' {name}="{html.escape(visible_lines(text))}"'

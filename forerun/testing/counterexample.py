@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from forerun.ir.escaping import visible
 from forerun.ir.graph import Graph
 from forerun.ir.text import diff_graphs, print_graph
 
@@ -50,7 +51,7 @@ class Counterexample(AssertionError):
         return self._details
 
     def __str__(self) -> str:
-        sections = [f"{self.property}: {self.finding}"]
+        sections = [f"{self.property}: {visible(self.finding)}"]
         for title, body in (
             ("what is wrong", self.details),
             ("the graph", print_graph(self.before)),

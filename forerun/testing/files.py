@@ -71,7 +71,8 @@ def read_counterexample(name: str, text: str) -> SavedCounterexample:
     if not text.startswith(_TITLE + "\n"):
         hint = "forerun fuzz writes such files; forerun opt applies passes to any graph"
         raise InvalidInput(f"{name} is not a counterexample of forerun fuzz", hint=hint)
-    comment = text[: next(iter(re.finditer(r"^(?!//)", text, re.MULTILINE))).start()]
+    after = re.search(r"^(?!//)", text, re.MULTILINE)
+    comment = text if after is None else text[: after.start()]
     fields = dict(_FIELDS.findall(comment))
     missing = [key for key in ("pipeline", "property") if not fields.get(key)]
     if missing or fields["property"] not in PROPERTIES:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from forerun.frontends.llama import LlamaConfig
+from forerun.ir.escaping import visible_lines
 from forerun.runtime.gpu import no_gpu_reason
 from tests.tiny_gguf import write_tiny_gguf
 
@@ -46,7 +47,7 @@ def test_json_is_one_object_and_nothing_else(forerun, model):
     outcome = run(forerun, model, "--json", "--dump", "d")
     result = json.loads(outcome.out)
     assert outcome.err == ""
-    assert result["text"] + "\n" == run(forerun, model, "--quiet").out
+    assert visible_lines(result["text"]) + "\n" == run(forerun, model, "--quiet").out
     assert (result["status"], result["dump"], len(result["tokens"])) == ("ok", "d", 5)
     assert [record["verdict"] for record in result["summary"]["passes"]] == ["proved"] * 3 + ["unchanged"]
 
@@ -67,7 +68,7 @@ def test_the_schedule_becomes_part_of_the_target(forerun, model):
 def test_no_passes(forerun, model):
     result = json.loads(run(forerun, model, "--json", "--pipeline", "").out)
     assert result["summary"]["passes"] == []
-    assert result["text"] + "\n" == run(forerun, model, "--quiet").out
+    assert visible_lines(result["text"]) + "\n" == run(forerun, model, "--quiet").out
 
 
 def test_old_runs_are_removed(forerun, model, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from forerun.ir.diagnostics import Diagnostic
+from forerun.ir.escaping import visible
 from forerun.ir.graph import Graph
 from forerun.ir.semantics.races import Race, Undrained, Verdict
 from forerun.ir.semantics.repair import Repair, drain_repairs, repairs
@@ -33,7 +34,7 @@ class Explanation:
         if self.repairs:
             yield "  each of these was tried, and repairs it:"
         for number, repair in enumerate(self.repairs, 1):
-            yield f"    {number}. {repair.sentence}" + (" (then all is proved)" if repair.proved else "")
+            yield f"    {number}. {visible(repair.sentence)}" + (" (then all is proved)" if repair.proved else "")
 
 
 def explain(

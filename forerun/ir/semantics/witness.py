@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import networkx as nx
 
+from forerun.ir.escaping import visible
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.semantics.access import NodeAccess
 from forerun.ir.semantics.order import EventOrder, order_under
@@ -92,6 +93,9 @@ class Witness:
 
     def lines(self) -> Iterator[str]:
         """The text: numbered steps, the accesses marked with ``>``, what is missing, and why."""
+        yield from map(visible, self._lines())
+
+    def _lines(self) -> Iterator[str]:
         hidden = len(self.schedule) - len(self.steps)
         yield "a schedule that nothing prevents" + (f" ({hidden} steps of other nodes left out):" if hidden else ":")
         for number, step in enumerate(self.steps, 1):

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from forerun.ir.diagnostics import Diagnostic, InvalidInput, Location
+from forerun.ir.escaping import masked
 from forerun.ir.graph import Graph
 from forerun.ir.text.parser import parse_graph_with_locations
 from forerun.ir.text.source import SourceMap, locate
@@ -77,12 +78,12 @@ def _read(text: str, diagnostics: list[Diagnostic]) -> SourceMap:
 def _drawing(diagnostic: Diagnostic, source: SourceMap) -> str:
     mark = _mark(diagnostic.location, source)
     margin = "" if mark is None else " " * len(str(mark.line + 1))
-    lines = [_printable(_head(diagnostic))]
+    lines = [masked(_head(diagnostic))]
     if mark is not None:
-        lines.append(f"{margin}--> {_printable(_place(diagnostic.location, mark, source))}")
+        lines.append(f"{margin}--> {masked(_place(diagnostic.location, mark, source))}")
         lines += _excerpt(mark, source, margin)
     if diagnostic.hint:
-        lines.append(f"{margin} = hint: {_printable(diagnostic.hint)}")
+        lines.append(f"{margin} = hint: {masked(diagnostic.hint)}")
     return "\n".join(lines)
 
 
@@ -107,7 +108,7 @@ def _excerpt(mark: _Mark, source: SourceMap, margin: str) -> list[str]:
         if text is None or (not text and number != mark.line):
             continue
         shown = _slice(text, start if number == mark.line else 0, width)
-        lines.append(f"{number:>{len(margin)}} | {_printable(shown)}".rstrip())
+        lines.append(f"{number:>{len(margin)}} | {masked(shown)}".rstrip())
         if number == mark.line:
             lines.append(f"{margin} | {carets}")
     return lines
@@ -138,10 +139,6 @@ def _column_count(character: str) -> int:
     if unicodedata.combining(character):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else " " if c in "\t\r\n" else "?" for c in text)
 
 
 # What to underline

@@ -9,6 +9,7 @@ from typing import NoReturn, TypeVar
 
 from forerun.ir.affine import Affine
 from forerun.ir.diagnostics import Diagnostic, did_you_mean
+from forerun.ir.escaping import is_visible
 from forerun.ir.region import WHOLE, BufferView, Region, Slice
 from forerun.ir.text.lexer import END, Fault, Lexer
 from forerun.ir.text.spelling import MAX_HEXADECIMAL, MAX_ITEMS, MAX_NAN, QUIET_NAN, SyntaxProblem, nan, unquote
@@ -325,4 +326,4 @@ class Reader(Lexer):
 def _shown(token: str) -> str:
     """A token within a message."""
     text = token if len(token) <= _SHOWN else token[:_SHOWN] + "..."
-    return "'" + "".join(c if c.isprintable() else "?" for c in text) + "'"
+    return "'" + "".join(c if is_visible(c) else "?" for c in text) + "'"

@@ -8,6 +8,8 @@ import re
 import struct
 from functools import lru_cache
 
+from forerun.ir.escaping import is_visible
+
 __all__ = [
     "BYTE_ORDER_MARK",
     "FORMAT_VERSION",
@@ -105,7 +107,7 @@ def quote(text: object) -> str:
     """
     if type(text) is not str:
         return unprintable(text)
-    if text.isprintable() and '"' not in text and "\\" not in text:
+    if is_visible(text) and '"' not in text and "\\" not in text:
         return f'"{text}"'
     return '"' + "".join(map(_spell, text)) + '"'
 
@@ -113,7 +115,7 @@ def quote(text: object) -> str:
 def _spell(character: str) -> str:
     if character in _SPELLED:
         return _SPELLED[character]
-    if character.isprintable():
+    if is_visible(character):
         return character
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -6,6 +6,7 @@ import sys
 from typing import ClassVar, TextIO
 
 from forerun.ir.diagnostics import InvalidInput, did_you_mean
+from forerun.ir.escaping import visible
 from forerun.ir.text import diff_graphs, print_graph
 from forerun.passes.failure import PassFailure
 from forerun.passes.instrument.base import Instrument, PassRun, PipelineRun
@@ -56,6 +57,6 @@ class PrintAfter(Instrument):
     def _print(self, run: PipelineRun, step: PassRun, note: str, text: str) -> None:
         header = f"// after pass {step.ordinal} of {len(run.pipeline)}, {step.record.text}"
         stream = self._stream or sys.stderr
-        print(f"{header}: {note}" if note else header, file=stream)
+        print(visible(f"{header}: {note}" if note else header), file=stream)
         if text:
             print(text.rstrip("\n"), file=stream)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.escaping import visible
 
 __all__ = ["WHOLE", "Action", "Schedule"]
 
@@ -88,7 +89,7 @@ class Schedule:
     def __str__(self) -> str:
         title = f"schedule of graph {self.graph}, replay {self.replay}, seed {self.seed}, strategy {self.strategy}"
         lines = [title + (", with H6" if self.h6 else "")]
-        return "\n".join([*lines, *(f"{i:4}  {action}" for i, action in enumerate(self.actions))])
+        return "\n".join(map(visible, [*lines, *(f"{i:4}  {action}" for i, action in enumerate(self.actions))]))
 
     def __repr__(self) -> str:
         return f"<Schedule of {self.graph}: seed {self.seed}, replay {self.replay}, {len(self.actions)} actions>"
