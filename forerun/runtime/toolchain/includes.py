@@ -21,17 +21,19 @@ __all__ = ["IncludeDirective", "included_names", "refused_includes"]
 
 _SPLICE = re.compile(r"\\\r?\n")
 _BLANK = r"(?:[^\S\n]|/\*.*?\*/)*+"
+_NAME = r'(?:"(?P<quoted>[^"\n]*)"|<(?P<angled>[^>\n]*)>)?'
+_BEGIN_DIRECTIVE = re.compile(r"\#|%:|\?\?=")
 _DIRECTIVE = re.compile(
-    rf"(?:\#|%:|\?\?=){_BLANK}(?P<word>include_next|include|import|embed)\b{_BLANK}"
-    r'(?:"(?P<quoted>[^"\n]*)"|<(?P<angled>[^>\n]*)>)?',
-    re.DOTALL,
+    rf"(?:\#|%:|\?\?=){_BLANK}(?P<word>include_next|include|import|embed)\b{_BLANK}{_NAME}", re.DOTALL
 )
+_BEGIN_QUESTION = re.compile(r"__has_(?:include|embed)")
 _QUESTION = re.compile(
-    rf"(?P<word>__has_(?:include(?:_next)?|embed)\w*)(?P<asked>{_BLANK}\({_BLANK}"
-    r'(?:"(?P<quoted>[^"\n]*)"|<(?P<angled>[^>\n]*)>)?)?',
-    re.DOTALL,
+    rf"(?P<word>__has_(?:include(?:_next)?|embed)\w*)(?P<asked>{_BLANK}\({_BLANK}{_NAME})?", re.DOTALL
 )
-_IS_IT_DEFINED = re.compile(r"(?:\bdefined\s*\(?|\bifn?def|\belifn?def)\s*$")
+_IS_IT_DEFINED = re.compile(r"\bdefined\s*\(?\s*$|^\s*(?:\#|%:|\?\?=)\s*(?:el)?ifn?def\s*$")
+_PASTE = re.compile(r"##|%:%:|\?\?=\?\?=")
+_PIECE = re.compile(r"(?<![\w$])(_|__|__h|__ha|__has|__has_[a-z]*)(?![\w$])")
+_PASTED = ("__has_include", "__has_embed")
 _TEXTS_KEPT = 512
 
 
@@ -62,15 +64,34 @@ def refused_includes(texts: Mapping[str, str], given: frozenset[str]) -> tuple[D
         texts: The texts, by their names.
         given: The names of those that can be included.
     """
+    return (
+        tuple(
+            Diagnostic("include", problem, Location("text", name, directive.line, 1, 1))
+            for name, text in texts.items()
+            for directive in _directives(text)
+            if (problem := _problem(directive, given))
+        )
+        + tuple(
+            Diagnostic("include", "a text may not hold the character of code 0", Location("file", name))
+            for name, text in texts.items()
+            if "\0" in text
+        )
+        + _pasted_questions(texts)
+    )
+
+
+def _pasted_questions(texts: Mapping[str, str]) -> tuple[Diagnostic, ...]:
+    """Pieces that macros of the unit may paste together to a question."""
+    spliced = {name: _SPLICE.sub("", text) for name, text in texts.items()}
+    if not any(map(_PASTE.search, spliced.values())):
+        return ()
+    pieces = ((name, piece[1]) for name, text in spliced.items() for piece in _PIECE.finditer(text))
     return tuple(
-        Diagnostic("include", problem, Location("text", name, directive.line, 1, 1))
-        for name, text in texts.items()
-        for directive in _directives(text)
-        if (problem := _problem(directive, given))
-    ) + tuple(
-        Diagnostic("include", "a text may not hold the character of code 0", Location("file", name))
-        for name, text in texts.items()
-        if "\0" in text
+        Diagnostic(
+            "include", f"{piece} may become a question for a file where texts are pasted", Location("file", name)
+        )
+        for name, piece in dict.fromkeys(pieces)
+        if any(whole.startswith(piece) and whole != piece for whole in _PASTED)
     )
 
 
@@ -98,10 +119,12 @@ def _directives(text: str) -> tuple[IncludeDirective, ...]:
 
 
 def _found(text: str, lines: list[int] | None) -> Iterator[IncludeDirective]:
-    for pattern in (_DIRECTIVE, _QUESTION):
-        for match in pattern.finditer(text):
-            before = text[text.rfind("\n", 0, match.start()) + 1 : match.start()]
-            if _is_harmless(match, before):
+    for begin, pattern in ((_BEGIN_DIRECTIVE, _DIRECTIVE), (_BEGIN_QUESTION, _QUESTION)):
+        # At each place where one may begin, whatever was found before: what looks like a comment there may be none, and
+        # then a directive stands in it.
+        for place in begin.finditer(text):
+            match = pattern.match(text, place.start())
+            if match is None or _is_harmless(match, text[text.rfind("\n", 0, place.start()) + 1 : place.start()]):
                 continue
             name = match["quoted"] if match["quoted"] is not None else match["angled"]
             number = text.count("\n", 0, match.start())

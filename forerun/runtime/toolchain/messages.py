@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePath
 
 from forerun.ir.diagnostics import Diagnostic, Location, Severity
 
-__all__ = ["nvrtc_diagnostics", "ptxas_diagnostics"]
+__all__ = ["nvrtc_diagnostics", "ptxas_diagnostics", "without_other_files"]
 
 _NVRTC = re.compile(
     r"(?P<file>[^\n]+?)\((?P<line>\d+)\): (?P<kind>catastrophic error|error|warning|remark)"
@@ -17,7 +18,42 @@ _PTXAS = re.compile(r"ptxas (?:[^\n]*?, line (?P<line>\d+); )?(?P<kind>error|fat
 _LOC = re.compile(r"\s*\.loc\s+(\d+)\s+(\d+)\s+(\d+)")
 _FILE = re.compile(r'\s*\.file\s+(\d+)\s+"([^"]*)"', re.MULTILINE)
 _WORD = re.compile(r"\w+")
+_SEPARATOR = re.compile(r"[/\\]")
 _INDENT = 2
+
+
+def without_other_files(log: str, texts: Mapping[str, str], include: Sequence[Path]) -> str:
+    """A log of NVRTC without what it says of files that are neither the unit's nor CUDA's: it quotes their lines.
+
+    Such files are refused before (:mod:`forerun.runtime.toolchain.includes`); this is what holds if one gets through.
+
+    Args:
+        log: What ``nvrtcGetProgramLog`` gives.
+        texts: The texts that were compiled, by their names.
+        include: The folders of CUDA's headers.
+    """
+    kept: list[str] = []
+    is_shown = True
+    for line in log.splitlines():
+        match = _NVRTC.fullmatch(line)
+        if match is not None:
+            is_shown = _may_be_shown(match["file"], texts, include)
+            if not is_shown:
+                kept.append(f"another file({match['line']}): {match['kind']}: it is not part of the unit")
+        elif not line.strip():
+            is_shown = True
+        if is_shown:
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def _may_be_shown(file: str, texts: Mapping[str, str], include: Sequence[Path]) -> bool:
+    # What NVRTC brings itself has a name without a folder. Files of the current folder could have one, too, but
+    # NVRTC does not look there (--no-source-include).
+    if file in texts or not _SEPARATOR.search(file):
+        return True
+    path = PurePath(file)
+    return ".." not in path.parts and any(path.is_relative_to(folder) for folder in include)
 
 
 def nvrtc_diagnostics(log: str, texts: Mapping[str, str]) -> tuple[Diagnostic, ...]:

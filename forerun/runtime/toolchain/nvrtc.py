@@ -10,7 +10,7 @@ from typing import Any
 from forerun.ir.diagnostics import InvalidInput, Severity
 from forerun.runtime.toolchain.errors import CompileError, ToolchainMissing
 from forerun.runtime.toolchain.includes import refused_includes
-from forerun.runtime.toolchain.messages import nvrtc_diagnostics
+from forerun.runtime.toolchain.messages import nvrtc_diagnostics, without_other_files
 from forerun.runtime.toolchain.unit import Source, virtual_arch
 
 __all__ = ["STANDARD_OPTIONS", "compile_to_ptx"]
@@ -46,7 +46,7 @@ def compile_to_ptx(source: Source, arch: str, options: Sequence[str], include: S
         line = [f"--gpu-architecture={virtual_arch(arch)}", *STANDARD_OPTIONS, *options]
         line += [f"--include-path={folder}" for folder in include]
         (result,) = nvrtc.nvrtcCompileProgram(program, len(line), [option.encode() for option in line])
-        log = _text(nvrtc, program, "ProgramLog")
+        log = without_other_files(_text(nvrtc, program, "ProgramLog"), source.texts, include)
         _require_success(nvrtc, result, source, log, line)
         return _with_own_names(_text(nvrtc, program, "PTX"), source), log.replace(_REMARK, "").strip()
     finally:

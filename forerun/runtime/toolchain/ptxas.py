@@ -68,7 +68,7 @@ def assemble(ptx: str, source: Source, arch: str, tool: Path, options: Sequence[
             done = subprocess.run(line, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
         except OSError as error:
             raise ToolchainMissing(f"cannot run {tool}: {error.strerror or error}") from error
-        log = done.stdout + done.stderr
+        log = (done.stdout + done.stderr).replace(str(read), f"{source.name}.ptx")
         if done.returncode != 0:
             raise _refusal(ptx, source, log)
         return written.read_bytes(), log

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from forerun.runtime.toolchain import CompileError, Source, compile_unit
 from forerun.runtime.toolchain import compile as compile_module
+from forerun.runtime.toolchain import nvrtc as nvrtc_module
 from forerun.runtime.toolchain.includes import included_names, refused_includes
 
 KERNEL = 'extern "C" __global__ void k(int* p) { *p = 1; }\n'
@@ -37,6 +39,18 @@ DIRECTIVES = [
     '#if __has_include /**/ ( "{file}" )\n#error there\n#endif',
     '#define FILE "{file}"\n#if __has_include(FILE)\n#error there\n#endif',
     '#define ASK __has_include\n#if ASK("{file}")\n#error there\n#endif',
+    '// # /*\n#include "{file}"\n// */ include "ok.h"',
+    '// # /*\n#include "{file}"\n// */ embed "ok.h"',
+    '// %: /*\n%:include "{file}"\n// */ include "ok.h"',
+    '#define A "# /*"\n#include "{file}"\n#define B "*/ include <ok.h>"',
+    '// __has_include(/*\n#if __has_include("{file}")\n#error there\n#endif\n// */ "ok.h")',
+    '#define ifdef\n#define ASK ifdef __has_include\n#if ASK("{file}")\n#error there\n#endif',
+    '#define PASTE(a, b) a##b\n#if PASTE(__has_, include)("{file}")\n#error there\n#endif',
+    '#define PASTE(a, b) a%:%:b\n#if PASTE(_, _has_include)("{file}")\n#error there\n#endif',
+    '#define PASTE(a, b) a##b\n#if PASTE(__h\\\nas_, include)("{file}")\n#error there\n#endif',
+    '#\x0binclude "{file}"',
+    '#include\x0c"{file}"',
+    '#inc\\\r\nlude "{file}"',
     'const char* raw = R"(\n)"; /* */ \n#include "{file}"',
 ]
 
@@ -132,3 +146,45 @@ def test_directives_are_found_where_they_stand():
     assert included_names(text) == ("a.h", "b.h", "e.h")
     found = refused_includes({"u.cu": 'int a;\n\\\n\n#include "/e"\n#include X\n', "n": "\0"}, frozenset())
     assert [(d.location.name, d.location.line) for d in found] == [("u.cu", 4), ("u.cu", 5), ("n", 0)]
+
+
+@pytest.mark.usefixtures("toolchain")
+@pytest.mark.parametrize("file", ["other.cuh", "/folder/other.cuh", "../other.cuh"])
+def test_what_gets_through_is_not_shown(file, secret, cache, monkeypatch):
+    """The second layer: were a file included all the same, its lines would not be in the message."""
+    monkeypatch.setattr(nvrtc_module, "refused_includes", lambda *_: ())
+    secret.write_text('password_of_root = 7;\n#error "password"\nint password_too = password_of_root;\n')
+    text = f'__device__ int own = wrong;\n#include "{secret}"\n{KERNEL}'
+    with pytest.raises(CompileError, match="errors") as caught:
+        compile_unit(Source("unit.cu", text, ((file, ""),)), cache=cache)
+    error = caught.value
+    shown = f"{error} {error.drawn} {error.log} {error.hint} {error.diagnostics}"
+    assert 'identifier "wrong" is undefined' in shown
+    assert "it is not part of the unit" in shown
+    assert "password" not in shown
+
+
+@pytest.mark.usefixtures("toolchain")
+def test_errors_in_headers_are_shown(cache):
+    """In those that the unit brings, whatever they are called, and in CUDA's."""
+    for name in ("a.cuh", "/folder/a.cuh"):
+        with pytest.raises(CompileError, match='identifier "wrong" is undefined'):
+            compile_unit(Source("u.cu", f'#include "{name}"\n{KERNEL}', ((name, "int x = wrong;\n"),)), cache=cache)
+    with pytest.raises(CompileError) as caught:
+        compile_unit(Source("u.cu", f"#define __half wrong!\n#include <cuda_fp16.h>\n{KERNEL}"), cache=cache)
+    assert "cuda_fp16.h" in caught.value.drawn
+    assert "not part of the unit" not in caught.value.log
+
+
+@pytest.mark.usefixtures("toolchain")
+def test_pasting_is_allowed(cache):
+    text = "#define PASTE(a, b) a##b\n#ifdef __has_include\n#endif\n__device__ int PASTE(__has_it, b), PASTE(x_, y);\n"
+    assert compile_unit(Source("u.cu", text + KERNEL), cache=cache).entries["k"].registers
+
+
+@pytest.mark.usefixtures("toolchain")
+def test_messages_of_the_assembler_do_not_show_where_it_worked(cache):
+    text = 'extern "C" __global__ void k() { asm volatile("nonsense;"); }'
+    with pytest.raises(CompileError) as caught:
+        compile_unit(Source("u.cu", text), cache=cache)
+    assert tempfile.gettempdir() not in f"{caught.value} {caught.value.drawn} {caught.value.log}"
