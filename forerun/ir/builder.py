@@ -172,6 +172,7 @@ class GraphBuilder:
         reads: Iterable[str] = (),
         writes: Iterable[str] = (),
         *,
+        pure: bool = False,
         node: str | None = None,
         after: Iterable[str] | None = None,
     ) -> str:
@@ -182,6 +183,7 @@ class GraphBuilder:
                 ``module:function``, which only runs if the module is trusted (see :mod:`forerun.ir.trust`).
             reads: Buffers that it reads: its arguments.
             writes: Buffers that it writes: its results.
+            pure: Whether it does nothing else. Across a call that is not pure nothing moves.
             node: The node's name.
             after: The nodes that it comes after; by default the one before it.
 
@@ -191,7 +193,7 @@ class GraphBuilder:
         if not isinstance(function, str):
             function = name_of(register_function(function))
         views = tuple(map(BufferView, reads)), tuple(map(BufferView, writes))
-        return self.add(HostCallbackNode(node or self._fresh("host"), function, *views), after=after)
+        return self.add(HostCallbackNode(node or self._fresh("host"), function, *views, pure=pure), after=after)
 
     def join(self, sources: Iterable[str], *, node: str | None = None) -> str:
         """An empty node after ``sources``; returns its name."""

@@ -79,14 +79,16 @@ class Phase:
     Attributes:
         name: Unique in the kernel.
         reads: Regions that the phase may read. Reading is at the phase, unless ``asynchronous``.
-        writes: Regions that the phase may write; each is visible at some point between the phase and the kernel's
-            completion.
+        writes: Regions that the phase writes: every byte of them, whenever the kernel runs. What stores a part of a
+            region, or stores under a condition, reads it as well (docs/ir.md, "What a phase says"). A write is visible
+            to other nodes at some point between the phase and the kernel's completion.
         takes: Locals (values in registers or shared memory) that it uses, given by earlier phases of the kernel.
         gives: Locals that it defines; each local is given by one phase.
         scalars: Scalar parameters that it uses beyond those in its region bounds. A scalar that is bound to memory
             is read where it is used.
         asynchronous: The reads go through the copy engine (``cp.async.bulk``): they may happen at any time up to the
-            first phase that takes what it gives.
+            first phase that takes what it gives. In a phase that writes they happen before the writes, which keep
+            their place in the order of the body.
         reference: The NumPy function of the phase, ``module:function``; see docs/writing-kernels.md.
     """
 

@@ -142,13 +142,24 @@ class MemsetNode:
 
 @dataclass(frozen=True, slots=True)
 class HostCallbackNode:
-    """A call of a Python function, ``module:function``, with what it reads and writes (host memory)."""
+    """A call of a Python function.
+
+    Attributes:
+        name: The node's name.
+        function: ``module:function``.
+        reads: Host memory that it reads.
+        writes: Host memory that it writes, every byte of it.
+        place: The host.
+        pure: Whether it does nothing but read and write these. Other calls may do anything that the device's work can
+            see or be seen by, so nothing may move across them.
+    """
 
     name: str
     function: str
     reads: tuple[BufferView, ...] = ()
     writes: tuple[BufferView, ...] = ()
     place: Place = HOST
+    pure: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -269,7 +269,7 @@ def _placed(graph: Graph, place: Place, found: Sequence[Unit], at: Mapping[str, 
     if len(granted) < len(found):
         found = granted
         before, after = _sizes(graph, found, at)
-    arena = _arena_name(graph, {buffer.name for unit in found for buffer in unit.buffers})
+    arena = _arena_name(graph)
     edit = graph.edit()
     for unit in found:
         for buffer in unit.buffers:
@@ -297,14 +297,10 @@ def _sizes(graph: Graph, found: Iterable[Unit], at: Mapping[str, int]) -> tuple[
     return before, max((at[name] + size for name, size in sizes.items()), default=0)
 
 
-def _arena_name(graph: Graph, moved: set[str]) -> str:
-    """A name that no allocation has which stays."""
-    kept: dict[str, bool] = dict.fromkeys(graph.allocations, False)
-    for buffer in graph.buffers.values():
-        kept[buffer.allocation] |= buffer.name not in moved
-    used = {buffer.allocation for buffer in graph.buffers.values()}
+def _arena_name(graph: Graph) -> str:
+    """A name that no allocation has."""
     name, number = _NAME, 2
-    while name in kept and (kept[name] or name not in used):
+    while name in graph.allocations:
         name, number = f"{_NAME}{number}", number + 1
     return name
 

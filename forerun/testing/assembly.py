@@ -141,7 +141,9 @@ class _Tables:
         width = drawn["width"]
         target = BufferView(self.uses(drawn["y"]), region() if width == WIDTH else region((0, width)))
         reads = tuple(BufferView(self.uses(buffer)) for buffer in drawn["a"])
-        return HostCallbackNode(name, f"{hashing.__name__}:{hashing.store_name(width)}", reads, (target,))
+        return HostCallbackNode(
+            name, f"{hashing.__name__}:{hashing.store_name(width)}", reads, (target,), pure=drawn["pure"]
+        )
 
     def conditional(
         self, name: str, drawn: Mapping[str, Any], bodies: Sequence[Sequence[DrawnNode]]

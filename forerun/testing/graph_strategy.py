@@ -178,6 +178,7 @@ _CALLS = st.fixed_dictionaries(
         "a": st.sampled_from([("h0",), ("h1",), HOSTED]),
         "y": st.sampled_from(HOSTED),
         "width": st.sampled_from([WIDTH, WIDTH // 2]),
+        "pure": st.sampled_from([True, False]),
     }
 )
 _CONDITIONALS = pick(

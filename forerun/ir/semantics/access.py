@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
@@ -42,7 +43,6 @@ __all__ = [
     "NodeAccess",
     "accesses",
     "always_waits",
-    "is_conditional",
     "is_fence",
     "late_steps",
     "symbol_values",
@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 HOST_EFFECTS = "host side effects"
-"""A name for what host calls do besides their declared accesses; it keeps host calls in order among themselves."""
+"""A name for what host calls do besides their declared accesses: two of them without an order are a race."""
 
 
 def _all_accesses(graph: Graph) -> Mapping[str, tuple[NodeAccess, ...]]:
@@ -72,17 +72,16 @@ Names that are not declared yield no access: the verifier reports those.
 
 
 def is_fence(node: Node) -> bool:
-    """Whether a node is tied to the world outside the graph, so that nothing may move across it."""
+    """Whether a node is tied to the world outside the graph, so that nothing may move across it.
+
+    A host call may do anything that the device's work can see or be seen by (tell a scheduler that the output is there,
+    say), unless it declares that it is pure.
+    """
     if isinstance(node, ChildGraphNode):
         return any(is_fence(inner) for inner in node.body)
+    if isinstance(node, HostCallbackNode):
+        return not node.pure
     return isinstance(node, EventRecordNode | EventWaitNode)
-
-
-def is_conditional(node: Node) -> bool:
-    """Whether a replay may leave out some of what a node does."""
-    if isinstance(node, ChildGraphNode):
-        return any(is_conditional(inner) for inner in node.body)
-    return isinstance(node, ConditionalNode)
 
 
 def always_waits(graph: Graph, node: Node) -> bool:
@@ -108,7 +107,8 @@ def _of_other(graph: Graph, node: Node) -> Iterator[NodeAccess]:
                 yield from _view(graph, node.name, view, False)
             for view in node.writes:
                 yield from _view(graph, node.name, view, True)
-            yield NodeAccess(node.name, HOST_EFFECTS, HOST_EFFECTS, ByteSet(0, 1), True)
+            if not node.pure:
+                yield NodeAccess(node.name, HOST_EFFECTS, HOST_EFFECTS, ByteSet(0, 1), True)
         case AllocNode() | FreeNode():
             allocation = graph.allocations.get(node.allocation)
             if allocation is not None:
@@ -118,7 +118,7 @@ def _of_other(graph: Graph, node: Node) -> Iterator[NodeAccess]:
         case ConditionalNode():
             yield from _view(graph, node.name, BufferView(node.condition), False)
             for body in node.bodies:
-                yield from _of_body(graph, node.name, body)
+                yield from (replace(access, always=False) for access in _of_body(graph, node.name, body))
 
 
 def _view(graph: Graph, node: str, view: BufferView, write: bool) -> list[NodeAccess]:
@@ -136,8 +136,9 @@ def _of_body(graph: Graph, owner: str, body: Graph) -> Iterator[NodeAccess]:
             constant = access.bytes.is_constant
             size = graph.allocations[access.allocation].size if access.allocation in graph.allocations else 1
             reach = access.bytes if constant else ByteSet(0, size, exact=False)
+            certain = access.certain and constant
             yield NodeAccess(
-                owner, access.allocation, access.buffer, reach, access.write, certain=access.certain and constant
+                owner, access.allocation, access.buffer, reach, access.write, certain=certain, always=access.always
             )
 
 

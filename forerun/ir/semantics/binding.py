@@ -48,7 +48,8 @@ class NodeAccess:
         write: Whether it writes.
         early: Whether it may happen before the node's wait returns: it begins at S, not at W (docs/pdl.md, "Events").
         phase: The phase; empty for nodes without phases.
-        certain: Whether the bytes are known to be touched; false for black boxes and unknown extents.
+        certain: Whether the bytes are known to be touched in some run; false for black boxes and unknown extents.
+        always: Whether it happens in every run; false for what is in the body of a conditional.
         released: Whether a fenced trigger of the node comes after it, with a barrier in between (H8).
         asynchronous: Whether it goes through the copy engine.
     """
@@ -63,6 +64,15 @@ class NodeAccess:
     certain: bool = True
     released: bool = False
     asynchronous: bool = False
+    always: bool = True
+
+    @property
+    def definite(self) -> bool:
+        """Whether exactly these bytes are touched, all of them, in every run: then a write covers what lay there.
+
+        ``writes`` means *must* (docs/ir.md, "What a phase says"), so it is the set, and the run, that may be in doubt.
+        """
+        return self.certain and self.always and self.bytes.exact
 
     @property
     def verb(self) -> str:

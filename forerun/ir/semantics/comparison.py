@@ -217,10 +217,10 @@ class _Comparison:
         old, new = _writes(self.before, names), _writes(self.after, names)
         for write in _writes(self.before, {name}):
             if not any(_overlap(write, other) for other in new) and self.is_seen(write):
-                self.findings.add("C1", f"{_spell(write)} is lost", self.at(name), certain=_is_certain(write))
+                self.findings.add("C1", f"{_spell(write)} is lost", self.at(name), certain=write.definite)
         for write in _writes(self.after, {name}):
             if not any(_overlap(write, other) for other in old) and not _is_temporary(self.after, write):
-                self.findings.add("C2", f"{_spell(write)} is new", self.at(name), certain=_is_certain(write))
+                self.findings.add("C2", f"{_spell(write)} is new", self.at(name), certain=write.definite)
 
     def is_seen(self, write: NodeAccess) -> bool:
         """Whether somebody reads what a write leaves: the host, the next replay, or a node that is still there."""
@@ -329,10 +329,6 @@ class _Kernels:
 
 def _overlap(a: NodeAccess, b: NodeAccess) -> bool:
     return a.allocation == b.allocation and a.bytes.overlaps(b.bytes)
-
-
-def _is_certain(access: NodeAccess) -> bool:
-    return access.certain and access.bytes.exact
 
 
 def _writes(graph: Graph, names: set[str]) -> list[NodeAccess]:

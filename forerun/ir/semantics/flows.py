@@ -158,7 +158,7 @@ def _all_flows(graph: Graph) -> Flows:
                 reads.append(ReadFlow(access, parts, _own(access, view, writes, position) if writes else ()))
         for access, view in writes:
             where = access.bytes
-            whole = where.exact and not where.levels
+            whole = access.definite and not where.levels
             memory[access.allocation].write(where.start, where.stop, (position, view.name, view.offset), whole=whole)
     exposed = frozenset(r.access.buffer for r in reads if any(None in sources for _, _, sources in r.parts))
     return Flows(uses, tuple(reads), unknown, exposed)

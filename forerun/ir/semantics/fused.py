@@ -135,7 +135,7 @@ class Fused:
         own = [write for write in sources if write.node in parts]
         if not own:
             return False
-        covering = [self._place[write.node] for write in own if write.bytes.covers(read.bytes)]
+        covering = [self._place[write.node] for write in own if write.definite and write.bytes.covers(read.bytes)]
         others = [self._place[write.node] for write in sources if write.node not in parts]
         return True if covering and max(others, default=-1) < max(covering) else None
 
@@ -263,14 +263,10 @@ def _unknown(before: Graph, after: Graph, fused: str, parts: tuple[str, ...]) ->
             yield f"stands for '{name}', which is at another place"
         elif name in after.nodes and after.nodes[name] != part:
             yield f"stands for '{name}', which has changed"
-        elif any(not _is_known(access) for access in accesses(before)[name]):
+        elif any(not access.definite for access in accesses(before)[name]):
             yield f"stands for '{name}', whose accesses are not known exactly"
-    if any(not _is_known(access) for access in accesses(after)[fused]):
+    if any(not access.definite for access in accesses(after)[fused]):
         yield "stands for others, but its accesses are not known exactly"
-
-
-def _is_known(access: NodeAccess) -> bool:
-    return access.certain and access.bytes.exact
 
 
 def _plain(access: NodeAccess) -> ByteSet:

@@ -8,7 +8,7 @@ from operator import itemgetter
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph, Hazard
-from forerun.ir.semantics.access import NodeAccess, accesses, is_conditional
+from forerun.ir.semantics.access import NodeAccess, accesses
 from forerun.ir.semantics.binding import loaded_from
 from forerun.ir.semantics.exposed import Alike, Exposed, Reached
 from forerun.ir.semantics.instances import can_meet
@@ -125,7 +125,7 @@ def sweep(graph: Graph) -> Iterator[Clash]:
     table = accesses(graph)
     written = {access.allocation for found in table.values() for access in found if access.write}
     exposed = {name: Exposed() for name in written}
-    for position, (name, found) in enumerate(table.items()):
+    for position, found in enumerate(table.values()):
         own = [a for a in found if a.allocation in written]
         reached: dict[object, Reached] = {}
         for number, access in enumerate(own):
@@ -134,17 +134,16 @@ def sweep(graph: Graph) -> Iterator[Clash]:
                 reached[key] = exposed[access.allocation].conflicting(access)
             if reached[key]:
                 yield Clash(access, reached[key])
-        for write in () if is_conditional(graph.nodes[name]) else _different_writes(own):
+        for write in _covering(own):
             exposed[write.allocation].cover(write)
         for access in own:
             exposed[access.allocation].add(position, access)
 
 
-def _different_writes(own: Sequence[NodeAccess]) -> Iterable[NodeAccess]:
-    """Of writes of a node to the same bytes, one."""
-    if len(own) <= FEW:
-        return [access for access in own if access.write]
-    return {(access.allocation, access.bytes): access for access in own if access.write}.values()
+def _covering(own: Sequence[NodeAccess]) -> Iterable[NodeAccess]:
+    """The definite writes of a node; of those of the same bytes, one."""
+    found = [access for access in own if access.write and access.definite]
+    return found if len(found) <= FEW else {(access.allocation, access.bytes): access for access in found}.values()
 
 
 def _all_conflicts(graph: Graph) -> Conflicts:
@@ -155,8 +154,8 @@ def _all_conflicts(graph: Graph) -> Conflicts:
 conflicts = Analysis({"nodes", "kernels", "buffers", "allocations"}, _all_conflicts)
 """The direct conflicts of a graph.
 
-A pair is left out if a write between the two covers the bytes of the earlier one: that write conflicts with both, and
+A pair is left out if a definite write between the two covers the bytes of the earlier one: it conflicts with both, and
 being before is transitive along such a chain (out(a) = C of a's node; in(b) reaches C of b's node, by H1, or by H4 for
-an access after a wait). A conditional covers nothing, since its bodies may not run: so a read conflicts directly with
-every write that it may see.
+an access after a wait). Where it is not certain which bytes a write stores, or whether it is made (page tables, bodies
+of conditionals), it covers nothing: so a read conflicts directly with every write that it may see.
 """

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, Node
-from forerun.ir.semantics.access import NodeAccess, accesses, is_conditional, with_tables
+from forerun.ir.semantics.access import NodeAccess, accesses, with_tables
 from forerun.ir.semantics.byteset import ByteSet
 from forerun.ir.types import BufferRole
 
@@ -105,13 +105,12 @@ def _exposed_reads(body: Graph, allocations: set[str]) -> list[NodeAccess]:
     """The reads that may see what was there before the body began: no write before covers them."""
     written: _Places = {name: [] for name in allocations}
     exposed = []
-    for name, found in accesses(body).items():
+    for found in accesses(body).values():
         own = [access for access in found if access.allocation in written]
         for read in own:
             if not read.write and not any(write.covers(read.bytes) for write in written[read.allocation]):
                 exposed.append(read)
-        if not is_conditional(body.nodes[name]):
-            for write in own:
-                if write.write and write.certain:
-                    written[write.allocation].append(write.bytes)
+        for write in own:
+            if write.write and write.definite:
+                written[write.allocation].append(write.bytes)
     return exposed

@@ -239,7 +239,7 @@ def is_ordered(order: EventOrder, earlier: NodeAccess, later: NodeAccess) -> boo
     """Whether out(earlier) reaches in(later), which is S for an access before the wait, else W.
 
     out(earlier) is C; with H8 it is T for an access that a fenced trigger releases, but not for a later one that goes
-    through the copy engine before its wait (docs/pdl.md, rule 11).
+    through the copy engine (docs/pdl.md, rule 11): only a wait that covers the source orders that one.
     """
     return bool(_ordered(order, later, released=earlier.released) >> order.position[earlier.node] & 1)
 
@@ -247,16 +247,20 @@ def is_ordered(order: EventOrder, earlier: NodeAccess, later: NodeAccess) -> boo
 def _ordered(order: EventOrder, later: NodeAccess, *, released: bool) -> int:
     """The nodes whose accesses, released or not, are ordered before a later access, as a set of launch positions."""
     v = order.position[later.node]
-    if later.early:
-        at_once = released and not later.asynchronous
-        return order.before_start[v] | (order.triggered_before_start[v] if at_once else 0)
-    return order.before_wait[v] | (order.triggered_before_wait[v] if released else 0)
+    complete = (order.before_start if later.early else order.before_wait)[v]
+    return complete | (_triggered(order, later) if released and not later.asynchronous else 0)
+
+
+def _triggered(order: EventOrder, later: NodeAccess) -> int:
+    """The nodes whose T reaches in(later): H8 orders what a fence before T released."""
+    v = order.position[later.node]
+    return (order.triggered_before_start if later.early else order.triggered_before_wait)[v]
 
 
 def _race_of(graph: Graph, order: EventOrder, conflict: Conflict, path: BodyPath) -> Race:
     earlier, later = conflict.earlier, conflict.later
     # Whether a copy engine sees what a fence released is an open question (docs/pdl.md, rule 11).
-    open_question = later.early and earlier.released and order.triggers_before_start(earlier.node, later.node)
+    open_question = earlier.released and _triggered(order, later) >> order.position[earlier.node] & 1
     missing = f"C_{earlier.node} -> {'S' if later.early else 'W'}_{later.node}"
     return Race(earlier, later, missing, is_certain(graph, conflict) and not open_question, path)
 

@@ -125,8 +125,11 @@ class _Order:
         return found | ({"grid"} if a.grid < b.grid else set())
 
     def ways_from_end(self, first: Phase, second: Phase) -> set[str]:
-        """How the end of the one comes before the other: asynchronous reads end where what they give is taken."""
-        if not first.asynchronous:
+        """How the end of the one comes before the other: asynchronous reads end where what they give is taken.
+
+        A phase that writes ends where it stands: its reads come before its writes, and these take part in the order.
+        """
+        if not first.asynchronous or first.writes:
             return self.ways(first.name, second.name)
         found: set[str] = set()
         for taker in self.phases.values():

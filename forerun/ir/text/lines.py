@@ -249,7 +249,8 @@ def _dim3(dims: Any) -> str:
 
 
 def _host_node(node: HostCallbackNode) -> str:
-    return f"host {quote(node.function)}{clause('reads', node.reads, view)}{clause('writes', node.writes, view)}"
+    line = f"host {quote(node.function)}{flag('pure', node.pure)}"
+    return f"{line}{clause('reads', node.reads, view)}{clause('writes', node.writes, view)}"
 
 
 def _conditional_node(node: ConditionalNode) -> str:

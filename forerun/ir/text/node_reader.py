@@ -141,8 +141,9 @@ class NodeReader(KernelReader):
 
     def _host(self, name: str) -> Node:
         function = self.string('the function in quotes, "module:function"')
+        pure = self.accept("pure")
         reads = self._views("reads")
-        return HostCallbackNode(name, function, reads, self._views("writes"), self.place_or(HOST))
+        return HostCallbackNode(name, function, reads, self._views("writes"), self.place_or(HOST), pure)
 
     def _views(self, keyword: str) -> tuple[BufferView, ...]:
         return self.several(self.view) if self.accept(keyword) else ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from forerun.ir.analysis import Analysis
 from forerun.ir.diagnostics import Diagnostic, InvalidInput
 from forerun.ir.graph import Graph
-from forerun.ir.verify import flow, kernels, memory, nodes, structure, values
+from forerun.ir.verify import flow, kernels, lifetimes, memory, nodes, structure, values
 
 __all__ = ["RULES", "require_valid", "verify"]
 
@@ -66,6 +66,8 @@ RULES = {
     "F1": "no node writes a weight",
     "F2": "a temporary is written before it is read",
     "F3": "every output is written",
+    # lifetimes.py (checked then, too)
+    "F4": "memory that nodes allocate and free is used in between, and holds what need not outlive it",
 }
 """Invariant by identifier; tests/ir/verify has a negative test for each."""
 
@@ -75,7 +77,7 @@ _memory = Analysis({"buffers", "allocations"}, lambda graph: tuple(memory.check(
 _kernels = Analysis({"kernels"}, lambda graph: tuple(kernels.check(graph)))
 _structure = Analysis({*_TABLES, "dependencies"}, lambda graph: tuple(structure.check(graph)))
 _nodes = Analysis(_TABLES, lambda graph: tuple(nodes.check(graph)))
-_flow = Analysis(_TABLES, lambda graph: tuple(flow.check(graph)))
+_flow = Analysis(_TABLES, lambda graph: (*flow.check(graph), *lifetimes.check(graph)))
 
 
 def verify(graph: Graph) -> list[Diagnostic]:

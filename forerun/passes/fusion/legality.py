@@ -105,7 +105,7 @@ def _nodes(candidate: Candidate, flow: Flow) -> Iterator[str]:
         if any(dependency.kind is not DependencyKind.FULL for dependency in around):
             yield f"'{name}' has dependencies that are not full; fuse before insert-pdl"
         for access in accesses(graph)[name]:
-            if not (access.certain and access.bytes.exact):
+            if not access.definite:
                 yield f"which bytes of %{access.buffer} '{name}' accesses is not known exactly"
     yield from _unaligned(candidate)
     kernel = candidate.replacement.kernel

@@ -8,7 +8,8 @@ keeps, with the rules' numbers from docs/reference-runtime.md:
 - H3: a wait returns when the sources of the node's programmatic dependencies are complete too.
 - A phase reads when it executes, and its writes go to the node's store buffer, which the node itself sees. Each store
   becomes visible at some point between the phase and C, whole or in two pieces; those that overlap keep their order.
-- The reads of an asynchronous phase happen anywhere between the phase and the first phase that takes what it gives.
+- The reads of an asynchronous phase without writes happen anywhere between the phase and the first phase that takes
+  what it gives.
 - C: all roles have ended, all reads happened, all stores are visible (H4: a role ends after its wait). T: the first
   role triggers, or all roles have ended.
 - H7: the graph ends when its sinks are complete; outputs are read then. The next replay starts after everything.
@@ -230,7 +231,8 @@ class Machine:
     def _execute(self, state: NodeState, role: int, phase: BoundPhase) -> None:
         loaded = [self._load_scalar(state, source) for source in phase.loads]
         regions = [reach.at(loaded) for reach in phase.reads]
-        late = [i for i, reach in enumerate(phase.reads) if phase.asynchronous and not reach.memory.constant]
+        floats = phase.asynchronous and not phase.writes
+        late = [i for i, reach in enumerate(phase.reads) if floats and not reach.memory.constant]
         if late:
             pending = LatePhase(phase, loaded, regions, len(late))
             state.late += 1

@@ -1,0 +1,98 @@
+"""Memory that nodes allocate and free is used in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from forerun.ir.diagnostics import Diagnostic, Location
+from forerun.ir.graph import Graph
+from forerun.ir.nodes import AllocNode, ChildGraphNode, FreeNode
+from forerun.ir.semantics.access import accesses, with_tables
+from forerun.ir.types import BufferRole
+
+__all__ = ["check"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """Where in launch order something happens to an allocation, bodies of child graphs included.
+
+    Attributes:
+        place: Position in launch order.
+        node: The node of the graph itself.
+        name: The node that does it, after the nodes around it: ``layer/copy``.
+        buffer: Through which buffer; empty for allocation nodes.
+    """
+
+    place: int
+    node: str
+    name: str
+    buffer: str = ""
+
+
+def check(graph: Graph) -> Iterator[Diagnostic]:
+    """Yield violations of F4 of a graph that is valid otherwise; what lies within one child graph is reported there."""
+    begun: dict[str, _Moment] = {}
+    ended: dict[str, _Moment] = {}
+    uses: dict[str, list[_Moment]] = {}
+    for kind, allocation, moment in _moments(graph):
+        if kind is AllocNode:
+            begun.setdefault(allocation, moment)
+        elif kind is FreeNode:
+            ended.setdefault(allocation, moment)
+        else:
+            uses.setdefault(allocation, []).append(moment)
+    for allocation in dict.fromkeys([*begun, *ended]):
+        yield from _misplaced(allocation, begun.get(allocation), ended.get(allocation), uses.get(allocation, []))
+    yield from _outlived(graph, begun, ended)
+
+
+def _moments(graph: Graph) -> Iterator[tuple[type | None, str, _Moment]]:
+    for place, (owner, name, allocation, buffer, kind) in enumerate(_events(graph, "")):
+        yield kind, allocation, _Moment(place, owner or name, name, buffer)
+
+
+def _events(graph: Graph, path: str) -> Iterator[tuple[str, str, str, str, type | None]]:
+    """The outermost node around it (or ``""``), the full name, the allocation, the buffer, and the kind of node."""
+    owner = path.partition("/")[0]
+    for name, found in accesses(graph).items():
+        node = graph.nodes[name]
+        if isinstance(node, AllocNode | FreeNode):
+            yield owner, path + name, node.allocation, "", type(node)
+        elif isinstance(node, ChildGraphNode):
+            yield from _events(with_tables(graph, node.body), f"{path}{name}/")
+        else:
+            for allocation, buffer in dict.fromkeys((a.allocation, a.buffer) for a in found):
+                yield owner, path + name, allocation, buffer, None
+
+
+def _misplaced(
+    allocation: str, begin: _Moment | None, end: _Moment | None, uses: list[_Moment]
+) -> Iterator[Diagnostic]:
+    for use in uses:
+        at = Location("node", use.name, detail=f"%{use.buffer}")
+        if begin is not None and use.place < begin.place and not _inside_one(use, begin):
+            message = f"uses memory of ${allocation} before '{begin.name}' allocates it"
+            yield Diagnostic("F4", message, at, f"put '{begin.name}' before the first use, in launch order")
+        if end is not None and use.place > end.place and not _inside_one(use, end):
+            message = f"uses memory of ${allocation} after '{end.name}' frees it"
+            yield Diagnostic("F4", message, at, f"put '{end.name}' after the last use, in launch order")
+
+
+def _inside_one(use: _Moment, other: _Moment) -> bool:
+    """Whether both are in one child graph, whose own check tells it."""
+    return use.node == other.node
+
+
+def _outlived(graph: Graph, begun: dict[str, _Moment], ended: dict[str, _Moment]) -> Iterator[Diagnostic]:
+    for buffer in graph.buffers.values():
+        node = begun.get(buffer.allocation) or ended.get(buffer.allocation)
+        kept = buffer.role is BufferRole.OUTPUT and buffer.allocation not in ended
+        if node is not None and buffer.role is not BufferRole.TEMP and not kept:
+            message = f"is {_with_article(buffer.role)}, which outlives a replay, but '{node.name}' manages its memory"
+            yield Diagnostic("F4", message, Location("buffer", buffer.name), "let it have an allocation of its own")
+
+
+def _with_article(role: BufferRole) -> str:
+    return f"an {role}" if str(role)[0] in "aeiou" else f"a {role}"
