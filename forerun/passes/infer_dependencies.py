@@ -28,7 +28,7 @@ class InferDependencies(Pass):
 
     Requires a graph that is ordered by its launch order (a captured stream, say). Ensures that every two accesses to
     the same bytes, at least one of them a write, are ordered as in launch order, directly or through others; nodes that
-    share no bytes become independent. Host calls stay in order among themselves, and nothing moves across an event.
+    share no bytes become independent. Nothing moves across an event, or across a host call that is not pure.
     """
 
     name: ClassVar[str] = "infer-dependencies"
@@ -107,17 +107,33 @@ def _last_sources(graph: Graph) -> dict[str, int]:
 
 
 def _fence_pairs(graph: Graph, known: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Tie what has no successor before a fence to it, and what has no predecessor after a fence to that."""
+    """Tie what has no successor before a fence to it, and what has no predecessor after a fence to that.
+
+    From the first fence to the last for the former, and back for the latter, so that a node is tied to the nearest
+    fences, and through them to all others.
+    """
     fences = [node.name for node in graph if is_fence(node)]
     if not fences:
         return []
-    place = {name: i for i, name in enumerate(graph.nodes)}
-    pairs: list[tuple[str, str]] = []
-    edges = list(known)
+    names = list(graph.nodes)
+    place = {name: i for i, name in enumerate(names)}
+    first_target, last_source = dict.fromkeys(names, len(names)), dict.fromkeys(names, -1)
+    pairs: dict[tuple[str, str], None] = {}
+
+    def note(source: str, target: str) -> None:
+        first_target[source] = min(first_target[source], place[target])
+        last_source[target] = max(last_source[target], place[source])
+
+    for pair in known:
+        note(*pair)
     for fence in fences:
-        at = place[fence]
-        followed = {source for source, target in edges + pairs if place[target] <= at}
-        pairs += [(name, fence) for name, i in place.items() if i < at and name not in followed]
-        led = {target for source, target in edges if place[source] >= at}
-        pairs += [(fence, name) for name, i in place.items() if i > at and name not in led]
-    return list(dict.fromkeys(pairs))
+        for name in names[: place[fence]]:
+            if first_target[name] > place[fence]:
+                pairs[name, fence] = None
+                note(name, fence)
+    for fence in reversed(fences):
+        for name in names[place[fence] + 1 :]:
+            if last_source[name] < place[fence]:
+                pairs[fence, name] = None
+                note(fence, name)
+    return list(pairs)

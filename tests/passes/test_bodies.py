@@ -14,7 +14,7 @@ from hypothesis import event, given, settings
 from forerun.ir.diagnostics import InternalError, Location
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode
-from forerun.ir.semantics import check, conflicts, hazards
+from forerun.ir.semantics import NodeAccess, check, conflicts
 from forerun.ir.semantics.access import with_tables
 from forerun.ir.semantics.certificate import certify
 from forerun.ir.semantics.nested import bodies_in, inner_graph
@@ -273,6 +273,6 @@ def test_a_twin_that_forgets_the_round_before_is_caught(monkeypatch: pytest.Monk
 
 def test_a_twin_that_believes_that_branches_are_always_taken_is_caught() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hazards, "is_conditional", lambda node: False)
+        patch.setattr(NodeAccess, "definite", property(lambda access: access.certain and access.bytes.exact))
         after = applied(FuseKernels(), case("branch_in_between"))
     assert refuted(case("branch_in_between"), after) == {"C1"}

@@ -38,6 +38,7 @@ from forerun.ir.nodes import (
     ScalarLoad,
 )
 from forerun.ir.region import BufferView, Region, Slice, region
+from forerun.ir.text import parse_graph
 from forerun.ir.types import HOST, BufferRole, DependencyKind, DType
 from forerun.ir.verify import RULES, require_valid, verify
 
@@ -131,6 +132,22 @@ def clustered(cluster: tuple[int, int, int]) -> Graph:
 
 LOAD, STORE = ROW.phases
 ARENA = [*ALLOCATIONS, Allocation("a", 64)]
+
+
+def allocated_late() -> Graph:
+    return parse_graph("""
+forerun 1
+graph g
+alloc $m : 16
+buffer %h : f32[4] temp at $m
+buffer %y : f32[4] output
+node #clear = fill %h with 0
+node #late = alloc $m
+  after #clear full
+node #copy = copy %h -> %y
+  after #late full
+""")
+
 
 BROKEN: list[tuple[str, str, Callable[[], Graph]]] = [
     ("G1", "no name", lambda: graph(name="")),
@@ -321,6 +338,7 @@ BROKEN: list[tuple[str, str, Callable[[], Graph]]] = [
         lambda: graph(buffers=[replace(BUFFERS[0], role=TEMP), *BUFFERS[1:]]),
     ),
     ("F3", "an output that no node writes", lambda: graph(nodes=[], dependencies=[])),
+    ("F4", "uses memory of $m before 'late' allocates it", lambda: allocated_late()),
 ]
 
 
