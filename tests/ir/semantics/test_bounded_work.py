@@ -18,7 +18,6 @@ from forerun.ir.nodes import BufferArgument, ChildGraphNode, KernelNode
 from forerun.ir.region import WHOLE, region
 from forerun.ir.semantics import ByteSet, NodeAccess, accesses, binding, check, conflicts, explain
 from forerun.ir.semantics import races as races_module
-from forerun.ir.semantics.access import is_conditional
 from forerun.ir.semantics.hazards import Conflict, is_certain
 from forerun.ir.semantics.order import order_under
 from forerun.ir.semantics.races import MAX_RACES
@@ -59,13 +58,13 @@ def crowd(seed: int, nodes: int) -> Graph:
 def pair_by_pair(graph: Graph) -> Iterator[Conflict]:
     """The direct conflicts, as docs/checker.md says it."""
     exposed: list[NodeAccess] = []
-    for name, own in accesses(graph).items():
+    for own in accesses(graph).values():
         for later in own:
             for earlier in exposed:
                 same = earlier.allocation == later.allocation and (earlier.write or later.write)
                 if same and earlier.bytes.overlaps(later.bytes):
                     yield Conflict(earlier, later)
-        writes = [] if is_conditional(graph.nodes[name]) else [access for access in own if access.write]
+        writes = [access for access in own if access.write and access.definite]
         exposed = [a for a in exposed if not any(_hides(write, a) for write in writes)] + list(own)
 
 
