@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 
 __all__ = ["load_modules"]
 
@@ -25,6 +26,8 @@ def load_modules(names: Iterable[str]) -> None:
 
     for name in names:
         if name.endswith(SOURCE_SUFFIXES):
+            if not Path(name).is_file():
+                raise InvalidInput(f"--load {name}: no such file")
             vouch_in_scope(Path(name))
             continue
         try:
@@ -35,7 +38,7 @@ def load_modules(names: Iterable[str]) -> None:
             raise InvalidInput(f"--load {name}: {type(error).__name__}: {error}") from error
 
 
-def _load_module(name: str) -> str:
+def _load_module(name: str) -> ModuleType:
     here = str(Path.cwd())
     if here not in sys.path:
         # Last: what is imported later, by us or by others, must not be found here instead of where it is installed.
@@ -49,15 +52,14 @@ def _load_module(name: str) -> str:
         except BaseException:
             del sys.modules[top]
             raise
-    importlib.import_module(name)
-    return name
+    return importlib.import_module(name)
 
 
-def _load_file(path: Path) -> str:
+def _load_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError("no such file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
-    return path.stem
+    return module

@@ -167,14 +167,19 @@ def refusal(who: str, asked: list[Demand]) -> InvalidInput:
     """
     owners: dict[str, _Owner] = {}
     for demand in asked:
-        owner = owners.setdefault(demand.module or quote(demand.text), _Owner())
-        owner.texts[f"{demand.kind} {quote(demand.text)}"] = None
+        owner = owners.setdefault(_plain(demand.module) if demand.module else _plain(quote(demand.text)), _Owner())
+        owner.texts[f"{demand.kind} {_plain(quote(demand.text))}"] = None
         owner.places[demand.where] = None
         owner.count += 1
     shown = [f"{name} ({_told(owner)})" for name, owner in list(owners.items())[:_MOST_OWNERS]]
     more = [f"and {len(owners) - _MOST_OWNERS} more"] if len(owners) > _MOST_OWNERS else []
     message = f"{who} asks for code that nobody vouched for: {', '.join([*shown, *more])}"
     return InvalidInput(message, hint=_how_to_allow(asked))
+
+
+def _plain(text: str) -> str:
+    """ASCII, everything else escaped: letters of other alphabets look like those of forerun's own names."""
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def _told(owner: _Owner) -> str:
@@ -187,9 +192,11 @@ def _told(owner: _Owner) -> str:
 def _how_to_allow(asked: list[Demand]) -> str:
     modules = dict.fromkeys(demand.module for demand in asked if demand.module)
     files = dict.fromkeys(d.text for d in asked if not d.module and d.kind not in ("ref", "host"))
-    usable = [name for name in [*modules, *files] if name.endswith(SOURCE_SUFFIXES) or name in modules][:_MOST_OWNERS]
+    named = [*modules, *(name for name in files if name.endswith(SOURCE_SUFFIXES))]
+    usable = [name for name in named if name.isascii()][:_MOST_OWNERS]
     if not usable:
-        return "a function is named module:function, a source package:file.cu"
+        hint = "a function is named module:function, a source package:file.cu"
+        return "some names are not of plain letters, and may look like others" if named else hint
     loads = " ".join(f"--load {name}" if name in modules else f"--load {quote(name)}" for name in usable)
     names = ", ".join(quote(name) for name in usable)
     return f"if you trust them, pass {loads}; in Python trust=[{names}]"

@@ -144,3 +144,15 @@ def test_load_does_not_put_the_current_folder_before_what_is_installed(command, 
         (tmp_path / "g.fir").write_text(phase_graph("forerun.kernels.builtin:load"))
         assert main(["opt", "g.fir", "-p", "reduce-edges", "--load", "mine", "-o", "out.fir"]) == 0
         assert not mark.exists()
+
+
+def test_load_takes_files_of_any_name_and_sources_that_exist(command, tmp_path):
+    (tmp_path / "my-pass.py").write_text(PASSES.replace("trap-nothing", "trap-loaded"))
+    (tmp_path / "work.cu").write_text("")
+    (tmp_path / "g.fir").write_text(phase_graph("forerun.kernels.builtin:load"))
+    loads = ["--load", "my-pass.py", "--load", "work.cu"]
+    assert command("opt", "g.fir", "-p", "my-pass:Nothing", *loads, "-o", "out.fir")[0] == 0
+    for missing in ("missing.cu", "missing.py", "no_such_module", "not a module"):
+        status, printed = command("opt", "g.fir", "-p", "reduce-edges", "--load", missing)
+        assert status == 2
+        assert f"--load {missing}" in printed
