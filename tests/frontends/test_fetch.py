@@ -210,3 +210,27 @@ def test_nothing_of_the_current_folder_runs(
         monkeypatch.setenv("PYTHONPATH", os.pathsep if way == "empty PYTHONPATH" else str(here))
     assert fetch(artifact).read_bytes() == CONTENT
     assert not mark.exists()
+
+
+def test_no_program_of_the_current_folder_runs_either(
+    cache: Path, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = make_wheel(index)
+    here, mark = tmp_path / "here", tmp_path / "mark"
+    here.mkdir()
+    for name in ("keyring", "lsb_release", "git", "python"):
+        (here / name).write_text(f"#!/bin/sh\ntouch '{mark}'\n")
+        (here / name).chmod(0o755)
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("PATH", os.pathsep.join(["", ".", os.environ["PATH"]]))
+    monkeypatch.setenv("PIP_KEYRING_PROVIDER", "subprocess")
+    assert fetch(artifact).read_bytes() == CONTENT
+    assert not mark.exists()
+    assert not any(folder in ("", ".") for folder in module._environment(tmp_path)["PATH"].split(os.pathsep))
+
+
+def test_a_python_that_does_not_know_its_executable(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.sys, "executable", "")
+    with pytest.raises(InvalidInput, match="does not know its own executable"):
+        fetch(SMOLLM2)
+    assert files(cache) == []

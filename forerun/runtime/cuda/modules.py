@@ -74,10 +74,16 @@ def build_code(
     condition = cubins.pop().code if has_condition else None
     compiled = iter(cubins)
     made = [next(compiled) if isinstance(unit.source, Source) else unit.source for unit in units]
+    if not fresh and not all(map(_has_entry, made, units)):  # of another unit, in spite of its key
+        return build_code(graph, arch, delays=delays, timeline=timeline, progress=progress, fresh=True)
     kernels = _kernel_names(graph, unit_of, len(units))
     both = zip(units, made, strict=True)
     entries = [item.entries[unit.entry] if isinstance(item, Cubin) else None for unit, item in both]
     return Code(units, [_image(item) for item in made], unit_of, kernels, condition, _facts(units, made), entries)
+
+
+def _has_entry(made: Cubin | ForeignModule, unit: Unit) -> bool:
+    return isinstance(made, ForeignModule) or unit.entry in made.entries
 
 
 def _image(made: Cubin | ForeignModule) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from numpy.typing import ArrayLike
 
 from forerun.ir.demands import require_vouched
-from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.diagnostics import InternalError, InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.options import check_values, non_default_texts, option
 from forerun.ir.options_text import format_item
@@ -111,9 +111,10 @@ class CudaTarget:
 
         try:
             return load(fresh=False)
-        except CudaError as error:
-            # An image of the cache may be whole and yet wrong: then all are made again, once.
-            if error.code not in BAD_IMAGE:
+        except (CudaError, InternalError) as error:
+            # An image of the cache may be whole and yet wrong, which the driver or the proof notices: then all are made
+            # again, once.
+            if isinstance(error, CudaError) and error.code not in BAD_IMAGE:
                 raise
         return load(fresh=True)
 

@@ -121,6 +121,8 @@ class Cache:
                 state = path.lstat()
             except FileNotFoundError:  # another process evicts, too
                 continue
+            if not stat.S_ISREG(state.st_mode):
+                continue
             if path.name.startswith(_TEMPORARY):
                 if now - state.st_mtime > _STALE_SECONDS:
                     path.unlink(missing_ok=True)
@@ -167,7 +169,9 @@ def _read_own(path: Path) -> bytes | None:
 def _is_own(state: os.stat_result) -> bool:
     if not hasattr(os, "geteuid"):  # no such owners and modes on this system
         return True
-    return state.st_uid in (os.geteuid(), 0) and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    # A second name may be what somebody gave to a file that this user downloaded.
+    is_shared = state.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or state.st_nlink > 1
+    return state.st_uid in (os.geteuid(), 0) and not is_shared
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,14 +1,36 @@
-"""Sizes of a cubin's sections. A cubin is a 64-bit little-endian ELF file."""
+"""A cubin's architecture, and the sizes of its sections. A cubin is a 64-bit little-endian ELF file."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
 
-__all__ = ["constant_bytes", "section_sizes"]
+__all__ = ["architecture", "constant_bytes", "section_sizes"]
 
 _MAGIC = b"\x7fELF\x02\x01"
 _SECTION = struct.Struct("<IIQQQQIIQQ")  # name, type, flags, address, offset, size, link, info, alignment, entry size
+_MACHINE = 190  # EM_CUDA
+_EMPTY_KINDS = (0, 8)  # SHT_NULL, SHT_NOBITS: no bytes of the file belong to them
+_NEWER_ABI = 8
+
+
+def architecture(code: bytes) -> int:
+    """The number of the architecture that a cubin is for, 90 for instance.
+
+    Raises:
+        ValueError: If this is no cubin.
+    """
+    if not code.startswith(_MAGIC):
+        raise ValueError("not a cubin")
+    try:
+        (machine,) = struct.unpack_from("<H", code, 0x12)
+        (flags,) = struct.unpack_from("<I", code, 0x30)
+    except struct.error as error:
+        raise ValueError("a cubin that ends too early") from error
+    if machine != _MACHINE:
+        raise ValueError("not a cubin")
+    # NVIDIA does not document the flags; as cubins of CUDA 12 and 13 have them.
+    return int(flags >> 8 & 0xFF if code[8] >= _NEWER_ABI else flags & 0xFF)
 
 
 def section_sizes(code: bytes) -> Mapping[str, int]:
@@ -24,8 +46,13 @@ def section_sizes(code: bytes) -> Mapping[str, int]:
         size, count, names = struct.unpack_from("<HHH", code, 0x3A)
         headers = [_SECTION.unpack_from(code, table + index * size) for index in range(count)]
         start = headers[names][4]
+        (segments,) = struct.unpack_from("<Q", code, 0x20)
+        segment_size, segment_count = struct.unpack_from("<HH", code, 0x36)
+        ends = (header[4] + header[5] for header in headers if header[1] not in _EMPTY_KINDS)
+        if max(ends, default=0) > len(code) or segments + segment_size * segment_count > len(code):
+            raise ValueError("a cubin that ends too early")
         return {_name(code, start + header[0]): header[5] for header in headers}
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, OverflowError) as error:
         raise ValueError("a cubin that ends too early") from error
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from forerun.runtime.cuda.conditional import CONDITION_ENTRY, CONDITION_SOURCE
 from forerun.runtime.cuda.modules import build_code
-from forerun.runtime.toolchain import CompileError, Source, compile_unit, missing_toolchain
+from forerun.runtime.toolchain import Cache, CompileError, Source, compile_unit, missing_toolchain
+from forerun.runtime.toolchain.cache import cache_folder
 from tests.runtime.cuda.graphs import CASES, case
 
 needs_toolchain = pytest.mark.skipif(missing_toolchain() is not None, reason=str(missing_toolchain()))
@@ -65,3 +67,20 @@ def test_the_driver_resolves_the_setting_of_conditions() -> None:
 def test_every_case_has_code() -> None:
     for name in CASES:
         assert build_code(case(name).graph, "sm_90").images is not None
+
+
+def test_a_cubin_of_another_unit_in_the_cache_is_made_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is whole, and under the right key, but it does not have the entry."""
+    monkeypatch.setenv("FORERUN_CACHE_DIR", str(tmp_path))
+    graph = case("twice").graph
+    code = build_code(graph, "sm_90")
+    folder = Cache(cache_folder())
+    (path,) = folder.folder.glob("*/*.entry")
+    compile_unit(Source("other.cu", 'extern "C" __global__ void other(int* p) { *p = 1; }'), cache=folder)
+    (other,) = set(folder.folder.glob("*/*.entry")) - {path}
+    wrong = folder.get(other.stem)
+    assert wrong is not None
+    assert folder.put(path.stem, wrong)
+    again = build_code(graph, "sm_90")
+    assert again.images == code.images
+    assert folder.get(path.stem) != wrong

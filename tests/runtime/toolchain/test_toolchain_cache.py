@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import time
+import zlib
 
 import pytest
 
@@ -285,3 +286,29 @@ def test_a_fresh_build_replaces_what_is_there(cache, monkeypatch):
     assert compile_unit(source, cache=cache).code == code
     assert compile_units([source], cache=cache, fresh=True)[0].code == code
     assert built == [1]
+
+
+@posix
+@pytest.mark.parametrize("change", ["second name", "folder"])
+def test_a_file_with_two_names_and_a_folder_are_not_read(cache, change):
+    cache.put("ab12", b"data")
+    path = cache._path("ab12")
+    if change == "folder":
+        path.unlink()
+        path.mkdir()
+        os.utime(path, (0, 0))
+    else:
+        os.link(path, cache.folder / "downloaded")
+    assert cache.get("ab12") is None
+    cache.largest = 0
+    cache.evict()
+    assert path.is_dir() == (change == "folder")
+
+
+@pytest.mark.parametrize("body", [b"", b"not compressed", zlib.compress(b"data")[:-1], zlib.compress(b"data") + b"!"])
+def test_what_is_summed_and_cannot_be_unpacked_is_not_read(cache, body):
+    cache.put("ab12", b"data")
+    cache._path("ab12").write_bytes(cache_module._checksum("ab12", body) + body)
+    assert cache.get("ab12") is None
+    assert cache.put("ab12", b"new")
+    assert cache.get("ab12") == b"new"

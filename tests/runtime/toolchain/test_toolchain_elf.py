@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from forerun.runtime.toolchain.elf import constant_bytes, section_sizes
+from forerun.runtime.toolchain.elf import architecture, constant_bytes, section_sizes
 
 
 def elf() -> bytes:
@@ -32,3 +32,26 @@ def test_sizes():
 def test_no_cubin(code):
     with pytest.raises(ValueError, match="cubin"):
         section_sizes(code)
+
+
+@pytest.mark.parametrize("code", [b"", b"MZ", elf()[:40], elf()])
+def test_no_architecture(code):
+    with pytest.raises(ValueError, match="cubin"):
+        architecture(code)
+
+
+@pytest.mark.parametrize(("abi", "flags", "number"), [(7, 0x5A055A, 90), (8, 0x9005A04, 90), (8, 0x9007802, 120)])
+def test_architecture(abi, flags, number):
+    header = bytearray(elf())
+    header[8] = abi
+    struct.pack_into("<H", header, 0x12, 190)
+    struct.pack_into("<I", header, 0x30, flags)
+    assert architecture(bytes(header)) == number
+
+
+@pytest.mark.parametrize("at", [0x20, 0x28])
+def test_tables_outside_the_file(at):
+    header = bytearray(elf())
+    struct.pack_into("<Q", header, at, 2**63)
+    with pytest.raises(ValueError, match="too early"):
+        section_sizes(bytes(header))
