@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from collections.abc import Iterator
 
 from forerun.ir.affine import AffineLike
@@ -313,8 +314,13 @@ def _fill(graph: Graph, node: MemsetNode) -> Iterator[Diagnostic]:
     width = graph.buffers[node.destination.buffer].dtype.itemsize
     if width not in (1, 2, 4):
         yield Diagnostic("N10", f"elements of {width} bytes cannot be filled", _at(node))
-    elif not 0 <= node.value < 1 << 8 * width:
+    elif not _is_integer(node.value) or not 0 <= node.value < 1 << 8 * width:
         yield Diagnostic("N10", f"value {node.value} does not fit {width} bytes", _at(node))
+
+
+def _is_integer(value: object) -> bool:
+    """Whether the text form has it as an integer: ``1.0`` and ``True`` are equal to 1, but are not."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _host(graph: Graph, node: HostCallbackNode) -> Iterator[Diagnostic]:

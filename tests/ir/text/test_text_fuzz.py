@@ -18,6 +18,7 @@ HEAD = "forerun 1\ngraph g\n"
 WORDS = [
     *"forerun 1 graph alloc buffer kernel node after dep role phase wait trigger barrier grid".split(),
     *"reads writes takes gives scalars async ref opaque cuda ptx scalar f32 i32 temp input at on in".split(),
+    *"align launches any block shared cluster step nan(3) launches".split(),
     *"paged ragged device host copy fill with empty free event_record event_wait child if else while".split(),
     *"switch case conditional load inf nan full programmatic RAW WAW %x $x @x #x x _".split(),
     *"0 1 -1 0x10 1.5 1e-5 9a { } ( ) [ ] : , = + - * -> .. . // ? \u00e9".split(),

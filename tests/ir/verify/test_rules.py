@@ -299,6 +299,9 @@ BROKEN: list[tuple[str, str, Callable[[], Graph]]] = [
     ("N9", "no buffer 'z'", lambda: with_node(MemcpyNode("c", BufferView("z"), BufferView("y")))),
     ("N9", "is not constant", lambda: with_node(MemcpyNode("c", BufferView("h", region((0, "n"))), BufferView("y")))),
     ("N9", "ends at 9", lambda: with_node(MemcpyNode("c", BufferView("h", region((5, 9))), BufferView("y")))),
+    ("N10", "value 1.0 does not fit", lambda: with_node(MemsetNode("f", BufferView("y"), 1.0))),  # type: ignore[arg-type]
+    ("N10", "value True does not fit", lambda: with_node(MemsetNode("f", BufferView("y"), True))),
+    ("N5", "'r' is i32, but 2147483648", lambda: with_arguments(*ARGUMENTS[:2], ("r", ConstantArgument(1 << 31)))),
     ("N10", "value -1 does not fit", lambda: with_node(MemsetNode("f", BufferView("y"), -1))),
     (
         "N10",
