@@ -208,17 +208,17 @@ class Fused:
             made = {f: a for f in self.owners[part] for a in accesses(self.after)[f] if a.write and _meet(a, write)}
             if len(made) + stays > 1:
                 names = ", ".join(f"'{name}'" for name in [*made, *([part] if stays else [])])
-                yield Problem(
-                    "C14", next(iter(made)), f"%{write.buffer}, which '{part}' wrote, is written by {names}", True
-                )
+                certain = all(_plain(access).meets(_plain(write)) is True for access in made.values())
+                message = f"%{write.buffer}, which '{part}' wrote, is written by {names}"
+                yield Problem("C14", next(iter(made)), message, certain)
             elif not stays and not any(_covers(access, write) for access in made.values()):
-                yield from self._lost(part, write)
+                yield from self._lost(part, write, in_part=bool(made))
 
-    def _lost(self, part: str, write: NodeAccess) -> Iterator[Problem]:
-        """C1 for a write that nobody makes any more."""
+    def _lost(self, part: str, write: NodeAccess, *, in_part: bool) -> Iterator[Problem]:
+        """C1 for a write that nobody makes any more, or of which it is not known that all of it is made."""
         spelled = f"the write of '{part}' to %{write.buffer} bytes {write.bytes} is lost"
         if not self._is_temporary(write):
-            yield Problem("C1", part, spelled, True)
+            yield Problem("C1", part, spelled, not in_part)
         for read in self._readers.get(write, []):
             groups = [self.groups[owner] for owner in self.owners.get(read.node, [])]
             gone = read.node not in self.after.nodes
