@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 
-from forerun.cli.console import error_console, print_json, print_plain, print_text, silence
+from forerun.cli.console import error_console, print_json, print_plain, print_text, results_only, silence
 from forerun.cli.status import Status
 from forerun.ir.escaping import visible, visible_lines
 
@@ -42,11 +42,11 @@ def guarded(command: Callable[_Parameters, Status]) -> Callable[_Parameters, Non
         verbose, as_json = bool(kwargs.get("verbose")), bool(kwargs.get("as_json"))
         try:
             try:
-                status = command(*args, **kwargs)
-                sys.stdout.flush()
+                with results_only():
+                    status = command(*args, **kwargs)
             except (BrokenPipeError, KeyboardInterrupt, typer.Exit):
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 status = _tell(error, verbose=verbose, as_json=as_json)
         except BrokenPipeError:
             silence()
@@ -98,7 +98,7 @@ def report_usage_error(message: str, usage: str, help_command: str) -> None:
     print_plain(console, f"'{help_command}' tells more")
 
 
-def _tell(error: Exception, *, verbose: bool, as_json: bool) -> Status:
+def _tell(error: Exception | SystemExit, *, verbose: bool, as_json: bool) -> Status:
     """Print what went wrong; returns the exit status."""
     from forerun.ir.diagnostics import ForerunError, InternalError, InvalidInput
 

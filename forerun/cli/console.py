@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TextIO
 
 from forerun.ir.escaping import json_text, visible, visible_lines
 
@@ -20,6 +21,7 @@ __all__ = [
     "print_plain",
     "print_text",
     "result_console",
+    "results_only",
     "silence",
     "working",
     "write_result",
@@ -28,18 +30,18 @@ __all__ = [
 
 def result_console() -> Console:
     """Standard output; styled only on a terminal, and not where ``NO_COLOR`` is set."""
-    return _console(stderr=False)
+    return _console(stderr=False, file=_result_stream())
 
 
 def error_console() -> Console:
     """Standard error, likewise."""
-    return _console(stderr=True)
+    return _console(stderr=True, file=None)
 
 
-def _console(*, stderr: bool) -> Console:
+def _console(*, stderr: bool, file: TextIO | None) -> Console:
     from forerun.cli.safe_console import SafeConsole
 
-    return SafeConsole(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    return SafeConsole(stderr=stderr, file=file, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
 @contextmanager
@@ -72,10 +74,30 @@ def _on_one_line(line: str | Text) -> str | Text:
     return line if shown == plain else shown
 
 
+@contextmanager
+def results_only() -> Iterator[None]:
+    """Keep standard output for results: what passes, functions and loaded modules print goes to standard error."""
+    token = _results.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+        _results.get().flush()
+    finally:
+        _results.reset(token)
+
+
+_results: ContextVar[TextIO] = ContextVar("standard output, for results")
+
+
+def _result_stream() -> TextIO:
+    return _results.get(sys.stdout)
+
+
 def write_result(text: str) -> None:
     """Write text to standard output; what would control a terminal is escaped, line feeds and tabs are not."""
-    sys.stdout.write(visible_lines(text))
-    sys.stdout.flush()
+    stream = _result_stream()
+    stream.write(visible_lines(text))
+    stream.flush()
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 import time
+from itertools import count
 from pathlib import Path
 
 __all__ = ["KEPT_RUNS", "new_run_folder"]
@@ -26,13 +27,26 @@ def new_run_folder(label: str) -> Path:
 
     runs = cache_folder() / "runs"
     stem = re.sub(r"[^\w.-]+", "_", label)[:40] or "run"
-    folder = runs / f"{time.strftime('%Y%m%d-%H%M%S')}-{stem}-{os.getpid()}"
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{stem}-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        runs.mkdir(parents=True, exist_ok=True)
+        folder = _made(runs, name)
     except OSError:
         return Path(tempfile.mkdtemp(prefix=f"forerun-{stem}-"))
     _remove_old(runs)
     return folder
+
+
+def _made(runs: Path, name: str) -> Path:
+    """A new folder of that name, numbered where another thread of this process has it already."""
+    for number in count():
+        folder = runs / (f"{name}-{number}" if number else name)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("there are infinitely many numbers")
 
 
 def _remove_old(runs: Path) -> None:

@@ -34,7 +34,7 @@ def load_modules(names: Iterable[str]) -> None:
             vouch_in_scope(_load_file(Path(name)) if name.endswith(".py") else _load_module(name))
         except ForerunError:
             raise
-        except Exception as error:  # whatever a foreign module raises
+        except (Exception, SystemExit) as error:  # whatever a foreign module raises
             raise InvalidInput(f"--load {name}: {type(error).__name__}: {error}") from error
 
 

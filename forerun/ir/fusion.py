@@ -218,6 +218,6 @@ def _load() -> None:
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
             point.load()
-        except Exception as error:  # whatever a foreign module raises
+        except (Exception, SystemExit) as error:  # whatever a foreign module raises
             message = f"fusion rules '{point.name}' ({point.value}) cannot be imported: {type(error).__name__}: {error}"
             raise InvalidInput(message) from error

@@ -51,7 +51,7 @@ class PassFailure(ForerunError):
         return self.message  # the diagnostics are drawn in it
 
 
-def failure_of(run: PipelineRun, step: PassRun, cause: Exception, *, in_check: bool) -> PassFailure:
+def failure_of(run: PipelineRun, step: PassRun, cause: Exception | SystemExit, *, in_check: bool) -> PassFailure:
     """The failure that a cause is; :func:`tell` completes its message.
 
     Args:
@@ -67,7 +67,7 @@ def failure_of(run: PipelineRun, step: PassRun, cause: Exception, *, in_check: b
     return PassFailure(headline, step.ordinal, step.record.text, diagnostics, status)
 
 
-def tell(failure: PassFailure, run: PipelineRun, step: PassRun, cause: Exception) -> str:
+def tell(failure: PassFailure, run: PipelineRun, step: PassRun, cause: Exception | SystemExit) -> str:
     """The whole message of a failure."""
     dump = run.summary.dump
     sections = [
@@ -99,7 +99,7 @@ def opt_command(file: str | Path, pipeline: Pipeline, *, with_pipeline: bool = T
     return shlex.join(words)
 
 
-def _headline(cause: Exception, in_check: bool) -> str:
+def _headline(cause: Exception | SystemExit, in_check: bool) -> str:
     if isinstance(cause, ForerunError):
         return cause.message.partition("\n")[0]
     words = _exception_words(cause).partition("\n")[0]
@@ -110,7 +110,7 @@ def _section(title: str, body: str) -> str:
     return f"{title}:\n" + "\n".join(f"  {line}" if line else "" for line in body.splitlines())
 
 
-def _what_is_wrong(step: PassRun, cause: Exception) -> str:
+def _what_is_wrong(step: PassRun, cause: Exception | SystemExit) -> str:
     if not isinstance(cause, ForerunError):
         return "\n".join([_exception_words(cause), *_origin(cause)])
     parts = [] if cause.diagnostics else [cause.message]
@@ -133,11 +133,11 @@ def _drawn(diagnostics: Sequence[Diagnostic], graph: Graph) -> str:
     return "\n".join(lines)
 
 
-def _exception_words(error: Exception) -> str:
+def _exception_words(error: Exception | SystemExit) -> str:
     return "".join(traceback.format_exception_only(error)).rstrip("\n")
 
 
-def _origin(error: Exception) -> list[str]:
+def _origin(error: Exception | SystemExit) -> list[str]:
     frames = traceback.extract_tb(error.__traceback__)[1:][-3:]  # the first one is the manager's
     return [f'  at {frame.name}, "{frame.filename}", line {frame.lineno}' for frame in reversed(frames)]
 

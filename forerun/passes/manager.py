@@ -120,7 +120,7 @@ class PassManager:
                 hint = "return graph if there is nothing to do" if returned is None else ""
                 raise InternalError(f"it returned a {type(returned).__name__}, not a Graph", hint=hint)
             step.after = returned
-        except Exception as cause:
+        except (Exception, SystemExit) as cause:
             _describe_work(step, started)
             raise self._failure(run, step, cause, in_check=False) from cause
         _describe_work(step, started)
@@ -132,14 +132,16 @@ class PassManager:
         started = time.perf_counter()
         try:
             instrument.after_pass(run, step)
-        except Exception as cause:
+        except (Exception, SystemExit) as cause:
             if not instrument.verifies:
                 raise
             _charge(instrument, step, started)
             raise self._failure(run, step, cause, in_check=True) from cause
         _charge(instrument, step, started)
 
-    def _failure(self, run: PipelineRun, step: PassRun, cause: Exception, *, in_check: bool) -> PassFailure:
+    def _failure(
+        self, run: PipelineRun, step: PassRun, cause: Exception | SystemExit, *, in_check: bool
+    ) -> PassFailure:
         failure = failure_of(run, step, cause, in_check=in_check)
         step.record.verdict = _verdict_of(failure, in_check=in_check)
         run.summary.status = "failed"

@@ -156,7 +156,7 @@ def _from_entry_point(name: str) -> type[Pass] | None:
         return None
     try:
         found = point.load()
-    except Exception as error:  # whatever a foreign module raises
+    except (Exception, SystemExit) as error:  # whatever a foreign module raises
         raise InvalidInput(f"pass '{name}' ({point.value}) cannot be imported: {_words(error)}") from error
     cls = _checked(found, point.value)
     if require_name(cls) != name:
@@ -168,7 +168,7 @@ def _imported(path: str) -> type[Pass]:
     module_name, _, qualified = path.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:  # whatever a foreign module raises
+    except (Exception, SystemExit) as error:  # whatever a foreign module raises
         is_missing = isinstance(error, ModuleNotFoundError) and error.name == module_name
         hint = f"forerun opt --load {module_name} finds modules of the current folder" if is_missing else ""
         raise InvalidInput(f"module '{module_name}' cannot be imported: {_words(error)}", hint=hint) from error
@@ -191,5 +191,5 @@ def _checked(found: Any, path: str) -> type[Pass]:
     return found
 
 
-def _words(error: Exception) -> str:
+def _words(error: Exception | SystemExit) -> str:
     return f"{type(error).__name__}: {error}"

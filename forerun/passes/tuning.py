@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 from forerun import __version__
-from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.files import write_whole
 from forerun.ir.graph import Graph
+from forerun.ir.json_reader import JsonObject, read_json
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import BufferArgument, ChildGraphNode, ConditionalNode, KernelNode, Launch
 
@@ -143,10 +144,7 @@ def write_tuning(tuning: Tuning, path: str | Path) -> None:
         "seconds": dict(tuning.seconds),
         "choices": [_choice_json(group, tuning.choices[group]) for group in sorted(tuning.choices)],
     }
-    try:
-        Path(path).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InvalidInput(f"the tuning file {path} cannot be written: {error.strerror or error}") from error
+    write_whole(Path(path), json.dumps(data, indent=1) + "\n")
 
 
 def read_tuning(path: str | Path) -> Tuning:
@@ -160,24 +158,12 @@ def read_tuning(path: str | Path) -> Tuning:
         >>> read_tuning("tuning.json").choice("k(x: f32[4])").trigger
         'end'
     """
-    try:
-        data: Any = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInput(f"the tuning file {path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"the tuning file {path} is not JSON: {error}") from error
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        found = data.get("schema") if isinstance(data, dict) else None
-        raise InvalidInput(f"{path} is no tuning file of schema {SCHEMA} (it says {found!r})")
-    try:
-        choices = {f"{item['kernel']}({item['shape']})": _choice_of(item) for item in data["choices"]}
-        seconds = {str(name): float(value) for name, value in data.get("seconds", {}).items()}
-        return Tuning(str(data["gpu"]), str(data["driver"]), choices, str(data["forerun"]), seconds)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        words = f"{type(error).__name__}: {error}"
-        raise InvalidInput(
-            f"the tuning file {path} is damaged: {words}", hint="forerun.tune writes such files"
-        ) from error
+    file = read_json(path, what="the tuning file", hint="forerun.tune writes such files")
+    file.require("schema", SCHEMA, "a tuning file that can be read")
+    choices = {f"{item.text('kernel')}({item.text('shape')})": _choice_of(item) for item in file.each("choices")}
+    seconds = file.inside("seconds", optional=True)
+    measured = {name: seconds.number(name) for name in seconds}
+    return Tuning(file.text("gpu"), file.text("driver"), choices, file.text("forerun"), measured)
 
 
 def _choice_json(group: str, choice: Choice) -> dict[str, Any]:
@@ -197,21 +183,27 @@ def _choice_json(group: str, choice: Choice) -> dict[str, Any]:
     return data
 
 
-def _choice_of(item: Mapping[str, Any]) -> Choice:
-    trigger = item.get("trigger")
-    if trigger is not None and trigger not in _TRIGGERS:
-        raise ValueError(f"trigger {trigger!r} is none of {', '.join(_TRIGGERS)}")
+def _choice_of(item: JsonObject) -> Choice:
+    trigger = item.text("trigger", "")
+    if trigger and trigger not in _TRIGGERS:
+        raise item.error(f"it is {trigger!r}, and must be one of {', '.join(_TRIGGERS)}", "trigger")
     launch = None
     if "launch" in item:
-        found = item["launch"]
-        cluster = _three(found["cluster"]) if "cluster" in found else None
-        launch = Launch(_three(found["grid"]), _three(found["block"]), int(found["shared_bytes"]), cluster)
-    full_from = tuple(str(group) for group in item.get("full_from", ()))
-    return Choice(launch, cast("TriggerChoice | None", trigger), bool(item.get("hoist", True)), full_from)
+        found = item.inside("launch")
+        cluster = _three(found, "cluster") if "cluster" in found else None
+        shared = found.integer("shared_bytes", most=_MOST)
+        launch = Launch(_three(found, "grid"), _three(found, "block"), shared, cluster)
+    full_from = tuple(item.list_of("full_from", str, optional=True))
+    return Choice(launch, cast("TriggerChoice | None", trigger or None), item.flag("hoist", True), full_from)
 
 
-def _three(numbers: Any) -> tuple[int, int, int]:
-    x, y, z = (int(number) for number in numbers)
-    if min(x, y, z) < 1:
-        raise ValueError(f"{list(numbers)} is no extent")
+_MOST = (1 << 31) - 1
+"""The largest extent of a grid (CUDA C++ Programming Guide, Technical Specifications)."""
+
+
+def _three(item: JsonObject, key: str) -> tuple[int, int, int]:
+    numbers = item.list_of(key, int)
+    if len(numbers) != 3 or not all(1 <= number <= _MOST for number in numbers):
+        raise item.error(f"it must be three integers from 1 to {_MOST}", key)
+    x, y, z = numbers
     return x, y, z

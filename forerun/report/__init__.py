@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from forerun.ir.diagnostics import ForerunError, InvalidInput
+from forerun.ir.diagnostics import ForerunError
+from forerun.ir.files import write_whole
 
 __all__ = ["SUMMARY_FILE", "TIMELINE_FILE", "reporting", "write_report"]
 
@@ -36,13 +37,7 @@ def write_report(dump_dir: str | Path, output: str | Path | None = None) -> Path
     folder = Path(dump_dir)
     path = Path(output) if output is not None else folder / "index.html"
     page = render(load_dump(folder))
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InvalidInput(f"{path} cannot be written: {error.strerror or error}") from error
+    write_whole(path, page)
     return path
 
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
 
 from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.files import read_regular
 from forerun.ir.graph import Graph
+from forerun.ir.json_reader import JsonObject, read_json
 from forerun.report import SUMMARY_FILE
 
-__all__ = ["Dump", "PassDump", "Reader", "load_dump"]
+__all__ = ["Dump", "PassDump", "load_dump"]
 
 SCHEMA = 1
-
-_Value = TypeVar("_Value")
+MAX_BYTES = 1 << 27
+"""Of a graph or a diff; the text form allows half of it, and a diff shows two graphs."""
+_HOW = "name a folder that --dump wrote"
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,15 @@ class Dump:
         """A file of the dump; empty if it is not there.
 
         Raises:
-            InvalidInput: If the file cannot be read.
+            InvalidInput: If the file cannot be read, or is not a regular file of the folder itself.
         """
         path = self.folder / Path(name).name
-        if not name or not path.exists():
+        if not name or not os.path.lexists(path):
             return ""
-        return _read(path)
+        try:
+            return read_regular(path, most=MAX_BYTES, follow=False).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"{path} cannot be read: {error}") from error
 
     def graph_after(self, step: PassDump) -> Graph | None:
         """The graph that a pass returned; ``None`` if it was not dumped, or is too broken to be read."""
@@ -107,99 +112,47 @@ def load_dump(folder: Path) -> Dump:
     path = folder / SUMMARY_FILE
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
-        raise InvalidInput(f"{folder} {what}", hint="name a folder that --dump wrote")
-    if not path.exists():
-        raise InvalidInput(f"{folder} holds no {SUMMARY_FILE}", hint="name a folder that --dump wrote")
-    try:
-        data = json.loads(_read(path))
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{path} is not JSON: {error}") from error
-    reader = Reader(path, data)
-    schema = reader.get("schema", int)
-    if schema != SCHEMA:
-        raise InvalidInput(f"{path} has schema {schema}, and this forerun reads schema {SCHEMA}")
+        raise InvalidInput(f"{folder} {what}", hint=_HOW)
+    if not os.path.lexists(path):
+        raise InvalidInput(f"{folder} holds no {SUMMARY_FILE}", hint=_HOW)
+    reader = read_json(path, hint=_HOW, follow=False)
+    reader.require("schema", SCHEMA, "the summary of a dump that can be read")
     given = reader.inside("input")
-    names = [name for name in reader.get("files", list, []) if isinstance(name, str)]
+    names = reader.list_of("files", str, optional=True)
     return Dump(
         folder,
-        reader.get("graph", str),
-        reader.get("pipeline", str),
-        reader.get("status", str),
-        reader.get("error", str, ""),
-        reader.number("seconds"),
-        reader.get("forerun", str, "?"),
+        reader.text("graph"),
+        reader.text("pipeline"),
+        reader.text("status"),
+        reader.text("error", ""),
+        reader.number("seconds", 0.0),
+        reader.text("forerun", "?"),
         _input_record(given, next((name for name in names if name.startswith("00-")), "")),
         tuple(_pass_record(each) for each in reader.each("passes")),
-        tuple(str(remark) for remark in reader.get("remarks", list, [])),
+        tuple(reader.list_of("remarks", str, optional=True)),
     )
 
 
-class Reader:
-    """Typed access to JSON; what is missing or of another type is the file's fault."""
-
-    def __init__(self, path: Path, data: object, where: str = "") -> None:
-        if not isinstance(data, dict):
-            what = f"'{where.rstrip('.')}'" if where else "the file"
-            raise InvalidInput(f"{path}: {what} is not a JSON object")
-        self.path = path
-        self.data: dict[str, Any] = data
-        self.where = where
-
-    def get(self, key: str, kind: type[_Value], default: _Value | None = None) -> _Value:
-        """The value of a key."""
-        value = self.data.get(key, default)
-        if not isinstance(value, kind):
-            raise InvalidInput(f"{self.path}: '{self.where}{key}' is missing, or is no {kind.__name__}")
-        return value
-
-    def number(self, key: str) -> float:
-        """A number; 0 if it is missing."""
-        value = self.data.get(key, 0.0)
-        if not isinstance(value, (int, float)):
-            raise InvalidInput(f"{self.path}: '{self.where}{key}' is not a number")
-        return float(value)
-
-    def counts(self, key: str) -> dict[str, int]:
-        """An object of numbers."""
-        return {str(name): n for name, n in self.get(key, dict, {}).items() if isinstance(n, int)}
-
-    def inside(self, key: str) -> Reader:
-        """An object."""
-        return Reader(self.path, self.data.get(key), f"{self.where}{key}.")
-
-    def each(self, key: str) -> list[Reader]:
-        """A list of objects."""
-        items = self.get(key, list)
-        return [Reader(self.path, item, f"{key}[{number}].") for number, item in enumerate(items)]
-
-
-def _input_record(reader: Reader, graph_file: str) -> PassDump:
-    nodes, counts = reader.get("nodes", int), reader.counts("dependencies")
-    verdict = reader.get("verdict", str, "unchecked")
+def _input_record(reader: JsonObject, graph_file: str) -> PassDump:
+    nodes, counts = reader.integer("nodes"), reader.counts("dependencies")
+    verdict = reader.text("verdict", "unchecked")
     return PassDump(0, "input", "input", 0.0, 0.0, nodes, counts, {}, verdict, False, (), graph_file, "")
 
 
-def _pass_record(reader: Reader) -> PassDump:
-    files = reader.get("files", dict, {})
+def _pass_record(reader: JsonObject) -> PassDump:
+    files = reader.inside("files", optional=True)
     return PassDump(
-        reader.get("ordinal", int),
-        reader.get("name", str),
-        reader.get("text", str),
-        reader.number("seconds"),
-        reader.number("verification_seconds"),
-        reader.get("nodes", int, 0),
+        reader.integer("ordinal"),
+        reader.text("name"),
+        reader.text("text"),
+        reader.number("seconds", 0.0),
+        reader.number("verification_seconds", 0.0),
+        reader.integer("nodes", 0),
         reader.counts("dependencies"),
         reader.counts("statistics"),
-        reader.get("verdict", str),
-        reader.get("changed", bool, False),
-        tuple(str(remark) for remark in reader.get("remarks", list, [])),
-        str(files.get("graph", "")),
-        str(files.get("diff", "")),
+        reader.text("verdict"),
+        reader.flag("changed", False),
+        tuple(reader.list_of("remarks", str, optional=True)),
+        files.text("graph", ""),
+        files.text("diff", ""),
     )
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path} cannot be read: {error}") from error

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import os
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.json_reader import JsonObject, read_json
 from forerun.report import TIMELINE_FILE
-from forerun.report.load import Dump, Reader
+from forerun.report.load import Dump
 from forerun.report.markup import Markup, join, tag
 
 __all__ = ["Span", "Step", "draw_step", "read_step"]
 
 FORMAT = "forerun timeline 1"
+
+MAX_LANES = 1 << 12
+"""Kernels at once; a GPU runs 128."""
 
 _LEAST_WIDTH, _MOST_WIDTH = 1180, 9000
 _USUAL_SPAN = 40
@@ -56,40 +59,35 @@ def read_step(dump: Dump) -> Step | None:
     Raises:
         InvalidInput: If the file is damaged.
     """
-    text = dump.read(TIMELINE_FILE)
-    if not text:
-        return None
     path = dump.folder / TIMELINE_FILE
-    try:
-        reader = Reader(path, json.loads(text))
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"{path} is not JSON: {error}") from error
-    found = reader.get("format", str)
-    if found != FORMAT:
-        raise InvalidInput(f"{path} is '{found}', and this forerun reads '{FORMAT}'")
+    if not os.path.lexists(path):
+        return None
+    reader = read_json(path, hint="forerun bench --dump writes it", follow=False)
+    reader.require("format", FORMAT, "a timeline that can be read")
+    nanoseconds = reader.integer("nanoseconds")
     spans = tuple(_span(each) for each in reader.each("nodes"))
-    return Step(reader.get("nanoseconds", int), spans) if spans else None
+    return Step(nanoseconds, spans) if spans else None
 
 
-def _span(node: Reader) -> Span:
+def _span(node: JsonObject) -> Span:
     def times(key: str) -> list[int]:
-        return [time for time in node.data.get(key) or () if isinstance(time, int) and time >= 0]
+        """Those of the CTAs that took the step; ``null`` if none did."""
+        return [time for time in node.list_of(key, int, optional=True) if time >= 0]
 
     starts, ends = times("start"), times("end")
     if not starts or not ends:
-        raise InvalidInput(f"{node.path}: '{node.where}start' or '{node.where}end' is missing")
-    numbers = (node.get(key, int, 0) for key in ("share", "gap", "overlap"))
+        raise node.error("it is missing, or no CTA has a time", "end" if starts else "start")
     return Span(
-        node.get("name", str),
-        node.get("kernel", str, ""),
-        max(0, node.get("lane", int, 0)),
+        node.text("name"),
+        node.text("kernel", ""),
+        node.integer("lane", 0, most=MAX_LANES),
         len(starts),
         len(set(times("sm"))),
         min(starts),
         min(times("wait"), default=min(starts)),
         max(times("trigger"), default=-1),
         max(ends),
-        *numbers,
+        *(node.integer(key, 0) for key in ("share", "gap", "overlap")),
     )
 
 

@@ -105,7 +105,7 @@ def _aimed(draw: st.DrawFn, made: st.SearchStrategy[Graph], subject: Pipeline) -
 def _is_changed(subject: Pipeline, graph: Graph) -> bool:
     try:
         return applied(subject, graph) != graph
-    except Exception:  # whatever the pass raises is for the properties to tell
+    except (Exception, SystemExit):  # whatever the pass raises is for the properties to tell
         return True
 
 

@@ -22,7 +22,7 @@ def load_trusted(name: str) -> Any:
     """
     try:
         module: Any = importlib.import_module(name)
-    except Exception as error:  # whatever a foreign module raises
+    except (Exception, SystemExit) as error:  # whatever a foreign module raises
         raise InvalidInput(f"module '{name}' cannot be imported: {type(error).__name__}: {error}") from error
     vouch_in_scope(name)
     return module

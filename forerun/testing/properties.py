@@ -40,7 +40,7 @@ class Application:
     pipeline: Pipeline
     before: Graph
     after: Graph | None
-    error: Exception | None = None
+    error: Exception | SystemExit | None = None
     targets: tuple[Target, ...] = ()
 
     @classmethod
@@ -48,7 +48,7 @@ class Application:
         """Apply the passes."""
         try:
             return cls(pipeline, graph, applied(pipeline, graph), targets=tuple(targets))
-        except Exception as error:  # whatever a pass raises
+        except (Exception, SystemExit) as error:  # whatever a pass raises
             return cls(pipeline, graph, None, error)
 
     @property

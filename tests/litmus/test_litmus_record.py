@@ -93,13 +93,13 @@ def damaged(change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data.update(format="other"), "does not hold recorded litmus tests"),
-        (lambda data: data.pop("machine"), "damaged: KeyError"),
-        (lambda data: data.update(tests=3), "damaged: TypeError"),
-        (damaged(lambda test: test.pop("runs")), "damaged: KeyError"),
-        (damaged(lambda test: test.update(runs="many")), "damaged: ValueError"),
+        (lambda data: data.update(format="other"), "is not a file of recorded litmus tests"),
+        (lambda data: data.pop("machine"), "'machine': it must be an object, and is missing"),
+        (lambda data: data.update(tests=3), "'tests': it must be a list, not an integer"),
+        (damaged(lambda test: test.pop("runs")), r"'tests\[0\].runs': it must be an integer, and is missing"),
+        (damaged(lambda test: test.update(runs="many")), r"'tests\[0\].runs': it must be an integer, not a string"),
         (damaged(lambda test: test.update(violated=1001)), "counts of L1 are impossible"),
-        (damaged(lambda test: test.update(foreign=-1)), "counts of L1 are impossible"),
+        (damaged(lambda test: test.update(foreign=-1)), r"'tests\[0\].foreign': it is -1"),
     ],
 )
 def test_what_is_no_record(written, change, message):
@@ -108,7 +108,7 @@ def test_what_is_no_record(written, change, message):
 
 
 def test_no_file_and_no_json(tmp_path):
-    with pytest.raises(InvalidInput, match="cannot read"):
+    with pytest.raises(InvalidInput, match="cannot be read"):
         read_record(tmp_path / "none.json")
     (tmp_path / "text").write_text("{")
     with pytest.raises(InvalidInput, match="is not JSON") as caught:

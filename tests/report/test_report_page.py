@@ -144,7 +144,7 @@ def test_the_page_can_go_elsewhere(small, tmp_path):
 
 
 def test_a_page_that_cannot_be_written_leaves_nothing(small, tmp_path):
-    with pytest.raises(InvalidInput, match="cannot be written"):
+    with pytest.raises(InvalidInput, match="cannot write"):
         write_report(small[0], tmp_path / "missing" / "page.html")
     assert list(tmp_path.iterdir()) == []
 
@@ -208,12 +208,15 @@ def test_names_from_the_graph_cannot_inject_markup(tmp_path):
     [
         (None, "holds no summary.json"),
         ("{", "is not JSON"),
-        ("[" * 100_000, "is not JSON"),
-        ("[]", "is not a JSON object"),
-        ('{"schema": 99}', "schema 99"),
-        ('{"schema": 1}', "'input' is not a JSON object"),
-        ('{"schema": 1, "input": {}, "graph": 3}', "'graph' is missing, or is no str"),
-        ('{"schema": 1, "input": {}, "graph": "g", "pipeline": "", "status": "ok"}', "'input.nodes' is missing"),
+        ("[" * 100_000, "nested too deeply"),
+        ("[]", "it must be an object, not a list"),
+        ('{"schema": 99}', "'schema' is 99, and this forerun reads 1"),
+        ('{"schema": 1}', "'input': it must be an object, and is missing"),
+        ('{"schema": 1, "input": {}, "graph": 3}', "'graph': it must be a string, not an integer"),
+        (
+            '{"schema": 1, "input": {}, "graph": "g", "pipeline": "", "status": "ok"}',
+            "'input.nodes': it must be an integer, and is missing",
+        ),
     ],
 )
 def test_a_damaged_summary_is_the_files_fault(tmp_path, content, message):

@@ -97,9 +97,12 @@ def test_long_steps_are_drawn_in_bounded_width(folder):
     ("text", "message"),
     [
         ("{", "is not JSON"),
-        ("[]", "is not a JSON object"),
-        ('{"format": "other"}', "is 'other', and this forerun reads"),
-        ('{"format": "forerun timeline 1", "nanoseconds": 1, "nodes": [{"name": "a"}]}', r"'nodes\[0\].start' or"),
+        ("[]", "it must be an object, not a list"),
+        ('{"format": "other"}', "'format' is 'other', and this forerun reads"),
+        (
+            '{"format": "forerun timeline 1", "nanoseconds": 1, "nodes": [{"name": "a"}]}',
+            r"'nodes\[0\].start': it is missing",
+        ),
         ('{"format": "forerun timeline 1", "nodes": [{"name": "a", "start": [0], "end": [1]}]}', "nanoseconds"),
     ],
 )

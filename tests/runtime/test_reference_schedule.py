@@ -134,7 +134,7 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     (tmp_path / "text.json").write_text("{")
     with pytest.raises(InvalidInput, match="is not JSON"):
         Schedule.load(tmp_path / "text.json")
-    with pytest.raises(InvalidInput, match="cannot read schedule"):
+    with pytest.raises(InvalidInput, match="cannot be read: it is a folder"):
         Schedule.load(tmp_path)
-    with pytest.raises(InvalidInput, match="cannot write schedule"):
+    with pytest.raises(InvalidInput, match="cannot write"):
         Schedule.from_json(GOOD).save(tmp_path / "no" / "such.json")

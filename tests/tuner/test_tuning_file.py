@@ -60,19 +60,22 @@ def test_files_hold_what_was_written(tuning: Tuning, tmp_path_factory: pytest.Te
     ("text", "expected"),
     [
         ("{", "is not JSON"),
-        ("[]", "is no tuning file of schema 1"),
-        ('{"schema": 2}', "it says 2"),
-        ('{"schema": 1}', "is damaged: KeyError"),
-        ('{"schema": 1, "gpu": "", "driver": "", "forerun": "", "choices": [{"kernel": "k"}]}', "KeyError: 'shape'"),
+        ("[]", "it must be an object, not a list"),
+        ('{"schema": 2}', "is not a tuning file that can be read: its 'schema' is 2"),
+        ('{"schema": 1}', "'choices': it must be a list, and is missing"),
+        (
+            '{"schema": 1, "gpu": "", "driver": "", "forerun": "", "choices": [{"kernel": "k"}]}',
+            r"'choices\[0\].shape': it must be a string, and is missing",
+        ),
         (
             '{"schema": 1, "gpu": "", "driver": "", "forerun": "",'
             ' "choices": [{"kernel": "k", "shape": "", "trigger": "soon"}]}',
-            "trigger 'soon' is none of start, after-wait, end",
+            r"'choices\[0\].trigger': it is 'soon', and must be one of start, after-wait, end",
         ),
         (
             '{"schema": 1, "gpu": "", "driver": "", "forerun": "", "choices": [{"kernel": "k", "shape": "",'
             ' "launch": {"grid": [0, 1, 1], "block": [1, 1, 1], "shared_bytes": 0}}]}',
-            "is no extent",
+            r"'choices\[0\].launch.grid': it must be three integers from 1",
         ),
     ],
 )
@@ -86,7 +89,7 @@ def test_damaged_files_are_refused(tmp_path: Path, text: str, expected: str) -> 
 def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read"):
         read_tuning(tmp_path / "none.json")
-    with pytest.raises(InvalidInput, match="cannot be written"):
+    with pytest.raises(InvalidInput, match="cannot write"):
         write_tuning(Tuning(), tmp_path / "none" / "tuning.json")
 
 

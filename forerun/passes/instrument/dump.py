@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
+from forerun.ir.diagnostics import InvalidInput
+from forerun.ir.json_reader import read_json
 from forerun.ir.text import diff_graphs, print_graph
 from forerun.passes.failure import PassFailure
 from forerun.passes.instrument.base import Instrument, PassRun, PipelineRun
@@ -61,7 +64,10 @@ class Dump(Instrument):
         path = run.graph_files.pop(step.ordinal, None)
         if path is not None:
             failed = path.with_name(f"{_stem(run, step)}.FAILED.fir")
-            os.replace(path, failed)
+            try:
+                os.replace(path, failed)
+            except OSError as error:
+                raise InvalidInput(f"cannot write '{failed}': {error.strerror or error}") from error
             run.summary.files[run.summary.files.index(path.name)] = failed.name
             step.record.files["graph"] = failed.name
         self._write_summary(run)
@@ -101,10 +107,11 @@ def _stem(run: PipelineRun, step: PassRun) -> str:
 
 def _remove_earlier_dump(folder: Path) -> None:
     try:
-        names = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+        names = read_json(folder / SUMMARY_FILE, follow=False).list_of("files", str)
+    except InvalidInput:
         return  # no summary, or not one of ours: nothing here is known to be an earlier dump
-    for name in names if isinstance(names, list) else []:
+    for name in names:
         # Only plain names of this folder: a summary that somebody edited must not delete files elsewhere.
-        if isinstance(name, str) and name == Path(name).name and name.endswith((".fir", ".diff", ".json")):
-            (folder / name).unlink(missing_ok=True)
+        if name == Path(name).name and name.endswith((".fir", ".diff", ".json")):
+            with suppress(OSError, ValueError):  # a folder, or a name that no file can have: not of an earlier dump
+                (folder / name).unlink(missing_ok=True)

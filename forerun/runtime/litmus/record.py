@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from forerun import __version__
-from forerun.ir.diagnostics import InvalidInput, Unsupported
+from forerun.ir.diagnostics import Unsupported
+from forerun.ir.json_reader import JsonObject, read_json
 from forerun.runtime.litmus.catalogue import TESTS
 from forerun.runtime.litmus.evidence import decide, rule_text, verdict
 from forerun.runtime.litmus.measurement import Counts
@@ -105,32 +105,25 @@ def read_record(path: str | Path) -> Record:
     Raises:
         InvalidInput: If it cannot be read, or is no such file.
     """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInput(f"cannot read '{path}': {error.strerror or error}") from error
-    except ValueError as error:
-        raise InvalidInput(f"'{path}' is not JSON: {error}", hint=_HOW) from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise InvalidInput(f"'{path}' does not hold recorded litmus tests", hint=_HOW)
-    try:
-        machine = Machine(*(str(data["machine"][key]) for key in ("gpu", "driver", "capability")))
-        return Record(machine, str(data["date"]), dict(_results(data["tests"])))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidInput(f"'{path}' is damaged: {type(error).__name__}: {error}", hint=_HOW) from error
+    file = read_json(path, hint=_HOW)
+    file.require("format", FORMAT, "a file of recorded litmus tests")
+    machine = file.inside("machine")
+    found = Machine(*(machine.text(key) for key in ("gpu", "driver", "capability")))
+    return Record(found, file.text("date"), dict(_results(file.each("tests"))))
 
 
 _HOW = "forerun litmus --out FILE records them"
 
 
-def _results(tests: list[dict[str, Any]]) -> list[tuple[str, Counts]]:
+def _results(tests: list[JsonObject]) -> list[tuple[str, Counts]]:
     found = []
     for item in tests:
-        counts = Counts(*(int(item[key]) for key in ("runs", "violated", "foreign")))
-        if min(counts.violated, counts.foreign, counts.runs) < 0 or max(counts.violated, counts.foreign) > counts.runs:
-            raise ValueError(f"counts of {item['test']} are impossible")
-        test = TESTS.get(item["test"])
-        if test is not None and _definition(test) == item["definition"]:
+        counts = Counts(*(item.integer(key) for key in ("runs", "violated", "foreign")))
+        if max(counts.violated, counts.foreign) > counts.runs:
+            raise item.error(f"counts of {item.text('test')} are impossible", "runs")
+        test = TESTS.get(item.text("test"))
+        definition = item.text("definition")
+        if test is not None and _definition(test) == definition:
             found.append((test.name, counts))
     return found
 

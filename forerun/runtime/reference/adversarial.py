@@ -316,7 +316,7 @@ def _call(place: str, function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
     except ForerunError:
         raise
-    except Exception as error:  # whatever a reference function raises
+    except (Exception, SystemExit) as error:  # whatever a reference function raises
         failed(place, error)
 
 

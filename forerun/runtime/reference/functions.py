@@ -53,7 +53,7 @@ def find_function(path: str, place: str) -> PhaseFunction:
 def _imported(module_name: str, name: str) -> PhaseFunction:
     try:
         module: Any = importlib.import_module(module_name)
-    except Exception as error:  # whatever a foreign module raises
+    except (Exception, SystemExit) as error:  # whatever a foreign module raises
         raise InvalidInput(f"module '{module_name}' cannot be imported: {type(error).__name__}: {error}") from error
     functions = _functions(module)
     found: Any = getattr(module, name, None)
@@ -144,7 +144,7 @@ def checked(place: str, buffer: str, target: NDArray[Any], value: Any) -> NDArra
     raise InvalidInput(f"{place}: must return {wanted} for %{buffer}, returned {given}")
 
 
-def failed(place: str, error: Exception) -> NoReturn:
+def failed(place: str, error: Exception | SystemExit) -> NoReturn:
     """Report what a function raised.
 
     Raises:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.escaping import visible
+from forerun.ir.files import write_whole
+from forerun.ir.json_reader import JsonObject, read_json
 
 __all__ = ["WHOLE", "Action", "Schedule"]
 
@@ -16,6 +17,7 @@ WHOLE = 0
 """The part of a store that is all of it; 1 and 2 are its first and second piece."""
 
 _VERSION = 1
+_LARGEST = (1 << 64) - 1
 _KINDS = ("phase", "load", "flush", "run", "end")
 
 
@@ -113,13 +115,7 @@ class Schedule:
         Raises:
             InvalidInput: If it is not one.
         """
-        try:
-            if data["forerun_schedule"] != _VERSION:
-                raise InvalidInput(f"schedule of format {data['forerun_schedule']}, this version reads {_VERSION}")
-            actions = tuple(_unpacked(packed) for packed in data["actions"])
-            return cls(data["graph"], data["seed"], data["replay"], data["strategy"], data["h6"], actions)
-        except (KeyError, TypeError) as error:
-            raise InvalidInput(f"this is not a schedule: {type(error).__name__}: {error}") from error
+        return _schedule(JsonObject(data, "the schedule"))
 
     def save(self, path: str | Path) -> None:
         """Write it to a JSON file.
@@ -127,10 +123,7 @@ class Schedule:
         Raises:
             InvalidInput: If the file cannot be written.
         """
-        try:
-            Path(path).write_text(json.dumps(self.to_json()) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InvalidInput(f"cannot write schedule {path}: {error.strerror}") from error
+        write_whole(Path(path), json.dumps(self.to_json()) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Schedule:
@@ -139,13 +132,7 @@ class Schedule:
         Raises:
             InvalidInput: If the file cannot be read, or holds no schedule.
         """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InvalidInput(f"cannot read schedule {path}: {error.strerror}") from error
-        except ValueError as error:
-            raise InvalidInput(f"schedule {path} is not JSON: {error}") from error
-        return cls.from_json(data)
+        return _schedule(read_json(path, what="the schedule"))
 
 
 def _packed(action: Action) -> list[str | int]:
@@ -155,8 +142,22 @@ def _packed(action: Action) -> list[str | int]:
     return values
 
 
-def _unpacked(packed: Any) -> Action:
-    action = Action(*packed)
+def _schedule(file: JsonObject) -> Schedule:
+    file.require("forerun_schedule", _VERSION, "a schedule that can be read")
+    actions = tuple(_unpacked(file, number, packed) for number, packed in enumerate(file.list_of("actions", list)))
+    return Schedule(
+        file.text("graph"),
+        file.integer("seed", least=-_LARGEST, most=_LARGEST),
+        file.integer("replay"),
+        file.text("strategy"),
+        file.flag("h6"),
+        actions,
+    )
+
+
+def _unpacked(file: JsonObject, number: int, packed: list[Any]) -> Action:
+    fits = 1 <= len(packed) <= len(Action._fields)
+    action = Action(*packed) if fits else Action("")
     if action.kind not in _KINDS or [type(value) for value in action] != [str, str, str, int, int]:
-        raise InvalidInput(f"this is not a schedule: there is no action {packed!r}")
+        raise file.error(f"there is no action {repr(packed)[:80]}", f"actions[{number}]")
     return action

@@ -62,7 +62,7 @@ class SerialReplay:
                 step()
         except ForerunError:
             raise
-        except Exception as error:  # whatever a reference function raises
+        except (Exception, SystemExit) as error:  # whatever a reference function raises
             failed(self._places[step], error)
 
     def _graph_steps(self, graph: BoundGraph) -> list[Step]:
