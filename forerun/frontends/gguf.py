@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
-import mmap
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
 from numpy.typing import NDArray
 
+from forerun.frontends.gguf_bytes import FileBytes
 from forerun.frontends.gguf_header import TensorInfo, Value, read_header
 from forerun.ir.diagnostics import InvalidInput, did_you_mean
 
@@ -19,7 +18,7 @@ __all__ = ["GgufFile", "TensorInfo"]
 
 
 class GgufFile:
-    """An open GGUF file. The file is mapped, not read: opening costs the header only.
+    """An open GGUF file: opening reads the header only, and each tensor is read when it is asked for.
 
     Args:
         path: The file.
@@ -35,8 +34,8 @@ class GgufFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._data = _mapped(self.path)
-        header = read_header(self._data, self.path)
+        self._bytes = FileBytes(self.path)
+        header = read_header(self._bytes, self.path)
         self.metadata = header.metadata
         self.tensors = header.tensors
 
@@ -129,15 +128,16 @@ class GgufFile:
         return info
 
     def tensor(self, name: str) -> NDArray[np.float32]:
-        """The tensor's values as f32; a view of the mapped file if it is f32 already, else a new array.
+        """The tensor's values as f32, read from the file; they cannot be written to.
 
         Raises:
-            InvalidInput: If there is no such tensor, or it cannot be decoded, or a value is not finite.
+            InvalidInput: If there is no such tensor, or it cannot be decoded, or a value is not finite, or the file has
+                become shorter since it was opened.
         """
         info = self.tensors.get(name)
         if info is None:
             raise self.error(f"tensor '{name}' is missing", did_you_mean(name, self.tensors))
-        raw = np.frombuffer(self._data, np.uint8, info.size, info.offset).reshape(*info.shape[:-1], -1)
+        raw = np.frombuffer(self._bytes.read(info.offset, info.size), np.uint8).reshape(*info.shape[:-1], -1)
         with np.errstate(all="ignore"):
             try:
                 values: NDArray[np.float32] = dequantize(raw, info.type).reshape(info.shape)
@@ -147,25 +147,8 @@ class GgufFile:
             finite = bool(np.isfinite(values.sum(dtype=np.float64)))
         if not finite:
             raise self.error(f"tensor '{name}' holds values that are not finite", "the file is damaged; fetch it again")
+        values.flags.writeable = False
         return values
-
-
-def _mapped(path: Path) -> mmap.mmap:
-    try:
-        with path.open("rb") as file:
-            if path.stat().st_size < 4:
-                raise InvalidInput(f"{path}: not a GGUF file (it is too short)", hint="name a model file in GGUF")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError as error:
-        raise InvalidInput(f"{path}: no such file", hint=_neighbours(path)) from error
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read ({error.strerror})", hint="name a model file in GGUF") from error
-
-
-def _neighbours(path: Path) -> str:
-    names: Iterable[str] = (p.name for p in path.parent.glob("*.gguf")) if path.parent.is_dir() else ()
-    names = sorted(names)
-    return did_you_mean(path.name, names) if names else "name a model file in GGUF"
 
 
 def _extents(shape: tuple[int, ...]) -> str:

@@ -7,9 +7,10 @@ package supplies the table of types and the dequantisation.
 
 from __future__ import annotations
 
-import mmap
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,6 +18,7 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from numpy.typing import NDArray
 
+from forerun.frontends.gguf_bytes import FileBytes
 from forerun.ir.diagnostics import InvalidInput
 
 __all__ = ["Header", "TensorInfo", "Value", "read_header"]
@@ -42,6 +44,16 @@ _SCALARS: dict[int, np.dtype[np.generic]] = {
     }.items()
 }
 _MAX_DIMENSIONS = 4
+
+# Bounds on what is read, far beyond any model. A key has at most 65,535 bytes, and a tensor's name 64, says gguf.md.
+MAX_TENSORS = 1 << 17
+MAX_KEYS = 1 << 16
+MAX_ELEMENTS = 1 << 24
+MAX_TEXT = 1 << 24
+MAX_KEY = (1 << 16) - 1
+MAX_TENSOR_NAME = 1 << 10
+
+_TOO_MANY = "no model needs that, so forerun does not read it"
 _DAMAGED = "the file is damaged or was not completely downloaded; fetch it again"
 
 
@@ -72,19 +84,19 @@ class Header:
     tensors: dict[str, TensorInfo]
 
 
-def read_header(data: mmap.mmap, path: Path) -> Header:
-    """Read the header of a mapped file.
+def read_header(data: FileBytes, path: Path) -> Header:
+    """Read the header of an open file.
 
     Raises:
         InvalidInput: If this is not a GGUF file that can be read, with the key or tensor at which that showed.
     """
     cursor = _Cursor(data, path)
     _check_version(cursor)
-    tensor_count = cursor.count("tensor count", 8 + 4 + 8 + 4 + 8)
-    key_count = cursor.count("key count", 8 + 4 + 1)
+    tensor_count = cursor.count("tensor count", 8 + 4 + 8 + 4 + 8, MAX_TENSORS)
+    key_count = cursor.count("key count", 8 + 4 + 1, MAX_KEYS)
     metadata: dict[str, Value] = {}
     for number in range(key_count):
-        key = cursor.string(f"name of key {number}")
+        key = cursor.string(f"name of key {number}", MAX_KEY)
         if key in metadata:
             raise cursor.error(f"key '{key}' occurs twice")
         metadata[key] = _value(cursor, key)
@@ -96,16 +108,18 @@ def read_header(data: mmap.mmap, path: Path) -> Header:
         if tensor.name in tensors:
             raise cursor.error(f"tensor '{tensor.name}' occurs twice")
         tensors[tensor.name] = _located(cursor, tensor, start, alignment)
+    _refuse_overlaps(cursor, tensors.values())
+    data.forget()
     return Header(metadata, tensors)
 
 
 class _Cursor:
     """A position in the file that never moves past its end."""
 
-    def __init__(self, data: mmap.mmap, path: Path) -> None:
+    def __init__(self, data: FileBytes, path: Path) -> None:
         self.data = data
         self.path = path
-        self.size = len(data)
+        self.size = data.size
         self.position = 0
 
     def error(self, message: str, hint: str = _DAMAGED) -> InvalidInput:
@@ -120,37 +134,40 @@ class _Cursor:
         return start
 
     def u32(self, what: str) -> int:
-        value: int = struct.unpack_from("<I", self.data, self.skip(4, what))[0]
+        value: int = struct.unpack("<I", self.data.part(self.skip(4, what), 4))[0]
         return value
 
     def u64(self, what: str) -> int:
-        value: int = struct.unpack_from("<Q", self.data, self.skip(8, what))[0]
+        value: int = struct.unpack("<Q", self.data.part(self.skip(8, what), 8))[0]
         return value
 
-    def count(self, what: str, least: int) -> int:
-        """A number of things of at least ``least`` bytes each, which must fit in what is left of the file."""
+    def count(self, what: str, least: int, most: int) -> int:
+        """A number of things, at most ``most``, of at least ``least`` bytes each: they must fit in the file's rest."""
         count = self.u64(what)
         if count * least > self.size - self.position:
             raise self.error(f"{what} {count} is more than the file of {self.size} bytes can hold")
+        if count > most:
+            raise self.error(f"{what} {count:,} is more than {most:,}", _TOO_MANY)
         return count
 
-    def string(self, what: str) -> str:
+    def string(self, what: str, most: int = MAX_TEXT) -> str:
         size = self.u64(what)
         start = self.skip(size, what)
+        if size > most:
+            raise self.error(f"{what} has {size:,} bytes, more than {most:,}", _TOO_MANY)
         try:
-            return self.data[start : start + size].decode()
+            return self.data.part(start, size).decode()
         except UnicodeDecodeError as error:
             raise self.error(f"{what} at byte {start} is not UTF-8") from error
 
     def array(self, dtype: np.dtype[np.generic], count: int, what: str) -> NDArray[np.generic]:
         start = self.skip(count * dtype.itemsize, what)
-        # Copied, so that the arrays do not keep the file mapped; they are never larger than the file.
-        return np.frombuffer(self.data[start : self.position], dtype)
+        return np.frombuffer(self.data.part(start, self.position - start), dtype)
 
 
 def _check_version(cursor: _Cursor) -> None:
-    if cursor.data[:4] != _MAGIC:
-        found = cursor.data[:4]
+    found = cursor.data.part(0, 4)
+    if found != _MAGIC:
         raise cursor.error(f"not a GGUF file (it begins with {found!r}, not {_MAGIC!r})", "name a model file in GGUF")
     cursor.skip(4, "magic number")
     version = cursor.u32("version")
@@ -175,10 +192,10 @@ def _value(cursor: _Cursor, key: str) -> Value:
         raise cursor.error(f"{what} has the unknown type {kind}")
     element = cursor.u32(what)
     if element == _STRING:
-        return [cursor.string(f"string {i} of key '{key}'") for i in range(cursor.count(what, 8))]
+        return [cursor.string(f"string {i} of key '{key}'") for i in range(cursor.count(what, 8, MAX_ELEMENTS))]
     if element not in _SCALARS:
         raise cursor.error(f"{what} is an array of the unknown type {element}")
-    return cursor.array(_SCALARS[element], cursor.count(what, _SCALARS[element].itemsize), what)
+    return cursor.array(_SCALARS[element], cursor.count(what, _SCALARS[element].itemsize, MAX_ELEMENTS), what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +207,7 @@ class _RawTensor:
 
 
 def _raw_tensor(cursor: _Cursor, number: int) -> _RawTensor:
-    name = cursor.string(f"name of tensor {number}")
+    name = cursor.string(f"name of tensor {number}", MAX_TENSOR_NAME)
     what = f"description of tensor '{name}'"
     dimensions = cursor.u32(what)
     if not 1 <= dimensions <= _MAX_DIMENSIONS:
@@ -229,6 +246,16 @@ def _located(cursor: _Cursor, tensor: _RawTensor, start: int, alignment: int) ->
             f"the file is truncated: tensor '{tensor.name}' ends at byte {begin + size}, the file has {cursor.size}"
         )
     return TensorInfo(tensor.name, tensor.shape, kind, begin, size)
+
+
+def _refuse_overlaps(cursor: _Cursor, tensors: Iterable[TensorInfo]) -> None:
+    """Each byte belongs to one tensor: so all of them together are at most as large as the file, before they expand."""
+    for one, other in pairwise(sorted(tensors, key=lambda tensor: tensor.offset)):
+        if other.offset < one.offset + one.size:
+            raise cursor.error(
+                f"tensors '{one.name}' and '{other.name}' overlap: '{other.name}' begins at byte {other.offset}, "
+                f"'{one.name}' ends at byte {one.offset + one.size}"
+            )
 
 
 def _product(shape: tuple[int, ...]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -174,6 +175,12 @@ HUGE = 2**63
         (header(tensor(b"t", HUGE, HUGE), tensors=1), "the file is truncated: tensor 't' ends"),
         (header(tensor(b"t", 4, offset=2**40), tensors=1), "the file is truncated: tensor 't' ends"),
         (header(*[tensor(b"t", 1)] * 2, bytes(96), tensors=2), "tensor 't' occurs twice"),
+        (header(tensor(b"a", 9), tensor(b"b", 9, offset=32), bytes(99), tensors=2), "tensors 'a' and 'b' overlap"),
+        (header(tensor(b"a", 9), tensor(b"b", 9), bytes(99), tensors=2), "tensors 'a' and 'b' overlap"),
+        (header(tensor(b"a", 1, offset=32), tensor(b"b", 9), bytes(99), tensors=2), "tensors 'b' and 'a' overlap"),
+        (header(tensor(b"t" * 1025, 1), bytes(99), tensors=1), "name of tensor 0 has 1,025 bytes, more than 1,024"),
+        (header(string(b"k" * 65536), bytes(99), keys=1), "name of key 0 has 65,536 bytes, more than 65,535"),
+        (header(bytes(1 << 20), keys=1 << 16 | 1), "key count 65,537 is more than 65,536"),
     ],
 )
 def test_damaged_headers_are_refused_with_the_place(tmp_path: Path, content: bytes, said: str) -> None:
@@ -240,3 +247,68 @@ def test_changed_bytes_are_refused_or_harmless(tiny: Path, data: st.DataObject) 
     path = tiny.with_name("changed.gguf")
     path.write_bytes(content)
     open_and_read(path)
+
+
+# Size
+
+
+def test_many_tensors_on_the_same_bytes_are_refused_before_anything_is_decoded(tmp_path: Path) -> None:
+    size = 1 << 16
+    tensors = [tensor(b"t%d" % number, size) for number in range(1000)]
+    path = tmp_path / "many.gguf"
+    path.write_bytes(header(*tensors, bytes(4 * size + 64), tensors=1000))
+    with pytest.raises(InvalidInput, match="tensors 't0' and 't1' overlap"):
+        GgufFile(path)
+
+
+@pytest.mark.parametrize("kind", [k for k in Quantization if k in gguf.GGML_QUANT_SIZES])
+def test_decoding_expands_a_file_by_a_bounded_factor(kind: Quantization) -> None:
+    elements, size = gguf.GGML_QUANT_SIZES[kind]
+    assert 4 * elements <= 32 * size
+
+
+# Files that become shorter
+
+
+def test_a_file_that_becomes_shorter_is_bad_input_and_no_crash(tiny: Path) -> None:
+    path = tiny.with_name("shrinking.gguf")
+    path.write_bytes(tiny.read_bytes())
+    file = GgufFile(path)
+    names = sorted(file.tensors, key=lambda name: file.tensors[name].offset)
+    first, last = file.tensors[names[0]], file.tensors[names[-1]]
+    with path.open("r+b") as handle:
+        handle.truncate(last.offset + last.size // 2)
+    assert np.isfinite(file.tensor(first.name)).all()
+    with pytest.raises(InvalidInput, match="the file became shorter while it was read"):
+        file.tensor(last.name)
+    with path.open("r+b") as handle:
+        handle.truncate(0)
+    with pytest.raises(InvalidInput, match="the file became shorter while it was read: it ended at byte"):
+        file.tensor(first.name)
+
+
+def test_a_model_whose_file_becomes_shorter_is_bad_input(tiny: Path) -> None:
+    path = tiny.with_name("shrinking-model.gguf")
+    path.write_bytes(tiny.read_bytes())
+    model = LlamaModel.open(path)
+    with path.open("r+b") as handle:
+        handle.truncate(5000)
+    with pytest.raises(InvalidInput, match="became shorter"):
+        [model.weights[name] for name in model.weights]
+
+
+def test_a_file_that_is_replaced_while_it_is_open_stays_what_it_was(tiny: Path) -> None:
+    path = tiny.with_name("replaced.gguf")
+    path.write_bytes(tiny.read_bytes())
+    file = GgufFile(path)
+    path.unlink()
+    path.write_bytes(b"something else")
+    assert np.isfinite(file.tensor("output_norm.weight")).all()
+
+
+def test_pipes_and_devices_are_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.gguf")
+    with pytest.raises(InvalidInput, match="it is a pipe"):
+        GgufFile(tmp_path / "pipe.gguf")
+    with pytest.raises(InvalidInput, match="it is a device"):
+        GgufFile("/dev/zero")
