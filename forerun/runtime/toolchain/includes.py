@@ -17,18 +17,23 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from forerun.ir.diagnostics import Diagnostic, Location
 
-__all__ = ["IncludeDirective", "included_names", "refused_includes"]
+__all__ = ["BLANK", "HASH", "SPLICE", "IncludeDirective", "included_names", "refused_includes"]
 
-_SPLICE = re.compile(r"\\\r?\n")
-_BLANK = r"(?:[^\S\n]|/\*.*?\*/)*+"
+SPLICE = re.compile(r"\\\r*\n")
+"""What joins a line with the next one. NVRTC lets any number of carriage returns stand between."""
+
+BLANK = r"(?:[^\S\n]|/\*.*?\*/)*+"
+"""What may stand between the words of a directive: blanks and comments."""
+
+HASH = r"(?:\#|%:|\?\?=)"
+"""What a directive begins with, in all its spellings."""
+
 _NAME = r'(?:"(?P<quoted>[^"\n]*)"|<(?P<angled>[^>\n]*)>)?'
-_BEGIN_DIRECTIVE = re.compile(r"\#|%:|\?\?=")
-_DIRECTIVE = re.compile(
-    rf"(?:\#|%:|\?\?=){_BLANK}(?P<word>include_next|include|import|embed)\b{_BLANK}{_NAME}", re.DOTALL
-)
-_BEGIN_QUESTION = re.compile(r"__has_(?:include|embed)")
+_BEGIN_DIRECTIVE = re.compile(HASH)
+_DIRECTIVE = re.compile(rf"{HASH}{BLANK}(?P<word>include_next|include|import|embed)\b{BLANK}{_NAME}", re.DOTALL)
+_BEGIN_QUESTION = re.compile(r"__has_(?:include|embed)|_CCCL_HAS_INCLUDE")
 _QUESTION = re.compile(
-    rf"(?P<word>__has_(?:include(?:_next)?|embed)\w*)(?P<asked>{_BLANK}\({_BLANK}{_NAME})?", re.DOTALL
+    rf"(?P<word>__has_(?:include(?:_next)?|embed)\w*|_CCCL_HAS_INCLUDE\b)(?P<asked>{BLANK}\({BLANK}{_NAME})?", re.DOTALL
 )
 _IS_IT_DEFINED = re.compile(r"\bdefined\s*\(?\s*$|^\s*(?:\#|%:|\?\?=)\s*(?:el)?ifn?def\s*$")
 _PASTE = re.compile(r"##|%:%:|\?\?=\?\?=")
@@ -51,10 +56,15 @@ class IncludeDirective:
     name: str | None
     line: int
 
+    @property
+    def is_question(self) -> bool:
+        """Whether it asks for a file without including it."""
+        return "has_" in self.word.lower()
+
 
 def included_names(text: str) -> tuple[str, ...]:
     """The names that a text includes, in order."""
-    return tuple(d.name for d in _directives(text) if d.name is not None and not d.word.startswith("__has"))
+    return tuple(d.name for d in _directives(text) if d.name is not None and not d.is_question)
 
 
 def refused_includes(texts: Mapping[str, str], given: frozenset[str]) -> tuple[Diagnostic, ...]:
@@ -82,7 +92,7 @@ def refused_includes(texts: Mapping[str, str], given: frozenset[str]) -> tuple[D
 
 def _pasted_questions(texts: Mapping[str, str]) -> tuple[Diagnostic, ...]:
     """Pieces that macros of the unit may paste together to a question."""
-    spliced = {name: _SPLICE.sub("", text) for name, text in texts.items()}
+    spliced = {name: SPLICE.sub("", text) for name, text in texts.items()}
     if not any(map(_PASTE.search, spliced.values())):
         return ()
     pieces = ((name, piece[1]) for name, text in spliced.items() for piece in _PIECE.finditer(text))
@@ -111,9 +121,9 @@ def _problem(directive: IncludeDirective, given: frozenset[str]) -> str:
 
 @lru_cache(maxsize=_TEXTS_KEPT)
 def _directives(text: str) -> tuple[IncludeDirective, ...]:
-    if "include" not in text and "import" not in text and "embed" not in text and "\\" not in text:
+    if "include" not in text.lower() and "import" not in text and "embed" not in text and "\\" not in text:
         return ()
-    spliced = _SPLICE.sub("", text)
+    spliced = SPLICE.sub("", text)
     lines = None if spliced == text else _lines_of(text)
     return tuple(_found(spliced, lines))
 
@@ -142,5 +152,5 @@ def _is_harmless(match: re.Match[str], before: str) -> bool:
 def _lines_of(text: str) -> list[int]:
     """For each line of the spliced text, the number of the line that it begins with."""
     pieces = text.split("\n")
-    goes_on = [False, *(piece.removesuffix("\r").endswith("\\") for piece in pieces)]
+    goes_on = [False, *(piece.rstrip("\r").endswith("\\") for piece in pieces)]
     return [number for number, _ in enumerate(pieces, 1) if not goes_on[number - 1]]

@@ -39,7 +39,8 @@ def without_other_files(log: str, texts: Mapping[str, str], include: Sequence[Pa
         if match is not None:
             is_shown = _may_be_shown(match["file"], texts, include)
             if not is_shown:
-                kept.append(f"another file({match['line']}): {match['kind']}: it is not part of the unit")
+                place, kind = f"another file({match['line']})", match["kind"]
+                kept.append(f"{place}: {kind}: it is not part of the unit, so its words are not shown")
         elif not line.strip():
             is_shown = True
         if is_shown:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from forerun.ir.diagnostics import InvalidInput, Severity
+from forerun.runtime.toolchain.computed import refused_definitions
 from forerun.runtime.toolchain.errors import CompileError, ToolchainMissing
 from forerun.runtime.toolchain.includes import refused_includes
 from forerun.runtime.toolchain.messages import nvrtc_diagnostics, without_other_files
@@ -38,6 +39,7 @@ def compile_to_ptx(source: Source, arch: str, options: Sequence[str], include: S
     from cuda.bindings import nvrtc
 
     refused = refused_includes(source.texts, frozenset(name for name, _ in source.headers))
+    refused += refused_definitions(source.texts, source.foreign_includes, include)
     if refused:
         hint = "give what it includes along with it, in Source.headers or beside the kernel's source"
         raise CompileError(source.name, refused, source.texts, log="", hint=hint)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from forerun.runtime.toolchain import CompileError, Source, compile_unit
+from forerun.runtime.toolchain import CompileError, Source, compile_unit, find_toolchain
 from forerun.runtime.toolchain import compile as compile_module
 from forerun.runtime.toolchain import nvrtc as nvrtc_module
 from forerun.runtime.toolchain.includes import included_names, refused_includes
@@ -49,6 +49,10 @@ DIRECTIVES = [
     '#define PASTE(a, b) a%:%:b\n#if PASTE(_, _has_include)("{file}")\n#error there\n#endif',
     '#define PASTE(a, b) a##b\n#if PASTE(__h\\\nas_, include)("{file}")\n#error there\n#endif',
     '#\x0binclude "{file}"',
+    '#inc\\\r\r\r\nlude "{file}"',
+    '#include <cuda/std/version>\n#if _CCCL_HAS_INCLUDE("{file}")\n#error there\n#endif',
+    '#include <cuda/std/version>\n#define ASK _CCCL_HAS_INCLUDE\n#if ASK("{file}")\n#error there\n#endif',
+    '#define ARGUMENT(...) #__VA_ARGS__\nstatic_assert(false, ARGUMENT(\n#include "{file}"\n));',
     '#include\x0c"{file}"',
     '#inc\\\r\nlude "{file}"',
     'const char* raw = R"(\n)"; /* */ \n#include "{file}"',
@@ -188,3 +192,41 @@ def test_messages_of_the_assembler_do_not_show_where_it_worked(cache):
     with pytest.raises(CompileError) as caught:
         compile_unit(Source("u.cu", text), cache=cache)
     assert tempfile.gettempdir() not in f"{caught.value} {caught.value.drawn} {caught.value.log}"
+
+
+BENT = [
+    "#define thrust {folder}\n",
+    "#define detail ../../../..{folder}\n",
+    "#def\\\nine gather ../../../..{folder}/secret.txt>\n",
+    "%:define/**/h ../secret.txt>\n",
+    "// # /*\n#define system {folder}\n// */ define x\n",
+    "#include <thrust/detail/config.h>\n#undef __THRUST_HOST_SYSTEM_ROOT\n#define __THRUST_HOST_SYSTEM_ROOT {folder}\n",
+    "#define THRUST_MR_STD_MR_HEADER <{folder}/secret.txt>\n",
+]
+
+
+@pytest.mark.usefixtures("toolchain")
+@pytest.mark.parametrize("bent", BENT)
+@pytest.mark.parametrize("header", ["thrust/system/detail/adl/gather.h", "cub/block/block_reduce.cuh"])
+def test_what_cuda_includes_by_macros_is_not_bent(bent, header, secret, cache):
+    text = f"{bent.format(folder=secret.parent)}#include <{header}>\n{KERNEL}"
+    for source in (Source("u.cu", text), Source("u.cu", f'#include "a.cuh"\n{KERNEL}', (("a.cuh", text),))):
+        with pytest.raises(CompileError, match="cannot compile") as caught:
+            compile_unit(source, cache=cache)
+        assert any("may not be defined beside Thrust or CUB" in found.message for found in caught.value.diagnostics)
+        assert SECRET not in f"{caught.value} {caught.value.drawn} {caught.value.log}"
+
+
+@pytest.mark.usefixtures("toolchain")
+def test_cub_can_be_used(cache):
+    text = """#define CEILING(a, b) (((a) + (b) - 1) / (b))
+#include <cub/block/block_reduce.cuh>
+extern "C" __global__ void k(int* p) {
+    __shared__ cub::BlockReduce<int, 128>::TempStorage storage;
+    *p = cub::BlockReduce<int, 128>(storage).Sum(CEILING(p[threadIdx.x], 2));
+}
+"""
+    if not any((folder / "cub").is_dir() for folder in find_toolchain().include):
+        pytest.skip("no CUB here")
+    assert compile_unit(Source("u.cu", text), cache=cache).entries["k"].registers
+    assert compile_unit(Source("u.cu", "#define thrust 1\n#define h 2\n" + KERNEL), cache=cache).entries["k"]
