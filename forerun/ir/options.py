@@ -22,10 +22,15 @@ _Declared = TypeVar("_Declared")
 _Finding = tuple[str, str, Span, str]
 
 
-def option(default: Any = _MISSING, *, help: str) -> Any:
+def option(default: Any = _MISSING, *, help: str, file: bool = False) -> Any:
     """Declare an option: a dataclass field with a line of help. Without a default the option must be given.
 
     Its annotation is ``bool``, ``int``, ``float``, ``str``, a ``Literal``, an ``Enum``, or one of these ``| None``.
+
+    Args:
+        default: The value if it is not given.
+        help: What it does.
+        file: Whether its text is the path of a file, so that a value can be made up by nobody.
 
     Example:
         >>> @dataclass(frozen=True)
@@ -34,7 +39,7 @@ def option(default: Any = _MISSING, *, help: str) -> Any:
         >>> Reference(seed=3)
         Reference(seed=3)
     """
-    return dataclasses.field(default=default, metadata={"help": help})
+    return dataclasses.field(default=default, metadata={"help": help, "file": file})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class OptionSpec:
         optional: Whether ``none`` is a value.
         default: Its default, or ``dataclasses.MISSING``.
         help: What it does.
+        is_file: Whether its text is the path of a file.
     """
 
     name: str
@@ -54,6 +60,7 @@ class OptionSpec:
     optional: bool
     default: Any
     help: str
+    is_file: bool = False
 
     @property
     def key(self) -> str:
@@ -214,8 +221,11 @@ def value_for_json(value: object) -> Any:
 
 def _spec(declaring: type, field: dataclasses.Field[Any], annotation: Any) -> OptionSpec:
     inner, optional = _without_none(annotation)
-    spec = OptionSpec(field.name, inner, optional, field.default, field.metadata.get("help", ""))
+    metadata = field.metadata
+    spec = OptionSpec(field.name, inner, optional, field.default, metadata.get("help", ""), metadata.get("file", False))
     place = f"option '{field.name}' of {declaring.__qualname__}"
+    if spec.is_file and inner is not str:
+        raise InternalError(f"{place}: the path of a file is text, not {annotation}")
     if field.default_factory is not _MISSING:
         raise InternalError(f"{place}: a default must be a value, not a factory")
     if inner not in (int, float, str) and spec.choices is None:

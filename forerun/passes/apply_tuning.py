@@ -41,7 +41,7 @@ class ApplyTuning(Pass):
     name: ClassVar[str] = "apply-tuning"
     statistics: ClassVar[Mapping[str, str]] = _STATISTICS
 
-    file: str = option(help="the tuning file")
+    file: str = option(help="the tuning file", file=True)
     gpu: str = option("", help="the GPU that the graph is for; empty applies the file whatever GPU it is of")
     driver: str = option("", help="the CUDA release of its driver, likewise")
 

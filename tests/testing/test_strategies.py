@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Barrier, Kernel, Trigger, Wait
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, EmptyNode, KernelNode, ScalarLoad
+from forerun.ir.options import option, specs
 from forerun.ir.semantics import check
 from forerun.ir.text import parse_graph, print_graph
 from forerun.ir.types import BufferRole, DependencyKind
 from forerun.ir.verify import verify
-from forerun.passes import Pass, PassContext
+from forerun.passes import Pass, PassContext, registry
 from forerun.passes.pipeline import Pipeline
 from forerun.runtime.reference import ReferenceTarget
 from forerun.testing import assert_same_outputs, graphs, kernels, pipelines, schedules
@@ -182,6 +183,43 @@ def test_pipelines_draw_options() -> None:
     with_option = find(pipelines(["insert-pdl"]), lambda p: "trigger=end" in str(p), settings=SEARCH)
     assert str(with_option) == "insert-pdl{trigger=end}"
     assert str(find(pipelines(), lambda p: True, settings=SEARCH)) == ""
+
+
+@dataclass(frozen=True)
+class Reads(Watches):
+    """Needs a file."""
+
+    name: ClassVar[str] = "reads"
+
+    table: str = option(help="a file that must be there", file=True)
+
+
+@dataclass(frozen=True)
+class MayRead(Watches):
+    """May have a file."""
+
+    name: ClassVar[str] = "may-read"
+
+    hints: str = option("", help="a file of hints", file=True)
+
+
+def test_pipelines_draw_no_file() -> None:
+    """The declaration of an option says that it is a file; a made-up name of one breaks the pass that reads it."""
+    with pytest.raises(ValueError, match="pass 'reads' needs a file"):
+        pipelines([MayRead, Reads])
+    drawn = [*registry.available().values(), MayRead]
+    names: set[str] = set()
+
+    @settings(FEW, max_examples=100, database=None, derandomize=True)
+    @given(st.one_of(pipelines(), pipelines([MayRead])))
+    def run(pipeline: Pipeline) -> None:
+        for subject in pipeline:
+            names.add(subject.name)
+            assert all(getattr(subject, spec.name) == spec.default for spec in specs(type(subject)) if spec.is_file)
+
+    run()
+    assert names == {cls.name for cls in drawn if not any(spec.is_file and spec.is_required for spec in specs(cls))}
+    assert "apply-tuning" not in names
 
 
 @FEW
