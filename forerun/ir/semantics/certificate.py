@@ -74,7 +74,7 @@ def certify(
         _judge_races(before, after, meaning, licences, findings)
     found = (*findings.diagnostics, *meaning.findings)
     status = "refuted" if findings.refuted else "unsupported" if found else "proved"
-    return replace(meaning, status=status, findings=found)
+    return replace(meaning, status=status, findings=found, left_out=findings.left_out + meaning.left_out)
 
 
 def _in_place(before: Graph, after: Graph, names: frozenset[str], findings: Findings) -> Graph:

@@ -17,9 +17,10 @@ from forerun.ir.semantics.access import HOST_EFFECTS, NodeAccess, accesses, is_f
 from forerun.ir.semantics.constants import changed_constants
 from forerun.ir.semantics.fences import crossings, fences
 from forerun.ir.semantics.fused import Fused
-from forerun.ir.semantics.hazards import Conflict, conflicts, is_certain
+from forerun.ir.semantics.hazards import conflicts, is_certain
 from forerun.ir.semantics.nested import bodies_in, inner_graph, with_bodies
 from forerun.ir.semantics.order import order_under
+from forerun.ir.semantics.phase_clashes import PhaseClashes
 from forerun.ir.semantics.rebody import LostOrder, lost_orders, other_body
 from forerun.ir.types import BufferRole
 
@@ -51,15 +52,30 @@ RULES = {
 """What a rewrite must keep, by identifier; tests/ir/semantics/test_certificate.py has a negative test for each."""
 
 
+MAX_FINDINGS = 1000
+"""How many findings of a comparison are kept; all are counted."""
+
+
 @dataclass(slots=True)
 class Findings:
     """What was found so far; one certain finding, an error, refutes. The others are warnings."""
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
     refuted: bool = False
+    left_out: int = 0
+
+    def only_count(self, certain: bool) -> bool:
+        """Count a finding without keeping it, if as many as there is room for are kept; whether that was done."""
+        if len(self.diagnostics) < MAX_FINDINGS:
+            return False
+        self.left_out += 1
+        self.refuted = self.refuted or certain
+        return True
 
     def add(self, code: str, message: str, location: Location, hint: str = "", *, certain: bool = False) -> None:
         """Add a finding."""
+        if self.only_count(certain):
+            return
         severity = Severity.ERROR if certain else Severity.WARNING
         self.diagnostics.append(Diagnostic(code, message, location, hint, severity))
         self.refuted = self.refuted or certain
@@ -104,6 +120,7 @@ class _Comparison:
         self.added = [node for name, node in after.nodes.items() if name not in before.nodes]
         self.added = [node for node in self.added if node.name not in fused.groups]
         self.kernels = _Kernels(before, after)
+        self.phases: dict[str, PhaseClashes] = {}
 
     def at(self, name: str, detail: str = "") -> Location:
         """Where a node is; the graph, for one that is gone."""
@@ -201,13 +218,15 @@ class _Comparison:
         how = "moved ahead of" if lost.in_role else "is no longer separated by a barrier from"
         certain, why = True, f"takes '{lost.local}' from"
         if not lost.local:
-            found = accesses(self.after)[node.name]
-            pairs = [(a, b) for a in found for b in found if (a.phase, b.phase) == (lost.earlier, lost.later)]
-            clashes = [(a, b) for a, b in pairs if (a.write or b.write) and _overlap(a, b)]
-            if not clashes:
+            if node.name not in self.phases:
+                self.phases[node.name] = PhaseClashes(self.after, node.name)
+            clash = self.phases[node.name].between(lost.earlier, lost.later)
+            if clash is None:
                 return
-            certain = any(is_certain(self.after, Conflict(a, b)) for a, b in clashes)
-            why = f"shares bytes of %{clashes[0][1].buffer} with"
+            buffer, certain = clash
+            why = f"shares bytes of %{buffer} with"
+        if self.findings.only_count(certain):
+            return
         message = f"phase '{lost.later}' {how} phase '{lost.earlier}', but {why} it"
         self.findings.add("C4", message, Location("phase", f"{node.kernel}.{lost.later}"), certain=certain)
 

@@ -7,7 +7,7 @@ executes p reaches a barrier of its CTA that q follows (``cta``), and the same w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -35,12 +35,53 @@ class LostOrder:
     in_role: bool = False
 
 
+_CTA, _GRID, _ROLE = 1, 2, 4
+_WAYS = (
+    (),
+    ("cta",),
+    ("grid",),
+    ("cta", "grid"),
+    ("role",),
+    ("cta", "role"),
+    ("grid", "role"),
+    ("cta", "grid", "role"),
+)
+"""The names of the ways in a set of them, which is a number; pairs of phases are many."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
+    """Where a phase stands: its role and place there, and the barriers before it."""
+
     role: str
     position: int
     cta: int
     grid: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Earliest:
+    """The first of some phases: in each role, and by barriers. What comes after one of them, comes after these."""
+
+    positions: Mapping[str, int]
+    cta: int
+    grid: int
+
+    @classmethod
+    def of(cls, places: Iterable[_Place]) -> _Earliest | None:
+        """Those of some places; ``None`` if there are none."""
+        found = list(places)
+        if not found:
+            return None
+        positions: dict[str, int] = {}
+        for place in found:
+            positions[place.role] = min(positions.get(place.role, place.position), place.position)
+        return cls(positions, min(place.cta for place in found), min(place.grid for place in found))
+
+    def before(self, place: _Place) -> int:
+        """The ways in which one of the phases comes before a place."""
+        position = self.positions.get(place.role, place.position)
+        return _CTA * (self.cta < place.cta) | _GRID * (self.grid < place.grid) | _ROLE * (position < place.position)
 
 
 def other_body(before: Kernel, after: Kernel) -> str:
@@ -92,14 +133,18 @@ def lost_orders(before: Kernel, after: Kernel) -> tuple[LostOrder, ...]:
 
 def _lost(old: _Order, new: _Order) -> Iterator[LostOrder]:
     for first, second in permutations(old.phases.values(), 2):
-        local = next((name for name in first.gives if name in second.takes), "")
-        in_role = "role" in old.ways(first.name, second.name) and "role" in new.ways(second.name, first.name)
-        by_step = old.ways(first.name, second.name) - new.ways(first.name, second.name)
-        by_end = old.ways_from_end(first, second) - new.ways_from_end(first, second)
+        by_step = old.ways(first.name, second.name) & ~new.ways(first.name, second.name)
+        by_end = by_step
+        if not _ends_in_place(first):
+            by_end = old.ways_from_end(first, second) & ~new.ways_from_end(first, second)
+        if not by_step and not by_end:
+            continue
+        local = next((name for name in first.gives if name in second.takes), "") if first.gives else ""
+        in_role = bool(old.ways(first.name, second.name) & new.ways(second.name, first.name) & _ROLE)
         if local and by_step:
-            yield LostOrder(first.name, second.name, tuple(sorted(by_step)), local, in_role)
+            yield LostOrder(first.name, second.name, _WAYS[by_step], local, in_role)
         elif by_end:
-            yield LostOrder(first.name, second.name, tuple(sorted(by_end)), in_role=in_role)
+            yield LostOrder(first.name, second.name, _WAYS[by_end], in_role=in_role)
 
 
 class _Order:
@@ -107,33 +152,38 @@ class _Order:
 
     def __init__(self, kernel: Kernel) -> None:
         self.phases = {phase.name: phase for phase in kernel.phases}
-        self.place: dict[str, _Place] = {}
+        self._place: dict[str, _Place] = {}
         for role in kernel.roles or ():
             cta = grid = 0
             for position, step in enumerate(role.steps):
                 if isinstance(step, Phase):
-                    self.place[step.name] = _Place(role.name, position, cta, grid)
+                    self._place[step.name] = _Place(role.name, position, cta, grid)
                 elif isinstance(step, Barrier):
                     cta += 1
                     grid += step.scope == "grid"
+        takers: dict[str, list[str]] = {}
+        for phase in self.phases.values():
+            for local in phase.takes:
+                takers.setdefault(local, []).append(phase.name)
+        self._start = {name: _Earliest.of([place]) for name, place in self._place.items()}
+        self._end = {
+            phase.name: _Earliest.of(self._place[name] for local in phase.gives for name in takers.get(local, ()))
+            for phase in self.phases.values()
+            if not _ends_in_place(phase)
+        }
 
-    def ways(self, first: str, second: str) -> set[str]:
+    def ways(self, first: str, second: str) -> int:
         """How the one phase comes before the other."""
-        a, b = self.place[first], self.place[second]
-        found = {"role"} if a.role == b.role and a.position < b.position else set()
-        found |= {"cta"} if a.cta < b.cta else set()
-        return found | ({"grid"} if a.grid < b.grid else set())
+        start = self._start[first]
+        return 0 if start is None else start.before(self._place[second])
 
-    def ways_from_end(self, first: Phase, second: Phase) -> set[str]:
-        """How the end of the one comes before the other: asynchronous reads end where what they give is taken.
+    def ways_from_end(self, first: Phase, second: Phase) -> int:
+        """How the end of asynchronous reads comes before another phase: they end where what they give is taken."""
+        end = self._end[first.name]
+        found = 0 if end is None else end.before(self._place[second.name])
+        return found | (self.ways(first.name, second.name) if set(first.gives) & set(second.takes) else 0)
 
-        A phase that writes ends where it stands: its reads come before its writes, and these take part in the order.
-        """
-        if not first.asynchronous or first.writes:
-            return self.ways(first.name, second.name)
-        found: set[str] = set()
-        for taker in self.phases.values():
-            if set(taker.takes) & set(first.gives):
-                between = first.name if taker is second else taker.name
-                found |= self.ways(between, second.name)
-        return found
+
+def _ends_in_place(phase: Phase) -> bool:
+    """Whether a phase is over where it stands. What is asynchronous of a phase that writes, too, are its reads."""
+    return not phase.asynchronous or bool(phase.writes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from forerun.ir.nodes import BufferArgument, ChildGraphNode, KernelNode
 from forerun.ir.region import WHOLE, region
 from forerun.ir.semantics import ByteSet, NodeAccess, accesses, binding, check, conflicts, explain
 from forerun.ir.semantics import races as races_module
+from forerun.ir.semantics.certificate import certify
+from forerun.ir.semantics.comparison import MAX_FINDINGS
 from forerun.ir.semantics.hazards import Conflict, is_certain
 from forerun.ir.semantics.order import order_under
 from forerun.ir.semantics.races import MAX_RACES
@@ -220,3 +223,24 @@ def test_inferred_dependencies_grow_with_the_nodes_and_not_with_the_pairs() -> N
     inferred = PassManager([InferDependencies()]).run(graph).graph
     assert check(inferred).proved
     assert len(inferred.dependencies) <= 65 * count
+
+
+def reversed_phases(graph: Graph) -> Graph:
+    """The graph with the phases of its kernels in the opposite order."""
+    kernels = [
+        replace(kernel, roles=tuple(replace(role, steps=role.steps[::-1]) for role in kernel.roles or ()))
+        for kernel in graph.kernels.values()
+    ]
+    tables = graph.allocations.values(), graph.buffers.values(), kernels
+    return Graph(graph.name, *tables, graph.nodes.values(), graph.dependencies)
+
+
+def test_a_body_in_another_order_is_compared_once_for_phases_that_touch_the_same(comparisons: Counter[str]) -> None:
+    count = 150
+    phases = tuple(Phase(f"p{i}", (Access("b"),), (Access("b"),)) for i in range(count))
+    before = launches(2, Kernel("k", OPAQUE.parameters, (Role("main", phases),)), chained=True)
+    verdict = certify(before, reversed_phases(before))
+    assert (verdict.status, verdict.count) == ("refuted", count * (count - 1))
+    assert len(verdict.findings) == MAX_FINDINGS
+    assert {finding.code for finding in verdict.findings} == {"C4"}
+    assert sum(comparisons.values()) <= 50
