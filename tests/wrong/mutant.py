@@ -15,7 +15,7 @@ from forerun.ir.nodes import (
     KernelNode,
 )
 from forerun.ir.semantics import access as access_module
-from forerun.ir.semantics import hazards
+from forerun.ir.semantics import hazards, races
 from forerun.ir.semantics.access import NodeAccess
 from forerun.ir.semantics.hazards import Conflict, Conflicts
 from forerun.ir.semantics.order import EventOrder
@@ -103,7 +103,11 @@ def sweeping(
             exposed += [(j, a) for a in own]
         return Conflicts.of(graph, found)
 
-    return lambda monkeypatch: monkeypatch.setattr(hazards.conflicts, "compute", compute)
+    def patch(monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(hazards.conflicts, "compute", compute)
+        monkeypatch.setattr(races, "are_all_ordered", lambda graph, order: False)  # which needs no conflicts
+
+    return patch
 
 
 def meets(a: NodeAccess, b: NodeAccess) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 
 from forerun.ir.affine import Affine, affine
 from forerun.ir.buffer import Buffer
@@ -89,6 +90,8 @@ class ByteSet:
         if self.start_terms != other.start_terms:
             # As if all were read and written that any values of the symbols name.
             anywhere = _multiples(self.start_terms, other.start_terms)
+            if gcd(*(stride for _, stride in anywhere)) < self._run + other._run:
+                return None  # some values bring them together, as far as arithmetic can tell
             distance -= sum(UNBOUNDED // 2 * stride for _, stride in anywhere)
             levels = (*anywhere, *levels)
         found = meet(self.levels, self._run, levels, other._run, distance)

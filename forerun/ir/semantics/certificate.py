@@ -35,7 +35,7 @@ from forerun.ir.semantics.fences import same_access
 from forerun.ir.semantics.hazards import conflicts
 from forerun.ir.semantics.order import event_order, order_under
 from forerun.ir.semantics.placement import misreads, moved, undone
-from forerun.ir.semantics.races import Race, Verdict, bodies_of, check, is_ordered
+from forerun.ir.semantics.races import Race, Verdict, are_all_ordered, bodies_of, check, is_ordered
 
 __all__ = ["RULES", "certify"]
 
@@ -100,9 +100,11 @@ def _is_still_ordered(before: Graph, after: Graph) -> bool:
     """
     if list(before.nodes) != list(after.nodes) or next(bodies_of(after), None) is not None:
         return False
+    order = event_order(after)
+    if are_all_ordered(after, order):
+        return not order.undrained(after)
     pairs = _conflicting(before)
     _conflicting.keep(after, pairs)
-    order = event_order(after)
     early = {(a.node, a.phase): a.early for found in accesses(after).values() for a in found}
     for base, nodes, v, phase in pairs:
         known = (order.before_start if early[v, phase] else order.before_wait)[order.position[v]]
