@@ -147,7 +147,7 @@ def _what(access: NodeAccess) -> object:
     A plain tuple, since thousands of them are hashed.
     """
     where = access.bytes
-    how = access.buffer if access.certain else "", access.certain, access.released, access.asynchronous
+    how = access.buffer if access.certain else "", access.certain, access.always, access.released, access.asynchronous
     ends = where.start, where.stop, where.start_terms, where.stop_terms
     return (*ends, where.run, where.levels, where.exact, *how)
 

@@ -194,8 +194,7 @@ class _Found:
         Whether one is certain is the same for accesses that are alike, but for what is open (docs/pdl.md, rule 11).
         """
         for alike, nodes in unordered:
-            opened = order.triggered_before_start[order.position[later.node]] >> alike.base
-            nodes &= ~opened if later.early and alike.first.released else -1
+            nodes &= ~(_triggered(order, later) >> alike.base) if alike.first.released else -1
             self._tried += not (alike.first.bytes.is_constant and later.bytes.is_constant)
             if nodes and self._tried <= MAX_TRIED and is_certain(graph, Conflict(alike.first, later)):
                 _, earlier = next(alike.of(nodes))

@@ -169,6 +169,21 @@ def test_nodes_that_all_conflict_take_a_few_comparisons_each(comparisons: Counte
     assert sum(comparisons.values()) <= 8 * count
 
 
+def test_nodes_that_are_ordered_are_not_compared(comparisons: Counter[str]) -> None:
+    count = 200
+    rows = [Access("b", region((i, i + 9))) for i in range(count)]
+    bodies = [(Role("main", (Phase("p", (row,), (row,)),)),) for row in rows]
+    kernels = [Kernel(f"k{i}", (BufferParameter("b", DType.F32, ("N",)),), body) for i, body in enumerate(bodies)]
+    buffer = Buffer("b", DType.F32, (count + 9,), BufferRole.STATE, "b")
+    nodes = [KernelNode(f"n{i}", f"k{i}", (("b", BufferArgument("b")),)) for i in range(count)]
+    edges = [Dependency(f"n{i}", f"n{i + 1}") for i in range(count - 1)]
+    assert check(Graph("g", [Allocation("b", buffer.stop)], [buffer], kernels, nodes, edges)).proved
+    assert not comparisons
+    open_graph = Graph("g", [Allocation("b", buffer.stop)], [buffer], kernels, nodes, edges[:-1])
+    assert check(open_graph).status == "refuted"
+    assert comparisons
+
+
 def test_readers_beside_writers_are_counted_and_not_listed(comparisons: Counter[str]) -> None:
     count = 400
     verdict = check(launches(count, READER, ROW))
