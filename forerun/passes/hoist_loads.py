@@ -58,10 +58,11 @@ class HoistLoads(Pass):
 
     def _hoisted(self, graph: Graph, context: PassContext) -> Graph:
         order = event_order(graph)
-        pending = pending_writers(graph, order)
+        early = {node.name for node in graph if isinstance(node, KernelNode) and _starts_early(graph, node.name)}
+        pending = pending_writers(graph, order, early)
         edit = graph.edit()
         for node in graph:
-            if not isinstance(node, KernelNode) or not _starts_early(graph, node.name):
+            if not isinstance(node, KernelNode) or node.name not in early:
                 continue
             kernel = graph.kernels[node.kernel]
             if kernel.has_foreign_code:
@@ -143,17 +144,23 @@ def _starts_early(graph: Graph, node: str) -> bool:
 # What holds phases back
 
 
-def pending_writers(graph: Graph, order: EventOrder) -> dict[str, Pending]:
+def pending_writers(graph: Graph, order: EventOrder, among: Collection[str] | None = None) -> dict[str, Pending]:
     """For each node the phases that need more than is complete at its start.
 
     They need the writers of the bytes that they read, and the event nodes that come before the node. Where very many
     nodes write the same bytes, those are enough whose completion comes before no other one's.
+
+    Args:
+        graph: Any graph.
+        order: Its order of events.
+        among: The nodes that are asked about; all of them by default.
     """
+    among = graph.nodes if among is None else among
     pending: dict[str, dict[str, dict[str, set[Hazard]]]] = {}
     names = list(graph.nodes)
     for clash in conflicts(graph).clashes:
         reader = clash.later
-        for alike, nodes in () if reader.write else clash.earlier:
+        for alike, nodes in () if reader.write or reader.node not in among else clash.earlier:
             missing = nodes & ~(order.before_start[order.position[reader.node]] >> alike.base)
             if missing.bit_count() > MOST_WRITERS:
                 missing = order.last_of(missing << alike.base) >> alike.base
@@ -162,6 +169,8 @@ def pending_writers(graph: Graph, order: EventOrder) -> dict[str, Pending]:
                 phases.setdefault(names[alike.base + at], set()).add(Hazard("RAW", reader.buffer))
     crossed = sum(1 << order.position[fence] for fence in fences(graph))
     for name, found in accesses(graph).items() if crossed else ():
+        if name not in among:
+            continue
         at = order.position[name]
         for fence in ones(order.last_of(crossed & order.before_wait[at] & ~order.before_start[at])):
             for access in found:
