@@ -32,14 +32,12 @@ def is_clear(kernel: Kernel, node: KernelNode, buffers: Mapping[str, Buffer]) ->
         if not in_order:
             if read_first or _meet(writes, later[0]) or _meet(writes, later[1]):
                 return False
-        elif first[3].asynchronous:
+        elif first[3].asynchronous and not first[3].writes:
             taken = any(
-                set(other[3].takes) & set(first[3].gives)
-                and other[0] == second[0]
-                and other[1] <= second[1]
+                set(other[3].takes) & set(first[3].gives) and other[0] == second[0] and other[1] <= second[1]
                 for other in placed
             )
-            if _meet(writes, later[0]) or _meet(writes, later[1]) or (read_first and not taken):
+            if read_first and not taken:
                 return False
     return True
 

@@ -4,12 +4,12 @@ The rules are those of docs/pdl.md, written down as what a GPU may do, not as wh
 
 - A node starts when the sources of its full dependencies are complete. Its roles run side by side, one step at a time;
   all of them meet at a barrier. A wait returns when the sources of its programmatic dependencies are complete.
-- What a phase stores is a hash of the phase and of what it read. An asynchronous phase reads at any time until somebody
-  takes what it gives, and stores at any time until the node is complete.
+- What a phase stores is a hash of the phase and of what it read. An asynchronous phase that stores nothing reads at any
+  time until somebody takes what it gives, or until the node is complete.
 - A graph is over when its sinks are complete. What is not drained runs on, into the next replay.
 - With the licence H6, or H8 for nodes whose first trigger is fenced, a node starts only after its programmatic sources
-  have triggered. Each role then is two threads, one of which runs ahead to the trigger, and what is stored is visible to
-  others at some time until the node is complete, or a fenced trigger releases it.
+  have triggered. Each role then is two threads, one of which runs ahead to the trigger, and what is stored is visible
+  to others at some time until the node is complete, or a fenced trigger releases it.
 
 A step is done when nothing that must come first is left; among steps that can be done, a schedule chooses by priority.
 """
@@ -44,7 +44,7 @@ from tests.oracle.memory import Memory, mixed, number_in, spelled
 __all__ = ["Deadlock", "Machine", "Priority"]
 
 Priority = Callable[[str, str, int], float]
-"""What a thread of a node is worth: the node, the kind of thread (``role``, ``copy``, ``store``), and a number."""
+"""What a thread of a node is worth: the node, the kind of thread (``role``, ``copy``, ``trigger``), and a number."""
 
 _LOOPS = 2
 _VISIBLE = (BufferRole.INPUT, BufferRole.OUTPUT, BufferRole.STATE, BufferRole.WEIGHT, BufferRole.PARAM)
@@ -355,9 +355,7 @@ class _Thread:
                 self.queue(lambda found=step: self.phase(found))
             elif isinstance(step, Trigger) and self.triggers and self.unit.machine.slow:
                 self.queue(lambda found=step: self.trigger(found))
-            elif isinstance(step, Wait) and not all(
-                u.complete for u in self.unit.sources(DependencyKind.PROGRAMMATIC)
-            ):
+            elif isinstance(step, Wait) and not all(u.complete for u in self.unit.sources(DependencyKind.PROGRAMMATIC)):
                 return
             elif isinstance(step, Barrier):
                 self.at_barrier = True
@@ -393,7 +391,7 @@ class _Thread:
         assert launched is not None
         self.queued = False
         self.at += 1
-        if phase.asynchronous:
+        if phase.asynchronous and not phase.writes:
             unit.open += 1
             unit.machine.can_do(unit.node.name, "copy", self.number, lambda: self.copy(phase))
         else:
@@ -407,16 +405,8 @@ class _Thread:
         unit, launched = self.unit, self.unit.launched
         assert launched is not None
         hidden = [store for _, store in unit.hidden]
-        store = launched.run(phase, phase_identity(unit.machine.graph, unit.node, phase), hidden)
-        if store.parts:
-            unit.machine.can_do(unit.node.name, "store", self.number, lambda: self.stored(store))
-        else:
-            self.stored(store)
+        launched.run(phase, phase_identity(unit.machine.graph, unit.node, phase), hidden)
+        unit.open -= 1
         for thread in list(unit.threads):
             thread.go_on()
-
-    def stored(self, store: Store) -> None:
-        """The copy engine has stored."""
-        self.unit.open -= 1
-        store.perform(self.unit.machine.memory)
-        self.unit.check_complete()
+        unit.check_complete()

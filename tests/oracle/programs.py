@@ -1,4 +1,4 @@
-"""Random graphs for the second oracle, from a seed, quickly: small, and with everything that decides what bytes hold."""
+"""Random graphs for the second oracle, from a seed: small, and with everything that decides what bytes hold."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from forerun.ir.kernel import (
     Trigger,
     Wait,
 )
+from forerun.ir.launches import ANY_LAUNCH
 from forerun.ir.nodes import (
     AllocNode,
     Argument,
@@ -93,7 +94,27 @@ def _buffers(dtype: DType) -> dict[str, Buffer]:
 
 _ALL = {dtype: _buffers(dtype) for dtype in set(_DTYPES)}
 _READ = ("x", "w", "s0", "s1", "mtx", "kv", "kf", "rg", "rf", "o")
-_WRITE = ("o", "o2", "s0", "s1", "mtx", "kv", "kf", "rg", "rf", "t0", "t0", "t1", "t1", "t2", "t3", "ta", "tb", "pf", "pg")
+_WRITE = (
+    "o",
+    "o2",
+    "s0",
+    "s1",
+    "mtx",
+    "kv",
+    "kf",
+    "rg",
+    "rf",
+    "t0",
+    "t0",
+    "t1",
+    "t1",
+    "t2",
+    "t3",
+    "ta",
+    "tb",
+    "pf",
+    "pg",
+)
 _HOSTED = ("h0", "h1")
 _FUNCTIONS = tuple(f"m:f{i}" for i in range(5))
 
@@ -157,7 +178,7 @@ class _Maker:
         if kind < 0.91:
             reads = tuple(BufferView(self.uses(h)) for h in chooser.sample(_HOSTED, chooser.randint(0, 1)))
             writes = tuple(BufferView(self.uses(h)) for h in chooser.sample(_HOSTED, chooser.randint(0, 1)))
-            return HostCallbackNode(name, f"m:host{chooser.randint(0, 2)}", reads, writes)
+            return HostCallbackNode(name, f"m:host{chooser.randint(0, 2)}", reads, writes, pure=chooser.random() < 0.4)
         if kind < 0.93:
             return chooser.choice([EventRecordNode, EventWaitNode])(name, "e")
         return self.nested(name)
@@ -223,7 +244,9 @@ class _Maker:
                 found.insert(chooser.randint(0, len(found)), Trigger(chooser.random() < 0.4))
             made.append(Role(role, tuple(found)))
         implementations = (Implementation("cuda", "m:k.cu", "k"),) if chooser.random() < 0.5 else ()
-        self.kernels[f"k{name}"] = Kernel(f"k{name}", tuple(parameters2), tuple(made), implementations)
+        self.kernels[f"k{name}"] = Kernel(
+            f"k{name}", tuple(parameters2), tuple(made), implementations, ANY_LAUNCH if chooser.random() < 0.3 else None
+        )
         return KernelNode(name, f"k{name}", tuple(bound))
 
     def steps(
@@ -244,7 +267,9 @@ class _Maker:
         count = chooser.choice([1, 1, 2, 2, 3])
         for i in range(count):
             stem = f"{chr(97 + number)}{i}"
-            reads = [self.access(self.source(), parameters, bound, scalars) for _ in range(chooser.choice([0, 1, 1, 2]))]
+            reads = [
+                self.access(self.source(), parameters, bound, scalars) for _ in range(chooser.choice([0, 1, 1, 2]))
+            ]
             writes = []
             if chooser.random() < 0.6 or (i == count - 1 and not written):
                 target = self.target()
@@ -256,9 +281,7 @@ class _Maker:
             scalars.update(used)
             asynchronous = chooser.random() < 0.2
             reference = chooser.choice(_FUNCTIONS)
-            steps.append(
-                Phase(stem, tuple(reads), tuple(writes), takes, gives, used, asynchronous, reference)
-            )
+            steps.append(Phase(stem, tuple(reads), tuple(writes), takes, gives, used, asynchronous, reference))
             given += gives
         for target in written:
             self.fills(target)

@@ -30,6 +30,7 @@ from forerun.ir.types import BufferRole, DependencyKind
 from forerun.passes import registry
 from forerun.testing.subject import applied, pipeline_of
 from tests.oracle.programs import CONSTANTS
+from tests.oracle.runs import bodies_of
 
 __all__ = ["PASSES", "REWRITES", "Rewritten"]
 
@@ -243,7 +244,8 @@ def _body(chooser: Random, graph: Graph, change: Callable[[list[list[Step]]], bo
         return None
     node = chooser.choice(found)
     kernel = graph.kernels[node.kernel]
-    assert isinstance(node, KernelNode) and kernel.roles is not None
+    assert isinstance(node, KernelNode)
+    assert kernel.roles is not None
     steps = [list(role.steps) for role in kernel.roles]
     if not change(steps):
         return None
@@ -432,9 +434,7 @@ def _renamed(phase: Phase, own: str, scalars: set[str]) -> Phase:
     )
 
 
-def _pruned(
-    chooser: Random, graph: Graph, step: Step, bound: dict[str, Argument], parts: Sequence[str]
-) -> Step:
+def _pruned(chooser: Random, graph: Graph, step: Step, bound: dict[str, Argument], parts: Sequence[str]) -> Step:
     """A phase without accesses of temporaries, which a fused kernel keeps to itself; or without others, wrongly."""
     assert isinstance(step, Phase)
 
@@ -459,19 +459,18 @@ def _inside(chooser: Random, graph: Graph) -> Graph | None:
     node = _one(chooser, graph, (ChildGraphNode, ConditionalNode))
     if node is None:
         return None
-    bodies = [node.body] if isinstance(node, ChildGraphNode) else list(node.bodies)  # type: ignore[union-attr]
+    bodies = list(bodies_of(node))
     number = chooser.randrange(len(bodies))
     inner = bodies[number].with_tables_of(graph)
     changed = chooser.choice([_drop_edge, _change_edge, _swap_nodes, _move_step, _swap_phases])(chooser, inner)
     if changed is None:
         return None
     bodies[number] = Graph(inner.name, nodes=changed.nodes.values(), dependencies=changed.dependencies)
-    new: Node
-    if isinstance(node, ChildGraphNode):
-        new = replace(node, body=bodies[0])
-    else:
-        new = replace(node, bodies=tuple(bodies))  # type: ignore[type-var, call-arg]
-    return _with_node(graph, new, changed.kernels.values())
+    kernels = changed.kernels.values()
+    if isinstance(node, ConditionalNode):
+        return _with_node(graph, replace(node, bodies=tuple(bodies)), kernels)
+    assert isinstance(node, ChildGraphNode)
+    return _with_node(graph, replace(node, body=bodies[0]), kernels)
 
 
 def _pass(name: str) -> Rewrite:
@@ -518,4 +517,3 @@ REWRITES: dict[str, tuple[float, Rewrite]] = {
     **{name: (2.0, _pass(name)) for name in PASSES},
 }
 """The rewrites, with how often they are chosen."""
-

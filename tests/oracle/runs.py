@@ -106,9 +106,7 @@ def in_order(graph: Graph) -> Priority:
 def has_events(graph: Graph) -> bool:
     """Whether somebody outside watches or waits for a graph while it runs."""
     return any(
-        isinstance(node, EventRecordNode | EventWaitNode)
-        or any(map(has_events, bodies_of(node)))
-        for node in graph
+        isinstance(node, EventRecordNode | EventWaitNode) or any(map(has_events, bodies_of(node))) for node in graph
     )
 
 

@@ -68,9 +68,7 @@ def pair(seed: int, kinds: Mapping[str, float] | None = None) -> tuple[str, Grap
                 return kind, before, found, licences, chooser
 
 
-def _rewritten(
-    chooser: Random, before: Graph, kinds: Mapping[str, float] | None
-) -> tuple[str, Rewritten | None]:
+def _rewritten(chooser: Random, before: Graph, kinds: Mapping[str, float] | None) -> tuple[str, Rewritten | None]:
     """One rewrite, or two in a row."""
     names, weights = (_KINDS, _WEIGHTS) if kinds is None else (list(kinds), list(kinds.values()))
     chosen = chooser.choices(names, weights, k=2 if chooser.random() < 0.25 else 1)
@@ -137,7 +135,7 @@ _Items = dict[object, tuple[object, ...]]
 
 
 def _items(seen: Seen) -> _Items:
-    items: _Items = {number: values for number, values in enumerate(seen.memory)}
+    items: _Items = dict(enumerate(seen.memory))
     items["order"] = tuple(name for name, _ in seen.log)
     times: dict[str, int] = {}
     for name, values in seen.log:
