@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from pathlib import Path
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, Keys, dequantize
 from numpy.typing import NDArray
 
 from forerun.frontends.gguf_bytes import FileBytes
 from forerun.frontends.gguf_header import TensorInfo, Value, read_header
-from forerun.ir.diagnostics import InvalidInput, did_you_mean
+from forerun.ir.diagnostics import InvalidInput, closest, did_you_mean
 
 __all__ = ["GgufFile", "TensorInfo"]
+
+_ENCODING_HINT = "GGUF texts are UTF-8; convert the model again"
 
 
 class GgufFile:
@@ -75,6 +78,8 @@ class GgufFile:
         value = self._get(key, default)
         if not isinstance(value, str):
             raise self._mistyped(key, "a string", value)
+        if not _is_unicode(value):
+            raise self.error(f"key '{key}' is not UTF-8", _ENCODING_HINT)
         return value
 
     def texts(self, key: str) -> list[str]:
@@ -84,6 +89,9 @@ class GgufFile:
             return []
         if not isinstance(value, list):
             raise self._mistyped(key, "a list of strings", value)
+        if not _is_unicode("".join(value)):
+            number = next(number for number, text in enumerate(value) if not _is_unicode(text))
+            raise self.error(f"string {number} of key '{key}' is not UTF-8", _ENCODING_HINT)
         return value
 
     def numbers(self, key: str) -> list[float]:
@@ -96,6 +104,21 @@ class GgufFile:
         integers: list[int] = self._array(key, "iu", "a list of integers").tolist()
         return integers
 
+    def same_for_all(self, key: str, count: int, default: int | None = None, *, least: int = 0) -> int:
+        """The integer under ``key``, or the one that all entries of the list there are, one for each of ``count``."""
+        if not isinstance(self.metadata.get(key), np.ndarray):
+            return self.integer(key, default, least=least)
+        values = self.integers(key)
+        if len(values) != count:
+            raise self.error(f"key '{key}' has {len(values)} entries for {count} layers")
+        for number, value in enumerate(values):
+            if value != values[0]:
+                message = f"key '{key}' differs by layer: {values[0]} in layer 0, {value} in layer {number}"
+                raise self.error(message, "only models whose layers are alike are supported")
+        if values[0] < least:
+            raise self.error(f"key '{key}' is {values[0]} in every layer; it must be at least {least}")
+        return values[0]
+
     def _array(self, key: str, kinds: str, expected: str) -> NDArray[np.generic]:
         value = self._get(key, None)
         if not isinstance(value, np.ndarray) or value.dtype.kind not in kinds:
@@ -105,8 +128,14 @@ class GgufFile:
     def _get(self, key: str, default: Value | None) -> Value:
         value = self.metadata.get(key, default)
         if value is None:
-            raise self.error(f"key '{key}' is missing", did_you_mean(key, self.metadata))
+            raise self.error(f"key '{key}' is missing", self._spelled_like(key))
         return value
+
+    def _spelled_like(self, key: str) -> str:
+        """A hint: a key that can only be meant for ``key``. Keys that the format knows have a meaning of their own."""
+        others = [name for name in self.metadata if _template(name) not in _known_keys()]
+        match = closest(key, others)
+        return f"the file has '{match}' instead" if match else "convert the model again with a current converter"
 
     def _mistyped(self, key: str, expected: str, value: Value) -> InvalidInput:
         return self.error(f"key '{key}' must be {expected}, not {str(value)[:40]!r}")
@@ -149,6 +178,33 @@ class GgufFile:
             raise self.error(f"tensor '{name}' holds values that are not finite", "the file is damaged; fetch it again")
         values.flags.writeable = False
         return values
+
+
+@functools.cache
+def _known_keys() -> frozenset[str]:
+    """The keys that the ``gguf`` package knows, with ``{arch}`` where the architecture's name stands."""
+    found: set[str] = set()
+    groups: list[type] = [Keys]
+    while groups:
+        for name, value in vars(groups.pop()).items():
+            if isinstance(value, type):
+                groups.append(value)
+            elif isinstance(value, str) and not name.startswith("_"):
+                found.add(value)
+    return frozenset(found)
+
+
+def _template(key: str) -> str:
+    return re.sub(r"^(?!general\.|tokenizer\.|split\.|adapter\.|clip)[^.]+(?=\.)", "{arch}", key)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text holds no lone surrogates, which is what bytes that are not UTF-8 were read as."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _extents(shape: tuple[int, ...]) -> str:

@@ -78,7 +78,10 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Metadata by key, and tensors by name, in the order of the file."""
+    """Metadata by key, and tensors by name, in the order of the file.
+
+    Texts in the metadata that are not UTF-8 hold lone surrogates, one for each byte that does not fit (PEP 383).
+    """
 
     metadata: dict[str, Value]
     tensors: dict[str, TensorInfo]
@@ -96,7 +99,7 @@ def read_header(data: FileBytes, path: Path) -> Header:
     key_count = cursor.count("key count", 8 + 4 + 1, MAX_KEYS)
     metadata: dict[str, Value] = {}
     for number in range(key_count):
-        key = cursor.string(f"name of key {number}", MAX_KEY)
+        key = cursor.name(f"name of key {number}", MAX_KEY)
         if key in metadata:
             raise cursor.error(f"key '{key}' occurs twice")
         metadata[key] = _value(cursor, key)
@@ -150,15 +153,24 @@ class _Cursor:
             raise self.error(f"{what} {count:,} is more than {most:,}", _TOO_MANY)
         return count
 
-    def string(self, what: str, most: int = MAX_TEXT) -> str:
+    def name(self, what: str, most: int) -> str:
+        """A text that something is found by, so it must be UTF-8."""
+        start, raw = self._raw_string(what, most)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError as error:
+            raise self.error(f"{what} at byte {start} is not UTF-8") from error
+
+    def string(self, what: str) -> str:
+        """A text that may never be asked for. Bytes that are not UTF-8 become lone surrogates, as PEP 383 has it."""
+        return self._raw_string(what, MAX_TEXT)[1].decode(errors="surrogateescape")
+
+    def _raw_string(self, what: str, most: int) -> tuple[int, bytes]:
         size = self.u64(what)
         start = self.skip(size, what)
         if size > most:
             raise self.error(f"{what} has {size:,} bytes, more than {most:,}", _TOO_MANY)
-        try:
-            return self.data.part(start, size).decode()
-        except UnicodeDecodeError as error:
-            raise self.error(f"{what} at byte {start} is not UTF-8") from error
+        return start, self.data.part(start, size)
 
     def array(self, dtype: np.dtype[np.generic], count: int, what: str) -> NDArray[np.generic]:
         start = self.skip(count * dtype.itemsize, what)
@@ -207,7 +219,7 @@ class _RawTensor:
 
 
 def _raw_tensor(cursor: _Cursor, number: int) -> _RawTensor:
-    name = cursor.string(f"name of tensor {number}", MAX_TENSOR_NAME)
+    name = cursor.name(f"name of tensor {number}", MAX_TENSOR_NAME)
     what = f"description of tensor '{name}'"
     dimensions = cursor.u32(what)
     if not 1 <= dimensions <= _MAX_DIMENSIONS:

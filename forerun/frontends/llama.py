@@ -70,8 +70,15 @@ class LlamaModel:
             InvalidInput: If the file is damaged, of another architecture, or lacks something.
         """
         from forerun.frontends.gguf import GgufFile
+        from forerun.frontends.gguf_kinds import part_hint
 
-        return cls(GgufFile(path))
+        try:
+            return cls(GgufFile(path))
+        except InvalidInput as error:
+            hint = part_hint(Path(path))
+            if not hint or "--merge" in error.hint or not Path(path).exists():
+                raise
+            raise InvalidInput(error.message, hint=hint) from error
 
     def weights_as(self, dtype: DType) -> LlamaWeights:
         """The weights for a decode graph whose matrices are of that floating point type."""

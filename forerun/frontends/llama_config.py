@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from forerun.frontends.gguf_kinds import require_whole_model
 from forerun.ir.diagnostics import InvalidInput, did_you_mean
 
 if TYPE_CHECKING:
@@ -169,29 +170,31 @@ def read_config(file: GgufFile) -> LlamaConfig:
     Raises:
         InvalidInput: If it is of another architecture, or a key is missing or wrong.
     """
+    require_whole_model(file)
     architecture = file.text("general.architecture")
     if architecture != "llama":
         raise file.error(f"key 'general.architecture' is '{architecture}'", "only the architecture 'llama' is known")
-    _refuse_variants(file)
+    if file.integer("llama.expert_count", 0):
+        raise file.error("key 'llama.expert_count': mixtures of experts are not supported", "use a dense model")
+    layers = file.integer("llama.block_count", least=1)
     width = file.integer("llama.embedding_length", least=1)
-    heads = file.integer("llama.attention.head_count", least=1)
+    heads = file.same_for_all("llama.attention.head_count", layers, least=1)
     head_size = file.integer("llama.attention.key_length", width // heads, least=1)
     _check_head_size(file, head_size)
     embedding = file.tensors.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
         raise file.error("tensor 'token_embd.weight' is missing or not a matrix", "the file holds no whole model")
-    context = file.integer("llama.context_length", least=1)
     try:
         return LlamaConfig(
             name=_name(file),
-            layers=file.integer("llama.block_count", least=1),
+            layers=layers,
             width=width,
             heads=heads,
-            kv_heads=file.integer("llama.attention.head_count_kv", heads, least=1),
+            kv_heads=file.same_for_all("llama.attention.head_count_kv", layers, heads, least=1),
             head_size=head_size,
-            hidden=file.integer("llama.feed_forward_length", least=1),
+            hidden=file.same_for_all("llama.feed_forward_length", layers, least=1),
             vocabulary=embedding.shape[0],
-            context_length=min(context, file.integer("llama.attention.sliding_window", context, least=1)),
+            context_length=_positions(file),
             norm_epsilon=file.real("llama.attention.layer_norm_rms_epsilon"),
             rope_base=file.real("llama.rope.freq_base", 10000.0),
             rope_scale=_rope_scale(file),
@@ -206,16 +209,16 @@ def read_config(file: GgufFile) -> LlamaConfig:
 
 def _name(file: GgufFile) -> str:
     """An identifier from what the file says of itself, such as ``smollm2_135m``."""
-    parts = [file.text(f"general.{key}", "") for key in ("basename", "size_label")]
-    name = re.sub(r"[^a-z0-9]+", "_", "_".join(part for part in parts if part).lower()).strip("_")
+    parts = [file.metadata.get(f"general.{key}") for key in ("basename", "size_label")]
+    text = "_".join(part for part in parts if part and isinstance(part, str))
+    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
     return name if name[:1].isalpha() else "llama"
 
 
-def _refuse_variants(file: GgufFile) -> None:
-    if file.integer("split.count", 1) > 1:
-        raise file.error("the file is one part of several", "merge the parts with llama-gguf-split --merge")
-    if file.integer("llama.expert_count", 0):
-        raise file.error("key 'llama.expert_count': mixtures of experts are not supported", "use a dense model")
+def _positions(file: GgufFile) -> int:
+    """The positions that every layer attends to in full. A window of 0 is none, as converters write it."""
+    context = file.integer("llama.context_length", least=1)
+    return min(context, file.integer("llama.attention.sliding_window", 0) or context)
 
 
 def _check_head_size(file: GgufFile, head_size: int) -> None:

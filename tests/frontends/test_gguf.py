@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -106,10 +107,46 @@ def test_wrong_requests_say_the_key(tiny: Path, ask: Callable[[GgufFile], object
 def test_missing_names_get_the_closest(tiny: Path) -> None:
     with pytest.raises(InvalidInput, match=r"did you mean 'blk\.0\.attn_q\.weight'"):
         GgufFile(tiny).tensor("blk.0.attn_qq.weight")
-    with pytest.raises(InvalidInput, match=r"did you mean 'llama\.block_count'"):
-        GgufFile(tiny).integer("llama.blok_count")
     with pytest.raises(InvalidInput, match=r"no such file[^$]*did you mean 'tiny\.gguf'"):
         GgufFile(tiny.with_name("tinny.gguf"))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "asked", "hint"),
+    [
+        # A key that the format does not know can only be meant for the one that is missing.
+        ({"llama.block_count": None, "llama.blok_count": 2}, "llama.block_count", "the file has 'llama.blok_count'"),
+        # token_type is like tokens, and key_length like value_length; but they mean other things.
+        ({"tokenizer.ggml.tokens": None}, "tokenizer.ggml.tokens", "convert the model again"),
+        (
+            {"llama.attention.value_length": 8},
+            "llama.attention.key_length",
+            "convert the model again",
+        ),
+    ],
+)
+def test_a_missing_key_is_not_taken_for_one_of_another_meaning(
+    tmp_path: Path, metadata: dict[str, object], asked: str, hint: str
+) -> None:
+    file = GgufFile(write_tiny_gguf(tmp_path / "tiny.gguf", metadata=metadata))
+    with pytest.raises(InvalidInput, match=f"'{re.escape(asked)}' is missing") as caught:
+        file.integer(asked)
+    assert caught.value.hint.startswith(hint)
+
+
+def test_text_in_another_encoding_is_no_damage_where_nobody_asks_for_it(tmp_path: Path) -> None:
+    whole = write_tiny_gguf(
+        tmp_path / "tiny.gguf", metadata={"general.author": "Jose__", "general.basename": "Tiny__"}
+    ).read_bytes()
+    path = tmp_path / "latin1.gguf"
+    path.write_bytes(whole.replace(b"Jose__", b"Jos\xe9 X").replace(b"Tiny__", b"Tiny\xe9_"))
+    assert LlamaModel.open(path).config.name == "tiny_10k"
+    file = GgufFile(path)
+    with pytest.raises(InvalidInput, match=r"key 'general\.author' is not UTF-8"):
+        file.text("general.author")
+    path.write_bytes(whole.replace("ĠFrance".encode(), b"\xff\xfeFrance"))
+    with pytest.raises(InvalidInput, match=r"string \d+ of key 'tokenizer\.ggml\.tokens' is not UTF-8"):
+        GgufFile(path).texts("tokenizer.ggml.tokens")
 
 
 def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:

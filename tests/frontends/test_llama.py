@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 
@@ -53,6 +54,69 @@ def test_defaults_of_keys_that_older_files_lack(tmp_path: Path) -> None:
 
 def test_a_sliding_window_bounds_the_context(tmp_path: Path) -> None:
     assert model(tmp_path, metadata={"llama.attention.sliding_window": 16}).config.context_length == 16
+
+
+def test_a_sliding_window_of_zero_is_none(tmp_path: Path) -> None:
+    found = model(tmp_path, metadata={"llama.attention.sliding_window": 0}).config
+    assert found.context_length == TINY.context_length
+
+
+@pytest.mark.parametrize("key", ["attention.head_count", "attention.head_count_kv", "feed_forward_length"])
+def test_lists_of_equal_numbers_are_one_number_for_all_layers(tmp_path: Path, key: str) -> None:
+    value = {"attention.head_count": 4, "attention.head_count_kv": 2, "feed_forward_length": 64}[key]
+    assert model(tmp_path, metadata={f"llama.{key}": [value, value]}).config == TINY
+    with pytest.raises(InvalidInput, match=rf"'llama\.{key}' differs by layer: {value} in layer 0, 1 in layer 1"):
+        model(tmp_path, metadata={f"llama.{key}": [value, 1]})
+    with pytest.raises(InvalidInput, match=rf"'llama\.{key}' has 3 entries for 2 layers"):
+        model(tmp_path, metadata={f"llama.{key}": [value] * 3})
+
+
+# Files that are not whole models
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said", "hint"),
+    [
+        ({"split.count": 3, "split.no": 1}, "one part of several, part 2 of 3", "llama-gguf-split --merge"),
+        ({"general.type": "adapter", "adapter.type": "lora"}, "an adapter \\(LoRA\\)", "llama-export-lora"),
+        ({"adapter.type": "lora"}, "an adapter \\(LoRA\\)", "llama-export-lora"),
+        ({"general.type": "mmproj"}, "a projector", "whole language model"),
+        ({"general.architecture": "clip"}, "a projector", "whole language model"),
+        ({"general.type": "imatrix"}, "an importance matrix", "whole language model"),
+        ({"general.type": "novel"}, "'general.type' is 'novel'", "whole language model"),
+    ],
+)
+def test_what_is_not_a_whole_model_is_named(tmp_path: Path, metadata: dict[str, object], said: str, hint: str) -> None:
+    with pytest.raises(InvalidInput, match=said) as caught:
+        model(tmp_path, metadata=metadata)
+    assert hint in caught.value.hint
+
+
+def test_a_later_part_needs_no_other_keys_to_be_named(tmp_path: Path) -> None:
+    # llama-gguf-split writes only the three split.* keys to the parts after the first.
+    writer = gguf.GGUFWriter(tmp_path / "m-00002-of-00003.gguf", "llama")
+    writer.kv_data[0].clear()
+    writer.add_uint16("split.no", 1)
+    writer.add_uint16("split.count", 3)
+    writer.add_tensor("blk.1.attn_norm.weight", np.ones(32, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(InvalidInput, match="part 2 of 3") as caught:
+        LlamaModel.open(tmp_path / "m-00002-of-00003.gguf")
+    assert "m-00001-of-00003.gguf" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("m-00002-of-00003.gguf", "part 2 of 3"), ("m.gguf-split-b", "join the parts"), ("m.gguf", "")],
+)
+def test_names_of_parts_explain_files_that_cannot_be_read(tmp_path: Path, name: str, hint: str) -> None:
+    (tmp_path / name).write_bytes(b"the middle of a file that was cut")
+    with pytest.raises(InvalidInput, match="not a GGUF file") as caught:
+        LlamaModel.open(tmp_path / name)
+    assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize(
