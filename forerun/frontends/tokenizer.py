@@ -1,67 +1,31 @@
-"""The tokenizer that a GGUF file holds, on Hugging Face's ``tokenizers``, with a streaming decoder.
+"""The tokenizer that a GGUF file holds, with a streaming decoder.
 
-Byte-level BPE (``tokenizer.ggml.model`` is ``gpt2``) and SentencePiece BPE (``llama``) are known. How byte-level text
-is split before merging is not in the file but named there (``tokenizer.ggml.pre``); the regular expressions for the
-names are those of llama.cpp's ``llm_tokenizer_bpe``.
+Byte-level BPE (``tokenizer.ggml.model`` is ``gpt2``) and SentencePiece BPE (``llama``) are known. Special tokens are
+looked for first, the longest first, wherever they stand (llama.cpp's ``tokenizer_st_partition``); what is between them
+is encoded piece by piece.
 """
 
 from __future__ import annotations
 
 import codecs
-import functools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from forerun.frontends.byte_level import begins_with_token, byte_level_bytes, read_byte_level, spelled_in_bytes
+from forerun.frontends.sentence_piece import SPACE, byte_of, read_sentence_piece
+from forerun.frontends.vocabulary import Kind, Vocabulary, read_vocabulary
 from forerun.ir.diagnostics import InvalidInput, did_you_mean
 
 if TYPE_CHECKING:
-    import tokenizers
-
     from forerun.frontends.gguf import GgufFile
 
 __all__ = ["TextStream", "Tokenizer"]
 
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
-_SPACE = "\u2581"
-_LONGEST_PIECE = 512
 
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+"
-)
-_SPLITS: dict[str, tuple[str, ...]] = {
-    "default": (r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"),
-    "gpt-2": (_GPT2,),
-    "smollm": (r"\p{N}", _GPT2),
-    "starcoder": (r"\p{N}", _GPT2),
-    "llama-bpe": (_LLAMA3,),
-    "llama3": (_LLAMA3,),
-    "llama-v3": (_LLAMA3,),
-    "qwen2": (_LLAMA3.replace("{1,3}", ""),),
-}
-_LLAMA3_NAMES = frozenset({"llama-bpe", "llama3", "llama-v3"})
-_END_TEXTS = frozenset(
-    {"<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "</s>"}
-)
+class _Encoder(Protocol):
+    """Encodes text without special tokens."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Vocabulary:
-    """The vocabulary of a file, checked."""
-
-    tokens: list[str]
-    types: list[int]
-    unknown: int | None
-
-    @property
-    def ids(self) -> dict[str, int]:
-        """Number by text; the first, if a text occurs twice."""
-        found: dict[str, int] = {}
-        for number, text in enumerate(self.tokens):
-            found.setdefault(text, number)
-        return found
+    def encode(self, text: str) -> list[int]: ...
 
 
 class Tokenizer:
@@ -71,51 +35,50 @@ class Tokenizer:
         size: Number of tokens.
         bos: The token that begins every prompt, or ``None``.
         ends: The tokens at which generation stops.
+        specials: Texts that are recognised in a prompt before all else, longest first, with their tokens.
     """
 
-    def __init__(
-        self,
-        backend: tokenizers.Tokenizer,
-        pieces: Sequence[bytes],
-        *,
-        bos: int | None,
-        ends: frozenset[int],
-        prefixed: bool,
-    ) -> None:
-        self._backend = backend
+    def __init__(self, encoder: _Encoder, pieces: Sequence[bytes], vocabulary: Vocabulary, *, prefixed: bool) -> None:
+        self._encoder = encoder
         self._pieces = pieces
         self._prefixed = prefixed
-        self.bos = bos
-        self.ends = ends
+        self.specials = vocabulary.specials()
+        self.bos = vocabulary.bos
+        self.ends = vocabulary.ends
 
     @classmethod
     def from_gguf(cls, file: GgufFile) -> Tokenizer:
         """The tokenizer of a GGUF file.
 
         Raises:
-            InvalidInput: If a key is missing or wrong, or the kind of tokenizer is not known.
+            InvalidInput: If a key is missing or wrong, the kind of tokenizer is not known, or the vocabulary is not of
+                that kind.
         """
         model = file.text("tokenizer.ggml.model")
-        vocabulary = _read_vocabulary(file)
         if model == "gpt2":
-            backend = _byte_level(file, vocabulary)
-            pieces = [_byte_level_bytes(text) for text in vocabulary.tokens]
-        elif model == "llama":
-            backend = _sentence_piece(file, vocabulary)
-            pieces = [_piece_bytes(*piece) for piece in zip(vocabulary.tokens, vocabulary.types, strict=True)]
-        else:
-            raise file.error(f"key 'tokenizer.ggml.model' is '{model}'", did_you_mean(model, ["gpt2", "llama"]))
-        for number, kind in enumerate(vocabulary.types):
-            if kind in (_CONTROL, _UNUSED):
-                pieces[number] = b""
-        _add_specials(backend, vocabulary)
-        return cls(
-            backend,
-            pieces,
-            bos=_read_bos(file, vocabulary, model),
-            ends=_read_ends(file, vocabulary),
-            prefixed=model == "llama" and _adds_space(file),
-        )
+            return cls._byte_level(file)
+        if model == "llama":
+            return cls._sentence_piece(file)
+        raise file.error(f"key 'tokenizer.ggml.model' is '{model}'", did_you_mean(model, ["gpt2", "llama"]))
+
+    @classmethod
+    def _byte_level(cls, file: GgufFile) -> Tokenizer:
+        vocabulary = read_vocabulary(file, model="gpt2", begins=begins_with_token(file))
+        encoder = read_byte_level(file, vocabulary)
+        for number, text in enumerate(vocabulary.tokens):
+            if vocabulary.kinds[number] is Kind.NORMAL and not spelled_in_bytes(text):
+                # It was added by hand. No merge can make it, so it is looked for like others that were added.
+                vocabulary.kinds[number] = Kind.USER_DEFINED
+        pieces = [_piece(text, kind, byte_level_bytes(text)) for text, kind in vocabulary]
+        return cls(encoder, pieces, vocabulary, prefixed=False)
+
+    @classmethod
+    def _sentence_piece(cls, file: GgufFile) -> Tokenizer:
+        vocabulary = read_vocabulary(file, model="llama", begins=True)
+        encoder = read_sentence_piece(file, vocabulary)
+        pieces = [_piece(text, kind, text.replace(SPACE, " ").encode()) for text, kind in vocabulary]
+        prefixed = file.boolean("tokenizer.ggml.add_space_prefix", True)
+        return cls(encoder, pieces, vocabulary, prefixed=prefixed)
 
     @property
     def size(self) -> int:
@@ -126,14 +89,21 @@ class Tokenizer:
         """The tokens of a prompt, begun by ``bos`` if the model wants that. Special tokens in the text are recognised.
 
         Raises:
-            InvalidInput: If the text is not Unicode (lone surrogates).
+            InvalidInput: If the text is not Unicode (lone surrogates), or holds a character that the vocabulary cannot
+                express: no character is left out in silence.
         """
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise InvalidInput(f"the prompt is not valid Unicode at character {error.start}") from error
-        ids = self._backend.encode(text, add_special_tokens=False).ids
-        return ids if self.bos is None else [self.bos, *ids]
+        tokens = [] if self.bos is None else [self.bos]
+        for part in _parted(text, self.specials):
+            if isinstance(part, int):
+                tokens.append(part)
+            else:
+                # Every text between special tokens begins with a space of its own, as in llama.cpp.
+                tokens += self._encoder.encode(f" {part}" if self._prefixed else part)
+        return tokens
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of tokens from the first on, without the space that encoding put there (if it does).
@@ -167,166 +137,34 @@ class TextStream:
         return self._decoder.decode(self._tokenizer.piece(token))
 
 
-# Reading the file
-
-
-def _read_vocabulary(file: GgufFile) -> _Vocabulary:
-    tokens = file.texts("tokenizer.ggml.tokens")
-    if not tokens:
-        raise file.error("key 'tokenizer.ggml.tokens' is empty")
-    key = "tokenizer.ggml.token_type"
-    types = file.integers(key) if key in file.metadata else [_NORMAL] * len(tokens)
-    if len(types) != len(tokens):
-        raise file.error(f"key '{key}' has {len(types)} entries for {len(tokens)} tokens")
-    return _Vocabulary(tokens, types, _token_id(file, "tokenizer.ggml.unknown_token_id", len(tokens)))
-
-
-def _token_id(file: GgufFile, key: str, size: int) -> int | None:
-    """The token under ``key``, or ``None`` if there is no such key."""
-    if key not in file.metadata:
-        return None
-    token = file.integer(key)
-    # Converters write -1 or 2**32 - 1 for "none"; ``integer`` has refused the first.
-    if token == 2**32 - 1:
-        return None
-    if token >= size:
-        raise file.error(f"key '{key}' is {token}, but there are {size} tokens")
-    return token
-
-
-def _read_bos(file: GgufFile, vocabulary: _Vocabulary, model: str) -> int | None:
-    wanted = model == "llama" or file.text("tokenizer.ggml.pre", "") in _LLAMA3_NAMES
-    if not file.boolean("tokenizer.ggml.add_bos_token", wanted):
-        return None
-    return _token_id(file, "tokenizer.ggml.bos_token_id", len(vocabulary.tokens))
-
-
-def _read_ends(file: GgufFile, vocabulary: _Vocabulary) -> frozenset[int]:
-    keys = (f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom"))
-    named = {_token_id(file, key, len(vocabulary.tokens)) for key in keys}
-    known = {
-        number
-        for number, (text, kind) in enumerate(zip(vocabulary.tokens, vocabulary.types, strict=True))
-        if kind == _CONTROL and text in _END_TEXTS
-    }
-    return frozenset(token for token in named | known if token is not None)
-
-
-# Byte-level BPE
-
-
-def _byte_level(file: GgufFile, vocabulary: _Vocabulary) -> tokenizers.Tokenizer:
-    from tokenizers import Regex, pre_tokenizers
-    from tokenizers.models import BPE
-
-    name = file.text("tokenizer.ggml.pre", "default")
-    splits = _SPLITS.get(name)
-    if splits is None:
-        raise file.error(f"key 'tokenizer.ggml.pre': '{name}' is not known", did_you_mean(name, _SPLITS))
-    ids = vocabulary.ids
-    merges = [_merge(file, ids, text) for text in file.texts("tokenizer.ggml.merges")]
-    model = BPE(vocab=ids, merges=merges, ignore_merges=name in _LLAMA3_NAMES)
-    stages: list[pre_tokenizers.PreTokenizer] = [pre_tokenizers.Split(Regex(split), "isolated") for split in splits]
-    stages.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
-    return _backend(model, pre_tokenizer=pre_tokenizers.Sequence(stages))
-
-
-def _merge(file: GgufFile, ids: dict[str, int], text: str) -> tuple[str, str]:
-    left, _, right = text.partition(" ")
-    if left in ids and right in ids and left + right in ids:
-        return left, right
-    raise file.error(f"key 'tokenizer.ggml.merges': {text!r} does not join two tokens to a third")
-
-
-@functools.cache
-def _byte_alphabet() -> dict[str, bytes]:
-    """Which byte each character of a byte-level token stands for (GPT-2's ``bytes_to_unicode``, inverted)."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    alphabet = {chr(byte): bytes([byte]) for byte in printable}
-    return alphabet | {chr(256 + i): bytes([byte]) for i, byte in enumerate(others)}
-
-
-def _byte_level_bytes(text: str) -> bytes:
-    # Tokens that were added by hand may hold other characters; they stand for themselves.
-    alphabet = _byte_alphabet()
-    return b"".join(alphabet.get(character) or character.encode() for character in text)
-
-
-# SentencePiece BPE
-
-
-def _sentence_piece(file: GgufFile, vocabulary: _Vocabulary) -> tokenizers.Tokenizer:
-    from tokenizers import normalizers
-    from tokenizers.models import BPE
-
-    scores = file.numbers("tokenizer.ggml.scores")
-    if len(scores) != len(vocabulary.tokens):
-        raise file.error(f"key 'tokenizer.ggml.scores' has {len(scores)} entries for {len(vocabulary.tokens)} tokens")
-    longest = max(map(len, vocabulary.tokens))
-    if longest > _LONGEST_PIECE:
-        raise file.error(f"key 'tokenizer.ggml.tokens' has a token of {longest} characters")
-    unknown = None if vocabulary.unknown is None else vocabulary.tokens[vocabulary.unknown]
-    merges = _merges_by_score(vocabulary, scores)
-    model = BPE(vocab=vocabulary.ids, merges=merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
-    replace = normalizers.Replace(" ", _SPACE)
-    if not _adds_space(file):
-        return _backend(model, normalizer=replace)
-    return _backend(model, normalizer=normalizers.Sequence([normalizers.Prepend(_SPACE), replace]))
-
-
-def _adds_space(file: GgufFile) -> bool:
-    return file.boolean("tokenizer.ggml.add_space_prefix", True)
-
-
-def _merges_by_score(vocabulary: _Vocabulary, scores: Sequence[float]) -> list[tuple[str, str]]:
-    """SentencePiece joins the pair whose result has the best score: every way to split a token, best tokens first."""
-    ids = vocabulary.ids
-    ranked: list[tuple[float, int, int, str, str]] = []
-    for number, (text, kind) in enumerate(zip(vocabulary.tokens, vocabulary.types, strict=True)):
-        if kind not in (_NORMAL, _USER_DEFINED) or ids[text] != number:
-            continue
-        for cut in range(1, len(text)):
-            left, right = text[:cut], text[cut:]
-            if left in ids and right in ids:
-                ranked.append((-scores[number], ids[left], ids[right], left, right))
-    return [(left, right) for _, _, _, left, right in sorted(ranked)]
-
-
-def _piece_bytes(text: str, kind: int) -> bytes:
-    if kind == _BYTE and len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
-        try:
-            return bytes.fromhex(text[3:5])
-        except ValueError:
+def _piece(text: str, kind: Kind, spelled: bytes) -> bytes:
+    """The bytes of a token; ``spelled``: of one whose text is spelled as the kind of tokenizer does it."""
+    match kind:
+        case Kind.NORMAL:
+            return spelled
+        case Kind.USER_DEFINED:
+            return text.encode()
+        case Kind.BYTE:
+            byte = byte_of(text)
+            return b"" if byte is None else bytes([byte])
+        case _:
             return b""
-    return text.replace(_SPACE, " ").encode()
 
 
-# Both
+def _parted(text: str, specials: Sequence[tuple[str, int]]) -> list[str | int]:
+    """A text cut at special tokens: their numbers, and what is between them."""
+    parts: list[str | int] = [text]
+    for special, number in specials:
+        if special in text:
+            parts = [
+                cut for part in parts for cut in (_cut(part, special, number) if isinstance(part, str) else [part])
+            ]
+    return [part for part in parts if part != ""]
 
 
-def _backend(
-    model: tokenizers.models.Model,
-    *,
-    normalizer: tokenizers.normalizers.Normalizer | None = None,
-    pre_tokenizer: tokenizers.pre_tokenizers.PreTokenizer | None = None,
-) -> tokenizers.Tokenizer:
-    from tokenizers import Tokenizer as Backend
-
-    backend = Backend(model)
-    if normalizer is not None:
-        backend.normalizer = normalizer
-    if pre_tokenizer is not None:
-        backend.pre_tokenizer = pre_tokenizer
-    return backend
-
-
-def _add_specials(backend: tokenizers.Tokenizer, vocabulary: _Vocabulary) -> None:
-    from tokenizers import AddedToken
-
-    added = [
-        AddedToken(text, special=kind == _CONTROL, normalized=False)
-        for text, kind in zip(vocabulary.tokens, vocabulary.types, strict=True)
-        if kind in (_CONTROL, _USER_DEFINED) and text
-    ]
-    backend.add_tokens(added)
+def _cut(text: str, special: str, number: int) -> list[str | int]:
+    first, *others = text.split(special)
+    cuts: list[str | int] = [first]
+    for other in others:
+        cuts += [number, other]
+    return cuts
