@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -46,6 +47,13 @@ def _forerun(
     """Options of forerun itself."""
 
 
+@cache
+def _command_line() -> Callable[..., Any]:
+    """The commands with their options: made once, as that takes longer than many commands do."""
+    command: Callable[..., Any] = typer.main.get_command(app)
+    return command
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -55,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    command: Callable[..., Any] = typer.main.get_command(app)
+    command = _command_line()
     try:
         # In a context of its own: what --load vouches for ends with the command.
         status = copy_context().run(

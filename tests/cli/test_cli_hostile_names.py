@@ -170,3 +170,37 @@ def test_names_of_files_and_options(forerun, one_of_few: str) -> None:
         assert told.status in (2, 3)
         assert_harmless(told.out + told.err)
         assert VERDICT.search(told.err) is None
+
+
+# Integers
+
+
+HUGE = ["9" * 1000, "-" + "9" * 1000, "0x" + "f" * 4094, "18446744073709551616"]
+
+
+@pytest.mark.parametrize("huge", HUGE, ids=["decimal", "negative", "hexadecimal", "65 bits"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (": i32[4] input", ": i32[HUGE, HUGE, HUGE, HUGE, HUGE, HUGE] input"),
+        (": i32[4] temp", ": i32[4] temp at $a+HUGE"),
+        ("node #first", "alloc $b : HUGE\nnode #first"),
+        ("node #first", "node #z = fill %ha with HUGE\nnode #first"),
+        ("forerun 1", "forerun HUGE"),
+    ],
+)
+def test_integers_that_the_text_form_allows_are_no_internal_error(forerun, tmp_path, huge, before, after) -> None:
+    path, text = tmp_path / "huge.fir", build("a")
+    assert before in text
+    path.write_text(text.replace(before, after.replace("HUGE", huge), 1))
+    for command in (["check", path], ["check", path, "--json"], ["opt", path, "-p", "default", "--no-verify"]):
+        assert forerun(*command).status in (0, 1, 2, 3)
+
+
+def test_a_shape_has_a_bounded_number_of_elements(forerun, tmp_path) -> None:
+    path = tmp_path / "huge.fir"
+    path.write_text(build("a").replace(": i32[4] temp", f": i32[{', '.join(['9' * 999] * 30)}] temp"))
+    told = forerun("check", path)
+    assert told.status == 2
+    assert "error[P9]" in told.err
+    assert "the buffer has more than 2^65536 elements" in told.err

@@ -13,7 +13,7 @@ from forerun.ir.nodes import ChildGraphNode, ConditionalNode, Node
 from forerun.ir.text.blocks import Block, Stopped
 from forerun.ir.text.lexer import Fault
 from forerun.ir.text.node_reader import NodeReader
-from forerun.ir.text.spelling import FORMAT_VERSION, MAX_NESTING, MAX_RANK, reference
+from forerun.ir.text.spelling import FORMAT_VERSION, MAX_NESTING, MAX_RANK, MAX_SHAPE_BITS, reference
 from forerun.ir.text.values import CONDITIONAL_KINDS
 from forerun.ir.types import DEVICE0, BufferRole, Place
 
@@ -117,6 +117,8 @@ class GraphReader(NodeReader):
         shape = self.enclosed("[", self.integer, "]")
         if len(shape) > MAX_RANK:
             self.fault_at(ordinal, "P9", f"the buffer has more than {MAX_RANK} dimensions")
+        if sum(extent.bit_length() for extent in shape) > MAX_SHAPE_BITS:
+            self.fault_at(ordinal, "P9", f"the buffer has more than 2^{MAX_SHAPE_BITS} elements")
         role = self.one_of("buffer role", _ROLES)
         index = self._index()
         bounds = self._bounds() if self.accept("in") else None

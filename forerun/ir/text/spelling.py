@@ -6,6 +6,7 @@ import numbers
 import operator
 import re
 import struct
+import sys
 from functools import lru_cache
 
 from forerun.ir.escaping import is_visible
@@ -20,6 +21,7 @@ __all__ = [
     "MAX_NAN",
     "MAX_NESTING",
     "MAX_RANK",
+    "MAX_SHAPE_BITS",
     "MAX_TEXT",
     "QUIET_NAN",
     "SyntaxProblem",
@@ -34,6 +36,13 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 1
+# Python refuses to write integers of more than 4,300 digits, wherever they turn up: in messages, JSON, printed graphs.
+# The text form bounds them itself, by MAX_HEXADECIMAL and MAX_SHAPE_BITS; what arithmetic makes of them is about twice
+# as long at most, and is written in milliseconds. So Python's bound is raised to that (not if it is higher, or off).
+_MAX_WRITTEN_DIGITS = 50_000
+if 0 < sys.get_int_max_str_digits() < _MAX_WRITTEN_DIGITS:
+    sys.set_int_max_str_digits(_MAX_WRITTEN_DIGITS)
+
 BYTE_ORDER_MARK = "\ufeff"
 
 # Bounds on what is parsed, far beyond any graph that a GPU could run (20,000 nodes take about 10 million characters).
@@ -43,6 +52,7 @@ MAX_LINE = 1 << 24
 MAX_ITEMS = 1 << 17
 MAX_RANK = 1 << 10
 MAX_HEXADECIMAL = 1 << 12
+MAX_SHAPE_BITS = 1 << 16
 MAX_NESTING = 32
 MAX_ERRORS = 20
 
