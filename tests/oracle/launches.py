@@ -59,9 +59,8 @@ class Launched:
     def run(self, phase: Phase, identity: int, hidden: Sequence[Store]) -> Store:
         """Read what a phase reads, and what it stores."""
         inputs: list[object] = [identity]
-        symbols = [s for access in (*phase.reads, *phase.writes) for s in access.region.symbols]
         values = dict(self.dims)
-        for scalar in dict.fromkeys([*phase.scalars, *symbols]):
+        for scalar in self.scalars(phase):
             if scalar in self.arguments:
                 values[scalar], found = self.scalar(scalar, hidden)
                 inputs.append(found)
@@ -77,6 +76,15 @@ class Launched:
         for number, local in enumerate(phase.gives):
             self.locals[local] = mixed(result, number, 1)
         return self.stored(phase, values, result)
+
+    def scalars(self, phase: Phase) -> list[str]:
+        """The scalars and dimensions that a phase uses, each once; the graph holds it, so its identity is its own."""
+        known = self.memory.known
+        if id(phase) not in known:
+            symbols = [s for access in (*phase.reads, *phase.writes) for s in access.region.symbols]
+            known[id(phase)] = list(dict.fromkeys([*phase.scalars, *symbols])), phase
+        found: list[str] = known[id(phase)][0]
+        return found
 
     def stored(self, phase: Phase, values: Mapping[str, int], result: int) -> Store:
         """What a phase stores; in the place of others, what these would have stored there."""

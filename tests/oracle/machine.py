@@ -17,7 +17,7 @@ A step is done when nothing that must come first is left; among steps that can b
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from forerun.ir.graph import Graph
@@ -76,7 +76,7 @@ class Machine:
 
     def __post_init__(self) -> None:
         self.ready: list[tuple[float, int, Callable[[], None]]] = []
-        self.count = 0
+        self.count = self.choices = 0
         self.slow = bool(self.licences)
 
     def replay(self) -> None:
@@ -86,6 +86,7 @@ class Machine:
         while not over:
             if not self.ready:
                 raise Deadlock
+            self.choices += len(self.ready) > 1
             heapq.heappop(self.ready)[2]()
 
     def finish(self) -> None:
@@ -146,14 +147,18 @@ class _Unit:
         self.open = 0
         self.launched: Launched | None = None
         self.hidden: list[tuple[int, Store]] = []
+        incoming = run.graph.incoming(node.name)
+        self.full = [d.source for d in incoming if d.kind is DependencyKind.FULL]
+        self.programmatic = [d.source for d in incoming if d.kind is DependencyKind.PROGRAMMATIC]
 
     @property
     def machine(self) -> Machine:
         return self.run.machine
 
-    def sources(self, kind: DependencyKind) -> Iterator[_Unit]:
-        """The nodes at the other end of some dependencies."""
-        return (self.run.units[d.source] for d in self.run.graph.incoming(self.node.name) if d.kind is kind)
+    def may_pass(self) -> bool:
+        """Whether the wait returns."""
+        units = self.run.units
+        return all(units[name].complete for name in self.programmatic)
 
     def look(self) -> None:
         """Start if all that must come first is complete; go on if something has become possible."""
@@ -161,11 +166,11 @@ class _Unit:
             for thread in list(self.threads):
                 thread.go_on()
             return
-        if not all(u.complete for u in self.sources(DependencyKind.FULL)):
+        units = self.run.units
+        if not all(units[name].complete for name in self.full):
             return
-        for source in self.sources(DependencyKind.PROGRAMMATIC):
-            if source.node.name in self.run.gated and not (source.triggered or source.complete):
-                return
+        if any(name in self.run.gated and not units[name].triggered for name in self.programmatic):
+            return
         self.started = True
         self.start()
 
@@ -194,8 +199,8 @@ class _Unit:
             store.perform(self.machine.memory)
         self.hidden = []
         self.complete = self.triggered = True
-        for name in self.run.graph.topology.successors(self.node.name):
-            self.run.units[name].look()
+        for dependency in self.run.graph.outgoing(self.node.name):
+            self.run.units[dependency.target].look()
         self.run.check_over()
 
     def check_complete(self) -> None:
@@ -212,8 +217,8 @@ class _Unit:
             self.hidden = [(at, store) for at, store in self.hidden if at >= epoch]
         if not self.triggered:
             self.triggered = True
-            for name in self.run.graph.topology.successors(self.node.name):
-                self.run.units[name].look()
+            for dependency in self.run.graph.outgoing(self.node.name):
+                self.run.units[dependency.target].look()
 
     def store(self, store: Store, epoch: int) -> None:
         """What a phase stores is visible at once, or, where that can matter, later."""
@@ -221,6 +226,15 @@ class _Unit:
             self.hidden.append((epoch, store))
         else:
             store.perform(self.machine.memory)
+
+    def identity(self, phase: Phase) -> int:
+        """What a phase computes, as a number."""
+        key = "identity", self.node.name, phase.name
+        known = self.machine.memory.known
+        if key not in known:
+            known[key] = phase_identity(self.machine.graph, self.node, phase)
+        found: int = known[key]
+        return found
 
     # Nodes without phases
 
@@ -355,7 +369,7 @@ class _Thread:
                 self.queue(lambda found=step: self.phase(found))
             elif isinstance(step, Trigger) and self.triggers and self.unit.machine.slow:
                 self.queue(lambda found=step: self.trigger(found))
-            elif isinstance(step, Wait) and not all(u.complete for u in self.unit.sources(DependencyKind.PROGRAMMATIC)):
+            elif isinstance(step, Wait) and not self.unit.may_pass():
                 return
             elif isinstance(step, Barrier):
                 self.at_barrier = True
@@ -396,7 +410,7 @@ class _Thread:
             unit.machine.can_do(unit.node.name, "copy", self.number, lambda: self.copy(phase))
         else:
             hidden = [store for _, store in unit.hidden]
-            unit.store(launched.run(phase, phase_identity(unit.machine.graph, unit.node, phase), hidden), self.epoch)
+            unit.store(launched.run(phase, unit.identity(phase), hidden), self.epoch)
         for thread in list(unit.threads):
             thread.go_on()
 
@@ -405,7 +419,7 @@ class _Thread:
         unit, launched = self.unit, self.unit.launched
         assert launched is not None
         hidden = [store for _, store in unit.hidden]
-        launched.run(phase, phase_identity(unit.machine.graph, unit.node, phase), hidden)
+        launched.run(phase, unit.identity(phase), hidden)
         unit.open -= 1
         for thread in list(unit.threads):
             thread.go_on()

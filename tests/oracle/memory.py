@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import count, product
+from typing import Any
 
 from forerun.ir.buffer import Buffer, Paged, Ragged
 from forerun.ir.graph import Graph
@@ -59,14 +60,14 @@ class Memory:
         bytes: The values, by allocation.
         dead: Allocations that are not in use: before their allocation node, or after they were freed.
         misuses: How often such memory was written.
-        known: The bytes of regions that were asked for: they may be shared by memories of one graph.
+        known: What was worked out of the graph, such as the bytes of regions: memories of one graph may share it.
     """
 
     graph: Graph
     bytes: dict[str, list[int]] = field(default_factory=dict)
     dead: set[str] = field(default_factory=set)
     misuses: int = 0
-    known: dict[object, Where] = field(default_factory=dict)
+    known: dict[Any, Any] = field(default_factory=dict)
     _kept: dict[str, set[int]] = field(default_factory=dict)
 
     def read(self, where: Where) -> tuple[int, ...]:
@@ -133,6 +134,16 @@ class Memory:
         pages = tuple(number_in(entries[i % len(entries)], 0, extent - 1) for i in range(extent))
         return self._plain(buffer, region, values, pages, extent), found
 
+    def symbols(self, region: Region) -> tuple[str, ...]:
+        """The symbols of a region; the graph holds it, so its identity is its own."""
+        if not region.slices:
+            return ()
+        known = self.known.get(id(region))
+        if known is None:
+            known = self.known[id(region)] = region.symbols, region
+        found: tuple[str, ...] = known[0]
+        return found
+
     def _plain(
         self,
         buffer: Buffer,
@@ -141,8 +152,9 @@ class Memory:
         rows: tuple[int, ...] | None = None,
         extent: int | None = None,
     ) -> Where:
-        key = (buffer, region, tuple([values[s] for s in region.symbols]), rows)
-        known = self.known.get(key)
+        symbols = self.symbols(region)
+        key = (buffer.name, region, tuple([values[s] for s in symbols]) if symbols else (), rows)
+        known: Where | None = self.known.get(key)
         if known is None:
             known = self.known[key] = Where(buffer.allocation, _enumerated(buffer, region, values, rows, extent))
         return known

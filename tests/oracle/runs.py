@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import AllocNode, ChildGraphNode, ConditionalNode, EventRecordNode, EventWaitNode, Node
@@ -28,11 +29,13 @@ class Seen:
         memory: Outputs and state at the end of each replay.
         log: What host calls and event nodes have seen, in their order.
         misuses: How often memory was written that was not in use.
+        choices: How often the schedule had a choice: without any, all schedules are one.
     """
 
     memory: tuple[tuple[int, ...], ...]
     log: tuple[tuple[str, tuple[int, ...]], ...]
     misuses: int
+    choices: int = field(default=0, compare=False)
 
 
 def run(
@@ -42,7 +45,7 @@ def run(
     like: Graph | None = None,
     licences: frozenset[str] = frozenset(),
     fused: Mapping[str, Callable[[Values], Store]] | None = None,
-    known: dict[object, Where] | None = None,
+    known: dict[Any, Any] | None = None,
 ) -> Seen:
     """Run some replays of a graph.
 
@@ -63,7 +66,7 @@ def run(
         machine.replay()
         found.append(_looked_at(memory, like or graph))
     machine.finish()
-    return Seen(tuple(found), tuple(machine.log), memory.misuses)
+    return Seen(tuple(found), tuple(machine.log), memory.misuses, machine.choices)
 
 
 def _looked_at(memory: Memory, graph: Graph) -> tuple[int, ...]:
@@ -155,7 +158,7 @@ def standing_for(before: Graph, parts: tuple[str, ...]) -> Callable[[Values], St
     """What some nodes store, one after the other, if they read what is given."""
     tables = before.allocations.values(), before.buffers.values(), before.kernels.values()
     chain = Graph("parts", *tables, [before.nodes[p] for p in parts], [Dependency(u, v) for u, v in pairwise(parts)])
-    known: dict[object, Where] = {}
+    known: dict[Any, Any] = {}
 
     def store(seen: Values) -> Store:
         memory = _Noted(chain, known=known)
