@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import pytest
 
@@ -18,20 +17,8 @@ __all__ = ["FAULTS", "first_unsound"]
 Patch = Callable[[pytest.MonkeyPatch], None]
 
 
-def _floating(self: Any, first: Any, second: Any) -> set[str]:
-    """As it was: whatever is asynchronous ends where what it gives is taken, writes too."""
-    if not first.asynchronous:
-        found: set[str] = self.ways(first.name, second.name)
-        return found
-    ends = set[str]()
-    for taker in self.phases.values():
-        if set(taker.takes) & set(first.gives):
-            ends |= self.ways(first.name if taker is second else taker.name, second.name)
-    return ends
-
-
 def _asynchronous_writes(m: pytest.MonkeyPatch) -> None:
-    m.setattr(rebody._Order, "ways_from_end", _floating)
+    m.setattr(rebody, "_ends_in_place", lambda phase: not phase.asynchronous)
 
 
 def _uncertain_covers(m: pytest.MonkeyPatch) -> None:
