@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
+import forerun as forerun_package
+from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.text import parse_graph
 
 PASSES = '''
@@ -78,3 +81,20 @@ def test_a_module_that_exits_when_it_is_loaded_is_bad_input(forerun, good, tmp_p
     told = forerun("opt", good, "-p", "", "--load", tmp_path / "leaves_at_once.py")
     assert told.status == 2
     assert "SystemExit" in told.err
+
+
+@forerun_package.register_function
+def leaves():
+    sys.exit(0)
+
+
+@pytest.mark.parametrize("target", ["reference", "reference{schedule=adversarial}"])
+def test_a_function_of_a_kernel_that_exits_has_failed(target):
+    text = (
+        "forerun 1\ngraph g\nkernel @k(y: f32[4]) {\n  role all {\n    phase main\n      writes y\n"
+        f'      ref "{leaves.__module__}:leaves"\n  }}\n}}\n'
+        "buffer %y : f32[4] output\nnode #a = @k(y=%y)\n"
+    )
+    executable = forerun_package.compile(parse_graph(text), target)
+    with executable, pytest.raises(InvalidInput, match="SystemExit"):
+        executable.run({})
