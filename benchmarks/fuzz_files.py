@@ -30,6 +30,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from common import origin
+
 from forerun.cli import main
 from forerun.frontends.llama import LlamaModel
 from forerun.ir.diagnostics import InvalidInput, Refuted, Unsupported
@@ -364,7 +368,7 @@ def _main() -> int:
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     os.environ["FORERUN_CACHE_DIR"] = tempfile.mkdtemp()
-    kinds, tally = options.kind or list(KINDS), Tally()
+    kinds, tally, measured = options.kind or list(KINDS), Tally(), origin()
     weights = {kind: 4 if kind == "fir" else 2 if kind == "gguf" else 1 for kind in kinds}
     for kind in kinds:
         share = options.seconds * weights[kind] / sum(weights.values())
@@ -372,6 +376,7 @@ def _main() -> int:
         print(kind, dict(tally.counts[kind]), flush=True)
     told = {
         "name": "fuzz_files",
+        **measured,
         "seconds": options.seconds,
         "first_seed": options.start,
         "most_memory_bytes": MOST_MEMORY,
