@@ -76,9 +76,12 @@ def origin() -> dict[str, str]:
     return {"commit": commit(), "machine": machine(), **gpu(), "date": date}
 
 
-def write_result(name: str, metrics: Mapping[str, Metric], folder: Path = _RESULTS) -> Path:
-    """Write ``benchmarks/results/NAME.json``, and print what it says."""
-    result = {"name": name, **origin(), "metrics": {key: asdict(metric) for key, metric in metrics.items()}}
+def write_result(
+    name: str, metrics: Mapping[str, Metric], folder: Path = _RESULTS, details: Mapping[str, object] | None = None
+) -> Path:
+    """Write ``benchmarks/results/NAME.json``, and print what it says; ``details`` stand beside the metrics."""
+    numbers = {key: asdict(metric) for key, metric in metrics.items()}
+    result = {"name": name, **origin(), "metrics": numbers, **(details or {})}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")

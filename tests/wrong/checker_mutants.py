@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from tests.wrong.access_mutants import ACCESS_MUTANTS
 from tests.wrong.conflict_mutants import CONFLICT_MUTANTS
+from tests.wrong.fault_mutants import FAULT_MUTANTS
 from tests.wrong.mutant import CheckerMutant
 from tests.wrong.order_mutants import ORDER_MUTANTS
 
 __all__ = ["MUTANTS"]
 
-MUTANTS: list[CheckerMutant] = [*ORDER_MUTANTS, *ACCESS_MUTANTS, *CONFLICT_MUTANTS]
+MUTANTS: list[CheckerMutant] = [*ORDER_MUTANTS, *ACCESS_MUTANTS, *CONFLICT_MUTANTS, *FAULT_MUTANTS]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -23,6 +23,7 @@ from tests.passes.laws import applied, input_of, weakened
 from tests.programs import Style, programs, races, undrained
 from tests.random_graphs import boxes, in_launch_order, pair, plain, rich, rows, temporaries
 from tests.three_kernels import BODIES, EDGES, graph_of
+from tests.wrong.known import Known, known
 
 __all__ = ["KILLERS", "Truth", "fresh", "inputs"]
 
@@ -190,7 +191,7 @@ def _is_vague(graph: Graph) -> bool:
     return bool(loads) and not (graph.name == "rows" and len(loads) == 1 and len(graph.kernels) == len(graph))
 
 
-KILLERS: dict[str, Callable[[], list[Truth]]] = {
+KILLERS: dict[str, Callable[[], Sequence[Truth | Known]]] = {
     "explorer": lambda: _three_kernels(""),
     "explorer with H6": lambda: _three_kernels("H6"),
     "explorer on roles": _bodies,
@@ -198,5 +199,6 @@ KILLERS: dict[str, Callable[[], list[Truth]]] = {
     "single bytes": lambda: _single_bytes("rich"),
     "single bytes of rows": lambda: _single_bytes("rows"),
     "single bytes of boxes": lambda: _single_bytes("boxes"),
+    "known inputs": known,
 }
 """Property tests in small: each compares the checker with an oracle that shares nothing of what it judges."""
