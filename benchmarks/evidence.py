@@ -53,6 +53,7 @@ _ORACLES = {
     "single bytes": "sets of single bytes and all interleavings, with copies, page tables, black boxes, bodies",
     "single bytes of rows": "the same on rows at positions from memory",
     "single bytes of boxes": "the same on boxes of a matrix that cover each other in part",
+    "known inputs": "inputs that attacks found (`tests/faults`), and relatives, each with its verdict",
 }
 
 

@@ -28,15 +28,10 @@ def _replacing(place: Any, name: str, value: object) -> Patch:
 # Bodies
 
 
-def _ways_from_end(self: Any, first: Any, second: Any) -> set[str]:
-    return _ways(self, replace(first, writes=()), second)
-
-
-_ways = rebody._Order.ways_from_end
 mutant(
     "asynchronous-writes-float",
     "what an asynchronous phase writes has no place in the order of its body",
-    _replacing(rebody._Order, "ways_from_end", _ways_from_end),
+    _replacing(rebody, "_ends_in_place", lambda phase: not phase.asynchronous),
 )
 
 
