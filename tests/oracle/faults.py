@@ -12,7 +12,7 @@ from forerun.ir.semantics.binding import NodeAccess
 from forerun.ir.semantics.comparison import _Comparison
 from tests.oracle.trial import trial
 
-__all__ = ["FAULTS", "first_unsound"]
+__all__ = ["FAULTS", "first_unsound", "shows"]
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -134,3 +134,8 @@ def first_unsound(name: str, most: int = 3000, first: int = 10**6) -> int | None
     with pytest.MonkeyPatch.context() as monkeypatch:
         patch(monkeypatch)
         return next((seed for seed in range(first, first + most) if trial(seed, kinds).unsound), None)
+
+
+def shows(name: str, seed: int) -> bool:
+    """Whether the pair of a seed shows that a certificate with a fault is wrong."""
+    return first_unsound(name, 1, seed) is not None

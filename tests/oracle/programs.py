@@ -47,7 +47,7 @@ from forerun.ir.region import WHOLE, BufferView, Region, region
 from forerun.ir.types import HOST, BufferRole, DependencyKind, DType
 from tests.oracle.clear import is_clear
 
-__all__ = ["CONSTANTS", "program", "touched"]
+__all__ = ["CONSTANTS", "handing_on", "program", "touched"]
 
 CONSTANTS = (0.0, -0.0, 1.0, float("nan"), 2.5)
 """Values of floating point constants."""
@@ -344,6 +344,32 @@ def program(chooser: Random, least: int = 2, most: int = 5) -> Graph:
         nodes += [MemsetNode(f"last{i}", BufferView(name)) for i, name in enumerate(unused)]
     graph = Graph("g", allocations, declared, maker.kernels.values(), nodes, _chain(nodes))
     return _ordered(chooser, graph)
+
+
+def handing_on(chooser: Random) -> Graph:
+    """Kernels that hand on a temporary, of which another one, in between, writes pages that a table chooses."""
+    buffers = _ALL[chooser.choice(_DTYPES)]
+    declared = [buffers[name] for name in ("x", "o", "o2", "s0", "pg", "pf", "table")]
+    dtype = declared[0].dtype
+    kernels, nodes = list[Kernel](), list[Node]()
+    steps = [("x", "pf"), ("pf", "o"), (chooser.choice(["x", "s0"]), chooser.choice(["pg", "pg", "s0"])), ("pf", "o2")]
+    if chooser.random() < 0.3:
+        steps.insert(chooser.randint(0, 3), ("s0", "s0"))
+    for i, (source, target) in enumerate(steps):
+        parameters = tuple(
+            BufferParameter(p, dtype, (None,) * len(buffers[b].shape)) for p, b in (("a", source), ("b", target))
+        )
+        phases: tuple[Step, ...] = (
+            Phase("load", (Access("a"),), gives=("v",), reference=chooser.choice(_FUNCTIONS)),
+            Phase("store", (), (Access("b"),), ("v",), reference=chooser.choice(_FUNCTIONS)),
+        )
+        kernels.append(Kernel(f"k{i}", parameters, (Role("main", phases),)))
+        nodes.append(KernelNode(f"n{i}", f"k{i}", (("a", BufferArgument(source)), ("b", BufferArgument(target)))))
+    sizes: dict[str, int] = {}
+    for buffer in buffers.values():
+        sizes[buffer.allocation] = max(sizes.get(buffer.allocation, 0), buffer.stop)
+    homes = dict.fromkeys(buffer.allocation for buffer in declared)
+    return Graph("g", [Allocation(a, sizes[a]) for a in homes], declared, kernels, nodes, _chain(nodes))
 
 
 def _with_memory(maker: _Maker, nodes: list[Node]) -> list[Node]:
