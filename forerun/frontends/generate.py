@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from forerun.frontends.not_finite import require_finite_logits
 from forerun.frontends.tokenizer import TextStream, Tokenizer
 from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
@@ -82,7 +83,8 @@ def generate(
         on_text: Called with each piece of text as it becomes whole characters.
 
     Raises:
-        InvalidInput: If the prompt is empty or longer than the context.
+        InvalidInput: If the prompt is empty or longer than the context, or logits are not finite; then the first node
+            whose output is not finite is named, and no token follows.
     """
     if max_new_tokens < 0:
         raise InvalidInput(f"max_new_tokens is {max_new_tokens}", hint="give 0 or more")
@@ -136,8 +138,12 @@ def _choose(executable: DecodeStep, token: int, position: int, wanted: int) -> l
     inputs = {"token": np.array([token], np.int32), "position": np.array([position], np.int32)}
     loop = executable.graph.buffers.get(_LOOP)
     if loop is None:
-        return [int(executable.run(inputs)["next_token"][0])]
-    outputs = executable.run(inputs | {"limit": np.array([min(wanted, loop.count)], np.int32)})
+        outputs = executable.run(inputs)
+        require_finite_logits(executable, inputs, outputs)
+        return [int(outputs["next_token"][0])]
+    inputs["limit"] = np.array([min(wanted, loop.count)], np.int32)
+    outputs = executable.run(inputs)
+    require_finite_logits(executable, inputs, outputs)
     chosen: list[int] = outputs[_LOOP][: outputs["count"][0]].tolist()
     return chosen
 

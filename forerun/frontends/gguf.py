@@ -175,9 +175,16 @@ class GgufFile:
                 raise self.error(message, _decodable_hint()) from error
             finite = bool(np.isfinite(values.sum(dtype=np.float64)))
         if not finite:
-            raise self.error(f"tensor '{name}' holds values that are not finite", "the file is damaged; fetch it again")
+            raise self._not_finite(name, values)
         values.flags.writeable = False
         return values
+
+    def _not_finite(self, name: str, values: NDArray[np.float32]) -> InvalidInput:
+        wrong = ~np.isfinite(values)
+        place = np.unravel_index(int(wrong.argmax()), wrong.shape)
+        at = ", ".join(str(int(index)) for index in place)
+        message = f"tensor '{name}' holds values that are not finite: {values[place]} at [{at}], {wrong.sum()} in all"
+        return self.error(message, "no type would do; the file is damaged, fetch it again")
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from forerun.frontends.llama_config import (
     rope_frequencies,
     weight_shapes,
 )
+from forerun.frontends.not_finite import fitted
 from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.types import DType
 
@@ -108,7 +109,7 @@ class LlamaWeights(Mapping[str, NDArray[Any]]):
 
     Raises:
         InvalidInput: If one is missing, has another shape or a type that cannot be decoded, or if there are tensors
-            that the architecture does not have.
+            that the architecture does not have. When it is looked up: if the type of the matrices cannot hold a value.
     """
 
     def __init__(self, file: GgufFile, config: LlamaConfig, matrices: DType = DType.F32) -> None:
@@ -148,7 +149,7 @@ class LlamaWeights(Mapping[str, NDArray[Any]]):
         if name == ROPE_FREQUENCIES:
             return self._frequencies()
         values = self._file.tensor(name)
-        return values.astype(self._matrices, copy=False) if len(shape) == 2 else values
+        return fitted(values, self._matrices, f"{self._file.path}: tensor '{name}'") if len(shape) == 2 else values
 
     def _frequencies(self) -> NDArray[np.float32]:
         if _ROPE_FACTORS not in self._file.tensors:
