@@ -89,13 +89,20 @@ def _compile(request: ShapeRequest, config: LlamaConfig, folder: Path) -> Execut
 
 def _time_steps(executable: Executable, position: int, count: int) -> tuple[int, list[float]]:
     """The token that the last step chose, and the seconds of each. The rows before ``position`` hold random values."""
+    import numpy as np
+
+    from forerun.frontends.not_finite import require_finite_logits
+
     fill_state(executable)
     token, seconds = 1, []
     for number in range(_WARM_UP + count):
         start = time.perf_counter()
-        token = int(executable.run({"token": [token], "position": [position]})["next_token"][0])
+        inputs = {"token": np.array([token], np.int32), "position": np.array([position], np.int32)}
+        outputs = executable.run(inputs)
         if number >= _WARM_UP:
             seconds.append(time.perf_counter() - start)
+        require_finite_logits(executable, inputs, outputs)
+        token = int(outputs["next_token"][0])
     return token, seconds
 
 
