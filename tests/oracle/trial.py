@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from random import Random
 from typing import Any
 
@@ -59,8 +60,8 @@ def pair(seed: int, kinds: Mapping[str, float] | None = None) -> tuple[str, Grap
         kinds: The rewrites that may occur, with how often; by default all.
     """
     chooser = Random(seed)
-    while True:
-        before = handing_on(chooser) if seed % _EVERY == 0 else program(chooser)
+    for attempt in count():
+        before = program(chooser) if attempt or seed % _EVERY else handing_on(chooser)
         if not is_valid(before):
             continue
         for _ in range(_ATTEMPTS):
@@ -68,6 +69,7 @@ def pair(seed: int, kinds: Mapping[str, float] | None = None) -> tuple[str, Grap
             if found is not None and is_valid(found.graph):
                 licences = frozenset({chooser.choice(["H6", "H8"])} if chooser.random() < 0.15 else ())
                 return kind, before, found, licences, chooser
+    raise AssertionError("unreachable")
 
 
 def _rewritten(chooser: Random, before: Graph, kinds: Mapping[str, float] | None) -> tuple[str, Rewritten | None]:
