@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from common import Metric, write_result
 
 from benchmarks.mutation import GROUPS, SURVIVORS
+from tests.oracle.faults import FAULTS
 from tests.passes.twins import TWINS
 from tests.wrong.checker_mutants import MUTANTS
 from tests.wrong.corpora import KILLERS
@@ -62,6 +63,7 @@ def page() -> str:
     record = json.loads(RECORD.read_text())
     parts = [_INTRODUCTION, _exhaustive(_metrics("explorer"))]
     parts.append(_wrong_checkers(record["checkers"]))
+    parts.append(_second_oracle(_metrics("oracle")))
     parts.append(_wrong_passes(record["passes"]))
     parts.append(_mutation(_metrics("mutation"), _metrics("mutation_fresh")))
     return "\n".join(parts)
@@ -111,6 +113,26 @@ def _wrong_checkers(killers: dict[str, list[str]]) -> str:
 {_table(("wrong checker", "what is wrong", "killed by"), rows)}"""
 
 
+def _second_oracle(found: dict[str, float]) -> str:
+    counts = {name: f"{int(value):,}" for name, value in found.items() if not name.startswith("proved_share")}
+    names = ("pairs", "proved", "unsound", "refuted", "unsupported", "refuted_but_same")
+    rows = [(name, what) for name, (what, _, _) in FAULTS.items()]
+    return f"""\
+## Certificates against the second oracle
+
+Random rewrites of random graphs, right and wrong (`python -m benchmarks.oracle`). The oracle runs both graphs: each
+byte is a hash of the phase that wrote it and of the bytes that it read, and many schedules are tried that the rules
+allow. It shares no code with the certificate.
+
+{_table(names, [[counts[name] for name in names]] if counts else [])}
+*Unsound*: proved, but some schedule shows other outputs, state or host calls. *Refuted but same*: refuted, and no
+schedule that was tried shows a difference, as where bytes are written that nobody reads.
+
+{len(FAULTS)} wrong certificates (`tests/oracle/faults.py`), each of which the oracle finds out:
+
+{_table(("wrong certificate", "what is wrong"), rows)}"""
+
+
 def _wrong_passes(laws: dict[str, list[str]]) -> str:
     rows = [[p.name, p.subject.name, p.wrong, ", ".join(laws[p.name])] for p in WRONG_PASSES]
     return f"""\
@@ -158,7 +180,7 @@ def main() -> None:
     assert list(_ORACLES) == list(KILLERS)
     record = json.loads(RECORD.read_text())
     dead = sum(bool(found) for table in record.values() for found in table.values())
-    total = len(MUTANTS) + len(WRONG_PASSES)
+    total = len(MUTANTS) + len(WRONG_PASSES) + len(FAULTS)
     counts = {"wrong_passes.killed": dead, "wrong_passes.total": total}
     write_result("wrong_passes", {name: Metric(n, "mutants", n, n) for name, n in counts.items()})
     PAGE.write_text(page())

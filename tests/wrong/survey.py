@@ -1,5 +1,7 @@
 """Who kills which wrong checker and which wrong pass; the result is kept in ``killers.json``.
 
+Wrong certificates are planted in ``tests/oracle/faults.py``; the second oracle kills them, by the pair of the seed.
+
 ``python -m tests.wrong.survey`` tries everything with everything, and writes that file again; with
 names, it tries those only.
 """
@@ -12,6 +14,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from forerun.passes.base import Pass
+from tests.oracle.faults import FAULTS, first_unsound
 from tests.passes.laws import broken_law
 from tests.wrong.checker_mutants import MUTANTS
 from tests.wrong.corpora import KILLERS, inputs
@@ -49,7 +52,7 @@ def _name(broken: str) -> str:
 
 def survey(names: Collection[str]) -> dict[str, dict[str, list[str]]]:
     """Everything with everything; or only those of some names, and the others as they were recorded."""
-    old = json.loads(RECORD.read_text()) if names else {"checkers": {}, "passes": {}}
+    old = json.loads(RECORD.read_text()) if names else {"checkers": {}, "passes": {}, "certificates": {}}
     return {
         "checkers": {
             m.name: [killer for killer in KILLERS if kills(killer, m)]
@@ -61,7 +64,16 @@ def survey(names: Collection[str]) -> dict[str, dict[str, list[str]]]:
             p.name: laws_broken(p.subject) if not names or p.name in names else old["passes"][p.name]
             for p in WRONG_PASSES
         },
+        "certificates": {
+            name: _seeds(name) if not names or name in names else old["certificates"][name] for name in FAULTS
+        },
     }
+
+
+def _seeds(fault: str) -> list[str]:
+    """The seed of the first pair that a wrong certificate proves although it is wrong."""
+    found = first_unsound(fault)
+    return [] if found is None else [str(found)]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.oracle.faults import FAULTS, shows
 from tests.wrong.checker_mutants import MUTANTS
 from tests.wrong.corpora import KILLERS
 from tests.wrong.mutant import CheckerMutant, sweeping
@@ -24,6 +25,7 @@ KILLED_BY: dict[str, dict[str, list[str]]] = json.loads(RECORD.read_text())
 def test_the_record_is_complete() -> None:
     assert sorted(KILLED_BY["checkers"]) == sorted(mutant.name for mutant in MUTANTS)
     assert sorted(KILLED_BY["passes"]) == sorted(wrong.name for wrong in WRONG_PASSES)
+    assert sorted(KILLED_BY["certificates"]) == sorted(FAULTS)
     assert all(killers for table in KILLED_BY.values() for killers in table.values()), "somebody is alive"
     assert len(MUTANTS) + len(WRONG_PASSES) >= 40
 
@@ -54,6 +56,11 @@ def test_the_plain_sweep_of_the_mutants_is_right() -> None:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_wrong_checker_is_killed(mutant: CheckerMutant) -> None:
     assert kills(KILLED_BY["checkers"][mutant.name][0], mutant)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_wrong_certificate_is_killed(name: str) -> None:
+    assert shows(name, int(KILLED_BY["certificates"][name][0]))
 
 
 @pytest.mark.parametrize("wrong", WRONG_PASSES, ids=lambda wrong: wrong.name)
