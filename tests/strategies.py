@@ -108,7 +108,7 @@ _phases = st.builds(
     st.none() | names,
 )
 _barriers = st.builds(Barrier, st.sampled_from(["cta", "grid"]) | names)
-_steps = st.one_of(_phases, st.sampled_from([Wait(), Trigger(), Trigger(fenced=True)]), _barriers)
+_steps = st.one_of(_barriers, st.sampled_from([Wait(), Trigger(), Trigger(fenced=True)]), _phases)
 _roles = st.builds(Role, names, _tuples(_steps, 4), st.none() | integers)
 _implementations = st.builds(Implementation, st.sampled_from(["cuda", "ptx", "cubin"]) | names, names, names)
 _spans = st.none() | st.builds(Span, integers, integers, st.just(1) | integers)
@@ -131,7 +131,7 @@ _ANY = _Names(names, names, names, names)
 
 
 def _kernels(name: str) -> st.SearchStrategy[Kernel]:
-    roles = st.none() | _tuples(_roles, 2)
+    roles = _tuples(_roles, 2) | st.none()
     return st.builds(Kernel, st.just(name), _tuples(_parameters), roles, _tuples(_implementations, 2), _accepted)
 
 
@@ -147,7 +147,7 @@ def _nodes(name: str, known: _Names, depth: int) -> st.SearchStrategy[Node]:
         st.builds(KernelNode, this, known.kernels, bound, _launches, _places),
         st.builds(MemcpyNode, this, views, views, _places),
         st.builds(MemsetNode, this, views, integers, _places),
-        st.builds(HostCallbackNode, this, names, _tuples(views, 2), _tuples(views, 2), _places),
+        st.builds(HostCallbackNode, this, names, _tuples(views, 2), _tuples(views, 2), _places, st.booleans()),
         st.builds(EmptyNode, this, _places),
         st.builds(AllocNode, this, known.allocations, _places),
         st.builds(FreeNode, this, known.allocations, _places),

@@ -1,7 +1,7 @@
 """For authors of passes: random graphs that run, and oracles that judge what a pass makes of them.
 
-Strategies for Hypothesis: :func:`graphs`, :func:`kernels`, :func:`pipelines`, :func:`schedules`. Oracles:
-:func:`assert_valid`, :func:`assert_refines`, :func:`assert_same_outputs`, :func:`assert_close_outputs`,
+Strategies for Hypothesis: :func:`graphs`, :func:`rare_graphs`, :func:`kernels`, :func:`pipelines`, :func:`schedules`.
+Oracles: :func:`assert_valid`, :func:`assert_refines`, :func:`assert_same_outputs`, :func:`assert_close_outputs`,
 :func:`assert_idempotent`, :func:`assert_roundtrip`; of fusion rules, :func:`check_rule`; of machine code,
 :func:`assert_hoists_survive`. All of them at once, on a pass: ``pytest --forerun-pass mypkg.MyPass``, ``forerun fuzz``,
 or :func:`search`. See docs/testing-passes.md. Names load on first use, and pytest is not needed.
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from forerun.testing.pipeline_strategy import schedules as schedules
     from forerun.testing.properties import PROPERTIES as PROPERTIES
     from forerun.testing.properties import assert_properties as assert_properties
+    from forerun.testing.rare_strategy import rare_graphs as rare_graphs
     from forerun.testing.values import inputs_of as inputs_of
     from forerun.testing.values import weights_of as weights_of
 
@@ -53,6 +54,7 @@ _EXPORTS = {
     "inputs_of": "values",
     "kernels": "kernel_strategy",
     "pipelines": "pipeline_strategy",
+    "rare_graphs": "rare_strategy",
     "schedules": "pipeline_strategy",
     "search": "hunt",
     "weights_of": "values",
@@ -76,6 +78,7 @@ __all__ = [
     "inputs_of",
     "kernels",
     "pipelines",
+    "rare_graphs",
     "schedules",
     "search",
     "weights_of",

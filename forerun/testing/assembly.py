@@ -14,6 +14,7 @@ from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import BufferParameter, Kernel, Parameter
 from forerun.ir.nodes import (
+    AllocNode,
     Argument,
     BufferArgument,
     ChildGraphNode,
@@ -21,6 +22,7 @@ from forerun.ir.nodes import (
     ConstantArgument,
     EmptyNode,
     EventRecordNode,
+    FreeNode,
     HostCallbackNode,
     KernelNode,
     MemcpyNode,
@@ -37,7 +39,7 @@ from forerun.testing.ordering import ordered, weakened, with_extra
 
 __all__ = ["DRAWN_KINDS", "DrawnNode", "Manner", "assembled"]
 
-DRAWN_KINDS = ("kernel", "copy", "fill", "empty", "event", "host", "child", "conditional")
+DRAWN_KINDS = ("kernel", "copy", "fill", "empty", "event", "host", "child", "conditional", "memory")
 """The kinds of nodes that are drawn."""
 
 
@@ -50,7 +52,7 @@ class DrawnNode:
         kernel: What a kernel node launches.
         arguments: Buffers by parameter (``a`` and ``y`` for the source and destination of a copy, fill or host call),
             ``s``: the scalar's value, or the buffer that it is loaded from, ``value``: of a fill, ``kind`` and
-            ``condition``: of a conditional.
+            ``condition``: of a conditional, ``a``: the temporary whose memory is allocated or freed.
         bodies: The nodes of each body.
         weakened: Bits: which of its incoming dependencies are made programmatic if no race comes of it.
         extra: One more incoming dependency: from how many nodes before, and its kind.
@@ -89,12 +91,13 @@ def assembled(drawn: Sequence[DrawnNode], manner: Manner) -> Graph:
 
 @dataclass
 class _Tables:
-    """What the nodes so far use, and which temporaries hold something."""
+    """What the nodes so far use, and which temporaries hold something, or were freed by a node."""
 
     manner: Manner
     used: dict[str, None] = field(default_factory=dict)
     kernels: dict[str, Kernel] = field(default_factory=dict)
     filled: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)
 
     def graph(self, name: str, drawn: Sequence[DrawnNode], last: Iterable[Node] = ()) -> Graph:
         """The graph of some nodes, with the tables that it needs."""
@@ -118,11 +121,13 @@ class _Tables:
         arguments = drawn.arguments
         match drawn.kind:
             case "copy":
-                source, target = self.reads(arguments["a"]), arguments["y"]
+                source, target = self.reads(arguments["a"]), self.writes(arguments["y"])
                 source = "w" if overlap(source, target) else source
                 return MemcpyNode(name, BufferView(self.uses(source)), BufferView(self.fills(target)))
             case "fill":
-                return MemsetNode(name, BufferView(self.fills(arguments["y"])), arguments["value"])
+                return MemsetNode(name, BufferView(self.fills(self.writes(arguments["y"]))), arguments["value"])
+            case "memory":
+                return self.memory(name, arguments["a"])
             case "empty":
                 return EmptyNode(name)
             case "event":
@@ -135,6 +140,16 @@ class _Tables:
                 return self.conditional(name, arguments, drawn.bodies)
         assert drawn.kernel is not None
         return self.launch(name, drawn.kernel, arguments)
+
+    def memory(self, name: str, temporary: str) -> Node:
+        """A node that allocates the memory of a temporary which nothing has used yet, or frees it, once each."""
+        if temporary in self.ended:
+            return EmptyNode(name)
+        if temporary not in self.used:
+            return AllocNode(name, self.uses(temporary))
+        self.ended.add(temporary)
+        self.filled.discard(temporary)
+        return FreeNode(name, self.uses(temporary))
 
     def host(self, name: str, drawn: Mapping[str, Any]) -> HostCallbackNode:
         """A host call that stores a hash of what it reads: all of a buffer, or half of it."""
@@ -161,7 +176,7 @@ class _Tables:
         """A launch whose kernel has no race with itself, and reads no temporary that nothing has filled."""
         written = written_parameters(kernel)
         read = {access.parameter for phase in kernel.phases for access in phase.reads}
-        buffers = {p: drawn[p] for p in (p.name for p in kernel.buffer_parameters)}
+        buffers = {p: self.writes(drawn[p]) for p in (p.name for p in kernel.buffer_parameters)}
         for parameter in buffers:
             if parameter in read:
                 found = self.reads(buffers[parameter])
@@ -195,6 +210,10 @@ class _Tables:
     def reads(self, buffer: str) -> str:
         """The buffer, or state instead of a temporary that holds nothing yet."""
         return "s0" if buffer in TEMPORARIES and buffer not in self.filled else buffer
+
+    def writes(self, buffer: str) -> str:
+        """The buffer, or state instead of a temporary whose memory was freed."""
+        return "s0" if buffer in self.ended else buffer
 
     def fills(self, buffer: str) -> str:
         """The buffer, which holds something from now on."""

@@ -14,7 +14,7 @@ from forerun.ir.nodes import ChildGraphNode, ConditionalNode, HostCallbackNode
 from forerun.ir.types import DependencyKind, DType
 from forerun.passes.pipeline import Pipeline
 from forerun.testing.assembly import DRAWN_KINDS, DrawnNode, Manner, assembled
-from forerun.testing.buffers import CHOICES, DTYPES, FILLABLE, HOSTED, READABLE, WRITABLE
+from forerun.testing.buffers import CHOICES, DTYPES, FILLABLE, HOSTED, READABLE, TEMPORARIES, WRITABLE
 from forerun.testing.kernel_strategy import WIDTH, KernelShape, pick, written_parameters
 from forerun.testing.subject import Subject, applied, pipeline_of
 
@@ -54,7 +54,8 @@ def graphs(
             would order anything).
         nodes: What may occur: ``kernel``, ``copy``, ``fill``, ``empty``, ``event`` (one that is recorded), ``host`` (a
             call on host memory), ``child`` (a graph of up to three nodes), ``conditional`` (``if``, ``switch``, or a
-            ``while`` that runs at most once). Bodies hold what else may occur, but conditionals no events and calls.
+            ``while`` that runs at most once), ``memory`` (a temporary's memory is allocated or freed). Bodies hold what
+            else may occur, but no nodes of memory, and conditionals no events and calls.
         max_nodes: The most nodes, those of bodies apart.
         kernel_shape: What generated kernels may contain.
         dtypes: Element types; a graph has one of them: i32, f32 or i8. What is computed are whole numbers.
@@ -156,6 +157,8 @@ def _nodes(
         arguments = {"y": draw(_FILLABLE), "value": draw(_VALUES)}
     elif kind == "host":
         arguments = draw(_CALLS)
+    elif kind == "memory":
+        arguments = draw(_MEMORY)
     elif kind == "child":
         bodies = 1
     elif kind == "conditional":
@@ -181,6 +184,7 @@ _CALLS = st.fixed_dictionaries(
         "pure": st.sampled_from([True, False]),
     }
 )
+_MEMORY = st.fixed_dictionaries({"a": st.sampled_from(TEMPORARIES)})
 _CONDITIONALS = pick(
     [
         ({"kind": kind, "condition": condition}, bodies)
@@ -202,7 +206,7 @@ def _bodies(
 ) -> st.SearchStrategy[list[DrawnNode]]:
     """The nodes of a body: at most three, and bodies in it hold no further bodies."""
     without = {"host", "event"} if owner == "conditional" else set()
-    without |= {"child", "conditional"} if depth else set()
+    without |= {"memory", *(("child", "conditional") if depth else ())}
     inside = tuple(kind for kind in allowed if kind not in without) or ("empty",)
     return st.lists(_any_node(inside, shape, kinds, depth + 1), min_size=1, max_size=3)
 

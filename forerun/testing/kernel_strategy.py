@@ -51,7 +51,7 @@ class KernelShape:
         roles: The most roles, 1 or 2.
         phases: The most phases of a role.
         partial: Whether phases may access halves and single elements (which one, a scalar says).
-        asynchronous: Whether reads may go through the copy engine.
+        asynchronous: Whether reads may go through the copy engine, those of phases that write among them.
     """
 
     waits: bool = True
@@ -145,11 +145,11 @@ def _with_events(draw: st.DrawFn, steps: Sequence[Step], shape: KernelShape) -> 
     """The steps of a role with at most one wait and one trigger at any place."""
     if not shape.waits:
         return tuple(steps)
-    wait, trigger = draw(_events(len(steps)))
+    wait, trigger, fenced = draw(_events(len(steps)))
     with_events: list[Step] = []
     for i, step in enumerate((*steps, None)):
         with_events += [Wait()] if i == wait else []
-        with_events += [Trigger()] if i == trigger else []
+        with_events += [Trigger(fenced)] if i == trigger else []
         with_events += [step] if step is not None else []
     return tuple(with_events)
 
@@ -181,10 +181,11 @@ def _places(last: int) -> st.SearchStrategy[int]:
 
 
 @cache
-def _events(count: int) -> st.SearchStrategy[tuple[int | None, int | None]]:
-    """Where the wait and the trigger of a role of so many steps are: a third each nowhere, first, anywhere."""
+def _events(count: int) -> st.SearchStrategy[tuple[int | None, int | None, bool]]:
+    """Where a role's wait and trigger are: a third each nowhere, first, anywhere. Some triggers are fenced."""
     places = [*[None] * (count + 1), *[0] * (count + 1), *range(count + 1)]
-    return pick([(wait, trigger) for wait in places for trigger in places])
+    found = [(wait, trigger, False) for wait in places for trigger in places]
+    return pick([*found, *((wait, trigger, True) for wait, trigger, _ in found if trigger is not None)])
 
 
 @cache
@@ -199,13 +200,20 @@ def _loaders(shape: KernelShape) -> st.SearchStrategy[list[_Drawn]]:
 
 @cache
 def _phases(readable: tuple[str, ...], shape: KernelShape, asynchronous: bool) -> st.SearchStrategy[_Drawn]:
-    return st.one_of(_stores(readable, shape), _loads(readable, shape, asynchronous))
+    return st.one_of(_stores(readable, shape, asynchronous), _loads(readable, shape, asynchronous))
 
 
 @cache
-def _stores(readable: tuple[str, ...], shape: KernelShape) -> st.SearchStrategy[_Drawn]:
+def _stores(readable: tuple[str, ...], shape: KernelShape, asynchronous: bool) -> st.SearchStrategy[_Drawn]:
     writes = [Access(parameter, part) for part in _parts(shape) for parameter in _WRITTEN]
-    return st.builds(_Drawn, pick(_reads(readable, shape)), pick(writes), pick([True, True, False]))
+    flags = [
+        (takes, copied) for copied in ([False, True] if asynchronous else [False]) for takes in (True, True, False)
+    ]
+
+    def drawn(read: tuple[Access, ...], write: Access, flag: tuple[bool, bool]) -> _Drawn:
+        return _Drawn(read, write, takes=flag[0], asynchronous=flag[1])
+
+    return st.builds(drawn, pick(_reads(readable, shape)), pick(writes), pick(flags))
 
 
 @cache
