@@ -65,7 +65,7 @@ class HoistLoads(Pass):
             if not isinstance(node, KernelNode) or node.name not in early:
                 continue
             kernel = graph.kernels[node.kernel]
-            if kernel.has_foreign_code:
+            if kernel.has_foreign_code or kernel.is_black_box:
                 continue
             writers = pending.get(node.name, {})
             blocked = self._held_back(graph, order, node.name, writers) if writers else set[str]()

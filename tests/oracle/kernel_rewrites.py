@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 
@@ -145,7 +145,7 @@ def fuse(chooser: Random, graph: Graph) -> Rewritten | None:
         bound += [(name + own, argument) for name, argument in node.arguments]
         scalars = {p.name for p in kernel.parameters if isinstance(p, ScalarParameter)}
         steps += [_renamed(phase, own, scalars) for phase in _in_epochs(kernel)]
-    steps = [_pruned(chooser, graph, step, dict(bound), parts) for step in steps]
+    steps = _read_in_time(steps, [_pruned(chooser, graph, step, dict(bound), parts) for step in steps], dict(bound))
     if chooser.random() < 0.3:
         steps.insert(0, Wait())
     kernel = Kernel("fusedk", tuple(parameters), (Role("main", tuple(steps)),))
@@ -166,6 +166,21 @@ def fuse(chooser: Random, graph: Graph) -> Rewritten | None:
         edges += [Dependency(u, "fused") for u in order[:at]] + [Dependency("fused", v) for v in order[at + 1 :]]
     kernels = [*graph.kernels.values(), kernel]
     return Rewritten(rebuilt(graph, nodes, edges, kernels), {"fused": tuple(parts)})
+
+
+def _read_in_time(whole: Sequence[Step], pruned: Sequence[Step], bound: Mapping[str, Argument]) -> list[Step]:
+    """The pruned phases, with the reads of what only later ones still read.
+
+    A kernel cannot store what it has not read yet: that what it computes is right is what a fusion rule states.
+    """
+    found: list[Step] = []
+    for at, (old, new) in enumerate(zip(whole, pruned, strict=True)):
+        if isinstance(old, Phase) and isinstance(new, Phase):
+            later = {bound.get(a.parameter) for step in pruned[at + 1 :] if isinstance(step, Phase) for a in step.reads}
+            lost = (a for a in old.reads if a not in new.reads and bound.get(a.parameter) in later)
+            new = replace(new, reads=(*new.reads, *lost))
+        found.append(new)
+    return found
 
 
 def _in_epochs(kernel: Kernel) -> list[Phase]:
