@@ -222,8 +222,7 @@ def _pruned(chooser: Random, graph: Graph, step: Step, bound: dict[str, Argument
         temporary = graph.buffers[argument.buffer].role is BufferRole.TEMP
         return chooser.random() < (likely if temporary else 0.97)
 
-    return replace(
-        step,
-        reads=tuple(a for a in step.reads if stays(a, 0.5)),
-        writes=tuple(a for a in step.writes if stays(a, 0.6)),
-    )
+    reads = tuple(a for a in step.reads if stays(a, 0.5))
+    writes = tuple(a for a in step.writes if stays(a, 0.6))
+    # What floats no longer is over before its own writes: a fused kernel does not store what it has not read.
+    return replace(step, reads=reads, writes=writes, asynchronous=step.asynchronous and bool(writes or not step.writes))

@@ -22,6 +22,8 @@ __all__ = ["Trial", "differs", "is_valid", "pair", "trial"]
 _ATTEMPTS = 40
 _EVERY = 16
 """One graph of so many hands on a temporary that another kernel writes in part."""
+_NOT_WITH_FUSIONS = {"relocate temporaries", "plan-memory", "swap phases", "move a step"}
+"""A fused kernel that stores before it reads computes nothing that its rule could state: no matter of accesses."""
 _KINDS, _WEIGHTS = list(REWRITES), [weight for weight, _ in REWRITES.values()]
 
 
@@ -89,7 +91,7 @@ def _rewritten(chooser: Random, before: Graph, kinds: Mapping[str, float] | None
             return "", None
         graph = found.graph
         fusions |= found.fusions
-    if fusions and set(chosen) & {"relocate temporaries", "plan-memory"}:
+    if fusions and set(chosen) & _NOT_WITH_FUSIONS:
         return "", None
     return chosen[0], Rewritten(graph, {f: parts for f, parts in fusions.items() if f in graph.nodes})
 
