@@ -42,6 +42,10 @@ def option(default: Any = _MISSING, *, help: str, file: bool = False) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, "file": file})
 
 
+MAX_DIGITS = 1000
+"""Of an integer option as text, with its sign: as many as the text form of graphs takes (P4)."""
+
+
 @dataclass(frozen=True, slots=True)
 class OptionSpec:
     """One declared option.
@@ -107,6 +111,8 @@ class OptionSpec:
             if text not in choices:
                 raise ValueError(text)
             return choices[text]
+        if self.annotation is int and len(text) > MAX_DIGITS:
+            raise ValueError(text)
         value = self.annotation(text)
         if isinstance(value, float) and math.isnan(value):
             raise ValueError(text)

@@ -52,7 +52,7 @@ def test_targets_are_passed_through() -> None:
         ("reference{sed=3}", "'reference' has no option 'sed'\n  hint: did you mean 'seed'?"),
         ("reference{seed=x}", "option 'seed' cannot be 'x'"),
         ("reference{schedule=advesarial}", "no schedule 'advesarial'\nhint: did you mean 'adversarial'?"),
-        ("reference{schedule=no/such.json}", "cannot read schedule no/such.json: No such file or directory"),
+        ("reference{schedule=no/such.json}", "the schedule no/such.json cannot be read: No such file or directory"),
         ("reference,reference", "one target is expected"),
         ("", "a target is missing"),
     ],
