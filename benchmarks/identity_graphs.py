@@ -146,7 +146,9 @@ class _Maker:
         written = written_parameters(kernel)
         small = ["s0", "s1", "s2", "s3", "s4"]
         names = {
-            p.name: self.chooser.choice(small if p.name in written else [*small, "xs", "w"])
+            p.name: self.chooser.choice(
+                [v for v in (small if p.name in written else [*small, "xs", "w"]) if views[v].offset % p.alignment == 0]
+            )
             for p in kernel.buffer_parameters
         }
         if len(kernel.roles or ()) > 1 or any(phase.asynchronous for phase in kernel.phases):
