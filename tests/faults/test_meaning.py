@@ -199,6 +199,42 @@ def test_bodies_use_it_in_between_too(node: str) -> None:
     assert (f"{node}/{node}", "F4") in {(d.location.name, d.code) for d in found}
 
 
+SPREAD = """forerun 1
+graph g
+alloc $m : 16
+buffer %h : f32[4] temp at $m
+buffer %y : f32[4] output
+node #begin = child {
+  graph a
+  node #al = alloc $m
+}
+node #fill = fill %h with 0
+  after #begin
+node #look = copy %h -> %y
+  after #fill
+node #end = child {
+  graph c
+  node #fr = free $m
+}
+  after #look
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("node #fr = free $m", "node #fr = free $m", set()),
+        ("node #fr = free $m", "node #fr = free $m\n  node #late = fill %h with 1\n    after #fr", {"end/late"}),
+        ("node #fr = free $m", "node #al = alloc $m", {"end/al"}),
+        ("node #al = alloc $m", "node #early = fill %h with 1\n  node #al = alloc $m", {"begin/early"}),
+        ("node #al = alloc $m", "node #fr = free $m", {"end/fr", "fill", "look"}),
+    ],
+)
+def test_child_graphs_allocate_use_and_free(old: str, new: str, found: set[str]) -> None:
+    """Within one child graph as well as between several, since their bodies are looked at in place."""
+    assert {d.location.name for d in verify(parse_graph(SPREAD.replace(old, new, 1))) if d.code == "F4"} == found
+
+
 def test_what_was_just_allocated_holds_nothing() -> None:
     graph = changed("09-use-before-alloc-after-free", ("node #w = @map(x=%x, y=%h)", "node #w = @map(x=%h, y=%y)"))
     graph = graph.replace("node #early = @map(x=%x, y=%h)\n", "").replace("  after #early full\n", "")

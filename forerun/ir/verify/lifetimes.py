@@ -20,69 +20,62 @@ class _Moment:
 
     Attributes:
         place: Position in launch order.
-        node: The node of the graph itself.
         name: The node that does it, after the nodes around it: ``layer/copy``.
         buffer: Through which buffer; empty for allocation nodes.
     """
 
     place: int
-    node: str
     name: str
     buffer: str = ""
 
 
 def check(graph: Graph) -> Iterator[Diagnostic]:
-    """Yield violations of F4 of a graph that is valid otherwise; what lies within one child graph is reported there."""
+    """Yield violations of F4 of a graph that is valid otherwise, and of the child graphs in it."""
     begun: dict[str, _Moment] = {}
     ended: dict[str, _Moment] = {}
     uses: dict[str, list[_Moment]] = {}
-    for kind, allocation, moment in _moments(graph):
-        if kind is AllocNode:
-            begun.setdefault(allocation, moment)
-        elif kind is FreeNode:
-            ended.setdefault(allocation, moment)
-        else:
+    for place, (name, allocation, buffer, kind) in enumerate(_events(graph, "")):
+        moment = _Moment(place, name, buffer)
+        if kind is None:
             uses.setdefault(allocation, []).append(moment)
+            continue
+        known, verb = (begun, "allocates") if kind is AllocNode else (ended, "frees")
+        if allocation in known:
+            message = f"{verb} ${allocation}, as '{known[allocation].name}' does"
+            yield Diagnostic("F4", message, Location("node", name), "a replay allocates and frees an allocation once")
+        known.setdefault(allocation, moment)
     for allocation in dict.fromkeys([*begun, *ended]):
         yield from _misplaced(allocation, begun.get(allocation), ended.get(allocation), uses.get(allocation, []))
     yield from _outlived(graph, begun, ended)
 
 
-def _moments(graph: Graph) -> Iterator[tuple[type | None, str, _Moment]]:
-    for place, (owner, name, allocation, buffer, kind) in enumerate(_events(graph, "")):
-        yield kind, allocation, _Moment(place, owner or name, name, buffer)
-
-
-def _events(graph: Graph, path: str) -> Iterator[tuple[str, str, str, str, type | None]]:
-    """The outermost node around it (or ``""``), the full name, the allocation, the buffer, and the kind of node."""
-    owner = path.partition("/")[0]
+def _events(graph: Graph, path: str) -> Iterator[tuple[str, str, str, type | None]]:
+    """The full name, the allocation, the buffer, and the kind of each allocation node and use, in launch order."""
     for name, found in accesses(graph).items():
         node = graph.nodes[name]
         if isinstance(node, AllocNode | FreeNode):
-            yield owner, path + name, node.allocation, "", type(node)
+            yield path + name, node.allocation, "", type(node)
         elif isinstance(node, ChildGraphNode):
             yield from _events(with_tables(graph, node.body), f"{path}{name}/")
         else:
             for allocation, buffer in dict.fromkeys((a.allocation, a.buffer) for a in found):
-                yield owner, path + name, allocation, buffer, None
+                yield path + name, allocation, buffer, None
 
 
 def _misplaced(
     allocation: str, begin: _Moment | None, end: _Moment | None, uses: list[_Moment]
 ) -> Iterator[Diagnostic]:
+    if begin is not None and end is not None and end.place < begin.place:
+        message = f"frees ${allocation} before '{begin.name}' allocates it"
+        yield Diagnostic("F4", message, Location("node", end.name), f"put '{end.name}' last, in launch order")
     for use in uses:
         at = Location("node", use.name, detail=f"%{use.buffer}")
-        if begin is not None and use.place < begin.place and not _inside_one(use, begin):
+        if begin is not None and use.place < begin.place:
             message = f"uses memory of ${allocation} before '{begin.name}' allocates it"
             yield Diagnostic("F4", message, at, f"put '{begin.name}' before the first use, in launch order")
-        if end is not None and use.place > end.place and not _inside_one(use, end):
+        if end is not None and use.place > end.place:
             message = f"uses memory of ${allocation} after '{end.name}' frees it"
             yield Diagnostic("F4", message, at, f"put '{end.name}' after the last use, in launch order")
-
-
-def _inside_one(use: _Moment, other: _Moment) -> bool:
-    """Whether both are in one child graph, whose own check tells it."""
-    return use.node == other.node
 
 
 def _outlived(graph: Graph, begun: dict[str, _Moment], ended: dict[str, _Moment]) -> Iterator[Diagnostic]:
