@@ -235,6 +235,13 @@ def test_child_graphs_allocate_use_and_free(old: str, new: str, found: set[str])
     assert {d.location.name for d in verify(parse_graph(SPREAD.replace(old, new, 1))) if d.code == "F4"} == found
 
 
+def test_what_a_child_graph_just_allocated_holds_nothing() -> None:
+    unwritten = SPREAD.replace("node #fill = fill %h with 0\n  after #begin\n", "").replace(
+        "after #fill", "after #begin"
+    )
+    assert [(d.code, d.location.name) for d in verify(parse_graph(unwritten))] == [("F2", "look")]
+
+
 def test_what_was_just_allocated_holds_nothing() -> None:
     graph = changed("09-use-before-alloc-after-free", ("node #w = @map(x=%x, y=%h)", "node #w = @map(x=%h, y=%y)"))
     graph = graph.replace("node #early = @map(x=%x, y=%h)\n", "").replace("  after #early full\n", "")

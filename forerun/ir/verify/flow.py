@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from forerun.ir.diagnostics import Diagnostic, Location
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import AllocNode, FreeNode
+from forerun.ir.nodes import AllocNode, ChildGraphNode, FreeNode
 from forerun.ir.region import WHOLE
-from forerun.ir.semantics.access import NodeAccess, accesses
+from forerun.ir.semantics.access import NodeAccess, accesses, with_tables
 from forerun.ir.semantics.byteset import ByteSet, bytes_of
 from forerun.ir.types import BufferRole
 
@@ -35,9 +36,13 @@ def check(graph: Graph) -> Iterator[Diagnostic]:
 
 
 def _of_data(graph: Graph) -> Iterator[NodeAccess]:
-    """All accesses to data, in launch order: memory that was just allocated holds none."""
+    """All accesses to data, in launch order, of child graphs too: memory that was just allocated holds none."""
     for name, found in accesses(graph).items():
-        if not isinstance(graph.nodes[name], AllocNode | FreeNode):
+        node = graph.nodes[name]
+        if isinstance(node, ChildGraphNode):
+            inside = _of_data(with_tables(graph, node.body))
+            yield from (replace(access, node=f"{name}/{access.node}") for access in inside)
+        elif not isinstance(node, AllocNode | FreeNode):
             yield from found
 
 
