@@ -82,7 +82,8 @@ def _write(chunks: list[dict]) -> None:  # type: ignore[type-arg]
         "oracle.faults_found": len(found),
         **{f"oracle.{status}": number for status, number in sorted(verdicts.items())},
     }
-    metrics = {name: Metric(number, "pairs", number, number) for name, number in numbers.items()}
+    units = {name: "wrong certificates" if "faults" in name else "pairs" for name in numbers}
+    metrics = {name: Metric(number, units[name], number, number) for name, number in numbers.items()}
     for kind in sorted(kinds):
         share = proved[kind] / kinds[kind]
         metrics[f"oracle.proved_share.{kind}"] = Metric(share, "share", share, share)

@@ -34,7 +34,7 @@ def result_console() -> Console:
 
 
 def error_console() -> Console:
-    """Standard error, likewise."""
+    """Standard error; styled only on a terminal, and not where ``NO_COLOR`` is set."""
     return _console(stderr=True, file=None)
 
 

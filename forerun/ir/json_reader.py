@@ -18,9 +18,9 @@ from forerun.ir.files import read_regular
 __all__ = ["JsonObject", "parse_json", "read_json"]
 
 MAX_BYTES = 1 << 26
-"""Of a file; a timeline of a large model has a few million."""
+"""The most that a file may have; a timeline of a large model has a few million."""
 MAX_DIGITS = 20
-"""Of an integer: 64 bits."""
+"""The most that an integer may have: 64 bits."""
 
 _REQUIRED: Any = object()
 _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "true or false", int: "an integer"}

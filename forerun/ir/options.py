@@ -43,7 +43,7 @@ def option(default: Any = _MISSING, *, help: str, file: bool = False) -> Any:
 
 
 MAX_DIGITS = 1000
-"""Of an integer option as text, with its sign: as many as the text form of graphs takes (P4)."""
+"""The most characters of an integer option: as many as the text form of graphs takes (P4)."""
 
 
 @dataclass(frozen=True, slots=True)

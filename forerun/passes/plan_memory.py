@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from forerun.ir.buffer import Allocation, Buffer
+from forerun.ir.buffer import ALLOCATION_ALIGNMENT, Allocation, Buffer
 from forerun.ir.diagnostics import Location
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import EventOrder, NodeAccess, event_order
@@ -15,10 +15,7 @@ from forerun.ir.types import BufferRole, Place
 from forerun.passes.base import Pass, PassContext, option
 from forerun.passes.registry import register
 
-__all__ = ["ALIGNMENT", "PlanMemory", "Unit", "offsets", "planned", "rivals", "units"]
-
-ALIGNMENT = 256
-"""What moves keeps its address modulo this, the alignment of allocations of the CUDA driver (``cuMemAlloc``)."""
+__all__ = ["PlanMemory", "Unit", "offsets", "planned", "rivals", "units"]
 
 _NAME = "arena"
 _NAMED = 4
@@ -78,7 +75,8 @@ class Unit:
     size: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        self.start = min(buffer.offset for buffer in self.buffers) // ALIGNMENT * ALIGNMENT
+        # What moves keeps its address modulo the alignment of allocations.
+        self.start = min(buffer.offset for buffer in self.buffers) // ALLOCATION_ALIGNMENT * ALLOCATION_ALIGNMENT
         self.size = _aligned(max(buffer.stop for buffer in self.buffers) - self.start)
 
     @property
@@ -255,7 +253,7 @@ def _best_gap(taken: Iterable[tuple[int, int]], size: int) -> int:
 
 
 def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+    return -(-size // ALLOCATION_ALIGNMENT) * ALLOCATION_ALIGNMENT
 
 
 def _placed(graph: Graph, place: Place, found: Sequence[Unit], at: Mapping[str, int], context: PassContext) -> Graph:

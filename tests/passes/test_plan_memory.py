@@ -11,7 +11,7 @@ import pytest
 
 from forerun.frontends.decode import decode_graph, generation_graph
 from forerun.frontends.llama import LlamaConfig
-from forerun.ir.buffer import Allocation
+from forerun.ir.buffer import ALLOCATION_ALIGNMENT, Allocation
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import event_order
@@ -25,7 +25,7 @@ from forerun.passes.hoist_loads import HoistLoads
 from forerun.passes.infer_dependencies import InferDependencies
 from forerun.passes.insert_pdl import InsertPdl
 from forerun.passes.manager import PassManager
-from forerun.passes.plan_memory import ALIGNMENT, PlanMemory, rivals, units
+from forerun.passes.plan_memory import PlanMemory, rivals, units
 from forerun.passes.reduce_edges import ReduceEdges
 from forerun.runtime.reference import ReferenceTarget
 from forerun.testing import assert_refines, assert_roundtrip, assert_same_outputs
@@ -40,7 +40,7 @@ PROGRAMS = 150
 def bytes_of_temporaries(graph: Graph) -> int:
     """The sum of the aligned allocations that hold temporaries."""
     names = {buffer.allocation for buffer in graph.buffers.values() if buffer.role is BufferRole.TEMP}
-    return sum(-(-graph.allocations[name].size // ALIGNMENT) * ALIGNMENT for name in names)
+    return sum(-(-graph.allocations[name].size // ALLOCATION_ALIGNMENT) * ALLOCATION_ALIGNMENT for name in names)
 
 
 def handed_on(seed: int) -> list[Graph]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forerun.ir.buffer import Buffer
+from forerun.ir.buffer import ALLOCATION_ALIGNMENT, Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import accesses, check, event_order
 from forerun.ir.semantics.flows import EXPOSED
@@ -13,7 +13,7 @@ from forerun.ir.types import BufferRole, DType
 from forerun.passes.base import PassContext
 from forerun.passes.hoist_loads import HoistLoads, complete_long_ago, hoisted, own_hazards
 from forerun.passes.insert_pdl import convertible_dependencies
-from forerun.passes.plan_memory import ALIGNMENT, PlanMemory, Unit, offsets, units
+from forerun.passes.plan_memory import PlanMemory, Unit, offsets, units
 from forerun.passes.reduce_edges import implied_dependencies
 
 KERNELS = """\
@@ -263,7 +263,7 @@ node #five = copy %d -> %y
 """)
     context = PassContext(PlanMemory())
     PlanMemory().apply(graph, context)
-    expected = {"buffers_moved": 4, "buffers_kept": 1, "bytes_before": 4 * ALIGNMENT, "bytes_after": 2 * ALIGNMENT}
+    expected = {"buffers_moved": 4, "buffers_kept": 1, "bytes_before": 4 * ALLOCATION_ALIGNMENT, "bytes_after": 2 * ALLOCATION_ALIGNMENT}
     assert context.statistics == expected
 
 

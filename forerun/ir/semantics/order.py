@@ -121,7 +121,7 @@ class EventOrder:
         return bool(self.triggered_before_wait[self.position[v]] >> self.position[u] & 1)
 
     def last_of(self, nodes: int) -> int:
-        """Of a set of nodes, those whose completion reaches the completion of no other one: all else is before these.
+        """The nodes of a set whose completion reaches that of no other one in it: all the rest comes before these.
 
         Args:
             nodes: Launch positions, as a bit set.
