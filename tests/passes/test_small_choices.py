@@ -263,7 +263,12 @@ node #five = copy %d -> %y
 """)
     context = PassContext(PlanMemory())
     PlanMemory().apply(graph, context)
-    expected = {"buffers_moved": 4, "buffers_kept": 1, "bytes_before": 4 * ALLOCATION_ALIGNMENT, "bytes_after": 2 * ALLOCATION_ALIGNMENT}
+    expected = {
+        "buffers_moved": 4,
+        "buffers_kept": 1,
+        "bytes_before": 4 * ALLOCATION_ALIGNMENT,
+        "bytes_after": 2 * ALLOCATION_ALIGNMENT,
+    }
     assert context.statistics == expected
 
 
