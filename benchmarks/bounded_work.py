@@ -20,12 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from common import Metric, bootstrap_median, write_result
 
 from forerun.ir.buffer import Allocation, Buffer
+from forerun.ir.explain import explain
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
 from forerun.ir.nodes import BufferArgument, ChildGraphNode, KernelNode
+from forerun.ir.refinement.certificate import certify
 from forerun.ir.region import region
-from forerun.ir.semantics import check, explain
-from forerun.ir.semantics.certificate import certify
+from forerun.ir.semantics import check
 from forerun.ir.types import BufferRole, DType
 from forerun.ir.verify import verify
 

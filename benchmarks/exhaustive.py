@@ -25,7 +25,7 @@ from common import Metric, write_result
 
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import check
-from forerun.ir.semantics.explorer import explore
+from forerun.testing.explorer import explore
 from tests.random_graphs import plain
 from tests.three_kernels import BODIES, EDGES, graph_of
 

@@ -36,11 +36,11 @@ from common import origin
 
 from forerun.cli import main
 from forerun.frontends.llama import LlamaModel
-from forerun.ir.diagnostics import InvalidInput, Refuted, Unsupported
 from forerun.passes.tuning import read_tuning
 from forerun.report import SUMMARY_FILE, TIMELINE_FILE, write_report
 from forerun.runtime.litmus import read_record
 from forerun.runtime.reference.schedule import Schedule
+from forerun.support.diagnostics import InvalidInput, Refuted, Unsupported
 
 __all__ = ["KINDS", "Tally", "fuzz"]
 
@@ -289,7 +289,7 @@ def _gguf_seeds() -> list[bytes]:
 
 
 def _json_seeds(name: str) -> list[bytes]:
-    from tests.ir import test_json_reader as good
+    from tests.support import test_json_reader as good
 
     return [json.dumps(getattr(good, name)).encode()]
 

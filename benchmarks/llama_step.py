@@ -37,11 +37,11 @@ from torch_llama import DecodeModel, draw_weights
 import forerun
 from forerun.frontends.decode import decode_graph
 from forerun.frontends.llama_config import LlamaConfig, shape_named
-from forerun.ir.diagnostics import ForerunError
 from forerun.ir.types import BufferRole, DType
 from forerun.kernels import norm_head
 from forerun.measure.bandwidth import read_bandwidth
 from forerun.runtime.cuda import CudaTarget
+from forerun.support.diagnostics import ForerunError
 
 STEPS = 32
 CONTEXT = 2304

@@ -1,7 +1,7 @@
 """Mutation testing of the checker and the passes: do the tests notice a small change of the code?
 
-A seeded sample of all mutants of ``forerun/ir/semantics`` and of five passes is tried; ``benchmarks/mutants.py``
-lists the kinds of changes that are made, and what is not changed. First all tests run once, without a mutant, and what
+A seeded sample of all mutants of ``forerun/ir/explain``, ``refinement``, ``semantics`` and of five passes is tried;
+``benchmarks/mutants.py`` lists the kinds of changes that are made, and what is not changed. First all tests run once, without a mutant, and what
 they execute is recorded. Then each mutant meets the tests that execute the changed statement, cheapest first, until one
 fails (``benchmarks/mutation_trials.py``); a survivor has met them all. Property tests draw 40 examples, always the
 same. The tests are those of the semantics and of the passes: what only another test of this repository would notice
@@ -47,12 +47,14 @@ GROUPS = {
 }
 """Why mutants live."""
 
+ROOMS = ("explain", "refinement", "semantics")
+
 _Key: TypeAlias = tuple[str, int, str]
 _fork = get_context("fork")
 
 
 def _everything() -> list[Mutant]:
-    modules = sorted((ROOT / "forerun/ir/semantics").glob("[!_]*.py"))
+    modules = sorted(path for room in ROOMS for path in (ROOT / "forerun/ir" / room).glob("[!_]*.py"))
     modules += [ROOT / "forerun/passes" / f"{name}.py" for name in PASSES]
     return [mutant for path in modules for mutant in mutants_of(path, ROOT)]
 

@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TESTS = (
     "tests/incidents/test_incidents.py",
     "tests/passes/test_cases.py",
+    "tests/ir/explain",
+    "tests/ir/refinement",
     "tests/ir/semantics",
     "tests/wrong/test_wrong.py::test_the_right_checker_is_not_contradicted",
     "tests/passes/test_laws.py",  # without the wrong twins: they are no tests of the real passes

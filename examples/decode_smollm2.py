@@ -14,7 +14,7 @@ from forerun.frontends.decode import decode_graph
 from forerun.frontends.fetch import fetch_smollm2
 from forerun.frontends.generate import generate
 from forerun.frontends.llama import LlamaModel
-from forerun.ir.diagnostics import ForerunError
+from forerun.support.diagnostics import ForerunError
 
 
 def show(text: str) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forerun.later import loader
+from forerun.support.lazy import loader
+from forerun.support.version import __version__
 
 if TYPE_CHECKING:
     from forerun.compiler import compile as compile
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from forerun.ir.trust import trusting as trusting
     from forerun.ir.trust import vouch as vouch
     from forerun.tuner.tune import tune as tune
-
-__version__ = "0.1.0"
 
 _EXPORTS = {
     "Graph": "forerun.ir.graph",

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.demands import require_vouched
-from forerun.ir.diagnostics import Diagnostic, InvalidInput, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.trust import Trusted, trusting
 from forerun.ir.verify import require_valid
@@ -22,6 +21,7 @@ from forerun.passes.pipeline import DEFAULT, Pipeline
 from forerun.passes.summary import Summary
 from forerun.report import reporting, write_report
 from forerun.runtime.base import Program, Target, resolve_target
+from forerun.support.diagnostics import Diagnostic, InvalidInput, Unsupported
 
 if TYPE_CHECKING:
     from forerun.runtime.reference import Schedule

@@ -12,13 +12,13 @@ import pytest
 
 import forerun
 from forerun.compiler import Executable
-from forerun.ir.diagnostics import InvalidInput, Refuted, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.text import parse_graph, print_graph
 from forerun.ir.types import DependencyKind, DType
 from forerun.kernels.builtin import KERNELS
 from forerun.passes.pipeline import Pipeline
 from forerun.runtime.reference import ReferenceTarget
+from forerun.support.diagnostics import InvalidInput, Refuted, Unsupported
 
 INPUTS = {"x": [1.0, 2.0, 3.0], "seed": [5.0, 6.0, 7.0]}
 

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from forerun import __version__
 from forerun.cli import bench, check, fuzz, info, litmus, opt, report, run, tune
 from forerun.cli.boundary import report_usage_error
 from forerun.cli.console import silence, write_result
 from forerun.cli.status import Status
+from forerun.support.version import __version__
 
 __all__ = ["app", "main"]
 

@@ -123,10 +123,10 @@ def _require_gpu(plan: DecodePlan) -> str:
     Raises:
         Unsupported: If there is none, or the target is none.
     """
-    from forerun.ir.diagnostics import Unsupported
     from forerun.runtime.cuda.device import open_device
     from forerun.runtime.cuda.driver import driver
     from forerun.runtime.cuda.target import CudaTarget
+    from forerun.support.diagnostics import Unsupported
 
     if not isinstance(plan.target, CudaTarget):
         raise Unsupported(f"target '{plan.target.name}' has no GPU's clock", hint="leave --target out, or name cuda")
@@ -190,8 +190,8 @@ def _compare(given: dict[str, Any], wanted: dict[str, Any]) -> list[Difference]:
     Raises:
         Refuted: If they are not the same but for rounding.
     """
-    from forerun.ir.diagnostics import Refuted
     from forerun.measure.step import differences
+    from forerun.support.diagnostics import Refuted
 
     found = differences(given, wanted)
     if found and not found[0].relative_l2 <= TOLERANCE:

@@ -55,7 +55,7 @@ def subject_of(
     Raises:
         InvalidInput: If it is not there, or the options do not fit together.
     """
-    from forerun.ir.diagnostics import InvalidInput
+    from forerun.support.diagnostics import InvalidInput
 
     if (model is None) == (shape is None):
         hint = f"forerun bench GRAPH.fir, forerun bench {BUILT_IN_MODEL}, or forerun bench --shape NAME"
@@ -87,7 +87,7 @@ def _file(name: str, position: int | None, *, verbose: bool) -> Subject:
 def _step(
     config: LlamaConfig, weights: Callable[[], Mapping[str, Any]], position: int | None, plan: DecodePlan
 ) -> Subject:
-    from forerun.ir.diagnostics import InvalidInput
+    from forerun.support.diagnostics import InvalidInput
 
     limit = (plan.context or config.context_length) - 1
     chosen = min(_POSITION, limit) if position is None else position

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from forerun.ir.escaping import visible
+from forerun.support.escaping import visible
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -15,12 +15,12 @@ import typer
 
 from forerun.cli.console import error_console, print_json, print_plain, print_text, results_only, silence
 from forerun.cli.status import Status
-from forerun.ir.escaping import visible, visible_lines
+from forerun.support.escaping import visible, visible_lines
 
 if TYPE_CHECKING:
-    from forerun.ir.diagnostics import Diagnostic, ForerunError
     from forerun.ir.graph import Graph
     from forerun.ir.text import SourceMap
+    from forerun.support.diagnostics import Diagnostic, ForerunError
 
 __all__ = ["diagnostics_as_json", "drawing", "guarded", "report_usage_error"]
 
@@ -69,8 +69,8 @@ def drawing(source: Graph | SourceMap | str, *, verbose: bool = False) -> Iterat
         source: A graph, a text that is read as one, or where the elements of a graph stand in its text.
         verbose: Whether all are drawn, however many there are.
     """
-    from forerun.ir.diagnostics import ForerunError
     from forerun.ir.text import draw
+    from forerun.support.diagnostics import ForerunError
 
     try:
         yield
@@ -100,7 +100,7 @@ def report_usage_error(message: str, usage: str, help_command: str) -> None:
 
 def _tell(error: Exception | SystemExit, *, verbose: bool, as_json: bool) -> Status:
     """Print what went wrong; returns the exit status."""
-    from forerun.ir.diagnostics import ForerunError, InternalError, InvalidInput
+    from forerun.support.diagnostics import ForerunError, InternalError, InvalidInput
 
     if isinstance(error, ForerunError):
         told = error
@@ -126,7 +126,7 @@ def _body(error: ForerunError) -> str:
 
     What a line feed in a name would put on a line of its own is indented, so that it never looks like a verdict.
     """
-    from forerun.ir.diagnostics import ForerunError
+    from forerun.support.diagnostics import ForerunError
 
     if type(error).__str__ is not ForerunError.__str__:
         return str(error)  # it draws itself, in sections that are indented

@@ -72,10 +72,10 @@ def check(
 
     Exit status 0 means proved, 1 refuted, 2 invalid, 3 unsupported (neither proved nor refuted).
     """
-    from forerun.ir.diagnostics import InvalidInput
+    from forerun.ir.explain import explain
     from forerun.ir.semantics import check as check_meaning
-    from forerun.ir.semantics import explain
     from forerun.ir.semantics.order import require_licences
+    from forerun.support.diagnostics import InvalidInput
 
     licences = require_licences([*(licence or ()), *(["H6"] if sched else []), *_recorded(litmus)])
     if file == after == STANDARD:
@@ -84,7 +84,7 @@ def check(
     if after is None:
         verdict = check_meaning(graph, licences)
     else:
-        from forerun.ir.semantics.certificate import certify
+        from forerun.ir.refinement.certificate import certify
 
         before, (graph, source) = graph, _read(after, verbose=verbose)
         verdict = certify(before, graph, licences)

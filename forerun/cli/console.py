@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TextIO
 
-from forerun.ir.escaping import json_text, visible, visible_lines
+from forerun.support.escaping import json_text, visible, visible_lines
 
 if TYPE_CHECKING:
     from rich.console import Console

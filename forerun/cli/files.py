@@ -25,7 +25,7 @@ def read_text(name: str) -> str:
     Raises:
         InvalidInput: If it cannot be read, or is not UTF-8.
     """
-    from forerun.ir.diagnostics import InvalidInput
+    from forerun.support.diagnostics import InvalidInput
 
     path = Path(name)
     if name != STANDARD and not path.exists():
@@ -63,7 +63,7 @@ def write_text(name: str, text: str) -> None:
     Raises:
         InvalidInput: If it cannot be written.
     """
-    from forerun.passes.instrument.files import write_whole
+    from forerun.support.files import write_whole
 
     path = Path(name)
     if name == STANDARD:
@@ -79,7 +79,7 @@ def _shown(name: str) -> str:
 
 
 def _siblings(path: Path) -> str:
-    from forerun.ir.diagnostics import closest
+    from forerun.support.diagnostics import closest
 
     names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     match = closest(path.name, names)

@@ -54,7 +54,7 @@ def fuzz(
     survive printing and reading; a single pass must be idempotent, and honest about what it changes. Exit status 0
     means that all graphs were fine, 1 that a counterexample was found; it is written as a .fir file.
     """
-    from forerun.ir.diagnostics import InvalidInput
+    from forerun.support.diagnostics import InvalidInput
     from forerun.testing.files import file_name
 
     if (pipeline is None) == (replay is None):
@@ -79,7 +79,7 @@ def fuzz(
 
 
 def _parsed(pipeline: str) -> Pipeline:
-    from forerun.ir.diagnostics import InvalidInput
+    from forerun.support.diagnostics import InvalidInput
     from forerun.testing.subject import pipeline_of
 
     passes = pipeline_of(pipeline)

@@ -21,8 +21,8 @@ def load_modules(names: Iterable[str]) -> None:
     Raises:
         InvalidInput: If one cannot be imported.
     """
-    from forerun.ir.diagnostics import ForerunError, InvalidInput
     from forerun.ir.trust import SOURCE_SUFFIXES, vouch_in_scope
+    from forerun.support.diagnostics import ForerunError, InvalidInput
 
     for name in names:
         if name.endswith(SOURCE_SUFFIXES):

@@ -19,7 +19,7 @@ SHAPED_MODEL = "llama"
 def model_path(model: str, *, shown: bool) -> Path:
     """The model's file, fetched if it is the built-in one and not there yet."""
     from forerun.frontends.fetch import fetch_smollm2
-    from forerun.ir.diagnostics import InvalidInput, did_you_mean
+    from forerun.support.diagnostics import InvalidInput, did_you_mean
 
     if model == BUILT_IN_MODEL:
         with _download_bar(shown=shown) as progress:

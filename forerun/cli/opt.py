@@ -64,8 +64,8 @@ def opt(
 
     A reproducer, the file that a failed pass leaves in the dump folder, names its pipeline itself.
     """
-    from forerun.ir.diagnostics import InvalidInput
     from forerun.report import reporting
+    from forerun.support.diagnostics import InvalidInput
 
     load_modules(load or [])
     if list_passes:
@@ -88,9 +88,9 @@ def opt(
 
 def _read(file: str | None, pipeline: str | None, *, verbose: bool) -> tuple[Graph, Pipeline, SourceMap]:
     """The graph, the passes, and where the graph's elements stand in its text."""
-    from forerun.ir.diagnostics import InvalidInput
     from forerun.passes.instrument.reproducer import parse_reproducer
     from forerun.passes.pipeline import Pipeline
+    from forerun.support.diagnostics import InvalidInput
 
     if file is None:
         raise InvalidInput("no graph is named", hint="forerun opt FILE.fir --pipeline PASSES; '-' is standard input")
@@ -135,11 +135,11 @@ def _apply(graph: Graph, pipeline: Pipeline, instruments: list[Instrument], *, v
 
 def _bisect(graph: Graph, pipeline: Pipeline) -> Status:
     """Search for the change after which the graph is invalid or has a race."""
-    from forerun.ir.diagnostics import Severity
     from forerun.ir.semantics import check
     from forerun.ir.text import diff_graphs, draw
     from forerun.ir.verify import verify
     from forerun.passes.instrument.bisect import bisect
+    from forerun.support.diagnostics import Severity
 
     def errors(candidate: Graph) -> list[object]:
         return [d for d in verify(candidate) if d.severity is Severity.ERROR]

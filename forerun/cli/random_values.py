@@ -48,8 +48,8 @@ def random_inputs(graph: Graph, given: Mapping[str, int]) -> dict[str, Any]:
     Raises:
         InvalidInput: If a given one is not an input.
     """
-    from forerun.ir.diagnostics import InvalidInput, did_you_mean
     from forerun.ir.types import BufferRole
+    from forerun.support.diagnostics import InvalidInput, did_you_mean
 
     inputs = {b.name: b for b in graph.buffers.values() if b.role in (BufferRole.INPUT, BufferRole.PARAM)}
     for name in given:

@@ -141,7 +141,7 @@ def _run(request: _Request) -> _Outcome:
 
 
 def _text_to_continue(prompt: str | None, shape: str | None) -> str:
-    from forerun.ir.diagnostics import InvalidInput
+    from forerun.support.diagnostics import InvalidInput
 
     if shape is not None:
         raise InvalidInput("--shape is for the model 'llama'", hint="forerun run llama --shape NAME --random-weights")
@@ -152,8 +152,8 @@ def _text_to_continue(prompt: str | None, shape: str | None) -> str:
 
 def _with_schedule(target: str, schedule: Schedule | None, seed: int | None) -> str:
     """The target's text with the two options that have flags of their own."""
-    from forerun.ir.diagnostics import InvalidInput
-    from forerun.ir.options_text import format_item, format_value, parse_item
+    from forerun.support.diagnostics import InvalidInput
+    from forerun.support.option_text import format_item, format_value, parse_item
 
     flags = {"schedule": schedule and str(schedule), "seed": None if seed is None else str(seed)}
     given = {key: value for key, value in flags.items() if value is not None}

@@ -61,7 +61,7 @@ def run_shape(request: ShapeRequest, *, talks: bool, as_json: bool, verbose: boo
 
 def _config(request: ShapeRequest) -> LlamaConfig:
     from forerun.frontends.llama_config import SHAPES, shape_named
-    from forerun.ir.diagnostics import InvalidInput
+    from forerun.support.diagnostics import InvalidInput
 
     if request.shape is None:
         raise InvalidInput(f"model '{SHAPED_MODEL}' needs --shape", hint=f"one of {', '.join(SHAPES)}")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from forerun.ir.escaping import visible_lines
+from forerun.support.escaping import visible_lines
 
 __all__ = ["SafeConsole"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forerun.ir.escaping import visible
 from forerun.report.words import counted, duration
+from forerun.support.escaping import visible
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -11,7 +11,8 @@ from forerun.cli.console import print_plain, result_console
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from forerun.ir.semantics import Explanation, NodeAccess, Race, Witness
+    from forerun.ir.explain import Explanation, Witness
+    from forerun.ir.semantics import NodeAccess, Race
     from forerun.ir.text import SourceMap
 
 __all__ = ["findings_as_json", "print_findings"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from forerun.frontends.vocabulary import Kind, Vocabulary
-from forerun.ir.diagnostics import InvalidInput, did_you_mean
+from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 if TYPE_CHECKING:
     import tokenizers

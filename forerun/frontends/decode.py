@@ -8,13 +8,13 @@ from itertools import pairwise
 from forerun.frontends.decode_step import Choices, StepEmitter
 from forerun.frontends.llama import SMOLLM2_135M, LlamaConfig
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import ConditionalNode, MemcpyNode, MemsetNode, Node, ScalarLoad
 from forerun.ir.region import BufferView
 from forerun.ir.types import BufferRole, DType
 from forerun.ir.verify import require_valid
 from forerun.kernels import advance
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["decode_graph", "generation_graph", "synthetic_decode_graph"]
 

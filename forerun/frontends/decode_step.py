@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from forerun.frontends.llama_config import ROPE_FREQUENCIES, LlamaConfig, weight_shapes
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.nodes import ScalarLoad
 from forerun.ir.types import BufferRole, DType
 from forerun.kernels import (
@@ -24,6 +23,7 @@ from forerun.kernels import (
     silu_mul,
 )
 from forerun.kernels.shapes import elementwise_launch
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["Choices", "StepEmitter"]
 

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
 
-from forerun.ir.diagnostics import InvalidInput
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["CACHE_VARIABLE", "SMOLLM2", "Artifact", "Progress", "cache_folder", "fetch", "fetch_smollm2"]
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from forerun.frontends.not_finite import require_finite_logits
 from forerun.frontends.tokenizer import TextStream, Tokenizer
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["DecodeStep", "Generation", "generate"]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from forerun.frontends.gguf_bytes import FileBytes
 from forerun.frontends.gguf_header import TensorInfo, Value, read_header
-from forerun.ir.diagnostics import InvalidInput, closest, did_you_mean
+from forerun.support.diagnostics import InvalidInput, closest, did_you_mean
 
 __all__ = ["GgufFile", "TensorInfo"]
 

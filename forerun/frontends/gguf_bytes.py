@@ -9,8 +9,8 @@ import os
 import weakref
 from pathlib import Path
 
-from forerun.ir.diagnostics import InvalidInput, did_you_mean
-from forerun.ir.files import open_regular
+from forerun.support.diagnostics import InvalidInput, did_you_mean
+from forerun.support.files import open_regular
 
 __all__ = ["FileBytes"]
 

@@ -19,7 +19,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from numpy.typing import NDArray
 
 from forerun.frontends.gguf_bytes import FileBytes
-from forerun.ir.diagnostics import InvalidInput
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["Header", "TensorInfo", "Value", "read_header"]
 

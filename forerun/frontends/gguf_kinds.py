@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forerun.ir.diagnostics import InvalidInput
+from forerun.support.diagnostics import InvalidInput
 
 if TYPE_CHECKING:
     from forerun.frontends.gguf import GgufFile

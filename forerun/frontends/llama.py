@@ -21,8 +21,8 @@ from forerun.frontends.llama_config import (
     weight_shapes,
 )
 from forerun.frontends.not_finite import fitted
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.types import DType
+from forerun.support.diagnostics import InvalidInput
 
 if TYPE_CHECKING:
     from forerun.frontends.gguf import GgufFile

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forerun.frontends.gguf_kinds import require_whole_model
-from forerun.ir.diagnostics import InvalidInput, did_you_mean
+from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 if TYPE_CHECKING:
     from forerun.frontends.gguf import GgufFile

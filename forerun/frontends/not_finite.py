@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forerun.ir.diagnostics import ForerunError, InvalidInput
 from forerun.ir.types import BufferRole
+from forerun.support.diagnostics import ForerunError, InvalidInput
 
 if TYPE_CHECKING:
     from forerun.ir.graph import Graph

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forerun.frontends.llama_config import ROPE_FREQUENCIES, LlamaConfig, rope_frequencies, weight_shapes
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.types import DType
 from forerun.runtime.dtypes import numpy_dtype
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["DEVIATION", "RandomWeights"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from forerun.frontends.vocabulary import Kind, Vocabulary
-from forerun.ir.diagnostics import InvalidInput
+from forerun.support.diagnostics import InvalidInput
 
 if TYPE_CHECKING:
     from forerun.frontends.gguf import GgufFile

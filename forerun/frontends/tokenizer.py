@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from forerun.frontends.byte_level import begins_with_token, byte_level_bytes, read_byte_level, spelled_in_bytes
 from forerun.frontends.sentence_piece import SPACE, byte_of, read_sentence_piece
 from forerun.frontends.vocabulary import Kind, Vocabulary, read_vocabulary
-from forerun.ir.diagnostics import InvalidInput, did_you_mean
+from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 if TYPE_CHECKING:
     from forerun.frontends.gguf import GgufFile

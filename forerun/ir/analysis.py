@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
-    from forerun.ir.edit import Delta
+    from forerun.ir.delta import Delta
     from forerun.ir.graph import Graph
 
 __all__ = ["Analysis", "carry_over"]
@@ -20,7 +20,7 @@ class Analysis(Generic[_Result]):
     """A pure function of some parts of a graph.
 
     Args:
-        depends: The parts it reads: names of fields of :class:`forerun.ir.edit.Delta`.
+        depends: The parts it reads: names of fields of :class:`forerun.ir.delta.Delta`.
         compute: The function. It must not read any other part, nor change the graph.
     """
 

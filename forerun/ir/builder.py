@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from forerun.ir.buffer import Allocation, Buffer, Paged, Ragged
-from forerun.ir.diagnostics import InvalidInput, did_you_mean
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import (
@@ -24,6 +23,7 @@ from forerun.ir.nodes import (
 from forerun.ir.region import BufferView
 from forerun.ir.trust import name_of, register_function
 from forerun.ir.types import DEVICE0, BufferRole, DependencyKind, DType, Place
+from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = ["GraphBuilder"]
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import ChildGraphNode, ConditionalNode, HostCallbackNode, KernelNode, Node
+from forerun.ir.nodes import HostCallbackNode, KernelNode
 from forerun.ir.text.spelling import quote, reference
 from forerun.ir.trust import (
     OWN_SOURCE_PACKAGES,
@@ -18,6 +17,8 @@ from forerun.ir.trust import (
     registered_function,
     trusted,
 )
+from forerun.ir.walk import all_nodes
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = [
     "Demand",
@@ -106,7 +107,7 @@ def demands(graph: Graph, *, functions: bool = True, sources: bool = True) -> It
         functions: Include the NumPy functions of phases.
         sources: Include the sources of kernels.
     """
-    nodes = list(_nodes(graph))
+    nodes = [node for _, node in all_nodes(graph)]
     used = dict.fromkeys(node.kernel for node in nodes if isinstance(node, KernelNode))
     for kernel in (graph.kernels[name] for name in used if name in graph.kernels):
         where = f"kernel {reference('@', kernel.name)}"
@@ -119,18 +120,6 @@ def demands(graph: Graph, *, functions: bool = True, sources: bool = True) -> It
     for node in nodes:
         if isinstance(node, HostCallbackNode):
             yield Demand("host", node.function, f"node {reference('#', node.name)}")
-
-
-def _nodes(graph: Graph) -> Iterator[Node]:
-    """The nodes of a graph and of all bodies in it."""
-    pending = [graph]
-    while pending:
-        for node in pending.pop():
-            yield node
-            if isinstance(node, ChildGraphNode):
-                pending.append(node.body)
-            elif isinstance(node, ConditionalNode):
-                pending += node.bodies
 
 
 def require_vouched(graph: Graph, *, functions: bool = True, sources: bool = True) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import networkx as nx
@@ -11,48 +10,14 @@ import networkx as nx
 from forerun.ir.analysis import carry_over
 from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.declaration import contradiction, runs_code_of
-from forerun.ir.diagnostics import Diagnostic, InternalError, InvalidInput, Location, did_you_mean
+from forerun.ir.delta import Delta
 from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.kernel import Kernel, Role
 from forerun.ir.nodes import KernelNode, Node
 from forerun.ir.types import DependencyKind
+from forerun.support.diagnostics import Diagnostic, InternalError, InvalidInput, Location, did_you_mean
 
-__all__ = ["Delta", "GraphEdit"]
-
-
-@dataclass(slots=True)
-class Delta:
-    """Names of what an edit touched, each in the order of the edit, each once.
-
-    A node, dependency, buffer, allocation or kernel that was added, removed or replaced is listed; compare the graphs
-    before and after to see how. ``fusions`` is a claim, which certificates check: the new nodes that stand for nodes of
-    the graph before, and which nodes these are.
-    """
-
-    nodes: dict[str, None] = field(default_factory=dict)
-    dependencies: dict[tuple[str, str], None] = field(default_factory=dict)
-    buffers: dict[str, None] = field(default_factory=dict)
-    allocations: dict[str, None] = field(default_factory=dict)
-    kernels: dict[str, None] = field(default_factory=dict)
-    fusions: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing was touched."""
-        return not self.parts
-
-    @property
-    def parts(self) -> frozenset[str]:
-        """The names of the fields that are not empty."""
-        return frozenset(name for name in _PARTS if getattr(self, name))
-
-    def include(self, other: Delta) -> None:
-        """Add what another edit touched."""
-        for name in (*_PARTS, "fusions"):
-            getattr(self, name).update(getattr(other, name))
-
-
-_PARTS = ("nodes", "dependencies", "buffers", "allocations", "kernels")
+__all__ = ["GraphEdit"]
 
 
 class GraphEdit:
@@ -269,7 +234,7 @@ class GraphEdit:
 
     def drop_unused_kernels(self) -> None:
         """Remove the kernels that no node launches, bodies of child graphs and conditionals included."""
-        used = set(_kernels_used(self._read()))
+        used = _kernels_used(self._read())
         for name in [name for name in self._kernels if name not in used]:
             del self._kernels[name]
             self.delta.kernels[name] = None
@@ -315,17 +280,13 @@ def _reordered(topology: nx.DiGraph[str], order: list[str]) -> nx.DiGraph[str]:
     return result
 
 
-def _kernels_used(topology: nx.DiGraph[str]) -> list[str]:
-    from forerun.ir.nodes import ChildGraphNode, ConditionalNode
+def _kernels_used(topology: nx.DiGraph[str]) -> set[str]:
+    from forerun.ir.walk import bodies_in, kernel_nodes  # which needs graphs, and graphs need edits
 
-    used = []
+    used = set()
     for _, node in topology.nodes(data="node"):
-        match node:
-            case KernelNode(kernel=kernel):
-                used.append(kernel)
-            case ChildGraphNode(body=body):
-                used += _kernels_used(body._topology)
-            case ConditionalNode(bodies=bodies):
-                for body in bodies:
-                    used += _kernels_used(body._topology)
+        if isinstance(node, KernelNode):
+            used.add(node.kernel)
+        for body in bodies_in(node):
+            used.update(inner.kernel for _, inner in kernel_nodes(body))
     return used

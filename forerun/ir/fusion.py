@@ -18,10 +18,10 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from forerun.ir.buffer import Buffer
-from forerun.ir.diagnostics import InternalError, InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import Argument, BufferArgument, ConstantArgument, KernelNode, Launch
+from forerun.support.diagnostics import InternalError, InvalidInput
 
 __all__ = [
     "ENTRY_POINT_GROUP",

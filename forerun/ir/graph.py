@@ -11,13 +11,14 @@ import networkx as nx
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.buffer import Allocation, Buffer
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import Node
 from forerun.ir.types import DependencyKind
+from forerun.support.diagnostics import InvalidInput
 
 if TYPE_CHECKING:
-    from forerun.ir.edit import Delta, GraphEdit
+    from forerun.ir.delta import Delta
+    from forerun.ir.edit import GraphEdit
 
 __all__ = ["Dependency", "Graph", "Hazard"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias, TypeVar, cast
 
-from forerun.ir.diagnostics import InvalidInput
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = [
     "OWN_FUNCTION_MODULES",

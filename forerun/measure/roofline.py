@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode
+from forerun.ir.walk import kernel_nodes
 from forerun.measure.traffic import Traffic, traffic_of
 from forerun.runtime.timeline import Timeline
 
@@ -79,7 +79,7 @@ def node_rows(graph: Graph, timeline: Timeline, read: Callable[[str], NDArray[An
             values[buffer] = read(buffer)
         return values[buffer]
 
-    nodes = dict(_kernel_nodes(graph, ""))
+    nodes = dict(kernel_nodes(graph))
     rows = []
     for times in timeline.nodes:
         traffic = traffic_of(graph, nodes[times.name], known)
@@ -111,15 +111,3 @@ def total(label: str, rows: Iterable[Row]) -> Row:
         sum(row.gap for row in found),
         sum(row.overlap for row in found),
     )
-
-
-def _kernel_nodes(graph: Graph, prefix: str) -> Iterable[tuple[str, KernelNode]]:
-    for node in graph:
-        match node:
-            case KernelNode():
-                yield prefix + node.name, node
-            case ChildGraphNode(body=body):
-                yield from _kernel_nodes(body, f"{prefix}{node.name}/")
-            case ConditionalNode(bodies=bodies):
-                for number, body in enumerate(bodies):
-                    yield from _kernel_nodes(body, f"{prefix}{node.name}/{f'{number}/' if number else ''}")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from forerun.ir.diagnostics import Location
 from forerun.ir.edit import GraphEdit
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Phase, Role, Trigger, Wait
@@ -17,6 +16,7 @@ from forerun.passes.bodies import rewrite_all
 from forerun.passes.insert_pdl import with_trigger
 from forerun.passes.registry import register
 from forerun.passes.tuning import Choice, TriggerChoice, Tuning, group_of, groups_of, read_tuning
+from forerun.support.diagnostics import Location
 
 __all__ = ["ApplyTuning", "apply_tuning", "moved_triggers"]
 

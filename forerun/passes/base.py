@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
-from forerun.ir.diagnostics import Diagnostic, InternalError, Location, Severity, did_you_mean
 from forerun.ir.graph import Graph
-from forerun.ir.options import check_values, describe, non_default_texts, option, specs, value_for_json
-from forerun.ir.options_text import format_item
+from forerun.support.diagnostics import Diagnostic, InternalError, Location, Severity, did_you_mean
+from forerun.support.option_text import format_item
+from forerun.support.options import check_values, describe, non_default_texts, option, specs, value_for_json
 
 __all__ = ["Assessment", "Assessor", "Pass", "PassContext", "Strongest", "option", "require_name"]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from forerun.ir.diagnostics import InternalError
 from forerun.ir.edit import GraphEdit
 from forerun.ir.graph import Graph
-from forerun.ir.semantics.nested import bodies_in, inner_graph, with_bodies
+from forerun.ir.semantics.nested import inner_graph
+from forerun.ir.walk import bodies_in, with_bodies
 from forerun.passes.base import PassContext
+from forerun.support.diagnostics import InternalError
 
 __all__ = ["rewrite_all"]
 

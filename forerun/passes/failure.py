@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forerun.ir.diagnostics import Diagnostic, ForerunError, InternalError
-from forerun.ir.escaping import visible
 from forerun.ir.graph import Graph
 from forerun.ir.text import diff_graphs, draw
 from forerun.passes.pipeline import Pipeline
+from forerun.support.diagnostics import Diagnostic, ForerunError, InternalError
+from forerun.support.escaping import visible
 
 if TYPE_CHECKING:
     from forerun.passes.instrument.base import PassRun, PipelineRun

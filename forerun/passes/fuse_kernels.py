@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from forerun.ir.diagnostics import InternalError, InvalidInput, Location, did_you_mean
 from forerun.ir.fusion import FusionRule, Match, Misfit, Replacement, fusion_rules
 from forerun.ir.graph import Graph
 from forerun.passes.base import Pass, PassContext, option
@@ -16,6 +15,7 @@ from forerun.passes.fusion.legality import Candidate, obstacle
 from forerun.passes.fusion.matching import attempts, best_attempt
 from forerun.passes.fusion.splice import splice, staying
 from forerun.passes.registry import register
+from forerun.support.diagnostics import InternalError, InvalidInput, Location, did_you_mean
 
 __all__ = ["FuseKernels", "candidates", "fused"]
 

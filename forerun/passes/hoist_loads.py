@@ -10,8 +10,8 @@ from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Step, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics import EventOrder, NodeAccess, accesses, conflicts, event_order
-from forerun.ir.semantics.exposed import ones
-from forerun.ir.semantics.fences import fences
+from forerun.ir.semantics.event_nodes import fences
+from forerun.ir.semantics.reaching_accesses import ones
 from forerun.ir.types import DependencyKind
 from forerun.passes.base import Pass, PassContext, option
 from forerun.passes.bodies import rewrite_all

@@ -9,7 +9,7 @@ from typing import ClassVar
 from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.semantics import conflicts
 from forerun.ir.semantics.access import is_fence
-from forerun.ir.semantics.exposed import ones
+from forerun.ir.semantics.reaching_accesses import ones
 from forerun.passes.base import Pass, PassContext
 from forerun.passes.bodies import rewrite_all
 from forerun.passes.registry import register

@@ -10,7 +10,7 @@ from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Step, Trigger, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics import EventOrder, accesses, conflicts, event_order
-from forerun.ir.semantics.fences import fences
+from forerun.ir.semantics.event_nodes import fences
 from forerun.ir.types import DependencyKind
 from forerun.passes.base import Pass, PassContext, option
 from forerun.passes.bodies import rewrite_all

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from forerun.ir.diagnostics import InvalidInput
-from forerun.ir.options import build, non_default_texts
-from forerun.ir.options_text import ItemText, OptionTextError, Span, format_item, parse_items
 from forerun.ir.text.spelling import quote
 from forerun.ir.trust import is_module_name
 from forerun.passes import registry
 from forerun.passes.base import Pass
 from forerun.passes.default import NAMED_PIPELINES
+from forerun.support.diagnostics import InvalidInput
+from forerun.support.option_text import ItemText, OptionTextError, Span, format_item, parse_items
+from forerun.support.options import build, non_default_texts
 
 __all__ = ["DEFAULT", "Pipeline"]
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from forerun.ir.buffer import ALLOCATION_ALIGNMENT, Allocation, Buffer
-from forerun.ir.diagnostics import Location
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import EventOrder, NodeAccess, event_order
-from forerun.ir.semantics.flows import EXPOSED, Flows, flows
+from forerun.ir.semantics.reaching_writes import EXPOSED, Flows, flows
 from forerun.ir.types import BufferRole, Place
 from forerun.passes.base import Pass, PassContext, option
 from forerun.passes.registry import register
+from forerun.support.diagnostics import Location
 
 __all__ = ["PlanMemory", "Unit", "offsets", "planned", "rivals", "units"]
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from forerun.ir.diagnostics import InternalError, InvalidInput, did_you_mean
-from forerun.ir.options import specs
 from forerun.ir.trust import trusted
 from forerun.passes.base import Pass, require_name
+from forerun.support.diagnostics import InternalError, InvalidInput, did_you_mean
+from forerun.support.options import specs
 
 __all__ = [
     "ENTRY_POINT_GROUP",

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from forerun.ir.buffer import Buffer
-from forerun.ir.diagnostics import InternalError
-from forerun.ir.edit import Delta, GraphEdit
+from forerun.ir.delta import Delta
+from forerun.ir.edit import GraphEdit
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import KernelNode, Node
 from forerun.passes.base import PassContext
+from forerun.support.diagnostics import InternalError
 
 __all__ = ["RewriteRule", "RewriteView", "rewrite"]
 

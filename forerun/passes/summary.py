@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forerun import __version__
+from forerun.support.version import __version__
 
 __all__ = ["SCHEMA", "PassRecord", "Summary"]
 

@@ -6,19 +6,20 @@ A group is the nodes that run the same code on buffers of the same types and sha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
-from forerun import __version__
-from forerun.ir.files import write_whole
 from forerun.ir.graph import Graph
-from forerun.ir.json_reader import JsonObject, read_json
 from forerun.ir.kernel import Kernel
-from forerun.ir.nodes import BufferArgument, ChildGraphNode, ConditionalNode, KernelNode, Launch
+from forerun.ir.nodes import BufferArgument, KernelNode, Launch
+from forerun.ir.walk import kernel_nodes
+from forerun.support.files import write_whole
+from forerun.support.json_reader import JsonObject, read_json
+from forerun.support.version import __version__
 
-__all__ = ["Choice", "TriggerChoice", "Tuning", "group_of", "groups_of", "kernel_nodes", "read_tuning", "write_tuning"]
+__all__ = ["Choice", "TriggerChoice", "Tuning", "group_of", "groups_of", "read_tuning", "write_tuning"]
 
 SCHEMA = 1
 
@@ -80,18 +81,6 @@ class Tuning:
             if ours and theirs and ours != theirs:
                 return f"it was measured with {what} {ours}, and this is {theirs}"
         return ""
-
-
-def kernel_nodes(graph: Graph, prefix: str = "") -> Iterator[tuple[str, KernelNode]]:
-    """All kernel nodes with their paths, those in bodies as ``outer/inner``."""
-    for node in graph:
-        if isinstance(node, KernelNode):
-            yield prefix + node.name, node
-        elif isinstance(node, ChildGraphNode):
-            yield from kernel_nodes(node.body, f"{prefix}{node.name}/")
-        elif isinstance(node, ConditionalNode):
-            for number, body in enumerate(node.bodies):
-                yield from kernel_nodes(body, f"{prefix}{node.name}/{f'{number}/' if number else ''}")
 
 
 def group_of(graph: Graph, node: KernelNode) -> str:

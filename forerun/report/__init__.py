@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from forerun.ir.diagnostics import ForerunError
-from forerun.ir.files import write_whole
+from forerun.support.diagnostics import ForerunError
+from forerun.support.files import write_whole
 
 __all__ = ["SUMMARY_FILE", "TIMELINE_FILE", "reporting", "write_report"]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from forerun.ir.diagnostics import InvalidInput
-from forerun.ir.files import read_regular
 from forerun.ir.graph import Graph
-from forerun.ir.json_reader import JsonObject, read_json
 from forerun.report import SUMMARY_FILE
+from forerun.support.diagnostics import InvalidInput
+from forerun.support.files import read_regular
+from forerun.support.json_reader import JsonObject, read_json
 
 __all__ = ["Dump", "PassDump", "load_dump"]
 

@@ -7,7 +7,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from forerun.ir.escaping import visible_lines
+from forerun.support.escaping import visible_lines
 
 __all__ = ["Markup", "asset", "embed_json", "join", "number", "tag"]
 

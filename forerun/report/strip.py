@@ -7,10 +7,10 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from forerun.ir.json_reader import JsonObject, read_json
 from forerun.report import TIMELINE_FILE
 from forerun.report.load import Dump
 from forerun.report.markup import Markup, join, tag
+from forerun.support.json_reader import JsonObject, read_json
 
 __all__ = ["Span", "Step", "draw_step", "read_step"]
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from numpy.typing import ArrayLike, NDArray
 
-from forerun.ir.diagnostics import InternalError, InvalidInput, did_you_mean
 from forerun.ir.graph import Graph
-from forerun.ir.options import build
-from forerun.ir.options_text import OptionTextError, parse_item
+from forerun.support.diagnostics import InternalError, InvalidInput, did_you_mean
+from forerun.support.option_text import OptionTextError, parse_item
+from forerun.support.options import build
 
 __all__ = ["Program", "Target", "register_target", "resolve_target", "target_names"]
 

@@ -21,8 +21,9 @@ from forerun.ir.kernel import Kernel, Phase, Trigger
 from forerun.ir.nodes import KernelNode, Launch
 from forerun.ir.semantics import ByteSet, NodeAccess, accesses
 from forerun.ir.semantics.body import late_steps
-from forerun.ir.semantics.nested import bodies_in, inner_graph
+from forerun.ir.semantics.nested import inner_graph
 from forerun.ir.types import DependencyKind
+from forerun.ir.walk import bodies_in
 
 __all__ = ["H100", "Constants", "CostModel", "Estimate", "NodeCost", "cheapest", "estimate"]
 

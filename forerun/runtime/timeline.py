@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode
+from forerun.ir.nodes import KernelNode
+from forerun.ir.walk import all_nodes, bodies_in, inner_bodies, kernel_nodes
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["NodeTimes", "Range", "Timeline", "lanes", "timeline_of"]
 
@@ -184,7 +185,7 @@ def timeline_of(graph: Graph, records: Mapping[str, NDArray[Any]]) -> Timeline:
     if not ran:
         raise InvalidInput("no kernel has noted its times", hint="replay the program first")
     origin = min(int(rows[:, 0].min()) for rows in ran.values())
-    kernels = dict(_kernels(graph, ""))
+    kernels = {path: node.kernel for path, node in kernel_nodes(graph)}
     after = dict(_after(graph, "", ran))
     nodes = [_times(path, kernels[path], after[path], rows, origin) for path, rows in ran.items()]
     return Timeline(graph.name, tuple(nodes), _count(graph) - len(nodes))
@@ -196,27 +197,9 @@ def _times(path: str, kernel: str, after: tuple[tuple[str, str], ...], rows: Int
     return NodeTimes(path, kernel, after, start, wait, trigger, end, rows[:, 4].copy())
 
 
-def _bodies(graph: Graph, prefix: str) -> Iterator[tuple[Graph, str]]:
-    """The bodies of a graph's nodes, with what the paths of their nodes begin with."""
-    for node in graph:
-        if isinstance(node, ChildGraphNode):
-            yield node.body, f"{prefix}{node.name}/"
-        elif isinstance(node, ConditionalNode):
-            for number, body in enumerate(node.bodies):
-                yield body, f"{prefix}{node.name}/{f'{number}/' if number else ''}"
-
-
-def _kernels(graph: Graph, prefix: str) -> Iterator[tuple[str, str]]:
-    yield from ((prefix + node.name, node.kernel) for node in graph if isinstance(node, KernelNode))
-    for body, inner in _bodies(graph, prefix):
-        yield from _kernels(body, inner)
-
-
 def _count(graph: Graph) -> int:
     """Nodes that do something by themselves."""
-    bodies = list(_bodies(graph, ""))
-    holders = sum(isinstance(node, ChildGraphNode | ConditionalNode) for node in graph)
-    return len(graph) - holders + sum(_count(body) for body, _ in bodies)
+    return sum(not bodies_in(node) for _, node in all_nodes(graph))
 
 
 def _after(graph: Graph, prefix: str, timed: Mapping[str, Any]) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
@@ -233,7 +216,7 @@ def _after(graph: Graph, prefix: str, timed: Mapping[str, Any]) -> Iterator[tupl
         reached[name] = found
         if isinstance(node, KernelNode):
             yield prefix + name, tuple(found.items())
-    for body, inner in _bodies(graph, prefix):
+    for inner, body in inner_bodies(graph, prefix):
         yield from _after(body, inner, timed)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.buffer import Buffer
-from forerun.ir.diagnostics import InvalidInput, did_you_mean
 from forerun.ir.types import BufferRole
 from forerun.runtime.dtypes import describe, numpy_dtype
+from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = ["check_names", "input_array", "state_array", "weight_array"]
 

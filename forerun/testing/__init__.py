@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forerun.later import loader
+from forerun.support.lazy import loader
 
 if TYPE_CHECKING:
     from forerun.testing.counterexample import Counterexample as Counterexample

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from forerun.ir.escaping import visible
 from forerun.ir.graph import Graph
 from forerun.ir.text import diff_graphs, print_graph
+from forerun.support.escaping import visible
 
 __all__ = ["Counterexample"]
 

@@ -7,12 +7,12 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from forerun import __version__
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.text import parse_graph, print_graph
-from forerun.passes.instrument.files import write_whole
 from forerun.passes.pipeline import Pipeline
+from forerun.support.diagnostics import InvalidInput
+from forerun.support.files import write_whole
+from forerun.support.version import __version__
 from forerun.testing.counterexample import Counterexample
 from forerun.testing.properties import PROPERTIES
 

@@ -12,11 +12,11 @@ from hypothesis import seed as with_seed
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky, Unsatisfiable
 
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.trust import Trusted, trusting
 from forerun.passes.pipeline import Pipeline
 from forerun.runtime.base import Target
+from forerun.support.diagnostics import InvalidInput
 from forerun.testing.counterexample import Counterexample
 from forerun.testing.graph_strategy import graphs
 from forerun.testing.properties import PROPERTIES, Application, Property

@@ -7,9 +7,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from forerun.ir.diagnostics import InvalidInput, did_you_mean
 from forerun.ir.graph import Graph
 from forerun.ir.trust import vouch_in_scope
+from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = ["load_strategy", "load_trusted"]
 

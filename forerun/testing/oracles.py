@@ -9,15 +9,16 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from forerun.ir.diagnostics import Diagnostic, ForerunError, Severity, Unsupported
+from forerun.ir.explain import explain
 from forerun.ir.graph import Graph
-from forerun.ir.semantics import Verdict, explain
-from forerun.ir.semantics.certificate import certify
+from forerun.ir.refinement.certificate import certify
+from forerun.ir.semantics import Verdict
 from forerun.ir.text import draw, parse_graph, print_graph
 from forerun.ir.types import BufferRole
 from forerun.ir.verify import verify
 from forerun.runtime.base import Target
 from forerun.runtime.reference import ReferenceTarget
+from forerun.support.diagnostics import Diagnostic, ForerunError, Severity, Unsupported
 from forerun.testing.counterexample import Counterexample
 from forerun.testing.subject import Subject, applied, pipeline_of
 from forerun.testing.values import inputs_of, weights_of

@@ -7,11 +7,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from forerun.ir.options import OptionSpec, specs
 from forerun.passes import registry
 from forerun.passes.base import Pass
 from forerun.passes.pipeline import Pipeline
 from forerun.runtime.reference import ReferenceTarget
+from forerun.support.options import OptionSpec, specs
 
 __all__ = ["pipelines", "schedules"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from forerun.ir.diagnostics import InternalError
 from forerun.ir.graph import Graph
 from forerun.passes.base import Pass, PassContext
 from forerun.passes.pipeline import Pipeline
+from forerun.support.diagnostics import InternalError
 
 __all__ = ["Subject", "applied", "is_idempotent", "pipeline_of", "with_colons"]
 

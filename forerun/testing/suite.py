@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
-from forerun.ir.diagnostics import ForerunError, InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.trust import vouch
 from forerun.passes.pipeline import Pipeline
+from forerun.support.diagnostics import ForerunError, InvalidInput
 from forerun.testing.counterexample import Counterexample
 from forerun.testing.files import read_counterexample, replay_command, save_counterexample
 from forerun.testing.hunt import SearchResult, search

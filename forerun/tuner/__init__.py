@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forerun.later import loader
+from forerun.support.lazy import loader
 from forerun.tuner.tune import tune
 
 if TYPE_CHECKING:

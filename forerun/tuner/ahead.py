@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from forerun.ir.diagnostics import ForerunError
 from forerun.ir.graph import Graph
 from forerun.runtime.base import Target
+from forerun.support.diagnostics import ForerunError
 
 if TYPE_CHECKING:
     from forerun.runtime.cuda import CudaTarget

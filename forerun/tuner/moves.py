@@ -10,8 +10,8 @@ from typing import get_args
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Phase, Trigger, Wait
 from forerun.ir.nodes import BufferArgument, KernelNode, Launch
-from forerun.ir.semantics.nested import bodies_in
 from forerun.ir.types import DependencyKind
+from forerun.ir.walk import all_bodies
 from forerun.passes.apply_tuning import moved_triggers
 from forerun.passes.tuning import Choice, TriggerChoice, Tuning, group_of
 
@@ -94,7 +94,7 @@ class GroupFacts:
 def group_facts(graph: Graph) -> dict[str, GroupFacts]:
     """The groups of a graph and its bodies, in launch order."""
     found: dict[str, GroupFacts] = {}
-    for body in _bodies(graph):
+    for _, body in all_bodies(graph):
         groups = {node.name: group_of(graph, node) for node in body if isinstance(node, KernelNode)}
         edges = [d.pair for d in body.dependencies if d.kind is DependencyKind.PROGRAMMATIC]
         for name, group in groups.items():
@@ -116,13 +116,6 @@ def group_facts(graph: Graph) -> dict[str, GroupFacts]:
 def _bytes(graph: Graph, node: KernelNode) -> int:
     buffers = {argument.buffer for _, argument in node.arguments if isinstance(argument, BufferArgument)}
     return sum(graph.buffers[name].size for name in buffers)
-
-
-def _bodies(graph: Graph) -> Iterator[Graph]:
-    yield graph
-    for node in graph:
-        for body in bodies_in(node):
-            yield from _bodies(body)
 
 
 def moves(facts: GroupFacts, current: Choice, multiprocessors: int = 132) -> Iterator[Move]:

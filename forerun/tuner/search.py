@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from forerun.ir.diagnostics import ForerunError
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import check
 from forerun.passes.apply_tuning import ApplyTuning, apply_tuning
 from forerun.passes.base import PassContext
 from forerun.passes.tuning import Choice, Tuning
+from forerun.support.diagnostics import ForerunError
 from forerun.tuner.moves import GroupFacts, JointMove, group_facts, joint_moves, moves
 
 __all__ = ["Measure", "Progress", "SameResults", "Search", "Trial", "TuningResult"]

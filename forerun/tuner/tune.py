@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from numpy.typing import ArrayLike
 
 from forerun.compiler import identity_of, prepare
-from forerun.ir.diagnostics import InvalidInput, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.trust import Trusted, trusting
 from forerun.passes.pipeline import DEFAULT, Pipeline
 from forerun.runtime.base import Target, resolve_target
+from forerun.support.diagnostics import InvalidInput, Unsupported
 
 if TYPE_CHECKING:
     from forerun.tuner.search import Progress, Search, TuningResult

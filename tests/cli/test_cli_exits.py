@@ -8,8 +8,8 @@ import sys
 import pytest
 
 import forerun as forerun_package
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.text import parse_graph
+from forerun.support.diagnostics import InvalidInput
 
 PASSES = '''
 import sys

@@ -12,8 +12,8 @@ import time
 import pytest
 import typer
 
-from forerun import __version__
 from forerun.cli.app import app
+from forerun.support.version import __version__
 
 
 def start(*arguments, **options):

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from forerun.frontends.llama import LlamaConfig
-from forerun.ir.escaping import visible_lines
 from forerun.runtime.gpu import no_gpu_reason
+from forerun.support.escaping import visible_lines
 from tests.tiny_gguf import write_tiny_gguf
 
 PROMPT = "the capital of France is"

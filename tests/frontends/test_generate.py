@@ -16,10 +16,10 @@ from forerun.frontends.generate import generate
 from forerun.frontends.llama import LlamaModel
 from forerun.frontends.tokenizer import Tokenizer
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.types import DType
 from forerun.kernels import add
+from forerun.support.diagnostics import InvalidInput
 from tests.llama_oracle import all_logits
 from tests.tiny_gguf import TINY, write_tiny_gguf
 

@@ -11,7 +11,6 @@ import forerun
 from forerun.compiler import Executable
 from forerun.frontends.decode import decode_graph, generation_graph
 from forerun.frontends.llama import SMOLLM2_135M, LlamaModel
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Wait
 from forerun.ir.nodes import ConditionalNode, KernelNode
@@ -20,6 +19,7 @@ from forerun.ir.text import parse_graph, print_graph
 from forerun.ir.types import BufferRole, DType
 from forerun.passes.manager import PassManager
 from forerun.runtime.cuda.codegen import units
+from forerun.support.diagnostics import InvalidInput
 from tests.tiny_gguf import TINY, write_tiny_gguf
 
 CONTEXT, LIMIT, FIRST = 32, 20, 5

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from forerun.frontends.gguf import GgufFile
 from forerun.frontends.llama import LlamaModel
-from forerun.ir.diagnostics import InvalidInput, Unsupported
+from forerun.support.diagnostics import InvalidInput, Unsupported
 from tests.tiny_gguf import TINY, tiny_weights, write_tiny_gguf
 
 Quantization = gguf.GGMLQuantizationType

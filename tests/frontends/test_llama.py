@@ -21,8 +21,8 @@ from forerun.frontends.llama import (
     rope_frequencies,
     weight_shapes,
 )
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.types import DType
+from forerun.support.diagnostics import InvalidInput
 from tests.tiny_gguf import TINY, tiny_weights, write_tiny_gguf
 
 

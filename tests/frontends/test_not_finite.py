@@ -12,9 +12,9 @@ import forerun
 from forerun.frontends.decode import decode_graph, generation_graph
 from forerun.frontends.generate import generate
 from forerun.frontends.llama import LlamaModel
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.types import DType
+from forerun.support.diagnostics import InvalidInput
 from tests.tiny_gguf import tiny_weights, write_tiny_gguf
 
 MATRIX = "blk.1.ffn_down.weight"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from forerun.frontends.gguf import GgufFile
 from forerun.frontends.sentence_piece import SentencePiece
 from forerun.frontends.tokenizer import TextStream, Tokenizer
-from forerun.ir.diagnostics import InvalidInput
+from forerun.support.diagnostics import InvalidInput
 from tests.tiny_gguf import write_tiny_gguf
 
 

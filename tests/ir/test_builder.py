@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Dependency
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import ConstantArgument, KernelNode, ScalarLoad
 from forerun.ir.types import BufferRole, DependencyKind, DType
 from forerun.kernels import add, embedding
+from forerun.support.diagnostics import InvalidInput
 
 
 def builder() -> GraphBuilder:

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.fingerprint import content_hash, fingerprint
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ConstantArgument, KernelNode
-from forerun.ir.options import non_default_texts, option
 from forerun.ir.text import parse_graph, print_graph
+from forerun.support.diagnostics import InvalidInput
+from forerun.support.options import non_default_texts, option
 
 
 def from_bits(bits: int) -> float:

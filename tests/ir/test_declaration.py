@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import pytest
 
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Implementation, Kernel, Phase, Role, Wait
 from forerun.ir.nodes import KernelNode
@@ -17,6 +16,7 @@ from forerun.ir.verify import verify
 from forerun.passes import Pass, PassContext, Pipeline
 from forerun.passes.failure import PassFailure
 from forerun.passes.manager import PassManager
+from forerun.support.diagnostics import InvalidInput
 
 GRAPH = parse_graph("""\
 forerun 1

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forerun.ir.diagnostics import InternalError, InvalidInput
 from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.kernel import Kernel, Role, Wait
 from forerun.ir.nodes import EmptyNode, KernelNode
 from forerun.ir.semantics import accesses, conflicts, event_order
 from forerun.ir.types import DependencyKind
 from forerun.ir.verify import verify
+from forerun.support.diagnostics import InternalError, InvalidInput
 from tests.programs import Style, programs
 
 LINE = Graph("line", nodes=map(EmptyNode, "abc"), dependencies=[Dependency("a", "b"), Dependency("b", "c")])

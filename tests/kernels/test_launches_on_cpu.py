@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from forerun.frontends.llama_config import LLAMA_3_2_1B
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.launches import Launches, Span
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
 from forerun.kernels.builtin import KERNELS
+from forerun.support.diagnostics import InvalidInput
 from tests.kernels.cuda_cases import Case, small_cases
 from tests.kernels.fast_cases import cases_of_model, few_cases
 from tests.kernels.on_cpu.runner import COMPILER, CpuKernel, NotCompiledError, graph_of

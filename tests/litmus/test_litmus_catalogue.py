@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from forerun.ir.diagnostics import InternalError, InvalidInput
 from forerun.ir.kernel import Trigger, Wait
-from forerun.ir.semantics.explorer import explore
 from forerun.runtime.litmus import TESTS, LitmusTest, graph_of, needed_licences, rule_text, select
 from forerun.runtime.litmus.notation import full, kernel_of, observations, programmatic
+from forerun.support.diagnostics import InternalError, InvalidInput
+from forerun.testing.explorer import explore
 from tests.litmus.benches import small
 
 NEVER = "L1 L1w L4b L4c L14 L6b L8b L13 L13b L13c L13w L15 L10 L10w L11b L17b L12 L12d L16 L16w L19 L19w"

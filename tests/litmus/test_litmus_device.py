@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from forerun.ir.diagnostics import Unsupported
 from forerun.runtime.cuda.driver import Driver, use_driver
 from forerun.runtime.litmus import TESTS, Counts, device, measure
 from forerun.runtime.reference import ReferenceTarget
+from forerun.support.diagnostics import Unsupported
 
 CLOSED = (
     "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue Sep 23 10:11:16 UTC 2025\nGCC version: 12.2.0\n"

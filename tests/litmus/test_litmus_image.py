@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from forerun.ir.diagnostics import Unsupported
 from forerun.runtime.cuda.codegen import specialise
 from forerun.runtime.litmus import TESTS, graph_of
 from forerun.runtime.litmus.image import compile_faithful, require_faithful, shown_kinds, steps_as_kinds
 from forerun.runtime.litmus.notation import kernel_of
 from forerun.runtime.toolchain import Instruction, compile_unit, missing_toolchain
+from forerun.support.diagnostics import Unsupported
 
 COMPILED = [
     ("L3d", "B"),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from forerun import __version__
-from forerun.ir.diagnostics import InvalidInput, Unsupported
 from forerun.runtime.litmus import TESTS, Counts, Machine, Record, licences_from, read_record, record_as_json
+from forerun.support.diagnostics import InvalidInput, Unsupported
+from forerun.support.version import __version__
 from tests.litmus.benches import MACHINE, as_expected
 
 DATE = "2026-01-02T03:04:05+00:00"

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ChildGraphNode
 from forerun.runtime.timeline import Range, lanes, timeline_of
+from forerun.support.diagnostics import InvalidInput
 from tests.measure.steps import chain, made_up, records
 
 

@@ -7,9 +7,13 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from forerun.ir.nodes import ChildGraphNode, ConstantArgument, EventRecordNode, EventWaitNode
-from forerun.ir.semantics import access, certificate, comparison, fences, fused, order, races, rebody
+from forerun.ir.refinement import body_order as rebody
+from forerun.ir.refinement import certificate, fused
+from forerun.ir.refinement import rules as comparison
+from forerun.ir.refinement.rules import _Comparison
+from forerun.ir.semantics import access, order, races
+from forerun.ir.semantics import event_nodes as fences
 from forerun.ir.semantics.binding import NodeAccess
-from forerun.ir.semantics.comparison import _Comparison
 from tests.oracle.trial import trial
 
 __all__ = ["FAULTS", "first_unsound", "shows"]

@@ -8,10 +8,10 @@ from itertools import count
 from random import Random
 from typing import Any
 
-from forerun.ir.diagnostics import ForerunError, Severity
 from forerun.ir.graph import Graph
-from forerun.ir.semantics import certificate
+from forerun.ir.refinement import certificate
 from forerun.ir.verify import verify
+from forerun.support.diagnostics import ForerunError, Severity
 from tests.oracle.launches import Store, Values
 from tests.oracle.programs import handing_on, program
 from tests.oracle.rewrites import REWRITES, Rewritten

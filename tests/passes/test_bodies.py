@@ -11,16 +11,16 @@ from typing import ClassVar
 import pytest
 from hypothesis import event, given, settings
 
-from forerun.ir.diagnostics import InternalError, Location
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode
+from forerun.ir.refinement.certificate import certify
 from forerun.ir.semantics import NodeAccess, check, conflicts
 from forerun.ir.semantics.access import with_tables
-from forerun.ir.semantics.certificate import certify
-from forerun.ir.semantics.nested import bodies_in, inner_graph
+from forerun.ir.semantics.nested import inner_graph
 from forerun.ir.text import parse_graph
 from forerun.ir.types import BufferRole, DependencyKind
 from forerun.ir.verify import verify
+from forerun.ir.walk import bodies_in
 from forerun.passes import bodies
 from forerun.passes.base import Pass, PassContext
 from forerun.passes.bodies import rewrite_all
@@ -30,6 +30,7 @@ from forerun.passes.infer_dependencies import InferDependencies
 from forerun.passes.insert_pdl import InsertPdl
 from forerun.passes.manager import PassManager
 from forerun.passes.reduce_edges import ReduceEdges
+from forerun.support.diagnostics import InternalError, Location
 from forerun.testing import assert_same_outputs, graphs
 from tests.passes.laws import applied, broken_law, input_of, levels_of
 from tests.random_graphs import looped

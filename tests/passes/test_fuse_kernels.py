@@ -12,7 +12,6 @@ from forerun.frontends.decode import decode_graph, generation_graph
 from forerun.frontends.llama import LlamaConfig
 from forerun.ir import fusion
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import InternalError, InvalidInput
 from forerun.ir.fusion import FusionRule, Match, Misfit, Part, Replacement, fusion_rule, fusion_rules
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ConditionalNode, KernelNode
@@ -25,6 +24,7 @@ from forerun.passes.fuse_kernels import FuseKernels, fused
 from forerun.passes.manager import PassManager
 from forerun.passes.pipeline import Pipeline
 from forerun.passes.summary import PassRecord
+from forerun.support.diagnostics import InternalError, InvalidInput
 from forerun.testing import assert_close_outputs, check_rule
 from tests.passes.laws import applied
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, event, find, given, settings
 
 from forerun.ir.graph import Graph
-from forerun.ir.semantics.certificate import certify
+from forerun.ir.refinement.certificate import certify
 from forerun.ir.verify import verify
 from forerun.passes.base import PassContext
 from forerun.passes.fuse_kernels import FuseKernels, fused

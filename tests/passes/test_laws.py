@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import EventWaitNode
-from forerun.ir.semantics.certificate import certify
+from forerun.ir.refinement.certificate import certify
 from forerun.ir.verify import verify
 from forerun.passes.base import Pass
 from forerun.passes.hoist_loads import HoistLoads

@@ -13,10 +13,10 @@ from forerun.frontends.decode import decode_graph, generation_graph
 from forerun.frontends.llama import LlamaConfig
 from forerun.ir.buffer import ALLOCATION_ALIGNMENT, Allocation
 from forerun.ir.builder import GraphBuilder
+from forerun.ir.explain.witness import witness
 from forerun.ir.graph import Graph
+from forerun.ir.refinement.certificate import certify
 from forerun.ir.semantics import event_order
-from forerun.ir.semantics.certificate import certify
-from forerun.ir.semantics.witness import witness
 from forerun.ir.text import parse_graph, print_graph
 from forerun.ir.types import BufferRole, DType
 from forerun.ir.verify import verify

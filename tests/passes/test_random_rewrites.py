@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from forerun.ir.edit import GraphEdit
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import KernelNode
-from forerun.ir.semantics.certificate import certify
+from forerun.ir.refinement.certificate import certify
 from forerun.ir.types import DependencyKind
 from forerun.ir.verify import verify
 from tests.passes.laws import lost_meaning

@@ -7,7 +7,7 @@ import pytest
 from forerun.ir.buffer import ALLOCATION_ALIGNMENT, Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import accesses, check, event_order
-from forerun.ir.semantics.flows import EXPOSED
+from forerun.ir.semantics.reaching_writes import EXPOSED
 from forerun.ir.text import parse_graph
 from forerun.ir.types import BufferRole, DType
 from forerun.passes.base import PassContext

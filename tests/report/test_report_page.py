@@ -13,7 +13,6 @@ import pytest
 from forerun.frontends.decode import decode_graph, synthetic_decode_graph
 from forerun.frontends.llama import LlamaConfig
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import ForerunError, InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.types import DType
 from forerun.passes.base import Pass, PassContext
@@ -23,6 +22,7 @@ from forerun.passes.pipeline import Pipeline
 from forerun.report import write_report
 from forerun.report.diff import KEPT_CHARACTERS, SHOWN_LINES, draw_diff
 from forerun.report.load import load_dump
+from forerun.support.diagnostics import ForerunError, InvalidInput
 
 VOID = {"br", "hr", "input", "meta"}
 

@@ -8,7 +8,6 @@ import re
 import pytest
 
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.types import DType
 from forerun.kernels.builtin import KERNELS
 from forerun.passes.instrument import default_instruments
@@ -16,6 +15,7 @@ from forerun.passes.manager import PassManager
 from forerun.report import TIMELINE_FILE, write_report
 from forerun.report.load import load_dump
 from forerun.report.strip import draw_step, read_step
+from forerun.support.diagnostics import InvalidInput
 from tests.measure.steps import made_up
 from tests.report.test_report_page import read
 

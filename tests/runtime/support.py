@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import ForerunError
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import (
     Access,
@@ -30,6 +29,7 @@ from forerun.runtime.reference.adversarial import Machine
 from forerun.runtime.reference.bind import bind_graph
 from forerun.runtime.reference.memory import Memory
 from forerun.runtime.reference.schedule import Action
+from forerun.support.diagnostics import ForerunError
 
 FUNCTIONS = "tests.runtime.functions"
 vouch(FUNCTIONS)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from forerun.ir.options import specs
 from forerun.runtime.reference import ReferenceTarget
 from forerun.runtime.reference.strategies import STRATEGIES
+from forerun.support.options import specs
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference-runtime.md").read_text(encoding="utf-8")
 

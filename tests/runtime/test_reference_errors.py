@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import InvalidInput, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import BufferParameter, Kernel, Phase, Role
 from forerun.ir.nodes import ConditionalNode, ScalarLoad
@@ -15,6 +14,7 @@ from forerun.ir.trust import trusting
 from forerun.ir.types import HOST, BufferRole
 from forerun.kernels.builtin import KERNELS
 from forerun.runtime.reference import ReferenceTarget
+from forerun.support.diagnostics import InvalidInput, Unsupported
 from tests.runtime.support import FUNCTIONS, I32, phase, vector_kernel
 
 PLACE = "node 'bad', kernel 'k', phase 'work', function '"

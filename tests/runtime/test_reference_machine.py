@@ -8,7 +8,6 @@ import pytest
 
 from forerun.ir.affine import affine
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import InternalError
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Barrier, BufferParameter, Kernel, Role, Step, Trigger, Wait
 from forerun.ir.nodes import BufferArgument, ChildGraphNode, ConditionalNode, KernelNode, ScalarLoad
@@ -19,6 +18,7 @@ from forerun.runtime.reference.adversarial import Machine
 from forerun.runtime.reference.bind import bind_graph
 from forerun.runtime.reference.memory import Memory
 from forerun.runtime.reference.strategies import strategy_for
+from forerun.support.diagnostics import InternalError
 from tests.runtime import functions
 from tests.runtime.support import (
     I32,

@@ -12,7 +12,6 @@ import pytest
 
 from forerun.ir.affine import affine
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import BufferParameter, Kernel, Role, ScalarParameter
 from forerun.ir.nodes import ScalarLoad
@@ -22,6 +21,7 @@ from forerun.kernels.builtin import KERNELS
 from forerun.runtime.dtypes import numpy_dtype
 from forerun.runtime.reference import ReferenceTarget
 from forerun.runtime.reference.memory import ALIGNMENT, Memory, address
+from forerun.support.diagnostics import InvalidInput
 from tests.runtime.support import F32, I32, phase, serial, vector_kernel
 
 

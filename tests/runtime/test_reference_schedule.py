@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.kernels.builtin import KERNELS
 from forerun.runtime.reference import Action, ReferenceTarget, Schedule
+from forerun.support.diagnostics import InvalidInput
 from tests.runtime.support import I32, adversarial, phase, serial, vector_kernel
 
 

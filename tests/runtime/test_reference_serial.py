@@ -10,7 +10,6 @@ import pytest
 
 from forerun.ir.affine import affine
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Barrier, BufferParameter, Kernel, Role, ScalarParameter, Trigger, Wait
 from forerun.ir.nodes import (
@@ -29,6 +28,7 @@ from forerun.ir.region import BufferView, region
 from forerun.ir.types import HOST, BufferRole, DType
 from forerun.kernels.builtin import KERNELS
 from forerun.runtime.reference import ReferenceTarget
+from forerun.support.diagnostics import InvalidInput
 from tests.runtime.support import F32, FUNCTIONS, I32, i32, phase, serial, vector_kernel
 
 PLUS = vector_kernel("plus", "x y", phase("plus", "plus", reads=["x"], writes=["y"], scalars=("n",)), scalars="n")

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from forerun.ir.diagnostics import InvalidInput, Unsupported
 from forerun.ir.graph import Graph
 from forerun.runtime import base
 from forerun.runtime.base import Program, Target, register_target, resolve_target, target_names
 from forerun.runtime.reference import ReferenceTarget, Schedule
+from forerun.support.diagnostics import InvalidInput, Unsupported
 
 
 @pytest.fixture

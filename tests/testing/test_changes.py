@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, MemsetNode
+from forerun.ir.refinement.certificate import certify
 from forerun.ir.region import BufferView
 from forerun.ir.semantics import check
-from forerun.ir.semantics.certificate import certify
 from forerun.ir.text import parse_graph, print_graph
 from forerun.ir.verify import verify
 from forerun.testing import assert_same_outputs, graphs

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Barrier, Kernel, Trigger, Wait
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, EmptyNode, KernelNode, ScalarLoad
-from forerun.ir.options import option, specs
 from forerun.ir.semantics import check
 from forerun.ir.text import parse_graph, print_graph
 from forerun.ir.types import BufferRole, DependencyKind
@@ -21,6 +20,7 @@ from forerun.ir.verify import verify
 from forerun.passes import Pass, PassContext, registry
 from forerun.passes.pipeline import Pipeline
 from forerun.runtime.reference import ReferenceTarget
+from forerun.support.options import option, specs
 from forerun.testing import assert_same_outputs, graphs, kernels, pipelines, schedules
 
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

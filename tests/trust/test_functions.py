@@ -9,7 +9,6 @@ import pytest
 
 import forerun
 from forerun.ir.demands import demands
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, HostCallbackNode
 from forerun.ir.text import parse_graph, print_graph
@@ -18,6 +17,7 @@ from forerun.ir.types import HOST, BufferRole, DType
 from forerun.kernels.builtin import KERNELS
 from forerun.runtime.reference import ReferenceTarget
 from forerun.runtime.reference.functions import find_function
+from forerun.support.diagnostics import InvalidInput
 from tests.trust.traps import host_graph, phase_graph, trap
 
 STRANGERS = [
@@ -41,7 +41,7 @@ STRANGERS = [
     "forerun.cli.loading:load_modules",
     "forerun.frontends.fetch:fetch_smollm2",
     "forerun.ir.trust:vouch",
-    "forerun.passes.instrument.files:write_whole",
+    "forerun.support.files:write_whole",
     "forerun.runtime.reference.functions:find_function",
     "forerun.runtime.litmus.device:this_machine",
     "forerun.kernels.cuda.nothing:here",

@@ -7,12 +7,12 @@ import sys
 import pytest
 
 import forerun
-from forerun.ir.diagnostics import InvalidInput, Unsupported
 from forerun.ir.text import parse_graph
 from forerun.ir.trust import trusting
 from forerun.runtime.cuda import codegen, codegen_sources
 from forerun.runtime.cuda.codegen import units
 from forerun.runtime.cuda.modules import build_code
+from forerun.support.diagnostics import InvalidInput, Unsupported
 from tests.trust.traps import source_graph, trap
 
 STRANGERS = [

@@ -13,13 +13,13 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 import forerun
-from forerun.ir.diagnostics import InvalidInput, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole
 from forerun.passes.tuning import Tuning, read_tuning, write_tuning
 from forerun.runtime.base import Program
 from forerun.runtime.cuda import CudaProgram
 from forerun.runtime.reference import ReferenceTarget
+from forerun.support.diagnostics import InvalidInput, Unsupported
 from forerun.tuner import Search, Trial
 from forerun.tuner.bench import Bench, usual_inputs
 from tests.runtime.cuda.fake_driver import FakeCuda

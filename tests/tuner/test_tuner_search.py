@@ -10,13 +10,13 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from forerun.ir.diagnostics import ForerunError, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Phase, Trigger, Wait
 from forerun.ir.launches import Launches, Span
 from forerun.ir.nodes import KernelNode, Launch
 from forerun.ir.semantics import check
 from forerun.passes.tuning import Choice, Tuning
+from forerun.support.diagnostics import ForerunError, Unsupported
 from forerun.tuner import Search, Trial
 from forerun.tuner.moves import group_facts, joint_moves, moves
 from tests.tuner.tuning_samples import FakeClock, arbitrary_seconds, launched_grids, tuned_decode

@@ -13,18 +13,19 @@ from hypothesis import strategies as st
 
 import forerun
 from forerun.frontends.decode import generation_graph
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Phase, Trigger, Wait
 from forerun.ir.nodes import KernelNode, Launch
 from forerun.ir.semantics import check
 from forerun.ir.types import BufferRole
+from forerun.ir.walk import kernel_nodes
 from forerun.kernels import attention_cluster, norm_gate_up, norm_head, norm_qkv_rope, projection_add
 from forerun.passes.apply_tuning import ApplyTuning
 from forerun.passes.manager import PassManager
 from forerun.passes.pipeline import Pipeline
-from forerun.passes.tuning import Choice, Tuning, group_of, groups_of, kernel_nodes, read_tuning, write_tuning
+from forerun.passes.tuning import Choice, Tuning, group_of, groups_of, read_tuning, write_tuning
 from forerun.runtime.reference import ReferenceTarget
+from forerun.support.diagnostics import InvalidInput
 from forerun.testing import assert_same_outputs
 from tests.tuner.tuning_samples import TINY, decode, launched_grids, tuned_decode
 

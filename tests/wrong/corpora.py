@@ -14,10 +14,10 @@ from hypothesis.strategies import SearchStrategy
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode, ScalarLoad
 from forerun.ir.semantics import races as races_module
-from forerun.ir.semantics.explorer import explore
 from forerun.ir.types import DependencyKind
 from forerun.passes.infer_dependencies import InferDependencies
 from forerun.passes.insert_pdl import can_overlap
+from forerun.testing.explorer import explore
 from tests.literal import conflicting, judge
 from tests.passes.laws import applied, input_of, weakened
 from tests.programs import Style, programs, races, undrained

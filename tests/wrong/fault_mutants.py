@@ -10,8 +10,12 @@ import pytest
 
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ChildGraphNode, ConstantArgument, EventRecordNode, EventWaitNode, KernelNode, Node
-from forerun.ir.semantics import NodeAccess, certificate, comparison, fences, races, rebody
-from forerun.ir.semantics.comparison import _Comparison
+from forerun.ir.refinement import body_order as rebody
+from forerun.ir.refinement import certificate
+from forerun.ir.refinement import rules as comparison
+from forerun.ir.refinement.rules import _Comparison
+from forerun.ir.semantics import NodeAccess, races
+from forerun.ir.semantics import event_nodes as fences
 from forerun.ir.semantics.order import EventOrder
 from forerun.ir.verify import flow, lifetimes, nodes
 from tests.wrong.mutant import Patch, collector

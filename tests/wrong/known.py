@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from forerun.ir.semantics.certificate import certify
+from forerun.ir.refinement.certificate import certify
 from forerun.ir.semantics.races import check
 from forerun.ir.text import parse_graph
 from forerun.ir.verify import verify

@@ -36,7 +36,7 @@ from forerun.ir.semantics.binding import (
 )
 from forerun.ir.semantics.body import late_steps, triggers_after_wait
 from forerun.ir.semantics.byteset import ByteSet, bytes_of
-from forerun.ir.text.collection import collection_paused
+from forerun.support.collection import collection_paused
 
 __all__ = [
     "HOST_EFFECTS",

@@ -10,7 +10,7 @@ from forerun.ir.buffer import ALLOCATION_ALIGNMENT
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import BufferParameter, Kernel
 from forerun.ir.nodes import BufferArgument, KernelNode
-from forerun.ir.semantics.nested import bodies_in
+from forerun.ir.walk import bodies_in
 
 __all__ = ["WIDEST_ACCESS", "lowered", "needed_alignments"]
 

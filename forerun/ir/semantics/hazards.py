@@ -10,9 +10,9 @@ from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph, Hazard
 from forerun.ir.semantics.access import NodeAccess, accesses
 from forerun.ir.semantics.binding import loaded_from
-from forerun.ir.semantics.exposed import Alike, Exposed, Reached
 from forerun.ir.semantics.instances import can_meet
-from forerun.ir.text.collection import collection_paused
+from forerun.ir.semantics.reaching_accesses import Alike, Exposed, Reached
+from forerun.support.collection import collection_paused
 
 __all__ = ["Clash", "Conflict", "Conflicts", "conflicts", "is_certain", "sweep"]
 

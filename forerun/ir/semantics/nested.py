@@ -16,30 +16,24 @@ from typing import TypeAlias
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import ChildGraphNode, ConditionalNode, Node
+from forerun.ir.nodes import ConditionalNode, Node
 from forerun.ir.semantics.access import NodeAccess, accesses, with_tables
 from forerun.ir.semantics.byteset import ByteSet
 from forerun.ir.types import BufferRole
+from forerun.ir.walk import BodyPath, bodies_in, bodies_of
 
-__all__ = ["bodies_in", "inner_graph", "with_bodies"]
+__all__ = ["body_at", "inner_graph"]
 
 _Places: TypeAlias = dict[str, list[ByteSet]]
 """Bytes by allocation."""
 
 
-def bodies_in(node: Node) -> tuple[Graph, ...]:
-    """The bodies of a node; none, for most kinds of nodes."""
-    if isinstance(node, ChildGraphNode):
-        return (node.body,)
-    return node.bodies if isinstance(node, ConditionalNode) else ()
-
-
-def with_bodies(node: Node, bodies: Iterable[Graph]) -> Node:
-    """The node with other bodies, as many as it has."""
-    found = tuple(bodies)
-    if isinstance(node, ChildGraphNode):
-        return replace(node, body=found[0])
-    return replace(node, bodies=found) if isinstance(node, ConditionalNode) else node
+def body_at(graph: Graph, path: BodyPath) -> Graph:
+    """The nested graph at a path, with the tables of the graph around it; the graph itself for the empty path."""
+    for step in path:
+        bodies = dict(bodies_of(graph))
+        graph = with_tables(graph, bodies[step,])
+    return graph
 
 
 def inner_graph(graph: Graph, owner: str, number: int = 0) -> Graph:

@@ -19,12 +19,12 @@ from collections.abc import Iterable, Mapping
 from itertools import chain, combinations
 
 from forerun.ir.analysis import Analysis
-from forerun.ir.diagnostics import InvalidInput, did_you_mean
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode, Node
 from forerun.ir.semantics.access import always_waits, triggers_after_wait
 from forerun.ir.semantics.body import has_fenced_trigger
 from forerun.ir.types import DependencyKind
+from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = ["LICENCES", "EventOrder", "event_order", "gates_start", "order_under", "require_licences"]
 

@@ -5,26 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeAlias
 
 from forerun.ir.analysis import Analysis
-from forerun.ir.diagnostics import Diagnostic, Location
 from forerun.ir.graph import Graph
 from forerun.ir.semantics.access import NodeAccess, accesses, with_tables
-from forerun.ir.semantics.exposed import Reached
 from forerun.ir.semantics.hazards import Clash, Conflict, conflicts, is_certain
-from forerun.ir.semantics.nested import bodies_in
 from forerun.ir.semantics.order import EventOrder, order_under, require_licences
+from forerun.ir.semantics.reaching_accesses import Reached
+from forerun.ir.walk import BodyPath, bodies_of
+from forerun.support.diagnostics import Diagnostic, Location
 
 __all__ = [
     "MAX_RACES",
-    "BodyPath",
     "Race",
     "Undrained",
     "Verdict",
     "are_all_ordered",
-    "bodies_of",
-    "body_at",
     "check",
     "is_ordered",
     "open_clashes",
@@ -35,9 +31,6 @@ MAX_RACES = 1000
 
 MAX_TRIED = 2000
 """For how many kinds of races beyond those values of loaded scalars are looked for that make them certain."""
-
-BodyPath: TypeAlias = tuple[tuple[str, int], ...]
-"""Where a nested graph is: from the outermost, the name of each node around it, and which of its bodies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,21 +233,6 @@ def are_all_ordered(graph: Graph, order: EventOrder) -> bool:
             if access.write:
                 written[access.allocation] = written.get(access.allocation, 0) | bit
     return True
-
-
-def bodies_of(graph: Graph, path: BodyPath = ()) -> Iterator[tuple[BodyPath, Graph]]:
-    """The bodies of a graph's nodes, each with its path, in launch order; not the bodies inside these."""
-    for node in graph:
-        for number, body in enumerate(bodies_in(node)):
-            yield (*path, (node.name, number)), body
-
-
-def body_at(graph: Graph, path: BodyPath) -> Graph:
-    """The nested graph at a path, with the tables of the graph around it; the graph itself for the empty path."""
-    for step in path:
-        bodies = dict(bodies_of(graph))
-        graph = with_tables(graph, bodies[step,])
-    return graph
 
 
 def is_ordered(order: EventOrder, earlier: NodeAccess, later: NodeAccess) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from forerun.ir.text.printer import print_graph, print_kernel, print_node
-from forerun.later import loader
+from forerun.support.lazy import loader
 
 if TYPE_CHECKING:
     from forerun.ir.text.diff import diff_graphs

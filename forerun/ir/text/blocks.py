@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from forerun.ir.diagnostics import Diagnostic, Location, Severity, did_you_mean
 from forerun.ir.text.lexer import END, Fault
 from forerun.ir.text.reader import Reader
 from forerun.ir.text.spelling import MAX_ERRORS
+from forerun.support.diagnostics import Diagnostic, Location, Severity, did_you_mean
 
 __all__ = ["GRAPH_KEYWORDS", "Block", "BlockReader", "Stopped"]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from forerun.ir.graph import Graph
 from forerun.ir.text.align import anchors
-from forerun.ir.text.collection import collection_paused
 from forerun.ir.text.printer import Line, graph_lines
 from forerun.ir.text.spelling import quote
+from forerun.support.collection import collection_paused
 
 __all__ = ["diff_graphs"]
 

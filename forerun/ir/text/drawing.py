@@ -7,12 +7,12 @@ import unicodedata
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from forerun.ir.diagnostics import Diagnostic, InvalidInput, Location
-from forerun.ir.escaping import masked
 from forerun.ir.graph import Graph
 from forerun.ir.text.parser import parse_graph_with_locations
 from forerun.ir.text.source import SourceMap, locate
 from forerun.ir.text.spelling import reference, word
+from forerun.support.diagnostics import Diagnostic, InvalidInput, Location
+from forerun.support.escaping import masked
 
 __all__ = ["draw"]
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 from operator import length_hint
 
-from forerun.ir.diagnostics import Diagnostic, Location
 from forerun.ir.text.spelling import MAX_LINE
+from forerun.support.diagnostics import Diagnostic, Location
 
 __all__ = ["END", "Fault", "Lexer"]
 

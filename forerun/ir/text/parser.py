@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from forerun.ir.diagnostics import Diagnostic, InvalidInput, Location, Severity
 from forerun.ir.graph import Graph
-from forerun.ir.text.collection import collection_paused
 from forerun.ir.text.graph_reader import GraphReader
 from forerun.ir.text.source import SourceMap
 from forerun.ir.text.spelling import BYTE_ORDER_MARK, MAX_TEXT
+from forerun.support.collection import collection_paused
+from forerun.support.diagnostics import Diagnostic, InvalidInput, Location, Severity
 
 __all__ = ["CODES", "parse_graph", "parse_graph_with_locations"]
 

@@ -41,8 +41,8 @@ _T = TypeVar("_T")
 Line: TypeAlias = tuple[str, str, str]
 """One line of the text form: its kind, the name of the element that it is about, and the text without its end.
 
-The kind is one of :class:`~forerun.ir.diagnostics.Location`, or ``step``, ``role``, ``body``, ``end``, ``format`` or
-``blank``. The name of an element of a body comes after the names of the nodes around it: ``loop/copy``.
+The kind is one of :class:`~forerun.support.diagnostics.Location`, or ``step``, ``role``, ``body``, ``end``,
+``format`` or ``blank``. The name of an element of a body comes after the names of the nodes around it: ``loop/copy``.
 """
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from forerun.ir.diagnostics import Location
 from forerun.ir.graph import Graph
 from forerun.ir.text.printer import graph_lines
 from forerun.ir.text.spelling import BYTE_ORDER_MARK, word
+from forerun.support.diagnostics import Location
 
 __all__ = ["SourceMap", "locate"]
 

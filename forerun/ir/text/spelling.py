@@ -9,7 +9,7 @@ import struct
 import sys
 from functools import lru_cache
 
-from forerun.ir.escaping import is_visible
+from forerun.support.escaping import is_visible
 
 __all__ = [
     "BYTE_ORDER_MARK",

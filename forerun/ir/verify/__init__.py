@@ -7,9 +7,9 @@ graph *means* (races, draining) is the business of :mod:`forerun.ir.semantics`.
 from __future__ import annotations
 
 from forerun.ir.analysis import Analysis
-from forerun.ir.diagnostics import Diagnostic, InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.verify import flow, kernels, lifetimes, memory, nodes, structure, values
+from forerun.support.diagnostics import Diagnostic, InvalidInput
 
 __all__ = ["RULES", "require_valid", "verify"]
 

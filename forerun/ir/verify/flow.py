@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from forerun.ir.diagnostics import Diagnostic, Location
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import AllocNode, ChildGraphNode, FreeNode
 from forerun.ir.region import WHOLE
 from forerun.ir.semantics.access import NodeAccess, accesses, with_tables
 from forerun.ir.semantics.byteset import ByteSet, bytes_of
 from forerun.ir.types import BufferRole
+from forerun.support.diagnostics import Diagnostic, Location
 
 __all__ = ["check"]
 

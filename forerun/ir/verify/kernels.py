@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from forerun.ir.buffer import ALLOCATION_ALIGNMENT
-from forerun.ir.diagnostics import Diagnostic, Location, did_you_mean
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Access, Barrier, BufferParameter, Kernel, Phase, Role, Wait
+from forerun.support.diagnostics import Diagnostic, Location, did_you_mean
 
 __all__ = ["check"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from forerun.ir.diagnostics import Diagnostic, Location
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import AllocNode, ChildGraphNode, FreeNode
 from forerun.ir.semantics.access import accesses, with_tables
 from forerun.ir.types import BufferRole
+from forerun.support.diagnostics import Diagnostic, Location
 
 __all__ = ["check"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from forerun.ir.buffer import Buffer, Paged
-from forerun.ir.diagnostics import Diagnostic, Location, did_you_mean
 from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole
+from forerun.support.diagnostics import Diagnostic, Location, did_you_mean
 
 __all__ = ["check"]
 

@@ -6,10 +6,10 @@ import functools
 import math
 import numbers
 from collections.abc import Iterator
+from typing import assert_never
 
 from forerun.ir.affine import AffineLike
 from forerun.ir.analysis import Analysis
-from forerun.ir.diagnostics import Diagnostic, Location, did_you_mean
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Access, BufferParameter, Kernel, ScalarParameter
 from forerun.ir.nodes import (
@@ -19,6 +19,7 @@ from forerun.ir.nodes import (
     ChildGraphNode,
     ConditionalNode,
     ConstantArgument,
+    EmptyNode,
     EventRecordNode,
     EventWaitNode,
     FreeNode,
@@ -33,6 +34,7 @@ from forerun.ir.nodes import (
 from forerun.ir.region import BufferView, Region
 from forerun.ir.semantics.access import symbol_values
 from forerun.ir.types import DType
+from forerun.support.diagnostics import Diagnostic, Location, did_you_mean
 
 __all__ = ["check"]
 
@@ -58,8 +60,10 @@ def check(graph: Graph) -> Iterator[Diagnostic]:
                 yield from _host(graph, node)
             case ConditionalNode():
                 yield from _conditional(graph, node)
+            case EmptyNode() | AllocNode() | FreeNode() | EventRecordNode() | EventWaitNode() | ChildGraphNode():
+                pass  # allocations are checked together, below, and bodies with the structure
             case _:
-                pass
+                assert_never(node)
     yield from _allocated(graph)
 
 
@@ -348,17 +352,18 @@ def _conditional(graph: Graph, node: ConditionalNode) -> Iterator[Diagnostic]:
         yield Diagnostic("N13", f"no buffer '{node.condition}'", _at(node), hint)
     elif condition.dtype.is_float:
         yield Diagnostic("N13", f"condition %{condition.name} is {condition.dtype}, not an integer", _at(node))
-    for inner in (inner for body in node.bodies for inner in _nested(body)):
+    for inner in (inner for body in node.bodies for inner in _outside_conditionals(body)):
         if isinstance(inner, HostCallbackNode | EventRecordNode | EventWaitNode | AllocNode | FreeNode):
             message = f"body holds '{inner.name}', a {type(inner).__name__}, which CUDA does not allow there"
             yield Diagnostic("N14", message, _at(node))
 
 
-def _nested(body: Graph) -> Iterator[Node]:
+def _outside_conditionals(body: Graph) -> Iterator[Node]:
+    """The nodes of a body and of the child graphs in it; what conditionals hold is checked with these."""
     for node in body:
         yield node
         if isinstance(node, ChildGraphNode):
-            yield from _nested(node.body)
+            yield from _outside_conditionals(node.body)
 
 
 def _allocated(graph: Graph) -> Iterator[Diagnostic]:

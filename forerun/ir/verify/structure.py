@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import networkx as nx
 
-from forerun.ir.diagnostics import Diagnostic, Location, did_you_mean
 from forerun.ir.graph import Dependency, Graph
-from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode
+from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DependencyKind
+from forerun.ir.walk import bodies_in
+from forerun.support.diagnostics import Diagnostic, Location, did_you_mean
 
 __all__ = ["check"]
 
@@ -24,8 +25,7 @@ def check(graph: Graph) -> Iterator[Diagnostic]:
         if dependency.kind is not DependencyKind.FULL:
             yield from _kernel_ends(graph, dependency)
     for node in graph:
-        bodies = node.bodies if isinstance(node, ConditionalNode) else ()
-        for body in (node.body,) if isinstance(node, ChildGraphNode) else bodies:
+        for body in bodies_in(node):
             yield from _body(graph, node.name, body)
 
 

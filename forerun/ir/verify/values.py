@@ -16,9 +16,9 @@ from typing import Any, TypeAlias
 from forerun.ir.affine import Affine
 from forerun.ir.analysis import Analysis
 from forerun.ir.buffer import Allocation, Buffer
-from forerun.ir.diagnostics import Diagnostic, Location
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import KernelNode
+from forerun.support.diagnostics import Diagnostic, Location
 
 __all__ = ["check"]
 

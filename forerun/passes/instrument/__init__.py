@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forerun.later import loader
 from forerun.passes.instrument.base import Instrument, PassRun, PipelineRun
 from forerun.passes.instrument.certify import Certify
 from forerun.passes.instrument.honesty import Honesty
 from forerun.passes.instrument.verify import Verify
+from forerun.support.lazy import loader
 
 if TYPE_CHECKING:
     from forerun.passes.instrument.dump import Dump

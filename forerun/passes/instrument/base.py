@@ -84,7 +84,7 @@ class PipelineRun:
 class Instrument:
     """Callbacks of the pass manager; override those that you need.
 
-    One that verifies finds fault with a pass by raising a :class:`~forerun.ir.diagnostics.ForerunError` in
+    One that verifies finds fault with a pass by raising a :class:`~forerun.support.diagnostics.ForerunError` in
     ``after_pass``: the manager turns it into a :class:`~forerun.passes.failure.PassFailure`, tells all instruments of
     it through ``pass_failed``, and raises it. Errors of the other instruments are no fault of the pass, and come out
     as they are.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.passes.base import Assessor, Pass, PassContext, Strongest
 from forerun.passes.pipeline import Pipeline
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["BisectResult", "bisect"]
 

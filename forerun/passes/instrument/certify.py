@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from forerun.ir.diagnostics import Refuted, Unsupported
+from forerun.ir.explain.witness import drain_witness, witness
 from forerun.ir.graph import Graph
+from forerun.ir.refinement.certificate import RULES, certify
 from forerun.ir.semantics import Verdict, check
-from forerun.ir.semantics.certificate import RULES, certify
-from forerun.ir.semantics.witness import drain_witness, witness
 from forerun.passes.instrument.base import Instrument, PassRun, PipelineRun
+from forerun.support.diagnostics import Refuted, Unsupported
 
 __all__ = ["Certifier", "Certify"]
 
@@ -34,7 +34,7 @@ class Certify(Instrument):
     of a black box for instance, there is nothing to lose, and what is not known is remarked.
 
     Args:
-        certifier: Who judges a rewrite; by default :func:`forerun.ir.semantics.certificate.certify`, strictly.
+        certifier: Who judges a rewrite; by default :func:`forerun.ir.refinement.certificate.certify`, strictly.
         allow_unsupported: Whether a pass may lose a proof. What is not known is remarked.
     """
 

@@ -8,13 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-from forerun.ir.diagnostics import InvalidInput
-from forerun.ir.json_reader import read_json
 from forerun.ir.text import diff_graphs, print_graph
 from forerun.passes.failure import PassFailure
 from forerun.passes.instrument.base import Instrument, PassRun, PipelineRun
-from forerun.passes.instrument.files import require_writable_folder, write_whole
 from forerun.passes.summary import Summary
+from forerun.support.diagnostics import InvalidInput
+from forerun.support.files import require_writable_folder, write_whole
+from forerun.support.json_reader import read_json
 
 __all__ = ["SUMMARY_FILE", "Dump"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from forerun.ir.diagnostics import InternalError
 from forerun.ir.fingerprint import content_hash
 from forerun.ir.graph import Graph
 from forerun.passes.instrument.base import Instrument, PassRun, PipelineRun
+from forerun.support.diagnostics import InternalError
 
 __all__ = ["Honesty"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import ClassVar, TextIO
 
-from forerun.ir.diagnostics import InvalidInput, did_you_mean
-from forerun.ir.escaping import visible
 from forerun.ir.text import diff_graphs, print_graph
 from forerun.passes.failure import PassFailure
 from forerun.passes.instrument.base import Instrument, PassRun, PipelineRun
+from forerun.support.diagnostics import InvalidInput, did_you_mean
+from forerun.support.escaping import visible
 
 __all__ = ["PrintAfter"]
 

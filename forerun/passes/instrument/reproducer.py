@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from forerun import __version__
 from forerun.ir.text import print_graph
 from forerun.passes.failure import PassFailure, opt_command
 from forerun.passes.instrument.base import Instrument, PassRun, PipelineRun
-from forerun.passes.instrument.files import require_writable_folder, write_whole
 from forerun.passes.pipeline import Pipeline
+from forerun.support.files import require_writable_folder, write_whole
+from forerun.support.version import __version__
 
 __all__ = ["Reproducer", "Reproduction", "parse_reproducer"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from forerun.ir.diagnostics import InvalidInput, did_you_mean
 from forerun.passes.instrument.base import Instrument, PassRun, PipelineRun
 from forerun.passes.pipeline import Pipeline
+from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = ["StopAfter", "ordinal_of"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from forerun.ir.diagnostics import InternalError, Severity
 from forerun.ir.verify import require_valid, verify
 from forerun.passes.instrument.base import Instrument, PassRun, PipelineRun
+from forerun.support.diagnostics import InternalError, Severity
 
 __all__ = ["Verify"]
 

@@ -8,12 +8,12 @@ from types import MappingProxyType
 
 import numpy as np
 
-from forerun.ir.diagnostics import InternalError
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import Argument, BufferArgument, ConstantArgument, KernelNode, ScalarLoad
 from forerun.ir.types import DType
 from forerun.runtime.cuda.codegen_unit import DELAY_SEED, TIMELINE, Slot, Unit
 from forerun.runtime.dtypes import numpy_dtype
+from forerun.support.diagnostics import InternalError
 
 __all__ = ["Arguments", "bits"]
 

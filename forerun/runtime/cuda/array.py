@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.buffer import Buffer
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.types import BufferRole
 from forerun.runtime.cuda import dlpack
 from forerun.runtime.cuda.holdings import Holdings
 from forerun.runtime.cuda.hostcalls import array_at
 from forerun.runtime.dtypes import describe, numpy_dtype
 from forerun.runtime.values import input_array, state_array
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["DeviceArray"]
 

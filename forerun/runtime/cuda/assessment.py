@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from forerun.ir.diagnostics import ForerunError
 from forerun.ir.graph import Graph
 from forerun.runtime.cuda.inspection import prove_code
 from forerun.runtime.cuda.modules import build_code
 from forerun.runtime.toolchain import missing_toolchain
+from forerun.support.diagnostics import ForerunError
 
 __all__ = ["assess"]
 

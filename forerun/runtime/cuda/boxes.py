@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from forerun.ir.buffer import Buffer
-from forerun.ir.diagnostics import Unsupported
 from forerun.ir.region import Region
+from forerun.support.diagnostics import Unsupported
 
 __all__ = ["Rows", "matched", "rows_of"]
 

@@ -11,11 +11,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from forerun.ir.diagnostics import Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Implementation, Kernel
-from forerun.ir.nodes import BufferArgument, ChildGraphNode, ConditionalNode, KernelNode, ScalarLoad
+from forerun.ir.nodes import BufferArgument, KernelNode, ScalarLoad
 from forerun.ir.types import DType
+from forerun.ir.walk import kernel_nodes
 from forerun.runtime.cuda.codegen_body import RoleWarps, Unfit, body_lines, warps_of_roles
 from forerun.runtime.cuda.codegen_hashing import NAMESPACE, generated_phases, is_generated
 from forerun.runtime.cuda.codegen_names import entry_name, identifier
@@ -23,6 +23,7 @@ from forerun.runtime.cuda.codegen_parameters import bind, structs
 from forerun.runtime.cuda.codegen_sources import LIBRARY, file_name, included, read_source, require_source
 from forerun.runtime.cuda.codegen_unit import DELAY_SEED, TIMELINE, ForeignModule, Slot, Unit
 from forerun.runtime.toolchain import Source
+from forerun.support.diagnostics import Unsupported
 
 __all__ = ["DELAY_SEED", "TIMELINE", "ForeignModule", "Slot", "Unit", "specialise", "units"]
 
@@ -84,25 +85,13 @@ def units(graph: Graph, *, delays: bool = False, timeline: bool = False) -> tupl
     numbers: dict[Unit, int] = {}
     known: dict[object, int] = {}
     found: dict[str, int] = {}
-    for path, node in _kernel_nodes(graph, ""):
+    for path, node in kernel_nodes(graph):
         key = _key(graph, node)
         if key not in known:
             unit = specialise(graph, node, delays=delays, timeline=timeline)
             known[key] = numbers.setdefault(unit, len(numbers))
         found[path] = known[key]
     return list(numbers), found
-
-
-def _kernel_nodes(graph: Graph, prefix: str) -> Iterator[tuple[str, KernelNode]]:
-    for node in graph:
-        match node:
-            case KernelNode():
-                yield prefix + node.name, node
-            case ChildGraphNode(body=body):
-                yield from _kernel_nodes(body, f"{prefix}{node.name}/")
-            case ConditionalNode(bodies=bodies):
-                for i, body in enumerate(bodies):
-                    yield from _kernel_nodes(body, f"{prefix}{node.name}/{f'{i}/' if i else ''}")
 
 
 def _key(graph: Graph, node: KernelNode) -> object:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from forerun.ir.diagnostics import InternalError
 from forerun.ir.types import DType
+from forerun.support.diagnostics import InternalError
 
 __all__ = ["CONSTANT_TYPES", "C_TYPES", "entry_name", "identifier", "identifiers"]
 

@@ -8,14 +8,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from forerun.ir.diagnostics import InvalidInput, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Trigger, Wait
-from forerun.ir.nodes import ChildGraphNode, ConditionalNode
 from forerun.ir.types import DependencyKind
+from forerun.ir.walk import all_bodies
 from forerun.runtime.cuda.driver import Driver
 from forerun.runtime.cuda.errors import CudaError
 from forerun.runtime.gpu import missing_driver
+from forerun.support.diagnostics import InvalidInput, Unsupported
 
 __all__ = [
     "MINIMUM_DRIVER",
@@ -148,13 +148,10 @@ def require_runnable(graph: Graph, device: Device) -> None:
 
 
 def _uses_programmatic_launch(graph: Graph) -> bool:
-    if any(dependency.kind is not DependencyKind.FULL for dependency in graph.dependencies):
-        return True
     if any(kernel.has(Wait) or kernel.has(Trigger) for kernel in graph.kernels.values()):
         return True
-    bodies = [node.body for node in graph if isinstance(node, ChildGraphNode)]
-    bodies += [body for node in graph if isinstance(node, ConditionalNode) for body in node.bodies]
-    return any(_uses_programmatic_launch(body) for body in bodies)
+    bodies = (body for _, body in all_bodies(graph))
+    return any(edge.kind is not DependencyKind.FULL for body in bodies for edge in body.dependencies)
 
 
 class Context:

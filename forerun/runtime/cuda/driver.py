@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from forerun.ir.diagnostics import Unsupported
 from forerun.runtime.cuda.errors import CudaError
 from forerun.runtime.cuda.ledger import Ledger
+from forerun.support.diagnostics import Unsupported
 
 __all__ = ["Driver", "driver", "use_driver"]
 

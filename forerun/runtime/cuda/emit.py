@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import Any
 
 from forerun.ir.buffer import Buffer
-from forerun.ir.diagnostics import Unsupported
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import (
     AllocNode,
@@ -29,6 +28,7 @@ from forerun.ir.nodes import (
     Node,
 )
 from forerun.ir.types import DependencyKind
+from forerun.ir.walk import body_prefix
 from forerun.runtime.cuda import nodeparams
 from forerun.runtime.cuda.arguments import Arguments
 from forerun.runtime.cuda.boxes import Rows, matched, rows_of
@@ -39,7 +39,8 @@ from forerun.runtime.cuda.errors import CudaError
 from forerun.runtime.cuda.hostcalls import HostCalls
 from forerun.runtime.cuda.ledger import Scope
 from forerun.runtime.cuda.memory import Memory
-from forerun.runtime.cuda.modules import Functions, body_prefix
+from forerun.runtime.cuda.modules import Functions
+from forerun.support.diagnostics import Unsupported
 
 __all__ = ["Emitter"]
 
@@ -234,7 +235,7 @@ class Emitter:
         # The driver's array is read before nodes are added to the bodies.
         for number, (body, address) in enumerate(zip(node.bodies, tuple(bodies), strict=True)):
             inner = self._driver.api.CUgraph(address)
-            handles = self._fill(body, inner, body_prefix(prefix, node, number))
+            handles = self._fill(body, inner, body_prefix(prefix, node.name, number))
             if node.kind == "while":
                 ends = [handles[name] for name in handles if not body.has_outgoing(name)]
                 full = [self._edges[DependencyKind.FULL]] * len(ends)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forerun.ir.diagnostics import ForerunError
+from forerun.support.diagnostics import ForerunError
 
 __all__ = ["ADVICE", "BAD_IMAGE", "STICKY", "CudaError"]
 

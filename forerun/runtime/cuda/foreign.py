@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from forerun.ir.buffer import Buffer
-from forerun.ir.diagnostics import InvalidInput
 from forerun.runtime.cuda import dlpack
 from forerun.runtime.dtypes import describe, numpy_dtype
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["ALIGNMENT", "ForeignArray", "bind_array", "is_device_array", "read_array"]
 

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.buffer import Buffer
-from forerun.ir.diagnostics import ForerunError, InvalidInput
 from forerun.ir.nodes import HostCallbackNode
 from forerun.ir.region import BufferView
 from forerun.runtime.cuda.upload import bytes_at
 from forerun.runtime.dtypes import numpy_dtype
 from forerun.runtime.reference.functions import check_arity, checked, find_function, results_of
+from forerun.support.diagnostics import ForerunError, InvalidInput
 
 __all__ = ["HostCalls", "array_at"]
 

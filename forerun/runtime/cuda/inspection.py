@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 
-from forerun.ir.diagnostics import Diagnostic, InternalError, Location, Severity
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Wait
 from forerun.runtime.cuda.codegen_unit import ForeignModule, Unit
@@ -16,6 +15,7 @@ from forerun.runtime.cuda.modules import Code
 from forerun.runtime.cuda.proof import Finding, UnitProof, prove_unit
 from forerun.runtime.cuda.residency import Residency, residency
 from forerun.runtime.toolchain import EntryFacts, ToolchainMissing, processors
+from forerun.support.diagnostics import Diagnostic, InternalError, Location, Severity
 
 __all__ = ["Inspection", "entry_facts", "inspect_code", "prove_code"]
 

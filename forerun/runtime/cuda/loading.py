@@ -10,7 +10,6 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from forerun.ir.buffer import Buffer
-from forerun.ir.diagnostics import InvalidInput, did_you_mean
 from forerun.ir.graph import Graph
 from forerun.ir.semantics.alignment import needed_alignments
 from forerun.ir.types import BufferRole
@@ -26,6 +25,7 @@ from forerun.runtime.cuda.modules import Code, Functions, load_functions
 from forerun.runtime.cuda.stamps import WORDS, Stamps, regions_of
 from forerun.runtime.cuda.upload import Progress, upload_weights
 from forerun.runtime.values import check_names
+from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = ["Loaded", "Seeds", "check_memory", "load_graph"]
 

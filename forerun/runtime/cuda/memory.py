@@ -9,13 +9,13 @@ from itertools import pairwise
 from typing import Any
 
 from forerun.ir.buffer import ALLOCATION_ALIGNMENT, Allocation, Buffer
-from forerun.ir.diagnostics import InvalidInput, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.semantics.alignment import needed_alignments
 from forerun.ir.types import BufferRole
 from forerun.runtime.cuda.errors import CudaError
 from forerun.runtime.cuda.foreign import ForeignArray
 from forerun.runtime.cuda.ledger import Scope
+from forerun.support.diagnostics import InvalidInput, Unsupported
 
 __all__ = ["ALIGNMENT", "POISON", "Block", "Memory", "readable_size"]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode, Launch
+from forerun.ir.nodes import ConditionalNode, Launch
+from forerun.ir.walk import all_nodes, kernel_nodes
 from forerun.runtime.cuda.codegen import units as units_of
 from forerun.runtime.cuda.codegen_unit import ForeignModule, Unit
 from forerun.runtime.cuda.conditional import CONDITION_ENTRY, CONDITION_SOURCE
@@ -16,7 +17,7 @@ from forerun.runtime.cuda.errors import CudaError
 from forerun.runtime.cuda.ledger import Scope
 from forerun.runtime.toolchain import Cubin, EntryFacts, Source, compile_units
 
-__all__ = ["Code", "Functions", "body_prefix", "build_code", "load_functions"]
+__all__ = ["Code", "Functions", "build_code", "load_functions"]
 
 _CONDITION = Source(f"{CONDITION_ENTRY}.cu", CONDITION_SOURCE)
 
@@ -104,31 +105,14 @@ def _facts(units: Sequence[Unit], made: Sequence[Cubin | ForeignModule]) -> dict
 
 
 def _has_condition(graph: Graph) -> bool:
-    bodies = [node.body for node in graph if isinstance(node, ChildGraphNode)]
-    return any(isinstance(node, ConditionalNode) for node in graph) or any(map(_has_condition, bodies))
+    return any(isinstance(node, ConditionalNode) for _, node in all_nodes(graph))
 
 
 def _kernel_names(graph: Graph, unit_of: Mapping[str, int], count: int) -> list[str]:
     names = [""] * count
-
-    def visit(body: Graph, prefix: str) -> None:
-        for node in body:
-            match node:
-                case KernelNode():
-                    names[unit_of[prefix + node.name]] = node.kernel
-                case ChildGraphNode():
-                    visit(node.body, f"{prefix}{node.name}/")
-                case ConditionalNode():
-                    for number, inner in enumerate(node.bodies):
-                        visit(inner, body_prefix(prefix, node, number))
-
-    visit(graph, "")
+    for path, node in kernel_nodes(graph):
+        names[unit_of[path]] = node.kernel
     return names
-
-
-def body_prefix(prefix: str, node: ConditionalNode, number: int) -> str:
-    """What the paths of the nodes in a body of a conditional begin with; see :func:`codegen.units`."""
-    return f"{prefix}{node.name}/{f'{number}/' if number else ''}"
 
 
 @dataclass(frozen=True)

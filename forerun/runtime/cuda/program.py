@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 
 from numpy.typing import ArrayLike, NDArray
 
-from forerun.ir.diagnostics import Diagnostic, ForerunError, InvalidInput, did_you_mean
 from forerun.ir.graph import Graph
 from forerun.runtime.cuda.array import DeviceArray
 from forerun.runtime.cuda.errors import CudaError
@@ -20,6 +19,7 @@ from forerun.runtime.cuda.timer import seconds_between_events
 from forerun.runtime.timeline import Timeline, timeline_of
 from forerun.runtime.toolchain import EntryFacts
 from forerun.runtime.values import state_array
+from forerun.support.diagnostics import Diagnostic, ForerunError, InvalidInput, did_you_mean
 
 __all__ = ["CudaProgram"]
 

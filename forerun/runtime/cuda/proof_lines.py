@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from forerun.ir.diagnostics import InternalError
 from forerun.ir.kernel import Barrier, Kernel, Phase, Step, Trigger, Wait
 from forerun.runtime.cuda.codegen_body import phase_names
 from forerun.runtime.cuda.codegen_unit import Unit
 from forerun.runtime.toolchain import Instruction, Source
+from forerun.support.diagnostics import InternalError
 
 __all__ = ["BodyStep", "StepLines", "body_steps", "steps_of_lines"]
 

@@ -9,15 +9,16 @@ multiprocessor without any. It cannot while a kernel before it holds so much of 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from forerun.ir.diagnostics import Diagnostic, Location, Severity
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode, Launch
+from forerun.ir.nodes import KernelNode, Launch
 from forerun.ir.types import DependencyKind
+from forerun.ir.walk import all_bodies
 from forerun.runtime.toolchain import EntryFacts
+from forerun.support.diagnostics import Diagnostic, Location, Severity
 
 __all__ = ["LIMITS", "EdgeResidency", "Footprint", "KernelResidency", "Limits", "Residency", "footprint", "residency"]
 
@@ -224,7 +225,7 @@ def residency(
         return None
     kernels: dict[str, KernelResidency] = {}
     edges: list[EdgeResidency] = []
-    for prefix, body in _bodies(graph, ""):
+    for prefix, body in all_bodies(graph):
         for node in body:
             path = prefix + node.name
             if isinstance(node, KernelNode) and path in facts:
@@ -234,17 +235,6 @@ def residency(
             if dependency.kind is DependencyKind.PROGRAMMATIC and source is not None and target is not None:
                 edges.append(_of_edge(source, target, limits))
     return Residency(kernels, tuple(edges))
-
-
-def _bodies(graph: Graph, prefix: str) -> Sequence[tuple[str, Graph]]:
-    found = [(prefix, graph)]
-    for node in graph:
-        if isinstance(node, ChildGraphNode):
-            found += _bodies(node.body, f"{prefix}{node.name}/")
-        elif isinstance(node, ConditionalNode):
-            for number, body in enumerate(node.bodies):
-                found += _bodies(body, f"{prefix}{node.name}/{f'{number}/' if number else ''}")
-    return found
 
 
 def _of_kernel(path: str, launch: Launch, facts: EntryFacts, limits: Limits, multiprocessors: int) -> KernelResidency:

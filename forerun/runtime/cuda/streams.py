@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from forerun.ir.diagnostics import InvalidInput
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["stream_handle"]
 

@@ -9,10 +9,7 @@ from typing import Any, ClassVar
 from numpy.typing import ArrayLike
 
 from forerun.ir.demands import require_vouched
-from forerun.ir.diagnostics import InternalError, InvalidInput
 from forerun.ir.graph import Graph
-from forerun.ir.options import check_values, non_default_texts, option
-from forerun.ir.options_text import format_item
 from forerun.ir.verify import require_valid
 from forerun.runtime.cuda.assessment import assess
 from forerun.runtime.cuda.device import count_multiprocessors, open_device, release_of, require_runnable, resolve_arch
@@ -23,6 +20,9 @@ from forerun.runtime.cuda.loading import check_memory, load_graph
 from forerun.runtime.cuda.modules import build_code
 from forerun.runtime.cuda.program import CudaProgram
 from forerun.runtime.cuda.upload import Progress
+from forerun.support.diagnostics import InternalError, InvalidInput
+from forerun.support.option_text import format_item
+from forerun.support.options import check_values, non_default_texts, option
 
 __all__ = ["CudaTarget"]
 

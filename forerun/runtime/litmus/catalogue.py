@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from forerun.ir.diagnostics import InvalidInput, did_you_mean
 from forerun.runtime.litmus.notation import LitmusTest, full, launch_order, programmatic
+from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = ["TESTS", "select"]
 

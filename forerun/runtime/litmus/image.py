@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from forerun.ir.diagnostics import Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Phase, Step, Trigger, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.runtime.cuda.codegen import Unit, specialise
 from forerun.runtime.toolchain import Instruction, InstructionKind, Progress, Source, compile_units
+from forerun.support.diagnostics import Unsupported
 
 __all__ = ["compile_faithful", "require_faithful", "shown_kinds", "steps_as_kinds"]
 

@@ -23,7 +23,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import InvalidInput, did_you_mean
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import (
     Access,
@@ -40,6 +39,7 @@ from forerun.ir.kernel import (
 )
 from forerun.ir.nodes import Launch
 from forerun.ir.types import BufferRole, DependencyKind, DType
+from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = [
     "SOURCE",

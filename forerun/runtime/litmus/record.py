@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from forerun import __version__
-from forerun.ir.diagnostics import Unsupported
-from forerun.ir.json_reader import JsonObject, read_json
 from forerun.runtime.litmus.catalogue import TESTS
 from forerun.runtime.litmus.evidence import decide, rule_text, verdict
 from forerun.runtime.litmus.measurement import Counts
 from forerun.runtime.litmus.notation import LitmusTest, graph_of
 from forerun.runtime.litmus.rules import needed_licences
+from forerun.support.diagnostics import Unsupported
+from forerun.support.json_reader import JsonObject, read_json
+from forerun.support.version import __version__
 
 __all__ = ["FORMAT", "Machine", "Record", "licences_from", "read_record", "record_as_json"]
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import chain, combinations
 
-from forerun.ir.diagnostics import InternalError
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import LICENCES, NodeAccess, Race, accesses, check
 from forerun.runtime.litmus.notation import LitmusTest, Observation, graph_of, observations
+from forerun.support.diagnostics import InternalError
 
 __all__ = ["needed_licences"]
 

@@ -25,7 +25,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from forerun.ir.diagnostics import ForerunError, InternalError, InvalidInput
 from forerun.ir.kernel import Trigger, Wait
 from forerun.runtime.reference.bound import (
     BoundControl,
@@ -42,6 +41,7 @@ from forerun.runtime.reference.snapshot import snapshot
 from forerun.runtime.reference.states import MISSING, LatePhase, NodeState, RoleState
 from forerun.runtime.reference.stores import Store, pieces
 from forerun.runtime.reference.strategies import Strategy
+from forerun.support.diagnostics import ForerunError, InternalError, InvalidInput
 
 __all__ = ["Machine", "count_actions"]
 

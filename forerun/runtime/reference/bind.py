@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from forerun.ir.affine import AffineLike
-from forerun.ir.diagnostics import Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
 from forerun.ir.nodes import (
@@ -33,6 +32,7 @@ from forerun.runtime.reference.bound import (
 from forerun.runtime.reference.functions import check_arity, find_function
 from forerun.runtime.reference.memory import BufferMemory, Memory
 from forerun.runtime.reference.operations import bind_operation
+from forerun.support.diagnostics import Unsupported
 
 __all__ = ["bind_graph"]
 

@@ -12,10 +12,10 @@ from typing import Any, NoReturn, TypeAlias
 from numpy.typing import NDArray
 
 from forerun.ir.affine import Affine
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.kernel import Barrier, Trigger, Wait
 from forerun.runtime.reference.functions import PhaseFunction, checked, results_of
 from forerun.runtime.reference.memory import BufferMemory
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = [
     "BoundControl",

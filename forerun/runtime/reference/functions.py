@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.demands import Demand, is_function_vouched, refusal, split_function
-from forerun.ir.diagnostics import InvalidInput, did_you_mean
 from forerun.ir.text.spelling import quote
 from forerun.ir.trust import is_own_function_module, registered_function
 from forerun.runtime.dtypes import describe
+from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = ["PhaseFunction", "check_arity", "checked", "failed", "find_function", "results_of"]
 

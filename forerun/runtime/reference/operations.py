@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forerun.ir.diagnostics import InternalError
 from forerun.ir.nodes import (
     AllocNode,
     EmptyNode,
@@ -23,6 +22,7 @@ from forerun.ir.nodes import (
 from forerun.ir.region import BufferView
 from forerun.runtime.reference.functions import check_arity, checked, find_function, results_of
 from forerun.runtime.reference.memory import POISON, Memory
+from forerun.support.diagnostics import InternalError
 
 __all__ = ["bind_operation"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from forerun.ir.escaping import visible
-from forerun.ir.files import write_whole
-from forerun.ir.json_reader import JsonObject, read_json
+from forerun.support.escaping import visible
+from forerun.support.files import write_whole
+from forerun.support.json_reader import JsonObject, read_json
 
 __all__ = ["WHOLE", "Action", "Schedule"]
 

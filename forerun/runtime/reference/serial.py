@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from forerun.ir.diagnostics import ForerunError
 from forerun.ir.kernel import Barrier
 from forerun.runtime.reference.bound import (
     BoundControl,
@@ -25,6 +24,7 @@ from forerun.runtime.reference.bound import (
 )
 from forerun.runtime.reference.functions import failed
 from forerun.runtime.reference.snapshot import snapshot
+from forerun.support.diagnostics import ForerunError
 
 __all__ = ["SerialReplay", "phases_in_order", "reads_to_copy"]
 

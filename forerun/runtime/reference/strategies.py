@@ -18,8 +18,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from forerun.ir.diagnostics import InvalidInput
 from forerun.runtime.reference.schedule import WHOLE, Action
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["STRATEGIES", "Recorded", "Strategy", "strategy_for"]
 

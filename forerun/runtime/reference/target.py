@@ -11,10 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.demands import require_vouched
-from forerun.ir.diagnostics import InvalidInput, did_you_mean
 from forerun.ir.graph import Graph
-from forerun.ir.options import check_values, non_default_texts, option
-from forerun.ir.options_text import format_item
 from forerun.ir.verify import require_valid
 from forerun.runtime.reference.adversarial import Machine, count_actions
 from forerun.runtime.reference.bind import bind_graph
@@ -24,6 +21,9 @@ from forerun.runtime.reference.schedule import Action, Schedule
 from forerun.runtime.reference.serial import SerialReplay
 from forerun.runtime.reference.strategies import Recorded, Strategy, strategy_for
 from forerun.runtime.values import state_array
+from forerun.support.diagnostics import InvalidInput, did_you_mean
+from forerun.support.option_text import format_item
+from forerun.support.options import check_values, non_default_texts, option
 
 __all__ = ["ReferenceProgram", "ReferenceTarget"]
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from forerun.ir.diagnostics import Severity
 from forerun.runtime.toolchain.cache import Cache, cache_at, cache_folder, key_of
 from forerun.runtime.toolchain.locate import Compiler, require_compiler
 from forerun.runtime.toolchain.messages import ptxas_diagnostics
@@ -17,6 +16,7 @@ from forerun.runtime.toolchain.nvrtc import STANDARD_OPTIONS, compile_to_ptx
 from forerun.runtime.toolchain.ptxas import assemble
 from forerun.runtime.toolchain.record import FORMAT, Record, record_of
 from forerun.runtime.toolchain.unit import Cubin, Source, virtual_arch
+from forerun.support.diagnostics import Severity
 
 __all__ = ["Progress", "compile_unit", "compile_units", "processors"]
 

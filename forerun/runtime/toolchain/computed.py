@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from forerun.ir.diagnostics import Diagnostic, Location
 from forerun.runtime.toolchain.includes import BLANK, HASH, SPLICE
+from forerun.support.diagnostics import Diagnostic, Location
 
 __all__ = ["refused_definitions"]
 

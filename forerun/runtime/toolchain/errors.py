@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from forerun.ir.diagnostics import Diagnostic, InvalidInput, Unsupported
 from forerun.ir.text import draw
+from forerun.support.diagnostics import Diagnostic, InvalidInput, Unsupported
 
 __all__ = ["CompileError", "ToolchainMissing"]
 

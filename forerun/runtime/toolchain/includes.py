@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath, PureWindowsPath
 
-from forerun.ir.diagnostics import Diagnostic, Location
+from forerun.support.diagnostics import Diagnostic, Location
 
 __all__ = ["BLANK", "HASH", "SPLICE", "IncludeDirective", "included_names", "refused_includes"]
 

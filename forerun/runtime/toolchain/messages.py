@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 
-from forerun.ir.diagnostics import Diagnostic, Location, Severity
+from forerun.support.diagnostics import Diagnostic, Location, Severity
 
 __all__ = ["nvrtc_diagnostics", "ptxas_diagnostics", "without_other_files"]
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from forerun.ir.diagnostics import Severity
 from forerun.runtime.toolchain.errors import CompileError, ToolchainMissing
 from forerun.runtime.toolchain.messages import ptxas_diagnostics
 from forerun.runtime.toolchain.unit import Source
+from forerun.support.diagnostics import Severity
 
 __all__ = ["Resources", "assemble", "resources"]
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from forerun.ir.diagnostics import InvalidInput
 from forerun.runtime.toolchain.facts import EntryFacts
 from forerun.runtime.toolchain.includes import included_names
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["Cubin", "Source", "virtual_arch"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from forerun.ir.graph import Graph
+from forerun.ir.refinement.certificate import certify
 from forerun.ir.semantics import Verdict
-from forerun.ir.semantics.certificate import certify
 from forerun.ir.text import parse_graph
 from forerun.ir.verify import require_valid
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from forerun.ir.refinement.certificate import certify
 from forerun.ir.semantics.alignment import needed_alignments
-from forerun.ir.semantics.certificate import certify
 from forerun.ir.text import parse_graph
 from forerun.ir.verify import require_valid, verify
 

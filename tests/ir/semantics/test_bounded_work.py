@@ -13,14 +13,15 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from forerun.ir.buffer import Allocation, Buffer
+from forerun.ir.explain import explain
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role, Step, Trigger, Wait
 from forerun.ir.nodes import BufferArgument, ChildGraphNode, KernelNode
+from forerun.ir.refinement.certificate import certify
+from forerun.ir.refinement.rules import MAX_FINDINGS
 from forerun.ir.region import WHOLE, region
-from forerun.ir.semantics import ByteSet, NodeAccess, accesses, binding, check, conflicts, explain
+from forerun.ir.semantics import ByteSet, NodeAccess, accesses, binding, check, conflicts
 from forerun.ir.semantics import races as races_module
-from forerun.ir.semantics.certificate import certify
-from forerun.ir.semantics.comparison import MAX_FINDINGS
 from forerun.ir.semantics.hazards import Conflict, is_certain
 from forerun.ir.semantics.order import order_under
 from forerun.ir.semantics.races import MAX_RACES

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Access, Barrier, Phase, Step, Trigger
 from forerun.ir.semantics import LICENCES, check, conflicts, order_under
-from forerun.ir.semantics.explorer import enumerate_orders, explore
 from forerun.ir.types import DependencyKind
+from forerun.support.diagnostics import InvalidInput
+from forerun.testing.explorer import enumerate_orders, explore
 from tests.programs import Style, programs
 from tests.three_kernels import BODIES, EDGES, FENCED_BODIES, Body, graph_of_bodies
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from forerun.ir.buffer import Allocation, Buffer
+from forerun.ir.explain import drain_repairs, drain_witness, explain, repairs, witness
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role, Step, Wait
 from forerun.ir.nodes import BufferArgument, ChildGraphNode, ConditionalNode, KernelNode
-from forerun.ir.semantics import Race, Undrained, check, drain_repairs, drain_witness, explain, repairs, witness
+from forerun.ir.semantics import Race, Undrained, check
 from forerun.ir.text import draw, parse_graph
 from forerun.ir.types import BufferRole, DependencyKind, DType
 from forerun.ir.verify import verify

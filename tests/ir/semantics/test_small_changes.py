@@ -7,7 +7,7 @@ import re
 import pytest
 
 from forerun.ir.buffer import Buffer
-from forerun.ir.diagnostics import Unsupported
+from forerun.ir.explain.witness import prerequisites
 from forerun.ir.graph import Graph
 from forerun.ir.region import WHOLE, region
 from forerun.ir.semantics import (
@@ -19,10 +19,10 @@ from forerun.ir.semantics import (
     conflicts,
     event_order,
 )
-from forerun.ir.semantics.explorer import explore
-from forerun.ir.semantics.witness import prerequisites
 from forerun.ir.text import parse_graph
 from forerun.ir.types import BufferRole, DType
+from forerun.support.diagnostics import Unsupported
+from forerun.testing.explorer import explore
 
 
 def parsed(text: str) -> Graph:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from forerun.ir.diagnostics import InvalidInput, Severity
 from forerun.ir.graph import Graph
+from forerun.ir.refinement.certificate import certify
 from forerun.ir.semantics import Verdict
-from forerun.ir.semantics.certificate import certify
 from forerun.ir.text import parse_graph
+from forerun.support.diagnostics import InvalidInput, Severity
 
 
 def parsed(text: str) -> Graph:

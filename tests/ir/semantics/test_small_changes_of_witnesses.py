@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from forerun.ir.explain import drain_repairs, drain_witness, explain, repairs, witness
+from forerun.ir.explain.explanation import Explanation
+from forerun.ir.explain.repair import AddWait, MoveAccess
+from forerun.ir.explain.witness import prerequisites
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ConditionalNode
-from forerun.ir.semantics import check, drain_repairs, drain_witness, explain, order_under, repairs, witness
-from forerun.ir.semantics.explanation import Explanation
-from forerun.ir.semantics.repair import AddWait, MoveAccess
-from forerun.ir.semantics.witness import prerequisites
+from forerun.ir.semantics import check, order_under
 from forerun.ir.text import parse_graph
 
 

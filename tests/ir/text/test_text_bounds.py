@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.text import draw, parse_graph
+from forerun.support.diagnostics import InvalidInput
 
 resource = pytest.importorskip("resource", reason="needs getrusage")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.nodes import Node
 from forerun.ir.text import parse_graph, print_graph, spelling
 from forerun.ir.text.parser import CODES
+from forerun.support.diagnostics import InvalidInput
 from tests.strategies import portion
 
 PAGE = (Path(__file__).parents[3] / "docs" / "text-format.md").read_text(encoding="utf-8")

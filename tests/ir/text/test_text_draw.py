@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from forerun.ir.diagnostics import Diagnostic, InvalidInput, Location, Severity
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import EmptyNode, HostCallbackNode, KernelNode
 from forerun.ir.region import BufferView
 from forerun.ir.text import SourceMap, draw, locate, parse_graph, parse_graph_with_locations, print_graph
+from forerun.support.diagnostics import Diagnostic, InvalidInput, Location, Severity
 
 TEXT = """forerun 1
 graph g   // the whole

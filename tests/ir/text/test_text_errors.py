@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from forerun.ir.diagnostics import Diagnostic, InvalidInput, Severity
 from forerun.ir.text import draw, parse_graph, parser
+from forerun.support.diagnostics import Diagnostic, InvalidInput, Severity
 
 HEAD = "forerun 1\ngraph g\n"
 

@@ -8,10 +8,10 @@ import re
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from forerun.ir.diagnostics import InvalidInput, Severity
 from forerun.ir.graph import Graph
 from forerun.ir.text import draw, parse_graph, print_graph
 from forerun.ir.text.parser import CODES
+from forerun.support.diagnostics import InvalidInput, Severity
 from tests.strategies import graphs, portion
 
 HEAD = "forerun 1\ngraph g\n"

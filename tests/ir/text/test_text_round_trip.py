@@ -13,7 +13,6 @@ from hypothesis import event, given
 
 from forerun.ir.affine import Affine
 from forerun.ir.buffer import Allocation, Buffer
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import (
@@ -27,6 +26,7 @@ from forerun.ir.nodes import (
 )
 from forerun.ir.text import parse_graph, print_graph, print_kernel, print_node
 from forerun.ir.types import HOST, BufferRole, DType
+from forerun.support.diagnostics import InvalidInput
 from tests.programs import Style, programs
 from tests.strategies import every_nonsense, graphs, graphs_of_nonsense, portion, tidy_graphs
 

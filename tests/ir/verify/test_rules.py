@@ -9,7 +9,6 @@ import pytest
 
 from forerun.ir.affine import Affine, affine
 from forerun.ir.buffer import Allocation, Buffer, Paged
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import (
     Access,
@@ -41,6 +40,7 @@ from forerun.ir.region import BufferView, Region, Slice, region
 from forerun.ir.text import parse_graph
 from forerun.ir.types import HOST, BufferRole, DependencyKind, DType
 from forerun.ir.verify import RULES, require_valid, verify
+from forerun.support.diagnostics import InvalidInput
 
 F32, I32 = DType.F32, DType.I32
 TEMP, WEIGHT, OUTPUT, INPUT = BufferRole.TEMP, BufferRole.WEIGHT, BufferRole.OUTPUT, BufferRole.INPUT

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import Location, Unsupported
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import EmptyNode, MemsetNode
 from forerun.ir.types import DType
 from forerun.passes.base import Pass, PassContext, option
 from forerun.passes.instrument import Instrument, default_instruments
 from forerun.passes.registry import register
+from forerun.support.diagnostics import Location, Unsupported
 
 
 def lenient(dump: Path | None = None) -> list[Instrument]:

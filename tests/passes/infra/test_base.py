@@ -9,9 +9,9 @@ from typing import ClassVar
 import pytest
 from infra_samples import Add, Drop, Fail, Nothing, Optioned, fills
 
-from forerun.ir.diagnostics import InternalError, InvalidInput, Location, Severity
 from forerun.ir.graph import Graph
 from forerun.passes.base import Assessment, Pass, PassContext, Strongest
+from forerun.support.diagnostics import InternalError, InvalidInput, Location, Severity
 
 PLACE = Location("graph", "fills")
 

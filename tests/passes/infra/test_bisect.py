@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from infra_samples import Add, Drop, Join, Nothing, fills, overwritten, values
 
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import MemsetNode
 from forerun.ir.semantics import check
 from forerun.passes.base import Pass, PassContext, option
 from forerun.passes.instrument.bisect import bisect
 from forerun.passes.pipeline import Pipeline
+from forerun.support.diagnostics import InvalidInput
 
 
 @dataclass(frozen=True)

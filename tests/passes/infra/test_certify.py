@@ -8,7 +8,6 @@ from typing import ClassVar
 import pytest
 from infra_samples import Add, Nothing, fills, lenient, overwritten
 
-from forerun.ir.diagnostics import Diagnostic, Location, Unsupported
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import MemsetNode
 from forerun.ir.region import BufferView
@@ -20,6 +19,7 @@ from forerun.passes.instrument import Certify, Instrument, PassRun, PipelineRun
 from forerun.passes.manager import PassManager
 from forerun.passes.pipeline import Pipeline
 from forerun.passes.summary import PassRecord
+from forerun.support.diagnostics import Diagnostic, Location, Unsupported
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ import infra_samples
 import pytest
 from infra_samples import Nothing, fills, lenient, overwritten, values
 
-from forerun import __version__
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.text import parse_graph, print_graph
 from forerun.passes.failure import PassFailure
 from forerun.passes.instrument import Dump, Reproducer, default_instruments
-from forerun.passes.instrument.files import write_whole
 from forerun.passes.instrument.reproducer import Reproduction, parse_reproducer
 from forerun.passes.manager import PassManager
 from forerun.passes.pipeline import Pipeline
+from forerun.support.diagnostics import InvalidInput
+from forerun.support.files import write_whole
+from forerun.support.version import __version__
 
 
 def names(folder: Path) -> list[str]:

@@ -10,13 +10,13 @@ from typing import ClassVar
 import pytest
 from infra_samples import Add, Nothing, fills, lenient, overwritten, values
 
-from forerun.ir.diagnostics import InternalError, InvalidInput, Refuted, Unsupported
 from forerun.ir.graph import Dependency, Graph
 from forerun.passes.base import Assessment, Pass, PassContext
 from forerun.passes.failure import PassFailure
 from forerun.passes.instrument import Instrument, PassRun, PipelineRun, StopAfter, default_instruments
 from forerun.passes.manager import PassManager
 from forerun.passes.pipeline import Pipeline
+from forerun.support.diagnostics import InternalError, InvalidInput, Refuted, Unsupported
 
 
 class Recorder(Instrument):
@@ -247,7 +247,7 @@ class Candidates(Pass):
     name: ClassVar[str] = "test-candidates"
 
     def apply(self, graph: Graph, context: PassContext) -> Graph:
-        from forerun.ir.diagnostics import Location
+        from forerun.support.diagnostics import Location
 
         strong = Add(5).apply(graph, PassContext(Add(5)))
         return context.choose([strong, graph], Location("graph", graph.name))

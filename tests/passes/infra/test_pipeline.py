@@ -8,10 +8,10 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from infra_samples import Add, Colour, Drop, Fail, Nothing, Optioned, Unregistered
 
-from forerun.ir.diagnostics import InvalidInput
-from forerun.ir.options_text import OptionTextError
 from forerun.passes.default import DEFAULT_PIPELINE
 from forerun.passes.pipeline import Pipeline
+from forerun.support.diagnostics import InvalidInput
+from forerun.support.option_text import OptionTextError
 
 passes = st.one_of(
     st.just(Nothing()),

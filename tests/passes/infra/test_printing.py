@@ -8,11 +8,11 @@ import re
 import pytest
 from infra_samples import fills, values
 
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.text import diff_graphs, print_graph
 from forerun.passes.failure import PassFailure
 from forerun.passes.instrument import PrintAfter, Statistics, StopAfter, Timing, Verify
 from forerun.passes.manager import PassManager
+from forerun.support.diagnostics import InvalidInput
 
 
 def printed(what: str, pipeline: str = "test-add,test-nothing,test-drop") -> str:

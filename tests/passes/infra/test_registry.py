@@ -13,11 +13,11 @@ import infra_samples
 import pytest
 from infra_samples import Nothing, Unregistered
 
-from forerun.ir.diagnostics import InternalError, InvalidInput
 from forerun.ir.graph import Graph
 from forerun.passes import registry
 from forerun.passes.base import Pass, PassContext
 from forerun.passes.default import DEFAULT_PIPELINE
+from forerun.support.diagnostics import InternalError, InvalidInput
 
 
 def test_builtin_passes_are_found_by_name() -> None:

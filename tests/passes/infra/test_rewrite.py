@@ -10,7 +10,6 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from infra_samples import Nothing, fills, values
 
-from forerun.ir.diagnostics import InternalError
 from forerun.ir.edit import GraphEdit
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Kernel
@@ -18,6 +17,7 @@ from forerun.ir.nodes import EmptyNode, KernelNode, MemsetNode, Node
 from forerun.ir.verify import verify
 from forerun.passes.base import PassContext
 from forerun.passes.rewrite import RewriteRule, RewriteView, rewrite
+from forerun.support.diagnostics import InternalError
 
 
 def context(limit: int | None = None) -> PassContext:

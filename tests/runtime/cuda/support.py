@@ -14,15 +14,14 @@ import numpy as np
 import pytest
 
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import ForerunError
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Trigger, Wait
 from forerun.ir.nodes import BufferArgument, ConditionalNode, KernelNode
 from forerun.ir.trust import vouch
 from forerun.ir.types import HOST, BufferRole, DType
+from forerun.ir.walk import kernel_nodes
 from forerun.kernels.builtin import KERNELS
 from forerun.runtime.cuda import CudaProgram, CudaTarget, modules, target
-from forerun.runtime.cuda.codegen import _kernel_nodes
 from forerun.runtime.cuda.codegen import units as units_of
 from forerun.runtime.cuda.codegen_unit import TIMELINE, Unit
 from forerun.runtime.cuda.driver import Driver, use_driver
@@ -30,6 +29,7 @@ from forerun.runtime.cuda.modules import Code
 from forerun.runtime.cuda.stamps import WORDS
 from forerun.runtime.cuda.upload import bytes_at
 from forerun.runtime.dtypes import numpy_dtype
+from forerun.support.diagnostics import ForerunError
 from tests.kernel_runner import run_kernel
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.fake_graphs import INTERPRETERS
@@ -45,7 +45,7 @@ def fake_code(
 ) -> Code:
     """What :func:`build_code` makes, with images for the fake driver."""
     units, unit_of = units_of(graph, delays=delays, timeline=timeline)
-    nodes = {unit_of[path]: node for path, node in _kernel_nodes(graph, "")}
+    nodes = {unit_of[path]: node for path, node in kernel_nodes(graph)}
     images = []
     for number, unit in enumerate(units):
         images.append(str(len(INTERPRETERS)).encode())

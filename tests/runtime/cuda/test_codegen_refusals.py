@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from forerun.ir.affine import affine
-from forerun.ir.diagnostics import Unsupported
 from forerun.ir.kernel import (
     Access,
     Barrier,
@@ -25,6 +24,7 @@ from forerun.ir.trust import trusting
 from forerun.ir.types import DType
 from forerun.kernels.builtin import KERNELS
 from forerun.runtime.cuda.codegen import ForeignModule, Slot
+from forerun.support.diagnostics import Unsupported
 from tests.runtime.cuda.test_codegen import LAUNCH, unit_of
 
 TURN = KERNELS["turn_i32"]

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from forerun.ir.diagnostics import InvalidInput, Unsupported
 from forerun.ir.graph import Graph
 from forerun.runtime.base import Target, resolve_target
 from forerun.runtime.cuda import CudaTarget
 from forerun.runtime.cuda.device import open_device, resolve_arch
 from forerun.runtime.cuda.driver import Driver, use_driver
+from forerun.support.diagnostics import InvalidInput, Unsupported
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.fake_graphs import R
 from tests.runtime.cuda.graphs import case

@@ -107,7 +107,7 @@ def test_who_is_on_a_gpu() -> None:
 
 
 def test_an_owner_that_refuses() -> None:
-    from forerun.ir.diagnostics import InvalidInput
+    from forerun.support.diagnostics import InvalidInput
 
     class Refuses(Ours):
         def __dlpack__(self, **ignored: Any) -> Any:

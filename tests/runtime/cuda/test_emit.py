@@ -14,7 +14,6 @@ import forerun
 from forerun.frontends.decode import synthetic_decode_graph
 from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import (
     AllocNode,
@@ -37,6 +36,7 @@ from forerun.runtime.cuda.hostcalls import HostCalls
 from forerun.runtime.cuda.ledger import Scope
 from forerun.runtime.cuda.modules import load_functions
 from forerun.runtime.reference import ReferenceTarget
+from forerun.support.diagnostics import Unsupported
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.fake_graphs import BAD, CONDITIONAL, COPY, EMPTY, FILL, HOST, KERNEL, Node
 from tests.runtime.cuda.graphs import CASES, I32, N, body, branch, case, decode, numbers, started

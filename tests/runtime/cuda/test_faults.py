@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forerun.ir.diagnostics import ForerunError, Unsupported
 from forerun.runtime.cuda import CudaError, target
 from forerun.runtime.cuda.driver import Driver
 from forerun.runtime.cuda.errors import BAD_IMAGE
+from forerun.support.diagnostics import ForerunError, Unsupported
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.fake_graphs import R
 from tests.runtime.cuda.faults import Faults

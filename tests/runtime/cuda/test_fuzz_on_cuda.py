@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import pytest
 
 from forerun.cli import main
-from forerun.ir.diagnostics import Unsupported
 from forerun.ir.graph import Graph
 from forerun.passes.manager import PassManager
 from forerun.runtime.reference import ReferenceProgram, ReferenceTarget
+from forerun.support.diagnostics import Unsupported
 from forerun.testing import assert_same_outputs, search
 from forerun.testing.counterexample import Counterexample
 from tests.runtime.cuda.fake_driver import FakeCuda

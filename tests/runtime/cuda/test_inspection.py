@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import forerun
-from forerun.ir.diagnostics import InternalError, Location
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Implementation, Kernel
 from forerun.ir.nodes import Launch
@@ -21,6 +20,7 @@ from forerun.runtime.cuda import CudaTarget, target
 from forerun.runtime.cuda.inspection import inspect_code
 from forerun.runtime.cuda.modules import build_code
 from forerun.runtime.toolchain import missing_toolchain
+from forerun.support.diagnostics import InternalError, Location
 from tests.runtime.cuda.hoist_samples import PLAIN, UNORDERED, N, all_steps, hoisting_graph, weigh_kernel
 from tests.runtime.cuda.support import fake_code, on_fake
 

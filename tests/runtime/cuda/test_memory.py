@@ -12,10 +12,10 @@ import pytest
 
 import forerun
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import InvalidInput, Unsupported
 from forerun.ir.types import BufferRole, DType
 from forerun.kernels.builtin import KERNELS
 from forerun.runtime.cuda import CudaError, CudaTarget
+from forerun.support.diagnostics import InvalidInput, Unsupported
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.graphs import I32, N, numbers, started
 from tests.runtime.cuda.support import W, X, i32_at, load, on_fake, rich, twice

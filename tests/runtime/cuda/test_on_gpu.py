@@ -15,12 +15,12 @@ import pytest
 
 import forerun
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.types import HOST, BufferRole, DType
 from forerun.kernels.builtin import KERNELS
 from forerun.runtime.cuda import CudaError, CudaTarget
 from forerun.runtime.cuda.driver import Driver, driver, use_driver
 from forerun.runtime.reference import ReferenceTarget
+from forerun.support.diagnostics import InvalidInput
 from tests.runtime.cuda.faults import Faults
 from tests.runtime.cuda.graphs import CASES, I32, Case, N, case, decode, numbers, started
 from tests.runtime.cuda.support import attempt

@@ -13,10 +13,10 @@ import pytest
 
 import forerun
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.diagnostics import InvalidInput
 from forerun.ir.types import HOST, BufferRole
 from forerun.runtime.cuda import CudaTarget
 from forerun.runtime.cuda.streams import stream_handle
+from forerun.support.diagnostics import InvalidInput
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.graphs import I32, N
 from tests.runtime.cuda.support import W, X, load, on_fake, rich, twice

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from forerun.ir.diagnostics import InternalError
 from forerun.ir.kernel import Access, Kernel, Phase, Trigger
 from forerun.ir.nodes import Launch
 from forerun.runtime.cuda import inspection as inspection_module
@@ -20,6 +19,7 @@ from forerun.runtime.cuda.proof import UnitProof, prove_unit
 from forerun.runtime.cuda.proof_lines import steps_of_lines
 from forerun.runtime.cuda.proof_memory import Provenance
 from forerun.runtime.toolchain import EntryFacts, Instruction, Source, ToolchainMissing, compile_unit, missing_toolchain
+from forerun.support.diagnostics import InternalError
 from forerun.testing import assert_hoists_survive
 from tests.runtime.cuda.hoist_samples import (
     PLAIN,

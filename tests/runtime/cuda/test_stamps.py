@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import forerun
-from forerun.ir.diagnostics import InvalidInput, Unsupported
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Implementation, Kernel, Role, Trigger, Wait
 from forerun.ir.nodes import BufferArgument, KernelNode, Launch, ScalarLoad
@@ -22,6 +21,7 @@ from forerun.runtime.cuda.codegen import TIMELINE, Slot, Unit, specialise, units
 from forerun.runtime.cuda.driver import Driver
 from forerun.runtime.cuda.stamps import WORDS, regions_of
 from forerun.runtime.toolchain import Source, compile_unit, missing_toolchain
+from forerun.support.diagnostics import InvalidInput, Unsupported
 from tests.runtime.cuda.graphs import case
 from tests.runtime.cuda.support import LOOP_WEIGHTS, N, W, X, fake_code, i32, load, loop, on_fake, rich, twice
 from tests.runtime.cuda.test_codegen import LAUNCH, entry_of, graph_of, text_of, two_roles

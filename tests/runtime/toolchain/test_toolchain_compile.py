@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 from toolchain_samples import dot_kernel, kernel
 
-from forerun.ir.diagnostics import InvalidInput
 from forerun.runtime.toolchain import Cache, CompileError, Source, compile_unit, compile_units
 from forerun.runtime.toolchain import compile as compile_module
+from forerun.support.diagnostics import InvalidInput
 
 pytestmark = pytest.mark.usefixtures("toolchain")
 

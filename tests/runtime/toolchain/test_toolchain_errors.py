@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from toolchain_samples import kernel
 
-from forerun.ir.diagnostics import InvalidInput
 from forerun.runtime.toolchain import CompileError, Source, compile_unit
+from forerun.support.diagnostics import InvalidInput
 
 pytestmark = pytest.mark.usefixtures("toolchain")
 

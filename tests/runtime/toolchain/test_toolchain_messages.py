@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from forerun.ir.diagnostics import Location, Severity
 from forerun.runtime.toolchain.messages import nvrtc_diagnostics, ptxas_diagnostics
+from forerun.support.diagnostics import Location, Severity
 
 TEXTS = {"unit.cu": "int a;\n\tint b = what(1);\n", "device.cuh": "#pragma once\n"}
 

@@ -1,0 +1,1 @@
+"""Certificates: whether one graph means the same as another (refinement), rule by rule. See docs/checker.md."""

@@ -1,0 +1,1 @@
+"""Diagnostics, options, files, JSON and lazy attributes, for all packages. Nothing here knows a graph."""
