@@ -26,7 +26,7 @@ from forerun.ir.types import DType
 from forerun.kernels.builtin import KERNELS
 from forerun.passes.manager import PassManager
 from forerun.passes.pipeline import Pipeline
-from forerun.runtime.cuda.driver import driver
+from forerun.runtime.cuda.driver.driver import driver
 from forerun.runtime.cuda.program import CudaProgram
 from forerun.runtime.cuda.target import CudaTarget
 
@@ -98,7 +98,7 @@ def measure_launch(rounds: int, launches: int = 50) -> dict[str, Metric]:
 
 def device_bytes_free() -> int:
     program = small_program()  # a context, so that there is something to ask
-    with program._holdings.context.current():
+    with program._resources.context.current():
         free, _ = driver().call("cuMemGetInfo")
     program.close()
     return int(free)
@@ -140,7 +140,7 @@ def measure_soak(launches: int, cycles: int) -> dict[str, Metric]:
     lost_device, lost_host = device - device_bytes_free(), host_bytes() - host
     assert (keeper.run(inputs)["logits"] == first).all(), "the replays changed the answer"
     keeper.close()
-    assert not driver().ledger.live(), "handles are left"
+    assert not driver().handles.live(), "handles are left"
 
     def count(value: float, unit: str) -> Metric:
         return Metric(value, unit, value, value)

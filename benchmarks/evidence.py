@@ -148,9 +148,9 @@ def _mutation(found: dict[str, float], fresh: dict[str, float]) -> str:
     text = """\
 ## Mutation testing
 
-`python -m benchmarks.mutation` changes one place of `forerun/ir/explain`, `refinement`, `semantics` or of five passes at
-a time, on a seeded sample of all places, and runs the tests that execute the changed statement. `benchmarks/mutants.py` lists what is
-changed, and what is not.
+`python -m benchmarks.mutation` changes one place of `forerun/ir/explain`, `refinement`, `semantics` or of five passes
+at a time, on a seeded sample of all places, and runs the tests that execute the changed statement.
+`benchmarks/mutants.py` lists what is changed, and what is not.
 
 """
     if not found:

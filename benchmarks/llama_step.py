@@ -232,7 +232,7 @@ def measure_against_torch(
 @contextlib.contextmanager
 def constant_loads() -> Iterator[None]:
     """Weights are loaded as ``const __restrict__`` pointers would load them: ``ld.global.nc``, which may be moved."""
-    from forerun.runtime.cuda import codegen_sources as sources
+    from forerun.runtime.cuda.codegen import sources
 
     original = sources.read_source
 

@@ -1,11 +1,11 @@
 """Mutation testing of the checker and the passes: do the tests notice a small change of the code?
 
 A seeded sample of all mutants of ``forerun/ir/explain``, ``refinement``, ``semantics`` and of five passes is tried;
-``benchmarks/mutants.py`` lists the kinds of changes that are made, and what is not changed. First all tests run once, without a mutant, and what
-they execute is recorded. Then each mutant meets the tests that execute the changed statement, cheapest first, until one
-fails (``benchmarks/mutation_trials.py``); a survivor has met them all. Property tests draw 40 examples, always the
-same. The tests are those of the semantics and of the passes: what only another test of this repository would notice
-counts as alive.
+``benchmarks/mutants.py`` lists the kinds of changes that are made, and what is not changed. First all tests run once,
+without a mutant, and what they execute is recorded. Then each mutant meets the tests that execute the changed
+statement, cheapest first, until one fails (``benchmarks/mutation_trials.py``); a survivor has met them all. Property
+tests draw 40 examples, always the same. The tests are those of the semantics and of the passes: what only another test
+of this repository would notice counts as alive.
 
 (mutmut 3 was tried first: it runs all mutants of a package or those of a name, keeps a copy of the tree, and has no
 seeded sample nor a bound on the whole run.)

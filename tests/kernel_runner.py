@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from forerun.ir.kernel import Access, Kernel, Phase
-from forerun.kernels import hashing
+from forerun.testing import hashing
 
 __all__ = ["phase_function", "run_kernel"]
 

@@ -123,8 +123,8 @@ def _require_gpu(plan: DecodePlan) -> str:
     Raises:
         Unsupported: If there is none, or the target is none.
     """
-    from forerun.runtime.cuda.device import open_device
-    from forerun.runtime.cuda.driver import driver
+    from forerun.runtime.cuda.driver.device import open_device
+    from forerun.runtime.cuda.driver.driver import driver
     from forerun.runtime.cuda.target import CudaTarget
     from forerun.support.diagnostics import Unsupported
 
@@ -232,7 +232,7 @@ def _print_account(found: _Bench, *, verbose: bool) -> None:
     console.print(roofline_table("node" if verbose else "kernel", rows, step, found.ceiling))
     console.print()
     stamped = found.timeline.nanoseconds / 1e3
-    console.print(f"one step of {stamped:.1f} us, replayed alone, with stamps; work, gap and early: us a node")
+    console.print(f"one step of {stamped:.1f} us, replayed alone, with timestamps; work, gap and early: us a node")
     console.print(f"ceiling: {found.ceiling / 1e9:,.0f} GB/s, measured now by reading memory once from end to end")
     if found.timeline.untimed:
         console.print(f"{found.timeline.untimed:,} other nodes (copies, foreign kernels) are not in the table")

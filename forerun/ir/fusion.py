@@ -27,9 +27,9 @@ __all__ = [
     "ENTRY_POINT_GROUP",
     "FusionRule",
     "Match",
-    "Misfit",
     "Part",
     "Pattern",
+    "Rejection",
     "Replacement",
     "fusion_rule",
     "fusion_rules",
@@ -118,13 +118,13 @@ class Replacement:
 
 
 @dataclass(frozen=True)
-class Misfit:
+class Rejection:
     """Why a match cannot be replaced, such as ``rows of 20 bytes cannot be copied 16 bytes at a time``."""
 
     reason: str
 
 
-Replace: TypeAlias = "Callable[[Match], Replacement | Misfit]"
+Replace: TypeAlias = "Callable[[Match], Replacement | Rejection]"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Sums are taken in another order on a GPU (f32, over up to some thousand products
 
 from __future__ import annotations
 
-from forerun.ir.fusion import Match, Misfit, Part, Pattern, Replacement, fusion_rule
+from forerun.ir.fusion import Match, Part, Pattern, Rejection, Replacement, fusion_rule
 from forerun.ir.nodes import ConstantArgument
 from forerun.ir.types import DType
 from forerun.kernels import (
@@ -64,11 +64,11 @@ _QKV_BIAS: Pattern = (
 
 
 @fusion_rule("norm-qkv-rope", _QKV, _QKV_BIAS, tolerance=1e-5, example=fusion_examples.norm_qkv_rope)
-def fuse_qkv(match: Match) -> Replacement | Misfit:
+def fuse_qkv(match: Match) -> Replacement | Rejection:
     """A norm, the projections to queries, keys and values with their biases, RoPE, and the rows that it appends."""
     dtype, cache = match.buffer("w_q").dtype, match.buffer("k_cache").dtype
     if any(match.buffer(name).dtype is not dtype for name in ("w_k", "w_v")):
-        return Misfit("the matrices are of different types")
+        return Rejection("the matrices are of different types")
     (rows, columns), key_rows = match.shape("w_q"), match.shape("w_k")[0]
     if not norm_qkv_rope.fits(columns, match.shape("q_out")[1], dtype):
         return _no_fit("norm_qkv_rope", columns, dtype)
@@ -86,11 +86,11 @@ _GATE_UP: Pattern = (
 
 
 @fusion_rule("norm-gate-up", _GATE_UP, tolerance=1e-5, example=fusion_examples.norm_gate_up)
-def fuse_gate_up(match: Match) -> Replacement | Misfit:
+def fuse_gate_up(match: Match) -> Replacement | Rejection:
     """A norm, the two projections of a feed-forward block that read it, and SwiGLU."""
     dtype = match.buffer("w_gate").dtype
     if match.buffer("w_up").dtype is not dtype:
-        return Misfit("the matrices are of different types")
+        return Rejection("the matrices are of different types")
     rows, columns = match.shape("w_gate")
     if not norm_gate_up.fits(columns, dtype):
         return _no_fit("norm_gate_up", columns, dtype)
@@ -109,7 +109,7 @@ _PROJECT = _gemv("project", "w", "x", "product")
     tolerance=1e-5,
     example=fusion_examples.projection_add,
 )
-def fuse_projection(match: Match) -> Replacement | Misfit:
+def fuse_projection(match: Match) -> Replacement | Rejection:
     """A projection, and the residual (or bias) that is added to it."""
     dtype = match.buffer("w").dtype
     rows, columns = match.shape("w")
@@ -131,13 +131,13 @@ _HEAD: Pattern = (
 
 
 @fusion_rule("norm-head", _HEAD, tolerance=1e-5, example=fusion_examples.norm_head)
-def fuse_head(match: Match) -> Replacement | Misfit:
+def fuse_head(match: Match) -> Replacement | Rejection:
     """The last norm, the projection to logits, which are written, and the greatest of each part of them."""
     dtype = match.buffer("w").dtype
     rows, columns = match.shape("w")
     (parts,) = match.shape("best_value")
     if match.arguments["parts"] != ConstantArgument(parts):
-        return Misfit("the number of parts is not the extent of what they give")
+        return Rejection("the number of parts is not the extent of what they give")
     if not norm_head.fits(columns, dtype, rows, parts):
         return _no_fit("norm_head", columns, dtype)
     kernel, launch = norm_head.declare(dtype), norm_head.launch_for(rows, columns, dtype, parts)
@@ -153,15 +153,15 @@ _IN_PARTS: Pattern = (
 
 
 @fusion_rule("attention-cluster", _WHOLE, _IN_PARTS, tolerance=1e-5, example=fusion_examples.attention_cluster)
-def fuse_attention(match: Match) -> Replacement | Misfit:
+def fuse_attention(match: Match) -> Replacement | Rejection:
     """Attention, in parts that are merged or not, by clusters of CTAs that exchange what they find."""
     (heads, head_size), (rows, kv_heads, _) = match.shape("q"), match.shape("k_cache")
     cache = match.buffer("k_cache").dtype
     if not attention_cluster.fits(heads, kv_heads, head_size, cache):
-        return Misfit(f"attention_cluster does not take {heads} heads of {head_size} over {kv_heads} of {cache}")
+        return Rejection(f"attention_cluster does not take {heads} heads of {head_size} over {kv_heads} of {cache}")
     kernel, launch = attention_cluster.declare(cache), attention_cluster.launch_for(kv_heads, rows, head_size)
     return Replacement(kernel, launch, {parameter.name: parameter.name for parameter in kernel.parameters})
 
 
-def _no_fit(kernel: str, columns: int, dtype: DType) -> Misfit:
-    return Misfit(f"{kernel} does not take matrices of {columns} columns of {dtype}")
+def _no_fit(kernel: str, columns: int, dtype: DType) -> Rejection:
+    return Rejection(f"{kernel} does not take matrices of {columns} columns of {dtype}")

@@ -95,7 +95,7 @@ def timeline_of_step(
 ) -> Timeline:
     """When the kernels of a step do what: the replay of median length of a few.
 
-    The kernels are compiled once more, with stamps; weights are used where they are.
+    The kernels are compiled once more, with timestamps; weights are used where they are.
 
     Args:
         target: Where the program runs.

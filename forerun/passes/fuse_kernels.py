@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from forerun.ir.fusion import FusionRule, Match, Misfit, Replacement, fusion_rules
+from forerun.ir.fusion import FusionRule, Match, Rejection, Replacement, fusion_rules
 from forerun.ir.graph import Graph
 from forerun.passes.base import Pass, PassContext, option
 from forerun.passes.bodies import rewrite_all
@@ -127,27 +127,27 @@ def candidates(graph: Graph, flow: Flow, rules: Iterable[FusionRule], context: P
             if isinstance(found, Candidate) and not _is_owned(found, owned):
                 chosen.append(found)
                 owned.update({part: part not in found.recomputed for part in found.names})
-            elif isinstance(found, Misfit):
+            elif isinstance(found, Rejection):
                 misses.setdefault((rule.name, found.reason), []).append(name)
     _remark(misses, owned, context)
     return chosen
 
 
-def _candidate_at(graph: Graph, flow: Flow, rule: FusionRule, node: str) -> Candidate | Misfit | None:
+def _candidate_at(graph: Graph, flow: Flow, rule: FusionRule, node: str) -> Candidate | Rejection | None:
     """What a rule would replace with its last part at a node; why not, if it almost fits; else ``None``."""
     attempt = best_attempt(attempts(graph, flow, rule, node))
     if attempt is None:
         return None
     match = attempt.match
     if match is None:
-        return Misfit(attempt.reason) if len(attempt.nodes) > 1 else None
+        return Rejection(attempt.reason) if len(attempt.nodes) > 1 else None
     replacement = rule.replace(match)
-    if isinstance(replacement, Misfit):
+    if isinstance(replacement, Rejection):
         return replacement
     _require_complete(rule, replacement, match)
     found = Candidate(rule, attempt.pattern, match, replacement, flow.place)
     reason = obstacle(found, flow)
-    return Misfit(reason) if reason else found
+    return Rejection(reason) if reason else found
 
 
 def _require_complete(rule: FusionRule, replacement: Replacement, match: Match) -> None:

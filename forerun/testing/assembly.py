@@ -32,7 +32,7 @@ from forerun.ir.nodes import (
 )
 from forerun.ir.region import BufferView, region
 from forerun.ir.types import DependencyKind, DType
-from forerun.kernels import hashing
+from forerun.testing import hashing
 from forerun.testing.buffers import TEMPORARIES, allocations_of, buffers_of, overlap
 from forerun.testing.kernel_strategy import WIDTH, written_parameters
 from forerun.testing.ordering import ordered, weakened, with_extra

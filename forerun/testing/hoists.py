@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from forerun.ir.graph import Graph
-from forerun.runtime.cuda.inspection import prove_code
-from forerun.runtime.cuda.modules import Code, build_code
-from forerun.runtime.cuda.proof import UnitProof
+from forerun.runtime.cuda.codegen.build import Code, build_code
+from forerun.runtime.cuda.sass.inspection import prove_code
+from forerun.runtime.cuda.sass.proof import UnitProof
 
 __all__ = ["assert_hoists_survive"]
 

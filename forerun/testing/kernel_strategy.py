@@ -27,7 +27,7 @@ from forerun.ir.kernel import (
 from forerun.ir.launches import ANY_LAUNCH, WHOLE_WARPS, Launches, Span
 from forerun.ir.region import WHOLE, Region, region
 from forerun.ir.types import DType
-from forerun.kernels import hashing
+from forerun.testing import hashing
 
 __all__ = ["WIDTH", "KernelShape", "kernels", "pick", "written_parameters"]
 

@@ -26,7 +26,7 @@ from forerun.ir.launches import ANY_LAUNCH, WHOLE_WARPS, Launches, Span
 from forerun.ir.nodes import Launch
 from forerun.ir.region import WHOLE, Region, region
 from forerun.ir.types import DType
-from forerun.kernels import hashing
+from forerun.testing import hashing
 from forerun.testing.kernel_strategy import pick
 
 __all__ = ["COLUMNS", "launches_of", "rare_kernels"]

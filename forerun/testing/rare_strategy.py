@@ -38,7 +38,7 @@ from forerun.ir.nodes import (
 )
 from forerun.ir.region import BufferView, region
 from forerun.ir.types import DEVICE0, HOST, BufferRole, DType, Place
-from forerun.kernels import hashing
+from forerun.testing import hashing
 from forerun.testing.kernel_strategy import pick
 from forerun.testing.ordering import ordered
 from forerun.testing.rare_kernels import COLUMNS, launches_of, rare_kernels

@@ -39,8 +39,8 @@ class Ahead:
         return self._compile(self._target, graphs)
 
     def _compile(self, target: CudaTarget, graphs: Sequence[Graph]) -> int:
-        from forerun.runtime.cuda.device import open_device, resolve_arch
-        from forerun.runtime.cuda.driver import driver
+        from forerun.runtime.cuda.driver.device import open_device, resolve_arch
+        from forerun.runtime.cuda.driver.driver import driver
         from forerun.runtime.toolchain import compile_unit, processors
 
         arch = resolve_arch(open_device(driver(), target.device), target.arch)
@@ -64,7 +64,7 @@ class Ahead:
 
 def _sources(target: CudaTarget, graph: Graph, arch: str) -> list[Source]:
     """What :meth:`CudaTarget.load` would compile."""
-    from forerun.runtime.cuda.codegen import units
+    from forerun.runtime.cuda.codegen.specialise import units
     from forerun.runtime.toolchain import Source
 
     try:

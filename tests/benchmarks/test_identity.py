@@ -18,9 +18,9 @@ from forerun.ir.semantics import check
 from forerun.ir.verify import verify
 from forerun.passes.default import DEFAULT_PIPELINE
 from forerun.passes.manager import PassManager
-from forerun.runtime.cuda.codegen import units
-from forerun.runtime.cuda.inspection import inspect_code
-from forerun.runtime.cuda.modules import build_code
+from forerun.runtime.cuda.codegen.build import build_code
+from forerun.runtime.cuda.codegen.specialise import units
+from forerun.runtime.cuda.sass.inspection import inspect_code
 from forerun.runtime.toolchain import missing_toolchain
 
 pytestmark = pytest.mark.slow

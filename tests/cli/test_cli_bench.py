@@ -73,7 +73,7 @@ def test_tables_of_80_columns(forerun, fake, decode):
     assert int(rows["step"][1]) == sum(int(row[1]) for name, row in rows.items() if name != "step")
     per_node = forerun("bench", decode, "-v", "--steps", 1).out
     assert "attn_q" in per_node or "blk.0" in per_node
-    assert not fake.ledger.live()
+    assert not fake.handles.live()
 
 
 def test_against_another_pipeline(forerun, fake, decode):
@@ -107,7 +107,7 @@ def test_pipelines_that_disagree_are_not_timed(forerun, fake, tmp_path, monkeypa
     outcome = forerun("bench", path, "--against", "")
     assert (outcome.status, outcome.out) == (1, "")
     assert outcome.err.startswith("error: the pipelines disagree: output 'y' differs by 2 (relative L2)")
-    assert not fake.ledger.live()
+    assert not fake.handles.live()
 
 
 def test_json_trace_and_dump(forerun, fake, decode, tmp_path):

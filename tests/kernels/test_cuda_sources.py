@@ -13,7 +13,7 @@ from forerun.frontends.llama_config import LLAMA_3_2_1B, QWEN2_5_0_5B, SMOLLM2_1
 from forerun.ir.graph import Graph
 from forerun.ir.types import DType
 from forerun.passes.manager import PassManager
-from forerun.runtime.cuda.codegen import Unit, units
+from forerun.runtime.cuda.codegen.specialise import Unit, units
 from forerun.runtime.toolchain import EntryFacts, Source, compile_units, missing_toolchain
 from tests.kernels.cuda_cases import small_cases
 from tests.kernels.on_cpu.runner import unit_of

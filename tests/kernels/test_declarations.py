@@ -14,7 +14,7 @@ from forerun.ir.kernel import Implementation, Kernel
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
 from forerun.kernels import attention, attention_split, embedding, gemv, rope_append
-from forerun.runtime.cuda.codegen_sources import included
+from forerun.runtime.cuda.codegen.sources import included
 from tests.kernel_runner import phase_function
 
 MODULES = [name for _, name, _ in pkgutil.iter_modules(forerun.kernels.__path__)]

@@ -34,7 +34,7 @@ def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def require_compiled(graph: Any) -> None:
-    from forerun.runtime.cuda.codegen import units
+    from forerun.runtime.cuda.codegen.specialise import units
     from forerun.runtime.toolchain import compile_unit
 
     (unit,), _ = units(graph)

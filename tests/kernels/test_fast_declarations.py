@@ -31,7 +31,7 @@ from forerun.kernels import (
     row_stream,
     silu_mul,
 )
-from forerun.runtime.cuda.codegen_sources import included
+from forerun.runtime.cuda.codegen.sources import included
 from forerun.runtime.dtypes import numpy_dtype
 from tests.kernel_runner import phase_function, run_kernel
 from tests.kernels.fast_cases import few_cases

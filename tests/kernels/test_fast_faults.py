@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from forerun.runtime.cuda import codegen_sources
+from forerun.runtime.cuda.codegen import sources as codegen_sources
 from tests.kernels.fast_cases import few_cases
 from tests.kernels.on_cpu.runner import COMPILER
 from tests.kernels.test_fast_on_cpu import require_values

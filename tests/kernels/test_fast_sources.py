@@ -14,7 +14,7 @@ from forerun.frontends.llama_config import LLAMA_3_2_1B, QWEN2_5_0_5B, SMOLLM2_1
 from forerun.ir.kernel import Kernel, Role, Trigger, Wait
 from forerun.ir.types import DType
 from forerun.kernels import norm_gate_up, projection_add, row_stream
-from forerun.runtime.cuda.codegen import Unit
+from forerun.runtime.cuda.codegen.specialise import Unit
 from forerun.runtime.toolchain import CompileError, EntryFacts, Source, compile_unit, compile_units, missing_toolchain
 from tests.kernels.cuda_cases import Case
 from tests.kernels.fast_cases import cases_of_model, few_cases

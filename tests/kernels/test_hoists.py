@@ -13,9 +13,9 @@ from forerun.ir.types import DType
 from forerun.passes.hoist_loads import hoisted
 from forerun.passes.insert_pdl import with_trigger, with_waits
 from forerun.passes.manager import PassManager
-from forerun.runtime.cuda.inspection import inspect_code, prove_code
-from forerun.runtime.cuda.modules import build_code
-from forerun.runtime.cuda.proof import prove_unit
+from forerun.runtime.cuda.codegen.build import build_code
+from forerun.runtime.cuda.sass.inspection import inspect_code, prove_code
+from forerun.runtime.cuda.sass.proof import prove_unit
 from forerun.runtime.toolchain import EntryFacts, Source, compile_units, missing_toolchain
 from forerun.testing import assert_hoists_survive
 from tests.kernels.cuda_cases import small_cases
@@ -48,9 +48,9 @@ def test_hoists_of_models_survive(model: str, pipeline: str) -> None:
 def test_neighbours_fit_beside_each_other(pipeline: str) -> None:
     graph = step_of(LLAMA_3_2_1B, pipeline)
     found = inspect_code(graph, build_code(graph, "sm_90"), "sm_90", 132)
-    assert found.residency is not None
-    assert found.residency.edges
-    assert not [edge for edge in found.residency.edges if edge.overlap == "none"]
+    assert found.occupancy is not None
+    assert found.occupancy.edges
+    assert not [edge for edge in found.occupancy.edges if edge.overlap == "none"]
 
 
 def with_wait_at(facts: EntryFacts, index: int) -> EntryFacts:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from forerun.runtime.cuda.driver import Driver, use_driver
+from forerun.runtime.cuda.driver.driver import Driver, use_driver
 from forerun.runtime.litmus import TESTS, Counts, device, measure
 from forerun.runtime.reference import ReferenceTarget
 from forerun.support.diagnostics import Unsupported

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forerun.runtime.cuda.codegen import specialise
+from forerun.runtime.cuda.codegen.specialise import specialise
 from forerun.runtime.litmus import TESTS, graph_of
 from forerun.runtime.litmus.image import compile_faithful, require_faithful, shown_kinds, steps_as_kinds
 from forerun.runtime.litmus.notation import kernel_of

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.fusion import FusionRule, Match, Misfit, Part, Replacement
+from forerun.ir.fusion import FusionRule, Match, Part, Rejection, Replacement
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Access, Kernel, Phase, Role
 from forerun.ir.nodes import EventRecordNode
@@ -57,7 +57,7 @@ def spread_add(a: Array, b: Array) -> tuple[Array, Array]:
 def rule(name: str, kernel: Kernel, *patterns: tuple[Part, ...], **bound: str) -> FusionRule:
     """A rule whose replacement has variables of its parameters' names, unless told."""
 
-    def replace(match: Match) -> Replacement | Misfit:
+    def replace(match: Match) -> Replacement | Rejection:
         variables = {p.name: bound.get(p.name, p.name) for p in kernel.parameters}
         return Replacement(kernel, match.nodes[patterns[0][-1].name].launch, variables)
 

@@ -12,7 +12,7 @@ from forerun.frontends.decode import decode_graph, generation_graph
 from forerun.frontends.llama import LlamaConfig
 from forerun.ir import fusion
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.fusion import FusionRule, Match, Misfit, Part, Replacement, fusion_rule, fusion_rules
+from forerun.ir.fusion import FusionRule, Match, Part, Rejection, Replacement, fusion_rule, fusion_rules
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ConditionalNode, KernelNode
 from forerun.ir.text import parse_graph
@@ -164,7 +164,7 @@ ADD = Part("add", (add.KERNEL,), {"a": "a", "b": "b", "y": "y"})
 
 @pytest.mark.usefixtures("own_rules")
 def test_a_rule_is_declared_by_a_decorator_and_found_by_its_name() -> None:
-    def mirrored(match: Match) -> Replacement | Misfit:
+    def mirrored(match: Match) -> Replacement | Rejection:
         """Sums with their operands exchanged."""
         kernel = replace(add.KERNEL, name="mirrored")
         return Replacement(kernel, match.nodes["add"].launch, {"a": "b", "b": "a", "y": "y"})
@@ -175,9 +175,9 @@ def test_a_rule_is_declared_by_a_decorator_and_found_by_its_name() -> None:
     check_rule("mirror", examples=3)
     assert fusion_rule("mirror", (ADD,), tolerance=0.1, example=example)(mirrored) is fusion_rules()["mirror"]
 
-    def other(match: Match) -> Replacement | Misfit:
+    def other(match: Match) -> Replacement | Rejection:
         """Another one."""
-        return Misfit("never")
+        return Rejection("never")
 
     with pytest.raises(InvalidInput, match="two fusion rules are named 'mirror'"):
         fusion_rule("mirror", (ADD,), tolerance=0.0, example=example)(other)
@@ -185,7 +185,7 @@ def test_a_rule_is_declared_by_a_decorator_and_found_by_its_name() -> None:
 
 @pytest.mark.usefixtures("own_rules")
 def test_a_replacement_that_needs_more_alignment_does_not_fit() -> None:
-    def wide(match: Match) -> Replacement | Misfit:
+    def wide(match: Match) -> Replacement | Rejection:
         """Sums of 16 bytes at once."""
         parameters = tuple(replace(p, align=16) for p in add.KERNEL.buffer_parameters)
         kernel = replace(add.KERNEL, name="wide", parameters=parameters, implementations=())
@@ -216,16 +216,16 @@ def test_a_replacement_that_needs_more_alignment_does_not_fit() -> None:
     ],
 )
 def test_incomplete_rules_are_errors(patterns: tuple[tuple[Part, ...], ...], tolerance: float, said: str) -> None:
-    def never(match: Match) -> Replacement | Misfit:
+    def never(match: Match) -> Replacement | Rejection:
         """Never."""
-        return Misfit("never")
+        return Rejection("never")
 
     with pytest.raises(InternalError, match=said):
         fusion_rule("never", *patterns, tolerance=tolerance, example=example)(never)
 
 
 def test_a_rule_needs_a_summary_and_a_complete_replacement() -> None:
-    def partial(match: Match) -> Replacement | Misfit:
+    def partial(match: Match) -> Replacement | Rejection:
         return Replacement(add.KERNEL, match.nodes["add"].launch, {"a": "a", "b": "zero"})
 
     with pytest.raises(InternalError, match="it has no summary"):

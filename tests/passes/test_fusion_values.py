@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forerun.ir.fusion import FusionRule, Match, Misfit, Replacement, fusion_rules
+from forerun.ir.fusion import FusionRule, Match, Rejection, Replacement, fusion_rules
 from forerun.testing import check_rule
 from forerun.testing.counterexample import Counterexample
 
@@ -25,9 +25,9 @@ def test_values(rule: FusionRule, seed: int) -> None:
 def swapped(rule: FusionRule, first: str, second: str) -> FusionRule:
     """The rule with two variables of its replacement exchanged."""
 
-    def exchanged(match: Match) -> Replacement | Misfit:
+    def exchanged(match: Match) -> Replacement | Rejection:
         found = rule.replace(match)
-        if isinstance(found, Misfit):
+        if isinstance(found, Rejection):
             return found
         variables = {**found.variables, first: found.variables[second], second: found.variables[first]}
         return replace(found, variables=variables)
@@ -52,16 +52,16 @@ def test_swapped_operands_are_seen_in_the_values(name: str, first: str, second: 
 def test_a_rule_that_drops_an_operand_applies_nowhere() -> None:
     rule = fusion_rules()["projection-add"]
 
-    def dropped(match: Match) -> Replacement | Misfit:
+    def dropped(match: Match) -> Replacement | Rejection:
         found = rule.replace(match)
-        return found if isinstance(found, Misfit) else replace(found, variables={**found.variables, "residual": "y"})
+        return found if isinstance(found, Rejection) else replace(found, variables={**found.variables, "residual": "y"})
 
     with pytest.raises(Counterexample, match="'add' reads %residual, which the replacement does not"):
         check_rule(replace(rule, replace=dropped))
 
 
 def test_a_rule_that_does_not_apply_to_its_example_says_why() -> None:
-    rule = replace(fusion_rules()["norm-head"], replace=lambda match: Misfit("it is too long"))
+    rule = replace(fusion_rules()["norm-head"], replace=lambda match: Rejection("it is too long"))
     with pytest.raises(Counterexample, match="it is too long"):
         check_rule(rule)
 

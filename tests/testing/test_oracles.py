@@ -13,7 +13,6 @@ from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import MemsetNode
 from forerun.ir.types import DependencyKind, DType
-from forerun.kernels import hashing
 from forerun.kernels.builtin import KERNELS
 from forerun.passes import PassContext
 from forerun.passes.insert_pdl import InsertPdl
@@ -25,6 +24,7 @@ from forerun.testing import (
     assert_roundtrip,
     assert_same_outputs,
     assert_valid,
+    hashing,
     inputs_of,
     weights_of,
 )

@@ -9,9 +9,10 @@ import pytest
 import forerun
 from forerun.ir.text import parse_graph
 from forerun.ir.trust import trusting
-from forerun.runtime.cuda import codegen, codegen_sources
-from forerun.runtime.cuda.codegen import units
-from forerun.runtime.cuda.modules import build_code
+from forerun.runtime.cuda.codegen import sources as codegen_sources
+from forerun.runtime.cuda.codegen import specialise as codegen
+from forerun.runtime.cuda.codegen.build import build_code
+from forerun.runtime.cuda.codegen.specialise import units
 from forerun.support.diagnostics import InvalidInput, Unsupported
 from tests.trust.traps import source_graph, trap
 

@@ -215,7 +215,7 @@ def test_the_path_through_the_cuda_runtime(monkeypatch: pytest.MonkeyPatch, tmp_
     with on_fake(monkeypatch, api) as current:
         result = forerun.tune(decode(), "cuda", weights=weights(), budget_seconds=0.8, file=path, search=quick())
         gc.collect()
-        assert (api.leaks(), current.ledger.live()) == ({}, ())
+        assert (api.leaks(), current.handles.live()) == ({}, ())
     assert any(trial.verdict == "kept" for trial in result.trials), result.trials[:3]
     assert result.tuning.driver.startswith("13.")
     assert result.tuned < result.untuned

@@ -13,17 +13,19 @@ from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.semantics.alignment import needed_alignments
 from forerun.ir.types import BufferRole
-from forerun.runtime.cuda.device import Device
-from forerun.runtime.cuda.driver import Driver
-from forerun.runtime.cuda.emit import Emitter
-from forerun.runtime.cuda.errors import CudaError
-from forerun.runtime.cuda.exchange import Exchange
-from forerun.runtime.cuda.foreign import ForeignArray, bind_array
-from forerun.runtime.cuda.holdings import Holdings
-from forerun.runtime.cuda.memory import Block, Memory
-from forerun.runtime.cuda.modules import Code, Functions, load_functions
-from forerun.runtime.cuda.stamps import WORDS, Stamps, regions_of
-from forerun.runtime.cuda.upload import Progress, upload_weights
+from forerun.runtime.cuda.codegen.build import Code
+from forerun.runtime.cuda.driver.device import Device
+from forerun.runtime.cuda.driver.driver import Driver
+from forerun.runtime.cuda.driver.errors import CudaError
+from forerun.runtime.cuda.emit.emitter import Emitter
+from forerun.runtime.cuda.emit.functions import Functions, load_functions
+from forerun.runtime.cuda.emit.hostcalls import HostCalls
+from forerun.runtime.cuda.memory.external import ExternalArray, bind_array
+from forerun.runtime.cuda.memory.memory import Block, Memory
+from forerun.runtime.cuda.memory.resources import Resources
+from forerun.runtime.cuda.memory.staging import Staging
+from forerun.runtime.cuda.memory.upload import Progress, upload_weights
+from forerun.runtime.cuda.timestamps import WORDS, Timestamps, regions_of
 from forerun.runtime.values import check_names
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
@@ -38,24 +40,26 @@ class Loaded:
     """What a program works with.
 
     Attributes:
-        holdings: Owns everything.
+        resources: Owns everything.
         memory: Where buffers are.
-        exchange: Inputs and outputs.
+        staging: Inputs and outputs.
         functions: The machine code.
+        calls: What the host nodes call.
         executable: The instantiated graph.
         seeds: Of pseudo-random delays; ``None`` without.
-        stamps: What the kernels note their times in; ``None`` if they do not.
+        timestamps: What the kernels note their times in; ``None`` if they do not.
         emit_seconds: What it took to make the CUDA graph.
         instantiate_seconds: What the driver took to instantiate it.
     """
 
-    holdings: Holdings
+    resources: Resources
     memory: Memory
-    exchange: Exchange
+    staging: Staging
     functions: Functions
+    calls: HostCalls
     executable: Any
     seeds: Seeds | None
-    stamps: Stamps | None
+    timestamps: Timestamps | None
     emit_seconds: float
     instantiate_seconds: float
 
@@ -131,75 +135,77 @@ def load_graph(
     bindings = check_memory(graph, memory)
     weight_names = (b.name for b in graph.buffers.values() if b.role is BufferRole.WEIGHT)
     check_names("weight", weight_names, weights)
-    holdings = Holdings(driver, device)
+    resources = Resources(driver, device)
     try:
-        with holdings.context.current():
+        with resources.context.current():
             needed = needed_alignments(graph)
             bound = {
-                name: _bound(holdings, buffer, memory[name], needed.get(buffer.allocation, 1))
+                name: _bound(resources, buffer, memory[name], needed.get(buffer.allocation, 1))
                 for name, buffer in bindings.items()
             }
-            return _load(holdings, graph, code, weights, bound, seed, progress)
+            return _load(resources, graph, code, weights, bound, seed, progress)
     except BaseException:
-        holdings.close()
+        resources.close()
         raise
 
 
-def _bound(holdings: Holdings, buffer: Buffer, value: Any, align: int) -> ForeignArray:
-    number = holdings.context.device.index
-    array = bind_array(f"memory '%{buffer.name}'", buffer, value, number, int(holdings.stream), align)
+def _bound(resources: Resources, buffer: Buffer, value: Any, align: int) -> ExternalArray:
+    number = resources.context.device.index
+    array = bind_array(f"memory '%{buffer.name}'", buffer, value, number, int(resources.stream), align)
     if not array.writable and buffer.role not in _INPUTS:
         raise InvalidInput(f"memory '%{buffer.name}': its owner lets nobody write it, but the graph does")
     if array.stream is not None:
-        holdings.driver.call("cuStreamSynchronize", array.stream)
-    holdings.kept.append(array)
+        resources.driver.call("cuStreamSynchronize", array.stream)
+    resources.kept.append(array)
     return array
 
 
 def _load(
-    holdings: Holdings,
+    resources: Resources,
     graph: Graph,
     code: Code,
     weights: Mapping[str, ArrayLike],
-    bound: Mapping[str, ForeignArray],
+    bound: Mapping[str, ExternalArray],
     seed: int,
     progress: Progress | None,
 ) -> Loaded:
-    scope, stream, context = holdings.scope, holdings.stream, holdings.context
-    memory = Memory(scope, graph, bound, holdings.kept)
+    scope, stream, context = resources.scope, resources.stream, resources.context
+    memory = Memory(scope, graph, bound, resources.kept)
     memory.poison(stream)
     memory.zero_state(stream, bound=False)
     seeds = None
     if seed and code.unit_of:
         seeds = Seeds(scope.driver, memory.allocate(4 * len(code.unit_of), "the seeds of delays"), seed)
-    stamps = _stamps(scope.driver, memory, code)
-    exchange = Exchange(holdings, graph, memory, bound)
+    timestamps = _timestamps(scope.driver, memory, code)
+    staging = Staging(resources, graph, memory, bound)
     upload_weights(scope, memory, graph, weights, stream, context.device.index, progress)
     functions = load_functions(scope, code)
     began = time.perf_counter()
     first_seed = 0 if seeds is None else seeds.address
-    records = {} if stamps is None else stamps.addresses
-    emitter = Emitter(scope, graph, memory, functions, context.handle, holdings.calls, first_seed, records)
+    records = {} if timestamps is None else timestamps.addresses
+    calls = HostCalls()
+    resources.until_idle.append(calls)
+    emitter = Emitter(scope, graph, memory, functions, context.handle, calls, first_seed, records)
     made = emitter.emit()
     emitted = time.perf_counter()
-    executable = _instantiate(holdings, made, emitter)
+    executable = _instantiate(resources, made, emitter)
     instantiated = time.perf_counter()
     scope.driver.call("cuGraphUpload", executable, stream)
-    holdings.synchronize()
+    resources.synchronize()
     times = emitted - began, instantiated - emitted
-    return Loaded(holdings, memory, exchange, functions, executable, seeds, stamps, *times)
+    return Loaded(resources, memory, staging, functions, calls, executable, seeds, timestamps, *times)
 
 
-def _stamps(driver: Driver, memory: Memory, code: Code) -> Stamps | None:
+def _timestamps(driver: Driver, memory: Memory, code: Code) -> Timestamps | None:
     regions = regions_of(code)
     if not regions:
         return None
     records = sum(count for _, count in regions.values())
-    return Stamps(driver, memory.allocate(8 * WORDS * records, "the times of all CTAs"), regions)
+    return Timestamps(driver, memory.allocate(8 * WORDS * records, "the times of all CTAs"), regions)
 
 
-def _instantiate(holdings: Holdings, graph: Any, emitter: Emitter) -> Any:
-    driver = holdings.driver
+def _instantiate(resources: Resources, graph: Any, emitter: Emitter) -> Any:
+    driver = resources.driver
     params = driver.api.CUDA_GRAPH_INSTANTIATE_PARAMS()
     try:
         made = driver.call("cuGraphInstantiateWithParams", graph, params)
@@ -207,4 +213,4 @@ def _instantiate(holdings: Holdings, graph: Any, emitter: Emitter) -> Any:
         culprit, result = int(params.hErrNode_out), getattr(params.result_out, "name", "")
         node = emitter.path_of(culprit)
         raise error.about(node=node, detail=f"the graph cannot be instantiated ({result})") from error
-    return holdings.scope.own("executable", made, "cuGraphExecDestroy")
+    return resources.scope.own("executable", made, "cuGraphExecDestroy")

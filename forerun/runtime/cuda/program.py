@@ -10,12 +10,12 @@ from typing import Any, NoReturn
 from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.graph import Graph
-from forerun.runtime.cuda.array import DeviceArray
-from forerun.runtime.cuda.errors import CudaError
-from forerun.runtime.cuda.inspection import Inspection
+from forerun.runtime.cuda.driver.errors import CudaError
+from forerun.runtime.cuda.driver.streams import stream_handle
+from forerun.runtime.cuda.driver.timer import seconds_between_events
 from forerun.runtime.cuda.loading import Loaded
-from forerun.runtime.cuda.streams import stream_handle
-from forerun.runtime.cuda.timer import seconds_between_events
+from forerun.runtime.cuda.memory.array import DeviceArray
+from forerun.runtime.cuda.sass.inspection import Inspection
 from forerun.runtime.timeline import Timeline, timeline_of
 from forerun.runtime.toolchain import EntryFacts
 from forerun.runtime.values import state_array
@@ -44,16 +44,16 @@ class CudaProgram:
         self.instantiate_seconds = loaded.instantiate_seconds
         self._graph = graph
         self._loaded = loaded
-        self._holdings = holdings = loaded.holdings
+        self._resources = resources = loaded.resources
         self._refusal: ForerunError | None = None
         self._in_flight = False
         # What a launch needs, without a look-up more.
         self._executable = loaded.executable
-        self._stream = holdings.stream
-        self._graph_launch = holdings.driver.function("cuGraphLaunch")
+        self._stream = resources.stream
+        self._graph_launch = resources.driver.function("cuGraphLaunch")
         self._seeds = loaded.seeds
-        self._stamps = loaded.stamps
-        self._finalizer = weakref.finalize(self, holdings.close)
+        self._timestamps = loaded.timestamps
+        self._finalizer = weakref.finalize(self, resources.close)
 
     @property
     def remarks(self) -> tuple[Diagnostic, ...]:
@@ -71,16 +71,16 @@ class CudaProgram:
             CudaError: If the driver fails, or a kernel.
         """
         with self._working():
-            exchange = self._loaded.exchange
-            values = exchange.check(inputs)
+            staging = self._loaded.staging
+            values = staging.check(inputs)
             if self._in_flight:
                 self._wait()
             self._in_flight = True  # also if something fails before the wait
-            exchange.write(values)
+            staging.write(values)
             self.launch()
-            exchange.read()
+            staging.read()
             self._wait()
-            return exchange.outputs()
+            return staging.outputs()
 
     def launch(self, stream: Any = None) -> None:
         """Enqueue one replay, and return at once. Inputs and outputs are what the buffers hold.
@@ -89,7 +89,8 @@ class CudaProgram:
         that waits.
 
         Args:
-            stream: The caller's; see :func:`~forerun.runtime.cuda.streams.stream_handle`. By default the program's own.
+            stream: The caller's; see :func:`~forerun.runtime.cuda.driver.streams.stream_handle`. By default the
+                program's own.
 
         Raises:
             InvalidInput: If it is no stream, or the program is closed.
@@ -101,11 +102,11 @@ class CudaProgram:
             handle = self._stream
         else:
             handle = stream_handle(stream)
-            self._holdings.foreign_work = True
+            self._resources.external_work = True
         if self._seeds is not None:
             self._seeds.next(handle)
-        if self._stamps is not None:
-            self._stamps.clear(handle)
+        if self._timestamps is not None:
+            self._timestamps.clear(handle)
         (error,) = self._graph_launch(self._executable, handle)
         self._in_flight = True
         if error:
@@ -132,7 +133,7 @@ class CudaProgram:
             raise InvalidInput(f"{count} replays cannot be timed", hint="at least 1")
         with self._working():
             self._wait()
-            seconds = seconds_between_events(self._holdings.driver, self._stream, lambda: self._launch_often(count))
+            seconds = seconds_between_events(self._resources.driver, self._stream, lambda: self._launch_often(count))
             self._wait()
             return seconds / count
 
@@ -148,10 +149,10 @@ class CudaProgram:
             CudaError: If a replay failed.
         """
         with self._working():
-            if self._stamps is None:
+            if self._timestamps is None:
                 raise InvalidInput("the kernels note no times", hint="compile with target='cuda{timeline=true}'")
             self._wait()
-            return timeline_of(self._graph, self._stamps.read())
+            return timeline_of(self._graph, self._timestamps.read())
 
     def reset(self) -> None:
         """Set all state to zeros, in the caller's memory too."""
@@ -172,7 +173,7 @@ class CudaProgram:
             raise InvalidInput(f"no buffer '{name}'", hint=did_you_mean(name, self._graph.buffers, sigil="%"))
         memory = self._loaded.memory
         address = memory.address(name)
-        return DeviceArray(self._holdings, self._graph.buffers[name], address, on_host=memory.is_on_host(name))
+        return DeviceArray(self._resources, self._graph.buffers[name], address, on_host=memory.is_on_host(name))
 
     def read(self, buffer: str) -> NDArray[Any]:
         """A copy of what a buffer of any role holds now; see :class:`forerun.runtime.base.Program`."""
@@ -198,14 +199,14 @@ class CudaProgram:
         poisoned = isinstance(self._refusal, CudaError)
         self._refusal = InvalidInput("the program is closed", hint="load or compile the graph again")
         if first:
-            error = self._holdings.close()
+            error = self._resources.close()
             # Of a poisoned program nothing else can be expected, and its error was told.
             if error is not None and not poisoned:
                 raise error
 
     def _wait(self) -> None:
-        calls = self._holdings.calls
-        self._holdings.synchronize()
+        calls = self._loaded.calls
+        self._resources.synchronize()
         self._in_flight = False
         calls.raise_failure()
 
@@ -215,7 +216,7 @@ class CudaProgram:
         if self._refusal is not None:
             self._refuse(self._refusal)
         try:
-            with self._holdings.context.current():
+            with self._resources.context.current():
                 yield
         except CudaError as error:
             self._note(error)
@@ -232,10 +233,10 @@ class CudaProgram:
 
     def _launch_again(self, error: Any, handle: Any) -> None:
         """A launch failed: once more if it was only that no context is current on this thread."""
-        driver = self._holdings.driver
+        driver = self._resources.driver
         failure = driver.failure("cuGraphLaunch", error)
         if failure.code == "CUDA_ERROR_INVALID_CONTEXT":
-            self._holdings.context.set_current()
+            self._resources.context.set_current()
             (error,) = self._graph_launch(self._executable, handle)
             if not error:
                 return

@@ -11,15 +11,21 @@ from numpy.typing import ArrayLike
 from forerun.ir.demands import require_vouched
 from forerun.ir.graph import Graph
 from forerun.ir.verify import require_valid
-from forerun.runtime.cuda.assessment import assess
-from forerun.runtime.cuda.device import count_multiprocessors, open_device, release_of, require_runnable, resolve_arch
-from forerun.runtime.cuda.driver import driver
-from forerun.runtime.cuda.errors import BAD_IMAGE, CudaError
-from forerun.runtime.cuda.inspection import inspect_code
+from forerun.runtime.cuda.codegen.build import build_code
+from forerun.runtime.cuda.driver.device import (
+    count_multiprocessors,
+    open_device,
+    release_of,
+    require_runnable,
+    resolve_arch,
+)
+from forerun.runtime.cuda.driver.driver import driver
+from forerun.runtime.cuda.driver.errors import BAD_IMAGE, CudaError
 from forerun.runtime.cuda.loading import check_memory, load_graph
-from forerun.runtime.cuda.modules import build_code
+from forerun.runtime.cuda.memory.upload import Progress
 from forerun.runtime.cuda.program import CudaProgram
-from forerun.runtime.cuda.upload import Progress
+from forerun.runtime.cuda.sass.assessment import assess
+from forerun.runtime.cuda.sass.inspection import inspect_code
 from forerun.support.diagnostics import InternalError, InvalidInput
 from forerun.support.option_text import format_item
 from forerun.support.options import check_values, non_default_texts, option

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.graph import Graph
 from forerun.runtime.base import Target
-from forerun.runtime.cuda.device import open_device, resolve_arch
-from forerun.runtime.cuda.driver import driver
+from forerun.runtime.cuda.driver.device import open_device, resolve_arch
+from forerun.runtime.cuda.driver.driver import driver
 from forerun.runtime.litmus.image import compile_faithful
 from forerun.runtime.litmus.measurement import BenchProgram
 from forerun.runtime.litmus.record import Machine

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Phase, Step, Trigger, Wait
 from forerun.ir.nodes import KernelNode
-from forerun.runtime.cuda.codegen import Unit, specialise
+from forerun.runtime.cuda.codegen.specialise import Unit, specialise
 from forerun.runtime.toolchain import Instruction, InstructionKind, Progress, Source, compile_units
 from forerun.support.diagnostics import Unsupported
 

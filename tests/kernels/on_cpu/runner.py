@@ -18,7 +18,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import BufferParameter, Kernel
 from forerun.ir.nodes import KernelNode, Launch, ScalarLoad
 from forerun.ir.types import BufferRole, DType
-from forerun.runtime.cuda.codegen import Unit, specialise
+from forerun.runtime.cuda.codegen.specialise import Unit, specialise
 from forerun.runtime.toolchain import Source
 
 __all__ = ["COMPILER", "CpuKernel", "NotCompiledError", "graph_of", "unit_of"]

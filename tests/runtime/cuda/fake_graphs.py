@@ -14,8 +14,8 @@ from typing import Any
 
 from cuda.bindings import driver as real
 
-from forerun.runtime.cuda import nodeparams
-from forerun.runtime.cuda.conditional import CONDITION_ENTRY
+from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY
+from forerun.runtime.cuda.driver import nodeparams
 
 R = real.CUresult
 OK = R.CUDA_SUCCESS

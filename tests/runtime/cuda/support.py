@@ -21,13 +21,14 @@ from forerun.ir.trust import vouch
 from forerun.ir.types import HOST, BufferRole, DType
 from forerun.ir.walk import kernel_nodes
 from forerun.kernels.builtin import KERNELS
-from forerun.runtime.cuda import CudaProgram, CudaTarget, modules, target
-from forerun.runtime.cuda.codegen import units as units_of
-from forerun.runtime.cuda.codegen_unit import TIMELINE, Unit
-from forerun.runtime.cuda.driver import Driver, use_driver
-from forerun.runtime.cuda.modules import Code
-from forerun.runtime.cuda.stamps import WORDS
-from forerun.runtime.cuda.upload import bytes_at
+from forerun.runtime.cuda import CudaProgram, CudaTarget, target
+from forerun.runtime.cuda.codegen import build as modules
+from forerun.runtime.cuda.codegen.build import Code
+from forerun.runtime.cuda.codegen.specialise import units as units_of
+from forerun.runtime.cuda.codegen.unit import TIMELINE, Unit
+from forerun.runtime.cuda.driver.driver import Driver, use_driver
+from forerun.runtime.cuda.memory.host_arrays import bytes_at
+from forerun.runtime.cuda.timestamps import WORDS
 from forerun.runtime.dtypes import numpy_dtype
 from forerun.support.diagnostics import ForerunError
 from tests.kernel_runner import run_kernel

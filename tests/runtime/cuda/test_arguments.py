@@ -7,7 +7,7 @@ import math
 import pytest
 
 from forerun.ir.types import DType
-from forerun.runtime.cuda.arguments import bits
+from forerun.runtime.cuda.emit.arguments import bits
 
 
 @pytest.mark.parametrize(

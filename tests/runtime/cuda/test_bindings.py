@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cuda.bindings import driver as real
 
-from forerun.runtime.cuda import nodeparams
+from forerun.runtime.cuda.driver import nodeparams
 from forerun.runtime.gpu import no_gpu_reason
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.support import LOOP_WEIGHTS, W, X, i32, load, loop, on_fake, rich

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from forerun.runtime.cuda.conditional import CONDITION_ENTRY, CONDITION_SOURCE
-from forerun.runtime.cuda.modules import build_code
+from forerun.runtime.cuda.codegen.build import build_code
+from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY, CONDITION_SOURCE
 from forerun.runtime.toolchain import Cache, CompileError, Source, compile_unit, missing_toolchain
 from forerun.runtime.toolchain.cache import cache_folder
 from tests.runtime.cuda.graphs import CASES, case

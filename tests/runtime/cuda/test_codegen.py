@@ -38,7 +38,7 @@ from forerun.ir.nodes import (
 from forerun.ir.region import region
 from forerun.ir.types import BufferRole, DType
 from forerun.kernels.builtin import KERNELS
-from forerun.runtime.cuda.codegen import DELAY_SEED, Slot, Unit, specialise, units
+from forerun.runtime.cuda.codegen.specialise import DELAY_SEED, Slot, Unit, specialise, units
 from forerun.testing import graphs
 
 LAUNCH = Launch((2, 1, 1), (64, 1, 1))
@@ -213,7 +213,7 @@ __device__ __forceinline__ void store(const Arguments& a, Locals& l) {
 
 def two_roles() -> Kernel:
     past, row = region((0, "pos")), region(("pos", affine("pos") + 1))
-    digest, store_1 = "forerun.kernels.hashing:digest", "forerun.kernels.hashing:store_1"
+    digest, store_1 = "forerun.testing.hashing:digest", "forerun.testing.hashing:store_1"
     load = Phase("load", reads=(Access("x", past),), gives=("x",), reference=digest)
     store = Phase("store", writes=(Access("y", row),), takes=("x",), scalars=("pos",), reference=store_1)
     roles = (
@@ -244,7 +244,7 @@ def test_slots_have_sizes() -> None:
 def test_names_are_made_safe() -> None:
     names = ["float", "a.b", "a_b", "2", "warp_in_cta", "__delay_seed", "_Big", "arguments"]
     parameters = tuple(BufferParameter(name, DType.I32) for name in names)
-    phase = Phase("new.phase", (Access("float"),), gives=("int",), reference="forerun.kernels.hashing:digest")
+    phase = Phase("new.phase", (Access("float"),), gives=("int",), reference="forerun.testing.hashing:digest")
     unit = unit_of(Kernel("while", parameters, (Role("class", (phase,)),)))
     assert unit.entry == "while_kernel"
     expected = ["float_", "a_b2", "a_b", "_2", "warp_in_cta_", "_delay_seed", "n_Big", "arguments_"]
@@ -256,14 +256,14 @@ def test_names_are_made_safe() -> None:
 
 def test_long_signatures_are_wrapped() -> None:
     parameters = tuple(BufferParameter(f"a_rather_long_name_{i}", DType.I32) for i in range(9))
-    phase = Phase("p", gives=("x",), reference="forerun.kernels.hashing:digest")
+    phase = Phase("p", gives=("x",), reference="forerun.testing.hashing:digest")
     unit = unit_of(Kernel("k", parameters, (Role("all", (phase,)),)))
     assert "k_kernel(\n        const int* a_rather_long_name_0,\n" in text_of(unit)
     assert all(len(line) <= 120 for line in text_of(unit).splitlines())
 
 
 def test_roles_that_claim_no_warps_share_the_rest() -> None:
-    steps = (Phase("p", gives=("x",), reference="forerun.kernels.hashing:digest"),)
+    steps = (Phase("p", gives=("x",), reference="forerun.testing.hashing:digest"),)
     roles = (Role("a", steps), Role("b", (), warps=1), Role("c"), Role("d", warps=0))
     text = text_of(unit_of(Kernel("k", (), roles), launch=Launch(block=(128, 1, 1))))
     assert re.findall(r"warp_in_cta < (\d)\) {  // role (\w)", text) == [("2", "a"), ("3", "b")]

@@ -23,7 +23,7 @@ from forerun.ir.region import region
 from forerun.ir.trust import trusting
 from forerun.ir.types import DType
 from forerun.kernels.builtin import KERNELS
-from forerun.runtime.cuda.codegen import ForeignModule, Slot
+from forerun.runtime.cuda.codegen.specialise import ForeignModule, Slot
 from forerun.support.diagnostics import Unsupported
 from tests.runtime.cuda.test_codegen import LAUNCH, unit_of
 
@@ -41,7 +41,7 @@ def refusal(kernel: Kernel, *arguments: object, **options: object) -> str:
 
 
 def hashed(function: str, **parts: object) -> Kernel:
-    phase = Phase("p", reference=f"forerun.kernels.hashing:{function}", **parts)  # type: ignore[arg-type]
+    phase = Phase("p", reference=f"forerun.testing.hashing:{function}", **parts)  # type: ignore[arg-type]
     return Kernel("k", (VECTOR, ScalarParameter("s", DType.I32)), (Role("all", (phase,)),))
 
 
@@ -128,10 +128,10 @@ def test_declarations_that_do_not_fit_their_function() -> None:
         ("store_1", {"gives": ("x",)}, "writes 0 regions and gives 1 locals"),
         ("store_4", {"writes": (write, write)}, "writes 2 regions and gives 0 locals"),
     ):
-        expected = f"phase 'p' {shape}, which forerun.kernels.hashing:{function} does not return"
+        expected = f"phase 'p' {shape}, which forerun.testing.hashing:{function} does not return"
         assert refusal(hashed(function, **parts)) == expected
     for access, text in ((Access("v", region((0, 3))), "v[0:3]"), (Access("v", region((0, affine("s")))), "v[0:s]")):
-        expected = f"phase 'p' writes {text}, which are not the 2 elements of forerun.kernels.hashing:store_2"
+        expected = f"phase 'p' writes {text}, which are not the 2 elements of forerun.testing.hashing:store_2"
         assert refusal(hashed("store_2", writes=(access,))) == expected
 
 

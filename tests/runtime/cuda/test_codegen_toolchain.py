@@ -11,7 +11,7 @@ from forerun.ir.kernel import Kernel, Phase, Role, Trigger, Wait
 from forerun.ir.nodes import KernelNode, Launch
 from forerun.kernels.builtin import KERNELS
 from forerun.passes.manager import PassManager
-from forerun.runtime.cuda.codegen import Unit, specialise
+from forerun.runtime.cuda.codegen.specialise import Unit, specialise
 from forerun.runtime.toolchain import EntryFacts, Source, compile_unit, missing_toolchain
 from forerun.testing import graphs
 from tests.runtime.cuda.test_codegen import stream_of, two_roles, unit_of
@@ -99,7 +99,7 @@ def test_random_kernels(graph: Graph, delays: bool) -> None:
 def test_phases_may_have_any_name() -> None:
     """Also one that C++, device.cuh or the compiler uses."""
     names = ["load_global", "word", "Hash", "int", "wait", "memcpy", "delay", "threadIdx", "k", "a", "l", "hash"]
-    phases = [Phase(n, gives=(f"{n}",), reference="forerun.kernels.hashing:digest") for n in names]
+    phases = [Phase(n, gives=(f"{n}",), reference="forerun.testing.hashing:digest") for n in names]
     kernel = Kernel("printf", (), (Role("all", (*phases, Wait())),))
     for delays in (False, True):
         has_what_the_body_has(kernel, unit_of(kernel, delays=delays))

@@ -23,8 +23,8 @@ from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import BufferArgument, ConstantArgument, KernelNode, Launch, ScalarLoad
 from forerun.ir.types import BufferRole, DType
 from forerun.kernels.builtin import KERNELS
-from forerun.runtime.cuda.codegen import Unit, specialise
-from forerun.runtime.cuda.codegen_names import C_TYPES
+from forerun.runtime.cuda.codegen.names import C_TYPES
+from forerun.runtime.cuda.codegen.specialise import Unit, specialise
 from forerun.runtime.dtypes import numpy_dtype
 from forerun.runtime.reference import ReferenceTarget
 from forerun.runtime.reference.memory import POISON
@@ -195,7 +195,7 @@ def test_matrices_and_dimensions_in_bounds(host: Host) -> None:
     from forerun.ir.kernel import Access, BufferParameter, Phase, Role, ScalarParameter
     from forerun.ir.region import region
 
-    hashing = "forerun.kernels.hashing"
+    hashing = "forerun.testing.hashing"
     box = region((1, affine("rows") - 1), None, ("s", affine("s") + 2))
     end = region((affine("rows") + affine("s") * 2 - 3, affine("rows") + affine("s") * 2 - 1))
     phases = (

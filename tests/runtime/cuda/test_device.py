@@ -11,8 +11,8 @@ import pytest
 from forerun.ir.graph import Graph
 from forerun.runtime.base import Target, resolve_target
 from forerun.runtime.cuda import CudaTarget
-from forerun.runtime.cuda.device import open_device, resolve_arch
-from forerun.runtime.cuda.driver import Driver, use_driver
+from forerun.runtime.cuda.driver.device import open_device, resolve_arch
+from forerun.runtime.cuda.driver.driver import Driver, use_driver
 from forerun.support.diagnostics import InvalidInput, Unsupported
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.fake_graphs import R
@@ -44,7 +44,7 @@ def test_no_usable_gpu(api: FakeCuda, expected: str, monkeypatch: pytest.MonkeyP
     with on_fake(monkeypatch, api) as driver:
         with pytest.raises(Unsupported, match=expected):
             load(twice())
-        assert (api.leaks(), driver.ledger.live()) == ({}, ())
+        assert (api.leaks(), driver.handles.live()) == ({}, ())
 
 
 def test_there_is_no_such_device() -> None:
@@ -78,7 +78,7 @@ def test_architectures() -> None:
 
 
 def test_no_bindings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("forerun.runtime.cuda.driver._current", None)
+    monkeypatch.setattr("forerun.runtime.cuda.driver.driver._current", None)
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     with pytest.raises(Unsupported, match=r"bindings are not installed.*\nhint: pip install 'cuda-python>=13,<14'"):
         CudaTarget().load(twice(), {})

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from forerun.ir.types import DType
-from forerun.runtime.cuda import dlpack
-from forerun.runtime.cuda.foreign import is_device_array, read_array
+from forerun.runtime.cuda.memory import dlpack
+from forerun.runtime.cuda.memory.external import is_device_array, read_array
 from forerun.runtime.dtypes import numpy_dtype
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.support import W, X, i32, load, on_fake, rich

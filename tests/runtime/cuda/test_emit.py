@@ -28,13 +28,14 @@ from forerun.ir.nodes import (
 from forerun.ir.region import BufferView, region
 from forerun.ir.types import BufferRole, DependencyKind, DType
 from forerun.kernels.builtin import KERNELS
-from forerun.runtime.cuda import CudaError, CudaTarget, nodeparams
-from forerun.runtime.cuda.boxes import Rows, matched, rows_of
-from forerun.runtime.cuda.driver import Driver
-from forerun.runtime.cuda.emit import Emitter
-from forerun.runtime.cuda.hostcalls import HostCalls
-from forerun.runtime.cuda.ledger import Scope
-from forerun.runtime.cuda.modules import load_functions
+from forerun.runtime.cuda import CudaError, CudaTarget
+from forerun.runtime.cuda.driver import nodeparams
+from forerun.runtime.cuda.driver.driver import Driver
+from forerun.runtime.cuda.driver.scope import Scope
+from forerun.runtime.cuda.emit.emitter import Emitter
+from forerun.runtime.cuda.emit.functions import load_functions
+from forerun.runtime.cuda.emit.hostcalls import HostCalls
+from forerun.runtime.cuda.emit.pitched import Rows, matched, rows_of
 from forerun.runtime.reference import ReferenceTarget
 from forerun.support.diagnostics import Unsupported
 from tests.runtime.cuda.fake_driver import FakeCuda

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from forerun.runtime.cuda import CudaError, target
-from forerun.runtime.cuda.driver import Driver
-from forerun.runtime.cuda.errors import BAD_IMAGE
+from forerun.runtime.cuda.driver.driver import Driver
+from forerun.runtime.cuda.driver.errors import BAD_IMAGE
 from forerun.support.diagnostics import ForerunError, Unsupported
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.fake_graphs import R
@@ -65,7 +65,7 @@ def test_every_call_may_fail(exercise: Any, monkeypatch: pytest.MonkeyPatch) -> 
                 check_told(error, name)
             if api.leaks():
                 gc.collect()
-            assert (api.leaks(), driver.ledger.live()) == ({}, ()), f"call {number}, {name}"
+            assert (api.leaks(), driver.handles.live()) == ({}, ()), f"call {number}, {name}"
             exercise()
     assert len(calls) > 40
     check_silent(set(silent))
@@ -112,7 +112,7 @@ def test_a_poisoned_program_says_why_and_is_closed_all_the_same(monkeypatch: pyt
         assert len(api.log) == calls, "the driver was asked again"
         program.close()
         program.close()
-        assert driver.ledger.live() == ()
+        assert driver.handles.live() == ()
 
 
 def test_what_a_launch_did_wrong_is_told_at_the_latest_by_close(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_what_a_launch_did_wrong_is_told_at_the_latest_by_close(monkeypatch: pyt
         faults.arm(2)  # after cuCtxGetCurrent: cuStreamSynchronize
         with pytest.raises(CudaError, match="cuStreamSynchronize: CUDA_ERROR_LAUNCH_FAILED"):
             program.close()
-        assert (api.leaks(), driver.ledger.live()) == ({}, ())
+        assert (api.leaks(), driver.handles.live()) == ({}, ())
 
 
 @pytest.mark.parametrize("code", sorted(BAD_IMAGE))
@@ -148,7 +148,7 @@ def test_an_image_that_the_driver_refuses_is_made_again_once(code: str, monkeypa
         np.testing.assert_array_equal(program.run({"x": X})["y"], X + 100)
         program.close()
         assert asked == [False, False, True]
-        assert (api.leaks(), driver.ledger.live()) == ({}, ())
+        assert (api.leaks(), driver.handles.live()) == ({}, ())
 
 
 def test_an_image_that_is_refused_twice_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +170,7 @@ def test_a_handle_that_cannot_be_given_back_is_told(monkeypatch: pytest.MonkeyPa
         with pytest.raises(CudaError, match=f"cuModuleUnload: .*module {module:#x} was not given back"):
             program.close()
         assert api.leaks() == {}
-        assert [handle.kind for handle in driver.ledger.live()] == ["module"]
+        assert [handle.kind for handle in driver.handles.live()] == ["module"]
 
 
 def test_the_driver_s_own_words_are_optional() -> None:

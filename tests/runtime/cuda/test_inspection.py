@@ -17,8 +17,8 @@ from forerun.ir.trust import vouch
 from forerun.passes.base import Pass, PassContext
 from forerun.passes.pipeline import Pipeline
 from forerun.runtime.cuda import CudaTarget, target
-from forerun.runtime.cuda.inspection import inspect_code
-from forerun.runtime.cuda.modules import build_code
+from forerun.runtime.cuda.codegen.build import build_code
+from forerun.runtime.cuda.sass.inspection import inspect_code
 from forerun.runtime.toolchain import missing_toolchain
 from forerun.support.diagnostics import InternalError, Location
 from tests.runtime.cuda.hoist_samples import PLAIN, UNORDERED, N, all_steps, hoisting_graph, weigh_kernel

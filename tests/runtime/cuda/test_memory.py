@@ -27,7 +27,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Any:
     with on_fake(monkeypatch, api) as driver:
         yield api
         gc.collect()
-        assert (api.leaks(), driver.ledger.live()) == ({}, ())
+        assert (api.leaks(), driver.handles.live()) == ({}, ())
 
 
 class Foreign:
@@ -187,7 +187,7 @@ def test_an_input_on_the_device(api: FakeCuda) -> None:
 
 
 def test_weights_go_in_chunks_with_progress(api: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("forerun.runtime.cuda.upload._CHUNK", 1000)
+    monkeypatch.setattr("forerun.runtime.cuda.memory.upload._CHUNK", 1000)
     builder, _, _ = started("large")
     values = {name: np.random.default_rng(1).integers(0, 99, 1100).astype(np.int32) for name in ("v", "w")}
     for name in values:

@@ -18,7 +18,7 @@ from forerun.ir.builder import GraphBuilder
 from forerun.ir.types import HOST, BufferRole, DType
 from forerun.kernels.builtin import KERNELS
 from forerun.runtime.cuda import CudaError, CudaTarget
-from forerun.runtime.cuda.driver import Driver, driver, use_driver
+from forerun.runtime.cuda.driver.driver import Driver, driver, use_driver
 from forerun.runtime.reference import ReferenceTarget
 from forerun.support.diagnostics import InvalidInput
 from tests.runtime.cuda.faults import Faults
@@ -51,7 +51,7 @@ def compare(given: dict[str, Any], wanted: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_values(name: str) -> None:
     run_both(case(name), CudaTarget())
-    assert driver().ledger.live() == ()
+    assert driver().handles.live() == ()
 
 
 @pytest.mark.parametrize("name", ["every_kernel", "programmatic", "loop"])
@@ -144,7 +144,7 @@ def test_out_of_memory_says_what_was_asked() -> None:
         CudaTarget().load(builder.build(), {})
     assert caught.value.is_out_of_memory
     assert "70.4 TB were asked for inputs, outputs and temporaries; " in str(caught.value)
-    assert driver().ledger.live() == ()
+    assert driver().handles.live() == ()
 
 
 @pytest.mark.parametrize("name", ["host", "loop"])
@@ -175,7 +175,7 @@ def test_every_call_may_fail(name: str) -> None:
             if error is not None:
                 assert failed in str(error)
                 told += 1
-            assert faulty.ledger.live() == (), f"call {number}, {failed}"
+            assert faulty.handles.live() == (), f"call {number}, {failed}"
         exercise()
     assert told > count // 2
 
@@ -213,7 +213,7 @@ m, y = builder.state("m", DType.I32, (4, 8)), builder.output("y", DType.I32, (4,
 builder.launch(KERNELS["scale_row_i32"], x=x, m=m, row=ScalarLoad("row"))
 builder.copy(m, y)
 program = CudaTarget().load(builder.build(), {})
-program._loaded.exchange.check = lambda inputs: inputs
+program._loaded.staging.check = lambda inputs: inputs
 for row in (2**30, -(2**30), 2**29, -(2**29), 2**31 - 1):  # some of it may be memory of the driver's
     try:
         program.run({"x": np.zeros(8, np.int32), "row": np.array([row], np.int32)})
@@ -267,7 +267,7 @@ def test_torch_shares_memory_both_ways() -> None:
     assert shared.tolist() == doubled.tolist()
     del shared
     gc.collect()
-    assert driver().ledger.live() == ()
+    assert driver().handles.live() == ()
 
 
 def test_torch_weights_stay_where_they_are() -> None:

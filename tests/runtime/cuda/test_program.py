@@ -15,7 +15,7 @@ import forerun
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.types import HOST, BufferRole
 from forerun.runtime.cuda import CudaTarget
-from forerun.runtime.cuda.streams import stream_handle
+from forerun.runtime.cuda.driver.streams import stream_handle
 from forerun.support.diagnostics import InvalidInput
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.graphs import I32, N
@@ -28,7 +28,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Any:
     with on_fake(monkeypatch, api) as driver:
         yield api
         gc.collect()
-        assert (api.leaks(), driver.ledger.live()) == ({}, ())
+        assert (api.leaks(), driver.handles.live()) == ({}, ())
 
 
 # Inputs and outputs

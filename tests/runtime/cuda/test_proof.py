@@ -10,14 +10,14 @@ import pytest
 
 from forerun.ir.kernel import Access, Kernel, Phase, Trigger
 from forerun.ir.nodes import Launch
-from forerun.runtime.cuda import inspection as inspection_module
-from forerun.runtime.cuda.codegen import units
-from forerun.runtime.cuda.codegen_unit import Unit
-from forerun.runtime.cuda.inspection import inspect_code, prove_code
-from forerun.runtime.cuda.modules import build_code
-from forerun.runtime.cuda.proof import UnitProof, prove_unit
-from forerun.runtime.cuda.proof_lines import steps_of_lines
-from forerun.runtime.cuda.proof_memory import Provenance
+from forerun.runtime.cuda.codegen.build import build_code
+from forerun.runtime.cuda.codegen.specialise import units
+from forerun.runtime.cuda.codegen.unit import Unit
+from forerun.runtime.cuda.sass import inspection as inspection_module
+from forerun.runtime.cuda.sass.addresses import Provenance
+from forerun.runtime.cuda.sass.inspection import inspect_code, prove_code
+from forerun.runtime.cuda.sass.lines import steps_of_lines
+from forerun.runtime.cuda.sass.proof import UnitProof, prove_unit
 from forerun.runtime.toolchain import EntryFacts, Instruction, Source, ToolchainMissing, compile_unit, missing_toolchain
 from forerun.support.diagnostics import InternalError
 from forerun.testing import assert_hoists_survive

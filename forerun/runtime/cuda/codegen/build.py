@@ -1,0 +1,111 @@
+"""From a graph's kernels to images: specialise and compile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from forerun.ir.graph import Graph
+from forerun.ir.nodes import ConditionalNode
+from forerun.ir.walk import all_nodes, kernel_nodes
+from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY, CONDITION_SOURCE
+from forerun.runtime.cuda.codegen.specialise import units as units_of
+from forerun.runtime.cuda.codegen.unit import ForeignModule, Unit
+from forerun.runtime.toolchain import Cubin, EntryFacts, Source, compile_units
+
+__all__ = ["Code", "build_code"]
+
+_CONDITION = Source(f"{CONDITION_ENTRY}.cu", CONDITION_SOURCE)
+
+
+@dataclass(frozen=True)
+class Code:
+    """What the nodes of a graph run, compiled; nothing of it is on a device yet.
+
+    Attributes:
+        units: The specialisations.
+        images: An image for each of them.
+        unit_of: Which one each kernel node launches, by its path: ``outer/inner`` for a node in a body.
+        kernel_of: The name of a kernel that became each unit, for messages.
+        condition: The image of the kernel that sets conditions; ``None`` if there are none.
+        facts: What is known of the compiled entries, by name; a number is added to names that several units share.
+        entries: The same for each unit; ``None`` for modules that are given.
+    """
+
+    units: Sequence[Unit]
+    images: Sequence[bytes]
+    unit_of: Mapping[str, int]
+    kernel_of: Sequence[str]
+    condition: bytes | None
+    facts: Mapping[str, EntryFacts]
+    entries: Sequence[EntryFacts | None] = ()
+
+
+def build_code(
+    graph: Graph,
+    arch: str,
+    *,
+    delays: bool = False,
+    timeline: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+    fresh: bool = False,
+) -> Code:
+    """Compile all kernels of a graph. Needs no GPU.
+
+    Args:
+        graph: A valid graph.
+        arch: The architecture, such as ``sm_90``.
+        delays: Put pseudo-random delays into the kernels.
+        timeline: Let the kernels note their times.
+        progress: Told how many units are compiled, and how many there are.
+        fresh: Compile them even if the cache has them.
+
+    Raises:
+        Unsupported: If a kernel has no code, or there is no toolchain.
+        CompileError: If the compiler refuses it.
+    """
+    units, unit_of = units_of(graph, delays=delays, timeline=timeline)
+    sources = [unit.source for unit in units if isinstance(unit.source, Source)]
+    has_condition = _has_condition(graph)
+    cubins = compile_units([*sources, *([_CONDITION] if has_condition else [])], arch, progress=progress, fresh=fresh)
+    condition = cubins.pop().code if has_condition else None
+    compiled = iter(cubins)
+    made = [next(compiled) if isinstance(unit.source, Source) else unit.source for unit in units]
+    if not fresh and not all(map(_has_entry, made, units)):  # of another unit, in spite of its key
+        return build_code(graph, arch, delays=delays, timeline=timeline, progress=progress, fresh=True)
+    kernels = _kernel_names(graph, unit_of, len(units))
+    both = zip(units, made, strict=True)
+    entries = [item.entries[unit.entry] if isinstance(item, Cubin) else None for unit, item in both]
+    return Code(units, [_image(item) for item in made], unit_of, kernels, condition, _facts(units, made), entries)
+
+
+def _has_entry(made: Cubin | ForeignModule, unit: Unit) -> bool:
+    return isinstance(made, ForeignModule) or unit.entry in made.entries
+
+
+def _image(made: Cubin | ForeignModule) -> bytes:
+    # PTX is text that ends in a zero.
+    return made.code + b"\0" if isinstance(made, ForeignModule) and made.language == "ptx" else made.code
+
+
+def _facts(units: Sequence[Unit], made: Sequence[Cubin | ForeignModule]) -> dict[str, EntryFacts]:
+    facts: dict[str, EntryFacts] = {}
+    for unit, item in zip(units, made, strict=True):
+        if isinstance(item, Cubin):
+            name, number = unit.entry, 1
+            while name in facts:
+                number += 1
+                name = f"{unit.entry}#{number}"
+            facts[name] = item.entries[unit.entry]
+    return facts
+
+
+def _has_condition(graph: Graph) -> bool:
+    return any(isinstance(node, ConditionalNode) for _, node in all_nodes(graph))
+
+
+def _kernel_names(graph: Graph, unit_of: Mapping[str, int], count: int) -> list[str]:
+    names = [""] * count
+    for path, node in kernel_nodes(graph):
+        names[unit_of[path]] = node.kernel
+    return names

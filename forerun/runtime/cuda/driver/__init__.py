@@ -1,0 +1,1 @@
+"""Calls of the CUDA driver: checked, with an owner for every handle. All that touches ``cuda.*``."""

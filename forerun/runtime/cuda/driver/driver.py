@@ -1,0 +1,120 @@
+"""The CUDA driver: every call goes through here, is checked, and fails with a :class:`CudaError`."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from forerun.runtime.cuda.driver.errors import CudaError
+from forerun.runtime.cuda.driver.handles import Handles
+from forerun.support.diagnostics import Unsupported
+
+__all__ = ["Driver", "driver", "use_driver"]
+
+
+class Driver:
+    """Calls of ``cuda.bindings.driver``, or of something with the same functions.
+
+    Args:
+        api: The module, or a substitute: tests put a fake or a fault injector in its place.
+
+    Attributes:
+        handles: The handles that are out.
+    """
+
+    def __init__(self, api: Any) -> None:
+        self.api = api
+        self.handles = Handles()
+        self._contexts: dict[int, Any] = {}
+        # At the end of the process this runs after the programs' own, which are younger.
+        self._finalizer = weakref.finalize(self, _release_contexts, api, self._contexts)
+
+    def function(self, name: str) -> Callable[..., Any]:
+        """The unchecked function: it returns ``(error, *values)``. For loops; :meth:`failure` tells of errors."""
+        found: Callable[..., Any] = getattr(self.api, name)
+        return found
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        """Call the driver.
+
+        Returns:
+            Nothing, a value, or a tuple of values: what the function returns besides the error.
+
+        Raises:
+            CudaError: If the driver reports an error.
+        """
+        error, *values = getattr(self.api, function)(*arguments)
+        if error:
+            raise self.failure(function, error)
+        if not values:
+            return None
+        return values[0] if len(values) == 1 else tuple(values)
+
+    def primary_context(self, device: Any) -> Any:
+        """The primary context of a device. It is kept for later programs, since making it anew takes long.
+
+        Raises:
+            CudaError: If the driver fails.
+        """
+        number = int(device)
+        if number not in self._contexts:
+            self._contexts[number] = self.call("cuDevicePrimaryCtxRetain", device)
+        return self._contexts[number]
+
+    def release_contexts(self) -> None:
+        """Give the contexts back, as is done when the process ends. Nothing that was loaded may be in use."""
+        _release_contexts(self.api, self._contexts)
+
+    def failure(self, function: str, error: Any, *, node: str = "", kernel: str = "", detail: str = "") -> CudaError:
+        """What a returned error means."""
+        code = getattr(error, "name", f"error {int(error)}")
+        return CudaError(function, code, self._text(error), node=node, kernel=kernel, detail=detail)
+
+    def _text(self, error: Any) -> str:
+        failed, text = self.api.cuGetErrorString(error)
+        if failed or not text:
+            return ""
+        return text.decode() if isinstance(text, bytes) else str(text)
+
+
+def _release_contexts(api: Any, contexts: dict[int, Any]) -> None:
+    """Ignores errors: nothing is left to be done about them."""
+    while contexts:
+        device, context = contexts.popitem()
+        error, *current = api.cuCtxGetCurrent()
+        if not error and int(current[0]) == int(context):
+            api.cuCtxSetCurrent(0)
+        api.cuDevicePrimaryCtxRelease(device)
+
+
+_current: Driver | None = None
+
+
+def driver() -> Driver:
+    """The driver of this process.
+
+    Raises:
+        Unsupported: If the bindings are not installed.
+    """
+    global _current
+    if _current is None:
+        try:
+            from cuda.bindings import driver as api
+        except ImportError as error:
+            message = f"the CUDA driver's bindings are not installed ({error})"
+            raise Unsupported(message, hint="pip install 'cuda-python>=13,<14'") from error
+        _current = Driver(api)
+    return _current
+
+
+@contextmanager
+def use_driver(other: Driver) -> Iterator[Driver]:
+    """Within the block, what is loaded runs on another driver. For tests."""
+    global _current
+    before, _current = _current, other
+    try:
+        yield other
+    finally:
+        _current = before

@@ -1,0 +1,1 @@
+"""From the IR to an explicit CUDA graph with typed edges."""

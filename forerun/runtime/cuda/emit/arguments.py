@@ -1,0 +1,102 @@
+"""The parameters of all kernel nodes, packed into one array, and the pointers to them that the driver wants."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+
+from forerun.ir.graph import Graph
+from forerun.ir.nodes import Argument, BufferArgument, ConstantArgument, KernelNode, ScalarLoad
+from forerun.ir.types import DType
+from forerun.runtime.cuda.codegen.unit import DELAY_SEED, TIMELINE, Slot, Unit
+from forerun.runtime.dtypes import numpy_dtype
+from forerun.support.diagnostics import InternalError
+
+__all__ = ["Arguments", "bits"]
+
+
+def bits(dtype: DType, value: int | float) -> int:
+    """A number's bytes, little-endian, as an integer.
+
+    Example:
+        >>> hex(bits(DType.F32, 1.0)), hex(bits(DType.I32, -1))
+        ('0x3f800000', '0xffffffff')
+    """
+    return int.from_bytes(np.array(value, numpy_dtype(dtype)).tobytes(), "little")
+
+
+class Arguments:
+    """One word of eight bytes a parameter, and the address of each word. The driver reads them when nodes are added.
+
+    Args:
+        tables: Declares the buffers.
+        addresses: Of the buffers.
+        units: What the nodes launch.
+        count: How many parameters all nodes have.
+        seeds: Address of the delays' seeds, one a node.
+        records: Address of each node's records of times, by its path.
+    """
+
+    def __init__(
+        self,
+        tables: Graph,
+        addresses: Mapping[str, int],
+        units: Sequence[Unit],
+        count: int,
+        seeds: int = 0,
+        records: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        self._values = np.zeros(max(1, count), np.uint64)
+        base = self._values.__array_interface__["data"][0]
+        self._pointers = base + 8 * np.arange(max(1, count), dtype=np.uint64)
+        self._first: int = self._pointers.__array_interface__["data"][0]
+        self._words = self._values.data.cast("B")
+        self._itemsizes = {name: buffer.dtype.itemsize for name, buffer in tables.buffers.items()}
+        self._addresses = addresses
+        self._next = 0
+        self._seed = seeds
+        self._records = records
+        self._packers = [struct.Struct(f"{len(unit.slots)}Q").pack_into for unit in units]
+        self._slots = [unit.slots for unit in units]
+        self._only_pointers = [all(_is_buffer(slot) for slot in unit.slots) for unit in units]
+
+    def add(self, node: KernelNode, unit: int, path: str) -> int:
+        """Pack the arguments of a node that launches the unit of that number; its path names it in the whole graph.
+
+        Returns:
+            The address of its array of pointers.
+        """
+        if self._only_pointers[unit]:
+            # The common case: what is bound is in the order of the parameters (verifier rule N2).
+            addresses = self._addresses
+            words = [addresses[argument.buffer] for _, argument in node.arguments]  # type: ignore[union-attr]
+        else:
+            given = dict(node.arguments)
+            words = [self._word(path, slot, given.get(slot.parameter)) for slot in self._slots[unit]]
+        position = 8 * self._next
+        self._packers[unit](self._words, position, *words)
+        self._next += len(words)
+        return self._first + position
+
+    def _word(self, path: str, slot: Slot, argument: Argument | None) -> int:
+        if isinstance(argument, BufferArgument):
+            return self._addresses[argument.buffer]
+        if isinstance(argument, ScalarLoad):
+            if slot.kind == "offset":
+                return bits(slot.dtype, argument.offset)
+            return self._addresses[argument.buffer] + argument.index * self._itemsizes[argument.buffer]
+        if isinstance(argument, ConstantArgument):
+            return bits(slot.dtype, argument.value)
+        if slot.parameter == TIMELINE:
+            return self._records[path]
+        if slot.parameter != DELAY_SEED:
+            raise InternalError(f"node '{path}' binds nothing to parameter '{slot.parameter}'")
+        self._seed += 4
+        return self._seed - 4
+
+
+def _is_buffer(slot: Slot) -> bool:
+    return slot.kind == "pointer" and slot.parameter not in (DELAY_SEED, TIMELINE)
