@@ -22,7 +22,7 @@ from forerun.ir.semantics import Verdict, check
 from forerun.ir.types import DType
 from forerun.kernels import add, gemv
 from forerun.kernels.shapes import elementwise_launch
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.manager import PassManager
 
 __all__ = ["WRONG", "measure_scratch_chain", "scratch_chain", "with_roles"]
 

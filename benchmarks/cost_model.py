@@ -40,8 +40,8 @@ from forerun.ir.types import BufferRole, DType
 from forerun.kernels import norm_head
 from forerun.measure.step import differences
 from forerun.passes.apply_tuning import ApplyTuning
-from forerun.passes.manager import PassManager
-from forerun.passes.pipeline import Pipeline
+from forerun.passes.infra.manager import PassManager
+from forerun.passes.infra.pipeline import Pipeline
 from forerun.runtime.cost import estimate
 from forerun.runtime.dtypes import numpy_dtype
 

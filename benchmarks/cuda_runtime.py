@@ -24,8 +24,8 @@ from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Graph
 from forerun.ir.types import DType
 from forerun.kernels.builtin import KERNELS
-from forerun.passes.manager import PassManager
-from forerun.passes.pipeline import Pipeline
+from forerun.passes.infra.manager import PassManager
+from forerun.passes.infra.pipeline import Pipeline
 from forerun.runtime.cuda.driver.driver import driver
 from forerun.runtime.cuda.program import CudaProgram
 from forerun.runtime.cuda.target import CudaTarget

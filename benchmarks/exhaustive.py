@@ -38,15 +38,15 @@ __all__ = ["compare", "judge", "random_graphs"]
 
 def judge(graph: Graph) -> Counter[str]:
     """What checker and explorer say of one graph, as counts."""
-    strict, licensed = check(graph).proved, check(graph, licences={"H6"}).proved
+    strict, granted = check(graph).proved, check(graph, assumptions={"H6"}).proved
     explored = explore(graph).proved
     # H6 says something of programmatic edges only.
     scheduled = explore(graph, {"H6"}).proved if graph.count_dependencies()["programmatic"] else explored
     return Counter(
         cases=1,
         proved=strict,
-        unsound=(strict and not explored) + (licensed and not scheduled),
-        disagreements=(explored and not strict) + (scheduled and not licensed),
+        unsound=(strict and not explored) + (granted and not scheduled),
+        disagreements=(explored and not strict) + (scheduled and not granted),
         imprecise=scheduled and not strict,
     )
 

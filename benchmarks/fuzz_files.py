@@ -36,7 +36,7 @@ from common import origin
 
 from forerun.cli import main
 from forerun.frontends.llama import LlamaModel
-from forerun.passes.tuning import read_tuning
+from forerun.passes.infra.tuning import read_tuning
 from forerun.report import SUMMARY_FILE, TIMELINE_FILE, write_report
 from forerun.runtime.litmus import read_record
 from forerun.runtime.reference.schedule import Schedule

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from forerun.passes.default import FAST_PIPELINE
+from forerun.passes.infra.named_pipelines import FAST_PIPELINE
 
 __all__ = ["ABLATION", "FULL_EDGES", "own_tuning", "tuning_for"]
 

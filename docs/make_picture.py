@@ -9,7 +9,7 @@ from pathlib import Path
 
 from forerun.frontends.decode import decode_graph
 from forerun.frontends.llama import LlamaConfig
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.manager import PassManager
 from forerun.report.standalone import standalone_svg
 
 __all__ = ["PICTURE", "draw"]

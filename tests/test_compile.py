@@ -16,7 +16,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.text import parse_graph, print_graph
 from forerun.ir.types import DependencyKind, DType
 from forerun.kernels.builtin import KERNELS
-from forerun.passes.pipeline import Pipeline
+from forerun.passes.infra.pipeline import Pipeline
 from forerun.runtime.reference import ReferenceTarget
 from forerun.support.diagnostics import InvalidInput, Refuted, Unsupported
 

@@ -11,8 +11,8 @@ import pytest
 from forerun.cli.dumps import new_run_folder
 from forerun.ir.text import parse_graph
 from forerun.passes.instrument import Dump
-from forerun.passes.manager import PassManager
-from forerun.passes.pipeline import Pipeline
+from forerun.passes.infra.manager import PassManager
+from forerun.passes.infra.pipeline import Pipeline
 from tests.cli.conftest import build
 
 THREADS = 8

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from forerun.measure.roofline import Row
     from forerun.measure.statistics import Metric
     from forerun.measure.step import Difference
-    from forerun.passes.pipeline import Pipeline
+    from forerun.passes.infra.pipeline import Pipeline
     from forerun.runtime.timeline import Timeline
 
 __all__ = ["bench"]
@@ -95,7 +95,7 @@ def bench(
     Exit status 1 means that the outputs of the two pipelines differ; nothing is timed then.
     """
     from forerun.cli.loading import load_modules
-    from forerun.passes.pipeline import Pipeline
+    from forerun.passes.infra.pipeline import Pipeline
 
     load_modules(load or ())
     plan = DecodePlan.of(target, pipeline, dtype, context, on_gpu=MatrixType.BF16, cache=kv_dtype)

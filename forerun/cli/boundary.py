@@ -75,7 +75,7 @@ def drawing(source: Graph | SourceMap | str, *, verbose: bool = False) -> Iterat
     try:
         yield
     except ForerunError as error:
-        from forerun.passes.failure import PassFailure
+        from forerun.passes.infra.failure import PassFailure
 
         is_drawn = isinstance(error, PassFailure) or bool(getattr(error, "__notes__", ()))
         if error.diagnostics and not is_drawn:

@@ -39,12 +39,12 @@ _REWRITE = {
 
 
 def _recorded(litmus: str | None) -> frozenset[str]:
-    """The licences that a recorded run of the litmus tests gives on this machine."""
+    """The assumptions that a recorded run of the litmus tests gives on this machine."""
     if litmus is None:
         return frozenset()
-    from forerun.runtime.litmus import licences_from
+    from forerun.runtime.litmus import assumptions_from
 
-    return licences_from(litmus)
+    return assumptions_from(litmus)
 
 
 @guarded
@@ -54,10 +54,10 @@ def check(
         str | None, typer.Argument(metavar="[AFTER]", help="What a pass made of it: check the rewrite, too.")
     ] = None,
     sched: Annotated[
-        bool, typer.Option("--sched/--strict", help="Trust the order of starts after triggers (the licence H6).")
+        bool, typer.Option("--sched/--strict", help="Trust the order of starts after triggers (the assumption H6).")
     ] = False,
-    licence: Annotated[
-        list[str] | None, typer.Option("--licence", metavar="RULE", help="Trust an opt-in rule: H6 or H8. Repeatable.")
+    assumption: Annotated[
+        list[str] | None, typer.Option("--assume", metavar="RULE", help="Trust an opt-in rule: H6 or H8. Repeatable.")
     ] = None,
     litmus: Annotated[
         str | None,
@@ -74,23 +74,23 @@ def check(
     """
     from forerun.ir.explain import explain
     from forerun.ir.semantics import check as check_meaning
-    from forerun.ir.semantics.order import require_licences
+    from forerun.ir.semantics.order import require_assumptions
     from forerun.support.diagnostics import InvalidInput
 
-    licences = require_licences([*(licence or ()), *(["H6"] if sched else []), *_recorded(litmus)])
+    assumptions = require_assumptions([*(assumption or ()), *(["H6"] if sched else []), *_recorded(litmus)])
     if file == after == STANDARD:
         raise InvalidInput("standard input cannot be both graphs", hint="name a file for one of them")
     graph, source = _read(file, verbose=verbose)
     if after is None:
-        verdict = check_meaning(graph, licences)
+        verdict = check_meaning(graph, assumptions)
     else:
         from forerun.ir.refinement.certificate import certify
 
         before, (graph, source) = graph, _read(after, verbose=verbose)
-        verdict = certify(before, graph, licences)
+        verdict = certify(before, graph, assumptions)
     status = _STATUS[verdict.status]
     if as_json:
-        found = explain(graph, verdict, licences, None if verbose else EXPLAINED_FINDINGS)
+        found = explain(graph, verdict, assumptions, None if verbose else EXPLAINED_FINDINGS)
         print_json(
             {
                 "status": verdict.status,
@@ -98,17 +98,17 @@ def check(
                 "graph": graph.name,
                 "nodes": len(graph),
                 "dependencies": graph.count_dependencies(),
-                "licences": sorted(licences),
+                "assumptions": sorted(assumptions),
                 "count": verdict.count,
                 "findings": findings_as_json(found),
             }
         )
         return status
     meaning = (_MEANING if after is None else _REWRITE)[verdict.status]
-    found = explain(graph, verdict, licences, None if verbose else SHOWN_FINDINGS)
+    found = explain(graph, verdict, assumptions, None if verbose else SHOWN_FINDINGS)
     _print_meaning(verdict, meaning)
     print_findings(source, found, None if verbose else SHOWN_FINDINGS, verdict.count)
-    _print_counts(graph, licences)
+    _print_counts(graph, assumptions)
     return status
 
 
@@ -129,7 +129,7 @@ def _print_meaning(verdict: Verdict, meaning: str) -> None:
     print_plain(result_console(), Text.assemble((verdict.status, style), f": {meaning}"))
 
 
-def _print_counts(graph: Graph, licences: frozenset[str]) -> None:
+def _print_counts(graph: Graph, assumptions: frozenset[str]) -> None:
     counts = counted(graph.count_dependencies())
-    trusted = f"; licences: {', '.join(sorted(licences))}" if licences else ""
+    trusted = f"; assumptions: {', '.join(sorted(assumptions))}" if assumptions else ""
     print_plain(result_console(), f"graph {graph.name}: {len(graph):,} nodes; dependencies: {counts}{trusted}")

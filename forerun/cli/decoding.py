@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from forerun.compiler import Executable
     from forerun.frontends.llama import LlamaConfig
     from forerun.ir.graph import Graph
-    from forerun.passes.pipeline import Pipeline
+    from forerun.passes.infra.pipeline import Pipeline
     from forerun.runtime import Target
 
 __all__ = ["DecodePlan", "MatrixType", "default_target"]
@@ -69,7 +69,7 @@ class DecodePlan:
             InvalidInput: If a name or an option is wrong.
             Unsupported: If the target is not there.
         """
-        from forerun.passes.pipeline import Pipeline
+        from forerun.passes.infra.pipeline import Pipeline
         from forerun.runtime import resolve_target
 
         resolved = resolve_target(target)

@@ -17,7 +17,7 @@ from forerun.cli.options import JsonOption, LoadOption, VerboseOption
 from forerun.cli.status import Status
 
 if TYPE_CHECKING:
-    from forerun.passes.pipeline import Pipeline
+    from forerun.passes.infra.pipeline import Pipeline
     from forerun.runtime import Target
     from forerun.testing import Counterexample, SearchResult
 
@@ -163,7 +163,7 @@ def _tell(passes: Pipeline, result: SearchResult, path: Path, *, verbose: bool) 
 
 def _replay(name: str, targets: tuple[Target, ...], *, as_json: bool) -> Status:
     """Apply the passes of a counterexample to its graph again, and look at the property that broke."""
-    from forerun.passes.pipeline import Pipeline
+    from forerun.passes.infra.pipeline import Pipeline
     from forerun.testing.counterexample import Counterexample
     from forerun.testing.files import read_counterexample
     from forerun.testing.properties import PROPERTIES, Application

@@ -1,4 +1,4 @@
-"""``forerun litmus``: which rules does this GPU keep, and which licences does that support?"""
+"""``forerun litmus``: which rules does this GPU keep, and which assumptions does that support?"""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def litmus(
         list[str] | None, typer.Option("--only", metavar="TEST", help="Run this test only. Repeatable.")
     ] = None,
     out: Annotated[
-        str | None, typer.Option("--out", "-o", metavar="FILE", help="Record the result: what 'licences' rest on.")
+        str | None, typer.Option("--out", "-o", metavar="FILE", help="Record the result: what 'assumptions' rest on.")
     ] = None,
     show: Annotated[
         bool, typer.Option("--list", help="List the tests and what the rules say of them; run nothing, need no GPU.")
@@ -62,9 +62,9 @@ def litmus(
 
 
 def _list(tests: Sequence[LitmusTest], *, as_json: bool) -> Status:
-    from forerun.runtime.litmus import needed_licences, rule_text
+    from forerun.runtime.litmus import needed_assumptions, rule_text
 
-    rows = [(test, rule_text(needed_licences(test))) for test in tests]
+    rows = [(test, rule_text(needed_assumptions(test))) for test in tests]
     if as_json:
         listed = [_described(test, rule) for test, rule in rows]
         print_json({"status": "ok", "exit_status": 0, "tests": listed})
@@ -181,9 +181,9 @@ def _print_conclusions(told: Mapping[str, Any], broken: Sequence[str]) -> None:
         print_plain(console, Text.assemble(("broken", "bold red"), f": {names}: trust no programmatic dependency here"))
     else:
         print_plain(console, "what the documented rules forbid was never seen")
-    styles = {"licensed": "bold green", "refuted": "bold red"}
-    for licence, decision in told["licences"].items():
+    styles = {"granted": "bold green", "refuted": "bold red"}
+    for assumption, decision in told["assumptions"].items():
         status = decision["status"]
-        console.print(Text.assemble(f"{licence} ", (status, styles.get(status, "bold yellow"))))
+        console.print(Text.assemble(f"{assumption} ", (status, styles.get(status, "bold yellow"))))
         for reason in decision["reasons"]:
             print_plain(console, f"  {reason}")

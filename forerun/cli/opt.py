@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from forerun.ir.graph import Graph
     from forerun.ir.text import SourceMap
     from forerun.passes.instrument import Instrument
-    from forerun.passes.pipeline import Pipeline
+    from forerun.passes.infra.pipeline import Pipeline
 
 __all__ = ["opt"]
 
@@ -89,7 +89,7 @@ def opt(
 def _read(file: str | None, pipeline: str | None, *, verbose: bool) -> tuple[Graph, Pipeline, SourceMap]:
     """The graph, the passes, and where the graph's elements stand in its text."""
     from forerun.passes.instrument.reproducer import parse_reproducer
-    from forerun.passes.pipeline import Pipeline
+    from forerun.passes.infra.pipeline import Pipeline
     from forerun.support.diagnostics import InvalidInput
 
     if file is None:
@@ -122,7 +122,7 @@ def _instruments(
 def _apply(graph: Graph, pipeline: Pipeline, instruments: list[Instrument], *, verbose: bool) -> str:
     """The text of the graph that the passes make."""
     from forerun.ir.text import print_graph
-    from forerun.passes.manager import PassManager
+    from forerun.passes.infra.manager import PassManager
 
     result = PassManager(pipeline, instruments).run(graph)
     if verbose:
@@ -159,8 +159,8 @@ def _bisect(graph: Graph, pipeline: Pipeline) -> Status:
 
 
 def _list_passes() -> None:
-    from forerun.passes.default import NAMED_PIPELINES
-    from forerun.passes.registry import available
+    from forerun.passes.infra.named_pipelines import NAMED_PIPELINES
+    from forerun.passes.infra.registry import available
 
     sections = [cls.help() for cls in available().values()]
     sections += [f"The pipeline '{name}' is {text}" for name, text in NAMED_PIPELINES.items()]

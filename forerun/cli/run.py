@@ -24,7 +24,7 @@ from forerun.report.words import duration
 
 if TYPE_CHECKING:
     from forerun.frontends.generate import Generation
-    from forerun.passes.summary import Summary
+    from forerun.passes.infra.summary import Summary
 
 __all__ = ["Schedule", "run"]
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from forerun.passes.summary import Summary
+    from forerun.passes.infra.summary import Summary
 
 __all__ = ["pass_details", "pass_table", "time_sentence"]
 

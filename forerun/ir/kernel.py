@@ -113,7 +113,7 @@ class Trigger:
 
     Attributes:
         fenced: A release fence (``fence.acq_rel`` of GPU scope) comes right before it. It orders something only under
-            the licence H8; see docs/checker.md.
+            the assumption H8; see docs/checker.md.
     """
 
     fenced: bool = False

@@ -11,11 +11,11 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Phase, Role, Trigger, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DependencyKind
-from forerun.passes.base import Pass, PassContext, option
-from forerun.passes.bodies import rewrite_all
+from forerun.passes.infra.base import Pass, PassContext, option
+from forerun.passes.infra.bodies import rewrite_all
 from forerun.passes.insert_pdl import with_trigger
-from forerun.passes.registry import register
-from forerun.passes.tuning import Choice, TriggerChoice, Tuning, group_of, groups_of, read_tuning
+from forerun.passes.infra.registry import register
+from forerun.passes.infra.tuning import Choice, TriggerChoice, Tuning, group_of, groups_of, read_tuning
 from forerun.support.diagnostics import Location
 
 __all__ = ["ApplyTuning", "apply_tuning", "moved_triggers"]

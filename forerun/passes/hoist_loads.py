@@ -13,9 +13,9 @@ from forerun.ir.semantics import EventOrder, NodeAccess, accesses, conflicts, ev
 from forerun.ir.semantics.event_nodes import fences
 from forerun.ir.semantics.reaching_accesses import ones
 from forerun.ir.types import DependencyKind
-from forerun.passes.base import Pass, PassContext, option
-from forerun.passes.bodies import rewrite_all
-from forerun.passes.registry import register
+from forerun.passes.infra.base import Pass, PassContext, option
+from forerun.passes.infra.bodies import rewrite_all
+from forerun.passes.infra.registry import register
 
 __all__ = ["HoistLoads", "complete_long_ago", "fewest_sources", "hoisted", "own_hazards", "pending_writers"]
 

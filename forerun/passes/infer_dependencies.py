@@ -10,9 +10,9 @@ from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.semantics import conflicts
 from forerun.ir.semantics.access import is_fence
 from forerun.ir.semantics.reaching_accesses import ones
-from forerun.passes.base import Pass, PassContext
-from forerun.passes.bodies import rewrite_all
-from forerun.passes.registry import register
+from forerun.passes.infra.base import Pass, PassContext
+from forerun.passes.infra.bodies import rewrite_all
+from forerun.passes.infra.registry import register
 
 __all__ = ["InferDependencies", "hazard_dependencies"]
 

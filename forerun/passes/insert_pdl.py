@@ -12,9 +12,9 @@ from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics import EventOrder, accesses, conflicts, event_order
 from forerun.ir.semantics.event_nodes import fences
 from forerun.ir.types import DependencyKind
-from forerun.passes.base import Pass, PassContext, option
-from forerun.passes.bodies import rewrite_all
-from forerun.passes.registry import register
+from forerun.passes.infra.base import Pass, PassContext, option
+from forerun.passes.infra.bodies import rewrite_all
+from forerun.passes.infra.registry import register
 
 __all__ = ["InsertPdl", "can_overlap", "convertible_dependencies", "with_trigger", "with_waits"]
 

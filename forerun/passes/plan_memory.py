@@ -11,8 +11,8 @@ from forerun.ir.graph import Graph
 from forerun.ir.semantics import EventOrder, NodeAccess, event_order
 from forerun.ir.semantics.reaching_writes import EXPOSED, Flows, flows
 from forerun.ir.types import BufferRole, Place
-from forerun.passes.base import Pass, PassContext, option
-from forerun.passes.registry import register
+from forerun.passes.infra.base import Pass, PassContext, option
+from forerun.passes.infra.registry import register
 from forerun.support.diagnostics import Location
 
 __all__ = ["PlanMemory", "Unit", "offsets", "planned", "rivals", "units"]

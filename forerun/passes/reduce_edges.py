@@ -9,9 +9,9 @@ from typing import ClassVar
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.semantics import event_order
 from forerun.ir.types import DependencyKind
-from forerun.passes.base import Pass, PassContext
-from forerun.passes.bodies import rewrite_all
-from forerun.passes.registry import register
+from forerun.passes.infra.base import Pass, PassContext
+from forerun.passes.infra.bodies import rewrite_all
+from forerun.passes.infra.registry import register
 
 __all__ = ["ReduceEdges", "implied_dependencies"]
 

@@ -1,6 +1,6 @@
 """The explorer: every schedule of a small graph, step by step, to judge the checker by.
 
-It shares with the checker what a node accesses and the names of the licences, and nothing else: no event order, no
+It shares with the checker what a node accesses and the names of the assumptions, and nothing else: no event order, no
 reachability. It runs a machine. Each node starts, its roles execute their steps, and it completes. An access is *open*
 from the step that issues it until its node is complete: a load may be performed late, a store becomes visible at any
 point in between. Under H8 a fenced trigger closes what a barrier puts before it. Two nodes race if in some reachable
@@ -19,7 +19,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Barrier, Kernel, Phase, Step, Trigger, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics.access import NodeAccess, accesses
-from forerun.ir.semantics.order import require_licences
+from forerun.ir.semantics.order import require_assumptions
 from forerun.ir.types import DependencyKind
 from forerun.support.diagnostics import Unsupported
 
@@ -156,7 +156,7 @@ def _machine_of(kernel: Kernel | None) -> _Machine:
 class _Graph:
     """The machines of all nodes, what holds back their moves, and which of their accesses conflict."""
 
-    def __init__(self, graph: Graph, licences: Iterable[str]) -> None:
+    def __init__(self, graph: Graph, assumptions: Iterable[str]) -> None:
         self.names = tuple(graph.nodes)
         place = {name: i for i, name in enumerate(self.names)}
         kernels = [graph.kernels.get(n.kernel) if isinstance(n, KernelNode) else None for n in graph]
@@ -166,7 +166,7 @@ class _Graph:
         for kind in (DependencyKind.FULL, DependencyKind.PROGRAMMATIC):
             edges = [[place[d.source] for d in graph.incoming(n) if d.kind is kind] for n in self.names]
             self.sources[str(kind)] = edges
-        known = require_licences(licences)
+        known = require_assumptions(assumptions)
         self.h8 = "H8" in known
         self.gates = ["H6" in known or (self.h8 and machine.fenced) for machine in self.machines]
         self.sinks = [i for i, name in enumerate(self.names) if not graph.has_outgoing(name)]
@@ -207,19 +207,19 @@ def _conflicting(graph: Graph, place: dict[str, int]) -> Iterator[tuple[int, int
                 yield place[a.node], place[b.node], a, b
 
 
-def explore(graph: Graph, licences: Iterable[str] = (), *, limit: int = 1_000_000) -> Exploration:
+def explore(graph: Graph, assumptions: Iterable[str] = (), *, limit: int = 1_000_000) -> Exploration:
     """Visit every reachable state once.
 
     Args:
         graph: A verified graph of few nodes: states multiply.
-        licences: Opt-in rules. H6: a node starts only when its programmatic sources have triggered. H8: it does so if
+        assumptions: Opt-in rules. H6: a node starts only when its programmatic sources have triggered. H8: it does so if
             these triggers are fenced, and they close what comes before a barrier before them.
         limit: Most states to visit.
 
     Raises:
         Unsupported: If there are more states than the limit.
     """
-    machine = _Graph(graph, licences)
+    machine = _Graph(graph, assumptions)
     races: set[Pair] = set()
     undrained: set[str] = set()
     left = list(machine.pairs)
@@ -246,14 +246,14 @@ def explore(graph: Graph, licences: Iterable[str] = (), *, limit: int = 1_000_00
 # The naive enumerator
 
 
-def enumerate_orders(graph: Graph, licences: Iterable[str] = ()) -> frozenset[Pair]:
+def enumerate_orders(graph: Graph, assumptions: Iterable[str] = ()) -> frozenset[Pair]:
     """The races, found without memory and without the notion of an open access: to judge the explorer by.
 
     For each conflicting pair every schedule is run to its end, and in it the two accesses are performed at moments of
     their own, between the step that issues them and the completion of their node. They race if some schedule performs
     the one first, and another schedule the other. Takes time exponential in the steps of all nodes.
     """
-    machine = _Graph(graph, licences)
+    machine = _Graph(graph, assumptions)
     return frozenset((a, b) for i, j, a, b in machine.pairs if len(_orders(machine, ((i, a), (j, b)))) == 2)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from forerun.ir.graph import Graph
 from forerun.ir.text import parse_graph, print_graph
-from forerun.passes.pipeline import Pipeline
+from forerun.passes.infra.pipeline import Pipeline
 from forerun.support.diagnostics import InvalidInput
 from forerun.support.files import write_whole
 from forerun.support.version import __version__

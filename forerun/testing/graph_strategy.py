@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, HostCallbackNode
 from forerun.ir.types import DependencyKind, DType
-from forerun.passes.pipeline import Pipeline
+from forerun.passes.infra.pipeline import Pipeline
 from forerun.testing.assembly import DRAWN_KINDS, DrawnNode, Manner, assembled
 from forerun.testing.buffers import CHOICES, DTYPES, FILLABLE, HOSTED, READABLE, TEMPORARIES, WRITABLE
 from forerun.testing.kernel_strategy import WIDTH, KernelShape, pick, written_parameters

@@ -14,7 +14,7 @@ from hypothesis.errors import Flaky, Unsatisfiable
 
 from forerun.ir.graph import Graph
 from forerun.ir.trust import Trusted, trusting
-from forerun.passes.pipeline import Pipeline
+from forerun.passes.infra.pipeline import Pipeline
 from forerun.runtime.base import Target
 from forerun.support.diagnostics import InvalidInput
 from forerun.testing.counterexample import Counterexample

@@ -58,14 +58,14 @@ def assert_valid(graph: Graph, before: Graph | None = None) -> None:
 
 
 def assert_refines(
-    before: Graph, after: Graph, *, licences: Collection[str] = (), allow_unsupported: bool = False
+    before: Graph, after: Graph, *, assumptions: Collection[str] = (), allow_unsupported: bool = False
 ) -> None:
     """Assert that a graph is valid, and means the same as the one before: ``certify`` proves it.
 
     Args:
         before: A valid graph.
         after: What was made of it.
-        licences: Rules beyond the strict ones, such as ``H6``.
+        assumptions: Rules beyond the strict ones, such as ``H6``.
         allow_unsupported: Accept what can be neither proved nor refuted, such as graphs with black boxes.
 
     Raises:
@@ -76,11 +76,11 @@ def assert_refines(
         >>> assert_refines(Graph("nothing"), Graph("nothing"))
     """
     assert_valid(after, before)
-    verdict = certify(before, after, frozenset(licences))
+    verdict = certify(before, after, frozenset(assumptions))
     if verdict.status == "proved" or (allow_unsupported and verdict.status == "unsupported"):
         return
     finding = f"{verdict.status}: {_headline(verdict.findings)}"
-    details = partial(_explained, verdict, after, frozenset(licences))
+    details = partial(_explained, verdict, after, frozenset(assumptions))
     raise Counterexample("refines", finding, before, after, details=details)
 
 
@@ -236,9 +236,9 @@ def _difference_explained(shown: Sequence[str], before: Graph, after: Graph) -> 
     return "\n".join(lines)
 
 
-def _explained(verdict: Verdict, graph: Graph, licences: frozenset[str] = frozenset()) -> str:
+def _explained(verdict: Verdict, graph: Graph, assumptions: frozenset[str] = frozenset()) -> str:
     """Findings as ``forerun check`` shows them: drawn in the graph's text, with a schedule and repairs."""
-    found = explain(graph, verdict, licences, limit=_SHOWN_FINDINGS)
+    found = explain(graph, verdict, assumptions, limit=_SHOWN_FINDINGS)
     lines: list[str] = []
     for explanation in found[:_SHOWN_FINDINGS]:
         lines += [*([""] if lines else []), _drawn([explanation.finding], graph), *explanation.lines()]

@@ -7,9 +7,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from forerun.passes import registry
-from forerun.passes.base import Pass
-from forerun.passes.pipeline import Pipeline
+from forerun.passes.infra import registry
+from forerun.passes.infra.base import Pass
+from forerun.passes.infra.pipeline import Pipeline
 from forerun.runtime.reference import ReferenceTarget
 from forerun.support.options import OptionSpec, specs
 
@@ -64,8 +64,8 @@ def schedules(*, serial: bool = False, h6: bool = False) -> st.SearchStrategy[Re
         ...     assert str(target).startswith("reference{schedule=adversarial")
         >>> test()
     """
-    licences = st.booleans() if h6 else st.just(False)
-    drawn = st.builds(ReferenceTarget, st.just("adversarial"), st.integers(0, 9999), licences)
+    assumptions = st.booleans() if h6 else st.just(False)
+    drawn = st.builds(ReferenceTarget, st.just("adversarial"), st.integers(0, 9999), assumptions)
     return st.one_of(st.just(ReferenceTarget()), drawn) if serial else drawn
 
 

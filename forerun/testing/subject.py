@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from forerun.ir.graph import Graph
-from forerun.passes.base import Pass, PassContext
-from forerun.passes.pipeline import Pipeline
+from forerun.passes.infra.base import Pass, PassContext
+from forerun.passes.infra.pipeline import Pipeline
 from forerun.support.diagnostics import InternalError
 
 __all__ = ["Subject", "applied", "is_idempotent", "pipeline_of", "with_colons"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forerun.ir.graph import Graph
 from forerun.ir.trust import vouch
-from forerun.passes.pipeline import Pipeline
+from forerun.passes.infra.pipeline import Pipeline
 from forerun.support.diagnostics import ForerunError, InvalidInput
 from forerun.testing.counterexample import Counterexample
 from forerun.testing.files import read_counterexample, replay_command, save_counterexample

@@ -13,7 +13,7 @@ from forerun.ir.nodes import BufferArgument, KernelNode, Launch
 from forerun.ir.types import DependencyKind
 from forerun.ir.walk import all_bodies
 from forerun.passes.apply_tuning import moved_triggers
-from forerun.passes.tuning import Choice, TriggerChoice, Tuning, group_of
+from forerun.passes.infra.tuning import Choice, TriggerChoice, Tuning, group_of
 
 __all__ = ["GroupFacts", "JointMove", "Move", "group_facts", "joint_moves", "moves"]
 

@@ -21,8 +21,8 @@ from typing import Literal
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import check
 from forerun.passes.apply_tuning import ApplyTuning, apply_tuning
-from forerun.passes.base import PassContext
-from forerun.passes.tuning import Choice, Tuning
+from forerun.passes.infra.base import PassContext
+from forerun.passes.infra.tuning import Choice, Tuning
 from forerun.support.diagnostics import ForerunError
 from forerun.tuner.moves import GroupFacts, JointMove, group_facts, joint_moves, moves
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from forerun.compiler import identity_of, prepare
 from forerun.ir.graph import Graph
 from forerun.ir.trust import Trusted, trusting
-from forerun.passes.pipeline import DEFAULT, Pipeline
+from forerun.passes.infra.pipeline import DEFAULT, Pipeline
 from forerun.runtime.base import Target, resolve_target
 from forerun.support.diagnostics import InvalidInput, Unsupported
 
@@ -77,7 +77,7 @@ def tune(
         message = f"target '{resolved.name}' cannot time replays"
         raise Unsupported(message, hint="tune with target='cuda', on a machine with an NVIDIA GPU")
     # Only who tunes waits for these to be imported.
-    from forerun.passes.tuning import Tuning, read_tuning, write_tuning
+    from forerun.passes.infra.tuning import Tuning, read_tuning, write_tuning
     from forerun.tuner.bench import Bench, usual_inputs
     from forerun.tuner.search import Search
 

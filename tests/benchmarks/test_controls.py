@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forerun.ir.semantics import check
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.manager import PassManager
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 

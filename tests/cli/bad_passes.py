@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from forerun.ir.graph import Graph
-from forerun.passes.base import Pass, PassContext
-from forerun.passes.registry import register
+from forerun.passes.infra.base import Pass, PassContext
+from forerun.passes.infra.registry import register
 
 
 @register

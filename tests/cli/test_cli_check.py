@@ -209,15 +209,15 @@ def test_an_undrained_node_is_shown_with_a_schedule(forerun, early):
     assert "'first'" not in [step["text"] for step in drain["witness"]["steps"] if step["event"] == "C"]
 
 
-def test_licences(forerun, early):
+def test_assumptions(forerun, early):
     assert forerun("check", early, "--strict").status == 1
     assert forerun("check", early, "--sched").status == 1
-    proved = forerun("check", early, "--licence", "H8")
+    proved = forerun("check", early, "--assume", "H8")
     assert proved.status == 0
-    assert "licences: H8" in proved.out
-    both = forerun("check", early, "--sched", "--licence", "H8", "--json")
-    assert json.loads(both.out)["licences"] == ["H6", "H8"]
-    unknown = forerun("check", early, "--licence", "H88")
+    assert "assumptions: H8" in proved.out
+    both = forerun("check", early, "--sched", "--assume", "H8", "--json")
+    assert json.loads(both.out)["assumptions"] == ["H6", "H8"]
+    unknown = forerun("check", early, "--assume", "H88")
     assert unknown.status == 2
     assert "did you mean 'H8'?" in unknown.err
 

@@ -15,8 +15,8 @@ PASSES = '''
 import sys
 from dataclasses import dataclass
 from typing import ClassVar
-from forerun.passes.base import Pass
-from forerun.passes.registry import register
+from forerun.passes.infra.base import Pass
+from forerun.passes.infra.registry import register
 
 print("printed when it is loaded")
 

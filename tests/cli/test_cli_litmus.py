@@ -86,7 +86,7 @@ def test_json_and_the_recorded_file(forerun, machine, tmp_path):
     assert (result["status"], result["exit_status"], outcome.err) == ("ok", 0, "")
     assert [test["test"] for test in result["tests"]] == ["L5", "L8b"]
     assert all(set(test) == KEYS for test in result["tests"])
-    assert {d["status"] for d in result["licences"].values()} <= {"licensed", "refuted", "inconclusive"}
+    assert {d["status"] for d in result["assumptions"].values()} <= {"granted", "refuted", "inconclusive"}
     assert result["machine"]["gpu"] == "NVIDIA Test GPU"
     recorded = json.loads((tmp_path / "r.json").read_text())
     assert recorded == {key: value for key, value in result.items() if key not in ("status", "exit_status", "file")}

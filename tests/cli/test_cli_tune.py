@@ -12,7 +12,7 @@ from forerun import tuner
 from forerun.cli import main
 from forerun.ir.graph import Graph
 from forerun.ir.text import print_graph
-from forerun.passes.tuning import Tuning
+from forerun.passes.infra.tuning import Tuning
 from forerun.tuner import Trial, TuningResult
 from tests.runtime.cuda.support import twice
 

@@ -17,7 +17,7 @@ from forerun.ir.semantics import check
 from forerun.ir.semantics.hazards import conflicts
 from forerun.ir.text import parse_graph
 from forerun.ir.verify import verify
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.manager import PassManager
 
 HERE = Path(__file__).parent
 

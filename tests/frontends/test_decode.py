@@ -25,7 +25,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode, ScalarLoad
 from forerun.ir.semantics import check
 from forerun.ir.types import BufferRole, DependencyKind, DType
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.manager import PassManager
 from forerun.support.diagnostics import InvalidInput
 from tests.llama_oracle import all_logits
 from tests.tiny_gguf import TINY, write_tiny_gguf

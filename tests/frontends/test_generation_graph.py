@@ -17,7 +17,7 @@ from forerun.ir.nodes import ConditionalNode, KernelNode
 from forerun.ir.semantics import check
 from forerun.ir.text import parse_graph, print_graph
 from forerun.ir.types import BufferRole, DType
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda.codegen.specialise import units
 from forerun.support.diagnostics import InvalidInput
 from tests.tiny_gguf import TINY, write_tiny_gguf

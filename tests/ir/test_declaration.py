@@ -14,8 +14,8 @@ from forerun.ir.nodes import KernelNode
 from forerun.ir.text import parse_graph
 from forerun.ir.verify import verify
 from forerun.passes import Pass, PassContext, Pipeline
-from forerun.passes.failure import PassFailure
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.failure import PassFailure
+from forerun.passes.infra.manager import PassManager
 from forerun.support.diagnostics import InvalidInput
 
 GRAPH = parse_graph("""\

@@ -12,7 +12,7 @@ from forerun.frontends.decode import decode_graph
 from forerun.frontends.llama_config import LLAMA_3_2_1B, QWEN2_5_0_5B, SMOLLM2_135M, LlamaConfig
 from forerun.ir.graph import Graph
 from forerun.ir.types import DType
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda.codegen.specialise import Unit, units
 from forerun.runtime.toolchain import EntryFacts, Source, compile_units, missing_toolchain
 from tests.kernels.cuda_cases import small_cases

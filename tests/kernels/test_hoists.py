@@ -12,7 +12,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.types import DType
 from forerun.passes.hoist_loads import hoisted
 from forerun.passes.insert_pdl import with_trigger, with_waits
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda.codegen.build import build_code
 from forerun.runtime.cuda.sass.inspection import inspect_code, prove_code
 from forerun.runtime.cuda.sass.proof import prove_unit

@@ -49,7 +49,7 @@ def small(test: LitmusTest) -> LitmusTest:
 
 def as_expected(runs=1000, **changed: Counts):
     """Counts by test as a GPU gives them that keeps all rules: what may be seen is seen in every run."""
-    from forerun.runtime.litmus import needed_licences
+    from forerun.runtime.litmus import needed_assumptions
 
-    counts = {n: Counts(runs, runs if needed_licences(t) is None else 0) for n, t in TESTS.items()}
+    counts = {n: Counts(runs, runs if needed_assumptions(t) is None else 0) for n, t in TESTS.items()}
     return {**counts, **changed}

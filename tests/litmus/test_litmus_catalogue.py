@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forerun.ir.kernel import Trigger, Wait
-from forerun.runtime.litmus import TESTS, LitmusTest, graph_of, needed_licences, rule_text, select
+from forerun.runtime.litmus import TESTS, LitmusTest, graph_of, needed_assumptions, rule_text, select
 from forerun.runtime.litmus.notation import full, kernel_of, observations, programmatic
 from forerun.support.diagnostics import InternalError, InvalidInput
 from forerun.testing.explorer import explore
@@ -21,7 +21,7 @@ BY_H8 = "L7 L7w L7y"
 
 def test_rules_are_those_of_the_table():
     """The table of the first run on an H100, and what the documents say of the tests that came later."""
-    said = {name: rule_text(needed_licences(test)) for name, test in TESTS.items()}
+    said = {name: rule_text(needed_assumptions(test)) for name, test in TESTS.items()}
     expected = dict.fromkeys(TESTS, "may")
     for names, rule in ((NEVER, "never"), (BY_H6, "never by H6"), (BY_H8, "never by H8")):
         expected |= dict.fromkeys(names.split(), rule)
@@ -31,7 +31,7 @@ def test_rules_are_those_of_the_table():
 def test_the_docs_have_all_tests():
     text = (Path(__file__).parents[2] / "docs" / "litmus.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| (L\w+) \| (.*?) \| (.*?) \|$", text, re.MULTILINE)
-    assert listed == [(name, test.what, rule_text(needed_licences(test))) for name, test in TESTS.items()]
+    assert listed == [(name, test.what, rule_text(needed_assumptions(test))) for name, test in TESTS.items()]
 
 
 @pytest.mark.parametrize("name", TESTS)
@@ -39,8 +39,8 @@ def test_the_explorer_agrees(name):
     """It finds a race with what is looked at exactly where the rules forbid nothing."""
     test = small(TESTS[name])
     graph = graph_of(test)
-    for licences in ((), ("H6",), ("H8",)):
-        seen = explore(graph, licences)
+    for assumptions in ((), ("H6",), ("H8",)):
+        seen = explore(graph, assumptions)
         wrong = False
         for o in observations(test):
             accesses = [access for pair in seen.races for access in pair]
@@ -50,16 +50,16 @@ def test_the_explorer_agrees(name):
                 wrong |= (
                     any(a.buffer == o.variable and b.write and a.write for a, b in seen.races) or "A" in seen.undrained
                 )
-        needed = needed_licences(test)
+        needed = needed_assumptions(test)
         # Copy engine and fence: the explorer closes what a fence releases for every reader; the checker does not.
         if name != "L10d":
-            assert wrong == (needed is None or not needed <= set(licences)), licences
+            assert wrong == (needed is None or not needed <= set(assumptions)), assumptions
 
 
 def test_controls_may_show_violations():
     for test in TESTS.values():
-        assert not test.controls or needed_licences(test) is None, test.name
-    assert {licence for test in TESTS.values() for licence in test.controls} == {"H6", "H8"}
+        assert not test.controls or needed_assumptions(test) is None, test.name
+    assert {assumption for test in TESTS.values() for assumption in test.controls} == {"H6", "H8"}
     assert {"L5c", "L1b", "L9b", "L11"} <= {name for name, test in TESTS.items() if "H6" in test.controls}
 
 
@@ -104,4 +104,4 @@ def test_what_is_looked_at_must_be_under_one_rule():
     nodes = {"A": "store x", "B": "load x", "C": "load x"}
     test = LitmusTest("mixed", "", nodes, (full("A", "B"), programmatic("A", "C")))
     with pytest.raises(InternalError, match="different things"):
-        needed_licences(test)
+        needed_assumptions(test)

@@ -1,4 +1,4 @@
-"""Verdicts and licences from made-up counts."""
+"""Verdicts and assumptions from made-up counts."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ def test_words_of_rules():
 
 def test_all_kept_and_all_controls_seen_licenses_both():
     decisions = decide(as_expected())
-    assert {name: d.status for name, d in decisions.items()} == {"H6": "licensed", "H8": "licensed"}
+    assert {name: d.status for name, d in decisions.items()} == {"H6": "granted", "H8": "granted"}
     assert "fewer than 0.30% of runs" in decisions["H6"].reasons[0]
 
 
 @pytest.mark.parametrize("test", [name for name, t in TESTS.items() if "H6" in t.controls])
 def test_a_silent_control_is_no_pass(test):
     decision = decide(as_expected(**{test: Counts(1000, 0)}))["H6"]
-    assert (decision.status, decision.licensed) == ("inconclusive", False)
+    assert (decision.status, decision.granted) == ("inconclusive", False)
     assert test in decision.reasons[0]
     assert "must show violations" in decision.reasons[0]
 
 
 def test_a_silent_control_of_h8_does_not_concern_h6():
     decisions = decide(as_expected(L7cw=Counts(1000, 0)))
-    assert (decisions["H6"].status, decisions["H8"].status) == ("licensed", "inconclusive")
+    assert (decisions["H6"].status, decisions["H8"].status) == ("granted", "inconclusive")
 
 
 def test_one_violation_refutes():
     decisions = decide(as_expected(L5bw=Counts(1000, 1)))
     assert decisions["H6"].status == "refuted"
     assert "L5bw shows it in 1 of 1,000 runs" in decisions["H6"].reasons[0]
-    assert decisions["H8"].status == "licensed"
+    assert decisions["H8"].status == "granted"
 
 
 def test_a_violation_refutes_even_if_little_else_ran():
@@ -70,7 +70,7 @@ def test_missing_tests_and_few_runs_are_inconclusive():
 
 
 def test_enough_runs_are_enough():
-    assert all(decision.licensed for decision in decide(as_expected(MINIMUM_RUNS)).values())
+    assert all(decision.granted for decision in decide(as_expected(MINIMUM_RUNS)).values())
 
 
 @pytest.mark.parametrize("changed", [{"L1": Counts(1000, 1)}, {"L3": Counts(1000, 5, foreign=1)}])

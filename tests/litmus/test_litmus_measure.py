@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forerun.runtime.litmus import TESTS, Counts, measure, needed_licences
+from forerun.runtime.litmus import TESTS, Counts, measure, needed_assumptions
 from tests.litmus.benches import SERIAL, Reference, ReferenceBench, adversarial, small
 
 RARE = {"L16b", "L17"}
@@ -22,13 +22,13 @@ def test_a_machine_that_keeps_the_strict_rules_only(name):
     test = small(TESTS[name])
     counts = measure(test, adversarial(), 25)
     assert counts.foreign == 0
-    if needed_licences(test) == frozenset():
+    if needed_assumptions(test) == frozenset():
         assert counts == Counts(25)
     elif name not in RARE:
         assert counts.violated > 0
 
 
-@pytest.mark.parametrize("name", [name for name, test in TESTS.items() if needed_licences(test) == {"H6"}])
+@pytest.mark.parametrize("name", [name for name, test in TESTS.items() if needed_assumptions(test) == {"H6"}])
 def test_a_machine_that_keeps_h6_too(name):
     assert measure(small(TESTS[name]), adversarial(h6=True), 25) == Counts(25)
 

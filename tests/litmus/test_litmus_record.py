@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from forerun.runtime.litmus import TESTS, Counts, Machine, Record, licences_from, read_record, record_as_json
+from forerun.runtime.litmus import TESTS, Counts, Machine, Record, assumptions_from, read_record, record_as_json
 from forerun.support.diagnostics import InvalidInput, Unsupported
 from forerun.support.version import __version__
 from tests.litmus.benches import MACHINE, as_expected
@@ -35,7 +35,7 @@ def test_what_a_record_holds():
     assert data["machine"] == {"gpu": "NVIDIA Test GPU", "driver": "580.1", "capability": "9.0"}
     assert (data["forerun"], data["date"]) == (__version__, DATE)
     assert [test["test"] for test in data["tests"]] == list(TESTS)
-    assert data["licences"]["H6"]["status"] == "licensed"
+    assert data["assumptions"]["H6"]["status"] == "granted"
     first = {key: value for key, value in data["tests"][1].items() if key != "definition"}
     assert first == {
         "test": "L1b",
@@ -54,26 +54,26 @@ def test_a_record_comes_back(written):
     assert read_record(written(record.results)) == record
 
 
-def test_licences_of_the_machine_that_it_was_recorded_on(written):
-    assert licences_from(written(), MACHINE) == {"H6", "H8"}
-    assert licences_from(written(as_expected(L7w=Counts(1000, 1))), MACHINE) == {"H6"}
-    assert licences_from(written(as_expected(L9b=Counts(1000, 0), L7=Counts(10))), MACHINE) == frozenset()
+def test_assumptions_of_the_machine_that_it_was_recorded_on(written):
+    assert assumptions_from(written(), MACHINE) == {"H6", "H8"}
+    assert assumptions_from(written(as_expected(L7w=Counts(1000, 1))), MACHINE) == {"H6"}
+    assert assumptions_from(written(as_expected(L9b=Counts(1000, 0), L7=Counts(10))), MACHINE) == frozenset()
 
 
 @pytest.mark.parametrize("changed", [{"gpu": "NVIDIA Other"}, {"driver": "581.0"}])
 def test_another_machine(written, changed):
     with pytest.raises(Unsupported, match=r"holds for NVIDIA Test GPU, driver 580\.1, not for") as caught:
-        licences_from(written(), replace(MACHINE, **changed))
+        assumptions_from(written(), replace(MACHINE, **changed))
     assert "forerun litmus --out" in caught.value.hint
 
 
-def test_licences_are_decided_from_counts(written):
+def test_assumptions_are_decided_from_counts(written):
     """Not from what the file says of them."""
 
     def change(data):
-        data["licences"]["H6"]["status"] = "licensed"
+        data["assumptions"]["H6"]["status"] = "granted"
 
-    assert licences_from(written(as_expected(L5=Counts(1000, 1)), change), MACHINE) == {"H8"}
+    assert assumptions_from(written(as_expected(L5=Counts(1000, 1)), change), MACHINE) == {"H8"}
 
 
 @pytest.mark.parametrize(("key", "value"), [("definition", "0" * 16), ("test", "L99")])
@@ -83,7 +83,7 @@ def test_a_test_that_is_another_today_did_not_run(written, key, value):
 
     path = written(change=change)
     assert "L5b" not in read_record(path).results
-    assert licences_from(path, MACHINE) == {"H8"}
+    assert assumptions_from(path, MACHINE) == {"H8"}
 
 
 def damaged(change):
@@ -119,4 +119,4 @@ def test_no_file_and_no_json(tmp_path):
 def test_the_recorded_run_on_an_h100_licenses_h6_and_h8_there() -> None:
     recorded = Path(__file__).parents[2] / "benchmarks" / "results" / "litmus_h100.json"
     machine = Machine("NVIDIA H100 80GB HBM3", "580.159.04", "9.0")
-    assert licences_from(recorded, machine) == {"H6", "H8"}
+    assert assumptions_from(recorded, machine) == {"H6", "H8"}

@@ -64,7 +64,7 @@ def _rule(name: str) -> Patch:
 
 
 def _races(m: pytest.MonkeyPatch) -> None:
-    m.setattr(certificate, "check", lambda graph, licences=(): races.Verdict("proved"))
+    m.setattr(certificate, "check", lambda graph, assumptions=(): races.Verdict("proved"))
 
 
 def _drained(m: pytest.MonkeyPatch) -> None:

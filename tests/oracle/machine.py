@@ -7,7 +7,7 @@ The rules are those of docs/pdl.md, written down as what a GPU may do, not as wh
 - What a phase stores is a hash of the phase and of what it read. An asynchronous phase that stores nothing reads at any
   time until somebody takes what it gives, or until the node is complete.
 - A graph is over when its sinks are complete. What is not drained runs on, into the next replay.
-- With the licence H6, or H8 for nodes whose first trigger is fenced, a node starts only after its programmatic sources
+- With the assumption H6, or H8 for nodes whose first trigger is fenced, a node starts only after its programmatic sources
   have triggered. Each role then is two threads, one of which runs ahead to the trigger, and what is stored is visible
   to others at some time until the node is complete, or a fenced trigger releases it.
 
@@ -63,21 +63,21 @@ class Machine:
         graph: The graph.
         memory: Its bytes.
         priority: The schedule.
-        licences: ``H6``, ``H8``.
+        assumptions: ``H6``, ``H8``.
         fused: What stands for others, by name: it gives the values that the others compute one after the other.
     """
 
     graph: Graph
     memory: Memory
     priority: Priority
-    licences: frozenset[str] = frozenset()
+    assumptions: frozenset[str] = frozenset()
     fused: Mapping[str, Callable[[Values], Store]] = field(default_factory=dict)
     log: list[tuple[str, tuple[int, ...]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.ready: list[tuple[float, int, Callable[[], None]]] = []
         self.count = self.choices = 0
-        self.slow = bool(self.licences)
+        self.slow = bool(self.assumptions)
 
     def replay(self) -> None:
         """Run until the graph is over."""
@@ -115,7 +115,7 @@ class _Run:
 
     def gates(self, name: str) -> bool:
         """Whether the trigger of a node comes before the starts of its programmatic dependents."""
-        if "H6" in self.machine.licences:
+        if "H6" in self.machine.assumptions:
             return True
         node = self.graph.nodes[name]
         if not isinstance(node, KernelNode):
@@ -210,7 +210,7 @@ class _Unit:
 
     def trigger(self, fenced: bool, epoch: int) -> None:
         """The first trigger counts; a fenced one releases what was stored before a barrier."""
-        if fenced and "H8" in self.machine.licences:
+        if fenced and "H8" in self.machine.assumptions:
             for at, store in self.hidden:
                 if at < epoch:
                     store.perform(self.machine.memory)

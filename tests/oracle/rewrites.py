@@ -23,7 +23,7 @@ from forerun.ir.nodes import (
     ScalarLoad,
 )
 from forerun.ir.types import BufferRole, DependencyKind
-from forerun.passes import registry
+from forerun.passes.infra import registry
 from forerun.testing.subject import applied, pipeline_of
 from tests.oracle.kernel_rewrites import change_barrier, change_events, change_phase, fuse, move_step, swap_phases
 from tests.oracle.parts import Rewrite, Rewritten, one, rebuilt, with_node

@@ -43,7 +43,7 @@ def run(
     priority: Priority,
     *,
     like: Graph | None = None,
-    licences: frozenset[str] = frozenset(),
+    assumptions: frozenset[str] = frozenset(),
     fused: Mapping[str, Callable[[Values], Store]] | None = None,
     known: dict[Any, Any] | None = None,
 ) -> Seen:
@@ -53,12 +53,12 @@ def run(
         graph: A verified graph.
         priority: The schedule.
         like: The graph whose outputs and state are looked at; by default the same one.
-        licences: ``H6``, ``H8``.
+        assumptions: ``H6``, ``H8``.
         fused: What nodes do that stand for others.
         known: Where regions lie, for speed; one for each graph.
     """
     memory = Memory(graph, known={} if known is None else known)
-    machine = Machine(graph, memory, priority, licences, fused or {})
+    machine = Machine(graph, memory, priority, assumptions, fused or {})
     allocated = [node.allocation for node in graph if isinstance(node, AllocNode)]
     found = []
     for replay in range(REPLAYS):

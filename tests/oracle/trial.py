@@ -69,8 +69,8 @@ def pair(seed: int, kinds: Mapping[str, float] | None = None) -> tuple[str, Grap
         for _ in range(_ATTEMPTS):
             kind, found = _rewritten(chooser, before, kinds)
             if found is not None and is_valid(found.graph):
-                licences = frozenset({chooser.choice(["H6", "H8"])} if chooser.random() < 0.15 else ())
-                return kind, before, found, licences, chooser
+                assumptions = frozenset({chooser.choice(["H6", "H8"])} if chooser.random() < 0.15 else ())
+                return kind, before, found, assumptions, chooser
     raise AssertionError("unreachable")
 
 
@@ -98,35 +98,35 @@ def _rewritten(chooser: Random, before: Graph, kinds: Mapping[str, float] | None
 
 def trial(seed: int, kinds: Mapping[str, float] | None = None) -> Trial:
     """One pair, judged by the certificate and by running it."""
-    kind, before, after, licences, chooser = pair(seed, kinds)
-    verdict = certificate.certify(before, after.graph, licences, after.fusions)
-    return Trial(seed, kind, verdict.status, differs(before, after, licences, chooser))
+    kind, before, after, assumptions, chooser = pair(seed, kinds)
+    verdict = certificate.certify(before, after.graph, assumptions, after.fusions)
+    return Trial(seed, kind, verdict.status, differs(before, after, assumptions, chooser))
 
 
-def differs(before: Graph, after: Rewritten, licences: frozenset[str], chooser: Random, some: int = 4) -> bool:
+def differs(before: Graph, after: Rewritten, assumptions: frozenset[str], chooser: Random, some: int = 4) -> bool:
     """Whether some schedule of after shows something else than before, run in launch order, shows."""
-    same = _expected(before, licences, chooser)
+    same = _expected(before, assumptions, chooser)
     fused = {name: standing_for(before, parts) for name, parts in after.fusions.items() if name not in before.nodes}
-    return any(not same(seen) for seen in _runs(after.graph, before, licences, fused, chooser, some))
+    return any(not same(seen) for seen in _runs(after.graph, before, assumptions, fused, chooser, some))
 
 
 def _runs(
     graph: Graph,
     like: Graph,
-    licences: frozenset[str],
+    assumptions: frozenset[str],
     fused: Mapping[str, Callable[[Values], Store]],
     chooser: Random,
     some: int,
 ) -> Iterator[Seen]:
     known: dict[Any, Any] = {}
     for priority in adversaries(graph, chooser, some):
-        seen = run(graph, priority, like=like, licences=licences, fused=fused, known=known)
+        seen = run(graph, priority, like=like, assumptions=assumptions, fused=fused, known=known)
         yield seen
         if not seen.choices:
             return
 
 
-def _expected(before: Graph, licences: frozenset[str], chooser: Random) -> Callable[[Seen], bool]:
+def _expected(before: Graph, assumptions: frozenset[str], chooser: Random) -> Callable[[Seen], bool]:
     """Whether what is seen is what before shows.
 
     Where others watch or wait for a graph while it runs, only what they see of each schedule of before counts.
@@ -135,7 +135,7 @@ def _expected(before: Graph, licences: frozenset[str], chooser: Random) -> Calla
     wanted = run(chain, in_order(chain))
     if not has_events(before):
         return lambda seen: seen == wanted and not seen.misuses
-    runs = [wanted, *_runs(before, before, licences, {}, chooser, 3)]
+    runs = [wanted, *_runs(before, before, assumptions, {}, chooser, 3)]
     certain = _certain([_items(seen) for seen in runs])
     return lambda seen: not seen.misuses and _agrees(_items(seen), certain)
 

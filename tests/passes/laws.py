@@ -13,7 +13,7 @@ from forerun.ir.semantics.access import NodeAccess, accesses
 from forerun.ir.semantics.byteset import ByteSet
 from forerun.ir.types import BufferRole, DependencyKind
 from forerun.ir.verify import verify
-from forerun.passes.base import Pass, PassContext
+from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.hoist_loads import HoistLoads
 from forerun.passes.infer_dependencies import InferDependencies
 from forerun.passes.insert_pdl import InsertPdl, can_overlap

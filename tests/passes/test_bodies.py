@@ -21,14 +21,14 @@ from forerun.ir.text import parse_graph
 from forerun.ir.types import BufferRole, DependencyKind
 from forerun.ir.verify import verify
 from forerun.ir.walk import bodies_in
-from forerun.passes import bodies
-from forerun.passes.base import Pass, PassContext
-from forerun.passes.bodies import rewrite_all
+from forerun.passes.infra import bodies
+from forerun.passes.infra.base import Pass, PassContext
+from forerun.passes.infra.bodies import rewrite_all
 from forerun.passes.fuse_kernels import FuseKernels
 from forerun.passes.hoist_loads import HoistLoads
 from forerun.passes.infer_dependencies import InferDependencies
 from forerun.passes.insert_pdl import InsertPdl
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.manager import PassManager
 from forerun.passes.reduce_edges import ReduceEdges
 from forerun.support.diagnostics import InternalError, Location
 from forerun.testing import assert_same_outputs, graphs

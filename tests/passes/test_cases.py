@@ -12,8 +12,8 @@ import pytest
 from forerun.ir.semantics import check
 from forerun.ir.text import diff_graphs, parse_graph, print_graph
 from forerun.ir.verify import require_valid
-from forerun.passes.manager import PassManager
-from forerun.passes.registry import available
+from forerun.passes.infra.manager import PassManager
+from forerun.passes.infra.registry import available
 
 CASES = sorted((Path(__file__).parents[1] / "cases").glob("*/*.in.fir"))
 

@@ -18,12 +18,12 @@ from forerun.ir.nodes import ConditionalNode, KernelNode
 from forerun.ir.text import parse_graph
 from forerun.ir.types import BufferRole, DType
 from forerun.kernels import add, fusion_examples, silu_mul
-from forerun.passes.base import PassContext
-from forerun.passes.default import DEFAULT_PIPELINE, FAST_PIPELINE
+from forerun.passes.infra.base import PassContext
+from forerun.passes.infra.named_pipelines import DEFAULT_PIPELINE, FAST_PIPELINE
 from forerun.passes.fuse_kernels import FuseKernels, fused
-from forerun.passes.manager import PassManager
-from forerun.passes.pipeline import Pipeline
-from forerun.passes.summary import PassRecord
+from forerun.passes.infra.manager import PassManager
+from forerun.passes.infra.pipeline import Pipeline
+from forerun.passes.infra.summary import PassRecord
 from forerun.support.diagnostics import InternalError, InvalidInput
 from forerun.testing import assert_close_outputs, check_rule
 from tests.passes.laws import applied

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forerun.ir.text import parse_graph
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.manager import PassManager
 
 
 def test_a_black_box_that_reads_and_writes_one_allocation_stays() -> None:

@@ -12,7 +12,7 @@ from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import EventWaitNode
 from forerun.ir.refinement.certificate import certify
 from forerun.ir.verify import verify
-from forerun.passes.base import Pass
+from forerun.passes.infra.base import Pass
 from forerun.passes.hoist_loads import HoistLoads
 from forerun.passes.infer_dependencies import InferDependencies
 from forerun.passes.insert_pdl import InsertPdl

@@ -10,7 +10,7 @@ from forerun.ir.semantics import accesses, check, event_order
 from forerun.ir.semantics.reaching_writes import EXPOSED
 from forerun.ir.text import parse_graph
 from forerun.ir.types import BufferRole, DType
-from forerun.passes.base import PassContext
+from forerun.passes.infra.base import PassContext
 from forerun.passes.hoist_loads import HoistLoads, complete_long_ago, hoisted, own_hazards
 from forerun.passes.insert_pdl import convertible_dependencies
 from forerun.passes.plan_memory import PlanMemory, Unit, offsets, units
@@ -184,7 +184,7 @@ def test_only_what_the_kernel_itself_may_write_before_holds_a_load(body: str, bl
 
 
 def test_a_load_that_was_early_already_asks_for_no_dependency() -> None:
-    """What orders it is a licence, H8; only a phase that moves needs what the strict rules give."""
+    """What orders it is an assumption, H8; only a phase that moves needs what the strict rules give."""
     graph = parsed("""
 kernel @fenced(w: f32[D], x: f32[D], y: f32[D]) {
   role main {

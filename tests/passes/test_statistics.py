@@ -14,7 +14,7 @@ from forerun.ir.kernel import Barrier, Kernel, Phase, Trigger, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.text import parse_graph
 from forerun.ir.types import DependencyKind
-from forerun.passes.base import Pass, PassContext
+from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.hoist_loads import HoistLoads
 from forerun.passes.infer_dependencies import InferDependencies
 from forerun.passes.insert_pdl import InsertPdl

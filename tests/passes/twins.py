@@ -12,7 +12,7 @@ from forerun.ir.kernel import Kernel, Phase, Role, Step, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics import accesses, conflicts, event_order
 from forerun.ir.types import DependencyKind
-from forerun.passes.base import Pass, PassContext
+from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.hoist_loads import HoistLoads, complete_long_ago, hoisted, own_hazards, pending_writers
 from forerun.passes.insert_pdl import can_overlap, with_waits
 

@@ -15,10 +15,10 @@ from forerun.frontends.llama import LlamaConfig
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Graph
 from forerun.ir.types import DType
-from forerun.passes.base import Pass, PassContext
+from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.instrument import default_instruments
-from forerun.passes.manager import PassManager
-from forerun.passes.pipeline import Pipeline
+from forerun.passes.infra.manager import PassManager
+from forerun.passes.infra.pipeline import Pipeline
 from forerun.report import write_report
 from forerun.report.diff import KEPT_CHARACTERS, SHOWN_LINES, draw_diff
 from forerun.report.load import load_dump

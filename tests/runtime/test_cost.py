@@ -15,7 +15,7 @@ from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DType
 from forerun.kernels import add, gemv
 from forerun.kernels.shapes import elementwise_launch
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cost import H100, CostModel, cheapest, estimate
 
 BF16, F32 = DType.BF16, DType.F32

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from forerun.passes.tuning import read_tuning
+from forerun.passes.infra.tuning import read_tuning
 from forerun.report import SUMMARY_FILE, TIMELINE_FILE, write_report
 from forerun.report.load import load_dump
 from forerun.runtime.litmus import read_record

@@ -28,7 +28,7 @@ from forerun.ir.nodes import (
 from forerun.ir.semantics import accesses
 from forerun.ir.text import print_graph
 from forerun.ir.types import BufferRole, DependencyKind
-from forerun.passes import registry
+from forerun.passes.infra import registry
 from forerun.support.options import specs
 from forerun.testing import assert_refines, assert_roundtrip, assert_valid, graphs, rare_graphs
 from forerun.testing.subject import applied, pipeline_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forerun.passes.base import Pass
+from forerun.passes.infra.base import Pass
 from forerun.testing import PROPERTIES, Counterexample, assert_properties, search
 from forerun.testing.subject import pipeline_of
 from tests.passes.twins import TWINS

@@ -17,8 +17,9 @@ from forerun.ir.semantics import check
 from forerun.ir.text import parse_graph, print_graph
 from forerun.ir.types import BufferRole, DependencyKind
 from forerun.ir.verify import verify
-from forerun.passes import Pass, PassContext, registry
-from forerun.passes.pipeline import Pipeline
+from forerun.passes import Pass, PassContext
+from forerun.passes.infra import registry
+from forerun.passes.infra.pipeline import Pipeline
 from forerun.runtime.reference import ReferenceTarget
 from forerun.support.options import option, specs
 from forerun.testing import assert_same_outputs, graphs, kernels, pipelines, schedules

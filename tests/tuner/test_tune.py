@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 import forerun
 from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole
-from forerun.passes.tuning import Tuning, read_tuning, write_tuning
+from forerun.passes.infra.tuning import Tuning, read_tuning, write_tuning
 from forerun.runtime.base import Program
 from forerun.runtime.cuda import CudaProgram
 from forerun.runtime.reference import ReferenceTarget

@@ -15,7 +15,7 @@ from forerun.ir.kernel import Phase, Trigger, Wait
 from forerun.ir.launches import Launches, Span
 from forerun.ir.nodes import KernelNode, Launch
 from forerun.ir.semantics import check
-from forerun.passes.tuning import Choice, Tuning
+from forerun.passes.infra.tuning import Choice, Tuning
 from forerun.support.diagnostics import ForerunError, Unsupported
 from forerun.tuner import Search, Trial
 from forerun.tuner.moves import group_facts, joint_moves, moves

@@ -21,9 +21,9 @@ from forerun.ir.types import BufferRole
 from forerun.ir.walk import kernel_nodes
 from forerun.kernels import attention_cluster, norm_gate_up, norm_head, norm_qkv_rope, projection_add
 from forerun.passes.apply_tuning import ApplyTuning
-from forerun.passes.manager import PassManager
-from forerun.passes.pipeline import Pipeline
-from forerun.passes.tuning import Choice, Tuning, group_of, groups_of, read_tuning, write_tuning
+from forerun.passes.infra.manager import PassManager
+from forerun.passes.infra.pipeline import Pipeline
+from forerun.passes.infra.tuning import Choice, Tuning, group_of, groups_of, read_tuning, write_tuning
 from forerun.runtime.reference import ReferenceTarget
 from forerun.support.diagnostics import InvalidInput
 from forerun.testing import assert_same_outputs

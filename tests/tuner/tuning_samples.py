@@ -12,8 +12,8 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Trigger, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DependencyKind
-from forerun.passes.manager import PassManager
-from forerun.passes.tuning import group_of
+from forerun.passes.infra.manager import PassManager
+from forerun.passes.infra.tuning import group_of
 
 __all__ = [
     "TINY",

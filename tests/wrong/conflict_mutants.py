@@ -118,8 +118,8 @@ _check = races.check
 
 
 def _verdict(change: Callable[[races.Verdict], races.Verdict]) -> Patch:
-    def wrong(graph: Graph, licences: Iterable[str] = frozenset()) -> races.Verdict:
-        return change(_check(graph, licences=frozenset(licences)))
+    def wrong(graph: Graph, assumptions: Iterable[str] = frozenset()) -> races.Verdict:
+        return change(_check(graph, assumptions=frozenset(assumptions)))
 
     return lambda monkeypatch: monkeypatch.setattr(races, "check", wrong)
 

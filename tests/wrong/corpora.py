@@ -77,16 +77,16 @@ class Truth:
 
     Attributes:
         statuses: The verdicts that are right.
-        licences: Those under which the checker is asked.
+        assumptions: Those under which the checker is asked.
     """
 
     graph: Graph
     statuses: frozenset[str]
-    licences: frozenset[str] = frozenset()
+    assumptions: frozenset[str] = frozenset()
 
     def is_contradicted(self) -> bool:
         """Whether the checker, as it is now, says anything else."""
-        return races_module.check(fresh(self.graph), licences=self.licences).status not in self.statuses
+        return races_module.check(fresh(self.graph), assumptions=self.assumptions).status not in self.statuses
 
 
 _PROVED, _NOT = frozenset({"proved"}), frozenset({"refuted", "unsupported"})
@@ -120,15 +120,15 @@ def _embroidered(chooser: random.Random, graph: Graph) -> Graph:
 
 
 @lru_cache
-def _three_kernels(licence: str) -> list[Truth]:
+def _three_kernels(assumption: str) -> list[Truth]:
     """What the explorer, which knows no order of events, says of three kernels on one buffer."""
     chooser = random.Random(0)
-    licences = frozenset({licence} - {""})
+    assumptions = frozenset({assumption} - {""})
     found = []
     for _ in range(700):
         graph = graph_of(tuple(chooser.choices(range(len(BODIES)), k=3)), chooser.choice(EDGES))
-        status = frozenset({"proved" if explore(graph, licences).proved else "refuted"})
-        found.append(Truth(graph, status, licences))
+        status = frozenset({"proved" if explore(graph, assumptions).proved else "refuted"})
+        found.append(Truth(graph, status, assumptions))
     return found
 
 

@@ -27,14 +27,14 @@ class Known:
         after: What it became; empty if the graph alone is checked.
         statuses: ``invalid``, or verdicts.
         fusions: What nodes of after stand for.
-        licences: Under which the checker is asked.
+        assumptions: Under which the checker is asked.
     """
 
     before: str
     after: str
     statuses: frozenset[str]
     fusions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    licences: frozenset[str] = frozenset()
+    assumptions: frozenset[str] = frozenset()
 
     def is_contradicted(self) -> bool:
         """Whether the checker, as it is now, says anything else; each time of graphs that are new."""
@@ -46,8 +46,8 @@ class Known:
         if verify(before) or verify(after):
             return "invalid"
         if not self.after:
-            return check(before, self.licences).status
-        return certify(before, after, self.licences, self.fusions).status
+            return check(before, self.assumptions).status
+        return certify(before, after, self.assumptions, self.fusions).status
 
 
 def _text(name: str, *changes: tuple[str, str]) -> str:
@@ -74,9 +74,9 @@ def _bodies() -> Iterator[Known]:
     yield Known(after, before, frozenset({"refuted"}))
     yield Known(before, before, _PROVED)
     h8 = frozenset({"H8"})
-    yield Known(_text("04-h8-async"), "", frozenset({"unsupported"}), licences=h8)
-    yield Known(_text("04-h8-async", ("    wait\n", "")), "", frozenset({"unsupported"}), licences=h8)
-    yield Known(_text("04-h8-async", (" async", "")), "", _PROVED, licences=h8)
+    yield Known(_text("04-h8-async"), "", frozenset({"unsupported"}), assumptions=h8)
+    yield Known(_text("04-h8-async", ("    wait\n", "")), "", frozenset({"unsupported"}), assumptions=h8)
+    yield Known(_text("04-h8-async", (" async", "")), "", _PROVED, assumptions=h8)
     launched = "node #n = @div(a=%x, y=%y, s=0.0)"
     small = _text("05-negative-zero.before")
     large = small.replace(launched, f"{launched} grid(2) block(64)")

@@ -12,7 +12,7 @@ import networkx as nx
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import EventOrder, event_order
 from forerun.ir.semantics.reaching_writes import EXPOSED
-from forerun.passes.base import PassContext
+from forerun.passes.infra.base import PassContext
 from forerun.passes.plan_memory import PlanMemory, Unit, planned, rivals, units
 from tests.wrong.wrong_pass import wrong_pass
 

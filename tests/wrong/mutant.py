@@ -55,8 +55,8 @@ def ordering(change: Callable[[Graph], Graph]) -> Patch:
     """The event order of another graph."""
     original = EventOrder.__init__
 
-    def init(self: EventOrder, graph: Graph, licences: Iterable[str] = ()) -> None:
-        original(self, change(graph), licences)
+    def init(self: EventOrder, graph: Graph, assumptions: Iterable[str] = ()) -> None:
+        original(self, change(graph), assumptions)
 
     return lambda monkeypatch: monkeypatch.setattr(EventOrder, "__init__", init)
 
@@ -65,8 +65,8 @@ def adjusting(change: Callable[[EventOrder, Graph], None]) -> Patch:
     """The event order with its sets changed."""
     original = EventOrder.__init__
 
-    def init(self: EventOrder, graph: Graph, licences: Iterable[str] = ()) -> None:
-        original(self, graph, licences)
+    def init(self: EventOrder, graph: Graph, assumptions: Iterable[str] = ()) -> None:
+        original(self, graph, assumptions)
         change(self, graph)
 
     return lambda monkeypatch: monkeypatch.setattr(EventOrder, "__init__", init)

@@ -146,15 +146,15 @@ def _h5(answer: bool) -> Patch:
 
 def _with_h6(monkeypatch: pytest.MonkeyPatch) -> None:
     original = EventOrder.__init__
-    monkeypatch.setattr(EventOrder, "__init__", lambda self, graph, licences=(): original(self, graph, {"H6"}))
+    monkeypatch.setattr(EventOrder, "__init__", lambda self, graph, assumptions=(): original(self, graph, {"H6"}))
 
 
 def _without_h6(monkeypatch: pytest.MonkeyPatch) -> None:
     original = EventOrder.__init__
-    monkeypatch.setattr(EventOrder, "__init__", lambda self, graph, licences=(): original(self, graph))
+    monkeypatch.setattr(EventOrder, "__init__", lambda self, graph, assumptions=(): original(self, graph))
 
 
-mutant("h6-without-licence", "triggers order starts in strict mode", _with_h6)
-mutant("licences-ignored", "H6 is never granted", _without_h6)
+mutant("h6-without-assumption", "triggers order starts in strict mode", _with_h6)
+mutant("assumptions-ignored", "H6 is never granted", _without_h6)
 mutant("h5-assumed", "every kernel waits before it triggers", _h5(True))
 mutant("h5-forgotten", "no kernel waits before it triggers", _h5(False))

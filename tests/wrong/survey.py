@@ -13,7 +13,7 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-from forerun.passes.base import Pass
+from forerun.passes.infra.base import Pass
 from tests.oracle.faults import FAULTS, first_unsound
 from tests.passes.laws import broken_law
 from tests.wrong.checker_mutants import MUTANTS

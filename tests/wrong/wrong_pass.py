@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from forerun.ir.graph import Graph
-from forerun.passes.base import Pass, PassContext
+from forerun.passes.infra.base import Pass, PassContext
 
 __all__ = ["WRONG_PASSES", "WrongPass", "wrong_pass"]
 

@@ -38,14 +38,14 @@ class Explanation:
 
 
 def explain(
-    graph: Graph, verdict: Verdict, licences: Iterable[str] = frozenset(), limit: int | None = None
+    graph: Graph, verdict: Verdict, assumptions: Iterable[str] = frozenset(), limit: int | None = None
 ) -> list[Explanation]:
     """The findings that a verdict holds, the first of them explained; each repair checks the whole graph again.
 
     Args:
         graph: The graph that was checked, or the one after a rewrite that was certified.
-        verdict: The verdict on it, under the same licences.
-        licences: Opt-in rules.
+        verdict: The verdict on it, under the same assumptions.
+        assumptions: Opt-in rules.
         limit: How many are explained; ``None`` is :data:`MAX_EXPLAINED`.
     """
     limit = MAX_EXPLAINED if limit is None else limit
@@ -57,10 +57,10 @@ def explain(
         if number >= limit:
             found.append(Explanation(finding, race))
         elif isinstance(subject, Race):
-            how = witness(graph, subject, licences), repairs(graph, subject, licences)
+            how = witness(graph, subject, assumptions), repairs(graph, subject, assumptions)
             found.append(Explanation(finding, subject, *how))
         else:
-            at = subject.node, licences
+            at = subject.node, assumptions
             schedule = drain_witness(graph, *at, body=subject.body)
             found.append(Explanation(finding, None, schedule, drain_repairs(graph, *at, body=subject.body)))
     return found

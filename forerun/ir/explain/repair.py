@@ -139,13 +139,13 @@ def _applied(graph: Graph, path: BodyPath, change: Change) -> Graph:
     return edit.commit()
 
 
-def repairs(graph: Graph, race: Race, licences: Iterable[str] = frozenset()) -> tuple[Repair, ...]:
+def repairs(graph: Graph, race: Race, assumptions: Iterable[str] = frozenset()) -> tuple[Repair, ...]:
     """Up to three ways to remove a race: a present dependency made full, a wait, a phase moved, a dependency added.
 
     Args:
         graph: The graph that was checked.
         race: One of its races.
-        licences: The opt-in rules of the check.
+        assumptions: The opt-in rules of the check.
 
     Returns:
         Repairs that were each tried: the race is gone, the graph is valid, and nothing new is found.
@@ -158,18 +158,18 @@ def repairs(graph: Graph, race: Race, licences: Iterable[str] = frozenset()) -> 
         found += _move(inner, race.later)
     found += [AddWait(name) for name in (v, *(d.target for d in chain[:-1])) if _may_wait(inner, name)]
     found.append(FullDependency(u, v, inner.dependency(u, v) is not None))
-    return _tried(graph, race.body, found, frozenset(licences), race)
+    return _tried(graph, race.body, found, frozenset(assumptions), race)
 
 
 def drain_repairs(
-    graph: Graph, node: str, licences: Iterable[str] = frozenset(), *, body: BodyPath = ()
+    graph: Graph, node: str, assumptions: Iterable[str] = frozenset(), *, body: BodyPath = ()
 ) -> tuple[Repair, ...]:
     """Up to three ways to let a node complete before a sink does.
 
     Args:
         graph: The graph that was checked.
         node: One of its undrained nodes.
-        licences: The opt-in rules of the check.
+        assumptions: The opt-in rules of the check.
         body: The nested graph that the node is in.
     """
     inner = body_at(graph, body)
@@ -179,7 +179,7 @@ def drain_repairs(
     if chain:
         sink = chain[-1].target
         found.append(FullDependency(node, sink, inner.dependency(node, sink) is not None))
-    return _tried(graph, body, found, frozenset(licences), Undrained(node, body))
+    return _tried(graph, body, found, frozenset(assumptions), Undrained(node, body))
 
 
 # Candidates
@@ -257,32 +257,32 @@ def _end(access: NodeAccess) -> tuple[object, ...]:
 
 
 def _tried(
-    graph: Graph, body: BodyPath, candidates: list[Change], licences: frozenset[str], target: Race | Undrained
+    graph: Graph, body: BodyPath, candidates: list[Change], assumptions: frozenset[str], target: Race | Undrained
 ) -> tuple[Repair, ...]:
-    known = _findings(graph, licences)
+    known = _findings(graph, assumptions)
     good: list[Repair] = []
     for change in dict.fromkeys(candidates):
         if len(good) == MOST_REPAIRS:
             break
         repaired = _applied(graph, body, change)
-        left = _findings(repaired, licences)
+        left = _findings(repaired, assumptions)
         new = any(nodes & ~known.get(key, 0) for key, nodes in left.items())
-        if not new and not _is_left(repaired, licences, target, left) and not verify(repaired):
+        if not new and not _is_left(repaired, assumptions, target, left) and not verify(repaired):
             good.append(Repair(change, not left, body))
     return tuple(good)
 
 
-def _findings(graph: Graph, licences: frozenset[str]) -> dict[_Key, int]:
+def _findings(graph: Graph, assumptions: frozenset[str]) -> dict[_Key, int]:
     """What a check finds, those undrained included: for each later access, and bytes of earlier ones, their nodes.
 
     Nodes are sets of launch positions, since there may be as many races as pairs of nodes.
     """
     known = _kept_findings(graph)
-    if licences not in known:
+    if assumptions not in known:
         found: dict[_Key, int] = {}
-        known[licences] = found
-        _collect(graph, (), licences, found)
-    return known[licences]
+        known[assumptions] = found
+        _collect(graph, (), assumptions, found)
+    return known[assumptions]
 
 
 def _no_findings(graph: Graph) -> dict[frozenset[str], dict[_Key, int]]:
@@ -292,8 +292,8 @@ def _no_findings(graph: Graph) -> dict[frozenset[str], dict[_Key, int]]:
 _kept_findings = Analysis({"nodes", "dependencies", "kernels", "buffers", "allocations"}, _no_findings)
 
 
-def _collect(graph: Graph, path: BodyPath, licences: frozenset[str], found: dict[_Key, int]) -> None:
-    order = order_under(graph, licences)
+def _collect(graph: Graph, path: BodyPath, assumptions: frozenset[str], found: dict[_Key, int]) -> None:
+    order = order_under(graph, assumptions)
     for clash, unordered in open_clashes(graph, order):
         later = _end(clash.later)
         for alike, nodes in unordered:
@@ -302,14 +302,14 @@ def _collect(graph: Graph, path: BodyPath, licences: frozenset[str], found: dict
             found[key] = found.get(key, 0) | nodes << alike.base
     found.update((Undrained(name, path), 1) for name in order.undrained(graph))
     for inner_path, body in bodies_of(graph, path):
-        _collect(with_tables(graph, body), inner_path, licences, found)
+        _collect(with_tables(graph, body), inner_path, assumptions, found)
 
 
-def _is_left(graph: Graph, licences: frozenset[str], target: Race | Undrained, left: dict[_Key, int]) -> bool:
+def _is_left(graph: Graph, assumptions: frozenset[str], target: Race | Undrained, left: dict[_Key, int]) -> bool:
     """Whether a change has not removed what it is for."""
     if isinstance(target, Undrained):
         return target in left
     inner = body_at(graph, target.body)
-    order, table = order_under(inner, licences), accesses(inner)
+    order, table = order_under(inner, assumptions), accesses(inner)
     first, second = ([a for a in table[end.node] if _end(a) == _end(end)] for end in (target.earlier, target.later))
     return not all(is_ordered(order, a, b) for a in first for b in second)

@@ -108,7 +108,7 @@ class Witness:
         yield f"because {self.reason}"
 
 
-def witness(graph: Graph, race: Race, licences: Iterable[str] = frozenset()) -> Witness:
+def witness(graph: Graph, race: Race, assumptions: Iterable[str] = frozenset()) -> Witness:
     """A schedule in which the later access of a race is performed just before the earlier one.
 
     It is made of the events that must come before the begin of either access, in launch order. The completion of the
@@ -116,11 +116,11 @@ def witness(graph: Graph, race: Race, licences: Iterable[str] = frozenset()) -> 
 
     Args:
         graph: The graph that was checked.
-        race: One of the races that :func:`~forerun.ir.semantics.races.check` found under the same licences.
-        licences: Opt-in rules.
+        race: One of the races that :func:`~forerun.ir.semantics.races.check` found under the same assumptions.
+        assumptions: Opt-in rules.
     """
     graph = body_at(graph, race.body)
-    order = order_under(graph, licences)
+    order = order_under(graph, assumptions)
     earlier, later = race.earlier, race.later
     begins = [("S" if access.early else "W", access.node) for access in (earlier, later)]
     events = _linearised(graph, order, begins)
@@ -129,17 +129,17 @@ def witness(graph: Graph, race: Race, licences: Iterable[str] = frozenset()) -> 
     return _cut(events, accesses, chain, (earlier.node, later.node), race.missing, _why_race(order, chain, race))
 
 
-def drain_witness(graph: Graph, node: str, licences: Iterable[str] = frozenset(), *, body: BodyPath = ()) -> Witness:
+def drain_witness(graph: Graph, node: str, assumptions: Iterable[str] = frozenset(), *, body: BodyPath = ()) -> Witness:
     """A schedule in which all sinks are complete, and a node is not.
 
     Args:
         graph: The graph that was checked.
-        node: One of the undrained nodes that the check found under the same licences.
-        licences: Opt-in rules.
+        node: One of the undrained nodes that the check found under the same assumptions.
+        assumptions: Opt-in rules.
         body: The nested graph that it is in.
     """
     graph = body_at(graph, body)
-    order = order_under(graph, licences)
+    order = order_under(graph, assumptions)
     sinks = [name for name in graph.nodes if not graph.has_outgoing(name)]
     events = _linearised(graph, order, [("S", node), *(("C", sink) for sink in sinks)])
     chain = chain_to_sink(graph, node)
@@ -234,7 +234,7 @@ def _why_race(order: EventOrder, chain: tuple[Dependency, ...], race: Race) -> s
         reason += f"no wait of '{v}' certainly comes before {where}"
     if race.earlier.released and order.triggers_before_start(u, v):
         return reason + "; what the fence releases need not reach the copy engine"
-    return reason + (_why_not_released(race) if "H8" in order.licences and order.gates(u) else "")
+    return reason + (_why_not_released(race) if "H8" in order.assumptions and order.gates(u) else "")
 
 
 def _why_not_released(race: Race) -> str:

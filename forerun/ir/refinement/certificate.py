@@ -44,7 +44,7 @@ __all__ = ["RULES", "certify"]
 def certify(
     before: Graph,
     after: Graph,
-    licences: Collection[str] = frozenset(),
+    assumptions: Collection[str] = frozenset(),
     fusions: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Verdict:
     """Decide whether a rewritten graph refines the graph before.
@@ -56,7 +56,7 @@ def certify(
     Args:
         before: A verified graph.
         after: A verified graph.
-        licences: Opt-in rules of the event order, such as ``H6``.
+        assumptions: Opt-in rules of the event order, such as ``H6``.
         fusions: For each fused node of after the nodes of before that it stands for; by default, what the edit that
             made ``after`` claims. That the new kernel computes what the old ones compute is not judged here.
 
@@ -67,12 +67,12 @@ def certify(
     if fusions is None:
         fusions = after.delta.fusions if after.delta is not None else {}
     names = moved(before, after)
-    compare(before, _in_place(before, after, names, findings), findings, licences, fusions=fusions)
-    if not findings.diagnostics and not licences and not names and _is_still_ordered(before, after):
+    compare(before, _in_place(before, after, names, findings), findings, assumptions, fusions=fusions)
+    if not findings.diagnostics and not assumptions and not names and _is_still_ordered(before, after):
         return Verdict("proved")
-    meaning = check(after, licences)
+    meaning = check(after, assumptions)
     if not meaning.proved:
-        _judge_races(before, after, meaning, licences, findings)
+        _judge_races(before, after, meaning, assumptions, findings)
     found = (*findings.diagnostics, *meaning.findings)
     status = "refuted" if findings.refuted else "unsupported" if found else "proved"
     return replace(meaning, status=status, findings=found, left_out=findings.left_out + meaning.left_out)
@@ -127,13 +127,15 @@ Earlier nodes are a set of launch positions, counted from a first one.
 """
 
 
-def _judge_races(before: Graph, after: Graph, meaning: Verdict, licences: Collection[str], findings: Findings) -> None:
+def _judge_races(
+    before: Graph, after: Graph, meaning: Verdict, assumptions: Collection[str], findings: Findings
+) -> None:
     """A rewrite answers for the races that it makes, not for those that it received."""
-    earlier = check(before, licences)
+    earlier = check(before, assumptions)
     if earlier.proved:
         findings.refuted = findings.refuted or meaning.status == "refuted"
         return
-    made = (race for race in meaning.races if race.certain and _was_ordered(before, licences, race))
+    made = (race for race in meaning.races if race.certain and _was_ordered(before, assumptions, race))
     outlive = set(meaning.outliving) - set(earlier.outliving)
     findings.refuted = findings.refuted or bool(outlive) or any(made)
     first = earlier.findings[0]
@@ -141,14 +143,14 @@ def _judge_races(before: Graph, after: Graph, meaning: Verdict, licences: Collec
     findings.add("C10", message, Location("graph", after.name), "repair it first; infer-dependencies orders races")
 
 
-def _was_ordered(before: Graph, licences: Collection[str], race: Race) -> bool:
+def _was_ordered(before: Graph, assumptions: Collection[str], race: Race) -> bool:
     """Whether the graph before had the two accesses in this order."""
     for owner, number in race.body:
         inside = dict(bodies_of(before)).get(((owner, number),))
         if inside is None:
             return False
         before = with_tables(before, inside)
-    order, table = order_under(before, licences), accesses(before)
+    order, table = order_under(before, assumptions), accesses(before)
     first, second = (
         [a for a in table.get(access.node, ()) if same_access(a, access)] for access in (race.earlier, race.later)
     )

@@ -86,7 +86,7 @@ def compare(
     before: Graph,
     after: Graph,
     findings: Findings,
-    licences: Collection[str] = frozenset(),
+    assumptions: Collection[str] = frozenset(),
     path: str = "",
     *,
     fusions: Mapping[str, tuple[str, ...]],
@@ -97,11 +97,11 @@ def compare(
         before: A verified graph, or an inner graph of one.
         after: What it became.
         findings: Where violations are added.
-        licences: Opt-in rules of the event order.
+        assumptions: Opt-in rules of the event order.
         path: What names of nodes in findings begin with: the nodes around a body.
         fusions: The nodes of before that nodes of after are said to stand for.
     """
-    comparison = _Comparison(before, after, findings, licences, path, Fused(before, after, fusions))
+    comparison = _Comparison(before, after, findings, assumptions, path, Fused(before, after, fusions))
     comparison.tables()
     comparison.nodes()
     comparison.directions()
@@ -110,12 +110,12 @@ def compare(
 
 class _Comparison:
     def __init__(
-        self, before: Graph, after: Graph, findings: Findings, licences: Collection[str], path: str, fused: Fused
+        self, before: Graph, after: Graph, findings: Findings, assumptions: Collection[str], path: str, fused: Fused
     ) -> None:
         self.before, self.after = before, after
         self.fused = fused
         self.findings = findings
-        self.licences, self.path = licences, path
+        self.assumptions, self.path = assumptions, path
         self.gone = [node for name, node in before.nodes.items() if name not in after.nodes]
         self.gone = [node for node in self.gone if node.name not in fused.owners]
         self.added = [node for name, node in after.nodes.items() if name not in before.nodes]
@@ -195,7 +195,7 @@ class _Comparison:
         for number, body in enumerate(bodies_in(new)):
             graphs = inner_graph(self.before, old.name, number), inner_graph(self.after, new.name, number)
             fusions = body.delta.fusions if body.delta is not None else {}
-            compare(*graphs, self.findings, self.licences, f"{self.path}{new.name}/", fusions=fusions)
+            compare(*graphs, self.findings, self.assumptions, f"{self.path}{new.name}/", fusions=fusions)
 
     def other(self, old: Node, new: Node, reason: str) -> None:
         """C7, for a node that is not the same."""
@@ -265,10 +265,10 @@ class _Comparison:
 
     def events(self) -> None:
         """C5."""
-        found = [*crossings(self.before, self.after, self.licences)]
+        found = [*crossings(self.before, self.after, self.assumptions)]
         known = [fence for fence in fences(self.before) if fence in self.after.nodes]
         if known and self.fused.groups:
-            orders = (order_under(graph, self.licences) for graph in (self.before, self.after))
+            orders = (order_under(graph, self.assumptions) for graph in (self.before, self.after))
             found += self.fused.crossings(known, *orders)
         for fence, node, message in found:
             self.findings.add(

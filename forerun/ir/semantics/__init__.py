@@ -3,11 +3,11 @@
 from forerun.ir.semantics.access import NodeAccess, accesses, always_waits, late_steps
 from forerun.ir.semantics.byteset import ByteSet, bytes_of
 from forerun.ir.semantics.hazards import Conflict, conflicts
-from forerun.ir.semantics.order import LICENCES, EventOrder, event_order, order_under
+from forerun.ir.semantics.order import ASSUMPTIONS, EventOrder, event_order, order_under
 from forerun.ir.semantics.races import Race, Undrained, Verdict, check, is_ordered
 
 __all__ = [
-    "LICENCES",
+    "ASSUMPTIONS",
     "ByteSet",
     "Conflict",
     "EventOrder",

@@ -17,13 +17,15 @@ def fences(graph: Graph) -> list[str]:
     return [node.name for node in graph if is_fence(node)]
 
 
-def crossings(before: Graph, after: Graph, licences: Collection[str] = frozenset()) -> Iterator[tuple[str, str, str]]:
+def crossings(
+    before: Graph, after: Graph, assumptions: Collection[str] = frozenset()
+) -> Iterator[tuple[str, str, str]]:
     """What was ordered with an event node, and is not any more.
 
     Args:
         before: A graph.
         after: Its rewrite; nodes are matched by name.
-        licences: Opt-in rules of the event order.
+        assumptions: Opt-in rules of the event order.
 
     Yields:
         The event node, the node that crosses it, and a sentence about that node.
@@ -31,7 +33,7 @@ def crossings(before: Graph, after: Graph, licences: Collection[str] = frozenset
     common = [name for name in fences(before) if name in after.nodes]
     if not common:
         return
-    old, new = order_under(before, licences), order_under(after, licences)
+    old, new = order_under(before, assumptions), order_under(after, assumptions)
     names = [name for name in before.nodes if name in after.nodes]
     for fence in common:
         for name in names:

@@ -7,8 +7,8 @@ Events of a node v (docs/pdl.md, "Events"): S (start), W (wait returns), T (trig
     H3  programmatic u->v:  C_u -> W_v
     H4  v always waits:     W_v -> C_v
     H5  v never triggers before it waits:  W_v -> T_v     (matters only with H6 and H8)
-    H6  programmatic u->v:  T_u -> S_v                    (a licence, off in strict mode)
-    H8  programmatic u->v, T_u certainly fenced:  T_u -> S_v, and T_u releases what a barrier puts before it (a licence)
+    H6  programmatic u->v:  T_u -> S_v                    (an assumption, off in strict mode)
+    H8  programmatic u->v, T_u certainly fenced:  T_u -> S_v, and T_u releases what a barrier puts before it (an assumption)
 
 A launch-order dependency orders nothing here. docs/checker.md explains the rules.
 """
@@ -26,31 +26,31 @@ from forerun.ir.semantics.body import has_fenced_trigger
 from forerun.ir.types import DependencyKind
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
-__all__ = ["LICENCES", "EventOrder", "event_order", "gates_start", "order_under", "require_licences"]
+__all__ = ["ASSUMPTIONS", "EventOrder", "event_order", "gates_start", "order_under", "require_assumptions"]
 
-LICENCES: Mapping[str, str] = {
+ASSUMPTIONS: Mapping[str, str] = {
     "H6": "a node starts only after its programmatic sources have triggered",
     "H8": "a fenced trigger releases what comes before the fence to the start of the programmatic dependents",
 }
 """The opt-in rules, by name."""
 
 
-def require_licences(names: Iterable[str]) -> frozenset[str]:
-    """The licences as a set.
+def require_assumptions(names: Iterable[str]) -> frozenset[str]:
+    """The assumptions as a set.
 
     Raises:
-        InvalidInput: If a name is none of :data:`LICENCES`.
+        InvalidInput: If a name is none of :data:`ASSUMPTIONS`.
     """
     found = frozenset([names] if isinstance(names, str) else names)
-    for name in sorted(found - set(LICENCES)):
-        raise InvalidInput(f"unknown licence '{name}'", hint=did_you_mean(name, LICENCES))
+    for name in sorted(found - set(ASSUMPTIONS)):
+        raise InvalidInput(f"unknown assumption '{name}'", hint=did_you_mean(name, ASSUMPTIONS))
     return found
 
 
-def gates_start(graph: Graph, source: Node, licences: frozenset[str]) -> bool:
+def gates_start(graph: Graph, source: Node, assumptions: frozenset[str]) -> bool:
     """Whether T of the source of a programmatic dependency is before S of its target: H6, or H8 if T is fenced."""
-    if "H6" in licences or "H8" not in licences or not isinstance(source, KernelNode):
-        return "H6" in licences
+    if "H6" in assumptions or "H8" not in assumptions or not isinstance(source, KernelNode):
+        return "H6" in assumptions
     kernel = graph.kernels.get(source.kernel)
     return kernel is not None and has_fenced_trigger(kernel)
 
@@ -64,22 +64,22 @@ class EventOrder:
 
     Args:
         graph: A verified graph.
-        licences: Opt-in rules, of :data:`LICENCES`.
+        assumptions: Opt-in rules, of :data:`ASSUMPTIONS`.
     """
 
-    def __init__(self, graph: Graph, licences: Iterable[str] = ()) -> None:
-        self.licences = require_licences(licences)
+    def __init__(self, graph: Graph, assumptions: Iterable[str] = ()) -> None:
+        self.assumptions = require_assumptions(assumptions)
         self.position = {name: i for i, name in enumerate(graph.nodes)}
         self._names = tuple(graph.nodes)
-        self._bodies = _Bodies(graph, self.licences)
+        self._bodies = _Bodies(graph, self.assumptions)
         self.before_start, self.before_wait, self.before_completion = self._reach(graph, from_trigger=False)
         self.triggered_before_start, self.triggered_before_wait = self.before_start, self.before_wait
-        if "H8" in self.licences:
+        if "H8" in self.assumptions:
             self.triggered_before_start, self.triggered_before_wait, _ = self._reach(graph, from_trigger=True)
 
     def _reach(self, graph: Graph, *, from_trigger: bool) -> tuple[list[int], list[int], list[int]]:
         """The sets before S, W and C; of the nodes whose C reaches these events, or else of those whose T does."""
-        position, bodies, gated = self.position, self._bodies, bool(self.licences)
+        position, bodies, gated = self.position, self._bodies, bool(self.assumptions)
         before_start, before_wait, before_completion = [], [], list[int]()
         before_trigger = list[int]()
         for v, name in enumerate(self._names):
@@ -157,7 +157,7 @@ class EventOrder:
 class _Bodies:
     """What the rules need to know of each node's body, by launch position; each kernel is looked at once."""
 
-    def __init__(self, graph: Graph, licences: frozenset[str]) -> None:
+    def __init__(self, graph: Graph, assumptions: frozenset[str]) -> None:
         self.waits: list[bool] = []
         self.triggers_late: list[bool] = []
         self.gates: list[bool] = []
@@ -166,17 +166,17 @@ class _Bodies:
             facts = (False, False, False)
             if isinstance(node, KernelNode):
                 if node.kernel not in known:
-                    known[node.kernel] = _facts(graph, node, licences)
+                    known[node.kernel] = _facts(graph, node, assumptions)
                 facts = known[node.kernel]
             self.waits.append(facts[0])
             self.triggers_late.append(facts[1])
             self.gates.append(facts[2])
 
 
-def _facts(graph: Graph, node: KernelNode, licences: frozenset[str]) -> tuple[bool, bool, bool]:
+def _facts(graph: Graph, node: KernelNode, assumptions: frozenset[str]) -> tuple[bool, bool, bool]:
     kernel = graph.kernels.get(node.kernel)
-    late = bool(licences) and kernel is not None and triggers_after_wait(kernel)
-    return always_waits(graph, node), late, gates_start(graph, node, licences)
+    late = bool(assumptions) and kernel is not None and triggers_after_wait(kernel)
+    return always_waits(graph, node), late, gates_start(graph, node, assumptions)
 
 
 _DEPENDS = {"nodes", "dependencies", "kernels"}
@@ -185,18 +185,18 @@ event_order = Analysis(_DEPENDS, EventOrder)
 """The strict event order of a graph."""
 
 
-def _analysis(licences: frozenset[str]) -> Analysis[EventOrder]:
-    return Analysis(_DEPENDS, lambda graph: EventOrder(graph, licences))
+def _analysis(assumptions: frozenset[str]) -> Analysis[EventOrder]:
+    return Analysis(_DEPENDS, lambda graph: EventOrder(graph, assumptions))
 
 
-_SETS = map(frozenset, chain.from_iterable(combinations(LICENCES, n) for n in range(1, len(LICENCES) + 1)))
-_ORDERS = {frozenset(): event_order, **{licences: _analysis(licences) for licences in _SETS}}
+_SETS = map(frozenset, chain.from_iterable(combinations(ASSUMPTIONS, n) for n in range(1, len(ASSUMPTIONS) + 1)))
+_ORDERS = {frozenset(): event_order, **{assumptions: _analysis(assumptions) for assumptions in _SETS}}
 
 
-def order_under(graph: Graph, licences: Iterable[str] = ()) -> EventOrder:
-    """The event order under some licences, computed on the first call.
+def order_under(graph: Graph, assumptions: Iterable[str] = ()) -> EventOrder:
+    """The event order under some assumptions, computed on the first call.
 
     Raises:
-        InvalidInput: If a licence is unknown.
+        InvalidInput: If an assumption is unknown.
     """
-    return _ORDERS[require_licences(licences)](graph)
+    return _ORDERS[require_assumptions(assumptions)](graph)

@@ -10,7 +10,7 @@ from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
 from forerun.ir.semantics.access import NodeAccess, accesses, with_tables
 from forerun.ir.semantics.hazards import Clash, Conflict, conflicts, is_certain
-from forerun.ir.semantics.order import EventOrder, order_under, require_licences
+from forerun.ir.semantics.order import EventOrder, order_under, require_assumptions
 from forerun.ir.semantics.reaching_accesses import Reached
 from forerun.ir.walk import BodyPath, bodies_of
 from forerun.support.diagnostics import Diagnostic, Location
@@ -111,7 +111,7 @@ class Verdict:
         return tuple(found.full_name for found in self.outliving)
 
 
-def check(graph: Graph, licences: Iterable[str] = frozenset()) -> Verdict:
+def check(graph: Graph, assumptions: Iterable[str] = frozenset()) -> Verdict:
     """Decide whether a verified graph is race-free and drained (docs/checker.md).
 
     Bodies of child graphs and conditionals are checked as graphs of their own; each of their runs is over before what
@@ -119,22 +119,22 @@ def check(graph: Graph, licences: Iterable[str] = frozenset()) -> Verdict:
 
     Args:
         graph: A verified graph.
-        licences: Opt-in rules: ``H6``, ``H8``. Without any, the strict rules decide, and the verdict is kept.
+        assumptions: Opt-in rules: ``H6``, ``H8``. Without any, the strict rules decide, and the verdict is kept.
 
     Raises:
-        InvalidInput: If a licence is unknown.
+        InvalidInput: If an assumption is unknown.
     """
-    known = require_licences(licences)
+    known = require_assumptions(assumptions)
     return _check(graph, known) if known else _strict(graph)
 
 
-def _check(graph: Graph, licences: frozenset[str]) -> Verdict:
+def _check(graph: Graph, assumptions: frozenset[str]) -> Verdict:
     """Findings of nested graphs come after those of the graph around them."""
-    found = _Found(licences)
+    found = _Found(assumptions)
     found.collect(graph, ())
     if not found.races and not found.outliving:
         return Verdict("proved")
-    findings = [_race_finding(inner, race, licences) for inner, race in found.races]
+    findings = [_race_finding(inner, race, assumptions) for inner, race in found.races]
     findings += map(_undrained_finding, found.outliving)
     races = tuple(race for _, race in found.races)
     status = "refuted" if found.certain else "unsupported"
@@ -152,8 +152,8 @@ class _Found:
     All races are counted; the first ones are kept, and with them the first that is certain.
     """
 
-    def __init__(self, licences: frozenset[str]) -> None:
-        self.licences = licences
+    def __init__(self, assumptions: frozenset[str]) -> None:
+        self.assumptions = assumptions
         self.races: list[tuple[Graph, Race]] = []
         self.count = 0
         self.outliving: list[Undrained] = []
@@ -162,7 +162,7 @@ class _Found:
 
     def collect(self, graph: Graph, path: BodyPath) -> None:
         """Look into a graph, and into its bodies."""
-        order = order_under(graph, self.licences)
+        order = order_under(graph, self.assumptions)
         for clash, unordered in open_clashes(graph, order):
             count = sum(alike.count(nodes) for alike, nodes in unordered)
             pairs = clash.conflicts(unordered)
@@ -268,7 +268,7 @@ def _race_of(graph: Graph, order: EventOrder, conflict: Conflict, path: BodyPath
 # Findings
 
 
-def _race_finding(graph: Graph, race: Race, licences: frozenset[str]) -> Diagnostic:
+def _race_finding(graph: Graph, race: Race, assumptions: frozenset[str]) -> Diagnostic:
     earlier, later = race.earlier, race.later
     when = "before its wait" if later.early else "after its wait"
     where = f" in phase '{later.phase}'" if later.phase else ""
@@ -278,12 +278,12 @@ def _race_finding(graph: Graph, race: Race, licences: frozenset[str]) -> Diagnos
         "may not be complete"
     )
     location = Location("node", _full_name(race.body, later.node), detail=f"%{later.buffer}")
-    return Diagnostic("R1", message, location, _repair(graph, race, licences))
+    return Diagnostic("R1", message, location, _repair(graph, race, assumptions))
 
 
-def _repair(graph: Graph, race: Race, licences: frozenset[str]) -> str:
+def _repair(graph: Graph, race: Race, assumptions: frozenset[str]) -> str:
     u, v = race.earlier.node, race.later.node
-    order, present = order_under(graph, licences), graph.dependency(u, v)
+    order, present = order_under(graph, assumptions), graph.dependency(u, v)
     full = f"add a full dependency '{u}' -> '{v}'"
     if present is not None:
         full = f"make the dependency '{u}' -> '{v}' full"

@@ -11,7 +11,7 @@ from forerun.ir.nodes import BufferArgument
 from forerun.ir.semantics import NodeAccess, accesses
 from forerun.ir.semantics.access import is_fence
 from forerun.ir.types import BufferRole, DependencyKind
-from forerun.passes.fusion.flow import Flow, read_parameters, written_parameters
+from forerun.passes.fusion.def_use import Flow, read_parameters, written_parameters
 
 __all__ = ["Candidate", "obstacle"]
 

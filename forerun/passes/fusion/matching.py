@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from forerun.ir.fusion import FusionRule, Match, Part, Pattern
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import Argument, BufferArgument, KernelNode
-from forerun.passes.fusion.flow import Flow, identity, launched, read_parameters, written_parameters
+from forerun.passes.fusion.def_use import Flow, identity, launched, read_parameters, written_parameters
 
 __all__ = ["Attempt", "attempts", "best_attempt"]
 

@@ -8,7 +8,7 @@ from forerun.ir.edit import GraphEdit
 from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.nodes import Argument, KernelNode
 from forerun.ir.types import BufferRole
-from forerun.passes.fusion.flow import Flow
+from forerun.passes.fusion.def_use import Flow
 from forerun.passes.fusion.legality import Candidate
 
 __all__ = ["splice", "staying"]

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from forerun.ir.graph import Graph
-from forerun.passes.base import Assessor, Pass, PassContext, Strongest
-from forerun.passes.pipeline import Pipeline
+from forerun.passes.infra.base import Assessor, Pass, PassContext, Strongest
+from forerun.passes.infra.pipeline import Pipeline
 from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["BisectResult", "bisect"]

@@ -6,8 +6,9 @@ import sys
 from typing import ClassVar, TextIO
 
 from forerun.ir.text import diff_graphs, print_graph
-from forerun.passes.failure import PassFailure
-from forerun.passes.instrument.base import Instrument, PassRun, PipelineRun
+from forerun.passes.infra.failure import PassFailure
+from forerun.passes.instrument.base import Instrument
+from forerun.passes.infra.run import PassRun, PipelineRun
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 from forerun.support.escaping import visible
 

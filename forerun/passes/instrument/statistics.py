@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
-from forerun.passes.failure import PassFailure
-from forerun.passes.instrument.base import Instrument, PassRun, PipelineRun
+from forerun.passes.infra.failure import PassFailure
+from forerun.passes.instrument.base import Instrument
+from forerun.passes.infra.run import PassRun, PipelineRun
 
 __all__ = ["Statistics", "statistics_table"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
-from forerun.passes.failure import PassFailure
-from forerun.passes.instrument.base import Instrument, PassRun, PipelineRun
-from forerun.passes.summary import Summary
+from forerun.passes.infra.failure import PassFailure
+from forerun.passes.instrument.base import Instrument
+from forerun.passes.infra.run import PassRun, PipelineRun
+from forerun.passes.infra.summary import Summary
 
 __all__ = ["Timing", "timing_table"]
 

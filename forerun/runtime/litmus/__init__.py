@@ -4,8 +4,8 @@ from forerun.runtime.litmus.catalogue import TESTS, select
 from forerun.runtime.litmus.evidence import MINIMUM_RUNS, Decision, broken_rules, decide, rule_text, verdict
 from forerun.runtime.litmus.measurement import Bench, BenchProgram, Counts, measure
 from forerun.runtime.litmus.notation import LitmusTest, graph_of
-from forerun.runtime.litmus.record import Machine, Record, licences_from, read_record, record_as_json
-from forerun.runtime.litmus.rules import needed_licences
+from forerun.runtime.litmus.record import Machine, Record, assumptions_from, read_record, record_as_json
+from forerun.runtime.litmus.rules import needed_assumptions
 
 __all__ = [
     "MINIMUM_RUNS",
@@ -20,9 +20,9 @@ __all__ = [
     "broken_rules",
     "decide",
     "graph_of",
-    "licences_from",
+    "assumptions_from",
     "measure",
-    "needed_licences",
+    "needed_assumptions",
     "read_record",
     "record_as_json",
     "rule_text",

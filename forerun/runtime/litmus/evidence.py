@@ -1,19 +1,19 @@
-"""What counts mean: a verdict on each test, and on each licence."""
+"""What counts mean: a verdict on each test, and on each assumption."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from forerun.ir.semantics import LICENCES
+from forerun.ir.semantics import ASSUMPTIONS
 from forerun.runtime.litmus.catalogue import TESTS
 from forerun.runtime.litmus.measurement import Counts
-from forerun.runtime.litmus.rules import needed_licences
+from forerun.runtime.litmus.rules import needed_assumptions
 
 __all__ = ["MINIMUM_RUNS", "Decision", "broken_rules", "decide", "rule_text", "verdict"]
 
 MINIMUM_RUNS = 300
-"""Runs of each test that a licence needs. None of n runs violated: at 95 % confidence, fewer than 3/n are."""
+"""Runs of each test that an assumption needs. None of n runs violated: at 95 % confidence, fewer than 3/n are."""
 
 
 def rule_text(needed: frozenset[str] | None) -> str:
@@ -27,7 +27,7 @@ def verdict(needed: frozenset[str] | None, counts: Counts) -> str:
     """``kept``, ``BROKEN``, ``allowed, seen``, ``allowed, not seen``, ``nothing to see``, or ``FAULTY``.
 
     Args:
-        needed: What :func:`~forerun.runtime.litmus.rules.needed_licences` says of the test.
+        needed: What :func:`~forerun.runtime.litmus.rules.needed_assumptions` says of the test.
         counts: What was seen.
     """
     if counts.foreign:
@@ -41,10 +41,10 @@ def verdict(needed: frozenset[str] | None, counts: Counts) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether the counts support a licence.
+    """Whether the counts support an assumption.
 
     Attributes:
-        status: ``licensed``, ``refuted``, or ``inconclusive``.
+        status: ``granted``, ``refuted``, or ``inconclusive``.
         reasons: Sentences; why it is so.
     """
 
@@ -52,22 +52,22 @@ class Decision:
     reasons: tuple[str, ...]
 
     @property
-    def licensed(self) -> bool:
-        """Whether the licence may be used."""
-        return self.status == "licensed"
+    def granted(self) -> bool:
+        """Whether the assumption may be used."""
+        return self.status == "granted"
 
 
 def broken_rules(results: Mapping[str, Counts]) -> tuple[str, ...]:
     """The tests that show what the strict rules forbid, or that are faulty: then nothing else can be trusted."""
     known = [name for name in TESTS if name in results]
-    strict = [name for name in known if needed_licences(TESTS[name]) == frozenset() and results[name].violated]
+    strict = [name for name in known if needed_assumptions(TESTS[name]) == frozenset() and results[name].violated]
     return tuple(dict.fromkeys([*strict, *(name for name in known if results[name].foreign)]))
 
 
 def decide(results: Mapping[str, Counts]) -> dict[str, Decision]:
-    """A decision on each licence.
+    """A decision on each assumption.
 
-    A licence is refuted if a test shows what it forbids. It is granted if all tests that need it, and all its
+    An assumption is refuted if a test shows what it forbids. It is granted if all tests that need it, and all its
     controls, ran often enough, none of the former shows anything, and each of the latter does. A control that shows
     nothing means that the tests beside it would have shown nothing either, so the run is inconclusive.
 
@@ -75,12 +75,12 @@ def decide(results: Mapping[str, Counts]) -> dict[str, Decision]:
         results: The counts by test; tests may be missing.
     """
     faults = broken_rules(results)
-    return {licence: _decide(licence, results, faults) for licence in LICENCES}
+    return {assumption: _decide(assumption, results, faults) for assumption in ASSUMPTIONS}
 
 
-def _decide(licence: str, results: Mapping[str, Counts], faults: tuple[str, ...]) -> Decision:
-    claims = [name for name, test in TESTS.items() if licence in (needed_licences(test) or ())]
-    controls = [name for name, test in TESTS.items() if licence in test.controls]
+def _decide(assumption: str, results: Mapping[str, Counts], faults: tuple[str, ...]) -> Decision:
+    claims = [name for name, test in TESTS.items() if assumption in (needed_assumptions(test) or ())]
+    controls = [name for name, test in TESTS.items() if assumption in test.controls]
     refuting = [name for name in claims if name in results and results[name].violated]
     if refuting:
         seen = "; ".join(f"{name} shows it in {_share(results[name])}" for name in refuting)
@@ -95,7 +95,7 @@ def _decide(licence: str, results: Mapping[str, Counts], faults: tuple[str, ...]
     least = min(results[name].runs for name in claims)
     kept = f"none of {len(claims)} tests showed a violation in {least:,} runs each"
     bound = f"fewer than {3 / least:.2%} of runs show one, at 95 % confidence"
-    return Decision("licensed", (f"{kept}: {bound}", f"all {len(controls)} controls showed violations"))
+    return Decision("granted", (f"{kept}: {bound}", f"all {len(controls)} controls showed violations"))
 
 
 def _gaps(names: Iterable[str], results: Mapping[str, Counts]) -> Iterable[str]:

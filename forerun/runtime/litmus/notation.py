@@ -88,7 +88,7 @@ class LitmusTest:
             launch. By default all that nodes load.
         given: Look only at cells where the node has loaded a new value of this variable.
         one_sector: Whether the variables share a sector of a cache line; needs no more than 4 cells.
-        controls: The licences that this test is a control of: it must show violations, or else the others prove
+        controls: The assumptions that this test is a control of: it must show violations, or else the others prove
             nothing.
     """
 

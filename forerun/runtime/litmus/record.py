@@ -12,12 +12,12 @@ from forerun.runtime.litmus.catalogue import TESTS
 from forerun.runtime.litmus.evidence import decide, rule_text, verdict
 from forerun.runtime.litmus.measurement import Counts
 from forerun.runtime.litmus.notation import LitmusTest, graph_of
-from forerun.runtime.litmus.rules import needed_licences
+from forerun.runtime.litmus.rules import needed_assumptions
 from forerun.support.diagnostics import Unsupported
 from forerun.support.json_reader import JsonObject, read_json
 from forerun.support.version import __version__
 
-__all__ = ["FORMAT", "Machine", "Record", "licences_from", "read_record", "record_as_json"]
+__all__ = ["FORMAT", "Machine", "Record", "assumptions_from", "read_record", "record_as_json"]
 
 FORMAT = "forerun litmus 1"
 
@@ -55,9 +55,9 @@ class Record:
     results: Mapping[str, Counts]
 
     @property
-    def licences(self) -> frozenset[str]:
-        """The licences that the counts support. They are decided from the counts, by today's rules."""
-        return frozenset(licence for licence, decision in decide(self.results).items() if decision.licensed)
+    def assumptions(self) -> frozenset[str]:
+        """The assumptions that the counts support. They are decided from the counts, by today's rules."""
+        return frozenset(assumption for assumption, decision in decide(self.results).items() if decision.granted)
 
 
 def record_as_json(record: Record) -> dict[str, Any]:
@@ -68,15 +68,15 @@ def record_as_json(record: Record) -> dict[str, Any]:
         "date": record.date,
         "machine": asdict(record.machine),
         "tests": [_test_as_json(TESTS[name], counts) for name, counts in record.results.items()],
-        "licences": {
-            licence: {"status": decision.status, "reasons": list(decision.reasons)}
-            for licence, decision in decide(record.results).items()
+        "assumptions": {
+            assumption: {"status": decision.status, "reasons": list(decision.reasons)}
+            for assumption, decision in decide(record.results).items()
         },
     }
 
 
 def _test_as_json(test: LitmusTest, counts: Counts) -> dict[str, Any]:
-    needed = needed_licences(test)
+    needed = needed_assumptions(test)
     return {
         "test": test.name,
         "what": test.what,
@@ -128,8 +128,8 @@ def _results(tests: list[JsonObject]) -> list[tuple[str, Counts]]:
     return found
 
 
-def licences_from(path: str | Path, machine: Machine | None = None) -> frozenset[str]:
-    """The licences that a recorded run supports, for the GPU and driver that it was recorded on.
+def assumptions_from(path: str | Path, machine: Machine | None = None) -> frozenset[str]:
+    """The assumptions that a recorded run supports, for the GPU and driver that it was recorded on.
 
     Args:
         path: A file that ``forerun litmus --out`` wrote.
@@ -147,4 +147,4 @@ def licences_from(path: str | Path, machine: Machine | None = None) -> frozenset
     if (record.machine.gpu, record.machine.driver) != (machine.gpu, machine.driver):
         message = f"'{path}' holds for {record.machine}, not for {machine}"
         raise Unsupported(message, hint="record it here: forerun litmus --out FILE")
-    return record.licences
+    return record.assumptions

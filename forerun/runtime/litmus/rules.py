@@ -1,4 +1,4 @@
-"""What the rules say of a test, derived by the checker: never, never under some licences, or nothing at all."""
+"""What the rules say of a test, derived by the checker: never, never under some assumptions, or nothing at all."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from functools import cache
 from itertools import chain, combinations
 
 from forerun.ir.graph import Graph
-from forerun.ir.semantics import LICENCES, NodeAccess, Race, accesses, check
+from forerun.ir.semantics import ASSUMPTIONS, NodeAccess, Race, accesses, check
 from forerun.runtime.litmus.notation import LitmusTest, Observation, graph_of, observations
 from forerun.support.diagnostics import InternalError
 
-__all__ = ["needed_licences"]
+__all__ = ["needed_assumptions"]
 
-_SETS = tuple(map(frozenset, chain.from_iterable(combinations(LICENCES, n) for n in range(len(LICENCES) + 1))))
-"""All sets of licences, the smallest first."""
+_SETS = tuple(map(frozenset, chain.from_iterable(combinations(ASSUMPTIONS, n) for n in range(len(ASSUMPTIONS) + 1))))
+"""All sets of assumptions, the smallest first."""
 
 
 @cache
-def needed_licences(test: LitmusTest) -> frozenset[str] | None:
-    """The smallest set of licences under which the rules forbid what the test looks for; ``None`` if none does.
+def needed_assumptions(test: LitmusTest) -> frozenset[str] | None:
+    """The smallest set of assumptions under which the rules forbid what the test looks for; ``None`` if none does.
 
     The empty set stands for the strict rules: what they forbid must never be seen.
 
@@ -28,7 +28,7 @@ def needed_licences(test: LitmusTest) -> frozenset[str] | None:
 
     Example:
         >>> from forerun.runtime.litmus.catalogue import TESTS
-        >>> [needed_licences(TESTS[name]) for name in ("L1", "L5", "L1b")]
+        >>> [needed_assumptions(TESTS[name]) for name in ("L1", "L5", "L1b")]
         [frozenset(), frozenset({'H6'}), None]
     """
     graph = graph_of(test)
@@ -39,12 +39,12 @@ def needed_licences(test: LitmusTest) -> frozenset[str] | None:
 
 
 def _needed(graph: Graph, observation: Observation) -> frozenset[str] | None:
-    return next((licences for licences in _SETS if _forbids(graph, observation, licences)), None)
+    return next((assumptions for assumptions in _SETS if _forbids(graph, observation, assumptions)), None)
 
 
-def _forbids(graph: Graph, observation: Observation, licences: frozenset[str]) -> bool:
+def _forbids(graph: Graph, observation: Observation, assumptions: frozenset[str]) -> bool:
     """Whether nothing that the checker finds concerns what is observed."""
-    verdict = check(graph, licences)
+    verdict = check(graph, assumptions)
     if any(_concerns(race, observation) for race in verdict.races):
         return False
     return bool(observation.node) or not set(verdict.undrained) & set(_writers(graph, observation.variable))

@@ -4,7 +4,7 @@ A node v has the events S (start), W (its wait returns), T (trigger) and C (comp
 keeps, with the rules' numbers from docs/reference-runtime.md:
 
 - H2: v starts when the sources of its full dependencies are complete. Programmatic and launch-order dependencies do not
-  hold back the start; with the licence H6, v also needs every programmatic source to have triggered.
+  hold back the start; with the assumption H6, v also needs every programmatic source to have triggered.
 - H3: a wait returns when the sources of the node's programmatic dependencies are complete too.
 - A phase reads when it executes, and its writes go to the node's store buffer, which the node itself sees. Each store
   becomes visible at some point between the phase and C, whole or in two pieces; those that overlap keep their order.

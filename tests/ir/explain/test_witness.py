@@ -47,12 +47,12 @@ def on_a_chain(graph: Graph, first: str, last: str, chain: Sequence[Dependency])
 
 
 @given(programs(Style(fences=True)), st.sampled_from([(), ("H6",), ("H8",), ("H6", "H8")]))
-def test_a_witness_is_a_legal_schedule_that_ends_with_the_accesses(graph: Graph, licences: tuple[str, ...]) -> None:
-    verdict = check(graph, licences)
+def test_a_witness_is_a_legal_schedule_that_ends_with_the_accesses(graph: Graph, assumptions: tuple[str, ...]) -> None:
+    verdict = check(graph, assumptions)
     assume(verdict.races)
-    order = order_under(graph, licences)
+    order = order_under(graph, assumptions)
     for race in verdict.races[:4]:
-        found = witness(graph, race, licences)
+        found = witness(graph, race, assumptions)
         assert is_legal(graph, found.schedule)
         assert [step.access for step in found.schedule[-2:]] == [race.later, race.earlier]
         assert found.steps[-2:] == found.schedule[-2:]

@@ -49,11 +49,11 @@ def test_a_node_that_outlives_the_graph() -> None:
     assert {"R1", "C10"} <= codes(verdict)
 
 
-def test_a_licence_decides_what_is_a_race() -> None:
+def test_a_assumption_decides_what_is_a_race() -> None:
     """L5 of the litmus tests: first -> middle (full), middle -> last (programmatic), last reads before its wait."""
     before = parse_graph(
         """forerun 1
-graph licensed
+graph granted
 buffer %x : f32[4] input
 buffer %a : f32[4] temp
 buffer %y : f32[4] output

@@ -29,7 +29,7 @@ from forerun.ir.types import BufferRole, DependencyKind, DType
 from forerun.ir.verify import nodes as verify_nodes
 from forerun.ir.verify import verify
 from forerun.passes.infer_dependencies import InferDependencies
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.manager import PassManager
 from tests.programs import programs
 
 _REGIONS = (WHOLE, WHOLE, region((0, 2)), region((1, 3)), region(None, (0, 1)), region(None, (1, 2)))
@@ -76,9 +76,9 @@ def _hides(write: NodeAccess, access: NodeAccess) -> bool:
     return write.allocation == access.allocation and write.bytes.covers(access.bytes)
 
 
-def unordered(graph: Graph, licences: frozenset[str]) -> list[tuple[NodeAccess, NodeAccess, bool]]:
+def unordered(graph: Graph, assumptions: frozenset[str]) -> list[tuple[NodeAccess, NodeAccess, bool]]:
     """The races, each with whether it is certain, as docs/checker.md says it."""
-    order = order_under(graph, licences)
+    order = order_under(graph, assumptions)
     found = []
     for conflict in pair_by_pair(graph):
         earlier, later = conflict.earlier, conflict.later
@@ -92,16 +92,16 @@ def unordered(graph: Graph, licences: frozenset[str]) -> list[tuple[NodeAccess, 
     return found
 
 
-_LICENCES = st.sampled_from([frozenset[str](), frozenset({"H6"}), frozenset({"H8"}), frozenset({"H6", "H8"})])
+_ASSUMPTIONS = st.sampled_from([frozenset[str](), frozenset({"H6"}), frozenset({"H8"}), frozenset({"H6", "H8"})])
 
 
-@given(st.integers(0, 1 << 30), st.integers(2, 14), _LICENCES)
-def test_the_races_are_those_that_are_found_pair_by_pair(seed: int, nodes: int, licences: frozenset[str]) -> None:
+@given(st.integers(0, 1 << 30), st.integers(2, 14), _ASSUMPTIONS)
+def test_the_races_are_those_that_are_found_pair_by_pair(seed: int, nodes: int, assumptions: frozenset[str]) -> None:
     graph = crowd(seed, nodes)
     assert not verify(graph)
     assert list(conflicts(graph)) == list(pair_by_pair(graph))
     assert len(conflicts(graph)) == len(list(pair_by_pair(graph)))
-    verdict, expected = check(graph, licences), unordered(graph, licences)
+    verdict, expected = check(graph, assumptions), unordered(graph, assumptions)
     event(f"races: {min(len(expected) // 10, 9)}0s, alike: {len(conflicts(graph).clashes) < len(conflicts(graph))}")
     assert [(r.earlier, r.later, r.certain) for r in verdict.races] == expected
     assert verdict.count == len(expected) + len(verdict.outliving)
@@ -112,12 +112,12 @@ def test_the_conflicts_of_programs_are_those_that_are_found_pair_by_pair(graph: 
     assert list(conflicts(graph)) == list(pair_by_pair(graph))
 
 
-@given(st.integers(0, 1 << 30), st.integers(1, 4), _LICENCES)
-def test_races_that_are_not_kept_are_counted_and_judged(seed: int, kept: int, licences: frozenset[str]) -> None:
-    whole = check(crowd(seed, 10), licences)
+@given(st.integers(0, 1 << 30), st.integers(1, 4), _ASSUMPTIONS)
+def test_races_that_are_not_kept_are_counted_and_judged(seed: int, kept: int, assumptions: frozenset[str]) -> None:
+    whole = check(crowd(seed, 10), assumptions)
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(races_module, "MAX_RACES", kept)
-        part = check(crowd(seed, 10), licences)
+        part = check(crowd(seed, 10), assumptions)
     assert (part.status, part.count, part.outliving) == (whole.status, whole.count, whole.outliving)
     assert part.races[:kept] == whole.races[:kept]
     others = part.races[kept:]

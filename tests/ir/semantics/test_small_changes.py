@@ -81,7 +81,7 @@ def test_what_a_fenced_trigger_releases_passes_through_a_kernel_that_never_waits
     """T of #store is before S of #idle, so before C of #idle, so before W of #load (H8); C of #store is not."""
     graph = parsed(RELEASE)
     assert [race.earlier.node for race in check(graph).races] == ["store"]
-    assert check(graph, licences={"H8"}).proved
+    assert check(graph, assumptions={"H8"}).proved
 
 
 def test_bodies_keep_constant_bytes() -> None:
@@ -131,10 +131,10 @@ node #load = @load(x=%x)
 """
 
 
-@pytest.mark.parametrize("licences", [{"H8"}, {"H6", "H8"}])
-def test_a_black_box_releases_nothing(licences: set[str]) -> None:
+@pytest.mark.parametrize("assumptions", [{"H8"}, {"H6", "H8"}])
+def test_a_black_box_releases_nothing(assumptions: set[str]) -> None:
     """Even where its start and end are known to be before: its stores may come after any trigger that it has."""
-    assert [race.earlier.node for race in check(parsed(BOX), licences).races] == ["box"]
+    assert [race.earlier.node for race in check(parsed(BOX), assumptions).races] == ["box"]
 
 
 def test_a_black_box_in_between_hides_no_race() -> None:

@@ -177,9 +177,9 @@ node #second = @second(x=%x)
     assert certify(graph, graph.edit().commit()).proved
 
 
-def test_an_unknown_licence_is_an_error_even_where_nothing_changed() -> None:
+def test_an_unknown_assumption_is_an_error_even_where_nothing_changed() -> None:
     graph = parsed("buffer %x : f32[4] state\nnode #fill = fill %x with 1\n")
-    with pytest.raises(InvalidInput, match="unknown licence 'H7'"):
+    with pytest.raises(InvalidInput, match="unknown assumption 'H7'"):
         certify(graph, graph, {"H7"})
 
 

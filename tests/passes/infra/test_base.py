@@ -10,7 +10,7 @@ import pytest
 from infra_samples import Add, Drop, Fail, Nothing, Optioned, fills
 
 from forerun.ir.graph import Graph
-from forerun.passes.base import Assessment, Pass, PassContext, Strongest
+from forerun.passes.infra.base import Assessment, Pass, PassContext, Strongest
 from forerun.support.diagnostics import InternalError, InvalidInput, Location, Severity
 
 PLACE = Location("graph", "fills")

@@ -14,9 +14,9 @@ from infra_samples import Add, Drop, Join, Nothing, fills, overwritten, values
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import MemsetNode
 from forerun.ir.semantics import check
-from forerun.passes.base import Pass, PassContext, option
+from forerun.passes.infra.base import Pass, PassContext, option
 from forerun.passes.instrument.bisect import bisect
-from forerun.passes.pipeline import Pipeline
+from forerun.passes.infra.pipeline import Pipeline
 from forerun.support.diagnostics import InvalidInput
 
 

@@ -13,12 +13,12 @@ from forerun.ir.nodes import MemsetNode
 from forerun.ir.region import BufferView
 from forerun.ir.semantics import Verdict
 from forerun.ir.text import parse_graph
-from forerun.passes.base import Pass, PassContext
-from forerun.passes.failure import PassFailure
+from forerun.passes.infra.base import Pass, PassContext
+from forerun.passes.infra.failure import PassFailure
 from forerun.passes.instrument import Certify, Instrument, PassRun, PipelineRun
-from forerun.passes.manager import PassManager
-from forerun.passes.pipeline import Pipeline
-from forerun.passes.summary import PassRecord
+from forerun.passes.infra.manager import PassManager
+from forerun.passes.infra.pipeline import Pipeline
+from forerun.passes.infra.summary import PassRecord
 from forerun.support.diagnostics import Diagnostic, Location, Unsupported
 
 

@@ -7,9 +7,9 @@ from infra_samples import fills
 
 from forerun.ir.fingerprint import content_hash
 from forerun.ir.graph import Graph
-from forerun.passes.failure import PassFailure
+from forerun.passes.infra.failure import PassFailure
 from forerun.passes.instrument import Honesty, honesty
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.manager import PassManager
 
 
 def headline(pipeline: str) -> str:

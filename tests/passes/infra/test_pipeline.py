@@ -8,8 +8,8 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from infra_samples import Add, Colour, Drop, Fail, Nothing, Optioned, Unregistered
 
-from forerun.passes.default import DEFAULT_PIPELINE
-from forerun.passes.pipeline import Pipeline
+from forerun.passes.infra.named_pipelines import DEFAULT_PIPELINE
+from forerun.passes.infra.pipeline import Pipeline
 from forerun.support.diagnostics import InvalidInput
 from forerun.support.option_text import OptionTextError
 

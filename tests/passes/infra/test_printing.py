@@ -9,9 +9,9 @@ import pytest
 from infra_samples import fills, values
 
 from forerun.ir.text import diff_graphs, print_graph
-from forerun.passes.failure import PassFailure
+from forerun.passes.infra.failure import PassFailure
 from forerun.passes.instrument import PrintAfter, Statistics, StopAfter, Timing, Verify
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.manager import PassManager
 from forerun.support.diagnostics import InvalidInput
 
 

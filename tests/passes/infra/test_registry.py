@@ -14,9 +14,9 @@ import pytest
 from infra_samples import Nothing, Unregistered
 
 from forerun.ir.graph import Graph
-from forerun.passes import registry
-from forerun.passes.base import Pass, PassContext
-from forerun.passes.default import DEFAULT_PIPELINE
+from forerun.passes.infra import registry
+from forerun.passes.infra.base import Pass, PassContext
+from forerun.passes.infra.named_pipelines import DEFAULT_PIPELINE
 from forerun.support.diagnostics import InternalError, InvalidInput
 
 
@@ -59,7 +59,7 @@ def test_import_paths_are_names_too() -> None:
         ("infra_samples:Nothin", "'infra_samples' has no pass 'Nothin'\nhint: did you mean 'Nothing'?"),
         ("infra_samples:fills", "'infra_samples:fills' is not a pass"),
         ("infra_samples:", "'infra_samples' has no pass ''"),
-        ("forerun.passes.base:Pass", "'forerun.passes.base:Pass' is an abstract pass"),
+        ("forerun.passes.infra.base:Pass", "'forerun.passes.infra.base:Pass' is an abstract pass"),
         (":X", "module '' cannot be imported: ValueError"),
     ],
 )

@@ -30,7 +30,7 @@ from forerun.ir.region import BufferView, region
 from forerun.ir.trust import vouch
 from forerun.ir.types import HOST, BufferRole, DependencyKind, DType
 from forerun.kernels.builtin import KERNELS
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.manager import PassManager
 from forerun.runtime.dtypes import numpy_dtype
 
 I32, F32 = DType.I32, DType.F32

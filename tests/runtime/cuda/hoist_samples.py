@@ -10,7 +10,7 @@ from forerun.ir.kernel import Access, BufferParameter, Implementation, Kernel, P
 from forerun.ir.nodes import Launch
 from forerun.ir.trust import vouch
 from forerun.ir.types import DType
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.manager import PassManager
 
 __all__ = ["LOAD", "PLAIN", "UNORDERED", "hoisting_graph", "weigh_kernel"]
 

@@ -10,7 +10,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Phase, Role, Trigger, Wait
 from forerun.ir.nodes import KernelNode, Launch
 from forerun.kernels.builtin import KERNELS
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda.codegen.specialise import Unit, specialise
 from forerun.runtime.toolchain import EntryFacts, Source, compile_unit, missing_toolchain
 from forerun.testing import graphs

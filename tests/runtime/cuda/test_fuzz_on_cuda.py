@@ -11,7 +11,7 @@ import pytest
 
 from forerun.cli import main
 from forerun.ir.graph import Graph
-from forerun.passes.manager import PassManager
+from forerun.passes.infra.manager import PassManager
 from forerun.runtime.reference import ReferenceProgram, ReferenceTarget
 from forerun.support.diagnostics import Unsupported
 from forerun.testing import assert_same_outputs, search

@@ -14,8 +14,8 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Implementation, Kernel
 from forerun.ir.nodes import Launch
 from forerun.ir.trust import vouch
-from forerun.passes.base import Pass, PassContext
-from forerun.passes.pipeline import Pipeline
+from forerun.passes.infra.base import Pass, PassContext
+from forerun.passes.infra.pipeline import Pipeline
 from forerun.runtime.cuda import CudaTarget, target
 from forerun.runtime.cuda.codegen.build import build_code
 from forerun.runtime.cuda.sass.inspection import inspect_code
@@ -80,7 +80,7 @@ class ChooseHoist(Pass):
 
     def apply(self, graph: Graph, context: PassContext) -> Graph:
         """The choice of the assessor."""
-        from forerun.passes.manager import PassManager
+        from forerun.passes.infra.manager import PassManager
 
         return context.choose([PassManager("hoist-loads").run(graph).graph, graph], Location("graph", graph.name))
 

@@ -8,7 +8,7 @@ from forerun.ir.edit import GraphEdit
 from forerun.ir.graph import Graph
 from forerun.ir.semantics.nested import inner_graph
 from forerun.ir.walk import bodies_in, with_bodies
-from forerun.passes.base import PassContext
+from forerun.passes.infra.base import PassContext
 from forerun.support.diagnostics import InternalError
 
 __all__ = ["rewrite_all"]

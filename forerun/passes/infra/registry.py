@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from forerun.ir.trust import trusted
-from forerun.passes.base import Pass, require_name
+from forerun.passes.infra.base import Pass, require_name
 from forerun.support.diagnostics import InternalError, InvalidInput, did_you_mean
 from forerun.support.options import specs
 

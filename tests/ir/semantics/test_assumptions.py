@@ -1,4 +1,4 @@
-"""The opt-in rules H6 and H8: checker and explorer agree exactly, and a licence only ever orders more."""
+"""The opt-in rules H6 and H8: checker and explorer agree exactly, and an assumption only ever orders more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Access, Barrier, Phase, Step, Trigger
-from forerun.ir.semantics import LICENCES, check, conflicts, order_under
+from forerun.ir.semantics import ASSUMPTIONS, check, conflicts, order_under
 from forerun.ir.types import DependencyKind
 from forerun.support.diagnostics import InvalidInput
 from forerun.testing.explorer import enumerate_orders, explore
@@ -25,36 +25,36 @@ READ: tuple[Step, ...] = (Phase("p", reads=(Access("b"),)),)
 WRITE: tuple[Step, ...] = (Phase("p", writes=(Access("b"),)),)
 
 
-def agree(graph: Graph, licences: frozenset[str]) -> None:
+def agree(graph: Graph, assumptions: frozenset[str]) -> None:
     """The checker's races are those direct conflicts that the explorer finds open together."""
-    found, verdict = explore(graph, licences), check(graph, licences)
+    found, verdict = explore(graph, assumptions), check(graph, assumptions)
     assert found.proved == verdict.proved
     direct = {(c.earlier, c.later) for c in conflicts(graph)}
     assert {(r.earlier, r.later) for r in verdict.races} == found.races & direct
     assert set(verdict.undrained) == found.undrained
 
 
-@pytest.mark.parametrize("licences", SETS, ids=lambda s: "+".join(sorted(s)) or "strict")
-def test_checker_and_explorer_agree_on_three_kernels(licences: frozenset[str]) -> None:
+@pytest.mark.parametrize("assumptions", SETS, ids=lambda s: "+".join(sorted(s)) or "strict")
+def test_checker_and_explorer_agree_on_three_kernels(assumptions: frozenset[str]) -> None:
     chooser = random.Random(1)
     for _ in range(1500):
         graph = graph_of_bodies(tuple(chooser.choices(ALL_BODIES, k=3)), chooser.choice(EDGES))
-        agree(graph, licences)
+        agree(graph, assumptions)
 
 
 @given(programs(Style(most_nodes=4, fences=True)), st.sampled_from(SETS))
-def test_checker_and_explorer_agree_on_random_programs(graph: Graph, licences: frozenset[str]) -> None:
-    event(check(graph, licences).status)
-    agree(graph, licences)
+def test_checker_and_explorer_agree_on_random_programs(graph: Graph, assumptions: frozenset[str]) -> None:
+    event(check(graph, assumptions).status)
+    agree(graph, assumptions)
 
 
 @given(programs(Style(fences=True)))
-def test_a_licence_orders_more(graph: Graph) -> None:
+def test_a_assumption_orders_more(graph: Graph) -> None:
     strict = check(graph)
-    for licences in SETS:
-        races = set(check(graph, licences).races)
+    for assumptions in SETS:
+        races = set(check(graph, assumptions).races)
         assert {(r.earlier, r.later) for r in races} <= {(r.earlier, r.later) for r in strict.races}
-        event(f"{sorted(licences)} proves more: {len(races) < len(strict.races)}")
+        event(f"{sorted(assumptions)} proves more: {len(races) < len(strict.races)}")
 
 
 def test_explorer_and_enumerator_agree_on_two_fenced_kernels() -> None:
@@ -64,8 +64,8 @@ def test_explorer_and_enumerator_agree_on_two_fenced_kernels() -> None:
         bodies = tuple(chooser.choices(small, k=2))
         for kind in (DependencyKind.FULL, DependencyKind.PROGRAMMATIC):
             graph = graph_of_bodies(bodies, (kind,))
-            for licences in SETS:
-                assert explore(graph, licences).races == enumerate_orders(graph, licences)
+            for assumptions in SETS:
+                assert explore(graph, assumptions).races == enumerate_orders(graph, assumptions)
 
 
 def test_h6_orders_the_starts_of_dependents_after_triggers() -> None:
@@ -113,10 +113,10 @@ def test_what_the_copy_engine_reads_early_stays_open() -> None:
     assert check(graph).races[0].certain
 
 
-def test_an_unknown_licence_names_the_closest() -> None:
+def test_an_unknown_assumption_names_the_closest() -> None:
     graph = graph_of_bodies(((WRITE,),), ())
     for call in (check, explore, order_under):
-        with pytest.raises(InvalidInput, match="unknown licence 'H88'") as caught:
+        with pytest.raises(InvalidInput, match="unknown assumption 'H88'") as caught:
             call(graph, {"H88"})
         assert "H8" in caught.value.hint
-    assert list(LICENCES) == ["H6", "H8"]
+    assert list(ASSUMPTIONS) == ["H6", "H8"]

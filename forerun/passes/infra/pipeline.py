@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from forerun.ir.text.spelling import quote
 from forerun.ir.trust import is_module_name
-from forerun.passes import registry
-from forerun.passes.base import Pass
-from forerun.passes.default import NAMED_PIPELINES
+from forerun.passes.infra import registry
+from forerun.passes.infra.base import Pass
+from forerun.passes.infra.named_pipelines import NAMED_PIPELINES
 from forerun.support.diagnostics import InvalidInput
 from forerun.support.option_text import ItemText, OptionTextError, Span, format_item, parse_items
 from forerun.support.options import build, non_default_texts
@@ -17,7 +17,7 @@ from forerun.support.options import build, non_default_texts
 __all__ = ["DEFAULT", "Pipeline"]
 
 DEFAULT = "default"
-"""The name of the default pipeline; :data:`forerun.passes.default.NAMED_PIPELINES` has all that have names."""
+"""The name of the default pipeline; :data:`forerun.passes.infra.named_pipelines.NAMED_PIPELINES` has all that have names."""
 
 _Finding = tuple[str, str, Span, str]
 

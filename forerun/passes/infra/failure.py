@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from forerun.ir.graph import Graph
 from forerun.ir.text import diff_graphs, draw
-from forerun.passes.pipeline import Pipeline
+from forerun.passes.infra.pipeline import Pipeline
 from forerun.support.diagnostics import Diagnostic, ForerunError, InternalError
 from forerun.support.escaping import visible
 
 if TYPE_CHECKING:
-    from forerun.passes.instrument.base import PassRun, PipelineRun
+    from forerun.passes.infra.run import PassRun, PipelineRun
 
 __all__ = ["PassFailure", "failure_of", "opt_command", "rerun_command", "tell"]
 
