@@ -40,10 +40,10 @@ def layered(nodes: int) -> Graph:
     weights = [Buffer(f"w{i}", DType.F32, (_WIDTH,), BufferRole.WEIGHT, "w", i * size) for i in range(nodes)]
     names = ("w", "a", "b", "y", "r")
     steps = (
-        Phase("load", (Access("w"),), gives=("tile",)),
+        Phase("load", (Access("w"),), defines=("tile",)),
         Wait(),
         Trigger(),
-        Phase("work", (Access("a"), Access("b")), (Access("y"), Access("r")), takes=("tile",)),
+        Phase("work", (Access("a"), Access("b")), (Access("y"), Access("r")), uses=("tile",)),
     )
     kernel = Kernel("layer", tuple(BufferParameter(n, DType.F32, ("N",)) for n in names), (Role("main", steps),))
     first = Kernel("first", kernel.parameters[3:], (Role("main", (Phase("fill", (), (Access("y"), Access("r"))),)),))

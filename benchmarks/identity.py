@@ -34,8 +34,8 @@ from identity_graphs import FAULTS, Fault, Pool, kernel_pool, planted, random_gr
 from forerun.ir.graph import Graph
 from forerun.ir.text import print_graph
 from forerun.ir.types import BufferRole
-from forerun.passes.infra.named_pipelines import DEFAULT_PIPELINE
 from forerun.passes.infra.manager import PassManager
+from forerun.passes.infra.named_pipelines import DEFAULT_PIPELINE
 from forerun.runtime.base import resolve_target
 from forerun.testing import inputs_of, weights_of
 

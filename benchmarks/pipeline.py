@@ -13,8 +13,8 @@ from common import Metric, bootstrap_median, timed, write_result
 
 from forerun.frontends.decode import synthetic_decode_graph
 from forerun.ir.text import parse_graph, print_graph
-from forerun.passes.instrument import Certify, PassRun, PipelineRun, default_instruments
 from forerun.passes.infra.manager import PassManager
+from forerun.passes.instrument import Certify, PassRun, PipelineRun, default_instruments
 
 SIZES = (500, 1000, 2000, 5000, 10000, 20000)
 ROUNDS = {500: 15, 1000: 15, 2000: 15, 5000: 7, 10000: 5, 20000: 5}

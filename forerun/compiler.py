@@ -15,10 +15,10 @@ from forerun.ir.graph import Graph
 from forerun.ir.trust import Trusted, trusting
 from forerun.ir.verify import require_valid
 from forerun.passes.infra.base import Assessment, Assessor
-from forerun.passes.instrument import Instrument, default_instruments, writers
 from forerun.passes.infra.manager import PassManager, PipelineResult
 from forerun.passes.infra.pipeline import DEFAULT, Pipeline
 from forerun.passes.infra.summary import Summary
+from forerun.passes.instrument import Instrument, default_instruments, writers
 from forerun.report import reporting, write_report
 from forerun.runtime.base import Program, Target, resolve_target
 from forerun.support.diagnostics import Diagnostic, InvalidInput, Unsupported

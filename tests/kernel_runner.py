@@ -28,11 +28,11 @@ def run_kernel(kernel: Kernel, arrays: Mapping[str, np.ndarray], **scalars: floa
         reads = [_view(access, arrays, scalars) for access in phase.reads]
         before = [read.copy() for read in reads]
         found = phase_function(phase)(
-            *reads, *(values[name] for name in phase.takes), *(scalars[name] for name in phase.scalars)
+            *reads, *(values[name] for name in phase.uses), *(scalars[name] for name in phase.scalars)
         )
         for read, copy in zip(reads, before, strict=True):
             np.testing.assert_array_equal(read, copy, f"phase {phase.name} changed what it reads")
-        count = len(phase.writes) + len(phase.gives)
+        count = len(phase.writes) + len(phase.defines)
         results = (found,) if count == 1 else found
         assert len(results) == count
         for access, result in zip(phase.writes, results, strict=False):
@@ -41,7 +41,7 @@ def run_kernel(kernel: Kernel, arrays: Mapping[str, np.ndarray], **scalars: floa
             assert result.shape == view.shape, f"{phase.name} writes {access}"
             assert generated or result.dtype == view.dtype, f"{phase.name} writes {access}"
             view[...] = result
-        values |= zip(phase.gives, results[len(phase.writes) :], strict=True)
+        values |= zip(phase.defines, results[len(phase.writes) :], strict=True)
 
 
 def _view(access: Access, arrays: Mapping[str, np.ndarray], scalars: Mapping[str, float]) -> np.ndarray:

@@ -127,12 +127,12 @@ def _kernels(draw: st.DrawFn, name: str, style: Style) -> Kernel:
 def _phases(draw: st.DrawFn, name: str, parameters: list[str], given: list[str]) -> Phase:
     reads = tuple(draw(st.lists(_accesses(parameters), max_size=2)))
     writes = tuple(draw(st.lists(_accesses(parameters), max_size=1)))
-    takes = tuple(draw(st.lists(st.sampled_from(given), unique=True, max_size=1))) if given else ()
-    gives: tuple[str, ...] = ()
+    uses = tuple(draw(st.lists(st.sampled_from(given), unique=True, max_size=1))) if given else ()
+    defines: tuple[str, ...] = ()
     if not writes:
-        gives = (f"{name}v",)
-        given.append(gives[0])
-    return Phase(name, reads, writes, takes, gives)
+        defines = (f"{name}v",)
+        given.append(defines[0])
+    return Phase(name, reads, writes, uses, defines)
 
 
 @st.composite

@@ -10,9 +10,9 @@ import pytest
 
 from forerun.cli.dumps import new_run_folder
 from forerun.ir.text import parse_graph
-from forerun.passes.instrument import Dump
 from forerun.passes.infra.manager import PassManager
 from forerun.passes.infra.pipeline import Pipeline
+from forerun.passes.instrument import Dump
 from tests.cli.conftest import build
 
 THREADS = 8

@@ -18,8 +18,8 @@ from forerun.cli.tables import pass_details, pass_table, time_sentence
 if TYPE_CHECKING:
     from forerun.ir.graph import Graph
     from forerun.ir.text import SourceMap
-    from forerun.passes.instrument import Instrument
     from forerun.passes.infra.pipeline import Pipeline
+    from forerun.passes.instrument import Instrument
 
 __all__ = ["opt"]
 
@@ -88,8 +88,8 @@ def opt(
 
 def _read(file: str | None, pipeline: str | None, *, verbose: bool) -> tuple[Graph, Pipeline, SourceMap]:
     """The graph, the passes, and where the graph's elements stand in its text."""
-    from forerun.passes.instrument.reproducer import parse_reproducer
     from forerun.passes.infra.pipeline import Pipeline
+    from forerun.passes.instrument.reproducer import parse_reproducer
     from forerun.support.diagnostics import InvalidInput
 
     if file is None:

@@ -82,12 +82,12 @@ class Phase:
         writes: Regions that the phase writes: every byte of them, whenever the kernel runs. What stores a part of a
             region, or stores under a condition, reads it as well (docs/ir.md, "What a phase says"). A write is visible
             to other nodes at some point between the phase and the kernel's completion.
-        takes: Locals (values in registers or shared memory) that it uses, given by earlier phases of the kernel.
-        gives: Locals that it defines; each local is given by one phase.
+        uses: Locals (values in registers or shared memory) that earlier phases of the kernel define.
+        defines: Locals of its own; each local is defined by one phase.
         scalars: Scalar parameters that it uses beyond those in its region bounds. A scalar that is bound to memory
             is read where it is used.
         asynchronous: The reads go through the copy engine (``cp.async.bulk``): they may happen at any time up to the
-            first phase that takes what it gives. In a phase that writes they happen before the writes, which keep
+            first phase that uses what it defines. In a phase that writes they happen before the writes, which keep
             their place in the order of the body.
         reference: The NumPy function of the phase, ``module:function``; see docs/writing-kernels.md.
     """
@@ -95,8 +95,8 @@ class Phase:
     name: str
     reads: tuple[Access, ...] = ()
     writes: tuple[Access, ...] = ()
-    takes: tuple[str, ...] = ()
-    gives: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    defines: tuple[str, ...] = ()
     scalars: tuple[str, ...] = ()
     asynchronous: bool = False
     reference: str | None = None

@@ -27,11 +27,11 @@ KERNEL = Kernel(
         Role(
             "all",
             (
-                Phase("load", reads=(Access("a"),), gives=("first",), reference="forerun.kernels.add:load"),
+                Phase("load", reads=(Access("a"),), defines=("first",), reference="forerun.kernels.add:load"),
                 Phase(
                     "add",
                     reads=(Access("b"),),
-                    takes=("first",),
+                    uses=("first",),
                     writes=(Access("y"),),
                     reference="forerun.kernels.add:add",
                 ),

@@ -30,7 +30,7 @@ def load_past_phase() -> Phase:
     return Phase(
         "load_past",
         reads=(Access("k_cache", _PAST), Access("v_cache", _PAST)),
-        gives=("past_k", "past_v"),
+        defines=("past_k", "past_v"),
         reference="forerun.kernels.attention:load_past",
     )
 
@@ -45,7 +45,7 @@ def declare(cache: DType = DType.F32) -> Kernel:
     attend_all = Phase(
         "attend",
         reads=(Access("q"), *rows_up_to_pos()),
-        takes=("past_k", "past_v"),
+        uses=("past_k", "past_v"),
         writes=(Access("y"),),
         reference="forerun.kernels.attention:attend",
     )

@@ -31,7 +31,7 @@ def declare(cache: DType = DType.F32) -> Kernel:
     attend_parts = Phase(
         "attend",
         reads=(Access("q"), *rows_up_to_pos()),
-        takes=("past_k", "past_v"),
+        uses=("past_k", "past_v"),
         scalars=("splits",),
         writes=(Access("partial"), Access("statistics")),
         reference="forerun.kernels.attention_split:attend",

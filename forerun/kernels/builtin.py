@@ -1,6 +1,6 @@
 """Small kernels for random programs and tests, on i32 and f32, so that a graph's file replays with nothing else.
 
-Every kernel has phases like real ones: what reads operands gives locals, what combines them stores. None of the
+Every kernel has phases like real ones: what reads operands defines locals, what combines them stores. None of the
 functions commutes with another by chance, so that a wrong order shows: i32 wraps around, f32 stays bounded.
 
 In CUDA they work element by element, in any launch: parameters may be bound to one buffer, but not to buffers that
@@ -51,7 +51,7 @@ def _phase(name: str, **parts: Any) -> Phase:
 
 
 def _load(parameter: str) -> Phase:
-    return _phase("load", reads=(Access(parameter),), gives=("loaded",))
+    return _phase("load", reads=(Access(parameter),), defines=("loaded",))
 
 
 def _vectors(dtype: DType, *names: str) -> tuple[Parameter, ...]:
@@ -59,14 +59,14 @@ def _vectors(dtype: DType, *names: str) -> tuple[Parameter, ...]:
 
 
 def _copy(dtype: DType) -> Kernel:
-    body = (_load("x"), _phase("store", takes=("loaded",), writes=(Access("y"),)))
+    body = (_load("x"), _phase("store", uses=("loaded",), writes=(Access("y"),)))
     return Kernel(f"copy_{dtype}", _vectors(dtype, "x", "y"), (Role("all", body),), _CUDA, ANY_LAUNCH)
 
 
 def _add(dtype: DType) -> Kernel:
     body = (
         _load("a"),
-        _phase("add", reads=(Access("b"),), takes=("loaded",), writes=(Access("y"),)),
+        _phase("add", reads=(Access("b"),), uses=("loaded",), writes=(Access("y"),)),
     )
     return Kernel(f"add_{dtype}", _vectors(dtype, "a", "b", "y"), (Role("all", body),), _CUDA, ANY_LAUNCH)
 
@@ -74,7 +74,7 @@ def _add(dtype: DType) -> Kernel:
 def _accumulate(dtype: DType) -> Kernel:
     body = (
         _load("x"),
-        _phase("accumulate", reads=(Access("y"),), takes=("loaded",), writes=(Access("y"),)),
+        _phase("accumulate", reads=(Access("y"),), uses=("loaded",), writes=(Access("y"),)),
     )
     return Kernel(f"accumulate_{dtype}", _vectors(dtype, "x", "y"), (Role("all", body),), _CUDA, ANY_LAUNCH)
 
@@ -88,9 +88,9 @@ def _spread(dtype: DType) -> Kernel:
     """Reads two buffers, writes one, and another as well: two stores, which become visible one by one."""
     body = (
         _load("a"),
-        _phase("combine", reads=(Access("b"),), takes=("loaded",), gives=("combined",)),
-        _phase("store", takes=("combined",), writes=(Access("y"),)),
-        _phase("difference", takes=("loaded", "combined"), writes=(Access("z"),)),
+        _phase("combine", reads=(Access("b"),), uses=("loaded",), defines=("combined",)),
+        _phase("store", uses=("combined",), writes=(Access("y"),)),
+        _phase("difference", uses=("loaded", "combined"), writes=(Access("z"),)),
     )
     return Kernel(f"spread_{dtype}", _vectors(dtype, "a", "b", "y", "z"), (Role("all", body),), _CUDA, ANY_LAUNCH)
 
@@ -99,7 +99,7 @@ def _scale_row(dtype: DType) -> Kernel:
     """Updates one row of a matrix; which one, a scalar says."""
     body = (
         _load("x"),
-        _phase("scale_row", reads=(Access("m", _ROW),), takes=("loaded",), writes=(Access("m", _ROW),)),
+        _phase("scale_row", reads=(Access("m", _ROW),), uses=("loaded",), writes=(Access("m", _ROW),)),
     )
     parameters = (
         BufferParameter("x", dtype, ("n",)),

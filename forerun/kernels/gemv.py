@@ -27,17 +27,17 @@ def declare(dtype: DType = DType.F32) -> Kernel:
         Phase(
             "load_weights",
             reads=(Access("w"),),
-            gives=("tile",),
+            defines=("tile",),
             reference="forerun.kernels.gemv:load_weights",
         ),
         Phase(
             "dot",
             reads=(Access("x"), Access("w")),
-            takes=("tile",),
-            gives=("acc",),
+            uses=("tile",),
+            defines=("acc",),
             reference="forerun.kernels.gemv:dot",
         ),
-        Phase("store", takes=("acc",), writes=(Access("y"),), reference="forerun.kernels.gemv:store"),
+        Phase("store", uses=("acc",), writes=(Access("y"),), reference="forerun.kernels.gemv:store"),
     )
     return Kernel(
         typed_name("gemv", dtype),

@@ -25,7 +25,7 @@ def declare(dtype: DType = DType.F32) -> Kernel:
         Phase(
             "load_weights",
             reads=_MATRICES,
-            gives=("tile_gate", "tile_up"),
+            defines=("tile_gate", "tile_up"),
             asynchronous=True,
             reference="forerun.kernels.norm_gate_up:load_weights",
         ),
@@ -33,13 +33,13 @@ def declare(dtype: DType = DType.F32) -> Kernel:
         Phase(
             "dot",
             reads=_MATRICES,
-            takes=("tile_gate", "tile_up", "vector"),
-            gives=("gate", "up"),
+            uses=("tile_gate", "tile_up", "vector"),
+            defines=("gate", "up"),
             reference="forerun.kernels.norm_gate_up:dot",
         ),
         Phase(
             "activate",
-            takes=("gate", "up"),
+            uses=("gate", "up"),
             writes=(Access("y"),),
             reference="forerun.kernels.silu_mul:activate",
         ),

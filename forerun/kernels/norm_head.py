@@ -32,7 +32,7 @@ def declare(dtype: DType = DType.F32) -> Kernel:
         row_stream.dot_phase(),
         Phase(
             "choose",
-            takes=("acc",),
+            uses=("acc",),
             scalars=("parts",),
             writes=(Access("logits"), Access("best_value"), Access("best_index")),
             reference="forerun.kernels.norm_head:choose",

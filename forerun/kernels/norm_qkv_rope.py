@@ -81,33 +81,33 @@ def _phases(cache_dtype: DType, bias: bool) -> Iterator[Phase]:
     yield Phase(
         "load_weights",
         reads=_MATRICES,
-        gives=_TILES,
+        defines=_TILES,
         asynchronous=True,
         reference=f"{_HERE}:load_weights",
     )
     yield load_scale
     if bias:
-        yield Phase("load_bias", reads=_BIASES, gives=_LOADED_BIASES, reference=f"{_HERE}:load_bias")
+        yield Phase("load_bias", reads=_BIASES, defines=_LOADED_BIASES, reference=f"{_HERE}:load_bias")
     yield Phase(
         "load_table",
         reads=(Access("frequencies"),),
         scalars=("pos",),
-        gives=("cosine", "sine"),
+        defines=("cosine", "sine"),
         reference="forerun.kernels.rope_append:load_table",
     )
     yield normalize
     yield Phase(
         "dot",
         reads=_MATRICES,
-        takes=(*_TILES, "vector"),
-        gives=_PRODUCTS if bias else _SUMS,
+        uses=(*_TILES, "vector"),
+        defines=_PRODUCTS if bias else _SUMS,
         reference=f"{_HERE}:dot",
     )
     if bias:
-        yield Phase("add_bias", takes=(*_PRODUCTS, *_LOADED_BIASES), gives=_SUMS, reference=f"{_HERE}:add_bias")
+        yield Phase("add_bias", uses=(*_PRODUCTS, *_LOADED_BIASES), defines=_SUMS, reference=f"{_HERE}:add_bias")
     yield Phase(
         "rotate_append",
-        takes=(*_SUMS, "cosine", "sine"),
+        uses=(*_SUMS, "cosine", "sine"),
         writes=(Access("q_out"), Access("k_cache", _ROW), Access("v_cache", _ROW)),
         reference=f"{_HERE}:{typed_name('rotate_append', cache_dtype)}",
     )

@@ -21,19 +21,19 @@ def declare(dtype: DType = DType.F32) -> Kernel:
         Phase(
             "load_input",
             reads=(Access("x"),),
-            gives=("vector",),
+            defines=("vector",),
             reference="forerun.kernels.projection_add:load_input",
         ),
         Phase(
             "load_residual",
             reads=(Access("residual"),),
-            gives=("base",),
+            defines=("base",),
             reference="forerun.kernels.projection_add:load_residual",
         ),
         row_stream.dot_phase(),
         Phase(
             "add",
-            takes=("acc", "base"),
+            uses=("acc", "base"),
             writes=(Access("y"),),
             reference="forerun.kernels.projection_add:add",
         ),

@@ -28,13 +28,13 @@ KERNEL = Kernel(
                 Phase(
                     "load_scale",
                     reads=(Access("w"),),
-                    gives=("scale",),
+                    defines=("scale",),
                     reference="forerun.kernels.rmsnorm:load_scale",
                 ),
                 Phase(
                     "normalize",
                     reads=(Access("x"),),
-                    takes=("scale",),
+                    uses=("scale",),
                     scalars=("eps",),
                     writes=(Access("y"),),
                     reference="forerun.kernels.rmsnorm:normalize",

@@ -117,15 +117,15 @@ def norm_phases() -> tuple[Phase, Phase]:
     load_scale = Phase(
         "load_scale",
         reads=(Access("scale"),),
-        gives=("scale",),
+        defines=("scale",),
         reference="forerun.kernels.rmsnorm:load_scale",
     )
     normalize = Phase(
         "normalize",
         reads=(Access("x"),),
-        takes=("scale",),
+        uses=("scale",),
         scalars=("eps",),
-        gives=("vector",),
+        defines=("vector",),
         reference="forerun.kernels.rmsnorm:normalize",
     )
     return load_scale, normalize
@@ -136,7 +136,7 @@ def load_weights_phase() -> Phase:
     return Phase(
         "load_weights",
         reads=(Access("w"),),
-        gives=("tile",),
+        defines=("tile",),
         asynchronous=True,
         reference="forerun.kernels.row_stream:load_weights",
     )
@@ -147,8 +147,8 @@ def dot_phase() -> Phase:
     return Phase(
         "dot",
         reads=(Access("w"),),
-        takes=("tile", "vector"),
-        gives=("acc",),
+        uses=("tile", "vector"),
+        defines=("acc",),
         reference="forerun.kernels.row_stream:dot",
     )
 

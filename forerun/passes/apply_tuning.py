@@ -13,9 +13,9 @@ from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DependencyKind
 from forerun.passes.infra.base import Pass, PassContext, option
 from forerun.passes.infra.bodies import rewrite_all
-from forerun.passes.insert_pdl import with_trigger
 from forerun.passes.infra.registry import register
 from forerun.passes.infra.tuning import Choice, TriggerChoice, Tuning, group_of, groups_of, read_tuning
+from forerun.passes.insert_pdl import with_trigger
 from forerun.support.diagnostics import Location
 
 __all__ = ["ApplyTuning", "apply_tuning", "moved_triggers"]

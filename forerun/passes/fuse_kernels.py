@@ -8,12 +8,12 @@ from typing import ClassVar
 
 from forerun.ir.fusion import FusionRule, Match, Rejection, Replacement, fusion_rules
 from forerun.ir.graph import Graph
-from forerun.passes.infra.base import Pass, PassContext, option
-from forerun.passes.infra.bodies import rewrite_all
 from forerun.passes.fusion.def_use import Flow
 from forerun.passes.fusion.legality import Candidate, obstacle
 from forerun.passes.fusion.matching import attempts, best_attempt
 from forerun.passes.fusion.splice import splice, staying
+from forerun.passes.infra.base import Pass, PassContext, option
+from forerun.passes.infra.bodies import rewrite_all
 from forerun.passes.infra.registry import register
 from forerun.support.diagnostics import InternalError, InvalidInput, Location, did_you_mean
 

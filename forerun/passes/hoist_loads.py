@@ -31,7 +31,7 @@ Pending = Mapping[str, Mapping[str, Collection[Hazard]]]
 class HoistLoads(Pass):
     """Moves phases that only load independent data ahead of the kernel's wait.
 
-    A phase may move if it writes nothing, takes only locals that are given before the wait, and for every node that may
+    A phase may move if it writes nothing, uses only locals defined before the wait, and for every node that may
     write bytes that it reads (scalars and page tables included) and comes earlier in launch order, that node's
     completion reaches the start of the kernel (docs/pdl.md, "Events"); programmatic dependencies do not count. The
     same holds for event nodes, which nothing may cross. Bytes that the kernel itself writes earlier in its body hold a
@@ -110,8 +110,8 @@ def hoisted(
     at = next((i for i, step in enumerate(role.steps) if isinstance(step, Wait)), None)
     if at is None:
         return role.steps, 0, 0
-    given = {name for step in role.steps[:at] if isinstance(step, Phase) for name in step.gives}
-    late = {name for step in role.steps[at:] if isinstance(step, Phase) for name in step.gives}
+    given = {name for step in role.steps[:at] if isinstance(step, Phase) for name in step.defines}
+    late = {name for step in role.steps[at:] if isinstance(step, Phase) for name in step.defines}
     moved: list[Step] = []
     stay: list[Step] = []
     held, barrier = 0, False
@@ -119,9 +119,9 @@ def hoisted(
         barrier = barrier or isinstance(step, Barrier)
         if barrier or not isinstance(step, Phase) or step.writes or not step.reads:
             stay.append(step)
-        elif step.name not in blocked and not set(step.takes) & (late - given) and allow():
+        elif step.name not in blocked and not set(step.uses) & (late - given) and allow():
             moved.append(step)
-            given.update(step.gives)
+            given.update(step.defines)
         else:
             held += 1
             stay.append(step)

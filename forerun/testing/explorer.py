@@ -212,8 +212,8 @@ def explore(graph: Graph, assumptions: Iterable[str] = (), *, limit: int = 1_000
 
     Args:
         graph: A verified graph of few nodes: states multiply.
-        assumptions: Opt-in rules. H6: a node starts only when its programmatic sources have triggered. H8: it does so if
-            these triggers are fenced, and they close what comes before a barrier before them.
+        assumptions: Opt-in rules. H6: a node starts only when its programmatic sources have triggered. H8: it does so
+            if these triggers are fenced, and they close what comes before a barrier before them.
         limit: Most states to visit.
 
     Raises:

@@ -13,8 +13,8 @@ from forerun.ir.buffer import Buffer
 from forerun.ir.fusion import FusionRule, fusion_rules
 from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole, DType
-from forerun.passes.infra.base import PassContext
 from forerun.passes.fuse_kernels import FuseKernels, fused
+from forerun.passes.infra.base import PassContext
 from forerun.runtime.dtypes import numpy_dtype
 from forerun.runtime.reference import ReferenceTarget
 from forerun.testing.counterexample import Counterexample

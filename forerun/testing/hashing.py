@@ -22,7 +22,7 @@ _MASK = (1 << 32) - 1
 
 
 def digest(*operands: Any) -> np.int32:
-    """A hash of all operands: what a phase gives that only reads."""
+    """A hash of all operands: what a phase defines that only reads."""
     return np.int32(_signed(_hash(operands)))
 
 

@@ -41,7 +41,7 @@ class _Generator:
         self.buffers = buffers
         self.members = members
         self.functions = phase_names(kernel)
-        self.locals = identifiers(name for phase in kernel.phases for name in phase.gives)
+        self.locals = identifiers(name for phase in kernel.phases for name in phase.defines)
         dims = {
             name: extent
             for parameter in kernel.buffer_parameters
@@ -49,14 +49,14 @@ class _Generator:
             if isinstance(name, str)
         }
         self.dims = {name: extent for name, extent in dims.items() if kernel.parameter(name) is None}
-        given = {name: role.name for role in kernel.roles or () for phase in role.phases for name in phase.gives}
+        given = {name: role.name for role in kernel.roles or () for phase in role.phases for name in phase.defines}
         self.shared = {
-            name for role in kernel.roles or () for p in role.phases for name in p.takes if given[name] != role.name
+            name for role in kernel.roles or () for p in role.phases for name in p.uses if given[name] != role.name
         }
 
     def text(self, roles: Sequence[RoleWarps]) -> Iterator[str]:
         kept = [name for name in self.locals if name not in self.shared]
-        # A thread's registers are its own: what another role takes goes through shared memory.
+        # A thread's registers are its own: what another role uses goes through shared memory.
         yield from (f"__shared__ int shared_{self.locals[name]};" for name in self.locals if name in self.shared)
         yield "struct Locals {"
         yield from (f"    int {self.locals[name]};" for name in kept)
@@ -74,12 +74,12 @@ class _Generator:
         used = [*phase.scalars, *(s for a in (*phase.reads, *phase.writes) for s in a.region.symbols)]
         for name in dict.fromkeys(name for name in used if name not in self.dims):
             yield f"    const long long {self.scalar(name)} = a.{self.members[name]}();"
-        yield f"    Hash hash({len(phase.reads) + len(phase.takes) + len(phase.scalars)});"
+        yield f"    Hash hash({len(phase.reads) + len(phase.uses) + len(phase.scalars)});"
         for access in phase.reads:
             yield from self.elements(access, "hash.add(load_global(a.{0} + {1}));")
-        yield from (f"    hash.add({self.local(name)});" for name in phase.takes)
+        yield from (f"    hash.add({self.local(name)});" for name in phase.uses)
         yield from (f"    hash.add({self.scalar(name)});" for name in phase.scalars)
-        yield from (f"    {self.local(name)} = hash.element(0);" for name in phase.gives)
+        yield from (f"    {self.local(name)} = hash.element(0);" for name in phase.defines)
         if phase.writes:
             self.check_width(phase, width)
             yield "    int k = 0;"
@@ -90,13 +90,13 @@ class _Generator:
     def width(self, phase: Phase) -> int:
         """How many elements the phase's function returns; 0 if it returns a local."""
         _, _, function = (phase.reference or "").partition(":")
-        shape = len(phase.writes), len(phase.gives)
+        shape = len(phase.writes), len(phase.defines)
         if function == "digest" and shape == (0, 1):
             return 0
         if function in _WIDTHS and shape == (1, 0):
             return _WIDTHS[function]
-        writes, gives = shape
-        message = f"phase '{phase.name}' writes {writes} regions and gives {gives} locals"
+        writes, defines = shape
+        message = f"phase '{phase.name}' writes {writes} regions and defines {defines} locals"
         raise CannotGenerate(f"{message}, which {phase.reference} does not return")
 
     def check_width(self, phase: Phase, width: int) -> None:
@@ -148,7 +148,7 @@ class _Generator:
 
 
 def _described(phase: Phase) -> str:
-    parts = {"reads": phase.reads, "takes": phase.takes, "uses": phase.scalars}
-    parts |= {"writes": phase.writes, "gives": phase.gives}
+    parts = {"reads": phase.reads, "uses": phase.uses, "scalars": phase.scalars}
+    parts |= {"writes": phase.writes, "defines": phase.defines}
     text = "; ".join(f"{verb} {', '.join(map(str, items))}" for verb, items in parts.items() if items)
     return re.sub(r"[^ -\[\]-~]", "?", text)  # a backslash would continue the comment on the next line

@@ -71,7 +71,7 @@ class _Drawn:
 
     reads: tuple[Access, ...]
     write: Access | None
-    takes: bool
+    uses: bool
     uses_scalar: bool = False
     asynchronous: bool = False
 
@@ -96,7 +96,7 @@ def kernels(
     Args:
         name: The kernels' name.
         waits: Whether bodies may hold waits and triggers.
-        roles: The most roles: 1, or 2 (one that loads, and one that takes what it gives after a barrier).
+        roles: The most roles: 1, or 2 (one that loads, and one that uses what it defines after a barrier).
         phases: The most phases of a role.
         partial: Whether phases may access halves and single elements.
         asynchronous: Whether reads may go through the copy engine.
@@ -131,7 +131,7 @@ def _kernels(draw: st.DrawFn, name: str, shape: KernelShape) -> Kernel:
     if kind != "roles":
         return _declared(draw, name, (Role("main", _with_events(draw, _finished(main, "p"), shape)),))
     loader = _finished(draw(_loaders(shape)), "l")
-    given = [local for phase in loader for local in phase.gives]
+    given = [local for phase in loader for local in phase.defines]
     barrier = draw(_places(len(main)))
     steps: tuple[Step, ...] = (*_finished(main[:barrier], "p"), Barrier(), *_finished(main[barrier:], "q", given))
     roles = (
@@ -206,12 +206,10 @@ def _phases(readable: tuple[str, ...], shape: KernelShape, asynchronous: bool) -
 @cache
 def _stores(readable: tuple[str, ...], shape: KernelShape, asynchronous: bool) -> st.SearchStrategy[_Drawn]:
     writes = [Access(parameter, part) for part in _parts(shape) for parameter in _WRITTEN]
-    flags = [
-        (takes, copied) for copied in ([False, True] if asynchronous else [False]) for takes in (True, True, False)
-    ]
+    flags = [(uses, copied) for copied in ([False, True] if asynchronous else [False]) for uses in (True, True, False)]
 
     def drawn(read: tuple[Access, ...], write: Access, flag: tuple[bool, bool]) -> _Drawn:
-        return _Drawn(read, write, takes=flag[0], asynchronous=flag[1])
+        return _Drawn(read, write, uses=flag[0], asynchronous=flag[1])
 
     return st.builds(drawn, pick(_reads(readable, shape)), pick(writes), pick(flags))
 
@@ -219,13 +217,13 @@ def _stores(readable: tuple[str, ...], shape: KernelShape, asynchronous: bool) -
 @cache
 def _loads(readable: tuple[str, ...], shape: KernelShape, asynchronous: bool) -> st.SearchStrategy[_Drawn]:
     reads = [found for found in _reads(readable, shape) if found]
-    takes = [False, False, True]
+    uses = [False, False, True]
     scalars = [False, False, False, True] if shape.partial else [False]
-    flags = [(False, *pair) for pair in product(takes, scalars)]
-    flags += [(True, *pair) for pair in product(takes, scalars)] if asynchronous else []
+    flags = [(False, *pair) for pair in product(uses, scalars)]
+    flags += [(True, *pair) for pair in product(uses, scalars)] if asynchronous else []
 
     def drawn(read: tuple[Access, ...], flag: tuple[bool, bool, bool]) -> _Drawn:
-        return _Drawn(read, None, takes=flag[1], uses_scalar=flag[2], asynchronous=flag[0])
+        return _Drawn(read, None, uses=flag[1], uses_scalar=flag[2], asynchronous=flag[0])
 
     return st.builds(drawn, pick(reads), pick(flags))
 
@@ -247,17 +245,17 @@ def _finished(drawn: Iterable[_Drawn], stem: str, given: Iterable[str] = ()) -> 
     known = list(given)
     phases = []
     for i, phase in enumerate(drawn):
-        takes = tuple(known) if phase.takes else ()
-        gives = (f"{stem}{i}v",) if phase.write is None else ()
+        uses = tuple(known) if phase.uses else ()
+        defines = (f"{stem}{i}v",) if phase.write is None else ()
         function = "digest" if phase.write is None else hashing.store_name(_WIDTHS[phase.write.region])
         writes = () if phase.write is None else (phase.write,)
         # Two nodes that store without reading must not store the same by chance: the scalar tells them apart.
-        scalars = (_SCALAR,) if phase.uses_scalar or not (phase.reads or takes) else ()
+        scalars = (_SCALAR,) if phase.uses_scalar or not (phase.reads or uses) else ()
         reference = f"{hashing.__name__}:{function}"
         phases.append(
-            Phase(f"{stem}{i}", phase.reads, writes, takes, gives, scalars, phase.asynchronous, reference=reference)
+            Phase(f"{stem}{i}", phase.reads, writes, uses, defines, scalars, phase.asynchronous, reference=reference)
         )
-        known += gives
+        known += defines
     return tuple(phases)
 
 

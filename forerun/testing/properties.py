@@ -10,9 +10,9 @@ from forerun.ir.graph import Graph
 from forerun.ir.semantics import check
 from forerun.ir.text import diff_graphs
 from forerun.passes.infra.failure import PassFailure
-from forerun.passes.instrument import Honesty
 from forerun.passes.infra.manager import PassManager
 from forerun.passes.infra.pipeline import Pipeline
+from forerun.passes.instrument import Honesty
 from forerun.runtime.base import Target
 from forerun.testing.counterexample import Counterexample
 from forerun.testing.oracles import assert_refines, assert_roundtrip, assert_same_outputs, assert_valid

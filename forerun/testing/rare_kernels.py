@@ -84,7 +84,7 @@ def _kernels(draw: st.DrawFn, name: str, read: Buffer, written: Buffer, black_bo
         return Kernel(name, (*parameters, scalar), None, sources, accepted)
     roles = [Role("main", tuple(draw(_bodies(read, written))), draw(pick([None, 1])))]
     if draw(pick([False, False, True])):
-        load = Phase("load", (Access("x"),), gives=("loaded",), asynchronous=draw(st.booleans()))
+        load = Phase("load", (Access("x"),), defines=("loaded",), asynchronous=draw(st.booleans()))
         both = draw(pick([(Barrier(),), (Barrier("grid"),)]))
         roles = [Role("loader", (load, *both), 1), Role("main", (*both, *roles[0].steps))]
     return Kernel(name, (*parameters, scalar), tuple(roles), sources, accepted)
@@ -118,18 +118,18 @@ def _bodies(draw: st.DrawFn, read: Buffer, written: Buffer) -> list[Step]:
 
 
 def _given(steps: Sequence[Step]) -> tuple[str, ...]:
-    return tuple(local for step in steps if isinstance(step, Phase) for local in step.gives)
+    return tuple(local for step in steps if isinstance(step, Phase) for local in step.defines)
 
 
 @st.composite
 def _phases(draw: st.DrawFn, name: str, read: Buffer, written: Buffer, given: tuple[str, ...], writes: bool) -> Phase:
     reads = draw(pick([(), (Access("x"),), (Access("x"), Access("x", draw(_boxes(read))))]))
     stores = (Access("y", draw(_boxes(written))),) if writes else ()
-    gives = (f"{name}v",) if not writes or draw(st.booleans()) else ()
+    defines = (f"{name}v",) if not writes or draw(st.booleans()) else ()
     scalars = draw(pick([(), ("s",)]))
     function = f"{hashing.__name__}:{'store_4' if writes else 'digest'}"
-    takes = given if draw(st.booleans()) else ()
-    return Phase(name, reads, stores, takes, gives, scalars, draw(st.booleans()), draw(pick([None, function])))
+    uses = given if draw(st.booleans()) else ()
+    return Phase(name, reads, stores, uses, defines, scalars, draw(st.booleans()), draw(pick([None, function])))
 
 
 def _boxes(buffer: Buffer) -> st.SearchStrategy[Region]:

@@ -16,8 +16,8 @@ from forerun.ir.kernel import Kernel, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics import check
 from forerun.ir.verify import verify
-from forerun.passes.infra.named_pipelines import DEFAULT_PIPELINE
 from forerun.passes.infra.manager import PassManager
+from forerun.passes.infra.named_pipelines import DEFAULT_PIPELINE
 from forerun.runtime.cuda.codegen.build import build_code
 from forerun.runtime.cuda.codegen.specialise import units
 from forerun.runtime.cuda.sass.inspection import inspect_code

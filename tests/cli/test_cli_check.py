@@ -128,17 +128,17 @@ buffer %h : i32[4] temp
 buffer %y : i32[4] output
 kernel @fill(a: i32[4], b: i32[4]) {
   role main {
-    phase work reads a gives t
-    phase store takes t writes b
+    phase work reads a defines t
+    phase store uses t writes b
     barrier
     trigger fence
   }
 }
 kernel @late(a: i32[4], b: i32[4]) {
   role main {
-    phase load reads a gives t
+    phase load reads a defines t
     wait
-    phase store takes t writes b
+    phase store uses t writes b
   }
 }
 node #first = @fill(a=%x, b=%h)
@@ -198,7 +198,7 @@ def test_json_of_a_race_is_complete(forerun, early):
 
 def test_an_undrained_node_is_shown_with_a_schedule(forerun, early):
     early.write_text(
-        early.read_text().replace("phase load reads a gives t\n    wait\n", "phase load reads a gives t\n")
+        early.read_text().replace("phase load reads a defines t\n    wait\n", "phase load reads a defines t\n")
     )
     outcome = forerun("check", early, "--json")
     findings = json.loads(outcome.out)["findings"]

@@ -63,8 +63,8 @@ def test_two_asynchronous_writes_keep_their_order() -> None:
 
 
 def test_asynchronous_reads_without_writes_may_change_places() -> None:
-    loads = ["    phase one reads x gives a async\n", "    phase two reads h gives b async\n"]
-    use = "    phase use takes a, b writes y\n"
+    loads = ["    phase one reads x defines a async\n", "    phase two reads h defines b async\n"]
+    use = "    phase use uses a, b writes y\n"
     phases = "    phase append reads x writes h async\n    phase look reads h writes y\n"
     before, after = (
         changed("01-async-write.before", (phases, "".join(order) + use)) for order in (loads, reversed(loads))

@@ -26,9 +26,9 @@ buffer %w : f32[4] weight
 buffer %y : f32[4] output
 kernel @scale(x: f32[D], w: f32[D], n: scalar i32, y: f32[D]) cuda("own:scale.cu", "scale") {
   role main {
-    phase load reads w gives tile
-    phase fetch reads x[0:n] gives items async
-    phase store writes y takes tile, items scalars n
+    phase load reads w defines tile
+    phase fetch reads x[0:n] defines items async
+    phase store writes y uses tile, items scalars n
   }
 }
 node #scale = @scale(x=%x, w=%w, n=4, y=%y)

@@ -59,17 +59,17 @@ def test_phases_name_declared_parameters_and_earlier_locals(name: str) -> None:
         for access in (*phase.reads, *phase.writes):
             assert kernel.parameter(access.parameter) in kernel.buffer_parameters
             assert set(access.region.symbols) <= scalars | dims
-        assert set(phase.takes) <= given
-        assert not given & set(phase.gives)
-        given |= set(phase.gives)
+        assert set(phase.uses) <= given
+        assert not given & set(phase.defines)
+        given |= set(phase.defines)
 
 
 @pytest.mark.parametrize("name", DECODE)
 def test_phase_functions_take_reads_then_locals_then_scalars(name: str) -> None:
     for phase in KERNELS[name].phases:
         parameters = list(inspect.signature(phase_function(phase)).parameters)
-        assert len(parameters) == len(phase.reads) + len(phase.takes) + len(phase.scalars)
-        assert parameters[len(phase.reads) :] == [*phase.takes, *phase.scalars]
+        assert len(parameters) == len(phase.reads) + len(phase.uses) + len(phase.scalars)
+        assert parameters[len(phase.reads) :] == [*phase.uses, *phase.scalars]
 
 
 @pytest.mark.parametrize(("kernel", "phase"), INDEPENDENT)
@@ -78,7 +78,7 @@ def test_loads_that_can_be_hoisted_stand_first_and_alone(kernel: str, phase: str
     assert first.name == phase
     assert {access.parameter for access in first.reads} == INDEPENDENT[kernel, phase]
     assert not first.writes
-    assert not first.takes
+    assert not first.uses
 
 
 @pytest.mark.parametrize("name", ["attention", "attention_split"])

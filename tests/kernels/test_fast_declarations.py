@@ -69,7 +69,7 @@ def test_what_can_be_hoisted_stands_first_in_phases_that_read_nothing_of_this_st
     assert [phase.name for phase in first] == EARLY[kernel.name]
     read = {access.parameter for phase in first for access in phase.reads}
     assert read.isdisjoint({"x", "q", "residual"})
-    assert not any(phase.writes or phase.takes for phase in first)
+    assert not any(phase.writes or phase.uses for phase in first)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
@@ -86,7 +86,7 @@ def test_phases_have_functions_of_both_kinds(kernel: Kernel) -> None:
     for phase in kernel.phases:
         assert f"__forceinline__ void {phase.name}(const Arguments& a, Locals&" in text
         parameters = list(inspect.signature(phase_function(phase)).parameters)
-        assert parameters[len(phase.reads) :] == [*phase.takes, *phase.scalars]
+        assert parameters[len(phase.reads) :] == [*phase.uses, *phase.scalars]
     for forbidden in ("__restrict__", "__ldg", "ld.global.nc", "cooperative_groups"):
         assert forbidden not in text
 

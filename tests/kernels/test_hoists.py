@@ -11,8 +11,8 @@ from forerun.frontends.llama_config import LLAMA_3_2_1B, QWEN2_5_0_5B, SMOLLM2_1
 from forerun.ir.graph import Graph
 from forerun.ir.types import DType
 from forerun.passes.hoist_loads import hoisted
-from forerun.passes.insert_pdl import with_trigger, with_waits
 from forerun.passes.infra.manager import PassManager
+from forerun.passes.insert_pdl import with_trigger, with_waits
 from forerun.runtime.cuda.codegen.build import build_code
 from forerun.runtime.cuda.sass.inspection import inspect_code, prove_code
 from forerun.runtime.cuda.sass.proof import prove_unit

@@ -75,7 +75,7 @@ def test_a_body_becomes_steps():
 def test_a_copy_is_asynchronous_and_complete_before_the_next_step():
     copy, land, report = kernel_of("copy x").phases
     assert copy.asynchronous
-    assert (land.takes, land.gives, report.takes) == (copy.gives, ("got_x",), ("got_x",))
+    assert (land.uses, land.defines, report.uses) == (copy.defines, ("got_x",), ("got_x",))
 
 
 def test_variables_share_a_sector_if_they_should():

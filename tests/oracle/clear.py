@@ -34,7 +34,7 @@ def is_clear(kernel: Kernel, node: KernelNode, buffers: Mapping[str, Buffer]) ->
                 return False
         elif first[3].asynchronous and not first[3].writes:
             taken = any(
-                set(other[3].takes) & set(first[3].gives) and other[0] == second[0] and other[1] <= second[1]
+                set(other[3].uses) & set(first[3].defines) and other[0] == second[0] and other[1] <= second[1]
                 for other in placed
             )
             if read_first and not taken:

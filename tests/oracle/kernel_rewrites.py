@@ -205,8 +205,8 @@ def _renamed(phase: Phase, own: str, scalars: set[str]) -> Phase:
         phase.name + own,
         tuple(map(access, phase.reads)),
         tuple(map(access, phase.writes)),
-        tuple(t + own for t in phase.takes),
-        tuple(g + own for g in phase.gives),
+        tuple(t + own for t in phase.uses),
+        tuple(g + own for g in phase.defines),
         tuple(s + own for s in phase.scalars),
         phase.asynchronous,
     )

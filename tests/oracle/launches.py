@@ -71,9 +71,9 @@ class Launched:
             where, index = self.memory.where(buffer, access.region, values)
             self.note_index(argument.buffer, index)
             inputs += [buffer.shape, index, self.read(where, hidden)]
-        inputs += [self.locals[local] for local in phase.takes]
+        inputs += [self.locals[local] for local in phase.uses]
         result = mixed(*inputs)
-        for number, local in enumerate(phase.gives):
+        for number, local in enumerate(phase.defines):
             self.locals[local] = mixed(result, number, 1)
         return self.stored(phase, values, result)
 

@@ -5,11 +5,11 @@ The rules are those of docs/pdl.md, written down as what a GPU may do, not as wh
 - A node starts when the sources of its full dependencies are complete. Its roles run side by side, one step at a time;
   all of them meet at a barrier. A wait returns when the sources of its programmatic dependencies are complete.
 - What a phase stores is a hash of the phase and of what it read. An asynchronous phase that stores nothing reads at any
-  time until somebody takes what it gives, or until the node is complete.
+  time until somebody uses what it defines, or until the node is complete.
 - A graph is over when its sinks are complete. What is not drained runs on, into the next replay.
-- With the assumption H6, or H8 for nodes whose first trigger is fenced, a node starts only after its programmatic sources
-  have triggered. Each role then is two threads, one of which runs ahead to the trigger, and what is stored is visible
-  to others at some time until the node is complete, or a fenced trigger releases it.
+- With the assumption H6, or H8 for nodes whose first trigger is fenced, a node starts only after its programmatic
+  sources have triggered. Each role then is two threads, one of which runs ahead to the trigger, and what is stored is
+  visible to others at some time until the node is complete, or a fenced trigger releases it.
 
 A step is done when nothing that must come first is left; among steps that can be done, a schedule chooses by priority.
 """
@@ -64,7 +64,7 @@ class Machine:
         memory: Its bytes.
         priority: The schedule.
         assumptions: ``H6``, ``H8``.
-        fused: What stands for others, by name: it gives the values that the others compute one after the other.
+        fused: What stands for others, by name: it defines the values that the others compute one after the other.
     """
 
     graph: Graph
@@ -353,7 +353,7 @@ class _Thread:
         self.ended = self.queued = self.at_barrier = False
 
     def go_on(self) -> None:
-        """Do what takes no choice, up to a step that can be done now or that must wait."""
+        """Do what uses no choice, up to a step that can be done now or that must wait."""
         while not self.queued and not self.ended and not self.at_barrier:
             if self.at == len(self.steps):
                 self.ended = True
@@ -364,7 +364,7 @@ class _Thread:
             if isinstance(step, Phase) and self.works:
                 launched = self.unit.launched
                 assert launched is not None
-                if any(local not in launched.locals for local in step.takes):
+                if any(local not in launched.locals for local in step.uses):
                     return
                 self.queue(lambda found=step: self.phase(found))
             elif isinstance(step, Trigger) and self.triggers and self.unit.machine.slow:

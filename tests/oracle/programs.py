@@ -275,14 +275,14 @@ class _Maker:
                 target = self.target()
                 writes.append(self.access(target, parameters, bound, scalars))
                 written.append(target)
-            takes = tuple(given) if given and chooser.random() < 0.6 else ()
-            gives = (f"{stem}v",) if not writes or chooser.random() < 0.3 else ()
+            uses = tuple(given) if given and chooser.random() < 0.6 else ()
+            defines = (f"{stem}v",) if not writes or chooser.random() < 0.3 else ()
             used = tuple(s for s in ("fs", "is") if chooser.random() < 0.12)
             scalars.update(used)
             asynchronous = chooser.random() < 0.2
             reference = chooser.choice(_FUNCTIONS)
-            steps.append(Phase(stem, tuple(reads), tuple(writes), takes, gives, used, asynchronous, reference))
-            given += gives
+            steps.append(Phase(stem, tuple(reads), tuple(writes), uses, defines, used, asynchronous, reference))
+            given += defines
         for target in written:
             self.fills(target)
         return steps
@@ -360,7 +360,7 @@ def handing_on(chooser: Random) -> Graph:
             BufferParameter(p, dtype, (None,) * len(buffers[b].shape)) for p, b in (("a", source), ("b", target))
         )
         phases: tuple[Step, ...] = (
-            Phase("load", (Access("a"),), gives=("v",), reference=chooser.choice(_FUNCTIONS)),
+            Phase("load", (Access("a"),), defines=("v",), reference=chooser.choice(_FUNCTIONS)),
             Phase("store", (), (Access("b"),), ("v",), reference=chooser.choice(_FUNCTIONS)),
         )
         kernels.append(Kernel(f"k{i}", parameters, (Role("main", phases),)))

@@ -13,8 +13,8 @@ from forerun.ir.fusion import FusionRule
 from forerun.ir.graph import Graph
 from forerun.kernels.builtin import KERNELS
 from forerun.passes import fuse_kernels
-from forerun.passes.infra.base import PassContext
 from forerun.passes.fusion import legality
+from forerun.passes.infra.base import PassContext
 from tests.passes.fusion_programs import ADD3, ADD_ADD, COPY_ADD, RULES, SPREAD_ADD, SPREAD_THEN_ADD, rule
 
 __all__ = ["TWINS", "Twin"]

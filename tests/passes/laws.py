@@ -13,9 +13,9 @@ from forerun.ir.semantics.access import NodeAccess, accesses
 from forerun.ir.semantics.byteset import ByteSet
 from forerun.ir.types import BufferRole, DependencyKind
 from forerun.ir.verify import verify
-from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.hoist_loads import HoistLoads
 from forerun.passes.infer_dependencies import InferDependencies
+from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.insert_pdl import InsertPdl, can_overlap
 from tests.programs import all_conflicts, completions, races, undrained
 
@@ -215,7 +215,7 @@ def _waits(kernel: Kernel | None) -> int:
 
 def _depends(first: Phase, second: Phase, found: tuple[NodeAccess, ...]) -> bool:
     """Whether the second phase takes what the first gives, or both touch bytes that one of them writes."""
-    if set(first.gives) & set(second.takes):
+    if set(first.defines) & set(second.uses):
         return True
     pairs = [(a, b) for a in found for b in found if (a.phase, b.phase) == (first.name, second.name)]
     pairs = [(a, b) for a, b in pairs if a.write or b.write]

@@ -21,14 +21,14 @@ from forerun.ir.text import parse_graph
 from forerun.ir.types import BufferRole, DependencyKind
 from forerun.ir.verify import verify
 from forerun.ir.walk import bodies_in
-from forerun.passes.infra import bodies
-from forerun.passes.infra.base import Pass, PassContext
-from forerun.passes.infra.bodies import rewrite_all
 from forerun.passes.fuse_kernels import FuseKernels
 from forerun.passes.hoist_loads import HoistLoads
 from forerun.passes.infer_dependencies import InferDependencies
-from forerun.passes.insert_pdl import InsertPdl
+from forerun.passes.infra import bodies
+from forerun.passes.infra.base import Pass, PassContext
+from forerun.passes.infra.bodies import rewrite_all
 from forerun.passes.infra.manager import PassManager
+from forerun.passes.insert_pdl import InsertPdl
 from forerun.passes.reduce_edges import ReduceEdges
 from forerun.support.diagnostics import InternalError, Location
 from forerun.testing import assert_same_outputs, graphs
@@ -115,8 +115,8 @@ buffer %inner : f32[4] temp
 buffer %y : f32[4] state
 kernel @copy(a: f32[D], b: f32[D]) {
   role main {
-    phase load reads a gives v
-    phase store takes v writes b
+    phase load reads a defines v
+    phase store uses v writes b
   }
 }
 node #start = fill %carried with 0
@@ -163,7 +163,7 @@ def test_temporaries_that_rounds_hand_on_are_state_in_the_body() -> None:
         # Read before it is written: the value is that of the round before.
         (("a=%carried, b=%early", "a=%early, b=%carried"), {"early"}),
         # Written in part only.
-        (("phase store takes v writes b\n", "phase store takes v writes b[0:3]\n"), {"early", "inner"}),
+        (("phase store uses v writes b\n", "phase store uses v writes b[0:3]\n"), {"early", "inner"}),
         # Somebody outside reads it.
         (
             ("node #start = fill %carried with 0", "node #start = fill %carried with 0\nnode #b = copy %early -> %x"),

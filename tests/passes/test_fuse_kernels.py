@@ -18,10 +18,10 @@ from forerun.ir.nodes import ConditionalNode, KernelNode
 from forerun.ir.text import parse_graph
 from forerun.ir.types import BufferRole, DType
 from forerun.kernels import add, fusion_examples, silu_mul
-from forerun.passes.infra.base import PassContext
-from forerun.passes.infra.named_pipelines import DEFAULT_PIPELINE, FAST_PIPELINE
 from forerun.passes.fuse_kernels import FuseKernels, fused
+from forerun.passes.infra.base import PassContext
 from forerun.passes.infra.manager import PassManager
+from forerun.passes.infra.named_pipelines import DEFAULT_PIPELINE, FAST_PIPELINE
 from forerun.passes.infra.pipeline import Pipeline
 from forerun.passes.infra.summary import PassRecord
 from forerun.support.diagnostics import InternalError, InvalidInput

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, Phase, event, find, given, settings
 from forerun.ir.graph import Graph
 from forerun.ir.refinement.certificate import certify
 from forerun.ir.verify import verify
-from forerun.passes.infra.base import PassContext
 from forerun.passes.fuse_kernels import FuseKernels, fused
+from forerun.passes.infra.base import PassContext
 from forerun.testing import assert_same_outputs
 from forerun.testing.counterexample import Counterexample
 from tests.passes.fusion_programs import RULES, fusible_programs

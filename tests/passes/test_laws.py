@@ -12,9 +12,9 @@ from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import EventWaitNode
 from forerun.ir.refinement.certificate import certify
 from forerun.ir.verify import verify
-from forerun.passes.infra.base import Pass
 from forerun.passes.hoist_loads import HoistLoads
 from forerun.passes.infer_dependencies import InferDependencies
+from forerun.passes.infra.base import Pass
 from forerun.passes.insert_pdl import InsertPdl
 from forerun.passes.reduce_edges import ReduceEdges
 from tests.passes.laws import applied, broken_law, input_of, lost_meaning, weakened

@@ -20,11 +20,11 @@ from forerun.ir.semantics import event_order
 from forerun.ir.text import parse_graph, print_graph
 from forerun.ir.types import BufferRole, DType
 from forerun.ir.verify import verify
-from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.hoist_loads import HoistLoads
 from forerun.passes.infer_dependencies import InferDependencies
-from forerun.passes.insert_pdl import InsertPdl
+from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.infra.manager import PassManager
+from forerun.passes.insert_pdl import InsertPdl
 from forerun.passes.plan_memory import PlanMemory, rivals, units
 from forerun.passes.reduce_edges import ReduceEdges
 from forerun.runtime.reference import ReferenceTarget
@@ -158,15 +158,15 @@ kernel @late(a: f32[D], b: f32[D], y: f32[D]) {
   role main {
     wait
     trigger
-    phase load reads a gives first ref "forerun.kernels.add:load"
-    phase add reads b takes first writes y ref "forerun.kernels.add:add"
+    phase load reads a defines first ref "forerun.kernels.add:load"
+    phase add reads b uses first writes y ref "forerun.kernels.add:add"
   }
 }
 kernel @eager(a: f32[D], b: f32[D], y: f32[D]) {
   role main {
     trigger
-    phase load reads a gives first ref "forerun.kernels.add:load"
-    phase add reads b takes first writes y ref "forerun.kernels.add:add"
+    phase load reads a defines first ref "forerun.kernels.add:load"
+    phase add reads b uses first writes y ref "forerun.kernels.add:add"
     wait
   }
 }

@@ -10,8 +10,8 @@ from forerun.ir.semantics import accesses, check, event_order
 from forerun.ir.semantics.reaching_writes import EXPOSED
 from forerun.ir.text import parse_graph
 from forerun.ir.types import BufferRole, DType
-from forerun.passes.infra.base import PassContext
 from forerun.passes.hoist_loads import HoistLoads, complete_long_ago, hoisted, own_hazards
+from forerun.passes.infra.base import PassContext
 from forerun.passes.insert_pdl import convertible_dependencies
 from forerun.passes.plan_memory import PlanMemory, Unit, offsets, units
 from forerun.passes.reduce_edges import implied_dependencies
@@ -28,15 +28,15 @@ buffer %y : f32[4] output
 kernel @late(w: f32[D], x: f32[D], y: f32[D]) {
   role main {
     wait
-    phase load reads w gives v
-    phase apply reads x takes v writes y
+    phase load reads w defines v
+    phase apply reads x uses v writes y
   }
 }
 kernel @early(w: f32[D], x: f32[D], y: f32[D]) {
   role main {
-    phase load reads w gives v
+    phase load reads w defines v
     wait
-    phase apply reads x takes v writes y
+    phase apply reads x uses v writes y
   }
 }
 """
@@ -155,9 +155,9 @@ def test_a_load_may_take_what_a_load_before_it_gives() -> None:
 kernel @gather(i: i32[D], w: f32[D], y: f32[D]) {
   role main {
     wait
-    phase index reads i gives k
-    phase load reads w takes k gives v
-    phase apply takes v writes y
+    phase index reads i defines k
+    phase load reads w uses k defines v
+    phase apply uses v writes y
   }
 }
 """)
@@ -196,10 +196,10 @@ kernel @fenced(w: f32[D], x: f32[D], y: f32[D]) {
 }
 kernel @eager(a: f32[D], w: f32[D], x: f32[D], y: f32[D]) {
   role main {
-    phase first reads a gives u
+    phase first reads a defines u
     wait
-    phase load reads w gives v
-    phase apply reads x takes u, v writes y
+    phase load reads w defines v
+    phase apply reads x uses u, v writes y
   }
 }
 node #first = @fenced(w=%w, x=%x, y=%a)

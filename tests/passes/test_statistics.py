@@ -14,9 +14,9 @@ from forerun.ir.kernel import Barrier, Kernel, Phase, Trigger, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.text import parse_graph
 from forerun.ir.types import DependencyKind
-from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.hoist_loads import HoistLoads
 from forerun.passes.infer_dependencies import InferDependencies
+from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.insert_pdl import InsertPdl
 from forerun.passes.plan_memory import PlanMemory
 from forerun.passes.reduce_edges import ReduceEdges

@@ -12,8 +12,8 @@ from forerun.ir.kernel import Kernel, Phase, Role, Step, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics import accesses, conflicts, event_order
 from forerun.ir.types import DependencyKind
-from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.hoist_loads import HoistLoads, complete_long_ago, hoisted, own_hazards, pending_writers
+from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.insert_pdl import can_overlap, with_waits
 
 __all__ = ["TWINS", "CrossesEvents", "IgnoresOwnWrites"]
@@ -118,7 +118,7 @@ def _loads_first(role: Role) -> Role:
     ahead: list[Step] = []
     rest: list[Step] = []
     for step in role.steps[waits[0] + 1 :]:
-        loads = isinstance(step, Phase) and step.reads and not step.writes and not step.takes
+        loads = isinstance(step, Phase) and step.reads and not step.writes and not step.uses
         (ahead if loads else rest).append(step)
     return replace(role, steps=(*role.steps[: waits[0]], *ahead, Wait(), *rest))
 

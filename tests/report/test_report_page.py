@@ -16,9 +16,9 @@ from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Graph
 from forerun.ir.types import DType
 from forerun.passes.infra.base import Pass, PassContext
-from forerun.passes.instrument import default_instruments
 from forerun.passes.infra.manager import PassManager
 from forerun.passes.infra.pipeline import Pipeline
+from forerun.passes.instrument import default_instruments
 from forerun.report import write_report
 from forerun.report.diff import KEPT_CHARACTERS, SHOWN_LINES, draw_diff
 from forerun.report.load import load_dump

@@ -10,8 +10,8 @@ import pytest
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.types import DType
 from forerun.kernels.builtin import KERNELS
-from forerun.passes.instrument import default_instruments
 from forerun.passes.infra.manager import PassManager
+from forerun.passes.instrument import default_instruments
 from forerun.report import TIMELINE_FILE, write_report
 from forerun.report.load import load_dump
 from forerun.report.strip import draw_step, read_step

@@ -57,8 +57,8 @@ def vector_kernel(name: str, parameters: str, *steps: Step, dtype: DType = I32, 
 def body(text: str) -> Kernel:
     """A kernel from its steps in order: ``L`` loads ``x``, ``S`` stores that to ``y``, ``W`` waits, ``T`` triggers."""
     steps: dict[str, Step] = {
-        "L": phase("load", "keep", reads=["x"], gives=("kept",)),
-        "S": phase("store", "keep", writes=["y"], takes=("kept",)),
+        "L": phase("load", "keep", reads=["x"], defines=("kept",)),
+        "S": phase("store", "keep", writes=["y"], uses=("kept",)),
         "W": Wait(),
         "T": Trigger(),
         "B": Barrier(),

@@ -23,7 +23,7 @@ PLACE = "node 'bad', kernel 'k', phase 'work', function '"
 def one_phase(function: str, **more: Any) -> Graph:
     """A graph whose node ``bad`` runs one phase from ``x`` to ``y``."""
     step = phase("work", "", reads=["x"], writes=["y"], **more)
-    step = Phase(step.name, step.reads, step.writes, gives=step.gives, reference=function)
+    step = Phase(step.name, step.reads, step.writes, defines=step.defines, reference=function)
     return launched(vector_kernel("k", "x y", step))
 
 
@@ -54,7 +54,7 @@ def test_functions_are_checked_at_load(function: str, expected: str) -> None:
 
 @pytest.mark.parametrize("schedule", ["serial", "adversarial"])
 @pytest.mark.parametrize(
-    ("function", "gives", "expected"),
+    ("function", "defines", "expected"),
     [
         ("wrong_shape", (), "must return i32[4] for %y, returned i32[1]"),
         ("wrong_type", (), "must return i32[4] for %y, returned f64[4]"),
@@ -64,8 +64,8 @@ def test_functions_are_checked_at_load(function: str, expected: str) -> None:
         ("raises", (), "raised KeyError: 'missing'"),
     ],
 )
-def test_results_are_checked_when_they_come(schedule: str, function: str, gives: tuple[str], expected: str) -> None:
-    program = ReferenceTarget(schedule).load(one_phase(f"{FUNCTIONS}:{function}", gives=gives), {})
+def test_results_are_checked_when_they_come(schedule: str, function: str, defines: tuple[str], expected: str) -> None:
+    program = ReferenceTarget(schedule).load(one_phase(f"{FUNCTIONS}:{function}", defines=defines), {})
     with pytest.raises(InvalidInput) as caught:
         program.run({"x": [1, 2, 3, 4]})
     assert str(caught.value).startswith(f"{PLACE}{FUNCTIONS}:{function}': {expected}")
@@ -80,7 +80,7 @@ def test_a_phase_that_writes_nothing_returns_nothing() -> None:
 
 
 def test_a_local_is_never_none() -> None:
-    give = phase("work", "nothing", reads=["x"], gives=("local",))
+    give = phase("work", "nothing", reads=["x"], defines=("local",))
     store = phase("store", "twice", reads=["x"], writes=["y"])
     program = ReferenceTarget().load(launched(vector_kernel("k", "x y", give, store)), {})
     with pytest.raises(InvalidInput, match="returned None for a local"):

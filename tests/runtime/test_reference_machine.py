@@ -55,8 +55,8 @@ def test_a_node_loads_scalars_that_it_stored() -> None:
     row = region(("i", affine("i") + 1))
     steps = (
         phase("choose", "keep", reads=["x"], writes=["t"]),
-        phase("load", "keep", reads=[("m", row)], gives=("kept",)),
-        phase("store", "keep", takes=("kept",), writes=["y"]),
+        phase("load", "keep", reads=[("m", row)], defines=("kept",)),
+        phase("store", "keep", uses=("kept",), writes=["y"]),
     )
     make = GraphBuilder("g")
     make.input("x", I32, (1,))
@@ -108,10 +108,10 @@ def test_asynchronous_reads_happen_up_to_their_first_use(
     asynchronous: bool, used_first: bool, late_sees_more: bool
 ) -> None:
     """One kernel reads x twice, while another overwrites it: can the first read see what the second does not?"""
-    load = phase("load", "keep", reads=["x"], gives=("loaded",), asynchronous=asynchronous)
-    use = phase("use", "keep", takes=("loaded",), gives=("used",))
-    probe = phase("probe", "keep", reads=["x"], gives=("probed",))
-    store = phase("store", "pair", takes=("used", "probed"), writes=["y"])
+    load = phase("load", "keep", reads=["x"], defines=("loaded",), asynchronous=asynchronous)
+    use = phase("use", "keep", uses=("loaded",), defines=("used",))
+    probe = phase("probe", "keep", reads=["x"], defines=("probed",))
+    store = phase("store", "pair", uses=("used", "probed"), writes=["y"])
     steps = (load, use, probe, store) if used_first else (load, probe, use, store)
     make = GraphBuilder("g")
     make.input("x", I32, (1,))
@@ -126,7 +126,7 @@ def test_asynchronous_reads_happen_up_to_their_first_use(
 
 def test_a_node_is_complete_only_after_its_asynchronous_reads() -> None:
     """Nobody takes what the load gives, so it may happen last; the next node overwrites what it reads."""
-    load = phase("load", "recorded", reads=["x"], gives=("loaded",), asynchronous=True)
+    load = phase("load", "recorded", reads=["x"], defines=("loaded",), asynchronous=True)
     make = GraphBuilder("g")
     make.input("x", I32, (1,))
     make.input("new", I32, (1,))
@@ -144,7 +144,7 @@ def test_a_node_is_complete_only_after_its_asynchronous_reads() -> None:
 def test_one_role_waits_for_all_only_with_a_barrier(barrier: bool, expected: set[tuple[int]]) -> None:
     """docs/pdl.md, rule 6: a wait guards the other roles' reads if a CTA barrier lies between."""
     sync = (Barrier(),) if barrier else ()
-    copy = (phase("load", "keep", reads=["x"], gives=("kept",)), phase("store", "keep", takes=("kept",), writes=["y"]))
+    copy = (phase("load", "keep", reads=["x"], defines=("kept",)), phase("store", "keep", uses=("kept",), writes=["y"]))
     roles = (Role("waits", (Wait(), *sync), 1), Role("copies", (*sync, *copy), 1))
     parameters = tuple(BufferParameter(name, I32, (None,)) for name in "xy")
     make = GraphBuilder("g")

@@ -88,8 +88,8 @@ def _with_function(phase: Phase, sizes: dict[str, int], late: bool) -> Phase:
             size = str((bounds.stop - bounds.start).constant)
         else:
             size = "s"
-    reference = f"{__name__}:mix_{size}_{len(phase.gives)}"
-    return replace(phase, scalars=("s",), reference=reference, asynchronous=late and bool(phase.gives))
+    reference = f"{__name__}:mix_{size}_{len(phase.defines)}"
+    return replace(phase, scalars=("s",), reference=reference, asynchronous=late and bool(phase.defines))
 
 
 def final_state(graph: Graph, target: ReferenceTarget, position: int) -> list[bytes]:

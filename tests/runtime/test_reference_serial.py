@@ -105,8 +105,8 @@ def test_scalars_reach_the_function_in_order_and_as_numbers() -> None:
 
 def test_roles_meet_at_barriers() -> None:
     """What the loader gives before the barrier, the others take after it, in whatever order the roles are listed."""
-    give = phase("load", "keep", reads=["x"], gives=("kept",))
-    take = phase("use", "kept_plus", reads=["x"], writes=["y"], takes=("kept",))
+    give = phase("load", "keep", reads=["x"], defines=("kept",))
+    take = phase("use", "kept_plus", reads=["x"], writes=["y"], uses=("kept",))
     roles = (Role("compute", (Barrier(), take), 1), Role("loader", (give, Barrier()), 1))
     kernel = Kernel("k", (BufferParameter("x", I32, (None,)), BufferParameter("y", I32, (None,))), roles)
     make = GraphBuilder("g")
@@ -119,9 +119,9 @@ def test_roles_meet_at_barriers() -> None:
 def test_a_local_keeps_what_was_read_when_the_kernel_overwrites_it() -> None:
     """The result would be 4 times x if the local were a view of memory that a later phase has written."""
     steps = (
-        phase("load", "keep", reads=["y"], gives=("kept",)),
+        phase("load", "keep", reads=["y"], defines=("kept",)),
         phase("twice", "twice", reads=["y"], writes=["y"]),
-        phase("sum", "kept_plus", reads=["y"], takes=("kept",), writes=["y"]),
+        phase("sum", "kept_plus", reads=["y"], uses=("kept",), writes=["y"]),
     )
     make = GraphBuilder("g")
     make.input("x", I32, (2,))
@@ -317,8 +317,8 @@ def test_bf16() -> None:
     make.input("x", DType.BF16, (2, 2))
     make.output("y", DType.BF16, (2, 2))
     steps = (
-        phase("load", "keep", reads=["w"], gives=("kept",)),
-        phase("add", "kept_plus", reads=["x"], takes=("kept",), writes=["y"]),
+        phase("load", "keep", reads=["w"], defines=("kept",)),
+        phase("add", "kept_plus", reads=["x"], uses=("kept",), writes=["y"]),
     )
     parameters = tuple(BufferParameter(name, DType.BF16, (2, 2)) for name in ("w", "x", "y"))
     make.launch(Kernel("add", parameters, (Role("all", steps),)), w="w", x="x", y="y")

@@ -218,8 +218,8 @@ def clauses(graph: Graph) -> Iterator[frozenset[str]]:
             present = {
                 "reads": phase.reads,
                 "writes": phase.writes,
-                "takes": phase.takes,
-                "gives": phase.gives,
+                "uses": phase.uses,
+                "defines": phase.defines,
                 "scalars": phase.scalars,
                 "async": phase.asynchronous,
                 "ref": phase.reference,

@@ -116,7 +116,9 @@ def test_the_refusal_lists_what_is_asked_for_and_how_to_allow_it(function) -> No
 
 def test_everything_that_is_asked_for_is_listed_at_once() -> None:
     body = phase_graph("mymod:load").replace("node #launch", 'node #first = host "os:system"\nnode #launch')
-    text = body.replace("reads x writes y ref", 'reads x gives z ref "mymod:add"\n    phase store takes z writes y ref')
+    text = body.replace(
+        "reads x writes y ref", 'reads x defines z ref "mymod:add"\n    phase store uses z writes y ref'
+    )
     with pytest.raises(InvalidInput) as caught:
         forerun.compile(parse_graph(text))
     assert 'mymod (ref "mymod:add", ref "mymod:load"; kernel @k)' in caught.value.message

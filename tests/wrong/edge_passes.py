@@ -12,8 +12,8 @@ from forerun.ir.kernel import Barrier, Phase, Role, Wait
 from forerun.ir.nodes import KernelNode, MemsetNode
 from forerun.ir.semantics import Conflict, conflicts
 from forerun.ir.types import DependencyKind
-from forerun.passes.infra.base import PassContext
 from forerun.passes.infer_dependencies import InferDependencies
+from forerun.passes.infra.base import PassContext
 from forerun.passes.insert_pdl import InsertPdl, can_overlap, with_waits
 from forerun.passes.reduce_edges import ReduceEdges
 from tests.wrong.wrong_pass import wrong_pass

@@ -60,7 +60,7 @@ def _held(graph: Graph, counts: Callable[[Conflict], bool]) -> Callable[[Kernel,
     blocked = _raw(graph, counts)
     return lambda kernel, node, role, phase: (
         _is_load(phase)
-        and not phase.takes
+        and not phase.uses
         and not _reads_own_stores(graph, kernel, node, phase)
         and (node.name, phase.name) not in blocked
     )
@@ -99,12 +99,12 @@ def takes_rows_for_past_rows(graph: Graph) -> Graph:
     return _hoisted(graph, _held(graph, lambda c: c.earlier.bytes.is_constant and c.later.bytes.is_constant))
 
 
-@wrong_pass("hoist-loads", "valid", "a phase moves ahead of the one that gives what it takes")
+@wrong_pass("hoist-loads", "valid", "a phase moves ahead of the one that defines what it uses")
 def forgets_locals(graph: Graph) -> Graph:
     blocked = _raw(graph, lambda c: True)
 
     def may_move(kernel: Kernel, node: KernelNode, role: Role, phase: Phase) -> bool:
-        return bool(phase.takes) and not phase.writes and (node.name, phase.name) not in blocked
+        return bool(phase.uses) and not phase.writes and (node.name, phase.name) not in blocked
 
     return _hoisted(graph, may_move)
 
@@ -112,7 +112,7 @@ def forgets_locals(graph: Graph) -> Graph:
 @wrong_pass("hoist-loads", "race", "stores move with the loads")
 def hoists_stores(graph: Graph) -> Graph:
     blocked = _raw(graph, lambda c: True)
-    return _hoisted(graph, lambda kernel, node, role, phase: not phase.takes and (node.name, phase.name) not in blocked)
+    return _hoisted(graph, lambda kernel, node, role, phase: not phase.uses and (node.name, phase.name) not in blocked)
 
 
 @wrong_pass("hoist-loads", "body", "a load moves past stores of its own kernel to the same bytes")
@@ -120,15 +120,13 @@ def forgets_own_stores(graph: Graph) -> Graph:
     blocked = _raw(graph, lambda c: True)
     return _hoisted(
         graph,
-        lambda kernel, node, role, phase: (
-            _is_load(phase) and not phase.takes and (node.name, phase.name) not in blocked
-        ),
+        lambda kernel, node, role, phase: _is_load(phase) and not phase.uses and (node.name, phase.name) not in blocked,
     )
 
 
 @wrong_pass("hoist-loads", "race", "the wait moves down to the first store")
 def sinks_the_wait(graph: Graph) -> Graph:
-    return _hoisted(graph, lambda kernel, node, role, phase: _is_load(phase) and not phase.takes)
+    return _hoisted(graph, lambda kernel, node, role, phase: _is_load(phase) and not phase.uses)
 
 
 @wrong_pass("hoist-loads", "body", "a wait with no phase behind it is dropped")

@@ -24,7 +24,7 @@ class LostOrder:
         earlier: The phase that came first.
         later: The phase that came after it.
         ways: How: ``role``, ``cta``, ``grid``.
-        local: A local that the later phase takes from the earlier one; empty if there is none.
+        local: A local of the earlier phase that the later one uses; empty if there is none.
         in_role: Whether both are of one role, and now stand the other way round.
     """
 
@@ -139,7 +139,7 @@ def _lost(old: _Order, new: _Order) -> Iterator[LostOrder]:
             by_end = old.ways_from_end(first, second) & ~new.ways_from_end(first, second)
         if not by_step and not by_end:
             continue
-        local = next((name for name in first.gives if name in second.takes), "") if first.gives else ""
+        local = next((name for name in first.defines if name in second.uses), "") if first.defines else ""
         in_role = bool(old.ways(first.name, second.name) & new.ways(second.name, first.name) & _ROLE)
         if local and by_step:
             yield LostOrder(first.name, second.name, _WAYS[by_step], local, in_role)
@@ -163,11 +163,11 @@ class _Order:
                     grid += step.scope == "grid"
         takers: dict[str, list[str]] = {}
         for phase in self.phases.values():
-            for local in phase.takes:
+            for local in phase.uses:
                 takers.setdefault(local, []).append(phase.name)
         self._start = {name: _Earliest.of([place]) for name, place in self._place.items()}
         self._end = {
-            phase.name: _Earliest.of(self._place[name] for local in phase.gives for name in takers.get(local, ()))
+            phase.name: _Earliest.of(self._place[name] for local in phase.defines for name in takers.get(local, ()))
             for phase in self.phases.values()
             if not _ends_in_place(phase)
         }
@@ -181,7 +181,7 @@ class _Order:
         """How the end of asynchronous reads comes before another phase: they end where what they give is taken."""
         end = self._end[first.name]
         found = 0 if end is None else end.before(self._place[second.name])
-        return found | (self.ways(first.name, second.name) if set(first.gives) & set(second.takes) else 0)
+        return found | (self.ways(first.name, second.name) if set(first.defines) & set(second.uses) else 0)
 
 
 def _ends_in_place(phase: Phase) -> bool:

@@ -217,7 +217,7 @@ class _Comparison:
     def lost_order(self, node: KernelNode, lost: LostOrder) -> None:
         """C4, for two phases of a node."""
         how = "moved ahead of" if lost.in_role else "is no longer separated by a barrier from"
-        certain, why = True, f"takes '{lost.local}' from"
+        certain, why = True, f"uses '{lost.local}' from"
         if not lost.local:
             if node.name not in self.phases:
                 self.phases[node.name] = PhaseClashes(self.after, node.name)

@@ -8,7 +8,7 @@ Events of a node v (docs/pdl.md, "Events"): S (start), W (wait returns), T (trig
     H4  v always waits:     W_v -> C_v
     H5  v never triggers before it waits:  W_v -> T_v     (matters only with H6 and H8)
     H6  programmatic u->v:  T_u -> S_v                    (an assumption, off in strict mode)
-    H8  programmatic u->v, T_u certainly fenced:  T_u -> S_v, and T_u releases what a barrier puts before it (an assumption)
+    H8  programmatic u->v, T_u certainly fenced:  T_u -> S_v; T_u releases what a barrier puts before it (assumption)
 
 A launch-order dependency orders nothing here. docs/checker.md explains the rules.
 """

@@ -13,6 +13,9 @@ from forerun.support.diagnostics import Diagnostic, Location, Severity, did_you_
 
 __all__ = ["GRAPH_KEYWORDS", "Block", "BlockReader", "Stopped"]
 
+_RENAMED = {"takes": "uses", "gives": "defines"}
+"""Clauses of phases that older files spell otherwise."""
+
 GRAPH_KEYWORDS = frozenset({"alloc", "buffer", "kernel", "node", "dep"})
 """What begins the statements of a graph; ``after`` belongs to the node before it."""
 
@@ -96,7 +99,8 @@ class BlockReader(Reader):
             self.fault_at(self.ordinal, "P8", "'}' closes nothing")
         if not (self.token.isascii() and self.token[:1].isalpha()):
             self.fail(f"a statement ({', '.join(block.statements)})")
-        hint = did_you_mean(self.token, block.statements)
+        renamed = _RENAMED.get(self.token)
+        hint = f"it is called '{renamed}' now" if renamed else did_you_mean(self.token, block.statements)
         self.fault_at(self.ordinal, "P6", f"unknown statement '{self.token}'", hint)
 
     # Errors

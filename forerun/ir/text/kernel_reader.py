@@ -150,8 +150,8 @@ class KernelReader(BlockReader):
         return {
             "reads": ("reads", self._accesses),
             "writes": ("writes", self._accesses),
-            "takes": ("takes", self._locals),
-            "gives": ("gives", self._locals),
+            "uses": ("uses", self._locals),
+            "defines": ("defines", self._locals),
             "scalars": ("scalars", self._locals),
             "async": ("asynchronous", lambda: True),
             "ref": ("reference", lambda: self.string('the function in quotes, "module:function"')),

@@ -193,9 +193,9 @@ def step_line(step: Step) -> str:
 
 
 def _phase(phase: Phase) -> str:
-    line = f"phase {word(phase.name)}{clause('reads', phase.reads, access)}{clause('takes', phase.takes, word)}"
+    line = f"phase {word(phase.name)}{clause('reads', phase.reads, access)}{clause('uses', phase.uses, word)}"
     line += clause("scalars", phase.scalars, word)
-    line += clause("gives", phase.gives, word) + clause("writes", phase.writes, access)
+    line += clause("defines", phase.defines, word) + clause("writes", phase.writes, access)
     line += flag("async", phase.asynchronous)
     return line if phase.reference is None else f"{line} ref {quote(phase.reference)}"
 

@@ -87,26 +87,26 @@ def _access(kernel: Kernel, phase: Phase, access: Access) -> Iterator[Diagnostic
 
 
 def _locals(kernel: Kernel) -> Iterator[Diagnostic]:
-    """K5 and K6. A giver in another role must be a barrier away: in an earlier stretch between barriers."""
+    """K5 and K6. A definer in another role must be a barrier away: in an earlier stretch between barriers."""
     given: dict[str, tuple[str, int, int]] = {}
     for role in kernel.roles or ():
         for stretch, position, phase in _stretches(role):
-            for name in phase.gives:
+            for name in phase.defines:
                 if name in given:
                     at = Location("phase", f"{kernel.name}.{phase.name}", detail=name)
-                    yield Diagnostic("K5", f"local '{name}' is given twice", at)
+                    yield Diagnostic("K5", f"local '{name}' is defined twice", at)
                 given[name] = (role.name, stretch, position)
     for role in kernel.roles or ():
         for stretch, position, phase in _stretches(role):
-            for name in phase.takes:
-                giver = given.get(name)
+            for name in phase.uses:
+                definer = given.get(name)
                 at = Location("phase", f"{kernel.name}.{phase.name}", detail=name)
-                if giver is None:
-                    yield Diagnostic("K6", f"no phase gives local '{name}'", at, did_you_mean(name, given))
-                elif giver[0] == role.name and giver[2] >= position:
-                    yield Diagnostic("K6", f"takes local '{name}' before it is given", at)
-                elif giver[0] != role.name and giver[1] >= stretch:
-                    message = f"takes local '{name}' of role '{giver[0]}' without a barrier in between"
+                if definer is None:
+                    yield Diagnostic("K6", f"no phase defines local '{name}'", at, did_you_mean(name, given))
+                elif definer[0] == role.name and definer[2] >= position:
+                    yield Diagnostic("K6", f"uses local '{name}' before it is defined", at)
+                elif definer[0] != role.name and definer[1] >= stretch:
+                    message = f"uses local '{name}' of role '{definer[0]}' without a barrier in between"
                     yield Diagnostic("K6", message, at)
 
 

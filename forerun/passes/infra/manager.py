@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from forerun.ir.graph import Graph
 from forerun.passes.infra.base import Assessor, Pass, PassContext, Strongest
 from forerun.passes.infra.failure import PassFailure, failure_of, tell
-from forerun.passes.instrument import Instrument, PassRun, PipelineRun, default_instruments
 from forerun.passes.infra.pipeline import Pipeline
 from forerun.passes.infra.summary import PassRecord, Summary
+from forerun.passes.instrument import Instrument, PassRun, PipelineRun, default_instruments
 from forerun.support.diagnostics import InternalError, InvalidInput, Refuted, Unsupported
 
 __all__ = ["PassManager", "PipelineResult"]

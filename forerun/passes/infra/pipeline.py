@@ -17,7 +17,7 @@ from forerun.support.options import build, non_default_texts
 __all__ = ["DEFAULT", "Pipeline"]
 
 DEFAULT = "default"
-"""The name of the default pipeline; :data:`forerun.passes.infra.named_pipelines.NAMED_PIPELINES` has all that have names."""
+"""The name of the default pipeline; :mod:`forerun.passes.infra.named_pipelines` has all that have names."""
 
 _Finding = tuple[str, str, Span, str]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forerun.passes.instrument.base import Instrument
 from forerun.passes.infra.run import PassRun, PipelineRun
+from forerun.passes.instrument.base import Instrument
 from forerun.passes.instrument.certify import Certify
 from forerun.passes.instrument.honesty import Honesty
 from forerun.passes.instrument.verify import Verify

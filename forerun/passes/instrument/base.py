@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from forerun.ir.graph import Graph
 from forerun.passes.infra.run import PassRun, PipelineRun
-from forerun.passes.infra.pipeline import Pipeline
-from forerun.passes.infra.summary import PassRecord, Summary
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from forerun.passes.infra.failure import PassFailure
 
 __all__ = ["Instrument"]
@@ -23,9 +16,9 @@ class Instrument:
     """Callbacks of the pass manager; override those that you need.
 
     One that verifies finds fault with a pass by raising a :class:`~forerun.support.diagnostics.ForerunError` in
-    ``after_pass``: the manager turns it into a :class:`~forerun.passes.infra.failure.PassFailure`, tells all instruments of
-    it through ``pass_failed``, and raises it. Errors of the other instruments are no fault of the pass, and come out
-    as they are.
+    ``after_pass``: the manager turns it into a :class:`~forerun.passes.infra.failure.PassFailure`, calls
+    ``pass_failed`` of all instruments, and raises it. Errors of the other instruments are no fault of the pass, and
+    come out as they are.
 
     Attributes:
         order: Instruments are called in ascending order of it (dumps are first, checks are after them); those of the

@@ -9,8 +9,8 @@ from forerun.ir.explain.witness import drain_witness, witness
 from forerun.ir.graph import Graph
 from forerun.ir.refinement.certificate import RULES, certify
 from forerun.ir.semantics import Verdict, check
-from forerun.passes.instrument.base import Instrument
 from forerun.passes.infra.run import PassRun, PipelineRun
+from forerun.passes.instrument.base import Instrument
 from forerun.support.diagnostics import Refuted, Unsupported
 
 __all__ = ["Certifier", "Certify"]

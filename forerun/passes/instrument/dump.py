@@ -10,9 +10,9 @@ from typing import ClassVar
 
 from forerun.ir.text import diff_graphs, print_graph
 from forerun.passes.infra.failure import PassFailure
-from forerun.passes.instrument.base import Instrument
 from forerun.passes.infra.run import PassRun, PipelineRun
 from forerun.passes.infra.summary import Summary
+from forerun.passes.instrument.base import Instrument
 from forerun.support.diagnostics import InvalidInput
 from forerun.support.files import require_writable_folder, write_whole
 from forerun.support.json_reader import read_json

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from forerun.ir.fingerprint import content_hash
 from forerun.ir.graph import Graph
-from forerun.passes.instrument.base import Instrument
 from forerun.passes.infra.run import PassRun, PipelineRun
+from forerun.passes.instrument.base import Instrument
 from forerun.support.diagnostics import InternalError
 
 __all__ = ["Honesty"]

@@ -7,8 +7,8 @@ from typing import ClassVar, TextIO
 
 from forerun.ir.text import diff_graphs, print_graph
 from forerun.passes.infra.failure import PassFailure
-from forerun.passes.instrument.base import Instrument
 from forerun.passes.infra.run import PassRun, PipelineRun
+from forerun.passes.instrument.base import Instrument
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 from forerun.support.escaping import visible
 

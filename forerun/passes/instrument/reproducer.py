@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from forerun.ir.text import print_graph
 from forerun.passes.infra.failure import PassFailure, opt_command
-from forerun.passes.instrument.base import Instrument
-from forerun.passes.infra.run import PassRun, PipelineRun
 from forerun.passes.infra.pipeline import Pipeline
+from forerun.passes.infra.run import PassRun, PipelineRun
+from forerun.passes.instrument.base import Instrument
 from forerun.support.files import require_writable_folder, write_whole
 from forerun.support.version import __version__
 

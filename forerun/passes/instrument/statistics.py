@@ -6,8 +6,8 @@ import sys
 from typing import TextIO
 
 from forerun.passes.infra.failure import PassFailure
-from forerun.passes.instrument.base import Instrument
 from forerun.passes.infra.run import PassRun, PipelineRun
+from forerun.passes.instrument.base import Instrument
 
 __all__ = ["Statistics", "statistics_table"]
 

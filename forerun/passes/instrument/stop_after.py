@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from forerun.passes.instrument.base import Instrument
-from forerun.passes.infra.run import PassRun, PipelineRun
 from forerun.passes.infra.pipeline import Pipeline
+from forerun.passes.infra.run import PassRun, PipelineRun
+from forerun.passes.instrument.base import Instrument
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = ["StopAfter", "ordinal_of"]

@@ -6,9 +6,9 @@ import sys
 from typing import TextIO
 
 from forerun.passes.infra.failure import PassFailure
-from forerun.passes.instrument.base import Instrument
 from forerun.passes.infra.run import PassRun, PipelineRun
 from forerun.passes.infra.summary import Summary
+from forerun.passes.instrument.base import Instrument
 
 __all__ = ["Timing", "timing_table"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from forerun.ir.verify import require_valid, verify
-from forerun.passes.instrument.base import Instrument
 from forerun.passes.infra.run import PassRun, PipelineRun
+from forerun.passes.instrument.base import Instrument
 from forerun.support.diagnostics import InternalError, Severity
 
 __all__ = ["Verify"]

@@ -225,11 +225,11 @@ def _kernel_name(body: str) -> str:
 
 def _steps(words: list[str]) -> Iterator[Step]:
     if any(word.startswith("store ") for word in words):
-        yield _phase("draw", reads=("fresh",), gives=("drawn",))
+        yield _phase("draw", reads=("fresh",), defines=("drawn",))
     for word in words:
         yield from _step(word)
     for variable in _loaded(",".join(words)):
-        yield _phase(f"report_{variable}", takes=(f"got_{variable}",), writes=(f"seen_{variable}",))
+        yield _phase(f"report_{variable}", uses=(f"got_{variable}",), writes=(f"seen_{variable}",))
 
 
 def _step(word: str) -> Iterator[Step]:
@@ -239,12 +239,12 @@ def _step(word: str) -> Iterator[Step]:
     elif word in _DELAYS:
         yield Phase(word.replace(" ", "_"), reference=f"{_PHASES}:nothing")
     elif verb == "store" and variable in ("x", "y"):
-        yield _phase(f"store_{variable}", takes=("drawn",), writes=(variable,))
+        yield _phase(f"store_{variable}", uses=("drawn",), writes=(variable,))
     elif verb == "copy" and variable in ("x", "y"):
-        yield _phase(f"copy_{variable}", reads=(variable,), gives=(f"landing_{variable}",), asynchronous=True)
-        yield _phase(f"land_{variable}", takes=(f"landing_{variable}",), gives=(f"got_{variable}",))
+        yield _phase(f"copy_{variable}", reads=(variable,), defines=(f"landing_{variable}",), asynchronous=True)
+        yield _phase(f"land_{variable}", uses=(f"landing_{variable}",), defines=(f"got_{variable}",))
     elif verb in _READS and variable in ("x", "y"):
-        yield _phase(f"{verb}_{variable}", reads=(variable,), gives=(f"got_{variable}",))
+        yield _phase(f"{verb}_{variable}", reads=(variable,), defines=(f"got_{variable}",))
     else:
         known = [*_PLAIN, *_DELAYS, *(f"{v} {x}" for v in ("store", *_READS) for x in "xy")]
         raise InvalidInput(f"a litmus body has no word '{word}'", hint=did_you_mean(word, known))
@@ -255,12 +255,12 @@ def _phase(
     *,
     reads: tuple[str, ...] = (),
     writes: tuple[str, ...] = (),
-    takes: tuple[str, ...] = (),
-    gives: tuple[str, ...] = (),
+    uses: tuple[str, ...] = (),
+    defines: tuple[str, ...] = (),
     asynchronous: bool = False,
 ) -> Phase:
     accesses = tuple(map(Access, reads)), tuple(map(Access, writes))
-    return Phase(name, *accesses, takes, gives, asynchronous=asynchronous, reference=f"{_PHASES}:keep")
+    return Phase(name, *accesses, uses, defines, asynchronous=asynchronous, reference=f"{_PHASES}:keep")
 
 
 # Graphs

@@ -8,8 +8,8 @@ keeps, with the rules' numbers from docs/reference-runtime.md:
 - H3: a wait returns when the sources of the node's programmatic dependencies are complete too.
 - A phase reads when it executes, and its writes go to the node's store buffer, which the node itself sees. Each store
   becomes visible at some point between the phase and C, whole or in two pieces; those that overlap keep their order.
-- The reads of an asynchronous phase without writes happen anywhere between the phase and the first phase that takes
-  what it gives.
+- The reads of an asynchronous phase without writes happen anywhere between the phase and the first phase that uses
+  what it defines.
 - C: all roles have ended, all reads happened, all stores are visible (H4: a role ends after its wait). T: the first
   role triggers, or all roles have ended.
 - H7: the graph ends when its sinks are complete; outputs are read then. The next replay starts after everything.
@@ -197,7 +197,7 @@ class Machine:
         while state.positions[role] < len(steps):
             step = steps[state.positions[role]]
             if isinstance(step, BoundPhase):
-                if all(state.slots[slot] is not MISSING for slot in step.takes):
+                if all(state.slots[slot] is not MISSING for slot in step.uses):
                     state.roles[role] = _READY
                     action = Action("phase", state.name, step.name)
                     self._add(state, action, partial(self._execute, state, role, step))
@@ -258,14 +258,14 @@ class Machine:
             self._complete_if_done(state)
 
     def _finish(self, state: NodeState, phase: BoundPhase, loaded: list[int], arguments: list[NDArray[Any]]) -> None:
-        takes = [state.slots[slot] for slot in phase.takes]
-        returned = _call(phase.place, phase.function, *arguments, *takes, *phase.scalar_values(loaded))
+        uses = [state.slots[slot] for slot in phase.uses]
+        returned = _call(phase.place, phase.function, *arguments, *uses, *phase.scalar_values(loaded))
         results = phase.results(returned)
         for i, reach in enumerate(phase.writes):
             target = reach.at(loaded)
             value = phase.checked(i, target, results[i]).astype(target.dtype, copy=False)
             self._store(state, Action("flush", state.name, phase.name, i), target, value)
-        for slot, value in zip(phase.gives, results[len(phase.writes) :], strict=True):
+        for slot, value in zip(phase.defines, results[len(phase.writes) :], strict=True):
             state.slots[slot] = value
 
     # Memory

@@ -106,7 +106,7 @@ class _KernelBinding:
                     self.constants[parameter.name] = number
                     if isinstance(number, int):
                         self.symbols[parameter.name] = number
-        given = dict.fromkeys(name for phase in kernel.phases for name in phase.gives)
+        given = dict.fromkeys(name for phase in kernel.phases for name in phase.defines)
         self.slots = {name: i for i, name in enumerate(given)}
 
     def role(self, role: Role) -> tuple[BoundStep, ...]:
@@ -119,18 +119,18 @@ class _KernelBinding:
             raise Unsupported(f"{place} has no reference function", hint=hint)
         place += f", function '{phase.reference}'"
         function = find_function(phase.reference, place)
-        check_arity(function, len(phase.reads) + len(phase.takes) + len(phase.scalars), place)
+        check_arity(function, len(phase.reads) + len(phase.uses) + len(phase.scalars), place)
         loads = self.loaded(phase)
         return BoundPhase(
             name=phase.name,
             place=place,
             function=function,
             reads=tuple(self.reach(access, loads, place, write=False) for access in phase.reads),
-            takes=tuple(self.slots[name] for name in phase.takes),
+            uses=tuple(self.slots[name] for name in phase.uses),
             scalars=tuple((loads.get(name), self.constants.get(name, 0)) for name in phase.scalars),
             loads=tuple(self.sources[name] for name in loads),
             writes=tuple(self.reach(access, loads, place, write=True) for access in phase.writes),
-            gives=tuple(self.slots[name] for name in phase.gives),
+            defines=tuple(self.slots[name] for name in phase.defines),
             asynchronous=phase.asynchronous,
         )
 

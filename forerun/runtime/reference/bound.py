@@ -121,11 +121,11 @@ class BoundPhase:
         place: Node, kernel, phase and function, for messages.
         function: What it computes.
         reads: Where its first arguments are.
-        takes: Slots of the locals that follow.
+        uses: Slots of the locals that follow.
         scalars: ``(position, constant)``: the numbers that follow, loaded ones by position, others as they are.
         loads: Scalars that are loaded where the phase executes.
         writes: Where its first results go.
-        gives: Slots of the locals that follow.
+        defines: Slots of the locals that follow.
         asynchronous: Whether the reads may be late.
     """
 
@@ -133,11 +133,11 @@ class BoundPhase:
     place: str
     function: PhaseFunction
     reads: tuple[Reach, ...]
-    takes: tuple[int, ...]
+    uses: tuple[int, ...]
     scalars: tuple[tuple[int | None, int | float], ...]
     loads: tuple[ScalarSource, ...]
     writes: tuple[Reach, ...]
-    gives: tuple[int, ...]
+    defines: tuple[int, ...]
     asynchronous: bool
 
     def scalar_values(self, loaded: Sequence[int]) -> list[int | float]:
@@ -145,14 +145,14 @@ class BoundPhase:
         return [constant if position is None else loaded[position] for position, constant in self.scalars]
 
     def results(self, returned: Any) -> Sequence[Any]:
-        """The results, one for each of ``writes`` and ``gives``.
+        """The results, one for each of ``writes`` and ``defines``.
 
         Raises:
             InvalidInput: If their number is wrong, or a local is missing.
         """
-        results = results_of(self.place, len(self.writes) + len(self.gives), returned)
-        if self.gives and any(value is None for value in results[len(self.writes) :]):
-            raise InvalidInput(f"{self.place}: returned None for a local that it gives")
+        results = results_of(self.place, len(self.writes) + len(self.defines), returned)
+        if self.defines and any(value is None for value in results[len(self.writes) :]):
+            raise InvalidInput(f"{self.place}: returned None for a local that it defines")
         return results
 
     def checked(self, index: int, target: NDArray[Any], value: Any) -> NDArray[Any]:

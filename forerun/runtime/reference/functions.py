@@ -92,7 +92,7 @@ def check_arity(function: PhaseFunction, count: int, place: str) -> None:
     """
     mismatch = _mismatch(function, count)
     if mismatch:
-        hint = "reads, then takes, then scalars are passed by position"
+        hint = "reads, then used locals, then scalars are passed by position"
         raise InvalidInput(f"{place}: cannot be called with {count} arguments: {mismatch}", hint=hint)
 
 
@@ -110,7 +110,7 @@ def _mismatch(function: PhaseFunction, count: int) -> str:
 
 
 def results_of(place: str, count: int, returned: Any) -> Sequence[Any]:
-    """What a function returned, as a sequence of ``count`` results (writes, then gives).
+    """What a function returned, as a sequence of ``count`` results (writes, then defined locals).
 
     Raises:
         InvalidInput: If it returned another number of results.
@@ -123,7 +123,10 @@ def results_of(place: str, count: int, returned: Any) -> Sequence[Any]:
         return returned
     given = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else type(returned).__name__
     wanted = f"a tuple of {count}" if count else "None"
-    raise InvalidInput(f"{place}: must return {wanted}, returned {given}", hint="one result for each write, then gives")
+    raise InvalidInput(
+        f"{place}: must return {wanted}, returned {given}",
+        hint="one result for each write, then for each defined local",
+    )
 
 
 def checked(place: str, buffer: str, target: NDArray[Any], value: Any) -> NDArray[Any]:

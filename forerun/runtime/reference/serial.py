@@ -102,14 +102,14 @@ def phases_in_order(kernel: BoundKernel) -> list[BoundPhase]:
 def reads_to_copy(kernel: BoundKernel) -> dict[str, set[int]]:
     """The reads, by phase and position, that must be copied although the order is serial.
 
-    A local, or a result that is not stored yet, may be a view of what was read. So a read is copied if the phase gives
-    locals and it or a later phase of the node writes there, or if the phase writes there and elsewhere.
+    A local, or a result that is not stored yet, may be a view of what was read. So a read is copied if the phase
+    defines locals and it or a later phase of the node writes there, or if the phase writes there and elsewhere.
     """
     found: dict[str, set[int]] = {}
     later: list[Reach] = []
     for phase in reversed(phases_in_order(kernel)):
         later += phase.writes
-        hazards = later if phase.gives else phase.writes if len(phase.writes) > 1 else ()
+        hazards = later if phase.defines else phase.writes if len(phase.writes) > 1 else ()
         copied = {i for i, read in enumerate(phase.reads) if any(_overlap(read, write) for write in hazards)}
         if copied:
             found[phase.name] = copied
@@ -129,23 +129,23 @@ def _phase_step(phase: BoundPhase, copied: Collection[int], slots: list[Any]) ->
 
 def _call(phase: BoundPhase, slots: list[Any]) -> Callable[[], Any]:
     """The call of a phase's function whose reads are fixed views and whose scalars are constants."""
-    function, takes = phase.function, phase.takes
+    function, uses = phase.function, phase.uses
     reads = tuple(reach.fixed for reach in phase.reads)
     scalars = tuple(phase.scalar_values(()))
-    if not takes:
+    if not uses:
         arguments = reads + scalars
         return lambda: function(*arguments)
-    if len(takes) == 1:
-        (only,) = takes
+    if len(uses) == 1:
+        (only,) = uses
         return lambda: function(*reads, slots[only], *scalars)
-    return lambda: function(*reads, *[slots[slot] for slot in takes], *scalars)
+    return lambda: function(*reads, *[slots[slot] for slot in uses], *scalars)
 
 
 def _commit_step(phase: BoundPhase, call: Callable[[], Any], slots: list[Any]) -> Step:
     targets = [reach.at(()) for reach in phase.writes]
-    if len(targets) == 1 and not phase.gives:
+    if len(targets) == 1 and not phase.defines:
         return _store_step(phase, call, targets[0])
-    if len(phase.gives) == 1 and not targets:
+    if len(phase.defines) == 1 and not targets:
         return _give_step(phase, call, slots)
 
     def step() -> None:
@@ -168,7 +168,7 @@ def _store_step(phase: BoundPhase, call: Callable[[], Any], target: NDArray[Any]
 
 
 def _give_step(phase: BoundPhase, call: Callable[[], Any], slots: list[Any]) -> Step:
-    (slot,) = phase.gives
+    (slot,) = phase.defines
 
     def step() -> None:
         result = call()
@@ -182,13 +182,13 @@ def _general_step(phase: BoundPhase, copied: Collection[int], slots: list[Any]) 
     loads = [(source.element, source.offset) for source in phase.loads]
     reads = [_reader(reach, i in copied) for i, reach in enumerate(phase.reads)]
     writes = [reach.at for reach in phase.writes]
-    function, takes, scalars = phase.function, phase.takes, phase.scalars
+    function, uses, scalars = phase.function, phase.uses, phase.scalars
 
     def step() -> None:
         loaded = [element.item() + offset for element, offset in loads]
         arguments: list[Any] = [read(loaded) for read in reads]
-        if takes:
-            arguments += [slots[slot] for slot in takes]
+        if uses:
+            arguments += [slots[slot] for slot in uses]
         if scalars:
             arguments += phase.scalar_values(loaded)
         _commit(phase, function(*arguments), [locate(loaded) for locate in writes], slots)
@@ -207,7 +207,7 @@ def _commit(phase: BoundPhase, returned: Any, targets: Sequence[NDArray[Any]], s
         if type(result) is not np.ndarray or result.shape != target.shape or result.dtype is not target.dtype:
             result = phase.checked(i, target, result)
         target[...] = result
-    for slot, value in zip(phase.gives, results[len(targets) :], strict=True):
+    for slot, value in zip(phase.defines, results[len(targets) :], strict=True):
         slots[slot] = value
 
 

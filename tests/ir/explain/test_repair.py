@@ -79,8 +79,8 @@ def test_what_is_offered() -> None:
 
 
 def test_a_phase_moves_over_what_does_not_need_it() -> None:
-    other, taker = Phase("other", gives=("o",)), Phase("taker", takes=("t",), gives=("u",))
-    giver = Phase("load", reads=(Access("b"),), gives=("t",))
+    other, taker = Phase("other", defines=("o",)), Phase("taker", uses=("t",), defines=("u",))
+    giver = Phase("load", reads=(Access("b"),), defines=("t",))
     store = Phase("store2", writes=(Access("b"),))
 
     def moves(*steps: Step) -> list[object]:

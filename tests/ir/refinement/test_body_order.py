@@ -9,9 +9,9 @@ from forerun.ir.refinement.body_order import lost_orders, other_body
 from forerun.ir.types import DType
 
 PARAMETERS = (BufferParameter("p", DType.F32),)
-A, B, C = Phase("a", gives=("t",)), Phase("b"), Phase("c", takes=("t",))
-COPY = Phase("copy", reads=(Access("p"),), gives=("tile",), asynchronous=True)
-USE, PUT = Phase("use", takes=("tile",)), Phase("put", writes=(Access("p"),))
+A, B, C = Phase("a", defines=("t",)), Phase("b"), Phase("c", uses=("t",))
+COPY = Phase("copy", reads=(Access("p"),), defines=("tile",), asynchronous=True)
+USE, PUT = Phase("use", uses=("tile",)), Phase("put", writes=(Access("p"),))
 GRID = Barrier("grid")
 
 

@@ -74,8 +74,8 @@ WRONG = {
         "C4",
         (
             (
-                "    barrier\n    phase get reads s[2:6] gives old\n",
-                "    phase get reads s[2:6] gives old\n    barrier\n",
+                "    barrier\n    phase get reads s[2:6] defines old\n",
+                "    phase get reads s[2:6] defines old\n    barrier\n",
             ),
         ),
         "phase 'get' is no longer separated by a barrier from phase 'put'",
@@ -112,7 +112,7 @@ WRONG = {
     "another phase": Wrong("C7", (("phase apply", "phase turn"),), "role 'main' runs other phases", "unsupported"),
     "a read of the same code that was not declared": Wrong(
         "C11",
-        (("apply reads x takes", "apply reads x, w takes"),),
+        (("apply reads x uses", "apply reads x, w uses"),),
         "second: kernel 'use' of after contradicts kernel 'use' of before: "
         "phase 'apply' reads x, w, but is declared to read x",
     ),
@@ -184,12 +184,12 @@ RIGHT: dict[str, tuple[Edit, ...]] = {
     "nothing": (),
     "another name": (("graph base", "graph other"),),
     "a phase ahead of the wait": (
-        ("    wait\n    phase load reads w gives tile\n", "    phase load reads w gives tile\n    wait\n"),
+        ("    wait\n    phase load reads w defines tile\n", "    phase load reads w defines tile\n    wait\n"),
     ),
     "independent phases change places": (
         (
-            "    phase apply reads x takes tile gives acc\n    phase put writes s[0:4]\n",
-            "    phase put writes s[0:4]\n    phase apply reads x takes tile gives acc\n",
+            "    phase apply reads x uses tile defines acc\n    phase put writes s[0:4]\n",
+            "    phase put writes s[0:4]\n    phase apply reads x uses tile defines acc\n",
         ),
     ),
     "a trigger": (("    wait\n", "    trigger\n    wait\n"),),

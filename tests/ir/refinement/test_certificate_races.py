@@ -66,9 +66,9 @@ kernel @make(x: f32[D], y: f32[D]) {
 }
 kernel @last(x: f32[D], y: f32[D]) {
   role main {
-    phase load reads x gives v
+    phase load reads x defines v
     wait
-    phase store takes v writes y
+    phase store uses v writes y
   }
 }
 node #first = @make(x=%x, y=%a)

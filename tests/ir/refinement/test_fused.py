@@ -43,14 +43,14 @@ kernel @row(x: f32[D], y: f32[T, D], pos: scalar i32) {
 }
 kernel @all(x: f32[D], w: f32[D], r: f32[D], y: f32[D]) {
   role all {
-    phase load reads w gives tile
-    phase dot reads x, r takes tile writes y
+    phase load reads w defines tile
+    phase dot reads x, r uses tile writes y
   }
 }
 kernel @norm_row(x: f32[D], y: f32[T, D], pos: scalar i32) {
   role all {
-    phase load reads x gives n
-    phase put takes n writes y[pos:pos + 1, :]
+    phase load reads x defines n
+    phase put uses n writes y[pos:pos + 1, :]
   }
 }
 kernel @opaque(x: f32[D], w: f32[D], r: f32[D], y: f32[D]) opaque
@@ -112,8 +112,8 @@ HALVES = "".join(
     f"""\
 kernel @{name}(x: f32[D], w: f32[D], r: f32[D], y: f32[D]) {{
   role all {{
-    phase load reads w gives tile
-    phase dot reads x, r takes tile writes y[{bounds}]
+    phase load reads w defines tile
+    phase dot reads x, r uses tile writes y[{bounds}]
   }}
 }}
 """
@@ -194,7 +194,7 @@ WRONG = {
     "its kernel says something else of known code": Case(
         "C11",
         "kernel 'all' contradicts 'all': phase 'dot' reads x, r, but is declared to read x",
-        before=(("phase dot reads x, r takes", "phase dot reads x takes"),),
+        before=(("phase dot reads x, r uses", "phase dot reads x uses"),),
     ),
     "it drops an operand": Case(
         "C12",
@@ -204,8 +204,8 @@ WRONG = {
     "it reads a part of an operand": Case(
         "C12",
         r"does not read %s bytes \[0, 16\)",
-        after=(("reads x, r takes", "reads x, r[0:2] takes"),),
-        before=(("reads x, r takes", "reads x, r[0:2] takes"),),
+        after=(("reads x, r uses", "reads x, r[0:2] uses"),),
+        before=(("reads x, r uses", "reads x, r[0:2] uses"),),
         status="unsupported",
     ),
     "it reads something else": Case(

@@ -226,8 +226,8 @@ kernel @first(x: f32[N]) {
 kernel @second(w: f32[N], x: f32[N], y: f32[N]) {
   role main {
     wait
-    phase load reads w gives v
-    phase store reads x takes v writes y
+    phase load reads w defines v
+    phase store reads x uses v writes y
   }
 }
 node #go = event_wait "weights are there"
@@ -246,7 +246,7 @@ node #fourth = fill %x with 1
     ("edits", "codes"),
     [
         ([], set()),
-        ([("wait\n    phase load reads w gives v", "phase load reads w gives v\n    wait")], {"C5"}),
+        ([("wait\n    phase load reads w defines v", "phase load reads w defines v\n    wait")], {"C5"}),
         (
             [
                 ("#third =", "#last ="),

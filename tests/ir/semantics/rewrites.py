@@ -31,12 +31,12 @@ kernel @make(x: f32[D], y: f32[D]) {
 kernel @use(w: f32[D], x: f32[D], s: f32[T], y: f32[D]) {
   role main {
     wait
-    phase load reads w gives tile
-    phase apply reads x takes tile gives acc
+    phase load reads w defines tile
+    phase apply reads x uses tile defines acc
     phase put writes s[0:4]
     barrier
-    phase get reads s[2:6] gives old
-    phase store takes acc, old writes y
+    phase get reads s[2:6] defines old
+    phase store uses acc, old writes y
   }
 }
 kernel @opaque(x: f32[D]) opaque

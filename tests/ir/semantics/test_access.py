@@ -74,9 +74,9 @@ def test_h5_no_trigger_before_the_wait(body: str, holds: bool) -> None:
 ROW = """
 kernel @row(x: f32[R, C], y: f32[R, C], r: scalar i32) {
   role main {
-    phase load reads x[r:r + 1] gives v
+    phase load reads x[r:r + 1] defines v
     wait
-    phase store takes v writes y[r:r + 1]
+    phase store uses v writes y[r:r + 1]
   }
 }
 """
@@ -115,8 +115,8 @@ def test_in_a_node_that_may_write_a_scalar_no_two_loads_are_equal() -> None:
     kernel = """
 kernel @step(x: f32[4, 2], i: i32[2], r: i32) {
   role main {
-    phase load reads x[r:r + 1, :] gives v
-    phase store takes v writes x[r + 1:r + 2, :], i
+    phase load reads x[r:r + 1, :] defines v
+    phase store uses v writes x[r + 1:r + 2, :], i
   }
 }
 """

@@ -242,7 +242,7 @@ def test_names_that_are_not_declared_yield_no_access() -> None:
 buffer %x : f32[4] state
 kernel @row(p: scalar i32, x: f32[N], y: f32[N]) {
   role main {
-    phase load reads x, y[p:p + 1] gives v
+    phase load reads x, y[p:p + 1] defines v
   }
 }
 node #row = @row(p=load(%lost[0]), x=%x, y=%gone)

@@ -89,8 +89,8 @@ buffer %x : f32[4] state
 buffer %y : f32[4] state
 kernel @both(x: f32[N], y: f32[N]) {
   role main {
-    phase load reads x gives v
-    phase store takes v writes y
+    phase load reads x defines v
+    phase store uses v writes y
   }
 }
 node #child = child {
@@ -98,7 +98,7 @@ node #child = child {
   node #both = @both(x=%x, y=%y)
 }
 """
-    assert certified(text, "phase store takes v writes y", "phase put takes v writes y").status == "unsupported"
+    assert certified(text, "phase store uses v writes y", "phase put uses v writes y").status == "unsupported"
 
 
 GATE = """
@@ -112,8 +112,8 @@ kernel @first(x: f32[N]) {
 kernel @second(w: f32[N], x: f32[N]) {
   role main {
     wait
-    phase load reads w gives v
-    phase store takes v writes x
+    phase load reads w defines v
+    phase store uses v writes x
   }
 }
 node #go = event_wait "weights are there"
@@ -126,7 +126,7 @@ node #second = @second(w=%w, x=%x)
 
 def test_a_load_may_not_move_ahead_of_the_wait_for_an_event() -> None:
     verdict = certified(
-        GATE, "    wait\n    phase load reads w gives v\n", "    phase load reads w gives v\n    wait\n"
+        GATE, "    wait\n    phase load reads w defines v\n", "    phase load reads w defines v\n    wait\n"
     )
     assert (verdict.status, [finding.code for finding in verdict.findings]) == ("refuted", ["C5"])
 
@@ -163,9 +163,9 @@ kernel @first(y: f32[N]) {
 }
 kernel @second(x: f32[N]) {
   role main {
-    phase load reads x gives v
+    phase load reads x defines v
     wait
-    phase store takes v writes x
+    phase store uses v writes x
   }
 }
 node #go = event_wait "weights are there"
@@ -273,8 +273,8 @@ kernel @times(w: f32[D], x: f32[D], y: f32[D]) {
 kernel @fused(w: f32[D], x: f32[D], y: f32[D]) {
   role all {
     wait
-    phase load reads w gives v
-    phase times reads x takes v writes y
+    phase load reads w defines v
+    phase times reads x uses v writes y
   }
 }
 node #go = event_wait "weights are there"
@@ -291,6 +291,6 @@ def test_a_fused_node_follows_an_event_if_all_that_it_touches_comes_after_its_wa
     fused = "node #fused = @fused(w=%w, x=%x, y=%y)\n  after #other programmatic\n"
     text, fusions = APART[: APART.index("node #norm")] + fused, {"fused": ("norm", "times")}
     assert certify(parsed(APART), parsed(text), fusions=fusions).proved
-    early = text.replace("wait\n    phase load reads w gives v\n", "phase load reads w gives v\n    wait\n")
+    early = text.replace("wait\n    phase load reads w defines v\n", "phase load reads w defines v\n    wait\n")
     verdict = certify(parsed(APART), parsed(early), fusions=fusions)
     assert [(finding.code, finding.severity) for finding in verdict.findings] == [("C5", Severity.ERROR)]

@@ -86,7 +86,7 @@ kernel @store(x: f32[N]) {
 }
 kernel @load(x: f32[N]) {
   role main {
-    phase load reads x gives v async
+    phase load reads x defines v async
   }
 }
 node #store = @store(x=%x)

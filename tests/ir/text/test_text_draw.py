@@ -18,9 +18,9 @@ buffer %"two words" : f32[4] temp at $arena + 16
 
 kernel @gemv(x: f32[N], y: f32[N]) {
   role main {
-    phase load reads x gives tile
+    phase load reads x defines tile
     wait
-    phase dot takes tile writes y[0:4]
+    phase dot uses tile writes y[0:4]
   }
 }
 node #first = fill %h with 0
@@ -43,10 +43,10 @@ PLACES = [
     (Location("buffer", "two words", detail="$arena"), 5, (38, 43)),
     (Location("kernel", "gemv"), 7, (8, 12)),
     (Location("kernel", "gemv", detail="N"), 7, (21, 21)),
-    (Location("kernel", "gemv", detail="tile"), 9, (30, 33)),
+    (Location("kernel", "gemv", detail="tile"), 9, (32, 35)),
     (Location("kernel", "gemv", detail="nowhere"), 7, (8, 12)),
     (Location("phase", "gemv.dot"), 11, (5, 13)),
-    (Location("phase", "gemv.dot", detail="y"), 11, (33, 33)),
+    (Location("phase", "gemv.dot", detail="y"), 11, (32, 32)),
     (Location("phase", "gemv.dot", detail="x"), 11, (5, 13)),
     (Location("node", "first"), 14, (6, 11)),
     (Location("node", "second", detail="%h"), 15, (24, 25)),

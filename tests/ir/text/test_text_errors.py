@@ -93,10 +93,17 @@ TEXTS = {
         "P1",
         "expected 'graph' and a name",
     ),
-    "P11 phase": (
-        f"{HEAD}kernel @k() {{\n  role main {{\n    phase p reads a takes b reads c\n  }}\n}}\n",
+    "P6 renamed": (
+        f"{HEAD}kernel @k() {{\n  role main {{\n    phase p takes a\n  }}\n}}\n",
         5,
-        "                            ^^^^^",
+        "            ^^^^^",
+        "P6",
+        "unknown statement 'takes'",
+    ),
+    "P11 phase": (
+        f"{HEAD}kernel @k() {{\n  role main {{\n    phase p reads a uses b reads c\n  }}\n}}\n",
+        5,
+        "                           ^^^^^",
         "P11",
         "'reads' is given twice; a phase has one list of each",
     ),

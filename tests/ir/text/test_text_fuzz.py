@@ -17,7 +17,7 @@ from tests.strategies import graphs, portion
 HEAD = "forerun 1\ngraph g\n"
 WORDS = [
     *"forerun 1 graph alloc buffer kernel node after dep role phase wait trigger barrier grid".split(),
-    *"reads writes takes gives scalars async ref opaque cuda ptx scalar f32 i32 temp input at on in".split(),
+    *"reads writes uses defines scalars async ref opaque cuda ptx scalar f32 i32 temp input at on in".split(),
     *"align launches any block shared cluster step nan(3) launches".split(),
     *"paged ragged device host copy fill with empty free event_record event_wait child if else while".split(),
     *"switch case conditional load inf nan full programmatic RAW WAW %x $x @x #x x _".split(),

@@ -13,8 +13,8 @@ from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import EmptyNode, MemsetNode
 from forerun.ir.types import DType
 from forerun.passes.infra.base import Pass, PassContext, option
-from forerun.passes.instrument import Instrument, default_instruments
 from forerun.passes.infra.registry import register
+from forerun.passes.instrument import Instrument, default_instruments
 from forerun.support.diagnostics import Location, Unsupported
 
 

@@ -15,8 +15,8 @@ from forerun.ir.graph import Graph
 from forerun.ir.nodes import MemsetNode
 from forerun.ir.semantics import check
 from forerun.passes.infra.base import Pass, PassContext, option
-from forerun.passes.instrument.bisect import bisect
 from forerun.passes.infra.pipeline import Pipeline
+from forerun.passes.instrument.bisect import bisect
 from forerun.support.diagnostics import InvalidInput
 
 

@@ -15,10 +15,10 @@ from forerun.ir.semantics import Verdict
 from forerun.ir.text import parse_graph
 from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.infra.failure import PassFailure
-from forerun.passes.instrument import Certify, Instrument, PassRun, PipelineRun
 from forerun.passes.infra.manager import PassManager
 from forerun.passes.infra.pipeline import Pipeline
 from forerun.passes.infra.summary import PassRecord
+from forerun.passes.instrument import Certify, Instrument, PassRun, PipelineRun
 from forerun.support.diagnostics import Diagnostic, Location, Unsupported
 
 

@@ -11,10 +11,10 @@ from infra_samples import Nothing, fills, lenient, overwritten, values
 
 from forerun.ir.text import parse_graph, print_graph
 from forerun.passes.infra.failure import PassFailure
-from forerun.passes.instrument import Dump, Reproducer, default_instruments
-from forerun.passes.instrument.reproducer import Reproduction, parse_reproducer
 from forerun.passes.infra.manager import PassManager
 from forerun.passes.infra.pipeline import Pipeline
+from forerun.passes.instrument import Dump, Reproducer, default_instruments
+from forerun.passes.instrument.reproducer import Reproduction, parse_reproducer
 from forerun.support.diagnostics import InvalidInput
 from forerun.support.files import write_whole
 from forerun.support.version import __version__

@@ -13,9 +13,9 @@ from infra_samples import fills, lenient, overwritten
 from forerun.ir.graph import Dependency, Graph
 from forerun.passes.infra.base import Pass, PassContext, option
 from forerun.passes.infra.failure import PassFailure
-from forerun.passes.instrument import Dump
 from forerun.passes.infra.manager import PassManager
 from forerun.passes.infra.pipeline import Pipeline
+from forerun.passes.instrument import Dump
 from forerun.support.diagnostics import Diagnostic, InvalidInput, Location
 
 LOAD = f"--load {infra_samples.__file__}"

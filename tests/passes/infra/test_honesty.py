@@ -8,8 +8,8 @@ from infra_samples import fills
 from forerun.ir.fingerprint import content_hash
 from forerun.ir.graph import Graph
 from forerun.passes.infra.failure import PassFailure
-from forerun.passes.instrument import Honesty, honesty
 from forerun.passes.infra.manager import PassManager
+from forerun.passes.instrument import Honesty, honesty
 
 
 def headline(pipeline: str) -> str:

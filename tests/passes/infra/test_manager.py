@@ -13,9 +13,9 @@ from infra_samples import Add, Nothing, fills, lenient, overwritten, values
 from forerun.ir.graph import Dependency, Graph
 from forerun.passes.infra.base import Assessment, Pass, PassContext
 from forerun.passes.infra.failure import PassFailure
-from forerun.passes.instrument import Instrument, PassRun, PipelineRun, StopAfter, default_instruments
 from forerun.passes.infra.manager import PassManager
 from forerun.passes.infra.pipeline import Pipeline
+from forerun.passes.instrument import Instrument, PassRun, PipelineRun, StopAfter, default_instruments
 from forerun.support.diagnostics import InternalError, InvalidInput, Refuted, Unsupported
 
 

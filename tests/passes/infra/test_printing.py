@@ -10,8 +10,8 @@ from infra_samples import fills, values
 
 from forerun.ir.text import diff_graphs, print_graph
 from forerun.passes.infra.failure import PassFailure
-from forerun.passes.instrument import PrintAfter, Statistics, StopAfter, Timing, Verify
 from forerun.passes.infra.manager import PassManager
+from forerun.passes.instrument import PrintAfter, Statistics, StopAfter, Timing, Verify
 from forerun.support.diagnostics import InvalidInput
 
 

@@ -32,9 +32,9 @@ __device__ __forceinline__ void multiply(const Arguments& a, Locals& l) {{
 __device__ __forceinline__ void store(const Arguments& a, Locals& l) {{ a.y[thread_of<Launch>()] = l.sum; }}
 """
 
-LOAD = Phase("load", reads=(Access("w"),), gives=("weight",))
-_MULTIPLY = Phase("multiply", reads=(Access("x"),), takes=("weight",), gives=("sum",))
-_STORE = Phase("store", writes=(Access("y"),), takes=("sum",))
+LOAD = Phase("load", reads=(Access("w"),), defines=("weight",))
+_MULTIPLY = Phase("multiply", reads=(Access("x"),), uses=("weight",), defines=("sum",))
+_STORE = Phase("store", writes=(Access("y"),), uses=("sum",))
 N = 64
 
 

@@ -187,7 +187,7 @@ __shared__ int shared_x;
 struct Locals {
 };
 
-// reads x[0:pos]; gives x
+// reads x[0:pos]; defines x
 __device__ __forceinline__ void load(const Arguments& a, Locals& l) {
     if (!is_alone(0)) return;
     const long long scalar_pos = a.pos();
@@ -197,7 +197,7 @@ __device__ __forceinline__ void load(const Arguments& a, Locals& l) {
     shared_x = hash.element(0);
 }
 
-// takes x; uses pos; writes y[pos:pos + 1]
+// uses x; scalars pos; writes y[pos:pos + 1]
 __device__ __forceinline__ void store(const Arguments& a, Locals& l) {
     if (!is_alone(32)) return;
     const long long scalar_pos = a.pos();
@@ -214,8 +214,8 @@ __device__ __forceinline__ void store(const Arguments& a, Locals& l) {
 def two_roles() -> Kernel:
     past, row = region((0, "pos")), region(("pos", affine("pos") + 1))
     digest, store_1 = "forerun.testing.hashing:digest", "forerun.testing.hashing:store_1"
-    load = Phase("load", reads=(Access("x", past),), gives=("x",), reference=digest)
-    store = Phase("store", writes=(Access("y", row),), takes=("x",), scalars=("pos",), reference=store_1)
+    load = Phase("load", reads=(Access("x", past),), defines=("x",), reference=digest)
+    store = Phase("store", writes=(Access("y", row),), uses=("x",), scalars=("pos",), reference=store_1)
     roles = (
         Role("loader", (load, Wait(), Barrier()), warps=1),
         Role("main", (Barrier(), store, Trigger(fenced=True)), warps=2),
@@ -244,7 +244,7 @@ def test_slots_have_sizes() -> None:
 def test_names_are_made_safe() -> None:
     names = ["float", "a.b", "a_b", "2", "warp_in_cta", "__delay_seed", "_Big", "arguments"]
     parameters = tuple(BufferParameter(name, DType.I32) for name in names)
-    phase = Phase("new.phase", (Access("float"),), gives=("int",), reference="forerun.testing.hashing:digest")
+    phase = Phase("new.phase", (Access("float"),), defines=("int",), reference="forerun.testing.hashing:digest")
     unit = unit_of(Kernel("while", parameters, (Role("class", (phase,)),)))
     assert unit.entry == "while_kernel"
     expected = ["float_", "a_b2", "a_b", "_2", "warp_in_cta_", "_delay_seed", "n_Big", "arguments_"]
@@ -256,14 +256,14 @@ def test_names_are_made_safe() -> None:
 
 def test_long_signatures_are_wrapped() -> None:
     parameters = tuple(BufferParameter(f"a_rather_long_name_{i}", DType.I32) for i in range(9))
-    phase = Phase("p", gives=("x",), reference="forerun.testing.hashing:digest")
+    phase = Phase("p", defines=("x",), reference="forerun.testing.hashing:digest")
     unit = unit_of(Kernel("k", parameters, (Role("all", (phase,)),)))
     assert "k_kernel(\n        const int* a_rather_long_name_0,\n" in text_of(unit)
     assert all(len(line) <= 120 for line in text_of(unit).splitlines())
 
 
 def test_roles_that_claim_no_warps_share_the_rest() -> None:
-    steps = (Phase("p", gives=("x",), reference="forerun.testing.hashing:digest"),)
+    steps = (Phase("p", defines=("x",), reference="forerun.testing.hashing:digest"),)
     roles = (Role("a", steps), Role("b", (), warps=1), Role("c"), Role("d", warps=0))
     text = text_of(unit_of(Kernel("k", (), roles), launch=Launch(block=(128, 1, 1))))
     assert re.findall(r"warp_in_cta < (\d)\) {  // role (\w)", text) == [("2", "a"), ("3", "b")]

@@ -98,7 +98,7 @@ def test_dimension_without_extent() -> None:
 
 def test_arguments_that_do_not_fit() -> None:
     assert refusal(TURN, {"y": ConstantArgument(1)}) == "no buffer is bound to 'y'"
-    kernel = hashed("digest", gives=("x",), scalars=("s",))
+    kernel = hashed("digest", defines=("x",), scalars=("s",))
     assert refusal(kernel, {"s": BufferArgument("v")}) == "no scalar is bound to 's'"
 
 
@@ -115,7 +115,7 @@ def test_arguments_that_do_not_fit() -> None:
     ],
 )
 def test_scalars_that_do_not_fit(dtype: DType, argument: ConstantArgument | ScalarLoad, message: str) -> None:
-    kernel = hashed("digest", gives=("x",))
+    kernel = hashed("digest", defines=("x",))
     kernel = replace(kernel, parameters=(VECTOR, ScalarParameter("s", dtype)))
     assert refusal(kernel, {"s": argument}) == message
 
@@ -123,10 +123,10 @@ def test_scalars_that_do_not_fit(dtype: DType, argument: ConstantArgument | Scal
 def test_declarations_that_do_not_fit_their_function() -> None:
     write = Access("v")
     for function, parts, shape in (
-        ("digest", {}, "writes 0 regions and gives 0 locals"),
-        ("digest", {"writes": (write,)}, "writes 1 regions and gives 0 locals"),
-        ("store_1", {"gives": ("x",)}, "writes 0 regions and gives 1 locals"),
-        ("store_4", {"writes": (write, write)}, "writes 2 regions and gives 0 locals"),
+        ("digest", {}, "writes 0 regions and defines 0 locals"),
+        ("digest", {"writes": (write,)}, "writes 1 regions and defines 0 locals"),
+        ("store_1", {"defines": ("x",)}, "writes 0 regions and defines 1 locals"),
+        ("store_4", {"writes": (write, write)}, "writes 2 regions and defines 0 locals"),
     ):
         expected = f"phase 'p' {shape}, which forerun.testing.hashing:{function} does not return"
         assert refusal(hashed(function, **parts)) == expected

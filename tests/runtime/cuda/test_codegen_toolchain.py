@@ -99,7 +99,7 @@ def test_random_kernels(graph: Graph, delays: bool) -> None:
 def test_phases_may_have_any_name() -> None:
     """Also one that C++, device.cuh or the compiler uses."""
     names = ["load_global", "word", "Hash", "int", "wait", "memcpy", "delay", "threadIdx", "k", "a", "l", "hash"]
-    phases = [Phase(n, gives=(f"{n}",), reference="forerun.testing.hashing:digest") for n in names]
+    phases = [Phase(n, defines=(f"{n}",), reference="forerun.testing.hashing:digest") for n in names]
     kernel = Kernel("printf", (), (Role("all", (*phases, Wait())),))
     for delays in (False, True):
         has_what_the_body_has(kernel, unit_of(kernel, delays=delays))

@@ -199,7 +199,7 @@ def test_matrices_and_dimensions_in_bounds(host: Host) -> None:
     box = region((1, affine("rows") - 1), None, ("s", affine("s") + 2))
     end = region((affine("rows") + affine("s") * 2 - 3, affine("rows") + affine("s") * 2 - 1))
     phases = (
-        Phase("load", (Access("m", box), Access("m")), gives=("x",), reference=f"{hashing}:digest"),
+        Phase("load", (Access("m", box), Access("m")), defines=("x",), reference=f"{hashing}:digest"),
         Phase("store", (), (Access("y", end),), ("x",), (), ("s",), reference=f"{hashing}:store_2"),
     )
     parameters = (
