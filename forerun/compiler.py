@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,9 @@ from forerun.passes.infra.pipeline import DEFAULT, Pipeline
 from forerun.passes.infra.summary import Summary
 from forerun.passes.instrument import Instrument, default_instruments, writers
 from forerun.report import reporting, write_report
-from forerun.runtime.base import Program, Target, resolve_target
-from forerun.support.diagnostics import Diagnostic, InvalidInput, Unsupported
+from forerun.runtime.base import Program, ScheduledProgram, Target, resolve_target
+from forerun.runtime.device import DeviceProgram, DeviceTarget
+from forerun.support.diagnostics import InvalidInput, Unsupported
 
 if TYPE_CHECKING:
     from forerun.runtime.reference import Schedule
@@ -121,8 +121,7 @@ def prepare(
 
 def identity_of(target: Target) -> tuple[str, str] | None:
     """The GPU and the driver of a target, as tuning files name them; ``None`` if it has none."""
-    identity: Callable[[], tuple[str, str]] | None = getattr(target, "identity", None)
-    return None if identity is None else identity()
+    return target.identity() if isinstance(target, DeviceTarget) else None
 
 
 class Executable:
@@ -188,7 +187,7 @@ class Executable:
             InvalidInput: If it is no stream, or the executable is closed.
             Unsupported: If the target is no GPU.
         """
-        self._on_gpu("launch")(stream)
+        self._on_gpu("launch").launch(stream)
 
     def synchronize(self) -> None:
         """Wait for all replays that were launched.
@@ -197,7 +196,7 @@ class Executable:
             InvalidInput: If a host function failed, or the executable is closed.
             Unsupported: If the target is no GPU.
         """
-        self._on_gpu("synchronize")()
+        self._on_gpu("synchronize").synchronize()
 
     def seconds_per_replay(self, count: int = 1) -> float:
         """Replay so many times, back to back, and tell how long one takes, by the clock of the GPU.
@@ -206,8 +205,7 @@ class Executable:
             InvalidInput: If the count is not positive, or the executable is closed.
             Unsupported: If the target is no GPU.
         """
-        seconds: float = self._on_gpu("seconds_per_replay")(count)
-        return seconds
+        return self._on_gpu("seconds_per_replay").seconds_per_replay(count)
 
     def timeline(self) -> Any:
         """When the kernels of the last replay did what: a :class:`~forerun.runtime.timeline.Timeline`.
@@ -216,7 +214,7 @@ class Executable:
             InvalidInput: If they note no times (``target="cuda{timeline=true}"``), or the executable is closed.
             Unsupported: If the target is no GPU.
         """
-        return self._on_gpu("timeline")()
+        return self._on_gpu("timeline").timeline()
 
     def buffer(self, name: str) -> Any:
         """The memory of a buffer on a GPU, for other libraries to use in place: a ``DeviceArray``.
@@ -225,7 +223,7 @@ class Executable:
             InvalidInput: If there is no such buffer, or the executable is closed.
             Unsupported: If the target is no GPU.
         """
-        return self._on_gpu("buffer")(name)
+        return self._on_gpu("buffer").buffer(name)
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -234,8 +232,8 @@ class Executable:
         Raises:
             InvalidInput: If the executable is closed.
         """
-        found: Mapping[str, Any] = getattr(self._open(), "facts", {})
-        return found
+        program = self._open()
+        return program.facts if isinstance(program, DeviceProgram) else {}
 
     @property
     def schedule(self) -> Schedule | None:
@@ -244,7 +242,8 @@ class Executable:
         Raises:
             InvalidInput: If the executable is closed.
         """
-        return getattr(self._open(), "last_schedule", None)
+        program = self._open()
+        return program.last_schedule if isinstance(program, ScheduledProgram) else None
 
     def close(self) -> None:
         """Give back what the program holds. Closing twice is fine."""
@@ -252,11 +251,11 @@ class Executable:
         if program is not None:
             program.close()
 
-    def _on_gpu(self, method: str) -> Callable[..., Any]:
-        found: Callable[..., Any] | None = getattr(self._open(), method, None)
-        if found is None:
+    def _on_gpu(self, method: str) -> DeviceProgram:
+        program = self._open()
+        if not isinstance(program, DeviceProgram):
             raise Unsupported(f"'{method}' needs a GPU", hint="compile with target='cuda'")
-        return found
+        return program
 
     def _open(self) -> Program:
         if self._program is None:
@@ -281,31 +280,29 @@ class Executable:
 def _load(target: Target, graph: Graph, weights: Mapping[str, ArrayLike], memory: Mapping[str, Any] | None) -> Program:
     if not memory:
         return target.load(graph, weights)
-    load: Callable[..., Program] = target.load
-    if "memory" not in inspect.signature(load).parameters:
+    if not isinstance(target, DeviceTarget):
         message = f"target '{target.name}' cannot use memory of yours"
         raise Unsupported(message, hint="leave memory= out, or compile with target='cuda'")
-    return load(graph, weights, memory=memory)
+    return target.load(graph, weights, memory)
 
 
 class _OfTarget:
     """The assessor that a target is."""
 
-    def __init__(self, assess: Callable[[Sequence[Graph]], tuple[int, str]]) -> None:
-        self._assess = assess
+    def __init__(self, target: DeviceTarget) -> None:
+        self._target = target
 
     def choose(self, candidates: Sequence[Graph]) -> Assessment:
-        return Assessment(*self._assess(candidates))
+        return Assessment(*self._target.assess(candidates))
 
 
 def _assessor(target: Target) -> Assessor | None:
-    assess: Callable[[Sequence[Graph]], tuple[int, str]] | None = getattr(target, "assess", None)
-    return None if assess is None else _OfTarget(assess)
+    return _OfTarget(target) if isinstance(target, DeviceTarget) else None
 
 
 def _take_remarks(summary: Summary, program: Program) -> None:
     """Add what the target remarked to the summary, and to its dump if there is one."""
-    remarks: Sequence[Diagnostic] = getattr(program, "remarks", ())
+    remarks = program.remarks if isinstance(program, DeviceProgram) else ()
     summary.remarks += map(str, remarks)
     if remarks and summary.dump is not None:
         from forerun.passes.instrument import Dump

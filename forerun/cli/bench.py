@@ -48,7 +48,7 @@ TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
-class _Bench:
+class _Benchmark:
     """What was measured."""
 
     subject: Subject
@@ -138,7 +138,7 @@ def _require_gpu(plan: DecodePlan) -> str:
 
 def _measure(
     subject: Subject, plan: DecodePlan, gpu: str, other: Pipeline | None, steps: int, dump: str | None, *, talks: bool
-) -> _Bench:
+) -> _Benchmark:
     from forerun.measure.bandwidth import read_bandwidth
     from forerun.measure.roofline import node_rows
     from forerun.measure.step import time_pair, time_step, timeline_of_step
@@ -169,7 +169,7 @@ def _measure(
     pipelines = (plan.pipeline, *([] if other is None else [other]))
     told, remarks = str(plan.target), tuple(first.summary.remarks)
     measured = (tuple(times), speedup, tuple(found), ceiling, timeline, tuple(rows))
-    return _Bench(subject, told, gpu, pipelines, *measured, remarks)
+    return _Benchmark(subject, told, gpu, pipelines, *measured, remarks)
 
 
 def _compile(subject: Subject, plan: DecodePlan, pipeline: Pipeline, dump: str | None) -> Executable:
@@ -211,7 +211,7 @@ def _dump(folder: Path, timeline: Timeline) -> None:
 # Telling
 
 
-def _print_account(found: _Bench, *, verbose: bool) -> None:
+def _print_account(found: _Benchmark, *, verbose: bool) -> None:
     from forerun.measure.roofline import by_kernel, total
 
     console = result_console()
@@ -247,7 +247,7 @@ def _interval(metric: Metric, places: int) -> str:
     return f"{metric.value:,.{places}f}{unit} ({metric.low:,.{places}f} to {metric.high:,.{places}f})"
 
 
-def _as_json(found: _Bench) -> dict[str, Any]:
+def _as_json(found: _Benchmark) -> dict[str, Any]:
     from forerun.measure.roofline import total
 
     step = total("step", found.rows)

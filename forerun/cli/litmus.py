@@ -94,10 +94,10 @@ def _described(test: LitmusTest, rule: str) -> dict[str, Any]:
 
 def _run(tests: Sequence[LitmusTest], runs: int, *, shown: bool) -> Record:
     from forerun.runtime.litmus import Record, graph_of, measure
-    from forerun.runtime.litmus.device import GpuBench, this_machine
+    from forerun.runtime.litmus.device import GpuRunner, this_machine
 
     machine = this_machine()
-    bench = GpuBench()
+    bench = GpuRunner()
     results: dict[str, Counts] = {}
     with _progress(shown=shown) as bar:
         task = bar.add_task("compiling", total=None)

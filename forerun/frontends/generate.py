@@ -34,6 +34,10 @@ class DecodeStep(Protocol):
         """Outputs by name."""
         ...
 
+    def read(self, buffer: str) -> NDArray[Any]:
+        """A copy of what a buffer of any role holds."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,21 @@ from forerun.support.diagnostics import ForerunError, InvalidInput
 if TYPE_CHECKING:
     from forerun.ir.graph import Graph
 
-__all__ = ["fitted", "require_finite_logits"]
+__all__ = ["Readable", "fitted", "require_finite_logits"]
+
+
+class Readable(Protocol):
+    """What ran: a graph, and what its buffers hold."""
+
+    @property
+    def graph(self) -> Graph:
+        """The graph."""
+        ...
+
+    def read(self, buffer: str) -> NDArray[Any]:
+        """A copy of what a buffer holds."""
+        ...
+
 
 _LOOP_LOGITS = "output.out"
 """The buffer that holds the logits of the last step in a generation graph, where they are no output."""
@@ -46,7 +60,7 @@ def fitted(values: NDArray[np.float32], dtype: np.dtype[Any], where: str) -> NDA
     )
 
 
-def require_finite_logits(executable: Any, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, Any]) -> None:
+def require_finite_logits(executable: Readable, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, Any]) -> None:
     """Check the logits of a replay, before a token that was chosen from them is used.
 
     Args:
@@ -70,25 +84,18 @@ def require_finite_logits(executable: Any, inputs: Mapping[str, NDArray[Any]], o
     )
 
 
-def _logits(executable: Any, outputs: Mapping[str, Any]) -> NDArray[Any] | None:
+def _logits(executable: Readable, outputs: Mapping[str, Any]) -> NDArray[Any] | None:
     if "logits" in outputs:
         logits: NDArray[Any] = np.asarray(outputs["logits"])
         return logits
-    read = getattr(executable, "read", None)
-    if read is None or _LOOP_LOGITS not in executable.graph.buffers:
-        return None
-    last: NDArray[Any] = read(_LOOP_LOGITS)
-    return last
+    return executable.read(_LOOP_LOGITS) if _LOOP_LOGITS in executable.graph.buffers else None
 
 
-def _first(executable: Any, inputs: Mapping[str, NDArray[Any]]) -> str:
+def _first(executable: Readable, inputs: Mapping[str, NDArray[Any]]) -> str:
     """What the second run found, in words."""
     from forerun.runtime.reference.finite import first_not_finite
 
-    graph: Graph = executable.graph
-    read = getattr(executable, "read", None)
-    if read is None:
-        return "which node did that cannot be found, as the executable cannot be read"
+    graph, read = executable.graph, executable.read
     weights = {name: read(name) for name in _named(graph, BufferRole.WEIGHT)}
     # A step writes its own rows before it reads them, so the state after the run serves as the one before it.
     state = {name: read(name) for name in _named(graph, BufferRole.STATE)}

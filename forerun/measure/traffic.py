@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from forerun.ir.bound_kernel import BoundParameters, bind_kernel
 from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
-from forerun.ir.kernel import BufferParameter, Kernel
-from forerun.ir.nodes import BufferArgument, ConstantArgument, KernelNode, ScalarLoad
+from forerun.ir.kernel import Kernel
+from forerun.ir.nodes import KernelNode
 from forerun.ir.region import WHOLE, Region
 from forerun.ir.types import BufferRole
 
@@ -65,12 +66,11 @@ def traffic_of(graph: Graph, node: KernelNode, read: _Read) -> Traffic:
         >>> traffic_of(graph, graph.nodes[name], lambda buffer: [])
         Traffic(weights=16, state=0, activations=32)
     """
-    kernel = graph.kernels[node.kernel]
-    values = _values(graph, kernel, node, read)
-    bound = {name: argument.buffer for name, argument in node.arguments if isinstance(argument, BufferArgument)}
+    bound = bind_kernel(graph, node)
+    values = _values(bound, read)
     touched: dict[tuple[str, bool], list[Box]] = {}
-    for parameter, region, written in _regions(kernel):
-        buffer = graph.buffers[bound[parameter]]
+    for parameter, region, written in _regions(bound.kernel):
+        buffer = bound.buffers[parameter]
         touched.setdefault((buffer.name, written), []).append(_box(buffer, region, values))
     found: dict[str, int] = {}
     for (name, _), boxes in touched.items():
@@ -89,20 +89,12 @@ def _regions(kernel: Kernel) -> list[tuple[str, Region, bool]]:
     return [(access.parameter, access.region, written) for access, written in reads + writes]
 
 
-def _values(graph: Graph, kernel: Kernel, node: KernelNode, read: _Read) -> Mapping[str, int]:
+def _values(bound: BoundParameters, read: _Read) -> Mapping[str, int]:
     """What the symbols in a kernel's regions are at a node."""
-    found: dict[str, int] = {}
-    used = {symbol for _, region, _ in _regions(kernel) for symbol in region.symbols}
-    for name, argument in node.arguments:
-        parameter = kernel.parameter(name)
-        if isinstance(argument, BufferArgument) and isinstance(parameter, BufferParameter):
-            shape = graph.buffers[argument.buffer].shape
-            found.update((d, n) for d, n in zip(parameter.dims or (), shape, strict=False) if isinstance(d, str))
-        elif isinstance(argument, ConstantArgument) and name in used:
-            found[name] = int(argument.value)
-        elif isinstance(argument, ScalarLoad) and name in used:
-            found[name] = int(np.asarray(read(argument.buffer)).reshape(-1)[argument.index]) + argument.offset
-    return found
+    used = {symbol for _, region, _ in _regions(bound.kernel) for symbol in region.symbols}
+    loads = {name: load for name, load in bound.loads.items() if name in used}
+    read_now = {n: int(np.asarray(read(x.buffer)).reshape(-1)[x.index]) + x.offset for n, x in loads.items()}
+    return {**bound.integers, **read_now}
 
 
 def _box(buffer: Buffer, region: Region, values: Mapping[str, int]) -> Box:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from forerun.ir.fusion import FusionRule, Match, Rejection, Replacement, fusion_rules
 from forerun.ir.graph import Graph
-from forerun.passes.fusion.def_use import Flow
+from forerun.passes.fusion.def_use import DefUse
 from forerun.passes.fusion.legality import Candidate, obstacle
 from forerun.passes.fusion.matching import attempts, best_attempt
 from forerun.passes.fusion.splice import splice, staying
@@ -95,10 +95,10 @@ def fused(graph: Graph, rules: Iterable[FusionRule], context: PassContext) -> Gr
 
 def _fused(graph: Graph, rules: Iterable[FusionRule], context: PassContext) -> Graph:
     """A graph with rules applied to its own nodes."""
-    flow = Flow.of(graph)
-    chosen = [c for c in candidates(graph, flow, rules, context) if context.should_apply(c.rule.name)]
-    stay = staying(graph, flow, chosen)
-    edit, place, done = graph.edit(), dict(flow.place), set[str]()
+    def_use = DefUse.of(graph)
+    chosen = [c for c in candidates(graph, def_use, rules, context) if context.should_apply(c.rule.name)]
+    stay = staying(graph, def_use, chosen)
+    edit, place, done = graph.edit(), dict(def_use.place), set[str]()
     for candidate in chosen:
         splice(edit, candidate, place, stay, done)
         shared = (set(candidate.names) & stay) | (set(candidate.names) & done)
@@ -110,7 +110,7 @@ def _fused(graph: Graph, rules: Iterable[FusionRule], context: PassContext) -> G
     return edit.commit()
 
 
-def candidates(graph: Graph, flow: Flow, rules: Iterable[FusionRule], context: PassContext) -> list[Candidate]:
+def candidates(graph: Graph, def_use: DefUse, rules: Iterable[FusionRule], context: PassContext) -> list[Candidate]:
     """What to replace, the largest first. A node is replaced once, unless it is recomputed.
 
     Why rules do not apply where they almost do is remarked.
@@ -123,7 +123,7 @@ def candidates(graph: Graph, flow: Flow, rules: Iterable[FusionRule], context: P
         for name in graph.nodes:
             if owned.get(name):
                 continue
-            found = _candidate_at(graph, flow, rule, name)
+            found = _candidate_at(graph, def_use, rule, name)
             if isinstance(found, Candidate) and not _is_owned(found, owned):
                 chosen.append(found)
                 owned.update({part: part not in found.recomputed for part in found.names})
@@ -133,9 +133,9 @@ def candidates(graph: Graph, flow: Flow, rules: Iterable[FusionRule], context: P
     return chosen
 
 
-def _candidate_at(graph: Graph, flow: Flow, rule: FusionRule, node: str) -> Candidate | Rejection | None:
+def _candidate_at(graph: Graph, def_use: DefUse, rule: FusionRule, node: str) -> Candidate | Rejection | None:
     """What a rule would replace with its last part at a node; why not, if it almost fits; else ``None``."""
-    attempt = best_attempt(attempts(graph, flow, rule, node))
+    attempt = best_attempt(attempts(graph, def_use, rule, node))
     if attempt is None:
         return None
     match = attempt.match
@@ -145,8 +145,8 @@ def _candidate_at(graph: Graph, flow: Flow, rule: FusionRule, node: str) -> Cand
     if isinstance(replacement, Rejection):
         return replacement
     _require_complete(rule, replacement, match)
-    found = Candidate(rule, attempt.pattern, match, replacement, flow.place)
-    reason = obstacle(found, flow)
+    found = Candidate(rule, attempt.pattern, match, replacement, def_use.place)
+    reason = obstacle(found, def_use)
     return Rejection(reason) if reason else found
 
 

@@ -10,7 +10,7 @@ from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Step, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics import EventOrder, NodeAccess, accesses, conflicts, event_order
-from forerun.ir.semantics.event_nodes import fences
+from forerun.ir.semantics.event_nodes import event_nodes
 from forerun.ir.semantics.reaching_accesses import ones
 from forerun.ir.types import DependencyKind
 from forerun.passes.infra.base import Pass, PassContext, option
@@ -167,14 +167,14 @@ def pending_writers(graph: Graph, order: EventOrder, among: Collection[str] | No
             for at in ones(missing):
                 phases = pending.setdefault(reader.node, {}).setdefault(reader.phase, {})
                 phases.setdefault(names[alike.base + at], set()).add(Hazard("RAW", reader.buffer))
-    crossed = sum(1 << order.position[fence] for fence in fences(graph))
+    crossed = sum(1 << order.position[event] for event in event_nodes(graph))
     for name, found in accesses(graph).items() if crossed else ():
         if name not in among:
             continue
         at = order.position[name]
-        for fence in ones(order.last_of(crossed & order.before_wait[at] & ~order.before_start[at])):
+        for event in ones(order.last_of(crossed & order.before_wait[at] & ~order.before_start[at])):
             for access in found:
-                pending.setdefault(name, {}).setdefault(access.phase, {}).setdefault(names[fence], set())
+                pending.setdefault(name, {}).setdefault(access.phase, {}).setdefault(names[event], set())
     return dict(pending)
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.semantics import conflicts
-from forerun.ir.semantics.access import is_fence
+from forerun.ir.semantics.access import is_event
 from forerun.ir.semantics.reaching_accesses import ones
 from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.infra.bodies import rewrite_all
@@ -58,9 +58,9 @@ def _inferred(graph: Graph, context: PassContext) -> Graph:
 
 
 def hazard_dependencies(graph: Graph) -> dict[tuple[str, str], Dependency]:
-    """The full dependencies that the direct conflicts and the fences of a graph demand, by pair."""
+    """The full dependencies that the direct conflicts and the events of a graph demand, by pair."""
     hazards = _hazards(graph)
-    for pair in _fence_pairs(graph, hazards):
+    for pair in _event_pairs(graph, hazards):
         hazards.setdefault(pair, set())
     return {pair: Dependency(*pair, hazards=tuple(sorted(found))) for pair, found in hazards.items()}
 
@@ -106,14 +106,14 @@ def _last_sources(graph: Graph) -> dict[str, int]:
     return last
 
 
-def _fence_pairs(graph: Graph, known: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Tie what has no successor before a fence to it, and what has no predecessor after a fence to that.
+def _event_pairs(graph: Graph, known: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Tie what has no successor before a event to it, and what has no predecessor after a event to that.
 
-    From the first fence to the last for the former, and back for the latter, so that a node is tied to the nearest
-    fences, and through them to all others.
+    From the first event to the last for the former, and back for the latter, so that a node is tied to the nearest
+    events, and through them to all others.
     """
-    fences = [node.name for node in graph if is_fence(node)]
-    if not fences:
+    events = [node.name for node in graph if is_event(node)]
+    if not events:
         return []
     names = list(graph.nodes)
     place = {name: i for i, name in enumerate(names)}
@@ -126,14 +126,14 @@ def _fence_pairs(graph: Graph, known: Iterable[tuple[str, str]]) -> list[tuple[s
 
     for pair in known:
         note(*pair)
-    for fence in fences:
-        for name in names[: place[fence]]:
-            if first_target[name] > place[fence]:
-                pairs[name, fence] = None
-                note(name, fence)
-    for fence in reversed(fences):
-        for name in names[place[fence] + 1 :]:
-            if last_source[name] < place[fence]:
-                pairs[fence, name] = None
-                note(fence, name)
+    for event in events:
+        for name in names[: place[event]]:
+            if first_target[name] > place[event]:
+                pairs[name, event] = None
+                note(name, event)
+    for event in reversed(events):
+        for name in names[place[event] + 1 :]:
+            if last_source[name] < place[event]:
+                pairs[event, name] = None
+                note(event, name)
     return list(pairs)

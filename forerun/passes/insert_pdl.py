@@ -10,7 +10,7 @@ from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Step, Trigger, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics import EventOrder, accesses, conflicts, event_order
-from forerun.ir.semantics.event_nodes import fences
+from forerun.ir.semantics.event_nodes import event_nodes
 from forerun.ir.types import DependencyKind
 from forerun.passes.infra.base import Pass, PassContext, option
 from forerun.passes.infra.bodies import rewrite_all
@@ -131,7 +131,7 @@ def _needed_at_start(graph: Graph, order: EventOrder) -> dict[str, int]:
         if clash.later.early and clash.later.node in needed:
             for alike, nodes in clash.earlier:
                 needed[clash.later.node] |= nodes << alike.base
-    crossed = sum(1 << order.position[fence] for fence in fences(graph))
+    crossed = sum(1 << order.position[event] for event in event_nodes(graph))
     for name in needed if crossed else ():
         if any(access.early for access in accesses(graph)[name]):
             needed[name] |= crossed

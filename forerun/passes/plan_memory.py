@@ -6,16 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from networkx.utils import UnionFind
+
 from forerun.ir.buffer import ALLOCATION_ALIGNMENT, Allocation, Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import EventOrder, NodeAccess, event_order
-from forerun.ir.semantics.reaching_writes import EXPOSED, Flows, flows
+from forerun.ir.semantics.reaching_writes import EXPOSED, ReachingWrites, reaching_writes
 from forerun.ir.types import BufferRole, Place
 from forerun.passes.infra.base import Pass, PassContext, option
 from forerun.passes.infra.registry import register
 from forerun.support.diagnostics import Location
 
-__all__ = ["PlanMemory", "Unit", "offsets", "planned", "rivals", "units"]
+__all__ = ["Coalesced", "PlanMemory", "best_fit", "coalesced", "interference", "planned"]
 
 _NAME = "arena"
 _NAMED = 4
@@ -46,8 +48,8 @@ class PlanMemory(Pass):
 
     def apply(self, graph: Graph, context: PassContext) -> Graph:
         """The graph with temporaries in an arena for each device."""
-        groups = units(graph)
-        others = rivals([unit for unit in groups if not unit.reason], event_order(graph), self.limit)
+        groups = coalesced(graph)
+        others = interference([unit for unit in groups if not unit.reason], event_order(graph), self.limit)
         kept = [unit for unit in groups if unit.name not in others]
         _remark_kept(graph, kept, f"more than {self.limit} others are in use at its time", context)
         context.observe("buffers_kept", sum(len(unit.buffers) for unit in kept))
@@ -55,7 +57,7 @@ class PlanMemory(Pass):
 
 
 @dataclass(slots=True)
-class Unit:
+class Coalesced:
     """Temporaries that move together, since what is written through one is read through another.
 
     Attributes:
@@ -89,53 +91,44 @@ class Unit:
         """Where all of them lie."""
         return self.buffers[0].allocation
 
-    def overlaps(self, other: Unit) -> bool:
+    def overlaps(self, other: Coalesced) -> bool:
         """Whether some buffer of the one shares bytes with some of the other."""
         pairs = ((a, b) for a in self.buffers for b in other.buffers if a.allocation == b.allocation)
         return any(a.offset < b.stop and b.offset < a.stop for a, b in pairs)
 
 
-def units(graph: Graph) -> list[Unit]:
+def coalesced(graph: Graph) -> list[Coalesced]:
     """All temporaries, by what moves together; in the order of the first buffers."""
-    known = flows(graph)
-    above = _connected(known)
+    known = reaching_writes(graph)
+    sets = _connected(known)
     groups: dict[str, list[Buffer]] = {}
     for buffer in graph.buffers.values():
         if buffer.role is BufferRole.TEMP:
-            groups.setdefault(_root(above, buffer.name) if above else buffer.name, []).append(buffer)
-    found = [_unit(graph, buffers, known) for buffers in groups.values()]
+            groups.setdefault(sets[buffer.name], []).append(buffer)
+    found = [_coalesced(graph, buffers, known) for buffers in groups.values()]
     _keep_beside(found)
     return found
 
 
-def _unit(graph: Graph, buffers: list[Buffer], known: Flows) -> Unit:
+def _coalesced(graph: Graph, buffers: list[Buffer], known: ReachingWrites) -> Coalesced:
     uses = [known.uses[buffer.name] for buffer in buffers]
     users = uses[0].users if len(uses) == 1 else sorted({user for use in uses for user in use.users})
-    return Unit(buffers, _reason(graph, buffers, known), users, [access for use in uses for access in use.accesses])
+    return Coalesced(
+        buffers, _reason(graph, buffers, known), users, [access for use in uses for access in use.accesses]
+    )
 
 
-def _connected(known: Flows) -> dict[str, str]:
-    """For buffers through which data flows, one that it is connected with; the end of a chain is its root."""
-    above: dict[str, str] = {}
+def _connected(known: ReachingWrites) -> UnionFind:
+    """Buffers through which data flows from one to the other, in one set."""
+    sets = UnionFind()
     for read in known.reads:
         for source in read.sources:
             if source is not None and source[1] != read.access.buffer:
-                one, other = _root(above, read.access.buffer), _root(above, source[1])
-                if one != other:
-                    above[one] = other
-    return above
+                sets.union(read.access.buffer, source[1])
+    return sets
 
 
-def _root(above: dict[str, str], name: str) -> str:
-    path = []
-    while name in above:
-        path.append(name)
-        name = above[name]
-    above.update(dict.fromkeys(path, name))
-    return name
-
-
-def _reason(graph: Graph, buffers: list[Buffer], known: Flows) -> str:
+def _reason(graph: Graph, buffers: list[Buffer], known: ReachingWrites) -> str:
     allocation = buffers[0].allocation
     if graph.allocations[allocation].place.kind != "device":
         return "it is on the host"
@@ -144,9 +137,9 @@ def _reason(graph: Graph, buffers: list[Buffer], known: Flows) -> str:
     return EXPOSED if any(buffer.name in known.exposed for buffer in buffers) else ""
 
 
-def _keep_beside(found: Iterable[Unit]) -> None:
+def _keep_beside(found: Iterable[Coalesced]) -> None:
     """Keep what shares bytes with something that is read before it is written, and so may hold what is read."""
-    exposed: dict[str, list[Unit]] = {}
+    exposed: dict[str, list[Coalesced]] = {}
     for unit in found:
         if unit.reason:
             exposed.setdefault(unit.allocation, []).append(unit)
@@ -155,7 +148,7 @@ def _keep_beside(found: Iterable[Unit]) -> None:
             unit.reason = "it shares bytes with one that stays"
 
 
-def rivals(movable: Iterable[Unit], order: EventOrder, limit: int) -> dict[str, list[str]]:
+def interference(movable: Iterable[Coalesced], order: EventOrder, limit: int) -> dict[str, list[str]]:
     """For each unit the others that may be in use at its time, by name.
 
     Of two units, the one that is used first in launch order cannot come after the other. So for each unit these are, of
@@ -169,7 +162,7 @@ def rivals(movable: Iterable[Unit], order: EventOrder, limit: int) -> dict[str, 
     """
     found: dict[str, list[str]] = {}
     users: dict[int, list[str]] = {}
-    in_use: list[Unit] = []
+    in_use: list[Coalesced] = []
     for unit in sorted(movable, key=lambda unit: unit.users[:1]):
         if not unit.users:
             found[unit.name] = []
@@ -193,7 +186,7 @@ def rivals(movable: Iterable[Unit], order: EventOrder, limit: int) -> dict[str, 
     return found
 
 
-def _complete(unit: Unit, order: EventOrder) -> int:
+def _complete(unit: Coalesced, order: EventOrder) -> int:
     """The nodes that are complete, for certain, before any access of a unit begins; a bit set.
 
     An access begins at S of its node, or at W if it is after the wait (docs/pdl.md, "Events").
@@ -204,7 +197,7 @@ def _complete(unit: Unit, order: EventOrder) -> int:
     return found
 
 
-def planned(graph: Graph, found: Iterable[Unit], others: Mapping[str, list[str]], context: PassContext) -> Graph:
+def planned(graph: Graph, found: Iterable[Coalesced], others: Mapping[str, list[str]], context: PassContext) -> Graph:
     """The graph with units in an arena for each device.
 
     Args:
@@ -213,15 +206,15 @@ def planned(graph: Graph, found: Iterable[Unit], others: Mapping[str, list[str]]
         others: For each unit those with which it may share no byte.
         context: That of the pass.
     """
-    places: dict[Place, list[Unit]] = {}
+    places: dict[Place, list[Coalesced]] = {}
     for unit in found:
         places.setdefault(graph.allocations[unit.allocation].place, []).append(unit)
     for place in sorted(places, key=str):
-        graph = _placed(graph, place, places[place], offsets(places[place], others), context)
+        graph = _placed(graph, place, places[place], best_fit(places[place], others), context)
     return graph
 
 
-def offsets(found: Iterable[Unit], others: Mapping[str, Iterable[str]]) -> dict[str, int]:
+def best_fit(found: Iterable[Coalesced], others: Mapping[str, Iterable[str]]) -> dict[str, int]:
     """Where each unit lies in an arena: the largest first, each in the smallest gap that it fits.
 
     Args:
@@ -231,7 +224,7 @@ def offsets(found: Iterable[Unit], others: Mapping[str, Iterable[str]]) -> dict[
     Example:
         >>> from forerun.ir.types import DType
         >>> buffers = (Buffer(n, DType.F32, (k,), BufferRole.TEMP, n) for n, k in (("a", 9), ("b", 99), ("c", 9)))
-        >>> offsets([Unit([buffer]) for buffer in buffers], {"a": ["b"], "b": ["a", "c"], "c": ["b"]})
+        >>> best_fit([Coalesced([buffer]) for buffer in buffers], {"a": ["b"], "b": ["a", "c"], "c": ["b"]})
         {'b': 0, 'a': 512, 'c': 512}
     """
     ranges: dict[str, tuple[int, int]] = {}
@@ -256,7 +249,9 @@ def _aligned(size: int) -> int:
     return -(-size // ALLOCATION_ALIGNMENT) * ALLOCATION_ALIGNMENT
 
 
-def _placed(graph: Graph, place: Place, found: Sequence[Unit], at: Mapping[str, int], context: PassContext) -> Graph:
+def _placed(
+    graph: Graph, place: Place, found: Sequence[Coalesced], at: Mapping[str, int], context: PassContext
+) -> Graph:
     """The graph with units at some places of an arena, if that is smaller than the allocations that it empties."""
     here = Location("graph", graph.name)
     before, after = _sizes(graph, found, at)
@@ -285,7 +280,7 @@ def _placed(graph: Graph, place: Place, found: Sequence[Unit], at: Mapping[str, 
     return edit.commit()
 
 
-def _sizes(graph: Graph, found: Iterable[Unit], at: Mapping[str, int]) -> tuple[int, int]:
+def _sizes(graph: Graph, found: Iterable[Coalesced], at: Mapping[str, int]) -> tuple[int, int]:
     """Bytes of the allocations that hold nothing but these units, and of an arena that holds them."""
     sizes = {unit.name: unit.size for unit in found}
     moved = {buffer.name for unit in found for buffer in unit.buffers}
@@ -303,7 +298,7 @@ def _arena_name(graph: Graph) -> str:
     return name
 
 
-def _remark_kept(graph: Graph, kept: Iterable[Unit], otherwise: str, context: PassContext) -> None:
+def _remark_kept(graph: Graph, kept: Iterable[Coalesced], otherwise: str, context: PassContext) -> None:
     """One remark for each reason, with some of the buffers."""
     groups: dict[str, list[str]] = {}
     for unit in kept:

@@ -13,7 +13,7 @@ from forerun.support.diagnostics import InternalError, InvalidInput, did_you_mea
 from forerun.support.option_text import OptionTextError, parse_item
 from forerun.support.options import build
 
-__all__ = ["Program", "Target", "register_target", "resolve_target", "target_names"]
+__all__ = ["Program", "ScheduledProgram", "Target", "register_target", "resolve_target", "target_names"]
 
 
 class Program(Protocol):
@@ -56,6 +56,17 @@ class Program(Protocol):
     def close(self) -> None:
         """Give back the memory. Closing twice is fine."""
         ...
+
+
+@runtime_checkable
+class ScheduledProgram(Program, Protocol):
+    """A program that tells in which order things happened.
+
+    Attributes:
+        last_schedule: The order of events of the last replay, also of one that failed.
+    """
+
+    last_schedule: Any
 
 
 @runtime_checkable

@@ -101,6 +101,11 @@ class ForerunError(Exception):
 
     exit_status = 4
 
+    @property
+    def is_sticky(self) -> bool:
+        """Whether nothing that comes after it can work, as after some errors of a GPU."""
+        return False
+
     def __str__(self) -> str:
         lines = [visible_lines(self.message), *(str(d) for d in self.diagnostics)]
         if self.hint:

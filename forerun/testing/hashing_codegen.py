@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from forerun.ir.affine import Affine
+from forerun.ir.bound_kernel import named_extents
 from forerun.ir.buffer import Buffer
 from forerun.ir.kernel import Access, Kernel, Phase
 from forerun.ir.region import Slice
@@ -42,12 +43,7 @@ class _Generator:
         self.members = members
         self.functions = phase_names(kernel)
         self.locals = identifiers(name for phase in kernel.phases for name in phase.defines)
-        dims = {
-            name: extent
-            for parameter in kernel.buffer_parameters
-            for name, extent in zip(parameter.dims or (), buffers[parameter.name].shape, strict=False)
-            if isinstance(name, str)
-        }
+        dims = dict(e for p in kernel.buffer_parameters for e in named_extents(p, buffers[p.name].shape))
         self.dims = {name: extent for name, extent in dims.items() if kernel.parameter(name) is None}
         given = {name: role.name for role in kernel.roles or () for phase in role.phases for name in phase.defines}
         self.shared = {

@@ -16,7 +16,7 @@ from forerun.ir.semantics import Verdict
 from forerun.ir.text import draw, parse_graph, print_graph
 from forerun.ir.types import BufferRole
 from forerun.ir.verify import verify
-from forerun.runtime.base import Target
+from forerun.runtime.base import ScheduledProgram, Target
 from forerun.runtime.reference import ReferenceTarget
 from forerun.support.diagnostics import Diagnostic, ForerunError, Severity, Unsupported
 from forerun.testing.counterexample import Counterexample
@@ -179,10 +179,9 @@ def _observed(
             names = _named(graph, BufferRole.INPUT, BufferRole.PARAM)
             found = program.run({name: inputs[name] for name in names})
             observed += [(f"output %{name} of replay {i}", found[name]) for name in outputs]
-            schedule = getattr(program, "last_schedule", None)
+            schedule = program.last_schedule if isinstance(program, ScheduledProgram) else None
             schedules += [str(schedule)] if schedule is not None else []
-        if hasattr(program, "read"):
-            observed += [(f"state %{name}", program.read(name)) for name in state]
+        observed += [(f"state %{name}", program.read(name)) for name in state]
     finally:
         program.close()
     return observed, schedules

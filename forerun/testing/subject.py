@@ -76,4 +76,4 @@ def is_idempotent(pipeline: Pipeline) -> bool:
     That is so for a single pass, unless its class says ``idempotent: ClassVar[bool] = False``. A pipeline of several
     passes may undo with one what another did, so nothing is demanded of it.
     """
-    return len(pipeline) == 1 and all(getattr(type(subject), "idempotent", True) for subject in pipeline)
+    return len(pipeline) == 1 and all(subject.idempotent for subject in pipeline)

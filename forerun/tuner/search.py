@@ -308,7 +308,7 @@ class Search:
                     keep = times.is_faster(self.least_gain)
                 before, after = times.before, times.after
         except ForerunError as error:
-            if getattr(error, "is_sticky", False):
+            if error.is_sticky:
                 raise
             wrong = error.message
         self._longest = max(self._longest, self.clock() - began)

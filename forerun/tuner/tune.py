@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
-from forerun.compiler import identity_of, prepare
+from forerun.compiler import prepare
 from forerun.ir.graph import Graph
 from forerun.ir.trust import Trusted, trusting
 from forerun.passes.infra.pipeline import DEFAULT, Pipeline
 from forerun.runtime.base import Target, resolve_target
+from forerun.runtime.device import DeviceTarget
 from forerun.support.diagnostics import InvalidInput, Unsupported
 
 if TYPE_CHECKING:
@@ -73,36 +74,35 @@ def tune(
     if not budget_seconds > 0:
         raise InvalidInput(f"a budget of {budget_seconds} seconds leaves no time", hint="60 is usual")
     resolved = resolve_target(target)
-    if not hasattr(resolved, "identity"):
+    if not isinstance(resolved, DeviceTarget):
         message = f"target '{resolved.name}' cannot time replays"
         raise Unsupported(message, hint="tune with target='cuda', on a machine with an NVIDIA GPU")
     # Only who tunes waits for these to be imported.
     from forerun.passes.infra.tuning import Tuning, read_tuning, write_tuning
-    from forerun.tuner.bench import Bench, usual_inputs
+    from forerun.tuner.runner import Runner, usual_inputs
     from forerun.tuner.search import Search
 
-    identity = identity_of(resolved) or ("", "")
+    identity = resolved.identity()
     known = Tuning(*identity)
     if begin is not None:
         before = read_tuning(begin)
         misfit = before.misfit(*identity)
         if misfit:
-            raise InvalidInput(f"the tuning file {begin} is nothing to begin with: {misfit}")
+            raise InvalidInput(f"cannot start from tuning file {begin}: {misfit}")
         known = replace(known, choices=before.choices)
     chosen = search or Search(measure=lambda graph: 0.0)
     with ExitStack() as stack:
         stack.enter_context(trusting(trust))
         start = prepare(graph, resolved, pipeline).graph
         given = usual_inputs(start) if inputs is None else inputs
-        bench = stack.enter_context(Bench(resolved, weights, given, tolerance))
-        bench.seconds(start)
-        chosen.measure, chosen.same_results = bench.seconds, bench.same_results
-        chosen.confirm, chosen.prepare = bench.confirm, bench.prepare
+        runner = stack.enter_context(Runner(resolved, weights, given, tolerance))
+        runner.seconds(start)
+        chosen.measure, chosen.same_results = runner.seconds, runner.same_results
+        chosen.confirm, chosen.prepare = runner.confirm, runner.prepare
         chosen.budget, chosen.progress = budget_seconds, progress
         if file is not None:
             chosen.save = partial(write_tuning, path=file)
-        counted = getattr(resolved, "multiprocessors", None)
-        chosen.multiprocessors = chosen.multiprocessors if counted is None else counted()
+        chosen.multiprocessors = resolved.multiprocessors()
         result = chosen.run(start, known)
     if file is not None:
         write_tuning(result.tuning, file)

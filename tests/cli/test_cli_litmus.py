@@ -8,7 +8,7 @@ import pytest
 
 from forerun.runtime.gpu import no_gpu_reason
 from forerun.runtime.litmus import TESTS, read_record
-from tests.litmus.benches import MACHINE, SERIAL, ReferenceBench, adversarial
+from tests.litmus.benches import MACHINE, SERIAL, ReferenceRunner, adversarial
 
 KEYS = {"test", "what", "rule", "verdict", "control_of", "runs", "violated", "foreign", "definition"}
 
@@ -19,7 +19,7 @@ def machine(monkeypatch):
 
     def put(bench):
         monkeypatch.setattr("forerun.runtime.litmus.device.this_machine", lambda: MACHINE)
-        monkeypatch.setattr("forerun.runtime.litmus.device.GpuBench", lambda: bench)
+        monkeypatch.setattr("forerun.runtime.litmus.device.GpuRunner", lambda: bench)
 
     return put
 
@@ -63,7 +63,7 @@ def test_a_table_of_80_columns(forerun, machine):
 
 
 def test_a_broken_rule(forerun, machine):
-    class Stale(ReferenceBench):
+    class Stale(ReferenceRunner):
         def open(self, graph):
             program = super().open(graph)
             read = program.read
@@ -94,7 +94,7 @@ def test_json_and_the_recorded_file(forerun, machine, tmp_path):
 
 
 def test_the_file_is_named(forerun, machine, tmp_path):
-    machine(ReferenceBench(SERIAL))
+    machine(ReferenceRunner(SERIAL))
     outcome = forerun("litmus", "--runs", 1, "--only", "L1", "--out", tmp_path / "r.json")
     assert outcome.out.endswith(f"recorded in {tmp_path / 'r.json'}\n")
 

@@ -154,6 +154,9 @@ class Counting:
         self.runs += 1
         return self.executable.run(inputs)
 
+    def read(self, buffer: str) -> np.ndarray:
+        return self.executable.read(buffer)
+
 
 def test_a_loop_stops_at_the_end_and_where_the_context_ends(model: LlamaModel) -> None:
     with forerun.compile(decode_graph(model.config, context=12), weights=model.weights) as executable:

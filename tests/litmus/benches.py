@@ -11,7 +11,7 @@ MACHINE = Machine("NVIDIA Test GPU", "580.1", "9.0")
 SERIAL = ReferenceTarget()
 
 
-class ReferenceBench:
+class ReferenceRunner:
     """Runs tests on the reference target."""
 
     def __init__(self, target):
@@ -36,7 +36,7 @@ class Reference:
 
 
 def adversarial(**options):
-    return ReferenceBench(ReferenceTarget("adversarial", seed=1, **options))
+    return ReferenceRunner(ReferenceTarget("adversarial", seed=1, **options))
 
 
 def small(test: LitmusTest) -> LitmusTest:

@@ -74,7 +74,7 @@ def test_a_driver_that_is_too_old(api):
 def test_programs_settle_before_they_are_read(api, monkeypatch):
     """Nodes of a graph that is not drained may outlive the launch: the whole context is waited for."""
     monkeypatch.setattr("forerun.runtime.cuda.target.CudaTarget", lambda device: ReferenceTarget())
-    bench = device.GpuBench()
+    bench = device.GpuRunner()
     api.calls.clear()
     assert measure(TESTS["L5"], bench, 3) == Counts(3)
     assert api.calls == ["cuCtxSynchronize"] * 4

@@ -12,12 +12,12 @@ RUNS = 30
 
 @pytest.mark.gpu
 def test_a_gpu_keeps_the_documented_rules():
-    from forerun.runtime.litmus.device import GpuBench, this_machine
+    from forerun.runtime.litmus.device import GpuRunner, this_machine
 
     machine = this_machine()
     assert machine.gpu
     assert machine.driver[0].isdigit() or machine.driver.startswith("of CUDA")
-    bench = GpuBench()
+    bench = GpuRunner()
     bench.prepare([graph_of(TESTS[name]) for name in SHORT])
     results = {name: measure(TESTS[name], bench, RUNS) for name in SHORT}
     assert broken_rules(results) == ()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from forerun.runtime.litmus import TESTS, Counts, measure, needed_assumptions
-from tests.litmus.benches import SERIAL, Reference, ReferenceBench, adversarial, small
+from tests.litmus.benches import SERIAL, Reference, ReferenceRunner, adversarial, small
 
 RARE = {"L16b", "L17"}
 """Needs luck: the reference target becomes old and new in other ways than a GPU."""
@@ -14,7 +14,7 @@ RARE = {"L16b", "L17"}
 
 @pytest.mark.parametrize("name", TESTS)
 def test_a_serial_machine_violates_nothing(name):
-    assert measure(small(TESTS[name]), ReferenceBench(SERIAL), 2) == Counts(2)
+    assert measure(small(TESTS[name]), ReferenceRunner(SERIAL), 2) == Counts(2)
 
 
 @pytest.mark.parametrize("name", TESTS)
@@ -38,7 +38,7 @@ def test_controls_show_violations_on_a_machine_that_keeps_h6(name):
     assert measure(small(TESTS[name]), adversarial(h6=True), 25).violated > 0
 
 
-class Doctored(ReferenceBench):
+class Doctored(ReferenceRunner):
     """A machine on which one cell comes out changed."""
 
     def __init__(self, change):
@@ -69,7 +69,7 @@ def test_only_cells_with_a_new_value_are_looked_at():
 
     class Blind(Doctored):
         def open(self, graph):
-            program = ReferenceBench.open(self, graph)
+            program = ReferenceRunner.open(self, graph)
             read = program.read
             program.read = lambda buffer: read(buffer) - 16
             return program
@@ -79,7 +79,7 @@ def test_only_cells_with_a_new_value_are_looked_at():
 
 
 def test_the_host_reads_what_the_launch_left():
-    class Early(ReferenceBench):
+    class Early(ReferenceRunner):
         """The outputs are read before the last store; later, all is there."""
 
         def open(self, graph):
@@ -104,7 +104,7 @@ def test_the_host_reads_what_the_launch_left():
 def test_programs_are_closed_when_a_replay_fails():
     closed = []
 
-    class Failing(ReferenceBench):
+    class Failing(ReferenceRunner):
         def open(self, graph):
             program = super().open(graph)
             program.run = lambda inputs: 1 / 0

@@ -11,8 +11,7 @@ from forerun.ir.refinement import body_order as rebody
 from forerun.ir.refinement import certificate, fused
 from forerun.ir.refinement import rules as comparison
 from forerun.ir.refinement.rules import _Comparison
-from forerun.ir.semantics import access, order, races
-from forerun.ir.semantics import event_nodes as fences
+from forerun.ir.semantics import access, event_nodes, order, races
 from forerun.ir.semantics.binding import NodeAccess
 from tests.oracle.trial import trial
 
@@ -42,13 +41,13 @@ def _constants(m: pytest.MonkeyPatch) -> None:
 
 
 def _host_calls(m: pytest.MonkeyPatch) -> None:
-    def is_fence(node: object) -> bool:
+    def is_event(node: object) -> bool:
         if isinstance(node, ChildGraphNode):
-            return any(map(is_fence, node.body))
+            return any(map(is_event, node.body))
         return isinstance(node, EventRecordNode | EventWaitNode)
 
-    for module in (access, fences, comparison):
-        m.setattr(module, "is_fence", is_fence)
+    for module in (access, event_nodes, comparison):
+        m.setattr(module, "is_event", is_event)
 
 
 def _launches(m: pytest.MonkeyPatch) -> None:

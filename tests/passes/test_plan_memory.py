@@ -25,7 +25,7 @@ from forerun.passes.infer_dependencies import InferDependencies
 from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.infra.manager import PassManager
 from forerun.passes.insert_pdl import InsertPdl
-from forerun.passes.plan_memory import PlanMemory, rivals, units
+from forerun.passes.plan_memory import PlanMemory, coalesced, interference
 from forerun.passes.reduce_edges import ReduceEdges
 from forerun.runtime.reference import ReferenceTarget
 from forerun.testing import assert_refines, assert_roundtrip, assert_same_outputs
@@ -126,9 +126,9 @@ def test_wide_graphs_are_left_alone_beyond_the_limit() -> None:
         builder.fill(f"t{i}", node=f"fill{i}", after=[])
         builder.copy(f"t{i}", f"y{i}", node=f"copy{i}", after=[f"fill{i}"])
     graph = builder.build()
-    found, order = units(graph), event_order(graph)
-    assert all(len(others) == 19 for others in rivals(found, order, 256).values())
-    assert len(rivals(found, order, 4)) < 10
+    found, order = coalesced(graph), event_order(graph)
+    assert all(len(others) == 19 for others in interference(found, order, 256).values())
+    assert len(interference(found, order, 4)) < 10
     assert applied(PlanMemory(), graph) is graph
 
 

@@ -13,7 +13,7 @@ from forerun.ir.types import BufferRole, DType
 from forerun.passes.hoist_loads import HoistLoads, complete_long_ago, hoisted, own_hazards
 from forerun.passes.infra.base import PassContext
 from forerun.passes.insert_pdl import convertible_dependencies
-from forerun.passes.plan_memory import PlanMemory, Unit, offsets, units
+from forerun.passes.plan_memory import Coalesced, PlanMemory, best_fit, coalesced
 from forerun.passes.reduce_edges import implied_dependencies
 
 KERNELS = """\
@@ -226,7 +226,7 @@ node #last = @late(w=%a, x=%b, y=%y)
 
 
 def reasons(text: str) -> dict[str, str]:
-    return {unit.name: unit.reason for unit in units(parse_graph(f"forerun 1\ngraph g\n{text}"))}
+    return {unit.name: unit.reason for unit in coalesced(parse_graph(f"forerun 1\ngraph g\n{text}"))}
 
 
 def test_what_shares_bytes_with_a_temporary_that_is_read_first_stays_and_its_neighbours_move() -> None:
@@ -274,6 +274,6 @@ node #five = copy %d -> %y
 
 def test_of_gaps_of_equal_size_the_first_is_taken() -> None:
     """Four lie one after another; what may not touch the second and the fourth fits before each of them."""
-    found = [Unit([Buffer(name, DType.F32, (64,), BufferRole.TEMP, name)]) for name in "abcde"]
+    found = [Coalesced([Buffer(name, DType.F32, (64,), BufferRole.TEMP, name)]) for name in "abcde"]
     others = {"a": "bcd", "b": "acde", "c": "abd", "d": "abce", "e": "bd"}
-    assert offsets(found, others) == {"a": 0, "b": 256, "c": 512, "d": 768, "e": 0}
+    assert best_fit(found, others) == {"a": 0, "b": 256, "c": 512, "d": 768, "e": 0}

@@ -18,10 +18,11 @@ from forerun.ir.types import BufferRole
 from forerun.passes.infra.tuning import Tuning, read_tuning, write_tuning
 from forerun.runtime.base import Program
 from forerun.runtime.cuda import CudaProgram
+from forerun.runtime.device import DeviceProgram, DeviceTarget
 from forerun.runtime.reference import ReferenceTarget
 from forerun.support.diagnostics import InvalidInput, Unsupported
 from forerun.tuner import Search, Trial
-from forerun.tuner.bench import Bench, usual_inputs
+from forerun.tuner.runner import Runner, usual_inputs
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.support import on_fake
 from tests.tuner.tuning_samples import CountingClock, arbitrary_seconds, decode, tuned_decode
@@ -33,7 +34,7 @@ def weights() -> dict[str, NDArray[np.float32]]:
     return {buffer.name: chooser.normal(size=buffer.shape).astype(np.float32) for buffer in buffers}
 
 
-class TimedProgram:
+class TimedProgram(DeviceProgram):
     """The reference program, with made-up times."""
 
     def __init__(self, owner: TimedTarget, graph: Graph, inner: Program) -> None:
@@ -57,6 +58,9 @@ class TimedProgram:
     def write(self, buffer: str, value: ArrayLike) -> None:
         self.inner.write(buffer, value)
 
+    def buffer(self, name: str) -> Any:
+        return self.inner.read(name)
+
     def reset(self) -> None:
         self.inner.reset()
 
@@ -66,7 +70,7 @@ class TimedProgram:
 
 
 @dataclass
-class TimedTarget:
+class TimedTarget(DeviceTarget):
     """Loads on the reference target."""
 
     name: ClassVar[str] = "timed"
@@ -79,10 +83,14 @@ class TimedTarget:
     def identity(self) -> tuple[str, str]:
         return "made up", "13.0"
 
+    def multiprocessors(self) -> int:
+        return 132
+
     def spoiled(self, value: NDArray[Any]) -> NDArray[Any]:
         return value if self.factor == 1.0 or value.dtype.kind == "i" else value * np.float32(self.factor)
 
-    def load(self, graph: Graph, weights: Mapping[str, ArrayLike]) -> Any:
+    def load(self, graph: Graph, weights: Mapping[str, ArrayLike], memory: Mapping[str, Any] | None = None) -> Any:
+        assert memory is None
         self.loaded.append(graph)
         self.open += 1
         self.most = max(self.most, self.open)
@@ -171,12 +179,12 @@ def test_usual_inputs_are_legal_and_always_the_same() -> None:
 
 
 def test_state_is_compared_too() -> None:
-    with Bench(TimedTarget(), weights(), usual_inputs(decode()), 1e-4) as bench:
-        bench.seconds(tuned_decode())
-        assert bench.same_results(tuned_decode(), tuned_decode()) == ""
-        assert bench.confirm(tuned_decode()) == ""
-        bench._expected = {**bench._expected, "blk.0.k_cache": bench._expected["blk.0.k_cache"] + 1}
-        assert bench.same_results(tuned_decode()).startswith("%blk.0.k_cache differs by")
+    with Runner(TimedTarget(), weights(), usual_inputs(decode()), 1e-4) as runner:
+        runner.seconds(tuned_decode())
+        assert runner.same_results(tuned_decode(), tuned_decode()) == ""
+        assert runner.confirm(tuned_decode()) == ""
+        runner._expected = {**runner._expected, "blk.0.k_cache": runner._expected["blk.0.k_cache"] + 1}
+        assert runner.same_results(tuned_decode()).startswith("%blk.0.k_cache differs by")
 
 
 @pytest.mark.gpu
@@ -203,15 +211,15 @@ def test_the_path_through_the_cuda_runtime(monkeypatch: pytest.MonkeyPatch, tmp_
     api, path = FakeCuda(), tmp_path / "tuning.json"
     uploads: list[int] = []
     monkeypatch.setattr(CudaProgram, "seconds_per_replay", lambda self, count: arbitrary_seconds(4)(self._graph))
-    original = Bench._program
+    original = Runner._program
 
-    def program(self: Bench, graph: Graph) -> Any:
+    def program(self: Runner, graph: Graph) -> Any:
         before = api.log.count("cuMemcpyHtoDAsync")
         found = original(self, graph)
         uploads.append(api.log.count("cuMemcpyHtoDAsync") - before)
         return found
 
-    monkeypatch.setattr(Bench, "_program", program)
+    monkeypatch.setattr(Runner, "_program", program)
     with on_fake(monkeypatch, api) as current:
         result = forerun.tune(decode(), "cuda", weights=weights(), budget_seconds=0.8, file=path, search=quick())
         gc.collect()

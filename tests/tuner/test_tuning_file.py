@@ -24,6 +24,7 @@ from forerun.passes.apply_tuning import ApplyTuning
 from forerun.passes.infra.manager import PassManager
 from forerun.passes.infra.pipeline import Pipeline
 from forerun.passes.infra.tuning import Choice, Tuning, group_of, groups_of, read_tuning, write_tuning
+from forerun.runtime.device import DeviceTarget
 from forerun.runtime.reference import ReferenceTarget
 from forerun.support.diagnostics import InvalidInput
 from forerun.testing import assert_same_outputs
@@ -217,7 +218,7 @@ def test_unknown_groups_are_left_out_with_a_remark(tmp_path: Path) -> None:
 
 def test_compile_applies_a_file(tmp_path: Path) -> None:
     @dataclass(frozen=True)
-    class Elsewhere(ReferenceTarget):
+    class Elsewhere(ReferenceTarget, DeviceTarget):
         def identity(self) -> tuple[str, str]:
             return "B200", "13.0"
 

@@ -14,8 +14,7 @@ from forerun.ir.refinement import body_order as rebody
 from forerun.ir.refinement import certificate
 from forerun.ir.refinement import rules as comparison
 from forerun.ir.refinement.rules import _Comparison
-from forerun.ir.semantics import NodeAccess, races
-from forerun.ir.semantics import event_nodes as fences
+from forerun.ir.semantics import NodeAccess, event_nodes, races
 from forerun.ir.semantics.order import EventOrder
 from forerun.ir.verify import flow, lifetimes, nodes
 from tests.wrong.mutant import Patch, collector
@@ -128,8 +127,8 @@ def _is_event(node: Node) -> bool:
 
 def _fencing(rule: Any) -> Patch:
     def patch(monkeypatch: pytest.MonkeyPatch) -> None:
-        for module in (fences, comparison):
-            monkeypatch.setattr(module, "is_fence", rule)
+        for module in (event_nodes, comparison):
+            monkeypatch.setattr(module, "is_event", rule)
 
     return patch
 
@@ -138,14 +137,14 @@ mutant("host-calls-move", "a host call is ordered by what it declares alone", _f
 mutant(
     "declared-host-calls-move",
     "a host call that declares some accesses does nothing else",
-    _fencing(lambda node: _is_fence(node) and not getattr(node, "reads", ())),
+    _fencing(lambda node: _is_event(node) and not getattr(node, "reads", ())),
 )
 mutant(
     "nested-host-calls-move",
     "host calls in child graphs do not matter",
-    _fencing(lambda node: _is_fence(node) and not isinstance(node, ChildGraphNode)),
+    _fencing(lambda node: _is_event(node) and not isinstance(node, ChildGraphNode)),
 )
-_is_fence = fences.is_fence
+_is_event = event_nodes.is_event
 
 # Memory
 

@@ -13,7 +13,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.semantics import EventOrder, event_order
 from forerun.ir.semantics.reaching_writes import EXPOSED
 from forerun.passes.infra.base import PassContext
-from forerun.passes.plan_memory import PlanMemory, Unit, planned, rivals, units
+from forerun.passes.plan_memory import Coalesced, PlanMemory, coalesced, interference, planned
 from tests.wrong.wrong_pass import wrong_pass
 
 __all__: list[str] = []
@@ -21,9 +21,9 @@ __all__: list[str] = []
 LIMIT = 256
 
 
-def _planned(graph: Graph, found: Iterable[Unit], order: Any = None) -> Graph:
+def _planned(graph: Graph, found: Iterable[Coalesced], order: Any = None) -> Graph:
     movable = [unit for unit in found if not unit.reason]
-    others = rivals(movable, cast(EventOrder, order or event_order(graph)), LIMIT)
+    others = interference(movable, cast(EventOrder, order or event_order(graph)), LIMIT)
     return planned(graph, movable, others, PassContext(PlanMemory()))
 
 
@@ -36,35 +36,35 @@ def _order(graph: Graph, complete: Callable[[str], Iterable[str]]) -> Any:
 
 @wrong_pass("plan-memory", "race", "a path of dependencies is an order, whatever their kinds")
 def takes_paths_for_order(graph: Graph) -> Graph:
-    return _planned(graph, units(graph), _order(graph, lambda name: nx.ancestors(graph.topology, name)))
+    return _planned(graph, coalesced(graph), _order(graph, lambda name: nx.ancestors(graph.topology, name)))
 
 
 @wrong_pass("plan-memory", "race", "what is earlier in launch order is complete")
 def plans_by_launch_order(graph: Graph) -> Graph:
     names = list(graph.nodes)
-    return _planned(graph, units(graph), _order(graph, lambda name: names[: names.index(name)]))
+    return _planned(graph, coalesced(graph), _order(graph, lambda name: names[: names.index(name)]))
 
 
 @wrong_pass("plan-memory", "race", "every access is taken to come after the wait")
 def forgets_early_stores(graph: Graph) -> Graph:
     order = event_order(graph)
     fake = SimpleNamespace(position=order.position, before_start=order.before_wait, before_wait=order.before_wait)
-    return _planned(graph, units(graph), fake)
+    return _planned(graph, coalesced(graph), fake)
 
 
 @wrong_pass("plan-memory", "race", "a buffer is free once its last reader may start")
 def forgets_the_last_reader(graph: Graph) -> Graph:
-    found = units(graph)
+    found = coalesced(graph)
     return _planned(graph, [replace(unit, users=unit.users[:-1] or unit.users) for unit in found])
 
 
 @wrong_pass("plan-memory", "flow", "views of the same bytes move one by one")
 def moves_views_apart(graph: Graph) -> Graph:
-    found = (replace(unit, buffers=[buffer]) for unit in units(graph) for buffer in unit.buffers)
+    found = (replace(unit, buffers=[buffer]) for unit in coalesced(graph) for buffer in unit.buffers)
     return _planned(graph, found)
 
 
 @wrong_pass("plan-memory", "flow", "what is read before it is written moves as well")
 def moves_what_is_not_written(graph: Graph) -> Graph:
-    found = units(graph)
+    found = coalesced(graph)
     return _planned(graph, [replace(unit, reason="" if unit.reason == EXPOSED else unit.reason) for unit in found])

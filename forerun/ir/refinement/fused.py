@@ -107,22 +107,22 @@ class Fused:
                 own[access.allocation, access.bytes, access.write] = tuple(sorted(known))
         return found
 
-    def crossings(self, fences: Iterable[str], old: EventOrder, new: EventOrder) -> Iterator[tuple[str, str, str]]:
+    def crossings(self, events: Iterable[str], old: EventOrder, new: EventOrder) -> Iterator[tuple[str, str, str]]:
         """C5: the event nodes that a fused node crosses, the node, and a sentence about it."""
-        for fence in fences:
+        for event in events:
             for fused, parts in self.groups.items():
-                before = any(old.completes_before_start(part, fence) for part in parts)
-                if before and not new.completes_before_start(fused, fence):
-                    yield fence, fused, f"may not be complete when event node '{fence}' starts, as what it stands for"
-                after = any(old.completes_before_wait(fence, part) for part in parts)
-                if after and not self._follows(fused, fence, new):
-                    yield fence, fused, f"may begin before event node '{fence}' is complete; what it stands for did not"
+                before = any(old.completes_before_start(part, event) for part in parts)
+                if before and not new.completes_before_start(fused, event):
+                    yield event, fused, f"may not be complete when event node '{event}' starts, as what it stands for"
+                after = any(old.completes_before_wait(event, part) for part in parts)
+                if after and not self._follows(fused, event, new):
+                    yield event, fused, f"may begin before event node '{event}' is complete; what it stands for did not"
 
-    def _follows(self, fused: str, fence: str, new: EventOrder) -> bool:
-        if new.completes_before_start(fence, fused):
+    def _follows(self, fused: str, event: str, new: EventOrder) -> bool:
+        if new.completes_before_start(event, fused):
             return True
         early = any(access.early for access in accesses(self.after)[fused])
-        return not early and new.completes_before_wait(fence, fused)
+        return not early and new.completes_before_wait(event, fused)
 
     # Accesses
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.semantics.access import accesses
-from forerun.ir.semantics.reaching_writes import EXPOSED, ReadFlow, Source, flows
+from forerun.ir.semantics.reaching_writes import EXPOSED, ReachingWrite, SeenWrites, reaching_writes
 from forerun.ir.types import BufferRole
 
 __all__ = ["Misread", "misreads", "moved", "undone"]
@@ -69,7 +69,7 @@ def undone(before: Graph, after: Graph, names: frozenset[str]) -> Graph:
     result = edit.commit()
     if list(before.nodes) == list(after.nodes) and all(_table(before, n) == _table(result, n) for n in _ACCESSED):
         accesses.keep(result, accesses(before))
-        flows.keep(result, flows(before))
+        reaching_writes.keep(result, reaching_writes(before))
     return result
 
 
@@ -99,7 +99,7 @@ def misreads(old: Graph, after: Graph, names: frozenset[str]) -> Iterator[Misrea
             if name not in unclear:
                 unclear.add(name)
                 yield Misread("", name, f"shares memory with temporaries that moved, or has moved itself, but {why}")
-    known, now = flows(old).reads, flows(after).reads
+    known, now = reaching_writes(old).reads, reaching_writes(after).reads
     if len(known) != len(now):
         yield Misread("", min(names), "moved, and other reads than before are known exactly")
         return
@@ -110,7 +110,7 @@ def misreads(old: Graph, after: Graph, names: frozenset[str]) -> Iterator[Misrea
 
 def _unclear(graph: Graph, names: frozenset[str]) -> dict[str, str]:
     """The temporaries of which it matters what is not known, with the reasons."""
-    found, known = dict[str, str](), flows(graph)
+    found, known = dict[str, str](), reaching_writes(graph)
     moved_views: dict[str, list[Buffer]] = {}
     for name in sorted(names):
         view = graph.buffers[name]
@@ -125,7 +125,7 @@ def _unclear(graph: Graph, names: frozenset[str]) -> dict[str, str]:
     return found
 
 
-def _misread(after: Graph, before: ReadFlow, read: ReadFlow) -> Misread:
+def _misread(after: Graph, before: SeenWrites, read: SeenWrites) -> Misread:
     """A read that sees other writes; certain if it is known which, on both sides."""
     access, nodes = read.access, list(after.nodes)
     for start, stop, sources in read.parts:
@@ -140,10 +140,10 @@ def _misread(after: Graph, before: ReadFlow, read: ReadFlow) -> Misread:
     return Misread(access.node, access.buffer, message)
 
 
-def _is_plain(read: ReadFlow) -> bool:
+def _is_plain(read: SeenWrites) -> bool:
     """Whether a read touches all of its bytes, and only earlier nodes write them."""
     return read.access.bytes.exact and not read.access.bytes.levels and not read.own
 
 
-def _spell(source: Source, nodes: list[str]) -> str:
+def _spell(source: ReachingWrite, nodes: list[str]) -> str:
     return "they were before the replay" if source is None else f"'{nodes[source[0]]}' wrote them through %{source[1]}"

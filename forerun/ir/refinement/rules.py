@@ -14,9 +14,9 @@ from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import AllocNode, EmptyNode, FreeNode, KernelNode, Node
 from forerun.ir.refinement.body_order import LostOrder, lost_orders, other_body
 from forerun.ir.refinement.fused import Fused
-from forerun.ir.semantics.access import HOST_EFFECTS, NodeAccess, accesses, is_fence
+from forerun.ir.semantics.access import HOST_EFFECTS, NodeAccess, accesses, is_event
 from forerun.ir.semantics.constants import changed_constants
-from forerun.ir.semantics.event_nodes import crossings, fences
+from forerun.ir.semantics.event_nodes import crossings, event_nodes
 from forerun.ir.semantics.hazards import conflicts, is_certain
 from forerun.ir.semantics.nested import inner_graph
 from forerun.ir.semantics.order import order_under
@@ -159,7 +159,7 @@ class _Comparison:
     def extra(self, node: Node, what: str) -> None:
         """C6 and C8 for a node that is in one of the graphs."""
         kind = type(node).__name__
-        if is_fence(node):
+        if is_event(node):
             self.findings.add("C6", f"{kind} '{node.name}' {what}", self.at(node.name), certain=True)
         elif not isinstance(node, EmptyNode):
             message = f"{kind} '{node.name}' {what}; nodes are matched by name"
@@ -266,13 +266,13 @@ class _Comparison:
     def events(self) -> None:
         """C5."""
         found = [*crossings(self.before, self.after, self.assumptions)]
-        known = [fence for fence in fences(self.before) if fence in self.after.nodes]
+        known = [event for event in event_nodes(self.before) if event in self.after.nodes]
         if known and self.fused.groups:
             orders = (order_under(graph, self.assumptions) for graph in (self.before, self.after))
             found += self.fused.crossings(known, *orders)
-        for fence, node, message in found:
+        for event, node, message in found:
             self.findings.add(
-                "C5", message, self.at(node), f"keep full dependencies between it and '{fence}'", certain=True
+                "C5", message, self.at(node), f"keep full dependencies between it and '{event}'", certain=True
             )
 
 

@@ -43,7 +43,7 @@ __all__ = [
     "NodeAccess",
     "accesses",
     "always_waits",
-    "is_fence",
+    "is_event",
     "late_steps",
     "symbol_values",
     "triggers_after_wait",
@@ -71,14 +71,14 @@ Names that are not declared yield no access: the verifier reports those.
 """
 
 
-def is_fence(node: Node) -> bool:
+def is_event(node: Node) -> bool:
     """Whether a node is tied to the world outside the graph, so that nothing may move across it.
 
     A host call may do anything that the device's work can see or be seen by (tell a scheduler that the output is there,
     say), unless it declares that it is pure.
     """
     if isinstance(node, ChildGraphNode):
-        return any(is_fence(inner) for inner in node.body)
+        return any(is_event(inner) for inner in node.body)
     if isinstance(node, HostCallbackNode):
         return not node.pure
     return isinstance(node, EventRecordNode | EventWaitNode)

@@ -8,9 +8,10 @@ from typing import TypeAlias
 
 from forerun.ir.affine import AffineLike, affine
 from forerun.ir.analysis import Analysis
+from forerun.ir.bound_kernel import named_extents
 from forerun.ir.buffer import Buffer, Paged
 from forerun.ir.graph import Graph
-from forerun.ir.kernel import BufferParameter, Kernel, Phase
+from forerun.ir.kernel import Kernel, Phase
 from forerun.ir.nodes import BufferArgument, ConstantArgument, KernelNode, ScalarLoad
 from forerun.ir.region import WHOLE, Region
 from forerun.ir.semantics.body import late_steps, released_phases
@@ -283,10 +284,7 @@ def symbol_values(
             symbol = f"%{argument.buffer}[{argument.index}]" + version.removesuffix("@")
             values[parameter] = affine(symbol) + argument.offset
         elif dims and isinstance(argument, BufferArgument) and argument.buffer in graph.buffers:
-            declared = kernel.parameter(parameter)
-            names = declared.dims if isinstance(declared, BufferParameter) else None
-            shape = graph.buffers[argument.buffer].shape
-            values.update((d, n) for d, n in zip(names or (), shape, strict=False) if isinstance(d, str))
+            values.update(named_extents(kernel.parameter(parameter), graph.buffers[argument.buffer].shape))
     return values
 
 

@@ -11,7 +11,7 @@ from forerun.ir.graph import Graph, Hazard
 from forerun.ir.semantics.access import NodeAccess, accesses
 from forerun.ir.semantics.binding import loaded_from
 from forerun.ir.semantics.instances import can_meet
-from forerun.ir.semantics.reaching_accesses import Alike, Exposed, Reached
+from forerun.ir.semantics.reaching_accesses import Alike, Reached, ReachingAccesses
 from forerun.support.collection import collection_paused
 
 __all__ = ["Clash", "Conflict", "Conflicts", "conflicts", "is_certain", "sweep"]
@@ -124,7 +124,7 @@ def sweep(graph: Graph) -> Iterator[Clash]:
     """
     table = accesses(graph)
     written = {access.allocation for found in table.values() for access in found if access.write}
-    exposed = {name: Exposed() for name in written}
+    exposed = {name: ReachingAccesses() for name in written}
     for position, found in enumerate(table.values()):
         own = [a for a in found if a.allocation in written]
         reached: dict[object, Reached] = {}

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from forerun.ir.semantics.access import NodeAccess
 from forerun.ir.semantics.byteset import ByteSet
 
-__all__ = ["Alike", "Exposed", "Reached", "ones"]
+__all__ = ["Alike", "Reached", "ReachingAccesses", "ones"]
 
 
 class Alike:
@@ -152,7 +152,7 @@ def _what(access: NodeAccess) -> object:
     return (*ends, where.run, where.levels, where.exact, *how)
 
 
-class Exposed:
+class ReachingAccesses:
     """The accesses of one allocation so far, less those that a later write covered."""
 
     def __init__(self) -> None:

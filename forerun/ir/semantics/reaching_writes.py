@@ -21,20 +21,30 @@ from forerun.ir.semantics.access import NodeAccess, accesses
 from forerun.ir.types import BufferRole
 from forerun.ir.walk import bodies_in
 
-__all__ = ["BODY", "EXPOSED", "MANAGED", "UNKNOWN", "Flows", "ReadFlow", "Source", "Use", "flows"]
+__all__ = [
+    "BODY",
+    "EXPOSED",
+    "MANAGED",
+    "UNKNOWN",
+    "ReachingWrite",
+    "ReachingWrites",
+    "SeenWrites",
+    "Use",
+    "reaching_writes",
+]
 
 BODY = "a body of a node uses it"
 MANAGED = "an allocation node manages its memory"
 UNKNOWN = "not all that is read and written in its allocation is known exactly"
 EXPOSED = "it is read where nothing is known to have been written"
 
-Source: TypeAlias = tuple[int, str, int] | None
+ReachingWrite: TypeAlias = tuple[int, str, int] | None
 """A write that is seen: launch position of its node, the buffer that it goes through, and how far the reader's view
 begins after that buffer; ``None`` for what was there before the replay."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReadFlow:
+class SeenWrites:
     """What one read sees.
 
     Attributes:
@@ -44,11 +54,11 @@ class ReadFlow:
     """
 
     access: NodeAccess
-    parts: tuple[tuple[int, int, tuple[Source, ...]], ...]
-    own: tuple[Source, ...]
+    parts: tuple[tuple[int, int, tuple[ReachingWrite, ...]], ...]
+    own: tuple[ReachingWrite, ...]
 
     @property
-    def sources(self) -> set[Source]:
+    def sources(self) -> set[ReachingWrite]:
         """All writes that it may see."""
         return {*self.own, *(source for _, _, sources in self.parts for source in sources)}
 
@@ -68,18 +78,18 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True)
-class Flows:
+class ReachingWrites:
     """Of a graph's temporaries.
 
     Attributes:
         uses: For each of them, by name.
         reads: What is known of their reads, in launch order.
-        unknown: Why the flows of an allocation are not known, by allocation.
+        unknown: Why it is not known which writes the reads in an allocation see, by allocation.
         exposed: Those that are read where nothing is known to have been written.
     """
 
     uses: Mapping[str, Use]
-    reads: tuple[ReadFlow, ...]
+    reads: tuple[SeenWrites, ...]
     unknown: Mapping[str, str]
     exposed: frozenset[str]
 
@@ -89,9 +99,9 @@ class _Bytes:
 
     def __init__(self) -> None:
         self._starts = [0]
-        self._seen: list[tuple[Source, ...]] = [(None,)]
+        self._seen: list[tuple[ReachingWrite, ...]] = [(None,)]
 
-    def write(self, start: int, stop: int, source: Source, *, whole: bool) -> None:
+    def write(self, start: int, stop: int, source: ReachingWrite, *, whole: bool) -> None:
         """Note a write, with the offset of its buffer in the place of a displacement."""
         if start >= stop:
             return
@@ -106,10 +116,10 @@ class _Bytes:
             before = [s for s in self._seen[i] if not whole or (s and s[0] == position)]
             self._seen[i] = tuple(dict.fromkeys([*before, source]))
 
-    def read(self, start: int, stop: int, offset: int) -> tuple[tuple[int, int, tuple[Source, ...]], ...]:
+    def read(self, start: int, stop: int, offset: int) -> tuple[tuple[int, int, tuple[ReachingWrite, ...]], ...]:
         """What a read through a buffer at some offset sees."""
         first, last = bisect_right(self._starts, start) - 1, bisect_left(self._starts, stop)
-        found: list[tuple[int, int, tuple[Source, ...]]] = []
+        found: list[tuple[int, int, tuple[ReachingWrite, ...]]] = []
         for i in range(first, last):
             end = min(stop, self._starts[i + 1]) if i + 1 < len(self._starts) else stop
             begin, sources = max(start, self._starts[i]) - offset, _displaced(self._seen[i], offset)
@@ -127,15 +137,15 @@ class _Bytes:
         return i
 
 
-def _displaced(sources: tuple[Source, ...], offset: int) -> tuple[Source, ...]:
+def _displaced(sources: tuple[ReachingWrite, ...], offset: int) -> tuple[ReachingWrite, ...]:
     return tuple(s and (s[0], s[1], offset - s[2]) for s in sources)
 
 
-def _all_flows(graph: Graph) -> Flows:
+def _find_reaching_writes(graph: Graph) -> ReachingWrites:
     views = {buffer.name: buffer for buffer in graph.buffers.values() if buffer.role is BufferRole.TEMP}
     uses = {name: Use() for name in views}
     unknown: dict[str, str] = {}
-    reads: list[ReadFlow] = []
+    reads: list[SeenWrites] = []
     memory: defaultdict[str, _Bytes] = defaultdict(_Bytes)
     for position, (name, touched) in enumerate(accesses(graph).items()):
         special = _special(graph.nodes[name])
@@ -155,13 +165,13 @@ def _all_flows(graph: Graph) -> Flows:
         for access, view in known:
             if not access.write:
                 parts = memory[access.allocation].read(access.bytes.start, access.bytes.stop, view.offset)
-                reads.append(ReadFlow(access, parts, _own(access, view, writes, position) if writes else ()))
+                reads.append(SeenWrites(access, parts, _own(access, view, writes, position) if writes else ()))
         for access, view in writes:
             where = access.bytes
             whole = access.definite and not where.levels
             memory[access.allocation].write(where.start, where.stop, (position, view.name, view.offset), whole=whole)
     exposed = frozenset(r.access.buffer for r in reads if any(None in sources for _, _, sources in r.parts))
-    return Flows(uses, tuple(reads), unknown, exposed)
+    return ReachingWrites(uses, tuple(reads), unknown, exposed)
 
 
 def _special(node: Node) -> str:
@@ -180,10 +190,10 @@ def _stays_inside(access: NodeAccess, view: Buffer | None) -> bool:
 
 def _own(
     read: NodeAccess, view: Buffer, writes: Iterable[tuple[NodeAccess, Buffer]], position: int
-) -> tuple[Source, ...]:
+) -> tuple[ReachingWrite, ...]:
     near = (b for a, b in writes if a.allocation == read.allocation and a.bytes.overlaps(read.bytes))
     return tuple(dict.fromkeys((position, b.name, view.offset - b.offset) for b in near))
 
 
-flows = Analysis({"nodes", "kernels", "buffers", "allocations"}, _all_flows)
+reaching_writes = Analysis({"nodes", "kernels", "buffers", "allocations"}, _find_reaching_writes)
 """What flows through the temporaries of a graph, at the graph's own level: bodies of its nodes are not looked into."""

@@ -1,6 +1,6 @@
 """How ``fuse-kernels`` works.
 
-Patterns are found along the flow of data (:mod:`flow`, :mod:`matching`), judged (:mod:`legality`), and replaced
+Patterns are found along the def_use of data (:mod:`def_use`, :mod:`matching`), judged (:mod:`legality`), and replaced
 (:mod:`splice`).
 """
 

@@ -10,14 +10,14 @@ from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import Argument, BufferArgument, KernelNode
 from forerun.ir.semantics import NodeAccess, conflicts
 
-__all__ = ["Flow", "identity", "launched", "read_parameters", "written_parameters"]
+__all__ = ["DefUse", "identity", "launched", "read_parameters", "written_parameters"]
 
 Place = tuple[str, str]
 """A node, and a buffer that it accesses."""
 
 
 @dataclass(frozen=True)
-class Flow:
+class DefUse:
     """The direct flows of data in a graph.
 
     Attributes:
@@ -31,16 +31,16 @@ class Flow:
     readers: dict[Place, set[str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, graph: Graph) -> Flow:
+    def of(cls, graph: Graph) -> DefUse:
         """The flows of a graph."""
-        flow = cls({name: i for i, name in enumerate(graph.nodes)})
+        def_use = cls({name: i for i, name in enumerate(graph.nodes)})
         for clash in conflicts(graph).clashes:
             read = clash.later
             for alike, nodes in () if read.write else clash.earlier:
                 for _, write in alike.of(nodes):
-                    flow.sources.setdefault((read.node, read.buffer), set()).add(write)
-                    flow.readers.setdefault((write.node, write.buffer), set()).add(read.node)
-        return flow
+                    def_use.sources.setdefault((read.node, read.buffer), set()).add(write)
+                    def_use.readers.setdefault((write.node, write.buffer), set()).add(read.node)
+        return def_use
 
     def last_writer(self, node: str, buffer: str) -> str | None:
         """The last node whose write a read sees; ``None`` if there is none."""

@@ -9,9 +9,9 @@ from functools import cached_property
 from forerun.ir.fusion import FusionRule, Match, Pattern, Replacement
 from forerun.ir.nodes import BufferArgument
 from forerun.ir.semantics import NodeAccess, accesses
-from forerun.ir.semantics.access import is_fence
+from forerun.ir.semantics.access import is_event
 from forerun.ir.types import BufferRole, DependencyKind
-from forerun.passes.fusion.def_use import Flow, read_parameters, written_parameters
+from forerun.passes.fusion.def_use import DefUse, read_parameters, written_parameters
 
 __all__ = ["Candidate", "obstacle"]
 
@@ -83,16 +83,16 @@ class Candidate:
         return {v for name, v in self.replacement.variables.items() if isinstance(v, str) and name in parameters}
 
 
-def obstacle(candidate: Candidate, flow: Flow) -> str:
+def obstacle(candidate: Candidate, def_use: DefUse) -> str:
     """Why a match may not be replaced; empty if it may."""
     for test in _TESTS:
-        reason = next(test(candidate, flow), "")
+        reason = next(test(candidate, def_use), "")
         if reason:
             return reason
     return ""
 
 
-def _nodes(candidate: Candidate, flow: Flow) -> Iterator[str]:
+def _nodes(candidate: Candidate, def_use: DefUse) -> Iterator[str]:
     match, graph = candidate.match, candidate.match.graph
     if len(set(candidate.names)) < len(candidate.pattern):
         yield "one node would be two parts"
@@ -125,7 +125,7 @@ def _unaligned(candidate: Candidate) -> Iterator[str]:
                 yield f"%{argument.buffer} begins at byte {offset}, not at a multiple of {parameter.alignment}"
 
 
-def _temporaries(candidate: Candidate, flow: Flow) -> Iterator[str]:
+def _temporaries(candidate: Candidate, def_use: DefUse) -> Iterator[str]:
     """What is computed on the way is seen by nobody else."""
     for name in candidate.names:
         if name in candidate.recomputed:
@@ -135,52 +135,52 @@ def _temporaries(candidate: Candidate, flow: Flow) -> Iterator[str]:
                 continue
             if candidate.match.graph.buffers[write.buffer].role is not BufferRole.TEMP:
                 yield f"'{name}' writes %{write.buffer}, which is seen outside the replay"
-            readers = flow.readers.get((name, write.buffer), set()) - set(candidate.names)
-            for reader in sorted(readers, key=flow.place.__getitem__):
+            readers = def_use.readers.get((name, write.buffer), set()) - set(candidate.names)
+            for reader in sorted(readers, key=def_use.place.__getitem__):
                 yield f"'{reader}' reads %{write.buffer} too, which '{name}' writes"
 
 
-def _reads(candidate: Candidate, flow: Flow) -> Iterator[str]:
+def _reads(candidate: Candidate, def_use: DefUse) -> Iterator[str]:
     """What is not read from memory any more is all given by the nodes themselves, and all else by others."""
     for name in candidate.names:
         for read in candidate.accesses(name, kept=False):
-            sources = set() if read.write else flow.sources.get((name, read.buffer), set())
+            sources = set() if read.write else def_use.sources.get((name, read.buffer), set())
             whole = [w for w in sources if w.node in candidate.names and w.bytes.covers(read.bytes)]
-            last = max((flow.place[w.node] for w in whole), default=-1)
-            others = [w.node for w in sources if w.node not in candidate.names and flow.place[w.node] > last]
+            last = max((def_use.place[w.node] for w in whole), default=-1)
+            others = [w.node for w in sources if w.node not in candidate.names and def_use.place[w.node] > last]
             if not read.write and (not whole or others):
                 who = f"'{others[0]}' writes a part of it" if others else "the nodes do not write all of it"
                 yield f"'{name}' reads %{read.buffer}, which the replacement does not, and {who}"
         for read in candidate.accesses(name, kept=True):
-            sources = set() if read.write else flow.sources.get((name, read.buffer), set())
+            sources = set() if read.write else def_use.sources.get((name, read.buffer), set())
             own = [w.node for w in sources if w.node in candidate.names]
             if own:
                 yield f"'{name}' reads %{read.buffer} for two purposes, and '{own[0]}' writes it"
 
 
-def _reuse(candidate: Candidate, flow: Flow) -> Iterator[str]:
+def _reuse(candidate: Candidate, def_use: DefUse) -> Iterator[str]:
     """No memory is used twice: within a kernel nobody has finished, and a rule says what is handed on, not where."""
     found = [access for name in candidate.names for access in accesses(candidate.match.graph)[name]]
     for i, write in enumerate(found):
         for j, other in enumerate(found if write.write else ()):
-            handed_on = not other.write and flow.place[other.node] > flow.place[write.node]
+            handed_on = not other.write and def_use.place[other.node] > def_use.place[write.node]
             twice = other.write and j <= i
             if not handed_on and not twice and _conflict(write, other):
                 yield f"'{write.node}' writes %{write.buffer}, which '{other.node}' {other.verb} as %{other.buffer}"
 
 
-def _between(candidate: Candidate, flow: Flow) -> Iterator[str]:
+def _between(candidate: Candidate, def_use: DefUse) -> Iterator[str]:
     """Every node moves to the place of the last one."""
     graph, names = candidate.match.graph, candidate.names
     order = list(graph.nodes)
-    first, last = flow.place[names[0]], flow.place[names[-1]]
+    first, last = def_use.place[names[0]], def_use.place[names[-1]]
     for other in order[first + 1 : last]:
         if other in names:
             continue
-        if is_fence(graph.nodes[other]):
+        if is_event(graph.nodes[other]):
             yield f"event node '{other}' comes in between"
         for name in names:
-            moves = flow.place[name] < flow.place[other]
+            moves = def_use.place[name] < def_use.place[other]
             for access in candidate.accesses(name, kept=True) if moves else ():
                 if any(_conflict(access, theirs) for theirs in accesses(graph)[other]):
                     yield f"'{other}', which comes in between, accesses %{access.buffer} too"
@@ -190,6 +190,6 @@ def _conflict(a: NodeAccess, b: NodeAccess) -> bool:
     return (a.write or b.write) and a.allocation == b.allocation and a.bytes.overlaps(b.bytes)
 
 
-_Test = Callable[[Candidate, Flow], Iterator[str]]
+_Test = Callable[[Candidate, DefUse], Iterator[str]]
 
 _TESTS: tuple[_Test, ...] = (_nodes, _temporaries, _reads, _reuse, _between)

@@ -1,4 +1,4 @@
-"""Finds the nodes that fit a pattern: from its last part back, along the flow of data."""
+"""Finds the nodes that fit a pattern: from its last part back, along the def_use of data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from forerun.ir.fusion import FusionRule, Match, Part, Pattern
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import Argument, BufferArgument, KernelNode
-from forerun.passes.fusion.def_use import Flow, identity, launched, read_parameters, written_parameters
+from forerun.passes.fusion.def_use import DefUse, identity, launched, read_parameters, written_parameters
 
 __all__ = ["Attempt", "attempts", "best_attempt"]
 
@@ -52,7 +52,7 @@ class Attempt:
         self.nodes[part.name] = node
         return True
 
-    def producer(self, flow: Flow, part: Part) -> str | None:
+    def producer(self, def_use: DefUse, part: Part) -> str | None:
         """Who last wrote what the parts that are bound read of a part that is not."""
         kernel = part.kernels[0]
         given = {part.variables[name] for name in written_parameters(kernel)}
@@ -63,11 +63,11 @@ class Attempt:
             for parameter in sorted(read_parameters(self.graph.kernels[node.kernel])):
                 argument = node.argument(parameter)
                 if other.variables[parameter] in given and isinstance(argument, BufferArgument):
-                    return flow.last_writer(node.name, argument.buffer)
+                    return def_use.last_writer(node.name, argument.buffer)
         return None
 
 
-def attempts(graph: Graph, flow: Flow, rule: FusionRule, node: str) -> list[Attempt]:
+def attempts(graph: Graph, def_use: DefUse, rule: FusionRule, node: str) -> list[Attempt]:
     """The rule's patterns whose last part fits a node."""
     found = []
     for pattern in rule.patterns:
@@ -75,7 +75,7 @@ def attempts(graph: Graph, flow: Flow, rule: FusionRule, node: str) -> list[Atte
         if anchor is not None:
             attempt = Attempt(graph, pattern)
             if attempt.bind(pattern[-1], anchor):
-                _complete(attempt, flow)
+                _complete(attempt, def_use)
             found.append(attempt)
     return found
 
@@ -86,9 +86,9 @@ def best_attempt(found: list[Attempt]) -> Attempt | None:
     return fitting[0] if fitting else max(found, key=lambda attempt: len(attempt.nodes), default=None)
 
 
-def _complete(attempt: Attempt, flow: Flow) -> None:
+def _complete(attempt: Attempt, def_use: DefUse) -> None:
     for part in reversed(attempt.pattern[:-1]):
-        name = attempt.producer(flow, part)
+        name = attempt.producer(def_use, part)
         if name is None:
             attempt.reason = f"nothing in the graph writes what '{part.name}' would give"
             return

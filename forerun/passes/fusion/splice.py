@@ -8,13 +8,13 @@ from forerun.ir.edit import GraphEdit
 from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.nodes import Argument, KernelNode
 from forerun.ir.types import BufferRole
-from forerun.passes.fusion.def_use import Flow
+from forerun.passes.fusion.def_use import DefUse
 from forerun.passes.fusion.legality import Candidate
 
 __all__ = ["splice", "staying"]
 
 
-def staying(graph: Graph, flow: Flow, candidates: Iterable[Candidate]) -> set[str]:
+def staying(graph: Graph, def_use: DefUse, candidates: Iterable[Candidate]) -> set[str]:
     """The nodes that are recomputed, but have to stay.
 
     What they write is seen outside the replay, or read by a node that is not replaced, or does not recompute them.
@@ -24,13 +24,13 @@ def staying(graph: Graph, flow: Flow, candidates: Iterable[Candidate]) -> set[st
         for name in candidate.names:
             groups.setdefault(name, []).append(candidate)
     stay: set[str] = set()
-    for name in sorted(groups, key=flow.place.__getitem__, reverse=True):
+    for name in sorted(groups, key=def_use.place.__getitem__, reverse=True):
         if not all(name in candidate.recomputed for candidate in groups[name]):
             continue
         buffers = {buffer for candidate in groups[name] for buffer in candidate.dropped_writes(name)}
         if any(graph.buffers[buffer].role is not BufferRole.TEMP for buffer in buffers):
             stay.add(name)
-        readers = {reader for buffer in buffers for reader in flow.readers.get((name, buffer), ())}
+        readers = {reader for buffer in buffers for reader in def_use.readers.get((name, buffer), ())}
         if any(r in stay or not groups.get(r) or any(name not in c.names for c in groups[r]) for r in readers):
             stay.add(name)
     return stay

@@ -31,9 +31,11 @@ class Pass(ABC):
     Attributes:
         name: How pipelines call it: lower-case words joined by hyphens.
         statistics: What it counts: a line of help by name.
+        idempotent: Whether applying it to its own result changes nothing; property tests hold it to that.
     """
 
     name: ClassVar[str]
+    idempotent: ClassVar[bool] = True
     statistics: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, **keywords: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from numpy.typing import ArrayLike
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from forerun.ir.demands import require_vouched
 from forerun.ir.graph import Graph
 from forerun.ir.verify import require_valid
-from forerun.runtime.cuda.codegen.build import build_code
+from forerun.runtime.cuda.codegen.build import build_code, compile_ahead
 from forerun.runtime.cuda.driver.device import (
     count_multiprocessors,
     open_device,
@@ -145,6 +145,15 @@ class CudaTarget:
             Unsupported: If no architecture was asked for, and there is no GPU to ask.
         """
         return assess(candidates, self.arch or resolve_arch(open_device(driver(), self.device), ""))
+
+    def precompile(self, graphs: Sequence[Graph]) -> int:
+        """Compile the kernels of some graphs into the cache, all processors at once; what fails is left out."""
+        arch = resolve_arch(open_device(driver(), self.device), self.arch)
+        return compile_ahead(graphs, arch, delays=self.delays != 0, timeline=self.timeline)
+
+    def without_proof(self) -> CudaTarget:
+        """The same target, which does not read the machine code back."""
+        return replace(self, prove=False)
 
     def __str__(self) -> str:
         return format_item(self.name, non_default_texts(self))

@@ -14,11 +14,11 @@ from forerun.runtime.base import Target
 from forerun.runtime.cuda.driver.device import open_device, resolve_arch
 from forerun.runtime.cuda.driver.driver import driver
 from forerun.runtime.litmus.image import compile_faithful
-from forerun.runtime.litmus.measurement import BenchProgram
+from forerun.runtime.litmus.measurement import LitmusProgram
 from forerun.runtime.litmus.record import Machine
 from forerun.runtime.toolchain import Progress
 
-__all__ = ["GpuBench", "this_machine"]
+__all__ = ["GpuRunner", "this_machine"]
 
 _KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
@@ -45,7 +45,7 @@ def _driver_version() -> str:
     return f"of CUDA {number // 1000}.{number % 1000 // 10}"
 
 
-class GpuBench:
+class GpuRunner:
     """Runs tests on a GPU.
 
     Args:
@@ -69,7 +69,7 @@ class GpuBench:
         """
         compile_faithful(graphs, self._arch, progress)
 
-    def open(self, graph: Graph) -> BenchProgram:
+    def open(self, graph: Graph) -> LitmusProgram:
         """Load a graph."""
         return _GpuProgram(graph, self._target)
 

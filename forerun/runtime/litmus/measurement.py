@@ -26,7 +26,7 @@ from forerun.runtime.litmus.notation import (
 from forerun.runtime.reference import ReferenceTarget
 from forerun.runtime.toolchain import Progress
 
-__all__ = ["Bench", "BenchProgram", "Counts", "measure"]
+__all__ = ["Counts", "LitmusProgram", "LitmusRunner", "measure"]
 
 _PER_REPLAY = 16
 """Values of a replay: ``_PER_REPLAY * replay + 1`` for the first node that stores, and so on."""
@@ -40,7 +40,7 @@ _UNWRITTEN = (0, -1)
 Values = NDArray[np.int32]
 
 
-class BenchProgram(Protocol):
+class LitmusProgram(Protocol):
     """A test's graph, ready to run."""
 
     def run(self, inputs: Mapping[str, ArrayLike]) -> Mapping[str, NDArray[Any]]:
@@ -60,7 +60,7 @@ class BenchProgram(Protocol):
         ...
 
 
-class Bench(Protocol):
+class LitmusRunner(Protocol):
     """Where litmus tests run."""
 
     def prepare(self, graphs: Sequence[Graph], progress: Progress | None = None) -> None:
@@ -72,7 +72,7 @@ class Bench(Protocol):
         """
         ...
 
-    def open(self, graph: Graph) -> BenchProgram:
+    def open(self, graph: Graph) -> LitmusProgram:
         """Make a graph ready to run."""
         ...
 
@@ -92,7 +92,7 @@ class Counts:
     foreign: int = 0
 
 
-def measure(test: LitmusTest, bench: Bench, runs: int) -> Counts:
+def measure(test: LitmusTest, bench: LitmusRunner, runs: int) -> Counts:
     """Run a test.
 
     Args:
@@ -139,7 +139,7 @@ class _Wanted:
         return {fresh_buffer(node): np.full(cells, first + i, np.int32) for i, node in enumerate(self._writers)}
 
     def judge(
-        self, observation: Observation, replay: int, outputs: Mapping[str, NDArray[Any]], program: BenchProgram
+        self, observation: Observation, replay: int, outputs: Mapping[str, NDArray[Any]], program: LitmusProgram
     ) -> _Judged:
         """Compare one observation of a replay with what it should be."""
         seen = program.read(observation.buffer) if observation.node else outputs[observation.buffer]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from forerun.ir.affine import AffineLike
+from forerun.ir.bound_kernel import BoundParameters, bind_kernel
 from forerun.ir.graph import Graph
-from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
+from forerun.ir.kernel import Access, Phase, Role
 from forerun.ir.nodes import (
-    BufferArgument,
     ChildGraphNode,
     ConditionalNode,
-    ConstantArgument,
     KernelNode,
     Node,
     ScalarLoad,
@@ -51,7 +50,7 @@ class _Binder:
     """Holds the tables: bodies of child graphs and conditionals name the enclosing graph's."""
 
     def __init__(self, tables: Graph, memory: Memory) -> None:
-        self.kernels = tables.kernels
+        self.tables = tables
         self.memory = memory
 
     def graph(self, graph: Graph, path: str) -> BoundGraph:
@@ -74,38 +73,25 @@ class _Binder:
                 return BoundOperation(node.name, place, bind_operation(node, place, self.memory))
 
     def kernel(self, node: KernelNode, place: str) -> BoundKernel:
-        kernel = self.kernels[node.kernel]
+        kernel = self.tables.kernels[node.kernel]
         if kernel.roles is None:
             hint = "the reference target runs kernels whose bodies are phases with NumPy functions"
             raise Unsupported(f"{place}: kernel '{kernel.name}' is a black box", hint=hint)
-        binding = _KernelBinding(self.memory, kernel, node, f"{place}, kernel '{kernel.name}'")
+        binding = _KernelBinding(self.memory, bind_kernel(self.tables, node), f"{place}, kernel '{kernel.name}'")
         return BoundKernel(node.name, tuple(binding.role(role) for role in kernel.roles), len(binding.slots))
 
 
 class _KernelBinding:
     """One kernel node while it is bound."""
 
-    def __init__(self, memory: Memory, kernel: Kernel, node: KernelNode, place: str) -> None:
+    def __init__(self, memory: Memory, bound: BoundParameters, place: str) -> None:
+        kernel = bound.kernel
         self.place = place
-        self.arguments = dict(node.arguments)
-        self.buffers: dict[str, BufferMemory] = {}
-        self.sources: dict[str, ScalarSource] = {}
-        self.constants: dict[str, int | float] = {}
-        self.symbols: dict[str, AffineLike] = {}
-        for parameter in kernel.parameters:
-            match self.arguments[parameter.name]:
-                case BufferArgument(buffer=name):
-                    found = self.buffers[parameter.name] = memory.buffers[name]
-                    dims = parameter.dims if isinstance(parameter, BufferParameter) else None
-                    extents = zip(dims or (), found.buffer.shape, strict=False)
-                    self.symbols.update((dim, extent) for dim, extent in extents if isinstance(dim, str))
-                case ScalarLoad() as load:
-                    self.sources[parameter.name] = _scalar_source(memory, load)
-                case ConstantArgument(value=value):
-                    number = float(value) if parameter.dtype.is_float else value
-                    self.constants[parameter.name] = number
-                    if isinstance(number, int):
-                        self.symbols[parameter.name] = number
+        self.buffers = {name: memory.buffers[buffer.name] for name, buffer in bound.buffers.items()}
+        self.sources = {name: _scalar_source(memory, load) for name, load in bound.loads.items()}
+        floats = {p.name for p in kernel.parameters if p.dtype.is_float}
+        self.constants = {name: float(v) if name in floats else v for name, v in bound.constants.items()}
+        self.symbols: dict[str, AffineLike] = {**bound.integers}
         given = dict.fromkeys(name for phase in kernel.phases for name in phase.defines)
         self.slots = {name: i for i, name in enumerate(given)}
 

@@ -9,7 +9,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from forerun.ir.semantics import ByteSet, NodeAccess
-from forerun.ir.semantics.reaching_accesses import Exposed
+from forerun.ir.semantics.reaching_accesses import ReachingAccesses
 
 _TERMS = st.sampled_from([(), (("p", 4),), (("q", 1),)])
 
@@ -27,7 +27,7 @@ def byte_sets(draw: st.DrawFn) -> ByteSet:
 
 @given(st.lists(st.tuples(byte_sets(), st.booleans()), max_size=25))
 def test_it_finds_what_a_list_holds(items: list[tuple[ByteSet, bool]]) -> None:
-    exposed, plain = Exposed(), list[NodeAccess]()
+    exposed, plain = ReachingAccesses(), list[NodeAccess]()
     found = 0
     for number, (reach, write) in enumerate(items):
         access = NodeAccess(f"n{number}", "a", "b", reach, write)
@@ -48,7 +48,7 @@ def test_thousands_of_views_of_one_arena_are_not_compared_with_each_other(monkey
     for name in ("overlaps", "covers"):
         original = getattr(ByteSet, name)
         monkeypatch.setattr(ByteSet, name, lambda a, b, f=original, n=name: (looks.update([n]), f(a, b))[1])
-    exposed, count = Exposed(), 2000
+    exposed, count = ReachingAccesses(), 2000
     exposed.add(0, NodeAccess("first", "arena", "all", ByteSet(0, 64 * count), True))
     for number in range(count):
         access = NodeAccess(f"n{number}", "arena", f"v{number}", ByteSet(64 * number, 64 * number + 64), True)

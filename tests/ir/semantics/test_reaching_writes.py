@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from forerun.ir.semantics.reaching_writes import BODY, MANAGED, UNKNOWN, flows
+from forerun.ir.semantics.reaching_writes import BODY, MANAGED, UNKNOWN, reaching_writes
 from forerun.ir.text import parse_graph
 
 HEAD = """\
 forerun 1
-graph flows
+graph reaching_writes
 alloc $m : 32
 alloc $k : 32
 buffer %x : f32[4] input
@@ -28,7 +28,7 @@ kernel @row(i: scalar i32, x: f32[N], y: f32[M]) {
 
 def seen(nodes: str) -> list[tuple[str, object]]:
     """For each read of a temporary its node, and its parts."""
-    return [(read.access.node, read.parts) for read in flows(parse_graph(HEAD + nodes)).reads]
+    return [(read.access.node, read.parts) for read in reaching_writes(parse_graph(HEAD + nodes)).reads]
 
 
 def test_parts_come_from_the_last_write_of_each_byte() -> None:
@@ -43,19 +43,19 @@ def test_neighbours_that_see_the_same_are_one_part() -> None:
 
 def test_what_was_never_written_is_exposed() -> None:
     graph = parse_graph(HEAD + "node #w = fill %a[0:4] with 0\nnode #r = copy %a -> %y\n")
-    assert flows(graph).exposed == {"a"}
-    assert flows(graph).reads[0].parts[1] == (16, 32, (None,))
+    assert reaching_writes(graph).exposed == {"a"}
+    assert reaching_writes(graph).reads[0].parts[1] == (16, 32, (None,))
 
 
 def test_a_node_sees_its_own_writes_and_what_was_there() -> None:
     graph = parse_graph(HEAD + "node #w = fill %a with 0\nnode #r = copy %a[4:8] -> %b\n")
-    (read,) = flows(graph).reads
+    (read,) = reaching_writes(graph).reads
     assert read.parts == ((16, 32, ((0, "a", 0),)),)
     assert read.own == ((1, "b", -16),)
 
 
 def unknown(nodes: str) -> dict[str, str]:
-    return dict(flows(parse_graph(HEAD + nodes)).unknown)
+    return dict(reaching_writes(parse_graph(HEAD + nodes)).unknown)
 
 
 def test_what_is_not_known_is_said_of_the_allocation() -> None:
@@ -70,11 +70,11 @@ def test_what_is_not_known_is_said_of_the_allocation() -> None:
 
 def test_users_are_positions_in_launch_order() -> None:
     graph = parse_graph(HEAD + "node #w = fill %a with 0\nnode #e = empty\nnode #r = copy %a[4:8] -> %b\n")
-    uses = flows(graph).uses
+    uses = reaching_writes(graph).uses
     assert (uses["a"].users, uses["b"].users, uses["t"].users) == ([0, 2], [2], [])
 
 
 def test_a_node_that_reads_a_temporary_twice_uses_it_once() -> None:
     kernel = "kernel @sum(x: f32[N], y: f32[M]) {\n  role main {\n    phase run reads x[0:2], x[6:8] writes y\n  }\n}\n"
     graph = parse_graph(HEAD + kernel + "node #w = fill %a with 0\nnode #r = @sum(x=%a, y=%y)\n")
-    assert flows(graph).uses["a"].users == [0, 1]
+    assert reaching_writes(graph).uses["a"].users == [0, 1]

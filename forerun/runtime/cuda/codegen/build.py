@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from forerun.ir.graph import Graph
@@ -11,9 +13,10 @@ from forerun.ir.walk import all_nodes, kernel_nodes
 from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY, CONDITION_SOURCE
 from forerun.runtime.cuda.codegen.specialise import units as units_of
 from forerun.runtime.cuda.codegen.unit import ForeignModule, Unit
-from forerun.runtime.toolchain import Cubin, EntryFacts, Source, compile_units
+from forerun.runtime.toolchain import Cubin, EntryFacts, Source, compile_unit, compile_units, processors
+from forerun.support.diagnostics import ForerunError
 
-__all__ = ["Code", "build_code"]
+__all__ = ["Code", "build_code", "compile_ahead"]
 
 _CONDITION = Source(f"{CONDITION_ENTRY}.cu", CONDITION_SOURCE)
 
@@ -77,6 +80,32 @@ def build_code(
     both = zip(units, made, strict=True)
     entries = [item.entries[unit.entry] if isinstance(item, Cubin) else None for unit, item in both]
     return Code(units, [_image(item) for item in made], unit_of, kernels, condition, _facts(units, made), entries)
+
+
+def compile_ahead(graphs: Sequence[Graph], arch: str, *, delays: bool = False, timeline: bool = False) -> int:
+    """Fill the cache with what :func:`build_code` would compile for some graphs, all processors at once.
+
+    What does not compile is left out.
+
+    Returns:
+        How many units there were.
+    """
+    found: dict[Source, None] = {}
+    for graph in graphs:
+        try:
+            units, _ = units_of(graph, delays=delays, timeline=timeline)
+        except ForerunError:
+            continue
+        found.update((unit.source, None) for unit in units if isinstance(unit.source, Source))
+    if found:
+        with ThreadPoolExecutor(min(processors(), len(found))) as pool:
+            list(pool.map(lambda source: _try_to_compile(source, arch), found))
+    return len(found)
+
+
+def _try_to_compile(source: Source, arch: str) -> None:
+    with suppress(ForerunError):
+        compile_unit(source, arch)
 
 
 def _has_entry(made: Cubin | ForeignModule, unit: Unit) -> bool:

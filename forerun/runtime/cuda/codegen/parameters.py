@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from forerun.ir.bound_kernel import named_extents
 from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import BufferParameter, Kernel, ScalarParameter
@@ -160,8 +161,8 @@ def _struct(name: str, members: Sequence[str]) -> Iterator[str]:
 def _dimensions(kernel: Kernel, binding: Binding) -> list[str]:
     extents: dict[str, int] = {}
     for parameter in kernel.buffer_parameters:
-        for dim, extent in zip(parameter.dims or (), binding.buffers[parameter.name].shape, strict=False):
-            if isinstance(dim, str) and extents.setdefault(dim, extent) != extent:
+        for dim, extent in named_extents(parameter, binding.buffers[parameter.name].shape):
+            if extents.setdefault(dim, extent) != extent:
                 raise CannotGenerate(f"dimension '{dim}' is {extents[dim]} and {extent}")
     names = identifiers(extents)
     return [

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -15,11 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole
-from forerun.runtime.base import Program, Target
+from forerun.runtime.device import DeviceProgram, DeviceTarget
 from forerun.runtime.dtypes import numpy_dtype
-from forerun.tuner.ahead import Ahead
 
-__all__ = ["Bench", "usual_inputs"]
+__all__ = ["Runner", "usual_inputs"]
 
 _LOADED = 2
 """Graphs that stay loaded, besides the first: the best one and the one that is tried."""
@@ -44,7 +41,7 @@ def usual_inputs(graph: Graph) -> dict[str, NDArray[Any]]:
     return found
 
 
-class Bench:
+class Runner:
     """Loads graphs that have the same buffers, and replays them.
 
     What is only tried is loaded without the proof of its machine code, which takes longer than all the rest; what is
@@ -58,16 +55,15 @@ class Bench:
     """
 
     def __init__(
-        self, target: Target, weights: Mapping[str, ArrayLike], inputs: Mapping[str, ArrayLike], tolerance: float
+        self, target: DeviceTarget, weights: Mapping[str, ArrayLike], inputs: Mapping[str, ArrayLike], tolerance: float
     ) -> None:
         self.target = target
-        self._trying = _unproving(target)
-        self._ahead = Ahead(target)
+        self._trying = target.without_proof()
         self.inputs = inputs
         self.tolerance = tolerance
         self._weights: Mapping[str, Any] = weights
-        self._programs: OrderedDict[int, tuple[Graph, Program]] = OrderedDict()
-        self._first: Program | None = None
+        self._programs: OrderedDict[int, tuple[Graph, DeviceProgram]] = OrderedDict()
+        self._first: DeviceProgram | None = None
         self._expected: dict[str, NDArray[Any]] = {}
         self._found: dict[int, dict[str, NDArray[Any]]] = {}
         self._state: dict[str, NDArray[Any]] = {}
@@ -78,13 +74,13 @@ class Bench:
         program = self._program(graph)
         count = self._replays.get(id(graph))
         if count is None:
-            once = max(_seconds(program, 3), 1e-7)  # the first replays also warm up
+            once = max(program.seconds_per_replay(3), 1e-7)  # the first replays also warm up
             count = self._replays[id(graph)] = min(_MOST_REPLAYS, max(3, math.ceil(_SECONDS_A_MEASUREMENT / once)))
-        return _seconds(program, count)
+        return program.seconds_per_replay(count)
 
     def prepare(self, graphs: Sequence[Graph]) -> None:
         """Compile what these graphs need, many kernels at a time, before they are tried one by one."""
-        self._ahead.compile(graphs)
+        self.target.precompile(graphs)
 
     def same_results(self, graph: Graph, reference: Graph | None = None) -> str:
         """Why outputs and state after a replay are not what they should be; empty if they are.
@@ -125,7 +121,7 @@ class Bench:
             self._found[id(graph)] = self._results(program, graph)
         return self._found[id(graph)]
 
-    def _results(self, program: Program, graph: Graph) -> dict[str, NDArray[Any]]:
+    def _results(self, program: DeviceProgram, graph: Graph) -> dict[str, NDArray[Any]]:
         program.reset()
         for name, value in self._state.items():
             program.write(name, value)
@@ -135,7 +131,7 @@ class Bench:
                 results[buffer.name] = program.read(buffer.name)
         return results
 
-    def _program(self, graph: Graph) -> Program:
+    def _program(self, graph: Graph) -> DeviceProgram:
         known = self._programs.get(id(graph))
         if known is not None:
             self._programs.move_to_end(id(graph))
@@ -144,12 +140,12 @@ class Bench:
             return self._keep(graph, self._trying.load(graph, self._weights))
         program = self._first = self.target.load(graph, self._weights)
         self._programs[id(graph)] = graph, program
-        self._weights = _shared(program, graph, self._weights)
+        self._weights = _shared(program, graph)
         self._state = _random_state(graph)
         self._expected = self._found[id(graph)] = self._results(program, graph)
         return program
 
-    def _keep(self, graph: Graph, program: Program) -> Program:
+    def _keep(self, graph: Graph, program: DeviceProgram) -> DeviceProgram:
         self._programs[id(graph)] = graph, program
         if len(self._programs) > _LOADED + 1:
             self._close_one()
@@ -177,20 +173,13 @@ class Bench:
         for program in reversed(programs):
             program.close()
 
-    def __enter__(self) -> Bench:
+    def __enter__(self) -> Runner:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _unproving(target: Target) -> Target:
-    """The same target, without the proof of the machine code if it has one."""
-    if is_dataclass(target) and not isinstance(target, type) and any(f.name == "prove" for f in fields(target)):
-        return replace(target, prove=False)
-    return target
 
 
 def _random_state(graph: Graph) -> dict[str, NDArray[Any]]:
@@ -204,26 +193,9 @@ def _random_state(graph: Graph) -> dict[str, NDArray[Any]]:
     return found
 
 
-def _seconds(program: Program, count: int) -> float:
-    timed = getattr(program, "seconds_per_replay", None)
-    if timed is not None:
-        return float(timed(count))
-    launch, synchronize = getattr(program, "launch", None), getattr(program, "synchronize", None)
-    if launch is None or synchronize is None:
-        raise TypeError(f"a {type(program).__name__} cannot be timed")
-    began = time.perf_counter()
-    for _ in range(count):
-        launch()
-    synchronize()
-    return (time.perf_counter() - began) / count
-
-
-def _shared(program: Program, graph: Graph, weights: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The weights where the program has them, or as they were given."""
-    place = getattr(program, "buffer", None)
-    if place is None:
-        return weights
-    return {b.name: place(b.name) for b in graph.buffers.values() if b.role is BufferRole.WEIGHT}
+def _shared(program: DeviceProgram, graph: Graph) -> Mapping[str, Any]:
+    """The weights where the program has them."""
+    return {b.name: program.buffer(b.name) for b in graph.buffers.values() if b.role is BufferRole.WEIGHT}
 
 
 def _first_difference(found: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]], tolerance: float) -> str:
