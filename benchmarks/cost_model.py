@@ -42,8 +42,8 @@ from forerun.measure.step import differences
 from forerun.passes.apply_tuning import ApplyTuning
 from forerun.passes.infra.manager import PassManager
 from forerun.passes.infra.pipeline import Pipeline
-from forerun.runtime.cost import estimate
 from forerun.runtime.dtypes import numpy_dtype
+from forerun.tuner.cost_model import estimate
 
 RESULTS = Path(__file__).parent / "results"
 MEASURED = RESULTS / "cost_model_measured.json"

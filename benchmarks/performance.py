@@ -210,9 +210,10 @@ SECTIONS = (
     Section(
         "cost_model",
         "The cost model",
-        "What `forerun.runtime.cost` estimates, without a GPU, over the times recorded above, less 1: below 0 is too "
-        "little. The median is of absolute errors. [Tuning](tuning.md#without-a-gpu) has its constants, some of which "
-        "were fitted to earlier runs of the same graphs, and what it does not see. `python benchmarks/cost_model.py`",
+        "What `forerun.tuner.cost_model` estimates, without a GPU, over the times recorded above, less 1: below 0 is "
+        "too little. The median is of absolute errors. [Tuning](tuning.md#without-a-gpu) has its constants, some of "
+        "which were fitted to earlier runs of the same graphs, and what it does not see. "
+        "`python benchmarks/cost_model.py`",
         (("cost_model.median_error", "at most 0.15"),),
     ),
 )

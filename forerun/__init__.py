@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forerun.support.lazy import loader
+from forerun.support.lazy import lazy_exports
 from forerun.support.version import __version__
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _EXPORTS = {
 
 __all__ = ["Graph", "GraphBuilder", "__version__", "compile", "register_function", "trusting", "tune", "vouch"]
 
-__getattr__ = loader(__name__, _EXPORTS)
+__getattr__ = lazy_exports(__name__, _EXPORTS)
 
 
 def __dir__() -> list[str]:

@@ -136,6 +136,8 @@ class Executable:
         self.graph = graph
         self.summary = summary
         self._program: Program | None = program
+        # Known from the start: to ask a protocol takes longer than to launch a graph.
+        self._device = program if isinstance(program, DeviceProgram) else None
 
     def run(self, inputs: Mapping[str, ArrayLike] | None = None) -> dict[str, NDArray[Any]]:
         """Replay the graph once.
@@ -232,8 +234,8 @@ class Executable:
         Raises:
             InvalidInput: If the executable is closed.
         """
-        program = self._open()
-        return program.facts if isinstance(program, DeviceProgram) else {}
+        self._open()
+        return {} if self._device is None else self._device.facts
 
     @property
     def schedule(self) -> Schedule | None:
@@ -247,15 +249,15 @@ class Executable:
 
     def close(self) -> None:
         """Give back what the program holds. Closing twice is fine."""
-        program, self._program = self._program, None
+        program, self._program, self._device = self._program, None, None
         if program is not None:
             program.close()
 
     def _on_gpu(self, method: str) -> DeviceProgram:
-        program = self._open()
-        if not isinstance(program, DeviceProgram):
+        self._open()
+        if self._device is None:
             raise Unsupported(f"'{method}' needs a GPU", hint="compile with target='cuda'")
-        return program
+        return self._device
 
     def _open(self) -> Program:
         if self._program is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from forerun.cli.dumps import new_run_folder
+from forerun.cli.files import new_run_folder
 from forerun.ir.text import parse_graph
 from forerun.passes.infra.manager import PassManager
 from forerun.passes.infra.pipeline import Pipeline

@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from forerun.cli import bench, check, fuzz, info, litmus, opt, report, run, tune
-from forerun.cli.boundary import report_usage_error
 from forerun.cli.console import silence, write_result
-from forerun.cli.status import Status
+from forerun.cli.errors import Status, report_usage_error
 from forerun.support.version import __version__
 
 __all__ = ["app", "main"]

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forerun.cli.bench_subject import Subject, subject_of
-from forerun.cli.bench_table import roofline_table
-from forerun.cli.boundary import guarded
 from forerun.cli.console import print_json, print_plain, result_console, working
 from forerun.cli.decoding import DecodePlan, MatrixType
+from forerun.cli.errors import Status, guarded
 from forerun.cli.files import write_text
 from forerun.cli.options import (
     ContextOption,
@@ -31,11 +30,11 @@ from forerun.cli.options import (
     VerboseOption,
 )
 from forerun.cli.random_values import fill_state
-from forerun.cli.status import Status
+from forerun.cli.tables import roofline_table
 
 if TYPE_CHECKING:
     from forerun.compiler import Executable
-    from forerun.measure.roofline import Row
+    from forerun.measure.node_table import Row
     from forerun.measure.statistics import Metric
     from forerun.measure.step import Difference
     from forerun.passes.infra.pipeline import Pipeline
@@ -94,7 +93,7 @@ def bench(
 
     Exit status 1 means that the outputs of the two pipelines differ; nothing is timed then.
     """
-    from forerun.cli.loading import load_modules
+    from forerun.cli.files import load_modules
     from forerun.passes.infra.pipeline import Pipeline
 
     load_modules(load or ())
@@ -140,7 +139,7 @@ def _measure(
     subject: Subject, plan: DecodePlan, gpu: str, other: Pipeline | None, steps: int, dump: str | None, *, talks: bool
 ) -> _Benchmark:
     from forerun.measure.bandwidth import read_bandwidth
-    from forerun.measure.roofline import node_rows
+    from forerun.measure.node_table import node_rows
     from forerun.measure.step import time_pair, time_step, timeline_of_step
     from forerun.runtime.cuda.target import CudaTarget
 
@@ -212,7 +211,7 @@ def _dump(folder: Path, timeline: Timeline) -> None:
 
 
 def _print_account(found: _Benchmark, *, verbose: bool) -> None:
-    from forerun.measure.roofline import by_kernel, total
+    from forerun.measure.node_table import by_kernel, total
 
     console = result_console()
     place = "" if found.subject.position is None else f" at position {found.subject.position}"
@@ -248,7 +247,7 @@ def _interval(metric: Metric, places: int) -> str:
 
 
 def _as_json(found: _Benchmark) -> dict[str, Any]:
-    from forerun.measure.roofline import total
+    from forerun.measure.node_table import total
 
     step = total("step", found.rows)
     return {

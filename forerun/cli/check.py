@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forerun.cli.boundary import drawing, guarded
 from forerun.cli.console import print_json, print_plain, result_console
+from forerun.cli.errors import Status, drawing, guarded
 from forerun.cli.files import STANDARD, read_graph
 from forerun.cli.options import JsonOption, VerboseOption
-from forerun.cli.status import Status
 from forerun.cli.verdicts import findings_as_json, print_findings
 from forerun.report.words import counted
 

@@ -1,19 +1,33 @@
-"""Reading graphs and writing results: every way that a file can be wrong has a message."""
+"""Files of commands: graphs, results, modules that are loaded, and the folders of dumps.
+
+Every way that a file can be wrong has a message.
+"""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import os
+import re
+import shutil
 import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from importlib.machinery import PathFinder
+from itertools import count
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from forerun.cli.boundary import drawing
 from forerun.cli.console import write_result
+from forerun.cli.errors import drawing
 
 if TYPE_CHECKING:
     from forerun.ir.graph import Graph
     from forerun.ir.text import SourceMap
 
-__all__ = ["read_graph", "read_text", "write_text"]
+__all__ = ["KEPT_RUNS", "load_modules", "new_run_folder", "read_graph", "read_text", "write_text"]
 
 STANDARD = "-"
 """The file name that stands for standard input and standard output."""
@@ -89,3 +103,99 @@ def _siblings(path: Path) -> str:
 def _inside(path: Path) -> str:
     graphs = sorted(p.name for p in path.glob("*.fir"))
     return f"it holds {', '.join(graphs[:4])}{', ...' if len(graphs) > 4 else ''}" if graphs else ""
+
+
+KEPT_RUNS = 20
+"""So many of the latest runs stay in the cache folder."""
+
+_RUN_NAME = re.compile(r"\d{8}-\d{6}-[\w.-]+-\d+")
+
+
+def new_run_folder(label: str) -> Path:
+    """A new folder among the runs of the cache folder; in the folder for temporary files if that cannot be written.
+
+    Removes the oldest runs.
+    """
+    from forerun.frontends.fetch import cache_folder
+
+    runs = cache_folder() / "runs"
+    stem = re.sub(r"[^\w.-]+", "_", label)[:40] or "run"
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{stem}-{os.getpid()}"
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        folder = _made(runs, name)
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix=f"forerun-{stem}-"))
+    _remove_old(runs)
+    return folder
+
+
+def _made(runs: Path, name: str) -> Path:
+    """A new folder of that name, numbered where another thread of this process has it already."""
+    for number in count():
+        folder = runs / (f"{name}-{number}" if number else name)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("there are infinitely many numbers")
+
+
+def _remove_old(runs: Path) -> None:
+    """Remove all but the latest; their names begin with the time."""
+    found = sorted(path for path in runs.iterdir() if path.is_dir() and _RUN_NAME.fullmatch(path.name))
+    for path in found[:-KEPT_RUNS]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def load_modules(names: Iterable[str]) -> None:
+    """Import modules by name (the current folder counts) or by the path of a ``.py`` file, and vouch for them.
+
+    The path of a kernel's source is vouched for, and not imported.
+
+    Raises:
+        InvalidInput: If one cannot be imported.
+    """
+    from forerun.ir.trust import SOURCE_SUFFIXES, vouch_in_scope
+    from forerun.support.diagnostics import ForerunError, InvalidInput
+
+    for name in names:
+        if name.endswith(SOURCE_SUFFIXES):
+            if not Path(name).is_file():
+                raise InvalidInput(f"--load {name}: no such file")
+            vouch_in_scope(Path(name))
+            continue
+        try:
+            vouch_in_scope(_load_file(Path(name)) if name.endswith(".py") else _load_module(name))
+        except ForerunError:
+            raise
+        except (Exception, SystemExit) as error:  # whatever a foreign module raises
+            raise InvalidInput(f"--load {name}: {type(error).__name__}: {error}") from error
+
+
+def _load_module(name: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        # Last: what is imported later, by us or by others, must not be found here instead of where it is installed.
+        sys.path.append(here)
+    top = name.partition(".")[0]
+    found = PathFinder.find_spec(top, [here]) if top not in sys.modules else None
+    if found is not None and found.loader is not None:
+        module = sys.modules[top] = importlib.util.module_from_spec(found)
+        try:
+            found.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[top]
+            raise
+    return importlib.import_module(name)
+
+
+def _load_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError("no such file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module

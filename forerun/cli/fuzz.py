@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forerun.cli.boundary import drawing, guarded
 from forerun.cli.console import error_console, print_json, print_plain, print_text, result_console
-from forerun.cli.files import read_text
-from forerun.cli.loading import load_modules
+from forerun.cli.errors import Status, drawing, guarded
+from forerun.cli.files import load_modules, read_text
 from forerun.cli.options import JsonOption, LoadOption, VerboseOption
-from forerun.cli.status import Status
 
 if TYPE_CHECKING:
     from forerun.passes.infra.pipeline import Pipeline
@@ -109,7 +107,7 @@ def _search(
     passes: Pipeline, graphs: str | None, examples: int, seed: int, targets: tuple[Target, ...], *, shown: bool
 ) -> SearchResult:
     from forerun.testing import search
-    from forerun.testing.loading import load_strategy
+    from forerun.testing.files import load_strategy
 
     strategy = None if graphs is None else load_strategy(graphs)  # the user named it, so it is vouched for
     with _progress(examples, shown=shown) as on_progress:

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from forerun.cli.boundary import guarded
 from forerun.cli.console import print_json, result_console
+from forerun.cli.errors import Status, guarded
 from forerun.cli.options import JsonOption, VerboseOption
-from forerun.cli.status import Status
 from forerun.support.version import __version__
 
 if TYPE_CHECKING:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forerun.cli.boundary import guarded
 from forerun.cli.console import error_console, print_json, print_plain, result_console
+from forerun.cli.errors import Status, guarded
 from forerun.cli.files import write_text
 from forerun.cli.options import JsonOption, VerboseOption
-from forerun.cli.status import Status
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -94,7 +93,8 @@ def _described(test: LitmusTest, rule: str) -> dict[str, Any]:
 
 def _run(tests: Sequence[LitmusTest], runs: int, *, shown: bool) -> Record:
     from forerun.runtime.litmus import Record, graph_of, measure
-    from forerun.runtime.litmus.device import GpuRunner, this_machine
+    from forerun.runtime.litmus.device import GpuRunner
+    from forerun.runtime.litmus.machine import this_machine
 
     machine = this_machine()
     bench = GpuRunner()

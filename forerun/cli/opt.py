@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forerun.cli.boundary import drawing, guarded
 from forerun.cli.console import error_console, print_plain, result_console, write_result
-from forerun.cli.files import read_graph, write_text
-from forerun.cli.loading import load_modules
+from forerun.cli.errors import Status, drawing, guarded
+from forerun.cli.files import load_modules, read_graph, write_text
 from forerun.cli.options import DumpOption, LoadOption, VerboseOption
-from forerun.cli.status import Status
 from forerun.cli.tables import pass_details, pass_table, time_sentence
 
 if TYPE_CHECKING:

@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from forerun.cli.boundary import guarded
 from forerun.cli.console import print_json, print_plain, result_console
+from forerun.cli.errors import Status, guarded
 from forerun.cli.options import JsonOption, VerboseOption
-from forerun.cli.status import Status
 
 __all__ = ["report"]
 

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forerun.cli.boundary import guarded
 from forerun.cli.console import print_json, print_plain, result_console, working, write_result
 from forerun.cli.decoding import DecodePlan, MatrixType, default_target
-from forerun.cli.dumps import new_run_folder
+from forerun.cli.errors import Status, guarded
+from forerun.cli.files import new_run_folder
 from forerun.cli.models import SHAPED_MODEL, model_path
 from forerun.cli.options import DumpOption, JsonOption, PipelineOption, VerboseOption
 from forerun.cli.run_shape import ShapeRequest, run_shape
-from forerun.cli.status import Status
 from forerun.cli.tables import pass_details, pass_table, time_sentence
 from forerun.report.words import duration
 

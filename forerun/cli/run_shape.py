@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from forerun.cli.console import print_json, print_plain, result_console, working
 from forerun.cli.decoding import DecodePlan
-from forerun.cli.dumps import new_run_folder
+from forerun.cli.errors import Status
+from forerun.cli.files import new_run_folder
 from forerun.cli.models import SHAPED_MODEL
 from forerun.cli.random_values import fill_state
-from forerun.cli.status import Status
 from forerun.cli.tables import pass_details, pass_table, time_sentence
 from forerun.report.words import duration
 

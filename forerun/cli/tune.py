@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forerun.cli.bench_subject import subject_of
-from forerun.cli.boundary import guarded
 from forerun.cli.console import error_console, print_json, print_plain, result_console
 from forerun.cli.decoding import DecodePlan, MatrixType
+from forerun.cli.errors import Status, guarded
 from forerun.cli.options import (
     ContextOption,
     GpuOption,
@@ -23,7 +23,6 @@ from forerun.cli.options import (
     SubjectArgument,
     VerboseOption,
 )
-from forerun.cli.status import Status
 
 if TYPE_CHECKING:
     from forerun.tuner import Trial, TuningResult
@@ -62,7 +61,7 @@ def tune(
     Choices are tried one at a time on the whole graph, checked, measured in pairs A B B A, and kept or undone. The file
     is applied by the pass apply-tuning{file=FILE} at the end of a pipeline, or by compile(..., tuning=FILE).
     """
-    from forerun.cli.loading import load_modules
+    from forerun.cli.files import load_modules
     from forerun.tuner import tune as tune_graph
 
     load_modules(load or ())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from forerun.cli.boundary import diagnostics_as_json
 from forerun.cli.console import print_plain, result_console
+from forerun.cli.errors import diagnostics_as_json
 
 if TYPE_CHECKING:
     from rich.text import Text

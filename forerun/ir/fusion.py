@@ -7,7 +7,6 @@ them. See docs/writing-a-pass.md, "Fusion rules".
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -37,8 +36,6 @@ __all__ = [
 
 ENTRY_POINT_GROUP = "forerun.fusion_rules"
 """Packages name the modules that declare their rules in this entry-point group."""
-
-_OWN_MODULES = ("forerun.kernels.fusion_rules",)
 
 
 @dataclass(frozen=True)
@@ -213,9 +210,11 @@ def _problems(rule: FusionRule) -> Iterable[str]:
 
 @cache
 def _load() -> None:
-    for module in _OWN_MODULES:
-        importlib.import_module(module)
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    points = entry_points(group=ENTRY_POINT_GROUP)
+    if not any(point.value.startswith("forerun.") for point in points):
+        message = "forerun's own fusion rules are not there: its package metadata is missing"
+        raise InvalidInput(message, hint="install forerun (pip install .) instead of only putting it on the path")
+    for point in points:
         try:
             point.load()
         except (Exception, SystemExit) as error:  # whatever a foreign module raises

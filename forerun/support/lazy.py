@@ -1,4 +1,4 @@
-"""Names of a package that load on first use (PEP 562), so that an import takes no longer than what it is for needs."""
+"""Lazy package attributes (PEP 562), so that importing a package stays fast."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["loader"]
+__all__ = ["lazy_exports"]
 
 
-def loader(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
+def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
     """The ``__getattr__`` of a package.
 
     No name may be that of a submodule: importing that one would put it in the name's place.
@@ -19,7 +19,7 @@ def loader(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
         modules: Where each name is defined.
 
     Example:
-        >>> load = loader("numbers", {"Fraction": "fractions"})
+        >>> load = lazy_exports("numbers", {"Fraction": "fractions"})
         >>> load("Fraction")(1, 2)
         Fraction(1, 2)
     """

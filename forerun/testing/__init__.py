@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forerun.support.lazy import loader
+from forerun.support.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from forerun.testing.counterexample import Counterexample as Counterexample
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from forerun.testing.fusion import check_rule as check_rule
     from forerun.testing.graph_strategy import graphs as graphs
     from forerun.testing.hoists import assert_hoists_survive as assert_hoists_survive
-    from forerun.testing.hunt import SearchResult as SearchResult
-    from forerun.testing.hunt import search as search
     from forerun.testing.kernel_strategy import KernelShape as KernelShape
     from forerun.testing.kernel_strategy import kernels as kernels
     from forerun.testing.oracles import assert_idempotent as assert_idempotent
@@ -33,6 +31,8 @@ if TYPE_CHECKING:
     from forerun.testing.properties import PROPERTIES as PROPERTIES
     from forerun.testing.properties import assert_properties as assert_properties
     from forerun.testing.rare_strategy import rare_graphs as rare_graphs
+    from forerun.testing.searching import SearchResult as SearchResult
+    from forerun.testing.searching import search as search
     from forerun.testing.values import inputs_of as inputs_of
     from forerun.testing.values import weights_of as weights_of
 
@@ -40,7 +40,7 @@ _EXPORTS = {
     "Counterexample": "counterexample",
     "KernelShape": "kernel_strategy",
     "PROPERTIES": "properties",
-    "SearchResult": "hunt",
+    "SearchResult": "searching",
     "assert_close_outputs": "fusion",
     "assert_hoists_survive": "hoists",
     "assert_idempotent": "oracles",
@@ -56,7 +56,7 @@ _EXPORTS = {
     "pipelines": "pipeline_strategy",
     "rare_graphs": "rare_strategy",
     "schedules": "pipeline_strategy",
-    "search": "hunt",
+    "search": "searching",
     "weights_of": "values",
 }
 
@@ -85,7 +85,7 @@ __all__ = [
 ]
 
 
-__getattr__ = loader(__name__, {name: f"forerun.testing.{module}" for name, module in _EXPORTS.items()})
+__getattr__ = lazy_exports(__name__, {name: f"forerun.testing.{module}" for name, module in _EXPORTS.items()})
 
 
 def __dir__() -> list[str]:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
 
 from forerun.ir.graph import Graph
 from forerun.ir.text import parse_graph, print_graph
+from forerun.ir.trust import vouch_in_scope
 from forerun.passes.infra.pipeline import Pipeline
-from forerun.support.diagnostics import InvalidInput
+from forerun.support.diagnostics import InvalidInput, did_you_mean
 from forerun.support.files import write_whole
 from forerun.support.version import __version__
 from forerun.testing.counterexample import Counterexample
 from forerun.testing.properties import PROPERTIES
 
-__all__ = ["SavedCounterexample", "file_name", "read_counterexample", "replay_command", "save_counterexample"]
+__all__ = [
+    "SavedCounterexample",
+    "file_name",
+    "load_strategy",
+    "load_trusted",
+    "read_counterexample",
+    "replay_command",
+    "save_counterexample",
+]
 
 _TITLE = "// forerun counterexample"
 _FIELDS = re.compile(r"^// (version|replay|pipeline|property|finding): (.*)$", re.MULTILINE)
@@ -98,3 +111,39 @@ def file_name(pipeline: Pipeline) -> str:
     """
     stem = re.sub(r"[^A-Za-z0-9_.]+", "-", str(pipeline)).strip("-.") or "nothing"
     return f"{stem[:80]}.counterexample.fir"
+
+
+def load_trusted(name: str) -> Any:
+    """A module that the user names, and so vouches for: graphs may call its functions from then on.
+
+    Raises:
+        InvalidInput: If it cannot be imported.
+    """
+    try:
+        module: Any = importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # whatever a foreign module raises
+        raise InvalidInput(f"module '{name}' cannot be imported: {type(error).__name__}: {error}") from error
+    vouch_in_scope(name)
+    return module
+
+
+def load_strategy(path: str) -> st.SearchStrategy[Graph]:
+    """The strategy that ``module:name`` names: a Hypothesis strategy, or a function without arguments that returns one.
+
+    Whoever names it vouches for its module: its graphs may call the functions of that module from then on.
+
+    Raises:
+        InvalidInput: If there is none.
+    """
+    module_name, _, name = path.partition(":")
+    if not (module_name and name):
+        raise InvalidInput(f"'{path}' is not of the form module:name")
+    module = load_trusted(module_name)
+    found = getattr(module, name, None)
+    if found is None:
+        hint = did_you_mean(name, [key for key in vars(module) if not key.startswith("_")])
+        raise InvalidInput(f"module '{module_name}' has no '{name}'", hint=hint)
+    strategy = found() if callable(found) else found
+    if not isinstance(strategy, st.SearchStrategy):
+        raise InvalidInput(f"'{path}' is not a Hypothesis strategy, but a {type(strategy).__name__}")
+    return strategy

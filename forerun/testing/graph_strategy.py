@@ -13,10 +13,10 @@ from forerun.ir.graph import Graph
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, HostCallbackNode
 from forerun.ir.types import DependencyKind, DType
 from forerun.passes.infra.pipeline import Pipeline
-from forerun.testing.assembly import DRAWN_KINDS, DrawnNode, Manner, assembled
 from forerun.testing.buffers import CHOICES, DTYPES, FILLABLE, HOSTED, READABLE, TEMPORARIES, WRITABLE
 from forerun.testing.kernel_strategy import WIDTH, KernelShape, pick, written_parameters
 from forerun.testing.subject import Subject, applied, pipeline_of
+from forerun.testing.valid_graphs import DRAWN_KINDS, DrawnNode, Manner, assembled
 
 __all__ = ["Order", "graphs"]
 

@@ -14,10 +14,9 @@ from forerun.ir.trust import vouch
 from forerun.passes.infra.pipeline import Pipeline
 from forerun.support.diagnostics import ForerunError, InvalidInput
 from forerun.testing.counterexample import Counterexample
-from forerun.testing.files import read_counterexample, replay_command, save_counterexample
-from forerun.testing.hunt import SearchResult, search
-from forerun.testing.loading import load_strategy, load_trusted
+from forerun.testing.files import load_strategy, load_trusted, read_counterexample, replay_command, save_counterexample
 from forerun.testing.properties import PROPERTIES, Application
+from forerun.testing.searching import SearchResult, search
 from forerun.testing.subject import is_idempotent, pipeline_of
 from forerun.testing.tally import PROPERTY
 

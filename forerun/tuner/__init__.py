@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forerun.support.lazy import loader
+from forerun.support.lazy import lazy_exports
 from forerun.tuner.tune import tune
 
 if TYPE_CHECKING:
@@ -12,4 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Search", "Trial", "TuningResult", "tune"]
 
-__getattr__ = loader(__name__, dict.fromkeys(("Search", "Trial", "TuningResult"), "forerun.tuner.search"))
+__getattr__ = lazy_exports(__name__, dict.fromkeys(("Search", "Trial", "TuningResult"), "forerun.tuner.search"))

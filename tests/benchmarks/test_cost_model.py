@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from forerun.ir.text import print_graph
-from forerun.runtime.cost import estimate
+from forerun.tuner.cost_model import estimate
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 

@@ -245,10 +245,10 @@ def test_colour_is_for_terminals(forerun, early, monkeypatch):
 def test_a_recorded_litmus_run_is_trusted_on_its_own_machine(forerun, early, monkeypatch):
     record = Path(__file__).parents[2] / "benchmarks" / "results" / "litmus_h100.json"
     recorded_on = Machine("NVIDIA H100 80GB HBM3", "580.159.04", "9.0")
-    monkeypatch.setattr("forerun.runtime.litmus.device.this_machine", lambda: recorded_on)
+    monkeypatch.setattr("forerun.runtime.litmus.record.this_machine", lambda: recorded_on)
     assert forerun("check", early).status == 1
     assert forerun("check", early, "--litmus", record).status == 0
-    monkeypatch.setattr("forerun.runtime.litmus.device.this_machine", lambda: replace(recorded_on, gpu="Another GPU"))
+    monkeypatch.setattr("forerun.runtime.litmus.record.this_machine", lambda: replace(recorded_on, gpu="Another GPU"))
     outcome = forerun("check", early, "--litmus", record)
     assert outcome.status == 3
     assert "Another GPU" in outcome.err

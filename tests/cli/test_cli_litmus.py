@@ -18,7 +18,7 @@ def machine(monkeypatch):
     """Puts a bench in the GPU's place."""
 
     def put(bench):
-        monkeypatch.setattr("forerun.runtime.litmus.device.this_machine", lambda: MACHINE)
+        monkeypatch.setattr("forerun.runtime.litmus.machine.this_machine", lambda: MACHINE)
         monkeypatch.setattr("forerun.runtime.litmus.device.GpuRunner", lambda: bench)
 
     return put

@@ -72,7 +72,7 @@ def test_no_passes(forerun, model):
 
 
 def test_old_runs_are_removed(forerun, model, tmp_path, monkeypatch):
-    monkeypatch.setattr("forerun.cli.dumps.KEPT_RUNS", 2)
+    monkeypatch.setattr("forerun.cli.files.KEPT_RUNS", 2)
     runs = tmp_path / "cache" / "runs"
     for number in range(4):
         (runs / f"2020010{number + 1}-000000-old-1").mkdir(parents=True)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from forerun.runtime.cuda.driver.driver import Driver, use_driver
-from forerun.runtime.litmus import TESTS, Counts, device, measure
+from forerun.runtime.litmus import TESTS, Counts, device, machine, measure
 from forerun.runtime.reference import ReferenceTarget
 from forerun.support.diagnostics import Unsupported
 
@@ -55,20 +55,20 @@ def api():
 @pytest.mark.parametrize(("text", "version"), [(CLOSED, "580.95.05"), (OPEN, "575.57.08"), ("?", "of CUDA 13.0")])
 def test_the_machine(api, monkeypatch, tmp_path, text, version):
     (tmp_path / "version").write_text(text)
-    monkeypatch.setattr(device, "_KERNEL_MODULE", tmp_path / "version")
-    assert device.this_machine() == device.Machine("Test GPU", version, "9.0")
+    monkeypatch.setattr(machine, "_KERNEL_MODULE", tmp_path / "version")
+    assert machine.this_machine() == machine.Machine("Test GPU", version, "9.0")
 
 
 def test_a_machine_that_does_not_tell_its_driver(api, monkeypatch, tmp_path):
-    monkeypatch.setattr(device, "_KERNEL_MODULE", tmp_path / "none")
+    monkeypatch.setattr(machine, "_KERNEL_MODULE", tmp_path / "none")
     api.version = 13010
-    assert device.this_machine().driver == "of CUDA 13.1"
+    assert machine.this_machine().driver == "of CUDA 13.1"
 
 
 def test_a_driver_that_is_too_old(api):
     api.version = 12040
     with pytest.raises(Unsupported, match="CUDA 12"):
-        device.this_machine()
+        machine.this_machine()
 
 
 def test_programs_settle_before_they_are_read(api, monkeypatch):

@@ -13,7 +13,7 @@ from forerun.frontends.decode import decode_graph
 from forerun.frontends.llama import LlamaConfig
 from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DType
-from forerun.measure.roofline import by_kernel, node_rows, total
+from forerun.measure.node_table import by_kernel, node_rows, total
 from forerun.measure.traffic import Traffic, traffic_of, volume
 from tests.measure.steps import chain, made_up
 

@@ -38,7 +38,7 @@ STRANGERS = [
     "forerun:compile",
     "forerun.cli:main",
     "forerun.cli.app:main",
-    "forerun.cli.loading:load_modules",
+    "forerun.cli.files:load_modules",
     "forerun.frontends.fetch:fetch_smollm2",
     "forerun.ir.trust:vouch",
     "forerun.support.files:write_whole",

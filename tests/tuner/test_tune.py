@@ -145,10 +145,10 @@ def test_what_was_kept_survives_an_interruption(tmp_path: Path) -> None:
     assert (result.trials[0].what, result.trials[0].verdict) == ("what was chosen before", "kept")
 
 
-def test_a_tuning_of_another_gpu_is_nothing_to_begin_with(tmp_path: Path) -> None:
+def test_a_search_does_not_start_from_a_tuning_of_another_gpu(tmp_path: Path) -> None:
     path = tmp_path / "tuning.json"
     write_tuning(Tuning("another", "13.0"), path)
-    with pytest.raises(InvalidInput, match="to begin with: it was measured with GPU another, and this is made up"):
+    with pytest.raises(InvalidInput, match=": it was measured with GPU another, and this is made up"):
         forerun.tune(decode(), TimedTarget(), weights=weights(), begin=path)
 
 

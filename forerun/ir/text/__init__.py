@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from forerun.ir.text.printer import print_graph, print_kernel, print_node
-from forerun.support.lazy import loader
+from forerun.support.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from forerun.ir.text.diff import diff_graphs
@@ -28,7 +28,7 @@ __all__ = [
     "print_node",
 ]
 
-_LATER = {
+_LAZY = {
     "SourceMap": "forerun.ir.text.source",
     "diff_graphs": "forerun.ir.text.diff",
     "draw": "forerun.ir.text.drawing",
@@ -37,4 +37,4 @@ _LATER = {
     "parse_graph_with_locations": "forerun.ir.text.parser",
 }
 
-__getattr__ = loader(__name__, _LATER)
+__getattr__ = lazy_exports(__name__, _LAZY)

@@ -10,7 +10,7 @@ from forerun.passes.instrument.base import Instrument
 from forerun.passes.instrument.certify import Certify
 from forerun.passes.instrument.honesty import Honesty
 from forerun.passes.instrument.verify import Verify
-from forerun.support.lazy import loader
+from forerun.support.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from forerun.passes.instrument.dump import Dump
@@ -37,7 +37,7 @@ __all__ = [
     "writers",
 ]
 
-_LATER = {
+_LAZY = {
     "Dump": "forerun.passes.instrument.dump",
     "PrintAfter": "forerun.passes.instrument.print_changed",
     "Reproducer": "forerun.passes.instrument.reproducer",
@@ -46,7 +46,7 @@ _LATER = {
     "Timing": "forerun.passes.instrument.timing",
 }
 
-__getattr__ = loader(__name__, _LATER)
+__getattr__ = lazy_exports(__name__, _LAZY)
 
 
 def default_instruments(dump: str | Path | None = None, *, allow_unsupported: bool = False) -> list[Instrument]:

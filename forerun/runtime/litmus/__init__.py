@@ -2,9 +2,10 @@
 
 from forerun.runtime.litmus.catalogue import TESTS, select
 from forerun.runtime.litmus.evidence import MINIMUM_RUNS, Decision, broken_rules, decide, rule_text, verdict
+from forerun.runtime.litmus.machine import Machine
 from forerun.runtime.litmus.measurement import Counts, LitmusProgram, LitmusRunner, measure
 from forerun.runtime.litmus.notation import LitmusTest, graph_of
-from forerun.runtime.litmus.record import Machine, Record, assumptions_from, read_record, record_as_json
+from forerun.runtime.litmus.record import Record, assumptions_from, read_record, record_as_json
 from forerun.runtime.litmus.rules import needed_assumptions
 
 __all__ = [

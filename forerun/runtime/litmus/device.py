@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
@@ -15,34 +13,9 @@ from forerun.runtime.cuda.driver.device import open_device, resolve_arch
 from forerun.runtime.cuda.driver.driver import driver
 from forerun.runtime.litmus.image import compile_faithful
 from forerun.runtime.litmus.measurement import LitmusProgram
-from forerun.runtime.litmus.record import Machine
 from forerun.runtime.toolchain import Progress
 
-__all__ = ["GpuRunner", "this_machine"]
-
-_KERNEL_MODULE = Path("/proc/driver/nvidia/version")
-
-
-def this_machine(device: int = 0) -> Machine:
-    """The GPU and the version of its driver.
-
-    Raises:
-        Unsupported: If there is no GPU, or its driver is too old.
-    """
-    found = open_device(driver(), device)
-    return Machine(found.name, _driver_version(), ".".join(map(str, found.capability)))
-
-
-def _driver_version() -> str:
-    """That of the kernel module, which Linux tells; elsewhere the version of CUDA that the driver implements."""
-    try:
-        match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", _KERNEL_MODULE.read_text(encoding="utf-8"))
-    except OSError:
-        match = None
-    if match is not None:
-        return match[1]
-    number = driver().call("cuDriverGetVersion")
-    return f"of CUDA {number // 1000}.{number % 1000 // 10}"
+__all__ = ["GpuRunner"]
 
 
 class GpuRunner:

@@ -10,6 +10,7 @@ from typing import Any
 
 from forerun.runtime.litmus.catalogue import TESTS
 from forerun.runtime.litmus.evidence import decide, rule_text, verdict
+from forerun.runtime.litmus.machine import Machine, this_machine
 from forerun.runtime.litmus.measurement import Counts
 from forerun.runtime.litmus.notation import LitmusTest, graph_of
 from forerun.runtime.litmus.rules import needed_assumptions
@@ -17,27 +18,9 @@ from forerun.support.diagnostics import Unsupported
 from forerun.support.json_reader import JsonObject, read_json
 from forerun.support.version import __version__
 
-__all__ = ["FORMAT", "Machine", "Record", "assumptions_from", "read_record", "record_as_json"]
+__all__ = ["FORMAT", "Record", "assumptions_from", "read_record", "record_as_json"]
 
 FORMAT = "forerun litmus 1"
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What the results hold for.
-
-    Attributes:
-        gpu: The product's name.
-        driver: The version of its driver: ``580.95.05``.
-        capability: Compute capability: ``9.0``.
-    """
-
-    gpu: str
-    driver: str
-    capability: str
-
-    def __str__(self) -> str:
-        return f"{self.gpu}, driver {self.driver}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +123,7 @@ def assumptions_from(path: str | Path, machine: Machine | None = None) -> frozen
         Unsupported: If it was recorded on another GPU or with another driver, or there is no GPU to compare it with.
     """
     record = read_record(path)
-    if machine is None:
-        from forerun.runtime.litmus.device import this_machine
-
-        machine = this_machine()
+    machine = this_machine() if machine is None else machine
     if (record.machine.gpu, record.machine.driver) != (machine.gpu, machine.driver):
         message = f"'{path}' holds for {record.machine}, not for {machine}"
         raise Unsupported(message, hint="record it here: forerun litmus --out FILE")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, overload
 
-from forerun.runtime.toolchain import flow
+from forerun.runtime.toolchain import sass_cfg as flow
 
 __all__ = ["EntryFacts", "Instruction", "InstructionKind", "Listing"]
 

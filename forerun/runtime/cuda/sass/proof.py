@@ -28,8 +28,8 @@ from forerun.runtime.cuda.codegen.unit import Unit
 from forerun.runtime.cuda.sass.addresses import Provenance, parameters_read
 from forerun.runtime.cuda.sass.lines import BodyStep, StepLines, body_steps, steps_of_lines
 from forerun.runtime.toolchain import EntryFacts, Instruction
-from forerun.runtime.toolchain.flow import Step as FlowStep
-from forerun.runtime.toolchain.flow import after, before
+from forerun.runtime.toolchain.sass_cfg import Step as FlowStep
+from forerun.runtime.toolchain.sass_cfg import after, before
 
 __all__ = ["Finding", "PhaseProof", "UnitProof", "prove_unit"]
 

@@ -1,7 +1,8 @@
-"""The boundary between commands and the shell: every way to fail becomes a message and an exit status."""
+"""Errors of commands: every way to fail becomes a message and an exit status."""
 
 from __future__ import annotations
 
+import enum
 import functools
 import sys
 import textwrap
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import typer
 
 from forerun.cli.console import error_console, print_json, print_plain, print_text, results_only, silence
-from forerun.cli.status import Status
 from forerun.support.escaping import visible, visible_lines
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from forerun.ir.text import SourceMap
     from forerun.support.diagnostics import Diagnostic, ForerunError
 
-__all__ = ["diagnostics_as_json", "drawing", "guarded", "report_usage_error"]
+__all__ = ["Status", "diagnostics_as_json", "drawing", "guarded", "report_usage_error"]
 
 SHOWN_DIAGNOSTICS = 20
 """How many diagnostics are drawn, unless ``-v`` is given."""
@@ -154,3 +154,22 @@ def _error_as_json(error: ForerunError) -> dict[str, Any]:
         "hint": error.hint,
         "diagnostics": diagnostics_as_json(error.diagnostics),
     }
+
+
+class Status(enum.IntEnum):
+    """What the process returns. The first five are part of the interface; the others follow the shell's habit."""
+
+    OK = 0
+    """Done, or proved."""
+    REFUTED = 1
+    """A graph or a rewrite was shown to be wrong."""
+    BAD_INPUT = 2
+    """The command line, a file or a graph is wrong."""
+    UNSUPPORTED = 3
+    """It cannot be done here, or not be decided."""
+    INTERNAL = 4
+    """forerun, or a pass, misbehaved."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+    BROKEN_PIPE = 141
+    """Whoever reads the output has left."""

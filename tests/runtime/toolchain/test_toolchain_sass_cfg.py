@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forerun.runtime.toolchain.facts import EntryFacts, Instruction
-from forerun.runtime.toolchain.flow import after
+from forerun.runtime.toolchain.sass_cfg import after
 
 
 def entry(*lines: str) -> EntryFacts:

@@ -16,7 +16,7 @@ from forerun.ir.types import DType
 from forerun.kernels import add, gemv
 from forerun.kernels.shapes import elementwise_launch
 from forerun.passes.infra.manager import PassManager
-from forerun.runtime.cost import H100, CostModel, cheapest, estimate
+from forerun.tuner.cost_model import H100, CostModel, cheapest, estimate
 
 BF16, F32 = DType.BF16, DType.F32
 
