@@ -1,4 +1,4 @@
-"""The README and the docs: their Python runs, their lists are complete, their links lead somewhere."""
+"""The README and the docs: their code runs, their lists are complete, their links lead somewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tomllib
 import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import pytest
 import typer
@@ -15,32 +14,55 @@ import typer
 import forerun
 from forerun.cli import app
 from forerun.ir.verify import RULES
+from tests.documents import PAGES, ROOT, blocks, environment, write_files
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "tests" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
-TESTED_ELSEWHERE = {"writing-kernels.md", "reference-runtime.md"}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON = [(page, block) for page in PAGES for block in blocks(page, "python")]
+SHELL = [page for page in PAGES if blocks(page, "sh")]
+NOT_RUN = {"needs a GPU", "needs the network", "needs a model file"}
 
 
-def python_blocks(page):
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+def name_of(page):
+    return str(page.relative_to(ROOT))
 
 
-RUN = [page for page in PAGES if python_blocks(page) and page.name not in TESTED_ELSEWHERE]
+def run(command, folder):
+    options = {"cwd": folder, "env": environment(folder), "capture_output": True, "text": True, "check": False}
+    return subprocess.run(command, timeout=300, **options)
 
 
-@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
-def test_python_blocks_run_one_after_the_other(page, tmp_path):
-    script = tmp_path / "page.py"
-    script.write_text("\n".join(python_blocks(page)), encoding="utf-8")
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(("page", "block"), PYTHON, ids=[f"{name_of(page)}:{block.line}" for page, block in PYTHON])
+def test_each_python_block_runs_alone(page, block, tmp_path):
+    write_files(page, tmp_path)
+    script = tmp_path / (block.title if block.is_file else "pasted.py")
+    script.write_text(block.code, encoding="utf-8")
+    done = run([sys.executable, script], tmp_path)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("page", SHELL, ids=name_of)
+def test_shell_commands_run_one_after_the_other(page, tmp_path):
+    write_files(page, tmp_path)
+    for block in blocks(page, "sh"):
+        if block.title in NOT_RUN or block.is_file:
+            continue
+        expected = re.fullmatch(r"exit status (\d)", block.title)
+        assert expected or not block.title, f"line {block.line}: a title is a file's name, a need, or an exit status"
+        done = run(["bash", "-euo", "pipefail", "-c", block.code], tmp_path)
+        assert done.returncode == int(expected[1] if expected else 0), f"line {block.line}: {done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if p.parent.name != "tests" and p.name != "CONTRIBUTING.md"], ids=name_of
+)
+def test_commands_stand_in_fences(page):
+    assert re.findall(r"^    (?:forerun|pytest|pip|python) .*", page.read_text(encoding="utf-8"), re.MULTILINE) == []
+
+
 def test_the_example_of_the_readme_shows_passes_and_a_right_result(capsys):
-    (block,) = python_blocks(ROOT / "README.md")
+    (block,) = (block.code for block in blocks(ROOT / "README.md", "python"))
     assert len([line for line in block.splitlines() if line.strip()]) <= 20
     exec(compile(block, "README.md", "exec"), {})
     *passes, last = capsys.readouterr().out.splitlines()
@@ -51,11 +73,11 @@ def test_the_example_of_the_readme_shows_passes_and_a_right_result(capsys):
 
 def test_readme_and_ci_agree_on_the_test_command():
     command = "pip install '.[test]' && pytest -n auto"
-    assert f"    {command}\n" in README
+    assert f"\n{command}\n" in README
     assert f'"{command}"' in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_relative_links_lead_to_files(page):
     text = page.read_text(encoding="utf-8")
     targets = {link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link}
@@ -64,7 +86,8 @@ def test_relative_links_lead_to_files(page):
 
 def test_every_page_of_the_docs_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    assert not [page.name for page in ROOT.glob("docs/*.md") if page.name != "index.md" and page.name not in index]
+    pages = [str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md") if page.parent.name != "api"]
+    assert not [page for page in pages if page != "index.md" and f"({page})" not in index]
 
 
 def test_the_invariants_are_those_of_the_verifier():
