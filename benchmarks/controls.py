@@ -31,7 +31,7 @@ _PROJECTIONS = 16
 
 
 def scratch_chain(projections: int = _PROJECTIONS, size: int | None = None) -> Graph:
-    """``v = scratch + v`` after ``scratch = w[i] v``, so many times: one scratch buffer for all."""
+    """``v = scratch + v`` after ``scratch = w[i] v``, ``count`` times: one scratch buffer for all."""
     n = size or shape_named("llama-3.2-1b").width
     builder, kernel = GraphBuilder("scratch_chain"), gemv.declare(DType.BF16)
     x, y = builder.input("x", DType.F32, (n,)), builder.output("y", DType.F32, (n,))

@@ -223,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="the first graph's seed")
     parser.add_argument("--replays", type=int, default=6)
     parser.add_argument("--pool", type=int, default=160, help="how many generated kernels graphs draw from")
-    parser.add_argument("--fault-every", type=int, default=4, help="plant a fault into one graph of so many")
+    parser.add_argument("--fault-every", type=int, default=4, help="plant a fault into one graph of this many")
     parser.add_argument("--jobs", type=int, default=min(12, os.cpu_count() or 1))
     parser.add_argument("--no-result", action="store_true", help="write no file")
     given = parser.parse_args(arguments)

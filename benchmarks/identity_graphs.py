@@ -45,7 +45,7 @@ Pool = tuple[Pooled, ...]
 
 
 def kernel_pool(count: int) -> Pool:
-    """So many different kernels, the same ones at every call. A quarter of them may have waits and triggers already."""
+    """That many different kernels, the same at every call. A quarter of them may have waits and triggers already."""
     own = max(1, count // 4)
     found = [*_drawn(own, waits=True), *_drawn(count - own, waits=False)]
     chooser = Random(count)

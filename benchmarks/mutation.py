@@ -158,7 +158,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60, help="begin no mutant after this time")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--again", action="store_true", help="only recorded gaps, for which there are tests now")
-    which.add_argument("--fresh", type=int, default=0, help="so many others, for which no tests were written")
+    which.add_argument("--fresh", type=int, default=0, help="how many others, for which no tests were written")
     return parser.parse_args()
 
 

@@ -86,7 +86,7 @@ def main() -> int:
     model = LlamaModel.open(options.model)
     texts = prompts(model, options.prompts, options.length)
     reference = partial(logits, options.model, "reference", DType.F32, {})
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # the processes are spawned: they load NumPy anew
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # the processes are spawned: they load NumPy again
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
         expected = list(pool.map(reference, texts))
     metrics: dict[str, Metric] = {}

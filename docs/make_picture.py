@@ -1,6 +1,6 @@
 """Draws docs/decode-layer.svg: the decode step of a one-layer model before and after the default pipeline.
 
-A test compares it with the file; ``pytest tests/project --bless`` writes it anew.
+A test compares it with the file; ``pytest tests/project --bless`` writes it again.
 """
 
 from __future__ import annotations

@@ -186,8 +186,8 @@ class Executable:
             stream: Yours: of torch, CuPy or cuda.core, or a handle. By default the program's own.
 
         Raises:
-            InvalidInput: If it is no stream, or the executable is closed.
-            Unsupported: If the target is no GPU.
+            InvalidInput: If it is not a stream, or the executable is closed.
+            Unsupported: If the target is not a GPU.
         """
         self._on_gpu("launch").launch(stream)
 
@@ -196,16 +196,16 @@ class Executable:
 
         Raises:
             InvalidInput: If a host function failed, or the executable is closed.
-            Unsupported: If the target is no GPU.
+            Unsupported: If the target is not a GPU.
         """
         self._on_gpu("synchronize").synchronize()
 
     def seconds_per_replay(self, count: int = 1) -> float:
-        """Replay so many times, back to back, and tell how long one takes, by the clock of the GPU.
+        """Replay ``count`` times, back to back, and return the seconds of one, by the clock of the GPU.
 
         Raises:
             InvalidInput: If the count is not positive, or the executable is closed.
-            Unsupported: If the target is no GPU.
+            Unsupported: If the target is not a GPU.
         """
         return self._on_gpu("seconds_per_replay").seconds_per_replay(count)
 
@@ -214,7 +214,7 @@ class Executable:
 
         Raises:
             InvalidInput: If they note no times (``target="cuda{timeline=true}"``), or the executable is closed.
-            Unsupported: If the target is no GPU.
+            Unsupported: If the target is not a GPU.
         """
         return self._on_gpu("timeline").timeline()
 
@@ -223,7 +223,7 @@ class Executable:
 
         Raises:
             InvalidInput: If there is no such buffer, or the executable is closed.
-            Unsupported: If the target is no GPU.
+            Unsupported: If the target is not a GPU.
         """
         return self._on_gpu("buffer").buffer(name)
 

@@ -196,7 +196,7 @@ def _compare(given: dict[str, Any], wanted: dict[str, Any]) -> list[Difference]:
     if found and not found[0].relative_l2 <= TOLERANCE:
         worst = found[0]
         message = f"the pipelines disagree: output '{worst.output}' differs by {worst.relative_l2:.2g} (relative L2)"
-        raise Refuted(message, hint=f"more than {TOLERANCE} is no rounding; nothing was timed")
+        raise Refuted(message, hint=f"a difference above {TOLERANCE} is more than rounding; nothing was timed")
     return found
 
 

@@ -77,7 +77,7 @@ class DecodePlan:
         return cls(resolved, Pipeline.parse(pipeline), DType[chosen.name], context, DType[cache.name])
 
     def graph(self, config: LlamaConfig, context: int | None = None) -> Graph:
-        """The decode step of a model, before all passes; with so many positions instead of the plan's own."""
+        """The decode step of a model, before all passes; with another number of positions instead of the plan's own."""
         from forerun.frontends.decode import decode_graph
         from forerun.kernels import norm_head
 

@@ -106,7 +106,7 @@ def _inside(path: Path) -> str:
 
 
 KEPT_RUNS = 20
-"""So many of the latest runs stay in the cache folder."""
+"""How many of the latest runs stay in the cache folder."""
 
 _RUN_NAME = re.compile(r"\d{8}-\d{6}-[\w.-]+-\d+")
 

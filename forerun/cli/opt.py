@@ -98,7 +98,7 @@ def _read(file: str | None, pipeline: str | None, *, verbose: bool) -> tuple[Gra
         return graph, parsed, source
     reproduction = parse_reproducer(source.text)
     if reproduction is None:
-        raise InvalidInput(f"no passes are named, and {file} is no reproducer", hint="give --pipeline PASSES")
+        raise InvalidInput(f"no passes are named, and {file} is not a reproducer", hint="give --pipeline PASSES")
     return graph, Pipeline.from_file(reproduction.pipeline, file, reproduction.rerun), source
 
 

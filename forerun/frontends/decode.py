@@ -46,7 +46,7 @@ def decode_graph(
         dtype: Type of matrices and embedding table. Norms, biases and activations are f32.
         cache_dtype: Type of the KV caches.
         splits: Parts of the KV cache that are attended to at once, and merged by a kernel of its own if more than 1.
-        argmax_parts: Parts of the vocabulary that are searched at once, merged likewise.
+        argmax_parts: Parts of the vocabulary that are searched at once, and merged.
         name: The graph's name; by default the model's, with ``_decode``.
 
     Returns:
@@ -134,7 +134,7 @@ def generation_graph(
     if not 1 <= limit <= rows:
         raise InvalidInput(f"limit {limit} is out of range", hint=f"from 1 to the context, {rows}")
     if not -1 <= eot < config.vocabulary:
-        raise InvalidInput(f"eot {eot} is no token", hint=f"from 0 to {config.vocabulary - 1}, or -1 for none")
+        raise InvalidInput(f"eot {eot} is not a token", hint=f"from 0 to {config.vocabulary - 1}, or -1 for none")
     choices = Choices(dtype, cache_dtype, splits, argmax_parts)
     choices.require_valid(config)
     builder = GraphBuilder(name or f"{config.name}_generation")

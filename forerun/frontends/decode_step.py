@@ -83,7 +83,7 @@ class StepEmitter:
         self._prefix = ""
 
     def declare(self, context: int) -> None:
-        """Declare weights and caches of so many rows."""
+        """Declare weights, and caches of that many rows."""
         config, builder = self.config, self.builder
         for name, shape in weight_shapes(config):
             builder.weight(name, self.choices.dtype if len(shape) == 2 else DType.F32, shape)

@@ -188,7 +188,7 @@ def _check_version(cursor: _Cursor) -> None:
         if swapped in (2, 3):
             raise cursor.error("the file is big-endian", "convert it with gguf-convert-endian from the gguf package")
         raise cursor.error(
-            f"GGUF version {version} is not known", "versions 2 and 3 can be read; convert the model anew"
+            f"GGUF version {version} is not known", "versions 2 and 3 can be read; convert the model again"
         )
 
 

@@ -1,6 +1,6 @@
 """What a kernel's code is declared to access, and kernels that say otherwise of the same code.
 
-The phases of a kernel say what its code reads and writes. A pass may order phases anew where the compiler writes the
+The phases of a kernel say what its code reads and writes. A pass may reorder phases where the compiler writes the
 body, but it may not say of the same code that it accesses something else: races would be looked for in a fiction.
 """
 

@@ -16,7 +16,7 @@ __all__ = ["content_hash", "fingerprint"]
 def fingerprint(graph: Graph) -> str:
     """SHA-256 of the text form, with tables sorted by name, in hexadecimal.
 
-    Equal graphs have equal fingerprints, whatever the order in which their tables were filled. Computed anew each
+    Equal graphs have equal fingerprints, whatever the order in which their tables were filled. Computed again each
     time: it serves to catch passes that change a graph in place.
 
     Example:
@@ -31,7 +31,7 @@ def fingerprint(graph: Graph) -> str:
 
 
 def content_hash(graph: Graph) -> int:
-    """A hash of everything in a graph, computed anew each time; several times faster than :func:`fingerprint`.
+    """A hash of everything in a graph, computed again each time; several times faster than :func:`fingerprint`.
 
     It holds within one process: it serves to notice that a graph was changed in place.
     """

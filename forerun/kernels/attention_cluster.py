@@ -53,7 +53,7 @@ def fits(heads: int, kv_heads: int, head_size: int, cache_dtype: DType) -> bool:
 
 
 def launch_for(kv_heads: int, rows: int = 0, head_size: int = 64) -> Launch:
-    """A cluster a KV head: 8 CTAs, or 16 where about so many rows or more are to be attended to as 1,536.
+    """One cluster per KV head: 8 CTAs, or 16 from about 1,536 cached rows.
 
     Small heads have smaller clusters: of each head, every CTA writes an element.
     """

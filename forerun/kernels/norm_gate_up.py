@@ -64,12 +64,12 @@ KERNEL = declare()
 
 
 def fits(columns: int, dtype: DType) -> bool:
-    """Whether the kernel takes matrices of so many columns."""
+    """Whether the kernel takes matrices of that many columns."""
     return row_stream.streams(columns, dtype)
 
 
 def launch_for(rows: int, columns: int, dtype: DType = DType.BF16) -> Launch:
-    """For so many rows of each matrix; see :func:`forerun.kernels.row_stream.launch_for`.
+    """The launch for a number of rows of each matrix; see :func:`forerun.kernels.row_stream.launch_for`.
 
     Its rings are deeper than others': they are filled while attention waits for memory, and loads little itself.
     """

@@ -60,7 +60,7 @@ KERNEL = declare()
 
 
 def fits(columns: int, dtype: DType, rows: int = 0, parts: int = PARTS) -> bool:
-    """Whether the kernel takes a matrix of so many columns and rows; a CTA keeps the sums of its parts."""
+    """Whether the kernel takes a matrix of these columns and rows; a CTA keeps the sums of its parts."""
     if not row_stream.streams(columns, dtype):
         return False
     launch = launch_for(rows, columns, dtype, parts)

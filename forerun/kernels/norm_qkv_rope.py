@@ -117,12 +117,12 @@ KERNEL = declare()
 
 
 def fits(columns: int, head_size: int, dtype: DType) -> bool:
-    """Whether the kernel takes matrices of so many columns, and heads of that size."""
+    """Whether the kernel takes matrices of that many columns, and heads of that size."""
     return head_size % 2 == 0 and row_stream.streams(columns, dtype)
 
 
 def launch_for(query_rows: int, key_rows: int, columns: int, dtype: DType = DType.BF16) -> Launch:
-    """For so many rows of queries and of keys; see :func:`forerun.kernels.row_stream.launch_for`."""
+    """The launch for a number of rows of queries and of keys; see :func:`forerun.kernels.row_stream.launch_for`."""
     return row_stream.launch_for(columns, dtype, query_rows // 2 + key_rows, 2, normalized=True)
 
 

@@ -56,12 +56,12 @@ KERNEL = declare()
 
 
 def fits(columns: int, dtype: DType) -> bool:
-    """Whether the kernel takes a matrix of so many columns."""
+    """Whether the kernel takes a matrix of that many columns."""
     return row_stream.streams(columns, dtype)
 
 
 def launch_for(rows: int, columns: int, dtype: DType = DType.BF16) -> Launch:
-    """For so many rows; see :func:`forerun.kernels.row_stream.launch_for`.
+    """The launch for a number of rows; see :func:`forerun.kernels.row_stream.launch_for`.
 
     It has room beside ``norm_gate_up``, which comes before or after it in a layer.
     """

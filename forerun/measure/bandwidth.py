@@ -24,7 +24,7 @@ _REPLAYS, _SAMPLES = 4, 7
 
 
 def reading_graph(size: int = BYTES) -> Graph:
-    """One kernel that reads so many bytes once."""
+    """One kernel that reads a number of bytes once."""
     rows = max(1, size // (4 * _WORDS))
     builder = GraphBuilder("reading")
     x, y = builder.state("x", DType.I32, (rows, _WORDS)), builder.output("y", DType.I32, (rows,))

@@ -27,8 +27,8 @@ class Row:
         traffic: What they must move.
         share: Nanoseconds of the step that they account for; over all nodes the sum is the step.
         work: Nanoseconds from the first wait that returned to the last end, summed over the nodes.
-        gap: Nanoseconds for which nothing worked before they did, likewise.
-        overlap: Nanoseconds for which they were there already while nodes before them went on, likewise.
+        gap: Idle nanoseconds directly before the nodes started, summed over the nodes.
+        overlap: Nanoseconds for which the nodes ran beside earlier ones, summed over the nodes.
     """
 
     label: str

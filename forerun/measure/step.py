@@ -21,7 +21,7 @@ __all__ = ["Difference", "StepTimes", "differences", "time_pair", "time_step", "
 
 _WARM_UP, _TIMELINES = 3, 5
 _BATCHES = 20
-"""At least so many samples, if there are so many steps; a batch of back-to-back replays is a sample."""
+"""The least number of samples, if there are as many steps; a batch of back-to-back replays is a sample."""
 _MOST_IN_A_BATCH = 16
 
 

@@ -43,7 +43,7 @@ class ApplyTuning(Pass):
 
     file: str = option(help="the tuning file", file=True)
     gpu: str = option("", help="the GPU that the graph is for; empty applies the file whatever GPU it is of")
-    driver: str = option("", help="the CUDA release of its driver, likewise")
+    driver: str = option("", help="the CUDA release of its driver; empty for any")
 
     def apply(self, graph: Graph, context: PassContext) -> Graph:
         """The graph with the choices of the file."""
@@ -127,7 +127,7 @@ def _hoists(role: Role) -> bool:
 
 
 def _waiting_first(role: Role) -> Role:
-    """The role with its wait before all phases; what is no phase stays where it is."""
+    """The role with its wait before all phases; other steps stay where they are."""
     at = next((i for i, step in enumerate(role.steps) if isinstance(step, Wait)), None)
     first = next((i for i, step in enumerate(role.steps) if isinstance(step, Phase)), None)
     if at is None or first is None or first > at:

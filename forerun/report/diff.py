@@ -7,7 +7,7 @@ from forerun.report.markup import Markup, join, tag
 __all__ = ["draw_diff"]
 
 SHOWN_LINES = 120
-"""So many lines are shown at once; the others unfold."""
+"""How many lines are shown at once; the others unfold."""
 KEPT_CHARACTERS = 1_500_000
 """What the page holds of one diff; the rest is in the dump folder only."""
 

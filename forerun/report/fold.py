@@ -15,13 +15,13 @@ from dataclasses import dataclass
 __all__ = ["Segment", "fold", "mask"]
 
 UNFOLDED = 24
-"""A graph of at most so many nodes is drawn in one piece."""
+"""The most nodes of a graph that is drawn in one piece."""
 LONGEST_UNIT = 64
 """The most nodes in one repeated unit; longer periods would not fit on a screen."""
 SHORTEST_UNIT = 6
-"""Shorter periods are taken several times, to give units of at least so many nodes."""
+"""Shorter periods are taken several times, to give units of at least that many nodes."""
 CHUNK = 40
-"""Stretches without repeats are cut into pieces of at most so many nodes."""
+"""Stretches without repeats are cut into pieces of at most that many nodes."""
 
 _DIGITS = re.compile(r"\d+")
 _PREFIX = re.compile(r"^.*\d[^A-Za-z0-9]*[./:_-]")

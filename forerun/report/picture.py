@@ -15,11 +15,11 @@ from forerun.report.markup import Markup, join, tag
 __all__ = ["NameTables", "draw_picture", "legend", "markers"]
 
 OPENED = 3
-"""So many different cards of repeated layers are open from the start."""
+"""How many different cards of repeated layers are open from the start."""
 OPENED_NODES = 24
-"""A card that is not of a repeated layer is open from the start if it has at most so many nodes."""
+"""A card that is not of a repeated layer is open from the start if it has at most that many nodes."""
 DRAWN_NODES = 800
-"""A picture draws at most so many nodes (each kind of layer counts once); the cards after that list names."""
+"""The most nodes that a picture draws (each kind of layer counts once); the cards after that list names."""
 NARROWEST = 90.0
 
 _KINDS = {

@@ -42,7 +42,7 @@ def store_4(*operands: Any) -> NDArray[np.int32]:
 
 
 def store_name(width: int) -> str:
-    """The name of the function that writes so many elements.
+    """The name of the function that writes ``width`` elements.
 
     Example:
         >>> store_name(2)

@@ -25,7 +25,7 @@ def ordered(graph: Graph, order: str) -> Graph:
 
 
 def with_extra(graph: Graph, name: str, extra: tuple[int, DependencyKind], kinds: Collection[DependencyKind]) -> Graph:
-    """The graph with one more dependency of a node, from so many nodes before, if no race comes of it.
+    """The graph with one more dependency of a node, from a node some places before, if no race comes of it.
 
     Args:
         graph: A proved graph.

@@ -115,7 +115,7 @@ def _file(config: pytest.Config, subject: str, what: str) -> Path | None:
 
 
 def _known(pipeline: Pipeline, what: str, file: Path | None) -> Counterexample | None:
-    """The counterexample of an earlier run, if it still is one; the file is written anew if it is."""
+    """The counterexample of an earlier run, if it still is one; the file is written again if it is."""
     if file is None or not file.exists():
         return None
     text = file.read_text(encoding="utf-8")

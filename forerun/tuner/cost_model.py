@@ -47,7 +47,7 @@ class Constants:
             together: chains of one kernel lost 0.4 us of 21.4 (gate and up) and 3.5 of 167.8 (the head).
         exchange: What CTAs of a cluster need to tell each other what they have found. Attention by clusters took 4 to 5
             us on timelines, of which loads were 1.
-        tail: From the last byte to stores that are visible. Fitted likewise.
+        tail: From the last byte to stores that are visible. Fitted as well.
         late_trigger: How much of the ramp comes back if sources trigger after their waits: 0.15 us a node (registers)
             to 0.67 (bulk copies) were measured.
         multiprocessors: How many there are.
@@ -178,7 +178,7 @@ class _Model:
         ready, hides = self.ready(name)
         early = min(self.size([a for a in found if a.early and not a.write]), self.room(name))
         bandwidth = min(self.bandwidth(name), self.spread(name) * constants.of_multiprocessor)
-        # So many bytes on their way fill the time in which none arrive.
+        # This many bytes on their way fill the time in which none arrive.
         most = constants.ramp * bandwidth
         needed = min(moved, most)
         hidden = min(1.0, early / needed) * hides if needed else 1.0

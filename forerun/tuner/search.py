@@ -2,7 +2,7 @@
 
 First one change in all groups that can have it, since neighbours share multiprocessors; then one group at a time, those
 first that take most of the time. A change is kept if the whole graph is faster with it, and undone if not. The two are
-measured in the order A B B A, so that drift falls out, and twice: what a few rounds say is faster is loaded anew,
+measured in the order A B B A, so that drift falls out, and twice: what a few rounds say is faster is loaded again,
 proved, and must be faster in more rounds, with all of the interval. In the end the result is measured against the
 start once more, and given up if it is not faster: so it is never slower than the start, as far as clocks can tell.
 """
@@ -35,7 +35,7 @@ SameResults = Callable[[Graph, Graph | None], str]
 Confirm = Callable[[Graph], str]
 """Why a graph that was tried cannot be kept; or nothing."""
 Prepare = Callable[[Sequence[Graph]], object]
-"""Told of graphs that will be tried soon: their kernels can be compiled while nothing is timed."""
+"""Called with graphs that will be tried soon: their kernels can be compiled while nothing is timed."""
 
 _AHEAD = 32
 """Kernels that are compiled ahead: two for each of the processors that machines with a GPU have."""
@@ -75,7 +75,7 @@ class Trial:
 
 
 Progress = Callable[[Trial, float, float], object]
-"""Told of each trial, of the seconds gone, and of the budget."""
+"""Called with each trial, the seconds gone and the budget."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Search:
         measure: Measures.
         same_results: Checks results; it is asked before any time is believed.
         confirm: Asked before anything is kept.
-        prepare: Told of what will be tried.
+        prepare: Called with what will be tried.
         budget: Seconds that it may take.
         rounds: A B B A rounds for each trial; three times as many before it is kept, four times as many in the end.
         least_gain: Part of the time that a choice must win to be kept.
@@ -152,8 +152,8 @@ class Search:
         multiprocessors: How many the GPU has.
         sweeps: How often all groups are gone through, at most.
         clock: Tells the time in seconds.
-        progress: Told of each trial.
-        save: Told of all choices whenever one is kept, so that they survive what ends the search.
+        progress: Called with each trial.
+        save: Called with all choices whenever one is kept, so that they survive what ends the search.
     """
 
     measure: Measure
@@ -192,7 +192,7 @@ class Search:
         others = {group: choice for group, choice in known.choices.items() if group not in groups}
         start, began = graph, self.clock()
         first = self.measure(start)
-        # The last comparison takes as long as so many measurements; that much of the budget is kept for it.
+        # The last comparison takes as long as this many measurements; that much of the budget is kept for it.
         self._final = 16 * self.rounds * (self.clock() - began)
         self._longest = 0.0
         tuning, best = self._resumed(start, known, others)

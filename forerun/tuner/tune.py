@@ -59,7 +59,7 @@ def tune(
         begin: A tuning file of the same GPU and driver, whose choices are tried first. Those for groups that the graph
             does not have stay in the result.
         tolerance: Relative L2 norm by which a buffer may differ where launches change.
-        progress: Told of each trial, the seconds gone and the budget.
+        progress: Called with each trial, the seconds gone and the budget.
         search: Another manner of searching; its measurements, budget and GPU are replaced.
         trust: As for :func:`forerun.compile`.
 

@@ -147,8 +147,8 @@ def test_short_caches_work_in_the_loop_too(model: LlamaModel) -> None:
     [
         ({"limit": 0}, "limit 0 is out of range"),
         ({"limit": 65}, "limit 65 is out of range[^$]*from 1 to the context, 64"),
-        ({"eot": -2}, "eot -2 is no token"),
-        ({"eot": 100_000}, "eot 100000 is no token"),
+        ({"eot": -2}, "eot -2 is not a token"),
+        ({"eot": 100_000}, "eot 100000 is not a token"),
         ({"splits": 0}, "splits 0 is out of range"),
     ],
 )

@@ -50,7 +50,7 @@ STRANGERS = [
     "f\u043ererun.kernels.gemv:dot",  # a Cyrillic letter
     "forerun.kernels:gemv",
 ]
-"""``module:function`` that nobody vouched for, or that is no function that graphs may call."""
+"""``module:function`` that nobody vouched for, or that is not a function that graphs may call."""
 
 MALFORMED = [
     "trap_module:os.system",

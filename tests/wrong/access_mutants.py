@@ -102,7 +102,7 @@ def _dropping(where: Callable[[Graph, NodeAccess], bool]) -> Patch:
 
 mutant(
     "page-table-not-read",
-    "the page table is no access",
+    "the page table is not an access",
     _dropping(lambda g, a: a.buffer == "table" and _is_kernel(g, a) and not _bound(g, a)),
 )
 mutant(
@@ -214,7 +214,7 @@ mutant(
 )
 mutant("copy-reads-nothing", "a copy only writes", _dropping(lambda g, a: _is(g, a, MemcpyNode) and not a.write))
 mutant("copy-writes-nothing", "a copy only reads", _dropping(lambda g, a: _is(g, a, MemcpyNode) and a.write))
-mutant("fill-writes-nothing", "a fill is no access", _dropping(lambda g, a: _is(g, a, MemsetNode)))
+mutant("fill-writes-nothing", "a fill is not an access", _dropping(lambda g, a: _is(g, a, MemsetNode)))
 
 
 def _first_phase(graph: Graph, a: NodeAccess) -> bool:

@@ -96,7 +96,7 @@ def _in_place(before: Graph, after: Graph, names: frozenset[str], findings: Find
 def _is_still_ordered(before: Graph, after: Graph) -> bool:
     """Whether the conflicts of before, which are known, are ordered after, and all nodes finish in time.
 
-    That saves finding the conflicts anew, if the nodes and their accesses are the same, but for when these happen. If
+    That saves finding the conflicts again, if the nodes and their accesses are the same, but for when these happen. If
     it says no, :func:`forerun.ir.semantics.check` says why.
     """
     if list(before.nodes) != list(after.nodes) or next(bodies_of(after), None) is not None:

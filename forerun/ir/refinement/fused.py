@@ -255,10 +255,10 @@ def _unknown(before: Graph, after: Graph, fused: str, parts: tuple[str, ...]) ->
     node = after.nodes[fused]
     old = [before.nodes.get(part) for part in parts]
     if not isinstance(node, KernelNode) or not parts or len(set(parts)) < len(parts):
-        yield "is said to stand for others, but is no kernel node, or stands for none, or for one of them twice"
+        yield "is said to stand for others, but is not a kernel node, or stands for none, or for one of them twice"
     for name, part in zip(parts, old, strict=True):
         if not isinstance(part, KernelNode):
-            yield f"is said to stand for '{name}', which is no kernel node of before"
+            yield f"is said to stand for '{name}', which is not a kernel node of before"
         elif part.place != node.place:
             yield f"stands for '{name}', which is at another place"
         elif name in after.nodes and after.nodes[name] != part:

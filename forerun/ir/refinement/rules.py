@@ -352,7 +352,7 @@ def _overlap(a: NodeAccess, b: NodeAccess) -> bool:
 
 
 def _writes(graph: Graph, names: set[str]) -> list[NodeAccess]:
-    """What some nodes write; allocating and freeing is no write in this sense."""
+    """What some nodes write; allocating and freeing do not count."""
     nodes = [graph.nodes[name] for name in names if name in graph.nodes]
     nodes = [node for node in nodes if not isinstance(node, AllocNode | FreeNode)]
     return [access for node in nodes for access in accesses(graph)[node.name] if access.write]

@@ -191,7 +191,7 @@ def _dep_line(dependency: Dependency) -> str:
 
 
 def dangling_lines(graph: Graph) -> Iterator[Line]:
-    """The dependencies whose target is no node: only in broken graphs."""
+    """The dependencies whose target is not a node: only in broken graphs."""
     topology = graph.topology
     if len(topology) == len(graph.nodes):
         return

@@ -128,7 +128,7 @@ class PassContext:
         assessor: Who knows about assembly and time.
         limit: How many more changes :meth:`should_apply` grants; ``None`` is any number.
         statistics: What the pass counted so far: changes and observations, every declared name from the start.
-        changes: How many changes :meth:`count` was told of.
+        changes: How many changes :meth:`count` has counted.
         applications: How many times :meth:`should_apply` said yes, by rule.
         remarks: What the pass remarked.
         path: The nodes in whose bodies it is at work, from the outermost.
@@ -158,7 +158,7 @@ class PassContext:
         self.changes += by
 
     def observe(self, name: str, by: int = 1) -> None:
-        """Count what is no change, such as dependencies that had to stay as they are.
+        """Count what is not a change, such as dependencies that had to stay as they are.
 
         Raises:
             InternalError: If the pass does not declare a statistic of that name.

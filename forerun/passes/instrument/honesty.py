@@ -49,7 +49,7 @@ class Honesty(Instrument):
         changes = max(step.context.changes, sum(step.context.applications.values()))
         if same and changes:
             counted = "1 change" if changes == 1 else f"{changes} changes"
-            hint = "return edit.commit(); use context.observe for what is no change"
+            hint = "return edit.commit(); use context.observe for what is not a change"
             raise InternalError(f"it counted {counted}, but changed nothing", hint=hint)
         if same and step.changed:
             step.record.remarks.append("it returned a new graph that equals its input; return the input itself")

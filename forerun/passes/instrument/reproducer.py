@@ -78,7 +78,7 @@ class Reproducer(Instrument):
 
 
 def parse_reproducer(text: str) -> Reproduction | None:
-    """What the comments at the top of a file say, or ``None`` if it is no reproducer.
+    """What the comments at the top of a file say, or ``None`` if it is not a reproducer.
 
     Example:
         >>> text = Reproduction("0.1.0", "reduce-edges", "it raised KeyError: 'x'", "forerun opt a.fir").to_text()

@@ -65,7 +65,7 @@ class Loaded:
 
 
 class Seeds:
-    """The words that the kernels' delays depend on: one a node, all set anew before each replay.
+    """The words that the kernels' delays depend on: one a node, all set again before each replay.
 
     Args:
         driver: Sets them.
@@ -125,7 +125,7 @@ def load_graph(
         weights: By name.
         memory: The caller's arrays, by buffer.
         seed: Of delays; 0 for no delays.
-        progress: Told of the upload.
+        progress: Called as weights are uploaded.
 
     Raises:
         InvalidInput: If a weight or array does not fit, or the function of a host node cannot be found.

@@ -93,7 +93,7 @@ class CudaProgram:
                 program's own.
 
         Raises:
-            InvalidInput: If it is no stream, or the program is closed.
+            InvalidInput: If it is not a stream, or the program is closed.
             CudaError: If the driver refuses.
         """
         if self._refusal is not None:
@@ -123,7 +123,7 @@ class CudaProgram:
             self._wait()
 
     def seconds_per_replay(self, count: int = 1) -> float:
-        """Replay the graph so many times, back to back, and tell how long one takes, by the clock of the GPU.
+        """Replay the graph ``count`` times, back to back, and return the seconds of one, by the clock of the GPU.
 
         Raises:
             InvalidInput: If the count is not positive, a host function fails, or the program is closed.

@@ -160,7 +160,7 @@ class _Wanted:
         return outputs
 
     def _expected(self, buffer: str, replay: int) -> Values:
-        """What was stored in that replay, or so many replays before it, is newer by as much in later ones."""
+        """What was stored in that replay, or some replays before it, is newer by as much in later ones."""
         serial = self._serial[buffer]
         later = serial + np.int32(_PER_REPLAY * (replay - _WARM_UP - 1))
         return np.where(np.isin(serial, _UNWRITTEN), serial, later)

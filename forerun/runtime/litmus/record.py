@@ -86,7 +86,7 @@ def read_record(path: str | Path) -> Record:
     """Read a recorded run. Tests that are defined differently today are left out.
 
     Raises:
-        InvalidInput: If it cannot be read, or is no such file.
+        InvalidInput: If it cannot be read, or is not such a file.
     """
     file = read_json(path, hint=_HOW)
     file.require("format", FORMAT, "a file of recorded litmus tests")

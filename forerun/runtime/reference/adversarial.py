@@ -54,7 +54,7 @@ class Machine:
     Args:
         graph: The graph, bound to memory.
         strategy: Chooses.
-        record: Told of each event before it happens.
+        record: Called with each event before it happens.
         h6: Whether triggers hold back the start of secondaries.
         loop_limit: How many rounds a ``while`` may take.
         path: The names of the nodes around a body, each followed by a slash.

@@ -33,7 +33,7 @@ def find_function(path: str, place: str) -> PhaseFunction:
         place: Who needs it, for messages.
 
     Raises:
-        InvalidInput: If nobody vouches for it (see :mod:`forerun.ir.trust`), it cannot be imported, or is no function.
+        InvalidInput: If nobody vouches for it (:mod:`forerun.ir.trust`), it cannot be imported, or is not a function.
     """
     registered = registered_function(path)
     if registered is not None:
@@ -85,7 +85,7 @@ def _is_defined_in(function: Any, module_name: str) -> bool:
 
 
 def check_arity(function: PhaseFunction, count: int, place: str) -> None:
-    """Check that a function can be called with so many positional arguments.
+    """Check that a function can be called with a number of positional arguments.
 
     Raises:
         InvalidInput: If it cannot.

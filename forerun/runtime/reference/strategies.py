@@ -211,7 +211,7 @@ def strategy_for(seed: int, replay: int, count: int) -> tuple[str, Strategy]:
 
     Args:
         seed: Chosen by the user; equal seeds give equal schedules.
-        replay: Which replay of the program it is for; each is drawn anew.
+        replay: Which replay of the program it is for; each gets a draw of its own.
         count: About how many events the graph has.
     """
     name = list(STRATEGIES)[seed % len(STRATEGIES)]

@@ -154,7 +154,7 @@ def _key(
 
 @functools.lru_cache(maxsize=8)
 def _digest_of_headers(folders: tuple[Path, ...]) -> str:
-    """Of all of CUDA's headers, with their names: any of them may be included by another."""
+    """A digest of all of CUDA's headers, with their names: any of them may be included by another."""
     digest = hashlib.sha256()
     apart = [f for f in folders if not any(f != other and f.is_relative_to(other) for other in folders)]
     for folder in apart:

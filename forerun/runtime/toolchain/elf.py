@@ -18,7 +18,7 @@ def architecture(code: bytes) -> int:
     """The number of the architecture that a cubin is for, 90 for instance.
 
     Raises:
-        ValueError: If this is no cubin.
+        ValueError: If this is not a cubin.
     """
     if not code.startswith(_MAGIC):
         raise ValueError("not a cubin")
@@ -37,7 +37,7 @@ def section_sizes(code: bytes) -> Mapping[str, int]:
     """The size of each section in bytes, by its name.
 
     Raises:
-        ValueError: If this is no cubin.
+        ValueError: If this is not a cubin.
     """
     if not code.startswith(_MAGIC):
         raise ValueError("not a cubin")

@@ -142,7 +142,7 @@ def _found(text: str, lines: list[int] | None) -> Iterator[IncludeDirective]:
 
 
 def _is_harmless(match: re.Match[str], before: str) -> bool:
-    """Whether what was found is no directive (more than blanks and comments stands before it), or no question."""
+    """Whether more than blanks and comments stands before a directive, or it includes nothing."""
     if match.re is _DIRECTIVE:
         # A comment may have begun on another line.
         return bool(before.strip()) and not before.rstrip().endswith("*/")

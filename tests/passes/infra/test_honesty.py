@@ -33,7 +33,7 @@ def test_the_input_must_be_left_alone(what: str, earlier: str) -> None:
 def test_counted_changes_must_be_there(how: str, changes: str) -> None:
     told = headline(f"test-lie{{how={how}}}")
     assert f"it counted {changes}, but changed nothing" in told
-    assert "use context.observe for what is no change" in told
+    assert "use context.observe for what is not a change" in told
 
 
 def test_a_copy_is_remarked() -> None:

@@ -83,7 +83,7 @@ def test_memory_that_does_not_fit(api: FakeCuda) -> None:
         ({"z": good}, "the graph has no buffer '%z'"),
         ({"w": good}, r"memory '%w' is a weight.*\nhint: pass it in weights="),
         ({"sum": good}, r"memory '%sum' is a temp.*\nhint: temporaries are the program's own"),
-        ({"x": X}, "memory '%x': ndarray is no array on a GPU"),
+        ({"x": X}, "memory '%x': ndarray is not an array on a GPU"),
         ({"x": wide}, r"memory '%x': expected i32\[8\], given i32\[16\]"),
         ({"x": other}, r"expected i32\[8\], given f32\[8\]"),
         ({"x": strided}, "not dense and row-major"),

@@ -73,7 +73,7 @@ def units(graph: Graph, *, delays: bool = False, timeline: bool = False) -> tupl
     Args:
         graph: A valid graph.
         delays: As for :func:`specialise`.
-        timeline: Likewise.
+        timeline: As for :func:`specialise`.
 
     Returns:
         The units, and an index into them by node; a node in a body has the path ``outer/inner``, and ``outer/1/inner``

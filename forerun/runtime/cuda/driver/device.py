@@ -117,7 +117,7 @@ def resolve_arch(device: Device, arch: str) -> str:
     """The architecture to compile for: what was asked for, or the device's own.
 
     Raises:
-        InvalidInput: If it is no architecture, or its code does not run on the device.
+        InvalidInput: If it is not an architecture, or its code does not run on the device.
     """
     major, minor = device.capability
     if not arch:

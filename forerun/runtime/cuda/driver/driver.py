@@ -53,7 +53,7 @@ class Driver:
         return values[0] if len(values) == 1 else tuple(values)
 
     def primary_context(self, device: Any) -> Any:
-        """The primary context of a device. It is kept for later programs, since making it anew takes long.
+        """The primary context of a device. It is kept for later programs, since making another one takes long.
 
         Raises:
             CudaError: If the driver fails.

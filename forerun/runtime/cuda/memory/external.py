@@ -120,7 +120,7 @@ def bind_array(
     if not is_device_array(value):
         given = type(value).__name__
         raise InvalidInput(
-            f"{what}: {given} is no array on a GPU", hint="it needs __dlpack__ or __cuda_array_interface__"
+            f"{what}: {given} is not an array on a GPU", hint="it needs __dlpack__ or __cuda_array_interface__"
         )
     array = read_array(what, value, stream)
     wanted = numpy_dtype(buffer.dtype)

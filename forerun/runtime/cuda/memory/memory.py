@@ -77,7 +77,7 @@ class Memory:
         return self._places[found.allocation] + found.offset
 
     def addresses(self) -> dict[str, int]:
-        """Of all buffers."""
+        """The address of each buffer, by name."""
         places = self._places
         return {buffer.name: places[buffer.allocation] + buffer.offset for buffer in self._graph.buffers.values()}
 

@@ -45,7 +45,7 @@ def upload_weights(
         weights: Values by name; each is looked up once, and let go before the next.
         stream: Orders the copies. It is drained in the end.
         device: The device's number.
-        progress: Told of every weight and every chunk.
+        progress: Called after every weight and every chunk.
 
     Raises:
         InvalidInput: If a weight is missing, unknown, or does not fit.

@@ -97,7 +97,7 @@ def _offsets(facts: EntryFacts, slots: Sequence[Slot]) -> Mapping[int, str]:
 
 
 def _definitions(index: int, instruction: Instruction) -> Iterator[tuple[str, _Definition]]:
-    """The registers that an instruction sets. What is loaded from memory is no address here."""
+    """The registers that an instruction sets. A value that is loaded from memory does not count as an address."""
     text = _PREDICATE.sub("", instruction.text)
     opcode, _, rest = text.partition(" ")
     operands = [operand.strip() for operand in rest.split(",")]

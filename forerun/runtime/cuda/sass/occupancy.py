@@ -75,7 +75,7 @@ class Footprint:
     ctas: int = 1
 
     def times(self, count: int) -> Footprint:
-        """That of so many such CTAs."""
+        """The footprint of that many such CTAs."""
         return Footprint(self.registers * count, self.shared_bytes * count, self.threads * count, self.ctas * count)
 
     def beside(self, other: Footprint) -> Footprint:
