@@ -99,7 +99,7 @@ def check(
                 "dependencies": graph.count_dependencies(),
                 "assumptions": sorted(assumptions),
                 "count": verdict.count,
-                "findings": findings_as_json(found),
+                "findings": findings_as_json(found, source),
             }
         )
         return status

@@ -9,7 +9,6 @@ import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
@@ -87,7 +86,7 @@ def drawing(source: Graph | SourceMap | str, *, verbose: bool = False) -> Iterat
 
 def diagnostics_as_json(diagnostics: Iterable[Diagnostic]) -> list[dict[str, Any]]:
     """Diagnostics as JSON has them."""
-    return [{**asdict(d), "severity": str(d.severity)} for d in diagnostics]
+    return [d.to_json() for d in diagnostics]
 
 
 def report_usage_error(message: str, usage: str, help_command: str) -> None:

@@ -6,13 +6,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from forerun.cli.console import print_plain, result_console
-from forerun.cli.errors import diagnostics_as_json
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from forerun.ir.explain import Explanation, Witness
-    from forerun.ir.semantics import NodeAccess, Race
+    from forerun.ir.explain import Explanation
     from forerun.ir.text import SourceMap
 
 __all__ = ["findings_as_json", "print_findings"]
@@ -62,50 +60,6 @@ def _styled(line: str) -> Text:
 # For machines
 
 
-def findings_as_json(found: list[Explanation]) -> list[dict[str, Any]]:
-    """The findings as docs/cli.md describes them."""
-    diagnostics = diagnostics_as_json(explanation.finding for explanation in found)
-    return [
-        {
-            **diagnostic,
-            "race": None if explanation.race is None else _race(explanation.race),
-            "witness": None if explanation.witness is None else _witness(explanation.witness),
-            "repairs": [{"sentence": r.sentence, "proved": r.proved} for r in explanation.repairs],
-        }
-        for diagnostic, explanation in zip(diagnostics, found, strict=True)
-    ]
-
-
-def _race(race: Race) -> dict[str, Any]:
-    return {
-        "kind": race.kind,
-        "certain": race.certain,
-        "missing": race.missing,
-        "earlier": _access(race.earlier),
-        "later": _access(race.later),
-    }
-
-
-def _access(access: NodeAccess) -> dict[str, Any]:
-    return {
-        "node": access.node,
-        "phase": access.phase,
-        "write": access.write,
-        "before_wait": access.early,
-        "buffer": access.buffer,
-        "allocation": access.allocation,
-        "bytes": str(access.bytes),
-    }
-
-
-def _witness(witness: Witness) -> dict[str, Any]:
-    return {
-        "steps": [
-            {"node": step.node, "event": step.event or "access", "text": str(step)}
-            | ({} if step.access is None else {"access": _access(step.access)})
-            for step in witness.steps
-        ],
-        "chain": [{"source": d.source, "target": d.target, "kind": str(d.kind)} for d in witness.chain],
-        "missing": witness.missing,
-        "reason": witness.reason,
-    }
+def findings_as_json(found: list[Explanation], source: SourceMap) -> list[dict[str, Any]]:
+    """The findings as docs/cli.md describes them, with their places in the text of the graph."""
+    return [explanation.to_json(source) for explanation in found]

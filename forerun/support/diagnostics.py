@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
+from typing import Any
 
 from forerun.support.escaping import visible, visible_lines
 
@@ -83,6 +84,10 @@ class Diagnostic:
     def __str__(self) -> str:
         text = visible(f"{self.severity}[{self.code}]: {self.location}: {self.message}")
         return f"{text}\n  hint: {visible(self.hint)}" if self.hint else text
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, as docs/cli.md describes them."""
+        return {**asdict(self), "severity": str(self.severity)}
 
 
 @dataclass(eq=False)

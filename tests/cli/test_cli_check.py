@@ -196,6 +196,16 @@ def test_json_of_a_race_is_complete(forerun, early):
     assert len(finding["repairs"]) == 2
 
 
+def test_json_names_the_places_that_people_see(forerun, early):
+    place = next(line for line in forerun("check", early).out.splitlines() if "--> " in line)
+    (finding,) = json.loads(forerun("check", early, "--json").out)["findings"]
+    assert place.endswith(f":{finding['location']['line']}:{finding['location']['column']}")
+    lines = early.read_text().splitlines()
+    assert finding["nodes"] == [place["node"] for place in finding["places"]] == ["first", "second"]
+    for place in finding["places"]:
+        assert lines[place["line"] - 1][place["column"] - 1 :].startswith(f"#{place['node']}")
+
+
 def test_an_undrained_node_is_shown_with_a_schedule(forerun, early):
     early.write_text(
         early.read_text().replace("phase load reads a defines t\n    wait\n", "phase load reads a defines t\n")

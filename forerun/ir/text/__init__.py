@@ -12,7 +12,7 @@ from forerun.support.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from forerun.ir.text.diff import diff_graphs
-    from forerun.ir.text.drawing import draw
+    from forerun.ir.text.drawing import draw, place_in
     from forerun.ir.text.parser import parse_graph, parse_graph_with_locations
     from forerun.ir.text.source import SourceMap, locate
 
@@ -23,6 +23,7 @@ __all__ = [
     "locate",
     "parse_graph",
     "parse_graph_with_locations",
+    "place_in",
     "print_graph",
     "print_kernel",
     "print_node",
@@ -35,6 +36,7 @@ _LAZY = {
     "locate": "forerun.ir.text.source",
     "parse_graph": "forerun.ir.text.parser",
     "parse_graph_with_locations": "forerun.ir.text.parser",
+    "place_in": "forerun.ir.text.drawing",
 }
 
 __getattr__ = lazy_exports(__name__, _LAZY)

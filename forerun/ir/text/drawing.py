@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from forerun.ir.graph import Graph
@@ -14,7 +15,7 @@ from forerun.ir.text.spelling import reference, word
 from forerun.support.diagnostics import Diagnostic, InvalidInput, Location
 from forerun.support.escaping import masked
 
-__all__ = ["draw"]
+__all__ = ["draw", "place_in"]
 
 _WIDTH = 100
 _CUT = "..."
@@ -63,6 +64,12 @@ def draw(diagnostics: Iterable[Diagnostic], source: Graph | SourceMap | str, *, 
     if limit is not None and len(found) > limit:
         drawings.append(f"... and {len(found) - limit} more")
     return "\n\n".join(drawings)
+
+
+def place_in(source: SourceMap, location: Location) -> Location:
+    """The location with the line and the column (one-based) that :func:`draw` shows; as it is, if it is not there."""
+    mark = _mark(location, source)
+    return location if mark is None else replace(location, line=mark.line, column=mark.column + 1, length=mark.length)
 
 
 def _read(text: str, diagnostics: list[Diagnostic]) -> SourceMap:

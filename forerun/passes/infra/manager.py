@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from forerun.ir.explain.explanation import Explanation
 from forerun.ir.graph import Graph
 from forerun.passes.infra.base import Assessor, Pass, PassContext, Strongest
 from forerun.passes.infra.failure import PassFailure, failure_of, tell
@@ -144,6 +145,8 @@ class PassManager:
     ) -> PassFailure:
         failure = failure_of(run, step, cause, in_check=in_check)
         step.record.verdict = _verdict_of(failure, in_check=in_check)
+        if not step.record.findings:
+            step.note_findings([Explanation(d) for d in failure.diagnostics], len(failure.diagnostics))
         run.summary.status = "failed"
         run.summary.error = failure.headline
         run.take_time()

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from forerun.ir.explain.explanation import Explanation
 from forerun.ir.graph import Graph
+from forerun.ir.text import locate
 from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.infra.pipeline import Pipeline
 from forerun.passes.infra.summary import PassRecord, Summary
 
 __all__ = ["PassRun", "PipelineRun"]
+
+_KEPT_FINDINGS = 20
 
 
 @dataclass
@@ -40,6 +45,12 @@ class PassRun:
     def changed(self) -> bool:
         """Whether the pass returned another graph."""
         return self.after is not None and self.after is not self.before
+
+    def note_findings(self, found: Sequence[Explanation], count: int) -> None:
+        """Put findings on the graph that the pass returned, and how many there are, into the record."""
+        source = None if self.after is None else locate(self.after)
+        self.record.findings = [each.to_json(source) for each in found[:_KEPT_FINDINGS]]
+        self.record.finding_count = count
 
 
 @dataclass

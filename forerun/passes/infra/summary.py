@@ -36,6 +36,9 @@ class PassRecord:
         tolerance: How far each result may be from that of the nodes it replaces, relative to the greatest magnitude in
             its buffer; 0 for a pass that changes no value.
         files: Names of files in the dump folder: ``graph`` (with the graph after it) and ``diff``.
+        findings: If it failed, what was found: the first 20, as ``forerun.ir.explain.Explanation.to_json`` gives them.
+            Lines and columns are those of ``files["graph"]``.
+        finding_count: How many findings there are.
     """
 
     ordinal: int
@@ -53,6 +56,8 @@ class PassRecord:
     remarks: list[str] = field(default_factory=list)
     tolerance: float = 0.0
     files: dict[str, str] = field(default_factory=dict)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    finding_count: int = 0
 
 
 @dataclass

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
-from forerun.ir.explain.witness import drain_witness, witness
+from forerun.ir.explain.explanation import explain
 from forerun.ir.graph import Graph
 from forerun.ir.refinement.certificate import RULES, certify
 from forerun.ir.semantics import Verdict, check
 from forerun.passes.infra.run import PassRun, PipelineRun
 from forerun.passes.instrument.base import Instrument
-from forerun.support.diagnostics import Refuted, Unsupported
+from forerun.support.diagnostics import ForerunError, Refuted, Unsupported
 
 __all__ = ["Certifier", "Certify"]
 
@@ -19,6 +19,8 @@ Certifier = Callable[[Graph, Graph], Verdict]
 """Judges a rewrite: the graph before, and the graph after."""
 
 _SHOWN_REMARKS = 8
+_EXPLAINED = 4
+"""How many findings get a schedule and repairs; each repair that is tried checks the whole graph again."""
 _LOST = "the graph that it got was proved, and it cannot be shown that the one that it returned means the same"
 _KEEP_OR_ACCEPT = (
     "keep to what a certificate understands (docs/writing-a-pass.md, 'What a certificate needs'); "
@@ -62,9 +64,7 @@ class Certify(Instrument):
         result = check(step.after)
         if result.status == "refuted":
             hint = "the graph was refuted before this pass; certify its input"
-            raise _with_witness(
-                Refuted("the graph that it returned is refuted", result.findings, hint=hint), result, step
-            )
+            raise _explained(Refuted("the graph that it returned is refuted", result.findings, hint), result, step)
 
     def _judge_rewrite(self, step: PassRun, after: Graph) -> bool:
         verdict = self.certifier(step.before, after)
@@ -72,22 +72,22 @@ class Certify(Instrument):
         if verdict.status == "refuted":
             changed_meaning = any(finding.code in RULES for finding in verdict.findings)
             what = "does not mean the same" if changed_meaning else "is refuted"
-            raise _with_witness(Refuted(f"the graph that it returned {what}", verdict.findings), verdict, step)
+            raise _explained(Refuted(f"the graph that it returned {what}", verdict.findings), verdict, step)
         if verdict.status == "unsupported":
             if not self.allow_unsupported and check(step.before).proved:
-                raise Unsupported(_LOST, verdict.findings, hint=_KEEP_OR_ACCEPT)
+                raise _explained(Unsupported(_LOST, verdict.findings, _KEEP_OR_ACCEPT), verdict, step)
             step.record.remarks += [str(finding) for finding in verdict.findings[:_SHOWN_REMARKS]]
             if verdict.count > _SHOWN_REMARKS:
                 step.record.remarks.append(f"... and {verdict.count - _SHOWN_REMARKS} more findings")
         return verdict.proved
 
 
-def _with_witness(error: Refuted, verdict: Verdict, step: PassRun) -> Refuted:
-    """The error with a schedule that shows the first race, or the first node that outlives the graph."""
+def _explained(error: ForerunError, verdict: Verdict, step: PassRun) -> ForerunError:
+    """The error, with a schedule and repairs for the first race, or undrained node; the record has more of them."""
     assert step.after is not None
-    if verdict.races:
-        error.add_note(f"witness: {witness(step.after, verdict.races[0])}")
-    elif verdict.outliving:
-        first = verdict.outliving[0]
-        error.add_note(f"witness: {drain_witness(step.after, first.node, body=first.body)}")
+    bare = len(verdict.findings) - len(verdict.races) - len(verdict.outliving)
+    found = explain(step.after, verdict, limit=bare + _EXPLAINED)
+    step.note_findings(found, verdict.count)
+    if len(found) > bare:
+        error.add_note("witness: " + "\n".join(line[2:] for line in found[bare].lines()))
     return error

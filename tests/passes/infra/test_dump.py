@@ -82,8 +82,37 @@ def test_the_summary_is_stable_json(tmp_path: Path) -> None:
         "remarks": [f"warning[C7]: node {n}: is not the node that it was: another value" for n in ("n0", "n1")],
         "tolerance": 0.0,
         "files": {"graph": "01-test-add.fir", "diff": "01-test-add.diff"},
+        "findings": [],
+        "finding_count": 0,
     }
     assert (second["verdict"], second["files"]) == ("unchanged", {"graph": "01-test-add.fir"})
+
+
+def test_the_summary_has_the_findings_of_a_refuted_pass(tmp_path: Path) -> None:
+    with pytest.raises(PassFailure):
+        PassManager("test-drop", default_instruments(tmp_path)).run(overwritten())
+    (record,) = summary_of(tmp_path)["passes"]  # type: ignore[misc]
+    (finding,) = record["findings"]
+    assert record["finding_count"] == 1
+    assert (finding["code"], finding["severity"], finding["nodes"]) == ("R1", "error", ["first", "second"])
+    assert finding["race"]["missing"] == finding["witness"]["missing"] == "C_first -> S_second"
+    assert [step["event"] for step in finding["witness"]["steps"]] == ["S", "S", "access", "access"]
+    assert finding["repairs"] == [{"sentence": "add a full dependency 'first' -> 'second'", "proved": True}]
+    lines = (tmp_path / record["files"]["graph"]).read_text().splitlines()
+    for place in finding["places"]:
+        assert lines[place["line"] - 1][place["column"] - 1 :].startswith(f"#{place['node']} ")
+    at = finding["location"]
+    assert lines[at["line"] - 1][at["column"] - 1 :][: at["length"]] == at["detail"] == "%o"
+
+
+def test_the_summary_has_what_is_invalid(tmp_path: Path) -> None:
+    with pytest.raises(PassFailure):
+        PassManager("test-reverse", default_instruments(tmp_path)).run(fills(3))
+    (record,) = summary_of(tmp_path)["passes"]  # type: ignore[misc]
+    assert record["finding_count"] == len(record["findings"]) > 0
+    finding = record["findings"][0]
+    assert (finding["code"], finding["race"], finding["witness"], finding["repairs"]) == ("G3", None, None, [])
+    assert finding["location"]["line"] > 1
 
 
 def test_a_failed_pass_leaves_its_graph(tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ what is wrong:
   >   4  'first' writes %o bytes [0, 16)
   missing: C_first -> S_second
   because no dependency leads from 'first' to 'second'
+  each of these was tried, and repairs it:
+    1. add a full dependency 'first' -> 'second' (then all is proved)
 
 what changed:
   --- before
