@@ -6,48 +6,22 @@ the kernel before has just computed.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
-from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
-from forerun.ir.launches import ANY_LAUNCH
-from forerun.ir.types import DType
-from forerun.kernels.shapes import cuda
+from forerun.ir.phases import phase
+from forerun.kernels.shapes import Floats, cuda_kernel
 
 __all__ = ["KERNEL", "add", "load"]
 
-KERNEL = Kernel(
-    "add",
-    (
-        BufferParameter("a", DType.F32, ("D",)),
-        BufferParameter("b", DType.F32, ("D",)),
-        BufferParameter("y", DType.F32, ("D",)),
-    ),
-    (
-        Role(
-            "all",
-            (
-                Phase("load", reads=(Access("a"),), defines=("first",), reference="forerun.kernels.add:load"),
-                Phase(
-                    "add",
-                    reads=(Access("b"),),
-                    uses=("first",),
-                    writes=(Access("y"),),
-                    reference="forerun.kernels.add:add",
-                ),
-            ),
-        ),
-    ),
-    cuda("add"),
-    ANY_LAUNCH,
-)
 
-
-def load(a: NDArray[np.float32]) -> NDArray[np.float32]:
+@phase(defines="first")
+def load(a: Floats) -> Floats:
     """The first summand."""
     return a
 
 
-def add(b: NDArray[np.float32], first: NDArray[np.float32]) -> NDArray[np.float32]:
+@phase(writes="y")
+def add(b: Floats, first: Floats) -> Floats:
     """The sum."""
     return first + b
+
+
+KERNEL = cuda_kernel("add", "a: f32[D], b: f32[D], y: f32[D]", load, add)

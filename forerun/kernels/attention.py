@@ -8,63 +8,20 @@ registers; ``attend`` reads the rest.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from forerun.ir.affine import affine
-from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role, ScalarParameter
+from forerun.ir.kernel import Kernel
 from forerun.ir.launches import WHOLE_WARPS
 from forerun.ir.nodes import Launch
-from forerun.ir.region import region
+from forerun.ir.phases import phase
 from forerun.ir.types import DType
-from forerun.kernels.shapes import cuda, typed_name
+from forerun.kernels.shapes import Floats, cuda_kernel, typed_name
 
-__all__ = ["KERNEL", "attend", "declare", "launch_for", "load_past", "load_past_phase", "rows_up_to_pos", "scores_of"]
+__all__ = ["KERNEL", "ROWS", "attend", "declare", "launch_for", "load_past", "parameters", "scores_of"]
 
-_PAST = region((0, "pos"))
-_ROWS = region((0, affine("pos") + 1))
+ROWS = "k_cache[0:pos + 1], v_cache[0:pos + 1]"
+"""The rows up to the present one."""
+
 _WARPS = 4
-
-
-def load_past_phase() -> Phase:
-    """The phase that loads what earlier steps have appended."""
-    return Phase(
-        "load_past",
-        reads=(Access("k_cache", _PAST), Access("v_cache", _PAST)),
-        defines=("past_k", "past_v"),
-        reference="forerun.kernels.attention:load_past",
-    )
-
-
-def rows_up_to_pos() -> tuple[Access, Access]:
-    """The reads of the rows up to the present one."""
-    return Access("k_cache", _ROWS), Access("v_cache", _ROWS)
-
-
-def declare(cache: DType = DType.F32) -> Kernel:
-    """The kernel for KV caches of that type; all else is f32."""
-    attend_all = Phase(
-        "attend",
-        reads=(Access("q"), *rows_up_to_pos()),
-        uses=("past_k", "past_v"),
-        writes=(Access("y"),),
-        reference="forerun.kernels.attention:attend",
-    )
-    return Kernel(
-        typed_name("attention", cache),
-        (
-            BufferParameter("q", DType.F32, ("H", "HD"), align=16),
-            BufferParameter("k_cache", cache, ("T", "KV", "HD"), align=16),
-            BufferParameter("v_cache", cache, ("T", "KV", "HD"), align=16),
-            BufferParameter("y", DType.F32, ("H", "HD")),
-            ScalarParameter("pos", DType.I32),
-        ),
-        (Role("all", (load_past_phase(), attend_all)),),
-        cuda("attention"),
-        WHOLE_WARPS,
-    )
-
-
-KERNEL = declare()
 
 
 def launch_for(heads: int) -> Launch:
@@ -72,28 +29,24 @@ def launch_for(heads: int) -> Launch:
     return Launch((heads, 1, 1), (32 * _WARPS, 1, 1))
 
 
-def load_past(k: NDArray[np.float32], v: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+@phase(reads="k_cache[0:pos], v_cache[0:pos]", defines="past_k, past_v")
+def load_past(k: Floats, v: Floats) -> tuple[Floats, Floats]:
     """The rows of earlier positions, in f32."""
     return k.astype(np.float32, copy=False), v.astype(np.float32, copy=False)
 
 
-def attend(
-    q: NDArray[np.float32],
-    k: NDArray[np.float32],
-    v: NDArray[np.float32],
-    past_k: NDArray[np.float32],
-    past_v: NDArray[np.float32],
-) -> NDArray[np.float32]:
+@phase(reads=f"q, {ROWS}", writes="y")
+def attend(q: Floats, k: Floats, v: Floats, past_k: Floats, past_v: Floats) -> Floats:
     """Softmax of the scaled scores over past and present rows, times the values."""
     weights = scores_of(q, k, past_k)
     weights = np.exp(weights - weights.max(axis=2, keepdims=True))
     weights /= weights.sum(axis=2, keepdims=True)
     past = weights[:, :, :-1] @ past_v.transpose(1, 0, 2)
-    result: NDArray[np.float32] = past + weights[:, :, -1:] * v[-1:].astype(np.float32, copy=False).transpose(1, 0, 2)
+    result: Floats = past + weights[:, :, -1:] * v[-1:].astype(np.float32, copy=False).transpose(1, 0, 2)
     return result.reshape(q.shape)
 
 
-def scores_of(q: NDArray[np.float32], k: NDArray[np.float32], past_k: NDArray[np.float32]) -> NDArray[np.float32]:
+def scores_of(q: Floats, k: Floats, past_k: Floats) -> Floats:
     """The scaled scores ``[KV, H / KV, rows]`` of the past rows and of the last row of ``k``.
 
     Batched over the KV heads, on views: the rows of one head are a strided matrix, which BLAS takes without a copy.
@@ -104,3 +57,19 @@ def scores_of(q: NDArray[np.float32], k: NDArray[np.float32], past_k: NDArray[np
     scores = np.concatenate((groups @ past_k.transpose(1, 2, 0), groups @ present.transpose(1, 2, 0)), axis=2)
     scores *= np.float32(size**-0.5)
     return scores
+
+
+def parameters(cache: DType) -> str:
+    """The operands, and KV caches of a type."""
+    caches = f"k_cache: {cache}[T, KV, HD] align 16, v_cache: {cache}[T, KV, HD] align 16"
+    return f"q: f32[H, HD] align 16, {caches}"
+
+
+def declare(cache: DType = DType.F32) -> Kernel:
+    """The kernel for KV caches of that type; all else is f32."""
+    signature = f"{parameters(cache)}, y: f32[H, HD], pos: scalar i32"
+    name = typed_name("attention", cache)
+    return cuda_kernel("attention", signature, load_past, attend, launches=WHOLE_WARPS, name=name)
+
+
+KERNEL = declare()

@@ -6,6 +6,8 @@ so no second kernel is needed to merge. The query heads that share a KV head are
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from forerun.ir.kernel import Kernel
 from forerun.ir.launches import Launches, Span
 from forerun.ir.nodes import Launch
@@ -29,9 +31,8 @@ LAUNCHES = Launches(block=Span(32, 1024, 32), cluster=Span(2, _LARGE_CLUSTER))
 def declare(cache_dtype: DType = DType.F32) -> Kernel:
     """The kernel for KV caches of that type; all else is f32. Parameters and phases are those of ``attention``."""
     plain = attention.declare(cache_dtype)
-    assert plain.roles is not None
-    name = typed_name("attention_cluster", cache_dtype)
-    return Kernel(name, plain.parameters, plain.roles, cuda("attention_cluster"), LAUNCHES)
+    name, implementation = typed_name("attention_cluster", cache_dtype), cuda("attention_cluster")
+    return replace(plain, name=name, implementations=(implementation,), launches=LAUNCHES)
 
 
 KERNEL = declare()

@@ -10,17 +10,17 @@ overlap in part, if one of them is written.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from forerun.ir.affine import affine
-from forerun.ir.kernel import Access, BufferParameter, Implementation, Kernel, Parameter, Phase, Role, ScalarParameter
-from forerun.ir.launches import ANY_LAUNCH
-from forerun.ir.region import region
+from forerun.ir.kernel import Kernel
+from forerun.ir.phases import Piece, phase, phase_of
 from forerun.ir.types import DType
+from forerun.kernels.shapes import cuda_kernel
 
 __all__ = [
     "DTYPES",
@@ -41,125 +41,78 @@ DTYPES = (DType.I32, DType.F32)
 
 Array = NDArray[Any]
 
-_CUDA = (Implementation("cuda", "forerun.kernels.cuda:builtin.cu", "builtin"),)
-
-_ROW = region(("row", affine("row") + 1))
+_ROW = "m[row:row + 1]"
 
 
-def _phase(name: str, **parts: Any) -> Phase:
-    return Phase(name, reference=f"{__name__}:{name}", **parts)
-
-
-def _load(parameter: str) -> Phase:
-    return _phase("load", reads=(Access(parameter),), defines=("loaded",))
-
-
-def _vectors(dtype: DType, *names: str) -> tuple[Parameter, ...]:
-    return tuple(BufferParameter(name, dtype, ("n",)) for name in names)
-
-
-def _copy(dtype: DType) -> Kernel:
-    body = (_load("x"), _phase("store", uses=("loaded",), writes=(Access("y"),)))
-    return Kernel(f"copy_{dtype}", _vectors(dtype, "x", "y"), (Role("all", body),), _CUDA, ANY_LAUNCH)
-
-
-def _add(dtype: DType) -> Kernel:
-    body = (
-        _load("a"),
-        _phase("add", reads=(Access("b"),), uses=("loaded",), writes=(Access("y"),)),
-    )
-    return Kernel(f"add_{dtype}", _vectors(dtype, "a", "b", "y"), (Role("all", body),), _CUDA, ANY_LAUNCH)
-
-
-def _accumulate(dtype: DType) -> Kernel:
-    body = (
-        _load("x"),
-        _phase("accumulate", reads=(Access("y"),), uses=("loaded",), writes=(Access("y"),)),
-    )
-    return Kernel(f"accumulate_{dtype}", _vectors(dtype, "x", "y"), (Role("all", body),), _CUDA, ANY_LAUNCH)
-
-
-def _turn(dtype: DType) -> Kernel:
-    body = (_phase("turn", reads=(Access("y"),), writes=(Access("y"),)),)
-    return Kernel(f"turn_{dtype}", _vectors(dtype, "y"), (Role("all", body),), _CUDA, ANY_LAUNCH)
-
-
-def _spread(dtype: DType) -> Kernel:
-    """Reads two buffers, writes one, and another as well: two stores, which become visible one by one."""
-    body = (
-        _load("a"),
-        _phase("combine", reads=(Access("b"),), uses=("loaded",), defines=("combined",)),
-        _phase("store", uses=("combined",), writes=(Access("y"),)),
-        _phase("difference", uses=("loaded", "combined"), writes=(Access("z"),)),
-    )
-    return Kernel(f"spread_{dtype}", _vectors(dtype, "a", "b", "y", "z"), (Role("all", body),), _CUDA, ANY_LAUNCH)
-
-
-def _scale_row(dtype: DType) -> Kernel:
-    """Updates one row of a matrix; which one, a scalar says."""
-    body = (
-        _load("x"),
-        _phase("scale_row", reads=(Access("m", _ROW),), uses=("loaded",), writes=(Access("m", _ROW),)),
-    )
-    parameters = (
-        BufferParameter("x", dtype, ("n",)),
-        BufferParameter("m", dtype, ("rows", "n")),
-        ScalarParameter("row", DType.I32),
-    )
-    return Kernel(f"scale_row_{dtype}", parameters, (Role("all", body),), _CUDA, ANY_LAUNCH)
-
-
+@phase(defines="loaded")
 def load(x: Array) -> Array:
     """The operand, kept in registers."""
     return x
 
 
-def store(value: Array) -> Array:
+@phase(writes="y")
+def store(loaded: Array) -> Array:
     """What was kept, written out."""
-    return value
+    return loaded
 
 
-def add(b: Array, a: Array) -> Array:
+@phase(writes="y")
+def add(b: Array, loaded: Array) -> Array:
     """The sum."""
-    return a + b
+    return loaded + b
 
 
-def accumulate(y: Array, x: Array) -> Array:
+@phase(writes="y")
+def accumulate(y: Array, loaded: Array) -> Array:
     """Twice what was there (half of it in floating point), and the operand."""
-    return 2 * y + x if y.dtype.kind == "i" else y * np.float32(0.5) + x
+    return 2 * y + loaded if y.dtype.kind == "i" else y * np.float32(0.5) + loaded
 
 
+@phase(writes="y")
 def turn(y: Array) -> Array:
     """An affine map, with neighbours exchanged: twice the turn is not the identity."""
     return 3 * y[::-1] + 1 if y.dtype.kind == "i" else y[::-1] * np.float32(-0.75) + np.float32(1)
 
 
-def combine(b: Array, a: Array) -> Array:
+@phase(defines="combined")
+def combine(b: Array, loaded: Array) -> Array:
     """An asymmetric combination."""
-    return 5 * a - 3 * b if a.dtype.kind == "i" else a * np.float32(0.5) - b * np.float32(0.25)
+    return 5 * loaded - 3 * b if loaded.dtype.kind == "i" else loaded * np.float32(0.5) - b * np.float32(0.25)
 
 
-def difference(a: Array, combined: Array) -> Array:
+@phase(writes="z")
+def difference(loaded: Array, combined: Array) -> Array:
     """Of the combination and the first operand."""
-    return combined - a
+    return combined - loaded
 
 
-def scale_row(m: Array, x: Array) -> Array:
-    """The row's new value."""
-    return 3 * m + x if m.dtype.kind == "i" else m * np.float32(0.5) + x
+@phase(reads=_ROW, writes=_ROW)
+def scale_row(m: Array, loaded: Array) -> Array:
+    """The new value of a row, which a scalar chooses."""
+    return 3 * m + loaded if m.dtype.kind == "i" else m * np.float32(0.5) + loaded
 
 
-_DECLARATIONS = {
-    "copy": _copy,
-    "add": _add,
-    "accumulate": _accumulate,
-    "turn": _turn,
-    "spread": _spread,
-    "scale_row": _scale_row,
+_LOAD_A = replace(phase_of(load), reads="a")
+_STORE_COMBINED = replace(phase_of(store), uses="combined")
+
+_SIGNATURES: Mapping[str, tuple[str, tuple[Piece, ...]]] = {
+    "copy": ("x: T[n], y: T[n]", (load, store)),
+    "add": ("a: T[n], b: T[n], y: T[n]", (_LOAD_A, add)),
+    "accumulate": ("x: T[n], y: T[n]", (load, accumulate)),
+    "turn": ("y: T[n]", (turn,)),
+    # Two stores, which become visible one by one.
+    "spread": ("a: T[n], b: T[n], y: T[n], z: T[n]", (_LOAD_A, combine, _STORE_COMBINED, difference)),
+    "scale_row": ("x: T[n], m: T[rows, n], row: scalar i32", (load, scale_row)),
 }
 
+
+def _declared(name: str, dtype: DType) -> Kernel:
+    parameters, body = _SIGNATURES[name]
+    return cuda_kernel("builtin", parameters.replace("T[", f"{dtype}["), *body, name=f"{name}_{dtype}")
+
+
 KERNELS: Mapping[str, Kernel] = MappingProxyType(
-    {f"{name}_{dtype}": declare(dtype) for name, declare in _DECLARATIONS.items() for dtype in DTYPES}
+    {f"{name}_{dtype}": _declared(name, dtype) for name in _SIGNATURES for dtype in DTYPES}
 )
 """All kernels by name: ``copy``, ``add``, ``accumulate``, ``turn``, ``spread``, ``scale_row``, each with a type."""
 

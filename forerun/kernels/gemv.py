@@ -3,56 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
+from forerun.ir.kernel import Kernel
 from forerun.ir.launches import WHOLE_WARPS
 from forerun.ir.nodes import Launch
+from forerun.ir.phases import phase
 from forerun.ir.types import DType
-from forerun.kernels.shapes import cuda, typed_name
+from forerun.kernels.shapes import Floats, cuda_kernel, typed_name
 
 __all__ = ["KERNEL", "declare", "dot", "launch_for", "load_weights", "store"]
 
 _WARPS = 4
 _PIECE = 512  # bytes that a warp loads at once
 _FEW_CTAS = 128
-
-
-def declare(dtype: DType = DType.F32) -> Kernel:
-    """The kernel for weights of that type, ``N`` rows of ``K``; activations and accumulation are f32.
-
-    ``dot`` reads weights too: what ``load_weights`` had no room for.
-    """
-    body = (
-        Phase(
-            "load_weights",
-            reads=(Access("w"),),
-            defines=("tile",),
-            reference="forerun.kernels.gemv:load_weights",
-        ),
-        Phase(
-            "dot",
-            reads=(Access("x"), Access("w")),
-            uses=("tile",),
-            defines=("acc",),
-            reference="forerun.kernels.gemv:dot",
-        ),
-        Phase("store", uses=("acc",), writes=(Access("y"),), reference="forerun.kernels.gemv:store"),
-    )
-    return Kernel(
-        typed_name("gemv", dtype),
-        (
-            BufferParameter("w", dtype, ("N", "K"), align=16),
-            BufferParameter("x", DType.F32, ("K",), align=16),
-            BufferParameter("y", DType.F32, ("N",)),
-        ),
-        (Role("all", body),),
-        cuda("gemv"),
-        WHOLE_WARPS,
-    )
-
-
-KERNEL = declare()
 
 
 def launch_for(rows: int, columns: int = 2048, dtype: DType = DType.BF16) -> Launch:
@@ -72,16 +35,29 @@ def launch_for(rows: int, columns: int = 2048, dtype: DType = DType.BF16) -> Lau
     return Launch((-(-rows // (groups * rows_a_group)), 1, 1), (32 * _WARPS, 1, 1))
 
 
-def load_weights(w: NDArray[np.float32]) -> NDArray[np.float32]:
+@phase(defines="tile")
+def load_weights(w: Floats) -> Floats:
     """The weights, in f32."""
     return w.astype(np.float32, copy=False)
 
 
-def dot(x: NDArray[np.float32], _w: NDArray[np.float32], tile: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The products, summed over ``K``."""
+@phase(defines="acc")
+def dot(x: Floats, _w: Floats, tile: Floats) -> Floats:
+    """The products, summed over ``K``. It reads weights too: what ``load_weights`` had no room for."""
     return tile @ x
 
 
-def store(acc: NDArray[np.float32]) -> NDArray[np.float32]:
+@phase(writes="y")
+def store(acc: Floats) -> Floats:
     """The sums, written out."""
     return acc
+
+
+def declare(dtype: DType = DType.F32) -> Kernel:
+    """The kernel for weights of that type, ``N`` rows of ``K``; activations and accumulation are f32."""
+    parameters = f"w: {dtype}[N, K] align 16, x: f32[K] align 16, y: f32[N]"
+    name = typed_name("gemv", dtype)
+    return cuda_kernel("gemv", parameters, load_weights, dot, store, launches=WHOLE_WARPS, name=name)
+
+
+KERNEL = declare()

@@ -9,54 +9,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role, ScalarParameter
+from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import Launch
+from forerun.ir.phases import phase
 from forerun.ir.types import DType
 from forerun.kernels import argmax_partial, row_stream
-from forerun.kernels.shapes import cuda, typed_name
+from forerun.kernels.shapes import Floats, cuda_kernel, typed_name
 
 __all__ = ["KERNEL", "PARTS", "choose", "declare", "fits", "launch_for"]
 
 PARTS = row_stream.SMS
 """How many parts suit an H100: one a CTA."""
-
-
-def declare(dtype: DType = DType.F32) -> Kernel:
-    """The kernel for a matrix of that type; all else is f32.
-
-    ``parts`` is the number of parts, as a constant; it must be the extent ``P``, and at most ``V``.
-    """
-    body = (
-        row_stream.load_weights_phase(),
-        *row_stream.norm_phases(),
-        row_stream.dot_phase(),
-        Phase(
-            "choose",
-            uses=("acc",),
-            scalars=("parts",),
-            writes=(Access("logits"), Access("best_value"), Access("best_index")),
-            reference="forerun.kernels.norm_head:choose",
-        ),
-    )
-    return Kernel(
-        typed_name("norm_head", dtype),
-        (
-            BufferParameter("x", DType.F32, ("K",), align=16),
-            BufferParameter("scale", DType.F32, ("K",), align=16),
-            BufferParameter("w", dtype, ("V", "K"), align=16),
-            BufferParameter("logits", DType.F32, ("V",)),
-            BufferParameter("best_value", DType.F32, ("P",)),
-            BufferParameter("best_index", DType.I32, ("P",)),
-            ScalarParameter("eps", DType.F32),
-            ScalarParameter("parts", DType.I32),
-        ),
-        (Role("all", body),),
-        cuda("norm_head"),
-        row_stream.LAUNCHES,
-    )
-
-
-KERNEL = declare()
 
 
 def fits(columns: int, dtype: DType, rows: int = 0, parts: int = PARTS) -> bool:
@@ -73,6 +36,23 @@ def launch_for(rows: int, columns: int, dtype: DType = DType.BF16, parts: int = 
     return row_stream.launch_for(columns, dtype, parts, -(-rows // parts), normalized=True)
 
 
-def choose(acc: NDArray[np.float32], parts: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
+@phase(writes="logits, best_value, best_index")
+def choose(acc: Floats, parts: int) -> tuple[Floats, Floats, NDArray[np.int32]]:
     """The logits, the greatest of each part, and the index of the first one."""
     return acc, *argmax_partial.choose(acc, parts)
+
+
+def declare(dtype: DType = DType.F32) -> Kernel:
+    """The kernel for a matrix of that type; all else is f32.
+
+    ``parts`` is the number of parts, as a constant; it must be the extent ``P``, and at most ``V``.
+    """
+    inputs = f"x: f32[K] align 16, scale: f32[K] align 16, w: {dtype}[V, K] align 16"
+    outputs = "logits: f32[V], best_value: f32[P], best_index: i32[P]"
+    parameters = f"{inputs}, {outputs}, eps: scalar f32, parts: scalar i32"
+    body = row_stream.load_weights, *row_stream.NORM, row_stream.dot, choose
+    name = typed_name("norm_head", dtype)
+    return cuda_kernel("norm_head", parameters, *body, launches=row_stream.LAUNCHES, name=name)
+
+
+KERNEL = declare()

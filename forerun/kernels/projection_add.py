@@ -2,57 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
-from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
+from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import Launch
+from forerun.ir.phases import phase
 from forerun.ir.types import DType
 from forerun.kernels import row_stream
-from forerun.kernels.shapes import cuda, typed_name
+from forerun.kernels.shapes import Floats, cuda_kernel, typed_name
 
 __all__ = ["KERNEL", "add", "declare", "fits", "launch_for", "load_input", "load_residual"]
-
-
-def declare(dtype: DType = DType.F32) -> Kernel:
-    """The kernel for a matrix of that type; all else is f32."""
-    body = (
-        row_stream.load_weights_phase(),
-        Phase(
-            "load_input",
-            reads=(Access("x"),),
-            defines=("vector",),
-            reference="forerun.kernels.projection_add:load_input",
-        ),
-        Phase(
-            "load_residual",
-            reads=(Access("residual"),),
-            defines=("base",),
-            reference="forerun.kernels.projection_add:load_residual",
-        ),
-        row_stream.dot_phase(),
-        Phase(
-            "add",
-            uses=("acc", "base"),
-            writes=(Access("y"),),
-            reference="forerun.kernels.projection_add:add",
-        ),
-    )
-    return Kernel(
-        typed_name("projection_add", dtype),
-        (
-            BufferParameter("w", dtype, ("N", "K"), align=16),
-            BufferParameter("x", DType.F32, ("K",), align=16),
-            BufferParameter("residual", DType.F32, ("N",)),
-            BufferParameter("y", DType.F32, ("N",)),
-        ),
-        (Role("all", body),),
-        cuda("projection_add"),
-        row_stream.LAUNCHES,
-    )
-
-
-KERNEL = declare()
 
 
 def fits(columns: int, dtype: DType) -> bool:
@@ -68,16 +25,30 @@ def launch_for(rows: int, columns: int, dtype: DType = DType.BF16) -> Launch:
     return row_stream.launch_for(columns, dtype, rows, 1, normalized=False, depth=2)
 
 
-def load_input(x: NDArray[np.float32]) -> NDArray[np.float32]:
+@phase(defines="vector")
+def load_input(x: Floats) -> Floats:
     """The vector, kept in registers."""
     return x
 
 
-def load_residual(residual: NDArray[np.float32]) -> NDArray[np.float32]:
+@phase(defines="base")
+def load_residual(residual: Floats) -> Floats:
     """What is to be added to the products."""
     return residual
 
 
-def add(acc: NDArray[np.float32], base: NDArray[np.float32]) -> NDArray[np.float32]:
+@phase(writes="y")
+def add(acc: Floats, base: Floats) -> Floats:
     """The sum."""
     return base + acc
+
+
+def declare(dtype: DType = DType.F32) -> Kernel:
+    """The kernel for a matrix of that type; all else is f32."""
+    parameters = f"w: {dtype}[N, K] align 16, x: f32[K] align 16, residual: f32[N], y: f32[N]"
+    body = row_stream.load_weights, load_input, load_residual, row_stream.dot, add
+    name = typed_name("projection_add", dtype)
+    return cuda_kernel("projection_add", parameters, *body, launches=row_stream.LAUNCHES, name=name)
+
+
+KERNEL = declare()

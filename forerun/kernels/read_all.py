@@ -5,35 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
 from forerun.ir.launches import WHOLE_WARPS
-from forerun.ir.types import DType
-from forerun.kernels.shapes import cuda
+from forerun.ir.phases import phase
+from forerun.kernels.shapes import cuda_kernel
 
 __all__ = ["KERNEL", "digest"]
 
-KERNEL = Kernel(
-    "read_all",
-    (BufferParameter("x", DType.I32, ("rows", "words"), align=16), BufferParameter("y", DType.I32, ("rows",))),
-    (
-        Role(
-            "all",
-            (
-                Phase(
-                    "digest",
-                    reads=(Access("x"),),
-                    writes=(Access("y"),),
-                    reference="forerun.kernels.read_all:digest",
-                ),
-            ),
-        ),
-    ),
-    cuda("read_all"),
-    WHOLE_WARPS,
-)
 
-
+@phase(writes="y")
 def digest(x: NDArray[np.int32]) -> NDArray[np.int32]:
     """The exclusive or of each row."""
     result: NDArray[np.int32] = np.bitwise_xor.reduce(x, axis=1)
     return result
+
+
+KERNEL = cuda_kernel("read_all", "x: i32[rows, words] align 16, y: i32[rows]", digest, launches=WHOLE_WARPS)

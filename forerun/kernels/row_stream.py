@@ -8,24 +8,25 @@ Weights are read by asynchronous copies, so the phases that fill the rings give 
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import replace
 
-from forerun.ir.kernel import Access, Phase
+import numpy as np
+
 from forerun.ir.launches import Launches, Span
 from forerun.ir.nodes import Launch
+from forerun.ir.phases import phase, phase_of
 from forerun.ir.types import DType
+from forerun.kernels import rmsnorm
+from forerun.kernels.shapes import Floats
 
 __all__ = [
     "LAUNCHES",
+    "NORM",
     "SMS",
     "WARPS",
     "dot",
-    "dot_phase",
     "launch_for",
     "load_weights",
-    "load_weights_phase",
-    "norm_phases",
     "ring_depth",
     "split_of",
     "streams",
@@ -109,55 +110,23 @@ def _fixed_bytes(columns: int, split: int, rows: int, *, normalized: bool) -> in
     return (4 * columns if normalized else 0) + 4 * split * rows
 
 
-def norm_phases() -> tuple[Phase, Phase]:
-    """The phases that normalize ``x`` by ``scale`` and ``eps``, and give ``vector``.
-
-    The GPU multiplies by ``scale`` only, and divides the products by the root.
-    """
-    load_scale = Phase(
-        "load_scale",
-        reads=(Access("scale"),),
-        defines=("scale",),
-        reference="forerun.kernels.rmsnorm:load_scale",
-    )
-    normalize = Phase(
-        "normalize",
-        reads=(Access("x"),),
-        uses=("scale",),
-        scalars=("eps",),
-        defines=("vector",),
-        reference="forerun.kernels.rmsnorm:normalize",
-    )
-    return load_scale, normalize
-
-
-def load_weights_phase() -> Phase:
-    """The phase that begins to read the matrix ``w``."""
-    return Phase(
-        "load_weights",
-        reads=(Access("w"),),
-        defines=("tile",),
-        asynchronous=True,
-        reference="forerun.kernels.row_stream:load_weights",
-    )
-
-
-def dot_phase() -> Phase:
-    """The phase that multiplies ``w`` by ``vector`` and gives ``acc``. It reads what the rings had no room for."""
-    return Phase(
-        "dot",
-        reads=(Access("w"),),
-        uses=("tile", "vector"),
-        defines=("acc",),
-        reference="forerun.kernels.row_stream:dot",
-    )
-
-
-def load_weights(w: NDArray[np.float32]) -> NDArray[np.float32]:
+@phase(defines="tile", asynchronous=True)
+def load_weights(w: Floats) -> Floats:
     """The matrix, in f32."""
     return w.astype(np.float32, copy=False)
 
 
-def dot(_w: NDArray[np.float32], tile: NDArray[np.float32], vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The products, summed over the columns."""
+@phase(defines="acc")
+def dot(_w: Floats, tile: Floats, vector: Floats) -> Floats:
+    """The products, summed over the columns. The phase reads what the rings had no room for."""
     return tile @ vector
+
+
+NORM = (
+    replace(phase_of(rmsnorm.load_scale), reads="scale"),
+    replace(phase_of(rmsnorm.normalize), writes="", defines="vector"),
+)
+"""The phases that normalize ``x`` by ``scale`` and ``eps``, and define ``vector``.
+
+The GPU multiplies by ``scale`` only, and divides the products by the root.
+"""

@@ -1,19 +1,43 @@
-"""Names and launch configurations that the kernels share."""
+"""What the kernels share: how one is declared, and launch configurations."""
 
 from __future__ import annotations
 
-from forerun.ir.kernel import Implementation
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forerun.ir import phases
+from forerun.ir.kernel import Implementation, Kernel
+from forerun.ir.launches import ANY_LAUNCH, Launches
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
 
-__all__ = ["cuda", "elementwise_launch", "typed_name"]
+__all__ = ["Floats", "cuda", "cuda_kernel", "elementwise_launch", "typed_name"]
+
+Floats: TypeAlias = NDArray[np.float32]
 
 _THREADS = 256
 
 
-def cuda(entry: str) -> tuple[Implementation, ...]:
-    """The CUDA C++ of a kernel of this package: ``cuda/ENTRY.cu``."""
-    return (Implementation("cuda", f"forerun.kernels.cuda:{entry}.cu", entry),)
+def cuda_kernel(
+    stem: str, parameters: str, *body: phases.Piece, launches: Launches = ANY_LAUNCH, name: str = ""
+) -> Kernel:
+    """A kernel of this package, whose CUDA C++ is ``cuda/STEM.cu``; see :func:`forerun.ir.phases.kernel`.
+
+    Args:
+        stem: The name of the file, and of the kernel.
+        parameters: As the text form has them.
+        *body: Its phases.
+        launches: With which launches it does what it declares.
+        name: The kernel's, if it is not the file's.
+    """
+    return phases.kernel(name or stem, parameters, *body, implementations=(cuda(stem),), launches=launches)
+
+
+def cuda(stem: str) -> Implementation:
+    """The CUDA C++ of a kernel of this package: ``cuda/STEM.cu``."""
+    return Implementation("cuda", f"forerun.kernels.cuda:{stem}.cu", stem)
 
 
 def typed_name(stem: str, dtype: DType) -> str:

@@ -3,44 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
-from forerun.ir.launches import ANY_LAUNCH
-from forerun.ir.types import DType
-from forerun.kernels.shapes import cuda
+from forerun.ir.phases import phase
+from forerun.kernels.shapes import Floats, cuda_kernel
 
 __all__ = ["KERNEL", "activate"]
-
-KERNEL = Kernel(
-    "silu_mul",
-    (
-        BufferParameter("gate", DType.F32, ("D",)),
-        BufferParameter("up", DType.F32, ("D",)),
-        BufferParameter("y", DType.F32, ("D",)),
-    ),
-    (
-        Role(
-            "all",
-            (
-                Phase(
-                    "activate",
-                    reads=(Access("gate"), Access("up")),
-                    writes=(Access("y"),),
-                    reference="forerun.kernels.silu_mul:activate",
-                ),
-            ),
-        ),
-    ),
-    cuda("silu_mul"),
-    ANY_LAUNCH,
-)
 
 _HALF = np.float32(0.5)
 
 
-def activate(gate: NDArray[np.float32], up: NDArray[np.float32]) -> NDArray[np.float32]:
+@phase(writes="y")
+def activate(gate: Floats, up: Floats) -> Floats:
     """The product. The logistic function is ``(1 + tanh(x / 2)) / 2``, which cannot overflow."""
     logistic = _HALF + _HALF * np.tanh(_HALF * gate)
-    result: NDArray[np.float32] = gate * logistic * up
+    result: Floats = gate * logistic * up
     return result
+
+
+KERNEL = cuda_kernel("silu_mul", "gate: f32[D], up: f32[D], y: f32[D]", activate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from forerun.ir.kernel import (
     Access,
@@ -21,10 +21,14 @@ from forerun.ir.kernel import (
 )
 from forerun.ir.launches import Launches, Span
 from forerun.ir.text.blocks import GRAPH_KEYWORDS, Block, BlockReader
+from forerun.ir.text.lexer import END, Fault
 from forerun.ir.text.spelling import reference, word
 from forerun.ir.text.values import LANGUAGES
+from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["KernelReader"]
+__all__ = ["KernelReader", "read_accesses", "read_parameters"]
+
+_Item = TypeVar("_Item", Parameter, Access)
 
 _SPANS = ("grid", "block", "shared", "cluster")
 
@@ -41,7 +45,7 @@ class KernelReader(BlockReader):
 
     def kernel(self, name: str, ordinal: int, path: str) -> Kernel:
         """Read what follows a kernel's name."""
-        parameters = self.enclosed("(", self._parameter, ")")
+        parameters = self.enclosed("(", self.parameter, ")")
         launches = self._accepted_launches() if self.accept("launches") else None
         is_black_box = self.accept("opaque")
         implementations: tuple[Implementation, ...] = ()
@@ -78,7 +82,8 @@ class KernelReader(BlockReader):
         stop = self.integer()
         return Span(start, stop, self.integer() if self.accept("step") else 1)
 
-    def _parameter(self) -> Parameter:
+    def parameter(self) -> Parameter:
+        """Read a parameter."""
         name = self.word("the name of a parameter")
         self.expect(":")
         if self.accept("scalar"):
@@ -158,7 +163,46 @@ class KernelReader(BlockReader):
         }
 
     def _accesses(self) -> tuple[Access, ...]:
-        return self.several(lambda: Access(self.word("the name of a parameter"), self.region()))
+        return self.several(self.access)
+
+    def access(self) -> Access:
+        """Read an access, such as ``cache[0:pos]``."""
+        return Access(self.word("the name of a parameter"), self.region())
 
     def _locals(self) -> tuple[str, ...]:
         return self.several(lambda: self.word("a name"))
+
+
+def read_parameters(text: str, about: str) -> tuple[Parameter, ...]:
+    """Parameters as they stand between a kernel's parentheses.
+
+    Args:
+        text: Such as ``"x: f32[N], eps: scalar f32"``.
+        about: What messages begin with.
+
+    Raises:
+        InvalidInput: If it cannot be read.
+    """
+    return _all(text, about, KernelReader.parameter)
+
+
+def read_accesses(text: str, about: str) -> tuple[Access, ...]:
+    """Accesses as they stand behind ``reads``, such as ``"q, cache[0:pos]"``; see :func:`read_parameters`."""
+    return _all(text, about, KernelReader.access)
+
+
+def _all(text: str, about: str, item: Callable[[KernelReader], _Item]) -> tuple[_Item, ...]:
+    reader = KernelReader(text, "")
+    try:
+        reader.seek(0)
+        if reader.token == END:
+            return ()
+        found = reader.several(lambda: item(reader))
+        if reader.token != END:
+            reader.fail("',' or the end")
+    except Fault as fault:
+        message = f"{about}: {fault.diagnostic.message}, at column {fault.offset + 1} of {text!r}"
+        raise InvalidInput(message, hint=fault.diagnostic.hint) from None
+    finally:
+        reader.close()
+    return found
