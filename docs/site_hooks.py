@@ -1,4 +1,4 @@
-"""What the site has besides its pages: documents of the repository's root, notebooks as pages, docstrings as Markdown."""
+"""What the site has besides its pages: documents of the root, notebooks as pages, docstrings as Markdown."""
 
 from __future__ import annotations
 
