@@ -144,7 +144,7 @@ def _nodes(name: str, known: _Names, depth: int) -> st.SearchStrategy[Node]:
     )
     bound = _tuples(st.tuples(names, arguments), 4)
     kinds: list[st.SearchStrategy[Node]] = [
-        st.builds(KernelNode, this, known.kernels, bound, _launches, _places),
+        st.builds(KernelNode, this, known.kernels, bound, _launches, _places, _tuples(names, 2)),
         st.builds(MemcpyNode, this, views, views, _places),
         st.builds(MemsetNode, this, views, integers, _places),
         st.builds(HostCallbackNode, this, names, _tuples(views, 2), _tuples(views, 2), _places, st.booleans()),

@@ -80,13 +80,16 @@ def check(
     if file == after == STANDARD:
         raise InvalidInput("standard input cannot be both graphs", hint="name a file for one of them")
     graph, source = _read(file, verbose=verbose)
+    fused: list[str] = []
     if after is None:
         verdict = check_meaning(graph, assumptions)
     else:
         from forerun.ir.refinement.certificate import certify
+        from forerun.ir.refinement.fused import claims
 
         before, (graph, source) = graph, _read(after, verbose=verbose)
         verdict = certify(before, graph, assumptions)
+        fused = [name for name in claims(graph) if name not in before.nodes]
     status = _STATUS[verdict.status]
     if as_json:
         found = explain(graph, verdict, assumptions, None if verbose else EXPLAINED_FINDINGS)
@@ -98,6 +101,7 @@ def check(
                 "nodes": len(graph),
                 "dependencies": graph.count_dependencies(),
                 "assumptions": sorted(assumptions),
+                "fused": fused,
                 "count": verdict.count,
                 "findings": findings_as_json(found, source),
             }
@@ -108,6 +112,9 @@ def check(
     _print_meaning(verdict, meaning)
     print_findings(source, found, None if verbose else SHOWN_FINDINGS, verdict.count)
     _print_counts(graph, assumptions)
+    if fused:
+        what = "1 fused node computes" if len(fused) == 1 else f"{len(fused):,} fused nodes compute"
+        print_plain(result_console(), f"taken on trust: that {what} what fusion rules state")
     return status
 
 

@@ -15,8 +15,7 @@ class Delta:
     """Names of what an edit touched, each in the order of the edit, each once.
 
     A node, dependency, buffer, allocation or kernel that was added, removed or replaced is listed; compare the graphs
-    before and after to see how. ``fusions`` is a claim, which certificates check: the new nodes that stand for nodes of
-    the graph before, and which nodes these are.
+    before and after to see how.
     """
 
     nodes: dict[str, None] = field(default_factory=dict)
@@ -24,7 +23,6 @@ class Delta:
     buffers: dict[str, None] = field(default_factory=dict)
     allocations: dict[str, None] = field(default_factory=dict)
     kernels: dict[str, None] = field(default_factory=dict)
-    fusions: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -38,5 +36,5 @@ class Delta:
 
     def include(self, other: Delta) -> None:
         """Add what another edit touched."""
-        for name in (*_PARTS, "fusions"):
+        for name in _PARTS:
             getattr(self, name).update(getattr(other, name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import networkx as nx
@@ -99,14 +100,19 @@ class GraphEdit:
     def record_fusion(self, node: str, parts: Iterable[str]) -> None:
         """Claim that a new node does what some nodes of the base do, one after the other, and nothing else.
 
-        Several new nodes may stand for the same old one, which then is computed more than once.
+        Several new nodes may stand for the same old one, which then is computed more than once. The node keeps the
+        claim (:attr:`~forerun.ir.nodes.KernelNode.fuses`); for a part that is fused itself, it names what that stands
+        for.
 
         Args:
-            node: A node that this edit added.
+            node: A kernel node that this edit added.
             parts: Nodes of the graph that the edit began from.
         """
-        self.node(node)
-        self.delta.fusions[node] = tuple(parts)
+        fused = self.node(node)
+        if not isinstance(fused, KernelNode):
+            raise InternalError(f"edit: node '{node}' launches no kernel, so it stands for no others")
+        names = (name for part in parts for name in getattr(self.base.nodes.get(part), "fuses", ()) or (part,))
+        self.replace_node(replace(fused, fuses=tuple(dict.fromkeys(names))))
 
     def _launch_order(self) -> list[str]:
         if self._order is None:

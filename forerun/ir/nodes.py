@@ -107,13 +107,17 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class KernelNode:
-    """A kernel launch. ``arguments`` pairs each parameter's name with what is bound to it, in parameter order."""
+    """A kernel launch. ``arguments`` pairs each parameter's name with what is bound to it, in parameter order.
+
+    ``fuses`` names the nodes of an earlier graph that it stands for: a claim, which certificates check.
+    """
 
     name: str
     kernel: str
     arguments: tuple[tuple[str, Argument], ...] = ()
     launch: Launch = Launch()
     place: Place = DEVICE0
+    fuses: tuple[str, ...] = ()
 
     def argument(self, parameter: str) -> Argument | None:
         """What is bound to a parameter, or ``None``."""

@@ -248,4 +248,5 @@ def _launches(draw: st.DrawFn, memory: _Memory, name: str, filled: frozenset[str
         loaded = draw(pick([None, -1, 0, 1]))
         value = ConstantArgument(1) if loaded is None else ScalarLoad(memory.small("pos").name, 0, loaded)
         bound = (*bound, ("s", value))
-    return KernelNode(name, kernel.name, bound, draw(launches_of(kernel)), draw(st.sampled_from(_PLACES)))
+    fuses = draw(pick([()] * 9 + [(f"{name}.first", f"{name}.second")]))
+    return KernelNode(name, kernel.name, bound, draw(launches_of(kernel)), draw(st.sampled_from(_PLACES)), fuses)

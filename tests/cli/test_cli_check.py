@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from forerun.frontends.decode import decode_graph
+from forerun.frontends.llama import LlamaConfig
+from forerun.ir.text import print_graph
 from forerun.runtime.litmus import Machine
 
 
@@ -262,3 +265,16 @@ def test_a_recorded_litmus_run_is_trusted_on_its_own_machine(forerun, early, mon
     outcome = forerun("check", early, "--litmus", record)
     assert outcome.status == 3
     assert "Another GPU" in outcome.err
+
+
+def test_what_a_pipeline_with_fusions_made_is_proved(forerun, tmp_path):
+    step = decode_graph(LlamaConfig("tiny", 2, 64, 2, 1, 32, 96, 128, 64))
+    (tmp_path / "in.fir").write_text(print_graph(step))
+    assert forerun("opt", "in.fir", "-p", "fast", "-o", "out.fir").status == 0
+    outcome = forerun("check", "in.fir", "out.fir")
+    assert (outcome.status, outcome.err) == (0, "")
+    count = (tmp_path / "out.fir").read_text().count(" fuses #")
+    assert count > 2
+    assert f"taken on trust: that {count} fused nodes compute what fusion rules state" in outcome.out
+    assert len(json.loads(forerun("check", "in.fir", "out.fir", "--json").out)["fused"]) == count
+    assert "trust" not in forerun("check", "out.fir", "out.fir").out

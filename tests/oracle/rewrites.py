@@ -22,6 +22,7 @@ from forerun.ir.nodes import (
     MemsetNode,
     ScalarLoad,
 )
+from forerun.ir.refinement.fused import claims
 from forerun.ir.types import BufferRole, DependencyKind
 from forerun.passes.infra import registry
 from forerun.testing.subject import applied, pipeline_of
@@ -239,7 +240,7 @@ def _pass(name: str) -> Rewrite:
 
     def rewrite(chooser: Random, graph: Graph) -> Rewritten:
         result = applied(pipeline, graph)
-        return Rewritten(result, dict(result.delta.fusions) if result.delta is not None else {})
+        return Rewritten(result, {f: parts for f, parts in claims(result).items() if f not in graph.nodes})
 
     return rewrite
 

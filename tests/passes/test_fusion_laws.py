@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, Phase, event, find, given, settings
 
 from forerun.ir.graph import Graph
 from forerun.ir.refinement.certificate import certify
+from forerun.ir.refinement.fused import claims
 from forerun.ir.verify import verify
 from forerun.passes.fuse_kernels import FuseKernels, fused
 from forerun.passes.infra.base import PassContext
@@ -46,10 +47,6 @@ def test_statistics_count_the_changes(graph: Graph) -> None:
     assert gone <= {part for parts in claims(after).values() for part in parts}
     remarked = [remark for remark in context.remarks if "does not apply" in remark.message]
     assert bool(remarked) == bool(context.statistics["near_misses"])
-
-
-def claims(graph: Graph) -> dict[str, tuple[str, ...]]:
-    return {} if graph.delta is None else dict(graph.delta.fusions)
 
 
 def computes_the_same(graph: Graph, after: Graph) -> bool:

@@ -27,6 +27,7 @@ from dataclasses import replace
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
+from forerun.ir.refinement.fused import claims
 from forerun.ir.refinement.relocation import misreads, moved, undone
 from forerun.ir.refinement.rules import RULES, Findings, compare
 from forerun.ir.semantics.access import accesses, with_tables
@@ -57,17 +58,16 @@ def certify(
         before: A verified graph.
         after: A verified graph.
         assumptions: Opt-in rules of the event order, such as ``H6``.
-        fusions: For each fused node of after the nodes of before that it stands for; by default, what the edit that
-            made ``after`` claims. That the new kernel computes what the old ones compute is not judged here.
+        fusions: For each fused node of after the nodes of before that it stands for; by default, what the nodes of
+            ``after`` claim. That the new kernel computes what the old ones compute is not judged here.
 
     Returns:
         The verdict. Findings have codes of :data:`RULES`, or those of :func:`forerun.ir.semantics.check`.
     """
     findings = Findings()
-    if fusions is None:
-        fusions = after.delta.fusions if after.delta is not None else {}
+    claimed = claims(after) if fusions is None else fusions
     names = moved(before, after)
-    compare(before, _in_place(before, after, names, findings), findings, assumptions, fusions=fusions)
+    compare(before, _in_place(before, after, names, findings), findings, assumptions, fusions=claimed)
     if not findings.diagnostics and not assumptions and not names and _is_still_ordered(before, after):
         return Verdict("proved")
     meaning = check(after, assumptions)

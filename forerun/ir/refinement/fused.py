@@ -1,7 +1,7 @@
 """Fused nodes: whether a new node does, in terms of accesses, what the nodes do that it is said to stand for.
 
-An edit records the claim (:attr:`forerun.ir.edit.Delta.fusions`); here it is checked. That the new kernel computes from
-the same bytes what the old ones compute is the statement of a fusion rule, with a tolerance, and tested on values.
+A node carries the claim (:attr:`forerun.ir.nodes.KernelNode.fuses`); here it is checked. That the new kernel computes
+from the same bytes what the old ones compute is the statement of a fusion rule, with a tolerance, and tested on values.
 
 Why C3 and C12 to C16 suffice. Put, in the place of each fused node, the nodes that it stands for, in their order, with
 copies of their own of whatever they write and it does not. By C12 and C13 the fused node reads the bytes that these
@@ -15,8 +15,9 @@ first (C16). So there is also nothing that the order of the kernels protected an
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from forerun.ir.declaration import contradiction, runs_code_of
@@ -29,7 +30,7 @@ from forerun.ir.semantics.hazards import Conflict, conflicts, is_certain
 from forerun.ir.semantics.order import EventOrder
 from forerun.ir.types import BufferRole
 
-__all__ = ["Fused", "Problem"]
+__all__ = ["Fused", "Problem", "claims"]
 
 Fusions = Mapping[str, tuple[str, ...]]
 
@@ -42,6 +43,11 @@ class Problem:
     node: str
     message: str
     certain: bool = False
+
+
+def claims(graph: Graph) -> Fusions:
+    """For each node of a graph that claims to stand for others, bodies left out, the names of those."""
+    return {node.name: node.fuses for node in graph if isinstance(node, KernelNode) and node.fuses}
 
 
 class Fused:
@@ -57,7 +63,12 @@ class Fused:
     def __init__(self, before: Graph, after: Graph, fusions: Fusions) -> None:
         self.before, self.after = before, after
         self.problems: list[Problem] = []
-        claimed = {f: parts for f, parts in fusions.items() if f in after.nodes and f not in before.nodes}
+        present = claims(before)
+        claimed = {
+            f: _parts(parts, before, present)
+            for f, parts in fusions.items()
+            if f in after.nodes and f not in before.nodes
+        }
         self.groups = {f: parts for f, parts in claimed.items() if self._is_known(f, parts)}
         self.owners: dict[str, list[str]] = {}
         for fused, parts in self.groups.items():
@@ -251,6 +262,14 @@ class Fused:
         return buffer is not None and buffer.role is BufferRole.TEMP
 
 
+def _parts(names: tuple[str, ...], before: Graph, present: Fusions) -> tuple[str, ...]:
+    """The nodes of before that a claim is about: what it names, or a node there that stands for some of that."""
+    inside = {part: fused for fused, parts in present.items() if set(parts) <= set(names) for part in parts}
+    if not inside:
+        return names
+    return tuple(dict.fromkeys(name if name in before.nodes else inside.get(name, name) for name in names))
+
+
 def _unknown(before: Graph, after: Graph, fused: str, parts: tuple[str, ...]) -> Iterator[str]:
     node = after.nodes[fused]
     old = [before.nodes.get(part) for part in parts]
@@ -261,12 +280,21 @@ def _unknown(before: Graph, after: Graph, fused: str, parts: tuple[str, ...]) ->
             yield f"is said to stand for '{name}', which is not a kernel node of before"
         elif part.place != node.place:
             yield f"stands for '{name}', which is at another place"
-        elif name in after.nodes and after.nodes[name] != part:
+        elif name in after.nodes and not _is_kept(part, before, after):
             yield f"stands for '{name}', which has changed"
         elif any(not access.definite for access in accesses(before)[name]):
             yield f"stands for '{name}', whose accesses are not known exactly"
     if any(not access.definite for access in accesses(after)[fused]):
         yield "stands for others, but its accesses are not known exactly"
+
+
+def _is_kept(part: KernelNode, before: Graph, after: Graph) -> bool:
+    """Whether a node is the same after, but for the order of what its kernel does (which C4 judges)."""
+    node = after.nodes[part.name]
+    if node == part or not isinstance(node, KernelNode):
+        return node == part
+    old, new = before.kernels[part.kernel], after.kernels[node.kernel]
+    return replace(node, kernel=part.kernel) == part and Counter(old.phases) == Counter(new.phases)
 
 
 def _plain(access: NodeAccess) -> ByteSet:

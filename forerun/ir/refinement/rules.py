@@ -13,7 +13,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import AllocNode, EmptyNode, FreeNode, KernelNode, Node
 from forerun.ir.refinement.body_order import LostOrder, lost_orders, other_body
-from forerun.ir.refinement.fused import Fused
+from forerun.ir.refinement.fused import Fused, claims
 from forerun.ir.semantics.access import HOST_EFFECTS, NodeAccess, accesses, is_event
 from forerun.ir.semantics.constants import changed_constants
 from forerun.ir.semantics.event_nodes import crossings, event_nodes
@@ -194,8 +194,7 @@ class _Comparison:
         """All rules, for the bodies of a node."""
         for number, body in enumerate(bodies_in(new)):
             graphs = inner_graph(self.before, old.name, number), inner_graph(self.after, new.name, number)
-            fusions = body.delta.fusions if body.delta is not None else {}
-            compare(*graphs, self.findings, self.assumptions, f"{self.path}{new.name}/", fusions=fusions)
+            compare(*graphs, self.findings, self.assumptions, f"{self.path}{new.name}/", fusions=claims(body))
 
     def other(self, old: Node, new: Node, reason: str) -> None:
         """C7, for a node that is not the same."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from forerun.ir.buffer import Allocation, Buffer, Paged, Ragged
@@ -214,7 +215,8 @@ def _kernel_node(node: KernelNode) -> str:
     text = f"{reference('@', node.kernel)}({joined(node.arguments, _bound)})"
     if node.launch is not _DEFAULT_LAUNCH and node.launch != _DEFAULT_LAUNCH:
         text += _launch(node.launch)
-    return text + on(node.place, DEVICE0)
+    text += on(node.place, DEVICE0)
+    return text if node.fuses == () else f"{text} fuses {joined(node.fuses, partial(reference, '#'))}"
 
 
 def _bound(pair: Any) -> str:

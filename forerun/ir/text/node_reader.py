@@ -63,7 +63,15 @@ class NodeReader(KernelReader):
         kernel = self.reference("@")
         arguments = self.enclosed("(", self._bound, ")")
         launch = self._launch() if self.token in self._LAUNCH else _DEFAULT_LAUNCH
-        return KernelNode(name, kernel, arguments, launch, self.place() if self.accept("on") else DEVICE0)
+        return KernelNode(name, kernel, arguments, launch, self.place_or(DEVICE0), self._fuses())
+
+    def _fuses(self) -> tuple[str, ...]:
+        if not self.accept("fuses"):
+            return ()
+        names = self.several(lambda: self.reference("#"))
+        if self.token == "fuses":
+            self.fault_at(self.ordinal, "P11", "'fuses' is given twice; it lists all nodes, with commas")
+        return names
 
     def _bound(self) -> tuple[str, Argument]:
         parameter = self.word("the name of a parameter")
