@@ -1,7 +1,7 @@
 """Negative controls of the ablation that need no GPU: what must be refuted.
 
 A chain of projections that all hand over one scratch buffer: each node reads what the one before wrote there, or writes
-over what it reads. The weights are the chain's own, so that the default pipeline may load them ahead of the wait, and
+over what it reads. The weights are the chain's own, so that the pipeline `exact` may load them ahead of the wait, and
 only them. Where a pass (a wrong one, here) moves all phases ahead of the wait, or takes the waits out, every hand-over
 is a race, and the checker must say so.
 """

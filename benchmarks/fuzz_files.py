@@ -221,7 +221,7 @@ def _command(*arguments: str) -> str:
     return f"status {status}"
 
 
-PIPELINES = ["infer-dependencies,insert-pdl", "default", "plan-memory", "fuse-kernels", "hoist-loads", "reduce-edges"]
+PIPELINES = ["infer-dependencies,insert-pdl", "exact", "plan-memory", "fuse-kernels", "hoist-loads", "reduce-edges"]
 
 
 def _read_fir(data: bytes, folder: Path, chooser: random.Random) -> str:

@@ -1,4 +1,4 @@
-"""Passes that do not change arithmetic change no bit: random graphs on a GPU, before and after the default pipeline.
+"""Passes that do not change arithmetic change no bit: random graphs on a GPU, before and after the pipeline `exact`.
 
 Every graph runs as it was made (a stream of full dependencies) and as the passes made it, both with pseudo-random
 delays in all kernels, other ones in each replay. Outputs and state after each replay are compared, bit by bit, with
@@ -35,7 +35,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.text import print_graph
 from forerun.ir.types import BufferRole
 from forerun.passes.infra.manager import PassManager
-from forerun.passes.infra.named_pipelines import DEFAULT_PIPELINE
+from forerun.passes.infra.named_pipelines import EXACT_PIPELINE
 from forerun.runtime.base import resolve_target
 from forerun.testing import inputs_of, weights_of
 
@@ -82,7 +82,7 @@ def examine(task: Task) -> Outcome:
     """Make a graph, rewrite it, run both, and perhaps plant a fault."""
     chooser = Random(task.seed)
     before = random_graph(chooser, _pool(task.pool))
-    result = PassManager(DEFAULT_PIPELINE, []).run(before)
+    result = PassManager(EXACT_PIPELINE, []).run(before)
     after = result.graph
     expected = _trace(before, _SERIAL, task.replays)
     outcome = Outcome()

@@ -27,7 +27,7 @@ def compare(steps: int, target: str, weights: dict[str, np.ndarray], seed: int) 
     chooser = np.random.default_rng(seed)
     with (
         forerun.compile(graph, target="cuda", pipeline=None, weights=weights) as plain,
-        forerun.compile(graph, target=target, pipeline="default", weights=weights) as rewritten,
+        forerun.compile(graph, target=target, pipeline="exact", weights=weights) as rewritten,
     ):
         assert rewritten.graph != plain.graph, "the passes did nothing"
         different = 0

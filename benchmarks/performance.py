@@ -79,7 +79,7 @@ SECTIONS = (
     Section(
         "pipeline",
         "The compiler on large graphs",
-        "The default pipeline on synthetic decode graphs, with verification and certificates, and the import of the "
+        "The pipeline `exact` on synthetic decode graphs, with verification and certificates, and the import of the "
         "package. `python benchmarks/pipeline.py`",
         (
             ("pipeline.nodes_2000_s", "at most 1.0"),

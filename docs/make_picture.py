@@ -1,4 +1,4 @@
-"""Draws docs/decode-layer.svg: the decode step of a one-layer model before and after the default pipeline.
+"""Draws docs/decode-layer.svg: the decode step of a one-layer model before and after the pipeline `exact`.
 
 A test compares it with the file; ``pytest tests/project --bless`` writes it again.
 """
@@ -21,5 +21,5 @@ def draw() -> str:
     """The picture, from graphs that were really compiled."""
     config = LlamaConfig("small", 1, 576, 9, 3, 64, 1536, 49152, 8192)
     before = decode_graph(config)
-    after = PassManager("default").run(before).graph
+    after = PassManager("exact").run(before).graph
     return standalone_svg([("before", before), ("after", after)], prefix="blk.0.")

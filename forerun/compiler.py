@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,18 +16,23 @@ from forerun.ir.trust import Trusted, trusting
 from forerun.ir.verify import require_valid
 from forerun.passes.infra.base import Assessment, Assessor
 from forerun.passes.infra.manager import PassManager, PipelineResult
-from forerun.passes.infra.pipeline import DEFAULT, Pipeline
+from forerun.passes.infra.pipeline import BY_TARGET, Pipeline
 from forerun.passes.infra.summary import Summary
 from forerun.passes.instrument import Instrument, default_instruments, writers
 from forerun.report import reporting, write_report
 from forerun.runtime.base import Program, ScheduledProgram, Target, resolve_target
+from forerun.runtime.cache_folder import tunings_folder
 from forerun.runtime.device import DeviceProgram, DeviceTarget
-from forerun.support.diagnostics import InvalidInput, Unsupported
+from forerun.support.diagnostics import ForerunWarning, InvalidInput, Unsupported
 
 if TYPE_CHECKING:
+    from forerun.passes.infra.tuning import Tuning
     from forerun.runtime.reference import Schedule
 
-__all__ = ["Executable", "compile", "identity_of", "prepare"]
+__all__ = ["KNOWN_TUNING", "Executable", "compile", "identity_of", "pipeline_for", "prepare"]
+
+KNOWN_TUNING = "auto"
+"""Stands for what was measured before, here or by forerun's authors, for such graphs on such a GPU."""
 
 _CODE_OF = {"reference": {"functions": True, "sources": False}, "cuda": {"functions": False, "sources": True}}
 """What each of our own targets runs of a graph, besides host calls."""
@@ -35,13 +41,13 @@ _CODE_OF = {"reference": {"functions": True, "sources": False}, "cuda": {"functi
 def compile(
     graph: Graph,
     target: str | Target = "reference",
-    pipeline: str | Pipeline | None = DEFAULT,
+    pipeline: str | Pipeline | None = BY_TARGET,
     dump: str | Path | None = None,
     *,
     weights: Mapping[str, ArrayLike] | None = None,
     memory: Mapping[str, Any] | None = None,
     instruments: Iterable[Instrument] | None = None,
-    tuning: str | Path | None = None,
+    tuning: str | Path | None = KNOWN_TUNING,
     trust: Trusted | Collection[Trusted] = (),
 ) -> Executable:
     """Rewrite a graph with a pipeline of passes, and make it ready to run.
@@ -49,7 +55,8 @@ def compile(
     Args:
         graph: The program.
         target: Where it will run: a name with options, such as ``reference{schedule=adversarial,seed=3}``, or a target.
-        pipeline: Passes, or pipeline text; ``None`` and ``""`` are no passes.
+        pipeline: Passes, or pipeline text; ``None`` and ``""`` are no passes. By default ``fast`` on a GPU, which may
+            change results within the tolerance that the summary tells, and ``exact`` elsewhere, which changes no bit.
         dump: A folder for the graph after each pass, the differences, the summary and a report (``index.html``).
         weights: A value for every weight buffer, by name. Each is looked up once, so the mapping may be lazy. Arrays
             that fit are used as they are, without a copy: do not change them while the program is in use.
@@ -58,7 +65,8 @@ def compile(
         instruments: What accompanies the passes instead of the default checks; ``()`` checks nothing but the structure
             of the input.
         tuning: A tuning file of :func:`forerun.tune`, whose choices are applied after the passes if it was measured on
-            such a GPU.
+            such a GPU. By default what is known of such graphs on this GPU (:mod:`forerun.passes.infra.known_tunings`)
+            is applied after ``fast`` and other pipelines that may change bits; ``None`` applies nothing.
         trust: Modules whose functions, and sources of kernels that the graph may name, besides forerun's own and those
             that the program registered (:func:`forerun.register_function`); see SECURITY.md.
 
@@ -97,26 +105,49 @@ def compile(
 def prepare(
     graph: Graph,
     target: Target,
-    pipeline: str | Pipeline | None = DEFAULT,
+    pipeline: str | Pipeline | None = BY_TARGET,
     dump: str | Path | None = None,
     *,
     instruments: Iterable[Instrument] | None = None,
-    tuning: str | Path | None = None,
+    tuning: str | Path | None = KNOWN_TUNING,
 ) -> PipelineResult:
     """What :func:`compile` does before it loads the graph; arguments as there."""
     require_valid(graph)
     # Before the passes, which may take a while, and which compile what they assess.
     if target.name in _CODE_OF:
         require_vouched(graph, **_CODE_OF[target.name])
-    passes = Pipeline.parse(pipeline or "") if not isinstance(pipeline, Pipeline) else pipeline
-    if tuning is not None:
-        from forerun.passes.apply_tuning import ApplyTuning
-
-        gpu, driver = identity_of(target) or ("", "")
-        passes = Pipeline((*passes, ApplyTuning(str(tuning), gpu, driver)))
+    passes = _tuned(pipeline_for(target, pipeline), target, tuning)
     manager = PassManager(passes, _accompany(dump, instruments), assessor=_assessor(target))
     with reporting(dump):
-        return manager.run(graph)
+        result = manager.run(graph)
+    for message in result.summary.warnings:
+        warnings.warn(message, ForerunWarning, stacklevel=3)
+    return result
+
+
+def pipeline_for(target: Target, pipeline: str | Pipeline | None = BY_TARGET) -> Pipeline:
+    """The passes that a text stands for on a target.
+
+    Raises:
+        InvalidInput: If the text is wrong.
+    """
+    if isinstance(pipeline, Pipeline):
+        return pipeline
+    chosen = ("fast" if isinstance(target, DeviceTarget) else "exact") if pipeline == BY_TARGET else pipeline
+    return Pipeline.parse(chosen or "")
+
+
+def _tuned(passes: Pipeline, target: Target, tuning: str | Path | None) -> Pipeline:
+    """The passes, and what applies the tuning."""
+    from forerun.passes.apply_tuning import ApplyTuning
+
+    if tuning is None:
+        return passes
+    if tuning != KNOWN_TUNING:
+        return Pipeline((*passes, ApplyTuning(str(tuning), *(identity_of(target) or ("", "")))))
+    may_change = isinstance(target, DeviceTarget) and not all(subject.keeps_bits for subject in passes)
+    is_tuned = any(isinstance(subject, ApplyTuning) for subject in passes)
+    return Pipeline((*passes, ApplyTuning())) if may_change and not is_tuned else passes
 
 
 def identity_of(target: Target) -> tuple[str, str] | None:
@@ -296,6 +327,11 @@ class _OfTarget:
 
     def choose(self, candidates: Sequence[Graph]) -> Assessment:
         return Assessment(*self._target.assess(candidates))
+
+    def known_tuning(self, groups: Collection[str]) -> tuple[Path, Tuning] | None:
+        from forerun.passes.infra.known_tunings import SHIPPED, known_tuning
+
+        return known_tuning(groups, *self._target.identity(), (tunings_folder(), SHIPPED))
 
 
 def _assessor(target: Target) -> Assessor | None:

@@ -62,7 +62,7 @@ def test_values() -> None:
     np.testing.assert_array_equal(first["z"], t - WEIGHTS["w"] + np.float32(INPUTS["seed"]))
 
 
-@pytest.mark.parametrize("pipeline", ["", None, "default", Pipeline(), "infer-dependencies,insert-pdl"])
+@pytest.mark.parametrize("pipeline", ["", None, "exact", Pipeline(), "infer-dependencies,insert-pdl"])
 @pytest.mark.parametrize(
     "target", ["reference", "reference{schedule=adversarial,seed=5}", ReferenceTarget("adversarial")]
 )

@@ -12,10 +12,11 @@ import typer
 
 from forerun.cli.bench_subject import Subject, subject_of
 from forerun.cli.console import print_json, print_plain, result_console, working
-from forerun.cli.decoding import DecodePlan, MatrixType
+from forerun.cli.decoding import DecodePlan
 from forerun.cli.errors import Status, guarded
 from forerun.cli.files import write_text
 from forerun.cli.options import (
+    BY_TARGET,
     ContextOption,
     DumpOption,
     GpuOption,
@@ -68,7 +69,7 @@ def bench(
     model: SubjectArgument = None,
     shape: ShapeOption = None,
     target: GpuOption = "cuda",
-    pipeline: PipelineOption = "default",
+    pipeline: PipelineOption = BY_TARGET,
     against: Annotated[
         str | None,
         typer.Option(metavar="PASSES", help="A second pipeline: outputs are compared, then times, in pairs A B B A."),
@@ -76,7 +77,7 @@ def bench(
     position: PositionOption = None,
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="How many replays are timed.")] = 320,
     dtype: MatricesOption = None,
-    kv_dtype: KvOption = MatrixType.F32,
+    kv_dtype: KvOption = None,
     context: ContextOption = None,
     trace: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write a trace of one step, for ui.perfetto.dev.")
@@ -97,7 +98,7 @@ def bench(
     from forerun.passes.infra.pipeline import Pipeline
 
     load_modules(load or ())
-    plan = DecodePlan.of(target, pipeline, dtype, context, on_gpu=MatrixType.BF16, cache=kv_dtype)
+    plan = DecodePlan.of(target, pipeline, dtype, context, cache=kv_dtype, shaped=shape is not None)
     gpu = _require_gpu(plan)
     other = None if against is None else Pipeline.parse(against)
     subject = subject_of(model, shape, position, plan, talks=not as_json, verbose=verbose)
@@ -212,12 +213,13 @@ def _dump(folder: Path, timeline: Timeline) -> None:
 
 def _print_account(found: _Benchmark, *, verbose: bool) -> None:
     from forerun.measure.node_table import by_kernel, total
+    from forerun.passes.infra.named_pipelines import name_of
 
     console = result_console()
     place = "" if found.subject.position is None else f" at position {found.subject.position}"
     print_plain(console, f"{found.subject.graph.name}{place} on {found.gpu}")
     for pipeline, metric in zip(found.pipelines, found.steps, strict=True):
-        print_plain(console, f"{_interval(metric, 1)}  {pipeline or 'no passes'}")
+        print_plain(console, f"{_interval(metric, 1)}  {name_of(str(pipeline)) or pipeline or 'no passes'}")
     if found.speedup is not None:
         worst = found.differences[0] if found.differences else None
         print_plain(console, f"{_interval(found.speedup, 3)} times as fast as the second")

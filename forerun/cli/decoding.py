@@ -57,27 +57,30 @@ class DecodePlan:
         dtype: MatrixType | None,
         context: int | None,
         *,
-        on_gpu: MatrixType = MatrixType.F16,
-        cache: MatrixType = MatrixType.F32,
+        cache: MatrixType | None = None,
+        shaped: bool = False,
     ) -> DecodePlan:
         """From what the user gave. Everything is checked here, before the download and the weights.
 
-        Matrices are f32 on the reference target if nothing else is asked for, and ``on_gpu`` on a GPU: f16 keeps what
-        the blocks of quantized GGUF files say, whose scales are f16, where bf16 would drop three bits of it.
+        If nothing else is asked for, all is f32 on the reference target. On a GPU, matrices and KV rows of shapes are
+        bf16, as such models are served; matrices of files are f16, which keeps what the blocks of quantized GGUF files
+        say, whose scales are f16, where bf16 would drop three bits of it, and their KV rows are f32.
 
         Raises:
             InvalidInput: If a name or an option is wrong.
             Unsupported: If the target is not there.
         """
-        from forerun.passes.infra.pipeline import Pipeline
+        from forerun.compiler import pipeline_for
         from forerun.runtime import resolve_target
 
         resolved = resolve_target(target)
-        chosen = dtype or (on_gpu if resolved.name == "cuda" else MatrixType.F32)
-        return cls(resolved, Pipeline.parse(pipeline), DType[chosen.name], context, DType[cache.name])
+        on_gpu = resolved.name == "cuda"
+        dtype = dtype or ((MatrixType.BF16 if shaped else MatrixType.F16) if on_gpu else MatrixType.F32)
+        cache = cache or (MatrixType.BF16 if on_gpu and shaped else MatrixType.F32)
+        return cls(resolved, pipeline_for(resolved, pipeline), DType[dtype.name], context, DType[cache.name])
 
-    def graph(self, config: LlamaConfig, context: int | None = None) -> Graph:
-        """The decode step of a model, before all passes; with another number of positions instead of the plan's own."""
+    def graph(self, config: LlamaConfig, context: int | None = None, steps: int = 1) -> Graph:
+        """Decode steps of a model, before all passes; with another number of positions instead of the plan's own."""
         from forerun.frontends.decode import decode_graph
         from forerun.kernels import norm_head
 
@@ -88,25 +91,31 @@ class DecodePlan:
                 "argmax_parts": min(norm_head.PARTS, config.vocabulary),
             }
         options |= {"dtype": self.dtype, "cache_dtype": self.cache_dtype}
-        return decode_graph(config, context=context or self.context, **options)
+        return decode_graph(config, context=context or self.context, steps=steps, **options)
 
     def compile(
-        self, config: LlamaConfig, weights: Mapping[str, Any], dump: Path | None, context: int | None = None
+        self,
+        config: LlamaConfig,
+        weights: Mapping[str, Any],
+        dump: Path | None,
+        context: int | None = None,
+        steps: int = 1,
     ) -> Executable:
-        """The decode step of a model, loaded.
+        """Decode steps of a model, loaded.
 
         Args:
             config: The model's shapes.
             weights: Its weights, with matrices of :attr:`dtype`.
             dump: A folder for the dumps.
             context: Positions, instead of the plan's own.
+            steps: How many steps a replay is.
 
         Raises:
             ForerunError: As :func:`forerun.compile`.
         """
         from forerun.compiler import compile as compile_graph
 
-        graph = self.graph(config, context)
+        graph = self.graph(config, context, steps)
         return compile_graph(graph, self.target, self.pipeline, dump, weights=weights)
 
 

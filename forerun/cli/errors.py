@@ -7,9 +7,10 @@ import functools
 import sys
 import textwrap
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec, cast
 
 import typer
 
@@ -41,7 +42,7 @@ def guarded(command: Callable[_Parameters, Status]) -> Callable[_Parameters, Non
         verbose, as_json = bool(kwargs.get("verbose")), bool(kwargs.get("as_json"))
         try:
             try:
-                with results_only():
+                with results_only(), _warnings_told():
                     status = command(*args, **kwargs)
             except (BrokenPipeError, KeyboardInterrupt, typer.Exit):
                 raise
@@ -58,6 +59,22 @@ def guarded(command: Callable[_Parameters, Status]) -> Callable[_Parameters, Non
     # The signature that typer reads is the command's; what it returns is not typer's business.
     guarded_command.__annotations__ = {**command.__annotations__, "return": None}
     return guarded_command
+
+
+@contextmanager
+def _warnings_told() -> Iterator[None]:
+    """Forerun's own warnings are told in one line, on standard error."""
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
+            if category.__name__ == "ForerunWarning":
+                print_text(error_console(), f"warning: {message}")
+            else:
+                shown(message, category, *place, **rest)
+
+        warnings.showwarning = cast("Callable[..., None]", show)
+        yield
 
 
 @contextmanager

@@ -116,7 +116,7 @@ def new_run_folder(label: str) -> Path:
 
     Removes the oldest runs.
     """
-    from forerun.frontends.fetch import cache_folder
+    from forerun.runtime.cache_folder import cache_folder
 
     runs = cache_folder() / "runs"
     stem = re.sub(r"[^\w.-]+", "_", label)[:40] or "run"

@@ -34,9 +34,9 @@ def info(as_json: JsonOption = False, verbose: VerboseOption = False) -> Status:
 
 
 def _facts() -> dict[str, Any]:
-    from forerun.frontends.fetch import cache_folder
     from forerun.passes.infra.registry import available
     from forerun.runtime import target_names
+    from forerun.runtime.cache_folder import cache_folder
     from forerun.runtime.gpu import probe_gpus
     from forerun.runtime.toolchain import find_toolchain, missing_toolchain
 

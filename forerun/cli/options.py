@@ -9,6 +9,7 @@ import typer
 from forerun.cli.decoding import MatrixType
 
 __all__ = [
+    "BY_TARGET",
     "ContextOption",
     "DumpOption",
     "GpuOption",
@@ -52,14 +53,28 @@ ShapeOption: TypeAlias = Annotated[
 GpuOption: TypeAlias = Annotated[
     str, typer.Option("--target", metavar="TARGET", help="Which GPU: cuda, options in braces.")
 ]
-PipelineOption: TypeAlias = Annotated[str, typer.Option(metavar="PASSES", help="Pass,pass,...; options in braces.")]
+BY_TARGET = "auto"
+PipelineOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="PASSES",
+        show_default=False,
+        help="Pass,pass,...; options in braces. [default: fast on a GPU, exact elsewhere]",
+    ),
+]
 PositionOption: TypeAlias = Annotated[
     int | None, typer.Option(min=0, metavar="N", help="Where a decode step stands. [default: 512, or the last]")
 ]
 MatricesOption: TypeAlias = Annotated[
-    MatrixType | None, typer.Option(help="Type of a model's matrices. [default: bf16]")
+    MatrixType | None,
+    typer.Option(help="Type of a model's matrices. [default: on a GPU bf16 for shapes and f16 for files, else f32]"),
 ]
-KvOption: TypeAlias = Annotated[MatrixType, typer.Option("--kv-dtype", help="Type of the rows of a model's KV cache.")]
+KvOption: TypeAlias = Annotated[
+    MatrixType | None,
+    typer.Option(
+        "--kv-dtype", help="Type of the rows of a model's KV cache. [default: bf16 for shapes on a GPU, else f32]"
+    ),
+]
 ContextOption: TypeAlias = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Positions of a model's KV cache. [default: at least 1024]")
 ]

@@ -12,13 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forerun.cli.console import print_json, print_plain, result_console, working, write_result
-from forerun.cli.decoding import DecodePlan, MatrixType, default_target
+from forerun.cli.decoding import DecodePlan, default_target
 from forerun.cli.errors import Status, guarded
 from forerun.cli.files import new_run_folder
 from forerun.cli.models import SHAPED_MODEL, model_path
-from forerun.cli.options import DumpOption, JsonOption, PipelineOption, VerboseOption
+from forerun.cli.options import (
+    BY_TARGET,
+    DumpOption,
+    JsonOption,
+    KvOption,
+    MatricesOption,
+    PipelineOption,
+    PositionOption,
+    VerboseOption,
+)
 from forerun.cli.run_shape import ShapeRequest, run_shape
-from forerun.cli.tables import pass_details, pass_table, time_sentence
+from forerun.cli.tables import pass_details, pass_table, promise_sentence, time_sentence
 from forerun.report.words import duration
 
 if TYPE_CHECKING:
@@ -81,25 +90,28 @@ def run(
             help="reference or cuda, options in braces. [default: reference; with --shape: cuda where there is a GPU]",
         ),
     ] = None,
-    pipeline: PipelineOption = "default",
+    pipeline: PipelineOption = BY_TARGET,
     dump: DumpOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=0, metavar="N", help="The most tokens to add.")] = 32,
     context: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Positions of the KV cache. [default: the model's, at most 1024]"),
     ] = None,
-    dtype: Annotated[
-        MatrixType | None,
-        typer.Option(help="Type of the matrices. [default: on cuda f16, bf16 with --shape; else f32]"),
-    ] = None,
+    dtype: MatricesOption = None,
+    kv_dtype: KvOption = None,
     shape: Annotated[
         str | None, typer.Option(metavar="NAME", help="With MODEL 'llama': which shapes, such as llama-3.2-1b.")
     ] = None,
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="With --shape: draw weights; run single steps, and time them.")
+        bool, typer.Option("--random-weights", help="With --shape: draw weights; run steps, and time them.")
     ] = False,
-    position: Annotated[int, typer.Option(min=0, metavar="N", help="With --shape: where the steps stand.")] = 0,
-    steps: Annotated[int, typer.Option(min=1, metavar="N", help="With --shape: how many steps are timed.")] = 20,
+    position: PositionOption = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="With --shape: how many steps are timed. [default: 640 on a GPU, else 5]"
+        ),
+    ] = None,
     schedule: Annotated[Schedule | None, typer.Option(help="Order of events on the reference target.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Which adversarial schedules are drawn.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the new text only.")] = False,
@@ -113,8 +125,8 @@ def run(
     """
     talks, streams = not (quiet or as_json), not as_json
     named = target or default_target(shaped=model == SHAPED_MODEL)
-    on_gpu = MatrixType.BF16 if model == SHAPED_MODEL else MatrixType.F16
-    plan = DecodePlan.of(_with_schedule(named, schedule, seed), pipeline, dtype, context, on_gpu=on_gpu)
+    shaped = model == SHAPED_MODEL
+    plan = DecodePlan.of(_with_schedule(named, schedule, seed), pipeline, dtype, context, cache=kv_dtype, shaped=shaped)
     if model == SHAPED_MODEL:
         request = ShapeRequest(shape, random_weights, position, steps, plan, dump, prompt is not None)
         return run_shape(request, talks=talks, as_json=as_json, verbose=verbose)
@@ -197,6 +209,7 @@ def _print_account(outcome: _Outcome, *, verbose: bool) -> None:
     generation = outcome.generation
     lines = [
         time_sentence(outcome.summary),
+        promise_sentence(outcome.summary),
         f"{generation.steps} tokens on {outcome.request.plan.target}, {outcome.tokens_per_second:.1f} tokens/s "
         f"(the prompt's {len(generation.prompt_tokens)} tokens took {duration(generation.prefill_seconds)})",
     ]

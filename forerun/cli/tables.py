@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from forerun.measure.node_table import Row
     from forerun.passes.infra.summary import Summary
 
-__all__ = ["pass_details", "pass_table", "roofline_table", "time_sentence"]
+__all__ = ["pass_details", "pass_table", "promise_sentence", "roofline_table", "time_sentence"]
 
 _STYLES = {
     "proved": "green",
@@ -57,6 +57,17 @@ def time_sentence(summary: Summary) -> str:
     """How long the pipeline took, and what part of that were checks."""
     checks = summary.verification_seconds
     return f"{len(summary.passes)} passes in {duration(summary.seconds)}, of which {duration(checks)} for checking them"
+
+
+def promise_sentence(summary: Summary) -> str:
+    """What the pipeline keeps of results."""
+    from forerun.passes.infra.named_pipelines import name_of
+
+    named = name_of(summary.pipeline)
+    which = f"pipeline '{named}'" if named else "these passes"
+    if not summary.tolerance:
+        return f"{which}: every bit of the results stays"
+    return f"{which}: results stay within {summary.tolerance:.2g} of the greatest magnitude in their buffer"
 
 
 def pass_details(summary: Summary) -> list[str]:

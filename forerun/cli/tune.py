@@ -8,9 +8,10 @@ import typer
 
 from forerun.cli.bench_subject import subject_of
 from forerun.cli.console import error_console, print_json, print_plain, result_console
-from forerun.cli.decoding import DecodePlan, MatrixType
+from forerun.cli.decoding import DecodePlan
 from forerun.cli.errors import Status, guarded
 from forerun.cli.options import (
+    BY_TARGET,
     ContextOption,
     GpuOption,
     JsonOption,
@@ -29,18 +30,22 @@ if TYPE_CHECKING:
 
 __all__ = ["tune"]
 
-DEFAULT_FILE = "tuning.json"
-
 
 @guarded
 def tune(
     model: SubjectArgument = None,
     shape: ShapeOption = None,
     target: GpuOption = "cuda",
-    pipeline: PipelineOption = "default",
+    pipeline: PipelineOption = BY_TARGET,
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="Where the choices go, as JSON.")
-    ] = DEFAULT_FILE,
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where the choices go, as JSON. [default: the user's cache, where run, bench and compile find them]",
+        ),
+    ] = None,
     begin: Annotated[
         str | None, typer.Option("--from", metavar="FILE", help="A tuning file whose choices are tried first.")
     ] = None,
@@ -50,7 +55,7 @@ def tune(
     ] = 1e-4,
     position: PositionOption = None,
     dtype: MatricesOption = None,
-    kv_dtype: KvOption = MatrixType.F32,
+    kv_dtype: KvOption = None,
     context: ContextOption = None,
     load: LoadOption = None,
     as_json: JsonOption = False,
@@ -58,14 +63,15 @@ def tune(
 ) -> Status:
     """Find the fastest launches and dependencies on a GPU.
 
-    Choices are tried one at a time on the whole graph, checked, measured in pairs A B B A, and kept or undone. The file
-    is applied by the pass apply-tuning{file=FILE} at the end of a pipeline, or by compile(..., tuning=FILE).
+    Choices are tried one at a time on the whole graph, checked, measured in pairs A B B A, and kept or undone. Later
+    runs of such graphs on this GPU apply them by themselves; --output names another file, for compile(tuning=FILE).
     """
     from forerun.cli.files import load_modules
+    from forerun.compiler import KNOWN_TUNING
     from forerun.tuner import tune as tune_graph
 
     load_modules(load or ())
-    plan = DecodePlan.of(target, pipeline, dtype, context, on_gpu=MatrixType.BF16, cache=kv_dtype)
+    plan = DecodePlan.of(target, pipeline, dtype, context, cache=kv_dtype, shaped=shape is not None)
     subject = subject_of(model, shape, position, plan, talks=not as_json, verbose=verbose)
 
     def tell(trial: Trial, gone: float, limit: float) -> None:
@@ -79,19 +85,19 @@ def tune(
         inputs=subject.inputs,
         budget_seconds=budget,
         pipeline=plan.pipeline,
-        file=output,
+        file=output or KNOWN_TUNING,
         begin=begin,
         tolerance=tolerance,
         progress=tell,
     )
     if as_json:
-        print_json(_as_json(result, output))
+        print_json(_as_json(result))
     else:
-        _print_account(result, output)
+        _print_account(result)
     return Status.OK
 
 
-def _print_account(result: TuningResult, output: str) -> None:
+def _print_account(result: TuningResult) -> None:
     console = result_console()
     kept = sum(trial.verdict == "kept" for trial in result.trials if trial.group)
     tried = sum(bool(trial.group) for trial in result.trials)
@@ -99,14 +105,14 @@ def _print_account(result: TuningResult, output: str) -> None:
     console.print(f"a step took {result.untuned * 1e6:.1f} us, and takes {result.tuned * 1e6:.1f} us: {gain:.3f}x")
     ending = "everything was tried" if result.finished else "the budget is spent"
     console.print(f"{kept} of {tried} changes kept in {result.seconds:.1f} s; {ending}")
-    print_plain(console, f"tuning: {output}")
+    print_plain(console, f"tuning: {result.file}")
 
 
-def _as_json(result: TuningResult, output: str) -> dict[str, Any]:
+def _as_json(result: TuningResult) -> dict[str, Any]:
     return {
         "status": "ok",
         "exit_status": 0,
-        "file": output,
+        "file": str(result.file),
         "gpu": result.tuning.gpu,
         "driver": result.tuning.driver,
         "untuned_us": result.untuned * 1e6,

@@ -24,15 +24,13 @@ from dataclasses import asdict, dataclass
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
 
+from forerun.runtime.cache_folder import CACHE_VARIABLE, cache_folder
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["CACHE_VARIABLE", "SMOLLM2", "Artifact", "Progress", "cache_folder", "fetch", "fetch_smollm2"]
+__all__ = ["SMOLLM2", "Artifact", "Progress", "fetch", "fetch_smollm2"]
 
 Progress = Callable[[int, int], object]
 """Called with the bytes that are done and the bytes in all, often."""
-
-CACHE_VARIABLE = "FORERUN_CACHE_DIR"
-"""The environment variable that moves the cache folder."""
 
 _CHUNK = 1 << 20
 _POLL_SECONDS = 0.1
@@ -91,16 +89,6 @@ SMOLLM2 = Artifact(
 def fetch_smollm2(progress: Progress | None = None) -> Path:
     """The path of SmolLM2-135M-Instruct as GGUF, fetched if the cache does not have it; see :func:`fetch`."""
     return fetch(SMOLLM2, progress)
-
-
-def cache_folder() -> Path:
-    """Where fetched files are kept: ``$FORERUN_CACHE_DIR``, else the user's cache folder."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("forerun", appauthor=False))
 
 
 def fetch(artifact: Artifact, progress: Progress | None = None) -> Path:

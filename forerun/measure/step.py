@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from forerun.compiler import Executable
     from forerun.runtime.cuda.target import CudaTarget
 
-__all__ = ["Difference", "StepTimes", "differences", "time_pair", "time_step", "timeline_of_step"]
+__all__ = ["Difference", "StepTimes", "differences", "step_samples", "time_pair", "time_step", "timeline_of_step"]
 
 _WARM_UP, _TIMELINES = 3, 5
 _BATCHES = 20
@@ -68,10 +68,14 @@ class StepTimes:
 
 def time_step(program: Executable, steps: int) -> Metric:
     """Microseconds of a step: the median over batches of back-to-back replays, by the clock of the GPU."""
-    batch = _batch(steps, 1)
+    return _microseconds(step_samples(program, steps))
+
+
+def step_samples(program: Executable, replays: int) -> list[float]:
+    """Seconds of a replay, in each of several batches of back-to-back replays, after one to warm up."""
+    batch = _batch(replays, 1)
     program.seconds_per_replay(batch)
-    samples = [program.seconds_per_replay(batch) for _ in range(max(1, steps // batch))]
-    return _microseconds(samples)
+    return [program.seconds_per_replay(batch) for _ in range(max(1, replays // batch))]
 
 
 def time_pair(first: Executable, second: Executable, steps: int) -> StepTimes:

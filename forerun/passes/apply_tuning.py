@@ -34,26 +34,35 @@ class ApplyTuning(Pass):
     """Applies the choices of a tuning file, which ``forerun.tune`` wrote.
 
     Choices are made for groups of nodes: those that run the same code on buffers of the same types and shapes. Choices
-    for groups that the graph does not have are left out, with a remark. So are all, if the file was measured on another
-    GPU, with another driver or by another version. It belongs at the end of a pipeline, where it was measured.
+    for groups that the graph does not have are left out, with a remark. So are all, with a warning, if the file was
+    measured on another GPU, with another driver or by another version. Without a file, what was measured for such a
+    graph on such a GPU is looked for. It belongs at the end of a pipeline, where it was measured.
     """
 
     name: ClassVar[str] = "apply-tuning"
+    keeps_bits: ClassVar[bool] = False
     statistics: ClassVar[Mapping[str, str]] = _STATISTICS
 
-    file: str = option(help="the tuning file", file=True)
+    file: str = option("", help="the tuning file; empty for what is known of such graphs on this GPU", file=True)
     gpu: str = option("", help="the GPU that the graph is for; empty applies the file whatever GPU it is of")
     driver: str = option("", help="the CUDA release of its driver; empty for any")
 
     def apply(self, graph: Graph, context: PassContext) -> Graph:
         """The graph with the choices of the file."""
+        place, present = Location("graph", graph.name), groups_of(graph)
+        if not self.file:
+            known = context.assessor.known_tuning(present)
+            if known is None:
+                context.remark("nothing was measured for such a graph on this GPU", place)
+                return graph
+            path, tuning = known
+            context.remark(f"tuned by {path.name}, measured on {tuning.gpu} with driver {tuning.driver}", place)
+            return apply_tuning(graph, tuning, context)
         tuning = read_tuning(self.file)
-        place = Location("graph", graph.name)
         misfit = tuning.misfit(self.gpu, self.driver)
         if misfit:
-            context.remark(f"the tuning file {self.file} is left out: {misfit}", place)
+            context.warn(f"the tuning file {self.file} is left out: {misfit}", place)
             return graph
-        present = groups_of(graph)
         for group in tuning.choices:
             if group not in present:
                 context.remark(f"no node is of the group {group}, which the tuning file has", place)
@@ -77,7 +86,7 @@ def _applied(graph: Graph, tuning: Tuning, context: PassContext) -> Graph:
     for node in graph:
         choice = tuning.choices.get(groups.get(node.name, ""))
         if isinstance(node, KernelNode) and choice is not None:
-            _relaunch(edit, graph.kernels[node.kernel], node, choice, context)
+            _relaunch(edit, graph.kernels[node.kernel], node, choice, tuning.tolerance, context)
             _rebody(edit, graph.kernels[node.kernel], node.name, choice, context)
     for dependency in graph.dependencies:
         choice = tuning.choices.get(groups.get(dependency.target, ""))
@@ -89,7 +98,9 @@ def _applied(graph: Graph, tuning: Tuning, context: PassContext) -> Graph:
     return edit.commit()
 
 
-def _relaunch(edit: GraphEdit, kernel: Kernel, node: KernelNode, choice: Choice, context: PassContext) -> None:
+def _relaunch(
+    edit: GraphEdit, kernel: Kernel, node: KernelNode, choice: Choice, tolerance: float, context: PassContext
+) -> None:
     launch = choice.launch
     if launch is None or launch == node.launch or node.launch.cooperative:
         return
@@ -101,6 +112,7 @@ def _relaunch(edit: GraphEdit, kernel: Kernel, node: KernelNode, choice: Choice,
     if context.should_apply():
         edit.replace_node(replace(node, launch=launch))
         context.count("launches_changed")
+        context.tolerate(tolerance)
 
 
 def _rebody(edit: GraphEdit, kernel: Kernel, name: str, choice: Choice, context: PassContext) -> None:

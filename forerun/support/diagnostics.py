@@ -14,6 +14,7 @@ from forerun.support.escaping import visible, visible_lines
 __all__ = [
     "Diagnostic",
     "ForerunError",
+    "ForerunWarning",
     "InternalError",
     "InvalidInput",
     "Location",
@@ -140,6 +141,10 @@ class InternalError(ForerunError):
     """A pass or forerun itself misbehaved. Exit status 4."""
 
     exit_status = 4
+
+
+class ForerunWarning(UserWarning):
+    """Something that was asked for cannot be had; all else goes on."""
 
 
 def closest(name: str, candidates: Iterable[str]) -> str | None:

@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from forerun.ir.graph import Graph
@@ -90,6 +91,7 @@ class TuningResult:
         trials: All that was tried, in order.
         seconds: What tuning took.
         finished: Whether everything was tried that there was, rather than the budget spent.
+        file: Where the choices were written; ``None`` if nowhere.
     """
 
     graph: Graph
@@ -99,6 +101,7 @@ class TuningResult:
     trials: tuple[Trial, ...]
     seconds: float
     finished: bool
+    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

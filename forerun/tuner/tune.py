@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
-from forerun.compiler import prepare
+from forerun.compiler import KNOWN_TUNING, prepare
 from forerun.ir.graph import Graph
 from forerun.ir.trust import Trusted, trusting
-from forerun.passes.infra.pipeline import DEFAULT, Pipeline
+from forerun.passes.infra.pipeline import BY_TARGET, Pipeline
+from forerun.passes.infra.tuning import DEFAULT_TOLERANCE
 from forerun.runtime.base import Target, resolve_target
+from forerun.runtime.cache_folder import tunings_folder
 from forerun.runtime.device import DeviceTarget
 from forerun.support.diagnostics import InvalidInput, Unsupported
 
@@ -32,10 +34,10 @@ def tune(
     weights: Mapping[str, ArrayLike],
     inputs: Mapping[str, ArrayLike] | None = None,
     budget_seconds: float = 60.0,
-    pipeline: str | Pipeline | None = DEFAULT,
-    file: str | Path | None = None,
+    pipeline: str | Pipeline | None = BY_TARGET,
+    file: str | Path | None = KNOWN_TUNING,
     begin: str | Path | None = None,
-    tolerance: float = 1e-4,
+    tolerance: float = DEFAULT_TOLERANCE,
     progress: Progress | None = None,
     search: Search | None = None,
     trust: Trusted | Collection[Trusted] = (),
@@ -53,9 +55,9 @@ def tune(
         weights: As for :func:`forerun.compile`.
         inputs: What replays run on; by default the middle of the inputs' bounds, and random numbers.
         budget_seconds: How long it may take.
-        pipeline: The passes; the choices are made on what they return.
-        file: Where the choices are written, for ``compile(..., tuning=file)``; also whenever one is kept, so that they
-            survive an interruption.
+        pipeline: The passes, by default ``fast``; the choices are made on what they return.
+        file: Where the choices are written, also whenever one is kept, so that they survive an interruption. By default
+            among those of the user's cache, where :func:`forerun.compile` finds them by itself; ``None`` writes none.
         begin: A tuning file of the same GPU and driver, whose choices are tried first. Those for groups that the graph
             does not have stay in the result.
         tolerance: Relative L2 norm by which a buffer may differ where launches change.
@@ -78,12 +80,13 @@ def tune(
         message = f"target '{resolved.name}' cannot time replays"
         raise Unsupported(message, hint="tune with target='cuda', on a machine with an NVIDIA GPU")
     # Only who tunes waits for these to be imported.
+    from forerun.passes.infra.known_tunings import file_name
     from forerun.passes.infra.tuning import Tuning, read_tuning, write_tuning
     from forerun.tuner.runner import Runner, usual_inputs
     from forerun.tuner.search import Search
 
     identity = resolved.identity()
-    known = Tuning(*identity)
+    known = Tuning(*identity, tolerance=tolerance)
     if begin is not None:
         before = read_tuning(begin)
         misfit = before.misfit(*identity)
@@ -93,17 +96,20 @@ def tune(
     chosen = search or Search(measure=lambda graph: 0.0)
     with ExitStack() as stack:
         stack.enter_context(trusting(trust))
-        start = prepare(graph, resolved, pipeline).graph
+        start = prepare(graph, resolved, pipeline, tuning=None).graph
+        path = tunings_folder() / file_name(start, identity[0]) if file == KNOWN_TUNING else file
         given = usual_inputs(start) if inputs is None else inputs
         runner = stack.enter_context(Runner(resolved, weights, given, tolerance))
         runner.seconds(start)
         chosen.measure, chosen.same_results = runner.seconds, runner.same_results
         chosen.confirm, chosen.prepare = runner.confirm, runner.prepare
         chosen.budget, chosen.progress = budget_seconds, progress
-        if file is not None:
-            chosen.save = partial(write_tuning, path=file)
+        if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            chosen.save = partial(write_tuning, path=path)
         chosen.multiprocessors = resolved.multiprocessors()
         result = chosen.run(start, known)
-    if file is not None:
-        write_tuning(result.tuning, file)
+    if path is not None:
+        write_tuning(result.tuning, path)
+        result = replace(result, file=Path(path))
     return result

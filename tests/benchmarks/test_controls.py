@@ -20,7 +20,7 @@ def test_the_chain_on_one_scratch_buffer(monkeypatch: pytest.MonkeyPatch) -> Non
     assert spec.loader is not None
     controls = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(controls)
-    chain = PassManager("default").run(controls.scratch_chain(4, 64)).graph
+    chain = PassManager("exact").run(controls.scratch_chain(4, 64)).graph
     assert check(chain).status == "proved"
     for change in controls.WRONG.values():
         assert check(controls.with_roles(chain, change)).status == "refuted"

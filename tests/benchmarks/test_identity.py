@@ -17,7 +17,7 @@ from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics import check
 from forerun.ir.verify import verify
 from forerun.passes.infra.manager import PassManager
-from forerun.passes.infra.named_pipelines import DEFAULT_PIPELINE
+from forerun.passes.infra.named_pipelines import EXACT_PIPELINE
 from forerun.runtime.cuda.codegen.build import build_code
 from forerun.runtime.cuda.codegen.specialise import units
 from forerun.runtime.cuda.sass.inspection import inspect_code
@@ -83,7 +83,7 @@ def test_planted_faults_are_valid_and_refuted(making: ModuleType) -> None:
     kinds: Counter[str] = Counter()
     for seed in range(12):
         chooser = Random(seed)
-        graph = PassManager(DEFAULT_PIPELINE, []).run(making.random_graph(chooser, pool)).graph
+        graph = PassManager(EXACT_PIPELINE, []).run(making.random_graph(chooser, pool)).graph
         for fault in making.planted(graph, chooser):
             kinds[fault.kind] += 1
             assert fault.graph != graph
@@ -115,7 +115,7 @@ def test_a_run_without_a_gpu(identity: ModuleType, capsys: pytest.CaptureFixture
 
 def test_a_wrong_pipeline_is_found(identity: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """Passes that lose an order show as mismatches, and the run fails."""
-    right = PassManager(DEFAULT_PIPELINE, []).run
+    right = PassManager(EXACT_PIPELINE, []).run
 
     class Wrong:
         def __init__(self, *_: object) -> None:
@@ -155,7 +155,7 @@ def test_shortfalls_say_what_did_not_fire(identity: ModuleType) -> None:
 @pytest.mark.parametrize("delays", [False, True])
 def test_the_machine_code_of_graphs_keeps_the_order(making: ModuleType, delays: bool) -> None:
     pool = tuple(pooled for pooled in making.kernel_pool(POOL) if len(pooled.kernel.roles) > 1)
-    graphs = (PassManager(DEFAULT_PIPELINE, []).run(making.random_graph(Random(seed), pool)).graph for seed in count())
+    graphs = (PassManager(EXACT_PIPELINE, []).run(making.random_graph(Random(seed), pool)).graph for seed in count())
     graph = next(graph for graph in graphs if sum(map(_waits_in_all_roles, graph.kernels.values())) > 1)
     proofs = inspect_code(graph, build_code(graph, "sm_90", delays=delays), "sm_90", 132).proofs.values()
     assert len([proof for proof in proofs if proof.waits[0] > 1]) > 1

@@ -46,7 +46,7 @@ def test_equal_seeds_write_equal_files(forerun):
 
 
 def test_right_passes(forerun):
-    outcome = forerun("fuzz", "--pipeline", "default", "--examples", 10, "--json")
+    outcome = forerun("fuzz", "--pipeline", "exact", "--examples", 10, "--json")
     assert outcome.status == 0
     result = json.loads(outcome.out)
     assert (result["status"], result["examples"], result["file"]) == ("ok", 10, None)
@@ -63,7 +63,7 @@ def test_graphs_can_be_the_users_own_and_silence_is_told(forerun):
 
 @pytest.mark.skipif(no_gpu_reason() is None, reason="there is a GPU")
 def test_a_target_that_is_not_there_is_told_before_the_search(forerun):
-    cuda = forerun("fuzz", "-p", "default", "--target", "cuda")
+    cuda = forerun("fuzz", "-p", "exact", "--target", "cuda")
     assert cuda.status == 3
     assert "no GPU" in cuda.err
 
@@ -71,7 +71,7 @@ def test_a_target_that_is_not_there_is_told_before_the_search(forerun):
 def test_what_cannot_be_done(forerun):
     assert forerun("fuzz").status == 2
     assert forerun("fuzz", "-p", "").status == 2
-    assert forerun("fuzz", "-p", "default", "--replay", "x.fir").status == 2
+    assert forerun("fuzz", "-p", "exact", "--replay", "x.fir").status == 2
     assert "did you mean 'insert-pdl'" in forerun("fuzz", "-p", "insert-pld").err
     Path("plain.fir").write_text("forerun 1\ngraph g\n")
     plain = forerun("fuzz", "--replay", "plain.fir")

@@ -14,7 +14,7 @@ BAD_PASSES = Path(__file__).with_name("bad_passes.py")
 
 
 def test_the_graph_goes_to_standard_output_and_nothing_else_does(forerun, good):
-    outcome = forerun("opt", good, "--pipeline", "default")
+    outcome = forerun("opt", good, "--pipeline", "exact")
     assert outcome.status == 0
     assert outcome.err == ""
     graph = parse_graph(outcome.out)
@@ -29,27 +29,27 @@ def test_standard_input_and_an_output_file(forerun, good, tmp_path):
 
 
 def test_print_after_goes_to_standard_error(forerun, good):
-    outcome = forerun("opt", good, "-p", "default", "--print-after", "insert-pdl")
+    outcome = forerun("opt", good, "-p", "exact", "--print-after", "insert-pdl")
     assert outcome.status == 0
     assert "// after pass 2 of 4, insert-pdl" in outcome.err
     assert parse_graph(outcome.out).name == "good"
 
 
 def test_print_after_of_a_pass_that_is_not_there(forerun, good):
-    outcome = forerun("opt", good, "-p", "default", "--print-after", "insert-pld")
+    outcome = forerun("opt", good, "-p", "exact", "--print-after", "insert-pld")
     assert outcome.status == 2
     assert "did you mean 'insert-pdl'?" in outcome.err
     assert outcome.out == ""
 
 
 def test_stop_after(forerun, good):
-    outcome = forerun("opt", good, "-p", "default", "--stop-after", "infer-dependencies", "-v")
+    outcome = forerun("opt", good, "-p", "exact", "--stop-after", "infer-dependencies", "-v")
     assert parse_graph(outcome.out).count_dependencies()["programmatic"] == 0
     assert outcome.err.count("skipped") == 3
 
 
 def test_dump_writes_graphs_diffs_summary_and_report(forerun, good, tmp_path):
-    outcome = forerun("opt", good, "-p", "default", "--dump", "d", "-o", "out.fir")
+    outcome = forerun("opt", good, "-p", "exact", "--dump", "d", "-o", "out.fir")
     names = {path.name for path in (tmp_path / "d").iterdir()}
     assert {"00-input.fir", "02-insert-pdl.fir", "02-insert-pdl.diff", "summary.json", "index.html"} <= names
     assert "report: d/index.html" in outcome.err
@@ -72,7 +72,7 @@ def test_a_device_as_output(forerun, good):
 
 def test_an_unwritable_dump_folder_is_found_before_the_work(forerun, good, tmp_path):
     (tmp_path / "file").write_text("")
-    outcome = forerun("opt", good, "-p", "default", "--dump", "file/dump", "-o", "out.fir")
+    outcome = forerun("opt", good, "-p", "exact", "--dump", "file/dump", "-o", "out.fir")
     assert outcome.status == 2
     assert "file/dump" in outcome.err
     assert not (tmp_path / "out.fir").exists()
@@ -123,7 +123,7 @@ def test_bisect_finds_the_pass_and_the_change(forerun, good):
 
 
 def test_bisect_of_a_good_pipeline(forerun, good):
-    outcome = forerun("opt", good, "-p", "default", "--bisect")
+    outcome = forerun("opt", good, "-p", "exact", "--bisect")
     assert outcome.status == 0
     assert "no pass of" in outcome.out
 
@@ -131,7 +131,7 @@ def test_bisect_of_a_good_pipeline(forerun, good):
 def test_list_passes_shows_options_and_the_default_pipeline(forerun):
     outcome = forerun("opt", "--list-passes", "--load", BAD_PASSES)
     assert outcome.status == 0
-    for word in ("insert-pdl", "trigger", "cut-everything", "The pipeline 'default' is infer-dependencies,"):
+    for word in ("insert-pdl", "trigger", "cut-everything", "The pipeline 'exact' is infer-dependencies,"):
         assert word in outcome.out
 
 

@@ -15,7 +15,7 @@ BAD_PASSES = Path(__file__).with_name("bad_passes.py")
 
 @pytest.fixture
 def dump(forerun, good, tmp_path):
-    forerun("opt", good, "-p", "default", "--dump", "d", "-o", "out.fir")
+    forerun("opt", good, "-p", "exact", "--dump", "d", "-o", "out.fir")
     (tmp_path / "d" / "index.html").unlink()
     return tmp_path / "d"
 

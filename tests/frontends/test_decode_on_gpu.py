@@ -59,7 +59,7 @@ def test_logits_are_those_of_the_reference(config: LlamaConfig, options: str) ->
     plain = logits_of(graph, weights, "cuda", None)
     short = "cache_dtype" in OPTIONS[options]
     np.testing.assert_allclose(plain, expected, rtol=0.0, atol=(1e-2 if short else 1e-5) * np.abs(expected).max())
-    np.testing.assert_array_equal(logits_of(graph, weights, "cuda", "default"), plain)
+    np.testing.assert_array_equal(logits_of(graph, weights, "cuda", "exact"), plain)
 
 
 @pytest.mark.parametrize("options", OPTIONS)

@@ -74,7 +74,7 @@ def test_a_loop_around_one_step() -> None:
     assert print_graph(parse_graph(print_graph(graph))) == print_graph(graph)
 
 
-@pytest.mark.parametrize("pipeline", ["default", "fast"])
+@pytest.mark.parametrize("pipeline", ["exact", "fast"])
 def test_the_passes_work_inside_the_loop(pipeline: str) -> None:
     graph = generation_graph(SMOLLM2_135M, context=512, limit=256, eot=2, dtype=DType.BF16, cache_dtype=DType.BF16)
     result = PassManager(pipeline).run(graph)

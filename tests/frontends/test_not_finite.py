@@ -80,7 +80,7 @@ def graph_of(opened: LlamaModel, kind: str) -> Graph:
 
 
 @pytest.mark.parametrize("kind", ["step", "splits", "loop"])
-@pytest.mark.parametrize("pipeline", ["", "default"])
+@pytest.mark.parametrize("pipeline", ["", "exact"])
 def test_logits_that_are_not_finite_stop_with_the_first_node(overflowing: LlamaModel, kind: str, pipeline: str) -> None:
     pieces: list[str] = []
     with (

@@ -36,7 +36,7 @@ def step_of(config: LlamaConfig, pipeline: str, dtype: DType = DType.BF16) -> Gr
 
 
 @pytest.mark.parametrize(
-    "pipeline", ["default", "fast", "fuse-kernels,infer-dependencies,insert-pdl{trigger=end},hoist-loads"]
+    "pipeline", ["exact", "fast", "fuse-kernels,infer-dependencies,insert-pdl{trigger=end},hoist-loads"]
 )
 @pytest.mark.parametrize("model", MODELS)
 def test_hoists_of_models_survive(model: str, pipeline: str) -> None:
@@ -44,7 +44,7 @@ def test_hoists_of_models_survive(model: str, pipeline: str) -> None:
     assert all(proof.unplaced == 0 for proof in proofs)
 
 
-@pytest.mark.parametrize("pipeline", ["default", "fast"])
+@pytest.mark.parametrize("pipeline", ["exact", "fast"])
 def test_neighbours_fit_beside_each_other(pipeline: str) -> None:
     graph = step_of(LLAMA_3_2_1B, pipeline)
     found = inspect_code(graph, build_code(graph, "sm_90"), "sm_90", 132)
@@ -62,7 +62,7 @@ def with_wait_at(facts: EntryFacts, index: int) -> EntryFacts:
     return replace(facts, instructions=tuple(code))
 
 
-@pytest.mark.parametrize("pipeline", ["default", "fast"])
+@pytest.mark.parametrize("pipeline", ["exact", "fast"])
 @pytest.mark.parametrize("model", MODELS)
 def test_a_wait_elsewhere_would_be_noticed(model: str, pipeline: str) -> None:
     """The images of real kernels, with the wait moved by as little as changes what it orders."""

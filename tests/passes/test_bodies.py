@@ -61,9 +61,9 @@ def test_laws_in_bodies(subject: Pass) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(graphs(nodes=("kernel", "fill", "conditional", "child"), max_nodes=4, aimed_at="default"))
+@given(graphs(nodes=("kernel", "fill", "conditional", "child"), max_nodes=4, aimed_at="exact"))
 def test_what_bodies_compute_is_kept_under_any_schedule(graph: Graph) -> None:
-    after = PassManager("default").run(graph).graph
+    after = PassManager("exact").run(graph).graph
     inside = sum(level.count_dependencies()["programmatic"] for level in levels_of(after)[1:])
     event(f"programmatic dependencies in bodies: {min(inside, 3)}")
     assert_same_outputs(graph, after)
@@ -190,7 +190,7 @@ def test_what_is_seen_outside_a_body(edit: tuple[str, str], seen: set[str]) -> N
 
 def test_kernels_that_bodies_get_are_kernels_of_the_graph() -> None:
     graph = parse_graph(LOOP)
-    after = PassManager("default").run(graph).graph
+    after = PassManager("exact").run(graph).graph
     (body,) = bodies_in(after.nodes["loop"])
     assert (body.kernels, body.buffers) == ({}, {})
     assert {node.kernel for node in body if isinstance(node, KernelNode)} == set(after.kernels)

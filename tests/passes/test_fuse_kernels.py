@@ -21,7 +21,7 @@ from forerun.kernels import add, fusion_examples, silu_mul
 from forerun.passes.fuse_kernels import FuseKernels, fused
 from forerun.passes.infra.base import PassContext
 from forerun.passes.infra.manager import PassManager
-from forerun.passes.infra.named_pipelines import DEFAULT_PIPELINE, FAST_PIPELINE
+from forerun.passes.infra.named_pipelines import EXACT_PIPELINE, FAST_PIPELINE
 from forerun.passes.infra.pipeline import Pipeline
 from forerun.passes.infra.summary import PassRecord
 from forerun.support.diagnostics import InternalError, InvalidInput
@@ -57,7 +57,7 @@ def test_near_misses_are_remarked(case: str, reason: str) -> None:
 
 def test_after_insert_pdl_nothing_is_fused() -> None:
     graph = fusion_examples.projection_add(Random(0))
-    record = PassManager(f"{DEFAULT_PIPELINE},fuse-kernels").run(graph).summary.passes[-1]
+    record = PassManager(f"{EXACT_PIPELINE},fuse-kernels").run(graph).summary.passes[-1]
     # The kernels have variants by then, which no rule names.
     assert (record.verdict, record.remarks) == ("unchanged", [])
 
@@ -131,7 +131,7 @@ def test_limits_stop_after_so_many() -> None:
 
 
 def test_named_pipelines() -> None:
-    planned = DEFAULT_PIPELINE.replace("reduce-edges", "plan-memory,reduce-edges")
+    planned = EXACT_PIPELINE.replace("reduce-edges", "plan-memory,reduce-edges")
     assert str(Pipeline.parse("fast")) == FAST_PIPELINE == f"fuse-kernels,{planned}"
     with pytest.raises(InvalidInput, match="the fast pipeline has no options"):
         Pipeline.parse("fast{rules=all}")

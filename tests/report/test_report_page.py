@@ -75,7 +75,7 @@ def read(page):
     return reader
 
 
-def dump(graph, folder, pipeline="default"):
+def dump(graph, folder, pipeline="exact"):
     return PassManager(pipeline, default_instruments(folder)).run(graph)
 
 

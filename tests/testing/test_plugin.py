@@ -25,7 +25,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_right_wrong_and_silent_passes(tmp_path):
-    passes = ["tests.passes.twins.NeverWaits", "insert-pdl{trigger=end}", "tests.testing.aims:Nothing", "default"]
+    passes = ["tests.passes.twins.NeverWaits", "insert-pdl{trigger=end}", "tests.testing.aims:Nothing", "exact"]
     arguments = [word for name in passes for word in ("--forerun-pass", name)]
     done = run(tmp_path, *arguments, "--forerun-examples", "12", "--forerun-graphs", "tests.testing.aims:streams")
     assert done.returncode == 1, done.stdout + done.stderr
@@ -37,7 +37,7 @@ def test_right_wrong_and_silent_passes(tmp_path):
     }
     assert "changed none of 12 random graphs" in done.stdout
     assert re.search(r"insert-pdl\{trigger=end\}: changed \d+ of 84 graphs", done.stdout)
-    assert "default-idempotent] SKIPPED" in done.stdout
+    assert "exact-idempotent] SKIPPED" in done.stdout
     replay = re.search(r"forerun fuzz --replay (\S+refines.fir) --load tests.passes.twins", done.stdout)
     assert replay is not None
     assert "\nnode #n1 = " in Path(replay[1]).read_text()

@@ -38,7 +38,7 @@ def test_wrong_twins_are_caught_by_small_graphs(twin: Pass) -> None:
         assert_properties(pipeline_of(twin), found.before)
 
 
-@pytest.mark.parametrize("name", ["infer-dependencies", "insert-pdl{trigger=end}", "hoist-loads", "default"])
+@pytest.mark.parametrize("name", ["infer-dependencies", "insert-pdl{trigger=end}", "hoist-loads", "exact"])
 def test_right_passes_are_not(name: str) -> None:
     result = search(name, examples=15, seed=0)
     assert str(result.counterexample) == "None"

@@ -48,9 +48,9 @@ def test_reading_checking_rewriting_and_reporting_import_nothing(make, function,
     with trap(tmp_path, monkeypatch) as mark:
         assert command("check", "g.fir")[0] == 0
         assert command("check", "g.fir", "g.fir")[0] == 0
-        assert command("opt", "g.fir", "-p", "default", "--dump", "dumps", "-o", "out.fir")[0] == 0
+        assert command("opt", "g.fir", "-p", "exact", "--dump", "dumps", "-o", "out.fir")[0] == 0
         assert command("opt", "g.fir", "-p", "fast", "-o", "out.fir")[0] == 0
-        assert command("opt", "g.fir", "-p", "default", "--bisect")[0] == 0
+        assert command("opt", "g.fir", "-p", "exact", "--bisect")[0] == 0
         assert command("report", "dumps")[0] == 0
         assert not mark.exists()
 

@@ -115,7 +115,7 @@ def test_bytes_are_counted_once_and_follow_the_position() -> None:
 
 def test_parallel_branches_share_the_memory() -> None:
     graph = (
-        PassManager("default")
+        PassManager("exact")
         .run(decode_graph(replace(LLAMA_3_2_1B, layers=1), dtype=BF16, cache_dtype=BF16, splits=16))
         .graph
     )

@@ -110,6 +110,7 @@ def test_from_a_graph_to_a_file_and_back(tmp_path: Path) -> None:
         weights=weights(),
         budget_seconds=2,
         file=path,
+        pipeline="exact",
         search=quick(),
         progress=lambda trial, gone, budget: told.append(trial),
     )
@@ -154,7 +155,8 @@ def test_a_search_does_not_start_from_a_tuning_of_another_gpu(tmp_path: Path) ->
 
 def test_results_that_differ_are_refused() -> None:
     for factor, launches_pass in ((1 + 1e-6, True), (1.01, False)):
-        result = forerun.tune(decode(), TimedTarget(factor), weights=weights(), budget_seconds=2, search=quick())
+        target, options = TimedTarget(factor), {"budget_seconds": 2, "search": quick()}
+        result = forerun.tune(decode(), target, weights=weights(), pipeline="exact", **options)
         refused = [trial for trial in result.trials if trial.verdict == "refused"]
         kept = [trial for trial in result.trials if trial.verdict == "kept" and trial.group]
         assert all("%logits differs" in trial.reason for trial in refused)

@@ -26,7 +26,7 @@ from forerun.passes.infra.pipeline import Pipeline
 from forerun.passes.infra.tuning import Choice, Tuning, group_of, groups_of, read_tuning, write_tuning
 from forerun.runtime.device import DeviceTarget
 from forerun.runtime.reference import ReferenceTarget
-from forerun.support.diagnostics import InvalidInput
+from forerun.support.diagnostics import ForerunWarning, InvalidInput
 from forerun.testing import assert_same_outputs
 from tests.tuner.tuning_samples import TINY, decode, launched_grids, tuned_decode
 
@@ -185,7 +185,7 @@ def test_results_stay_the_same(tmp_path: Path) -> None:
 
 
 def test_bodies_are_tuned_too(tmp_path: Path) -> None:
-    graph = PassManager("default").run(generation_graph(TINY, context=16, limit=4, eot=2)).graph
+    graph = PassManager("exact").run(generation_graph(TINY, context=16, limit=4, eot=2)).graph
     tuned, remarks, counts = applied(graph, tuning_of(graph), tmp_path)
     assert remarks == []
     assert counts["launches_changed"] > 20
@@ -229,7 +229,9 @@ def test_compile_applies_a_file(tmp_path: Path) -> None:
     with forerun.compile(decode(), weights=weights, tuning=path) as executable:
         assert set(launched_grids(executable.graph).values()) == {7}
         assert executable.summary.passes[-1].name == "apply-tuning"
-    with forerun.compile(decode(), Elsewhere(), weights=weights, tuning=path) as executable:
+    with pytest.warns(ForerunWarning, match="is left out: it was measured with GPU"):
+        executable = forerun.compile(decode(), Elsewhere(), "exact", weights=weights, tuning=path)
+    with executable:
         assert set(launched_grids(executable.graph).values()) != {7}
         assert "this is B200" in executable.summary.passes[-1].remarks[0]
 

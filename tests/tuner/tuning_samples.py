@@ -38,7 +38,7 @@ def decode() -> Graph:
 @cache
 def tuned_decode() -> Graph:
     """The same after the default passes."""
-    return PassManager("default").run(decode()).graph
+    return PassManager("exact").run(decode()).graph
 
 
 def arbitrary_seconds(seed: int) -> Callable[[Graph], float]:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from forerun.ir.graph import Graph
 from forerun.support.diagnostics import Diagnostic, InternalError, Location, Severity, did_you_mean
 from forerun.support.option_text import format_item
 from forerun.support.options import check_values, describe, non_default_texts, option, specs, value_for_json
+
+if TYPE_CHECKING:
+    from forerun.passes.infra.tuning import Tuning
 
 __all__ = ["Assessment", "Assessor", "Pass", "PassContext", "Strongest", "option", "require_name"]
 
@@ -32,10 +36,12 @@ class Pass(ABC):
         name: How pipelines call it: lower-case words joined by hyphens.
         statistics: What it counts: a line of help by name.
         idempotent: Whether applying it to its own result changes nothing; property tests hold it to that.
+        keeps_bits: Whether every result stays the same bit by bit; else each stays within the tolerance that it tells.
     """
 
     name: ClassVar[str]
     idempotent: ClassVar[bool] = True
+    keeps_bits: ClassVar[bool] = True
     statistics: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -110,6 +116,10 @@ class Assessor(Protocol):
         """Choose among valid graphs that mean the same, given strongest first; the last is always acceptable."""
         ...
 
+    def known_tuning(self, groups: Collection[str]) -> tuple[Path, Tuning] | None:
+        """What was measured before on this GPU for graphs of these groups: the file, and what it says."""
+        ...
+
 
 class Strongest:
     """The assessor of targets without assembly or clocks: takes the first candidate."""
@@ -117,6 +127,10 @@ class Strongest:
     def choose(self, candidates: Sequence[Graph]) -> Assessment:
         """The first candidate."""
         return Assessment(0, "nothing to assess it with")
+
+    def known_tuning(self, groups: Collection[str]) -> tuple[Path, Tuning] | None:
+        """Nothing: no time was measured."""
+        return None
 
 
 @dataclass
@@ -131,6 +145,7 @@ class PassContext:
         changes: How many changes :meth:`count` has counted.
         applications: How many times :meth:`should_apply` said yes, by rule.
         remarks: What the pass remarked.
+        warnings: Those of the remarks that are warnings.
         path: The nodes in whose bodies it is at work, from the outermost.
         tolerance: How far results may be from those before, relative to the greatest magnitude in their buffer.
     """
@@ -142,6 +157,7 @@ class PassContext:
     changes: int = field(init=False, default=0)
     applications: dict[str, int] = field(init=False, default_factory=dict)
     remarks: list[Diagnostic] = field(init=False, default_factory=list)
+    warnings: list[str] = field(init=False, default_factory=list)
     path: tuple[str, ...] = field(init=False, default=())
     tolerance: float = field(init=False, default=0.0)
 
@@ -191,6 +207,11 @@ class PassContext:
                 return Location("node", "/".join(self.path))
             case _:
                 return location
+
+    def warn(self, message: str, location: Location) -> None:
+        """Tell the user what he asked for and does not get: a remark that is shown on the terminal, too."""
+        self.remark(message, location)
+        self.warnings.append(message)
 
     def tolerate(self, tolerance: float) -> None:
         """Tell that a change keeps results within a relative tolerance, not bit by bit; the greatest one counts."""

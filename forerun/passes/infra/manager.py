@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from forerun.ir.explain.explanation import Explanation
@@ -15,6 +13,7 @@ from forerun.passes.infra.failure import PassFailure, failure_of, tell
 from forerun.passes.infra.pipeline import Pipeline
 from forerun.passes.infra.summary import PassRecord, Summary
 from forerun.passes.instrument import Instrument, PassRun, PipelineRun, default_instruments
+from forerun.support.collection import collection_paused
 from forerun.support.diagnostics import InternalError, InvalidInput, Refuted, Unsupported
 
 __all__ = ["PassManager", "PipelineResult"]
@@ -68,7 +67,7 @@ class PassManager:
         """
         if not isinstance(graph, Graph):
             raise InvalidInput(f"a pipeline runs on a Graph, not on a {type(graph).__name__}")
-        with _collector_paused():
+        with collection_paused():
             return self._run(graph)
 
     def _run(self, graph: Graph) -> PipelineResult:
@@ -125,6 +124,7 @@ class PassManager:
             _describe_work(step, started)
             raise self._failure(run, step, cause, in_check=False) from cause
         _describe_work(step, started)
+        run.summary.warnings += step.context.warnings
         step.record.changed = step.changed
         step.record.verdict = "unchecked" if step.changed else "unchanged"
         _describe_graph(step.record, step.after)
@@ -154,18 +154,6 @@ class PassManager:
             instrument.pass_failed(run, step, failure)
         failure.message = tell(failure, run, step, cause)
         return failure
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Graphs are many small values without reference cycles; looking for cycles took a third of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _verdict_of(failure: PassFailure, *, in_check: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["DEFAULT_PIPELINE", "FAST_PIPELINE", "NAMED_PIPELINES"]
+__all__ = ["EXACT_PIPELINE", "FAST_PIPELINE", "NAMED_PIPELINES", "name_of"]
 
 _OVERLAP = (
     # Streams order everything; only hazards need an order. First, since the others work on dependencies.
@@ -20,7 +20,7 @@ _LAST = (
     "reduce-edges",
 )
 
-DEFAULT_PIPELINE = ",".join([*_OVERLAP, *_LAST])
+EXACT_PIPELINE = ",".join([*_OVERLAP, *_LAST])
 """Keeps every result bit by bit."""
 
 FAST_PIPELINE = ",".join(
@@ -31,13 +31,24 @@ FAST_PIPELINE = ",".join(
         "fuse-kernels",
         *_OVERLAP,
         # After all that decides when accesses begin, since bytes are shared on these terms; before reduce-edges, which
-        # keeps every order of events. Results stay the same bit by bit, and no dependency is added. Not in the default
-        # pipeline: with its checks, as with those of all that moves buffers, 20,000 nodes take longer than they may.
+        # keeps every order of events. Results stay the same bit by bit, and no dependency is added. Not in `exact`:
+        # with its checks, as with those of all that moves buffers, 20,000 nodes take longer than they may.
         "plan-memory",
         *_LAST,
     ]
 )
 """Fewer and larger kernels in less memory, for decode steps on a GPU."""
 
-NAMED_PIPELINES: Mapping[str, str] = MappingProxyType({"default": DEFAULT_PIPELINE, "fast": FAST_PIPELINE})
+NAMED_PIPELINES: Mapping[str, str] = MappingProxyType({"exact": EXACT_PIPELINE, "fast": FAST_PIPELINE})
 """What stands for a pipeline wherever it occurs in a pipeline's text."""
+
+
+def name_of(text: str) -> str:
+    """The name of the pipeline that a text spells out, whatever tuning is applied after it; empty if it has none.
+
+    Example:
+        >>> name_of("infer-dependencies,insert-pdl,hoist-loads,reduce-edges,apply-tuning")
+        'exact'
+    """
+    bare = text.partition(",apply-tuning")[0]
+    return next((name for name, known in NAMED_PIPELINES.items() if known == bare), "")

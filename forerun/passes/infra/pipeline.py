@@ -14,10 +14,10 @@ from forerun.support.diagnostics import InvalidInput
 from forerun.support.option_text import ItemText, OptionTextError, Span, format_item, parse_items
 from forerun.support.options import build, non_default_texts
 
-__all__ = ["DEFAULT", "Pipeline"]
+__all__ = ["BY_TARGET", "Pipeline"]
 
-DEFAULT = "default"
-"""The name of the default pipeline; :mod:`forerun.passes.infra.named_pipelines` has all that have names."""
+BY_TARGET = "auto"
+"""Stands for ``fast`` on a GPU, and for ``exact`` elsewhere, wherever a target is known."""
 
 _Finding = tuple[str, str, Span, str]
 

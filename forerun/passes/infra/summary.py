@@ -77,6 +77,7 @@ class Summary:
         files: Names of all files that were dumped there.
         error: The first line of what went wrong.
         remarks: What the target had to say of its machine code, one line each.
+        warnings: What was asked for and could not be had, one line each.
     """
 
     graph: str
@@ -91,6 +92,12 @@ class Summary:
     files: list[str] = field(default_factory=list)
     error: str = ""
     remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def tolerance(self) -> float:
+        """How far results may be from those of the graph that came in, as in :class:`PassRecord`; 0 for bit by bit."""
+        return sum(record.tolerance for record in self.passes)
 
     @property
     def verification_seconds(self) -> float:
@@ -116,4 +123,6 @@ class Summary:
             "passes": [asdict(record) for record in self.passes],
             "files": list(self.files),
             "remarks": list(self.remarks),
+            "warnings": list(self.warnings),
+            "tolerance": self.tolerance,
         }

@@ -19,9 +19,21 @@ from forerun.support.files import write_whole
 from forerun.support.json_reader import JsonObject, read_json
 from forerun.support.version import __version__
 
-__all__ = ["Choice", "TriggerChoice", "Tuning", "group_of", "groups_of", "read_tuning", "write_tuning"]
+__all__ = [
+    "DEFAULT_TOLERANCE",
+    "Choice",
+    "TriggerChoice",
+    "Tuning",
+    "group_of",
+    "groups_of",
+    "read_tuning",
+    "write_tuning",
+]
 
 SCHEMA = 1
+
+DEFAULT_TOLERANCE = 1e-4
+"""By how much results may differ where launches change, unless somebody says otherwise: a relative L2 norm."""
 
 TriggerChoice: TypeAlias = Literal["start", "after-wait", "end"]
 _TRIGGERS = ("start", "after-wait", "end")
@@ -54,6 +66,7 @@ class Tuning:
         choices: By group, as :func:`group_of` spells it.
         forerun: The version that measured.
         seconds: One replay before and after, as ``untuned`` and ``tuned``; empty if nothing was measured.
+        tolerance: Relative L2 norm within which results stayed where launches changed.
     """
 
     gpu: str = ""
@@ -61,6 +74,7 @@ class Tuning:
     choices: Mapping[str, Choice] = field(default_factory=dict)
     forerun: str = __version__
     seconds: Mapping[str, float] = field(default_factory=dict)
+    tolerance: float = DEFAULT_TOLERANCE
 
     def with_choice(self, group: str, choice: Choice) -> Tuning:
         """The same, with another choice for a group."""
@@ -131,6 +145,7 @@ def write_tuning(tuning: Tuning, path: str | Path) -> None:
         "driver": tuning.driver,
         "forerun": tuning.forerun,
         "seconds": dict(tuning.seconds),
+        "tolerance": tuning.tolerance,
         "choices": [_choice_json(group, tuning.choices[group]) for group in sorted(tuning.choices)],
     }
     write_whole(Path(path), json.dumps(data, indent=1) + "\n")
@@ -152,7 +167,8 @@ def read_tuning(path: str | Path) -> Tuning:
     choices = {f"{item.text('kernel')}({item.text('shape')})": _choice_of(item) for item in file.each("choices")}
     seconds = file.inside("seconds", optional=True)
     measured = {name: seconds.number(name) for name in seconds}
-    return Tuning(file.text("gpu"), file.text("driver"), choices, file.text("forerun"), measured)
+    tolerance = file.number("tolerance") if "tolerance" in file else DEFAULT_TOLERANCE
+    return Tuning(file.text("gpu"), file.text("driver"), choices, file.text("forerun"), measured, tolerance)
 
 
 def _choice_json(group: str, choice: Choice) -> dict[str, Any]:

@@ -19,10 +19,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["CACHE_VARIABLE", "Cache", "cache_at", "cache_folder", "key_of"]
-
-CACHE_VARIABLE = "FORERUN_CACHE_DIR"
-"""The environment variable that moves the cache folder."""
+__all__ = ["Cache", "cache_at", "key_of"]
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _LARGEST = 512 * 2**20
@@ -33,16 +30,6 @@ _TOUCH_SECONDS = 3600.0
 _STALE_SECONDS = 3600.0
 _TEMPORARY = "writing-"
 _SUFFIX = ".entry"
-
-
-def cache_folder() -> Path:
-    """Where compiled units are kept: in ``$FORERUN_CACHE_DIR``, else in the user's cache folder."""
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser().absolute() / "toolchain"
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("forerun", appauthor=False)) / "toolchain"
 
 
 @functools.lru_cache(maxsize=8)

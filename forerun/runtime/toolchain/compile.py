@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from forerun.runtime.toolchain.cache import Cache, cache_at, cache_folder, key_of
+from forerun.runtime.cache_folder import cache_folder
+from forerun.runtime.toolchain.cache import Cache, cache_at, key_of
 from forerun.runtime.toolchain.locate import Compiler, require_compiler
 from forerun.runtime.toolchain.messages import ptxas_diagnostics
 from forerun.runtime.toolchain.nvrtc import STANDARD_OPTIONS, compile_to_ptx
@@ -57,7 +58,7 @@ def compile_unit(
     """
     virtual_arch(arch)
     tools = require_compiler()
-    cache = cache or cache_at(cache_folder())
+    cache = cache or cache_at(cache_folder() / "toolchain")
     key = _key(source, arch, tuple(options), tuple(assembler_options), tools)
     kept = None if fresh else cache.get(key)
     record = None if kept is None else Record.read(kept, arch)

@@ -239,7 +239,10 @@ WRONG = {
         after=(("node #other", "node #plus = @times(w=%s, x=%b, y=%y)\nnode #other"),),
     ),
     "it stands for nobody that is known": Case(
-        "C15", "'more', which is not a kernel node of before", fusions={"f": (*PARTS["f"], "more")}, status="unsupported"
+        "C15",
+        "'more', which is not a kernel node of before",
+        fusions={"f": (*PARTS["f"], "more")},
+        status="unsupported",
     ),
     "it stands for a fill": Case(
         "C15", "'update', which is not a kernel node", fusions={"f": (*PARTS["f"], "update")}, status="unsupported"

@@ -60,6 +60,8 @@ def test_the_summary_is_stable_json(tmp_path: Path) -> None:
         "passes",
         "files",
         "remarks",
+        "warnings",
+        "tolerance",
     ]
     counts = {"full": 1, "programmatic": 0, "launch_order": 0}
     assert found["input"] == {"nodes": 2, "dependencies": counts, "verdict": "proved"}

@@ -8,7 +8,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from infra_samples import Add, Colour, Drop, Fail, Nothing, Optioned, Unregistered
 
-from forerun.passes.infra.named_pipelines import DEFAULT_PIPELINE
+from forerun.passes.infra.named_pipelines import EXACT_PIPELINE
 from forerun.passes.infra.pipeline import Pipeline
 from forerun.support.diagnostics import InvalidInput
 from forerun.support.option_text import OptionTextError
@@ -52,8 +52,8 @@ def test_the_empty_pipeline() -> None:
 
 
 def test_default_stands_for_the_default_pipeline() -> None:
-    assert str(Pipeline.parse("default")) == DEFAULT_PIPELINE
-    assert str(Pipeline.parse("test-nothing,default,test-nothing")) == f"test-nothing,{DEFAULT_PIPELINE},test-nothing"
+    assert str(Pipeline.parse("exact")) == EXACT_PIPELINE
+    assert str(Pipeline.parse("test-nothing,exact,test-nothing")) == f"test-nothing,{EXACT_PIPELINE},test-nothing"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_default_stands_for_the_default_pipeline() -> None:
             4,
             "did you mean 'raise'? it accepts one of raise, unsupported, none",
         ),
-        ("default{x=1}", "O3", "the default pipeline has no options", 9, 1, ""),
+        ("exact{x=1}", "O3", "the exact pipeline has no options", 7, 1, ""),
         ("nope_nope:X", "O2", "module 'nope_nope' cannot be imported: ModuleNotFoundError: No module named 'nope_nope'",
          1, 11, "forerun opt --load nope_nope finds modules of the current folder"),
     ],

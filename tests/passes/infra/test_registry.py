@@ -16,12 +16,12 @@ from infra_samples import Nothing, Unregistered
 from forerun.ir.graph import Graph
 from forerun.passes.infra import registry
 from forerun.passes.infra.base import Pass, PassContext
-from forerun.passes.infra.named_pipelines import DEFAULT_PIPELINE
+from forerun.passes.infra.named_pipelines import EXACT_PIPELINE
 from forerun.support.diagnostics import InternalError, InvalidInput
 
 
 def test_builtin_passes_are_found_by_name() -> None:
-    names = DEFAULT_PIPELINE.split(",")
+    names = EXACT_PIPELINE.split(",")
     assert [registry.get(name).name for name in names] == names
 
 

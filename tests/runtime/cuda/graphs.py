@@ -206,7 +206,7 @@ def programmatic() -> Case:
 
 
 def programmatic_loop() -> Case:
-    """A loop that the default pipeline has rewritten: each round carries a sum on."""
+    """A loop that the pipeline `exact` has rewritten: each round carries a sum on."""
     builder = GraphBuilder("programmatic_loop")
     start, minus = builder.input("start", I32, (N,)), builder.weight("minus", I32, (N,))
     ones, left = builder.weight("ones", I32, (N,)), builder.output("left", I32, (N,))
@@ -221,7 +221,7 @@ def programmatic_loop() -> Case:
     )
     builder.add(ConditionalNode("loop", "while", "left", (round_,)))
     weights = {"minus": np.full(N, -1, np.int32), "ones": np.ones(N, np.int32)}
-    graph = PassManager("default").run(builder.build()).graph
+    graph = PassManager("exact").run(builder.build()).graph
     return Case(graph, tuple({"start": np.full(N, n, np.int32)} for n in (5, 0, 1, 40)), weights)
 
 

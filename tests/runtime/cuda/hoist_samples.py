@@ -55,7 +55,7 @@ def all_steps(*, trigger_first: bool = False) -> tuple[Step, ...]:
     return (LOAD, Wait(), _MULTIPLY, Trigger(), _STORE)
 
 
-def hoisting_graph(kernel: Kernel, pipeline: str = "default", launch: Launch | None = None) -> Graph:
+def hoisting_graph(kernel: Kernel, pipeline: str = "exact", launch: Launch | None = None) -> Graph:
     """Three launches, one after the other, through a pipeline."""
     builder = GraphBuilder("weigh")
     x = builder.input("x", DType.F32, (N,))

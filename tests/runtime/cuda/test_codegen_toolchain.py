@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(missing_toolchain() is not None, reason=f"no toolchain: {missing_toolchain()}"),
 ]
 
-DEFAULT = PassManager("default", [])
+DEFAULT = PassManager("exact", [])
 
 
 def facts_of(unit: Unit) -> EntryFacts:

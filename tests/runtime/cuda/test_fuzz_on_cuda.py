@@ -28,7 +28,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
 
 
 def fuzz(capsys: pytest.CaptureFixture[str], examples: int) -> dict[str, Any]:
-    main(["fuzz", "-p", "default", "--target", "cuda", "--examples", str(examples), "--seed", "1", "--json"])
+    main(["fuzz", "-p", "exact", "--target", "cuda", "--examples", str(examples), "--seed", "1", "--json"])
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
 
@@ -47,7 +47,7 @@ def test_right_passes_on_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_only_the_target_does_wrong_is_found(fake: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeCuda, "_run", lambda self, nodes: None)
-    found = search("default", examples=20, seed=1, targets=[CudaTarget()]).counterexample
+    found = search("exact", examples=20, seed=1, targets=[CudaTarget()]).counterexample
     assert found is not None
     assert found.property == "same-outputs"
     assert "differs on cuda" in found.finding
@@ -68,7 +68,7 @@ class Picky:
 
 def test_a_target_counts_only_if_it_runs_the_graph_before() -> None:
     before = rich()
-    after = PassManager("default").run(before).graph
+    after = PassManager("exact").run(before).graph
     assert after != before
     assert_same_outputs(before, after, targets=[Picky(lambda graph: False)])
     with pytest.raises(Counterexample, match="it does not run on"):

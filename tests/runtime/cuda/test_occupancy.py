@@ -21,7 +21,7 @@ from tests.tuner.tuning_samples import tuned_decode
 H100 = LIMITS["sm_90"]
 
 
-def of(tmp_path: Path, launch: Launch, facts: EntryFacts, pipeline: str = "default", sms: int = 132) -> Occupancy:
+def of(tmp_path: Path, launch: Launch, facts: EntryFacts, pipeline: str = "exact", sms: int = 132) -> Occupancy:
     graph = hoisting_graph(weigh_kernel(tmp_path, PLAIN), pipeline, launch)
     found = occupancy(graph, dict.fromkeys(graph.nodes, facts), "sm_90", sms)
     assert found is not None

@@ -1,0 +1,64 @@
+"""Tunings that are found by themselves: those of the user's cache, then those that forerun brings for known GPUs."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from forerun.ir.graph import Graph
+from forerun.passes.infra.tuning import Tuning, groups_of, read_tuning
+from forerun.support.diagnostics import InvalidInput
+
+__all__ = ["SHIPPED", "file_name", "known_tuning"]
+
+SHIPPED = Path(__file__).with_name("tunings")
+"""The folder of the tunings that forerun brings; each names its GPU and driver."""
+
+
+def known_tuning(groups: Collection[str], gpu: str, driver: str, folders: Iterable[Path]) -> tuple[Path, Tuning] | None:
+    """The tuning with the most choices, of those that were measured on this GPU with this driver, and of these shapes.
+
+    A tuning is of a graph's shapes if the graph has every group that it chooses for: what was measured together is
+    applied together. Files that cannot be read are passed over.
+
+    Args:
+        groups: The groups of the graph, as :func:`~forerun.passes.infra.tuning.group_of` spells them.
+        gpu: The GPU's name.
+        driver: The CUDA release of its driver.
+        folders: Where tunings are; earlier folders win over later ones, as do newer files over older ones.
+
+    Returns:
+        The file and what it says, or ``None``.
+    """
+    for folder in folders:
+        fitting = [found for found in _tunings(folder) if _fits(found[1], groups, gpu, driver)]
+        if fitting:
+            return max(fitting, key=lambda found: (len(found[1].choices), found[0].stat().st_mtime))
+    return None
+
+
+def file_name(graph: Graph, gpu: str) -> str:
+    """The name of the file for a graph's tuning: the same for graphs of the same groups on the same GPU.
+
+    Args:
+        graph: After its passes.
+        gpu: The GPU's name.
+    """
+    digest = hashlib.sha256("\n".join(sorted(groups_of(graph))).encode()).hexdigest()[:12]
+    words = re.sub(r"[^a-z0-9]+", "-", f"{gpu} {graph.name}".lower()).strip("-")
+    return f"{words[:60]}-{digest}.json"
+
+
+def _tunings(folder: Path) -> Iterator[tuple[Path, Tuning]]:
+    for path in sorted(folder.glob("*.json")):
+        try:
+            yield path, read_tuning(path)
+        except InvalidInput:  # another program's file, or one that a newer version wrote
+            continue
+
+
+def _fits(tuning: Tuning, groups: Collection[str], gpu: str, driver: str) -> bool:
+    is_measured = tuning.gpu == gpu and not tuning.misfit(gpu, driver)
+    return is_measured and bool(tuning.choices) and all(group in groups for group in tuning.choices)
