@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from forerun.support.diagnostics import ForerunError
 from forerun.support.files import write_whole
 
-__all__ = ["SUMMARY_FILE", "TIMELINE_FILE", "reporting", "write_report"]
+if TYPE_CHECKING:
+    from forerun.ir.graph import Graph
+
+__all__ = ["SUMMARY_FILE", "TIMELINE_FILE", "graph_svg", "reporting", "write_report"]
 
 SUMMARY_FILE = "summary.json"
 """What makes a folder a dump."""
@@ -39,6 +43,23 @@ def write_report(dump_dir: str | Path, output: str | Path | None = None) -> Path
     page = render(load_dump(folder))
     write_whole(path, page)
     return path
+
+
+def graph_svg(graph: Graph, title: str | None = None) -> str:
+    """The picture of a graph as an SVG file that needs nothing but itself.
+
+    Args:
+        graph: What to draw; of repeated layers the first is drawn, and the others are counted.
+        title: What stands above it; by default the graph's name.
+
+    Example:
+        >>> from forerun.ir.graph import Graph
+        >>> graph_svg(Graph("nothing")).startswith("<svg ")
+        True
+    """
+    from forerun.report.standalone import standalone_svg
+
+    return standalone_svg([(graph.name if title is None else title, graph)])
 
 
 @contextmanager

@@ -13,16 +13,21 @@ from forerun.report.fold import Segment, fold, mask
 __all__ = ["NO_MARKS", "Card", "Marks", "Wire", "changes", "make_card", "make_cards"]
 
 
-MARKED_SHARE = 0.6
-"""If a larger share of nodes or dependencies changed, they are not marked."""
-
-
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Nodes, and pairs of nodes with a dependency, that a pass changed: they are drawn so that they stand out."""
+    """What is drawn so that it stands out.
+
+    Attributes:
+        nodes: Nodes that a pass changed.
+        pairs: Pairs of nodes whose dependency it changed.
+        faults: Nodes that a finding is about.
+        missing: Pairs of nodes whose dependency is none of the graph, but stands for an order that is missing.
+    """
 
     nodes: frozenset[str] = frozenset()
     pairs: frozenset[tuple[str, str]] = frozenset()
+    faults: frozenset[str] = frozenset()
+    missing: frozenset[tuple[str, str]] = frozenset()
 
 
 NO_MARKS = Marks()
@@ -70,10 +75,7 @@ class Card:
 
 
 def changes(before: Graph, after: Graph) -> tuple[Marks, Marks]:
-    """What to mark in the picture of the graph before a pass, and in that of the graph after it.
-
-    Where most of the nodes, or most of the dependencies, changed, none are marked: it would only hide the picture.
-    """
+    """What to mark in the picture of the graph before a pass, and in that of the graph after it."""
     kinds_before = {d.pair: d.kind for d in before.dependencies}
     kinds_after = {d.pair: d.kind for d in after.dependencies}
     return (
@@ -85,18 +87,16 @@ def changes(before: Graph, after: Graph) -> tuple[Marks, Marks]:
 def _differing_pairs(
     these: Mapping[tuple[str, str], DependencyKind], those: Mapping[tuple[str, str], DependencyKind]
 ) -> frozenset[tuple[str, str]]:
-    found = frozenset(pair for pair, kind in these.items() if those.get(pair) is not kind)
-    return found if len(found) <= len(these) * MARKED_SHARE else frozenset()
+    return frozenset(pair for pair, kind in these.items() if those.get(pair) is not kind)
 
 
 def _differing_nodes(these: Graph, those: Graph) -> frozenset[str]:
     kernels = {name for name, kernel in these.kernels.items() if those.kernels.get(name) != kernel}
-    found = frozenset(
+    return frozenset(
         name
         for name, node in these.nodes.items()
         if those.nodes.get(name) != node or (isinstance(node, KernelNode) and node.kernel in kernels)
     )
-    return found if len(found) <= len(these) * MARKED_SHARE else frozenset()
 
 
 def make_cards(graph: Graph, marks: Marks) -> list[Card]:
@@ -170,4 +170,4 @@ def _look(graph: Graph, marks: Marks, card: Card, place: Mapping[str, int]) -> H
 def _node_look(graph: Graph, marks: Marks, card: Card, name: str) -> Hashable:
     node = graph.nodes[name]
     launch = (node.kernel, node.launch) if isinstance(node, KernelNode) else None
-    return type(node).__name__, mask(card.segment.label(name)), launch, name in marks.nodes
+    return type(node).__name__, mask(card.segment.label(name)), launch, name in marks.nodes, name in marks.faults

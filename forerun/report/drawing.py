@@ -94,13 +94,16 @@ def _edge(
 ) -> Markup:
     """One line; it may stand for several dependencies of one kind from one node."""
     kind = str(dependencies[0].kind)
-    marked = any(d.pair in marks.pairs for d in dependencies)
     path = _path(_stopped_short(route) if arrow else route)
-    title = tag("title", "\n\n".join(_describe_dependency(d) for d in dependencies[:6]))
+    title = "\n\n".join(_describe_dependency(d) for d in dependencies[:6])
+    if dependencies[0].pair in marks.missing:
+        kind, title = "missing", f"nothing orders {' and '.join(dependencies[0].pair)}"
+    marked = any(d.pair in marks.pairs for d in dependencies)
     halo = tag("path", d=path, class_="halo") if marked else Markup()
     line = tag("path", d=path, class_="line", marker_end=f"url(#{kind})" if arrow else None)
     hit = tag("path", d=path, class_="hit")
-    return tag("g", title, halo, line, hit, class_=f"edge {kind}" + (" marked" if marked else ""), data_e=ends)
+    classes = f"edge {kind}" + (" marked" if marked else "")
+    return tag("g", tag("title", title), halo, line, hit, class_=classes, data_e=ends)
 
 
 def _stopped_short(route: Sequence[Point]) -> Sequence[Point]:
@@ -143,7 +146,7 @@ def _node(graph: Graph, card: Card, name: str, center: Point, marks: Marks) -> M
         _stubs(card.outgoing.get(name, []), left + NODE_WIDTH, top + 22, "out"),
     )
     kind = "kernel" if isinstance(node, KernelNode) else "other"
-    classes = f"node {kind}" + (" marked" if name in marks.nodes else "")
+    classes = f"node {kind}" + " marked" * (name in marks.nodes) + " fault" * (name in marks.faults)
     title = tag("title", _describe_node(graph, node))
     return tag("g", title, box, label, _inside(graph, node, x, top), *stubs, class_=classes, data_n=_index(card, name))
 

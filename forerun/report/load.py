@@ -10,6 +10,7 @@ from pathlib import Path
 
 from forerun.ir.graph import Graph
 from forerun.report import SUMMARY_FILE
+from forerun.report.findings import Finding, read_finding
 from forerun.support.diagnostics import InvalidInput
 from forerun.support.files import read_regular
 from forerun.support.json_reader import JsonObject, read_json
@@ -39,6 +40,8 @@ class PassDump:
     remarks: tuple[str, ...]
     graph_file: str
     diff_file: str
+    findings: tuple[Finding, ...] = ()
+    finding_count: int = 0
 
 
 @dataclass(frozen=True)
@@ -155,4 +158,6 @@ def _pass_record(reader: JsonObject) -> PassDump:
         tuple(reader.list_of("remarks", str, optional=True)),
         files.text("graph", ""),
         files.text("diff", ""),
+        tuple(map(read_finding, reader.each("findings", optional=True))),
+        reader.integer("finding_count", 0),
     )

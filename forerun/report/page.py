@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from forerun.ir.graph import Graph
 from forerun.report.cards import NO_MARKS, Marks, changes
 from forerun.report.diff import draw_diff
+from forerun.report.findings import draw_findings
 from forerun.report.load import Dump, PassDump
 from forerun.report.markup import Markup, asset, embed_json, join, tag
-from forerun.report.picture import NameTables, draw_picture, legend, markers
+from forerun.report.picture import NameTables, draw_picture, legend, markers, save_button
 from forerun.report.strip import draw_step, read_step
 from forerun.report.words import counted, duration
 
@@ -48,7 +50,8 @@ def render(dump: Dump) -> str:
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         tag("title", f"forerun: {dump.graph}"),
-        tag("style", asset("graph.css"), asset("page.css")),
+        tag("style", asset("graph.css"), id="graph-style"),
+        tag("style", asset("page.css")),
     )
     page = tag("html", head, tag("body", markers(), body, names, tag("script", asset("page.js"))), lang="en")
     return f"<!DOCTYPE html>\n{page}\n"
@@ -58,14 +61,21 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inl
 
 
 def _header(dump: Dump) -> Markup:
-    facts = f"{len(dump.passes)} passes in {duration(dump.seconds)}, checks included · forerun {dump.version}"
+    count = f"{len(dump.passes)} pass{'es' * (len(dump.passes) != 1)}"
+    facts = f"{count} in {duration(dump.seconds)}, checks included · forerun {dump.version}"
     return tag(
         "header",
         tag("h1", dump.graph, " ", _badge(dump.status)),
         tag("p", tag("code", dump.pipeline or "no passes"), class_="pipeline"),
         tag("p", facts, class_="note"),
-        tag("pre", dump.error, class_="error") if dump.error else "",
+        _error(dump) if dump.error else "",
     )
+
+
+def _error(dump: Dump) -> Markup:
+    last = dump.steps[-1]
+    where = tag("a", "what is wrong", href=f"#pass-{last.ordinal}") if last.findings else ""
+    return tag("pre", dump.error, "\n" if where else "", where, class_="error")
 
 
 def _badge(verdict: str) -> Markup:
@@ -144,6 +154,7 @@ def _section(dump: Dump, step: PassDump, before: Graph | None, after: Graph | No
     if step.statistics:
         parts.append(_statistics_list(step.statistics))
     parts += _remarks(step.remarks)
+    parts.append(draw_findings(step.findings, step.finding_count, step.graph_file, after))
     if step.diff_file:
         parts.append(draw_diff(dump.read(step.diff_file), step.diff_file))
     if step.graph_file and after is None:
@@ -179,6 +190,7 @@ def _remarks(remarks: Iterable[str]) -> list[Markup]:
 
 def _pair(step: PassDump, before: Graph, after: Graph, tables: NameTables) -> Markup:
     old, new = changes(before, after)
+    new = replace(new, faults=frozenset(name for finding in step.findings for name in finding.nodes))
     return tag(
         "div",
         _figure("before", before, old, tables, f"p{step.ordinal}b"),
@@ -189,6 +201,15 @@ def _pair(step: PassDump, before: Graph, after: Graph, tables: NameTables) -> Ma
 
 def _figure(title: str, graph: Graph, marks: Marks, tables: NameTables, ident: str) -> Markup:
     kinds = counted(graph.count_dependencies(), nothing="no dependencies")
-    caption = tag("figcaption", tag("b", title), f" {len(graph):,} nodes, {kinds}")
+    changed = [
+        f"{'all ' if len(found) == count > 1 else ''}{len(found):,} {what}"
+        for found, count, what in (
+            (marks.nodes, len(graph), "nodes"),
+            (marks.pairs, len(graph.dependencies), "dependencies"),
+        )
+        if found
+    ]
+    words = f"{len(graph):,} nodes, {kinds}" + (f" · changed: {', '.join(changed)}" if changed else "")
+    caption = tag("figcaption", tag("span", tag("b", title), " ", words), save_button(title, ident))
     picture = tag("div", draw_picture(graph, marks, tables=tables, ident=ident), class_="scroll")
     return tag("figure", caption, picture, class_=title or None)

@@ -12,7 +12,7 @@ from forerun.report.drawing import card_layout, draw_card, draw_gap
 from forerun.report.layout import Layout
 from forerun.report.markup import Markup, join, tag
 
-__all__ = ["NameTables", "draw_picture", "legend", "markers"]
+__all__ = ["NameTables", "Picture", "draw_picture", "legend", "markers", "save_button"]
 
 OPENED = 3
 """How many different cards of repeated layers are open from the start."""
@@ -56,13 +56,18 @@ def draw_picture(
     if not len(graph):
         return tag("p", "No nodes.", class_="note")
     cards = make_cards(graph, marks)
-    page = _Picture(graph, marks, ident, cards)
     table = (tables or NameTables()).add(list(graph.nodes))
-    return tag("div", *page.column(), class_="picture", data_names=str(table))
+    return tag("div", *Picture(graph, marks, ident, cards).column(), class_="picture", data_names=str(table))
 
 
-class _Picture:
-    """The state of drawing one picture: what is drawn already."""
+class Picture:
+    """The state of drawing one picture: which cards there are, and which of them is drawn for all that look like it.
+
+    Attributes:
+        layouts: By look, that of the cards that are drawn.
+        first: By look, the card that is drawn.
+        sides: The leftmost and the rightmost coordinate.
+    """
 
     def __init__(self, graph: Graph, marks: Marks, ident: str, cards: Sequence[Card]) -> None:
         self.graph = graph
@@ -77,29 +82,31 @@ class _Picture:
                 self.first[card.look] = card
                 self.layouts[card.look] = card_layout(card)
                 nodes += len(card.segment.nodes)
+        middle = [-NARROWEST, NARROWEST] if len(cards) != 1 else []  # where wires between cards are
         self.sides = (
-            min(-NARROWEST, *(layout.left for layout in self.layouts.values())),
-            max(NARROWEST, *(layout.right for layout in self.layouts.values())),
+            min([*middle, *(layout.left for layout in self.layouts.values())]),
+            max([*middle, *(layout.right for layout in self.layouts.values())]),
         )
         self.opened: set[Hashable] = set()
 
     def column(self) -> Iterator[Markup]:
+        """The picture from top to bottom, for the page."""
         if len(self.cards) == 1:
             yield tag("div", self._drawing(self.cards[0]), class_="card")
             return
-        for block in _blocks(self.cards):
-            folded = block
-            if self.first.get(block[0].look) is block[0]:
-                yield self._card(block[0])
-                yield from self._gap(block[0])
-                folded = block[1:]
-            if folded:
-                yield self._fold(folded)
-                yield from self._gap(folded[-1])
+        for cards, is_drawn in self.stretches():
+            yield self._card(cards[0]) if is_drawn else self._fold(cards)
+            if cards[-1] is not self.cards[-1]:
+                yield draw_gap(cards[-1].bottoms, self.marks, self.sides)
 
-    def _gap(self, card: Card) -> Iterator[Markup]:
-        if card is not self.cards[-1]:
-            yield draw_gap(card.bottoms, self.marks, self.sides)
+    def stretches(self) -> Iterator[tuple[list[Card], bool]]:
+        """The cards in order: one that is drawn alone, and those of a stretch that are drawn already, or never."""
+        for block in _blocks(self.cards):
+            is_drawn = self.first.get(block[0].look) is block[0]
+            if is_drawn:
+                yield block[:1], True
+            if block[is_drawn:]:
+                yield block[is_drawn:], False
 
     def _fold(self, cards: Sequence[Card]) -> Markup:
         """Cards that look like one that is drawn already."""
@@ -143,6 +150,8 @@ class _Picture:
         return len(before) - before.index(source)
 
     def _is_open(self, card: Card) -> bool:
+        if not self.marks.faults.isdisjoint(card.segment.nodes):
+            return True
         if card.segment.run is None:
             return len(card.segment.nodes) <= OPENED_NODES
         self.opened.add(card.look)
@@ -180,9 +189,15 @@ def markers() -> Markup:
             markerUnits="userSpaceOnUse",
             orient="auto",
         )
-        for kind in _KINDS
+        for kind in (*_KINDS, "missing")
     ]
     return tag("svg", tag("defs", *heads), width=0, height=0, aria_hidden="true", class_="defs")
+
+
+def save_button(title: str, ident: str) -> Markup:
+    """The button that saves the picture next to it; the page's script shows it."""
+    name = f"{ident}{'-' * bool(title)}{title}.svg"
+    return tag("button", "save as SVG", type="button", class_="save", data_name=name, hidden=True)
 
 
 def legend() -> Markup:

@@ -186,6 +186,66 @@ def test_a_failed_pass_is_shown_with_its_graph_and_the_error(tmp_path):
     assert page.count('<figure class="after">') == 1
 
 
+def test_findings_are_shown_with_schedule_picture_and_repair(tmp_path):
+    with pytest.raises(ForerunError):
+        dump(tiny(), tmp_path, Pipeline([Cut()]))
+    record = json.loads((tmp_path / "summary.json").read_text())["passes"][-1]
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    read(page)
+    drawn = page[page.index("What is wrong") : page.index("<b>Diff</b>")]
+    assert '<a href="#pass-1">what is wrong</a>' in page
+    assert drawn.count('class="finding"') == len(record["findings"]) == 20
+    assert f"Not shown: {record['finding_count'] - 20} more." in drawn
+    first = record["findings"][0]
+    place = f"line {first['location']['line']}, column {first['location']['column']}"
+    shown, _, folded = drawn.partition("</details>")
+    assert f"01-cut.FAILED.fir, {place}" in shown
+    text = " ".join(read(shown[shown.index("<summary") :]).text)
+    for wanted in [*(step["text"] for step in first["witness"]["steps"]), first["witness"]["missing"]]:
+        assert wanted in text
+    assert first["repairs"][0]["sentence"] in text
+    assert shown.count('class="access"') == 2
+    assert shown.count('class="node kernel fault"') == 2
+    assert shown.count('class="edge missing"') == 1
+    assert folded.count('<details class="finding" open') == 0
+
+
+def test_findings_of_a_summary_cannot_inject_markup_or_break_the_page(tmp_path):
+    with pytest.raises(ForerunError):
+        dump(tiny(), tmp_path, Pipeline([Cut()]))
+    evil = "</script><img src=x onerror=alert(1)>\x1b[2K\u202e"
+    path = tmp_path / "summary.json"
+    summary = json.loads(path.read_text())
+
+    def spoiled(value):
+        if isinstance(value, dict):
+            return {key: spoiled(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [spoiled(each) for each in value]
+        return evil if isinstance(value, str) else value
+
+    findings = summary["passes"][0]["findings"]
+    summary["passes"][0]["findings"] = [spoiled(each) for each in findings] + [{"code": "X1", "message": evil}]
+    path.write_text(json.dumps(summary))
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    reader = read(page)
+    assert "img" not in reader.tags
+    assert not set("\x1b\u202e") & set(page)
+    for broken in ({"message": "m"}, {"code": 1, "message": "m"}, {"code": "c", "message": "m", "witness": []}, 3):
+        summary["passes"][0]["findings"] = [broken]
+        path.write_text(json.dumps(summary))
+        with pytest.raises(InvalidInput, match="findings"):
+            write_report(tmp_path)
+
+
+def test_what_is_drawn_where_all_dependencies_change_is_counted(small):
+    section = small[1].split('<section id="pass-2">')[1].split("</section>")[0]
+    kinds = json.loads((small[0] / "summary.json").read_text())["passes"][1]["dependencies"]
+    assert f"changed: all {len(tiny()):,} nodes, all {kinds['programmatic']:,} dependencies" in section
+    before, after = section.split('<figure class="after">')
+    assert before.count('class="halo"') == after.count('class="halo"') > 10
+
+
 def test_names_from_the_graph_cannot_inject_markup(tmp_path):
     evil = '"><img src=x onerror=alert(1)></script><script>'
     builder = GraphBuilder("evil")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import xml.etree.ElementTree as ET
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -14,6 +16,7 @@ from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Kernel, Phase, Role, Trigger, Wait
 from forerun.ir.nodes import EmptyNode, KernelNode
 from forerun.ir.types import DependencyKind
+from forerun.report import graph_svg
 from forerun.report.cards import NO_MARKS, Marks, changes, make_cards
 from forerun.report.picture import NameTables, draw_picture, legend
 
@@ -160,12 +163,33 @@ def test_changed_kernels_mark_their_nodes():
     assert changes(before, after)[1].nodes == {"n"}
 
 
-def test_nothing_is_marked_where_nearly_everything_changed():
+def test_what_changed_is_marked_where_everything_changed_too():
     before = empties("abc", [("a", "b"), ("b", "c")])
     after = Graph(
         "g", nodes=before, dependencies=[replace(d, kind=DependencyKind.PROGRAMMATIC) for d in before.dependencies]
     )
-    assert changes(before, after) == (NO_MARKS, NO_MARKS)
+    pairs = frozenset({("a", "b"), ("b", "c")})
+    assert changes(before, after) == (Marks(pairs=pairs), Marks(pairs=pairs))
+    assert draw_picture(after, changes(before, after)[1]).count('class="halo"') == 2
+
+
+def test_a_card_with_a_fault_is_drawn_for_itself_and_open():
+    names = ["in", *(f"blk.{i}.{n}" for i in range(30) for n in "abcdef"), "out"]
+    picture = draw_picture(empties(names), Marks(faults=frozenset({"blk.7.c"})))
+    (fault,) = re.findall(r'<g class="node other fault" data-n="2">', picture)
+    before = picture[: picture.index(fault)]
+    assert before[before.rindex("<details") :].startswith('<details class="card" open')
+    assert "<b>blk.7</b>" in before[before.rindex("<summary") :]
+
+
+def test_a_graph_is_a_file_on_its_own():
+    names = ["in", *(f"blk.{i}.<{n}>" for i in range(30) for n in "abcdef"), "out"]
+    root = ET.fromstring(graph_svg(empties(names, list(pairwise(names))), title="<b>"))
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[0] == "<b>"
+    assert "blk.1 … blk.29 · 29 × 6 nodes" in texts  # noqa: RUF001
+    assert texts.count("<c>") == 1
+    assert ET.fromstring(graph_svg(Graph("nothing"))).tag.endswith("svg")
 
 
 def test_two_thousand_nodes_stay_small():
