@@ -44,11 +44,14 @@ from forerun.passes.infra.manager import PassManager
 from forerun.passes.infra.pipeline import Pipeline
 from forerun.runtime.dtypes import numpy_dtype
 from forerun.tuner.cost_model import estimate
+from forerun.tuner.gpus import constants_of
 
 RESULTS = Path(__file__).parent / "results"
 MEASURED = RESULTS / "cost_model_measured.json"
 TUNING = Path(__file__).parent / "llama_tuning.json"
 """The choices with which the rows ``tuned`` were measured."""
+GPU = "NVIDIA H100 80GB HBM3"
+"""What records are of that do not name their GPU."""
 LIMIT = 0.15
 TOLERANCE = 2e-3
 """Relative L2 of logits, between versions that sum in different orders."""
@@ -116,7 +119,7 @@ def graph_of(record: Mapping[str, Any]) -> Graph:
 
 def estimated(record: Mapping[str, Any]) -> float:
     """Seconds of a replay, or of a token of a loop."""
-    found = estimate(graph_of(record), record.get("inputs", {}))
+    found = estimate(graph_of(record), constants_of(record.get("gpu", GPU)), record.get("inputs", {}))
     if "loop" not in record:
         return found.seconds
     return found.nodes["decode"].end - found.nodes["decode"].ready
@@ -152,7 +155,7 @@ def recorded(results: Path = RESULTS) -> Iterator[dict[str, Any]]:
         found = _values(results, file)
         us = found.get(f"{file}.{metric}", found.get(f"llama_1b.{metric}", found.get(metric, 0.0)))
         if us:
-            yield _record(file, metric, us, what, pipeline, position)
+            yield {**_record(file, metric, us, what, pipeline, position), "gpu": _gpu_of(results, file)}
     loop = {"shape": "smollm2-135m", "context": 512, "loop": 128}
     for name, pipeline in (("", "fast"), ("_no_passes", "")):
         rate = _values(results, "models").get(f"smollm2.tokens_per_second{name}", 0.0)
@@ -162,6 +165,11 @@ def recorded(results: Path = RESULTS) -> Iterator[dict[str, Any]]:
 
 def _tuned(what: Mapping[str, Any]) -> dict[str, Any]:
     return {**what, "tuning": str(tuning_for(TUNING, what["context"]))}
+
+
+def _gpu_of(results: Path, file: str) -> str:
+    said = json.loads((results / f"{file}.json").read_text(encoding="utf-8"))
+    return str(said.get("gpu", GPU))
 
 
 def _values(results: Path, file: str) -> dict[str, float]:
@@ -257,12 +265,12 @@ def _timed(
 ) -> Iterator[dict[str, Any]]:
     """A record for each pipeline and input. The first version keeps the weights on the GPU, for all."""
     first, *others = pipelines
-    with forerun.compile(graph, "cuda", pipelines[first], weights=weights) as base:
+    with forerun.compile(graph, "cuda", pipelines[first], weights=weights, tuning=None) as base:
         held = {weight: base.buffer(weight) for weight in weights}
         expected = [base.run(given) for given in inputs]
         yield from _times(base, name, first, pipelines[first], inputs, expected, what)
         for row in others:
-            with forerun.compile(graph, "cuda", pipelines[row], weights=held) as version:
+            with forerun.compile(graph, "cuda", pipelines[row], weights=held, tuning=None) as version:
                 yield from _times(version, name, row, pipelines[row], inputs, expected, what)
 
 
@@ -323,8 +331,8 @@ def main() -> None:
             # After each, so that what was measured is there whatever comes next.
             text = json.dumps({**where, "records": measured}, indent=1)
             options.file.write_text(text + "\n", encoding="utf-8")
-    given = json.loads(options.file.read_text(encoding="utf-8"))["records"] if options.file.exists() else []
-    records = [*recorded(), *given]
+    given = json.loads(options.file.read_text(encoding="utf-8")) if options.file.exists() else {"records": []}
+    records = [*recorded(), *({"gpu": given.get("gpu", GPU), **record} for record in given["records"])]
     found = errors(records)
     each = zip(records, found, strict=True)
     metrics = {f"cost_model.error.{record['name']}": Metric(error, "ratio", error, error) for record, error in each}

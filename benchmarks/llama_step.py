@@ -88,7 +88,7 @@ class Setting:
         )
 
     def compile(self, graph: forerun.Graph, pipeline: str, **options: Any) -> forerun.Executable:
-        return forerun.compile(graph, target="cuda", pipeline=pipeline, weights=self.weights, **options)
+        return forerun.compile(graph, "cuda", pipeline, weights=self.weights, **{"tuning": None, **options})
 
     def fill(self, executable: forerun.Executable) -> None:
         for buffer in executable.graph.buffers.values():

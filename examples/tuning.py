@@ -16,6 +16,7 @@ from forerun.passes.infra.manager import PassManager
 from forerun.runtime.gpu import no_gpu_reason
 from forerun.tuner import Search, TuningResult
 from forerun.tuner.cost_model import CostModel
+from forerun.tuner.gpus import H100
 
 CONFIG = replace(SHAPES["smollm2-135m"], layers=2)
 
@@ -28,8 +29,8 @@ def tune_by_measuring() -> TuningResult:
 
 
 def tune_by_the_cost_model() -> TuningResult:
-    graph = PassManager("default").run(decode_graph(CONFIG, context=256)).graph
-    return Search(CostModel({"position": [127]}), rounds=1, sweeps=1, budget=10).run(graph)
+    graph = PassManager("exact").run(decode_graph(CONFIG, context=256)).graph
+    return Search(CostModel(H100, {"position": [127]}), rounds=1, sweeps=1, budget=10).run(graph)
 
 
 def main() -> None:

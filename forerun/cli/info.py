@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from forerun.cli.console import print_json, result_console
 from forerun.cli.errors import Status, guarded
@@ -23,9 +26,17 @@ _PACKAGES = ("networkx", "numpy", "ml-dtypes", "gguf", "tokenizers", "typer", "r
 
 
 @guarded
-def info(as_json: JsonOption = False, verbose: VerboseOption = False) -> Status:
+def info(
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure what the cost model needs to know of this GPU, and keep it.")
+    ] = False,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> Status:
     """Show versions, GPUs, the toolchain and folders."""
     facts = _facts()
+    if calibrate:
+        facts |= _calibrated()
     if as_json:
         print_json({"status": "ok", "exit_status": 0, **facts})
         return Status.OK
@@ -56,6 +67,17 @@ def _facts() -> dict[str, Any]:
         "passes": list(available()),
         "cache": str(cache_folder()),
     }
+
+
+def _calibrated() -> dict[str, Any]:
+    from forerun.runtime.cuda.target import CudaTarget
+    from forerun.tuner.calibration import calibrate
+    from forerun.tuner.gpus import keep_constants
+
+    target = CudaTarget()
+    gpu, _ = target.identity()
+    constants = calibrate(target)
+    return {"calibration": {"gpu": gpu, "file": str(keep_constants(gpu, constants)), **asdict(constants)}}
 
 
 def _tool(tool: Tool) -> dict[str, str]:
@@ -92,6 +114,13 @@ def _rows(facts: Mapping[str, Any]) -> Iterable[tuple[str, RenderableType]]:
     yield "targets", ", ".join(facts["targets"])
     yield "passes", ", ".join(facts["passes"])
     yield "cache", facts["cache"]
+    if "calibration" in facts:
+        yield "calibration", _calibration(facts["calibration"])
+
+
+def _calibration(found: Mapping[str, Any]) -> str:
+    boundaries = f"{found['full'] * 1e6:.2f} us a full dependency, {found['programmatic'] * 1e6:.2f} a programmatic one"
+    return f"{found['bandwidth'] / 1e9:,.0f} GB/s, {boundaries}\n{found['file']}"
 
 
 def _gpu(gpu: Mapping[str, Any]) -> str:

@@ -20,15 +20,17 @@ __all__ = ["DeviceProgram", "DeviceTarget"]
 
 @runtime_checkable
 class DeviceProgram(Program, Protocol):
-    """A graph that was loaded on a GPU.
+    """A graph that was loaded on a GPU."""
 
-    Attributes:
-        facts: What is known of the machine code, by the name of the entry.
-        remarks: What the target found in it, for people.
-    """
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What is known of the machine code, by the name of the entry."""
+        return {}
 
-    facts: Mapping[str, Any] = {}
-    remarks: Sequence[Diagnostic] = ()
+    @property
+    def remarks(self) -> Sequence[Diagnostic]:
+        """What the target found in the machine code, for people."""
+        return ()
 
     def launch(self, stream: Any = None) -> None:
         """Enqueue one replay, on the program's own stream or another one, and return at once."""

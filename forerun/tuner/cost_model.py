@@ -1,10 +1,10 @@
-"""How long a graph takes on an H100, without one: bytes, and what each boundary between kernels costs.
+"""How long a graph takes on a GPU, without one: bytes, and what each boundary between kernels costs.
 
-The constants are measured (one H100 80GB HBM3, driver 580, CUDA graphs; docs/tuning.md has the table). Decode steps are
-bound by memory, so a node costs its bytes, and in between the memory is idle: from the last byte of a kernel until its
-stores are visible (``tail``), until the next kernel's wait returns (``programmatic``) or that kernel starts (``full``),
-and until bytes arrive (``latency``) at full rate (``ramp``). Loads before the wait hide both, as far as they go.
-How deep rings are beyond that makes no difference here, but does on a GPU: launches must be measured.
+Decode steps are bound by memory, so a node costs its bytes, and in between the memory is idle: from the last byte of a
+kernel until its stores are visible (``tail``), until the next kernel's wait returns (``programmatic``) or that kernel
+starts (``full``), and until bytes arrive (``latency``) at full rate (``ramp``). Loads before the wait hide both, as far
+as they go. How deep rings are beyond that makes no difference here, but does on a GPU: launches must be measured. The
+constants are those of :mod:`forerun.tuner.gpus`.
 """
 
 from __future__ import annotations
@@ -24,52 +24,9 @@ from forerun.ir.semantics.body import late_steps
 from forerun.ir.semantics.nested import inner_graph
 from forerun.ir.types import DependencyKind
 from forerun.ir.walk import bodies_in
+from forerun.tuner.gpus import Constants
 
-__all__ = ["H100", "Constants", "CostModel", "Estimate", "NodeCost", "cheapest", "estimate"]
-
-
-@dataclass(frozen=True, slots=True)
-class Constants:
-    """What is known of a GPU; seconds, bytes, and bytes a second.
-
-    Attributes:
-        bandwidth: Reading memory, by a plain kernel over gigabytes: 3,070 to 3,140 GB/s were measured.
-        of_registers: The same by kernels that load into registers instead of rings of bulk copies. Fitted: Llama's step
-            of 245 small kernels; SmolLM2's agrees. The probe's kernels, which were launched with more L1, came to the
-            whole bandwidth: such loads pass L1, and forerun gives nearly all of that to shared memory. Not proved.
-        of_multiprocessor: The most that one can take; 64 bytes a clock, not measured.
-        full: From one kernel to the next with a full dependency: 0.89 to 0.91 us.
-        programmatic: The same with a programmatic one: 0.59 to 0.62 us.
-        ramp: From the first load to bytes at full rate. Fitted: a chain of 81 GEMVs with full dependencies loses 2.6 us
-            a node, with programmatic ones 2.4, with loads before the wait 1.0 (bulk copies) to 1.3 (registers).
-        latency: What of it a kernel pays that reads next to nothing: one round of loads, 0.7 us on timelines of a step.
-        inside: What large kernels lose beside that, as a part of the time of their bytes, since their CTAs do not end
-            together: chains of one kernel lost 0.4 us of 21.4 (gate and up) and 3.5 of 167.8 (the head).
-        exchange: What CTAs of a cluster need to tell each other what they have found. Attention by clusters took 4 to 5
-            us on timelines, of which loads were 1.
-        tail: From the last byte to stores that are visible. Fitted as well.
-        late_trigger: How much of the ramp comes back if sources trigger after their waits: 0.15 us a node (registers)
-            to 0.67 (bulk copies) were measured.
-        multiprocessors: How many there are.
-        registers_a_thread: Bytes that a thread can keep before its wait: 32 loads of 16.
-    """
-
-    bandwidth: float = 3.13e12
-    of_registers: float = 2.1e12
-    of_multiprocessor: float = 1.1e11
-    full: float = 0.90e-6
-    programmatic: float = 0.61e-6
-    ramp: float = 1.40e-6
-    latency: float = 0.70e-6
-    inside: float = 0.02
-    exchange: float = 3.0e-6
-    tail: float = 0.35e-6
-    late_trigger: float = 0.40e-6
-    multiprocessors: int = 132
-    registers_a_thread: int = 512
-
-
-H100 = Constants()
+__all__ = ["CostModel", "Estimate", "NodeCost", "cheapest", "estimate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,35 +66,33 @@ class CostModel:
     """Estimates instead of measuring: what :class:`forerun.tuner.Search` takes as its ``measure``.
 
     Attributes:
-        inputs: Values that regions depend on, such as ``{"position": [160]}``.
         constants: Of the GPU.
+        inputs: Values that regions depend on, such as ``{"position": [160]}``.
     """
 
+    constants: Constants
     inputs: Mapping[str, ArrayLike] = field(default_factory=dict)
-    constants: Constants = H100
 
     def __call__(self, graph: Graph) -> float:
         """Seconds of one replay."""
-        return estimate(graph, self.inputs, self.constants).seconds
+        return estimate(graph, self.constants, self.inputs).seconds
 
 
-def cheapest(
-    candidates: Sequence[Graph], inputs: Mapping[str, ArrayLike] | None = None, constants: Constants = H100
-) -> int:
+def cheapest(candidates: Sequence[Graph], constants: Constants, inputs: Mapping[str, ArrayLike] | None = None) -> int:
     """The number of the graph that is thought to be fastest; of equal ones the first."""
-    times = [estimate(graph, inputs, constants).seconds for graph in candidates]
+    times = [estimate(graph, constants, inputs).seconds for graph in candidates]
     return times.index(min(times))
 
 
-def estimate(graph: Graph, inputs: Mapping[str, ArrayLike] | None = None, constants: Constants = H100) -> Estimate:
+def estimate(graph: Graph, constants: Constants, inputs: Mapping[str, ArrayLike] | None = None) -> Estimate:
     """The time of one replay.
 
     Bodies of conditionals count once: an ``if`` as its first body, a ``while`` as one iteration.
 
     Args:
         graph: A valid graph.
-        inputs: Values that regions depend on, by buffer; where they are missing, the middle of the buffer's bounds.
         constants: Of the GPU.
+        inputs: Values that regions depend on, by buffer; where they are missing, the middle of the buffer's bounds.
     """
     values = {name: np.asarray(value).ravel() for name, value in (inputs or {}).items()}
     model = _Model(graph, values, constants)

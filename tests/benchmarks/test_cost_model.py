@@ -13,6 +13,7 @@ import pytest
 
 from forerun.ir.text import print_graph
 from forerun.tuner.cost_model import estimate
+from forerun.tuner.gpus import H100
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -32,7 +33,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_errors_of_graphs_and_of_shapes(benchmark: ModuleType, tmp_path: Path) -> None:
     shaped = {"name": "a", "shape": "smollm2-135m", "context": 64, "pipeline": "", "inputs": {"position": [3]}}
     graph = benchmark.graph_of(shaped)
-    seconds = estimate(graph, {"position": [3]}).seconds
+    seconds = estimate(graph, H100, {"position": [3]}).seconds
     path = tmp_path / "graph.fir"
     path.write_text(print_graph(graph), encoding="utf-8")
     filed = {"name": "b", "graph": str(path), "inputs": {"position": [3]}, "seconds": 2 * seconds}

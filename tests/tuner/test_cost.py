@@ -16,7 +16,8 @@ from forerun.ir.types import DType
 from forerun.kernels import add, gemv
 from forerun.kernels.shapes import elementwise_launch
 from forerun.passes.infra.manager import PassManager
-from forerun.tuner.cost_model import H100, CostModel, cheapest, estimate
+from forerun.tuner.cost_model import CostModel, cheapest, estimate
+from forerun.tuner.gpus import H100
 
 BF16, F32 = DType.BF16, DType.F32
 
@@ -56,7 +57,7 @@ PROBE = replace(H100, of_registers=H100.bandwidth)
 )
 def test_the_probe_of_an_h100(pipeline: str, measured: float) -> None:
     graph = PassManager(pipeline, []).run(gemvs()).graph
-    found = estimate(graph, constants=PROBE)
+    found = estimate(graph, PROBE)
     assert len(found.nodes) == 81
     assert found.bytes == pytest.approx(2.4716e9, rel=0.01)
     assert found.seconds == pytest.approx(measured, rel=0.05)
@@ -74,7 +75,7 @@ def test_loads_into_registers_are_slower_than_rings() -> None:
     edit.replace_node(replace(node, launch=replace(launch, shared_bytes=65536)))
     ringed = edit.commit()
     bytes_ = 16384 * 2048 * 2 + 2048 * 4 + 16384 * 4
-    slower = estimate(plain).seconds - estimate(ringed).seconds
+    slower = estimate(plain, H100).seconds - estimate(ringed, H100).seconds
     assert slower == pytest.approx(bytes_ * (1 + H100.inside) * (1 / H100.of_registers - 1 / H100.bandwidth))
 
 
@@ -85,7 +86,7 @@ def test_clusters_pay_for_what_they_tell_each_other() -> None:
         x, y = builder.input("x", F32, (64,)), builder.output("y", F32, (64,))
         launch = replace(elementwise_launch(64), grid=(8, 1, 1), cluster=cluster)
         builder.launch(add.KERNEL, node="add", launch=launch, a=x, b=x, y=y)
-        found.append(estimate(builder.build()).seconds)
+        found.append(estimate(builder.build(), H100).seconds)
     assert found[1] - found[0] == pytest.approx(H100.exchange)
     assert found[0] == pytest.approx(H100.latency + H100.tail, rel=0.02)
 
@@ -93,24 +94,24 @@ def test_clusters_pay_for_what_they_tell_each_other() -> None:
 def test_the_order_of_the_versions_is_right() -> None:
     pipelines = ["insert-pdl{trigger=end},hoist-loads", "", "insert-pdl,hoist-loads", "insert-pdl"]
     graphs = [PassManager(pipeline, []).run(gemvs()).graph for pipeline in pipelines]
-    assert cheapest(graphs) == 2
-    assert cheapest([graphs[1], graphs[3]]) == 1
-    times = [estimate(graph).seconds for graph in graphs]
+    assert cheapest(graphs, H100) == 2
+    assert cheapest([graphs[1], graphs[3]], H100) == 1
+    times = [estimate(graph, H100).seconds for graph in graphs]
     assert times[2] < times[0] <= times[1]
 
 
 def test_bytes_are_counted_once_and_follow_the_position() -> None:
     graph = decode_graph(replace(LLAMA_3_2_1B, layers=1), dtype=BF16, cache_dtype=BF16, splits=16, context=2048)
-    early, late = (estimate(graph, {"position": [position]}) for position in (160, 2047))
+    early, late = (estimate(graph, H100, {"position": [position]}) for position in (160, 2047))
     rows = 2 * 8 * 64 * 2  # keys and values, heads, elements, bytes
     assert late.nodes["blk.0.attention"].bytes - early.nodes["blk.0.attention"].bytes == (2047 - 160) * rows
     q = early.nodes["blk.0.attn_q"]
     assert q.bytes == 2048 * 2048 * 2 + 2 * 2048 * 4
     assert q.exposed == H100.ramp  # nothing programmatic leads to it
     assert late.seconds > early.seconds
-    unknown = estimate(graph)
+    unknown = estimate(graph, H100)
     assert early.seconds < unknown.seconds < late.seconds
-    assert CostModel({"position": [160]})(graph) == early.seconds
+    assert CostModel(H100, {"position": [160]})(graph) == early.seconds
 
 
 def test_parallel_branches_share_the_memory() -> None:
@@ -119,7 +120,7 @@ def test_parallel_branches_share_the_memory() -> None:
         .run(decode_graph(replace(LLAMA_3_2_1B, layers=1), dtype=BF16, cache_dtype=BF16, splits=16))
         .graph
     )
-    found = estimate(graph)
+    found = estimate(graph, H100)
     q, k = found.nodes["blk.0.attn_q"], found.nodes["blk.0.attn_k"]
     assert k.ready == q.ready
     assert k.end > q.end
@@ -129,10 +130,10 @@ def test_parallel_branches_share_the_memory() -> None:
 
 def test_bodies_count_as_one_iteration() -> None:
     config = replace(SMOLLM2_135M, layers=1)
-    loop = estimate(generation_graph(config, limit=4, eot=2, context=16))
-    step = estimate(decode_graph(config, context=16))
+    loop = estimate(generation_graph(config, limit=4, eot=2, context=16), H100)
+    step = estimate(decode_graph(config, context=16), H100)
     assert loop.nodes["decode"].end - loop.nodes["decode"].ready == pytest.approx(step.seconds, rel=0.15)
 
 
 def test_nothing_costs_nothing() -> None:
-    assert estimate(Graph("nothing")).seconds == 0.0
+    assert estimate(Graph("nothing"), H100).seconds == 0.0
