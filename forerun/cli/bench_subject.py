@@ -31,16 +31,25 @@ class Subject:
         weights: Of the graph.
         inputs: Of every step that is measured.
         position: Where a decode step stands; ``None`` for other graphs.
+        steps: How many decode steps a replay is.
     """
 
     graph: Graph
     weights: Mapping[str, Any]
     inputs: Mapping[str, Any]
     position: int | None
+    steps: int = 1
 
 
 def subject_of(
-    model: str | None, shape: str | None, position: int | None, plan: DecodePlan, *, talks: bool, verbose: bool
+    model: str | None,
+    shape: str | None,
+    position: int | None,
+    plan: DecodePlan,
+    *,
+    steps: int = 1,
+    talks: bool,
+    verbose: bool,
 ) -> Subject:
     """What was asked for.
 
@@ -49,6 +58,7 @@ def subject_of(
         shape: The name of a shape instead.
         position: Where the step stands.
         plan: Type of matrices, and positions.
+        steps: How many steps of a model a replay is.
         talks: Whether progress is shown.
         verbose: Whether all errors of a graph's text are drawn.
 
@@ -65,14 +75,14 @@ def subject_of(
         from forerun.frontends.random_weights import RandomWeights
 
         config = shape_named(shape)
-        return _step(config, lambda: RandomWeights(config, plan.dtype), position, plan)
+        return _step(config, lambda: RandomWeights(config, plan.dtype), position, plan, steps)
     assert model is not None
     if model == STANDARD or Path(model).suffix == ".fir":
         return _file(model, position, verbose=verbose)
     from forerun.frontends.llama import LlamaModel
 
     opened = LlamaModel.open(model_path(model, shown=talks))
-    return _step(opened.config, lambda: opened.weights_as(plan.dtype), position, plan)
+    return _step(opened.config, lambda: opened.weights_as(plan.dtype), position, plan, steps)
 
 
 def _file(name: str, position: int | None, *, verbose: bool) -> Subject:
@@ -85,14 +95,14 @@ def _file(name: str, position: int | None, *, verbose: bool) -> Subject:
 
 
 def _step(
-    config: LlamaConfig, weights: Callable[[], Mapping[str, Any]], position: int | None, plan: DecodePlan
+    config: LlamaConfig, weights: Callable[[], Mapping[str, Any]], position: int | None, plan: DecodePlan, steps: int
 ) -> Subject:
     from forerun.support.diagnostics import InvalidInput
 
-    limit = (plan.context or config.context_length) - 1
+    limit = (plan.context or config.context_length) - steps
     chosen = min(_POSITION, limit) if position is None else position
     if chosen > limit:
         raise InvalidInput(f"position {chosen} is out of range", hint=f"from 0 to {limit} here")
-    context = plan.context or max(chosen + 1, min(_CONTEXT, config.context_length))
-    graph = plan.graph(config, context)
-    return Subject(graph, weights(), {"token": [1], "position": [chosen]}, chosen)
+    context = plan.context or max(chosen + steps, min(_CONTEXT, config.context_length))
+    graph = plan.graph(config, context, steps)
+    return Subject(graph, weights(), {"token": [1], "position": [chosen]}, chosen, steps)

@@ -95,6 +95,17 @@ def test_logits_that_are_not_finite_stop_with_the_first_node(overflowing: LlamaM
     assert "output" in caught.value.message.partition("first, node '")[2].partition("'")[0]
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("pipeline", ["exact", "fast"])
+def test_so_they_do_on_a_gpu(overflowing: LlamaModel, pipeline: str) -> None:
+    with (
+        np.errstate(all="ignore"),
+        forerun.compile(decode_graph(overflowing.config), "cuda", pipeline, weights=overflowing.weights) as executable,
+        pytest.raises(InvalidInput, match="logits at position 0 are not finite, so no token was chosen"),
+    ):
+        generate(executable, overflowing.tokenizer, "the capital", 4)
+
+
 def test_a_weight_that_is_not_finite_is_named_itself(overflowing: LlamaModel) -> None:
     weights = dict(overflowing.weights)
     weights[MATRIX] = np.array(weights[MATRIX])
