@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from forerun.measure.statistics import Metric
     from forerun.measure.step import Difference
     from forerun.passes.infra.pipeline import Pipeline
+    from forerun.passes.infra.summary import Summary
     from forerun.runtime.timeline import Timeline
 
 __all__ = ["bench"]
@@ -164,12 +165,13 @@ def _measure(
             timeline = timeline_of_step(plan.target, first, subject.inputs, fill_state)
             rows = node_rows(first.graph, timeline, first.read)
             ceiling = read_bandwidth(plan.target)
-    if dump is not None:
-        _dump(Path(dump), timeline)
     pipelines = (plan.pipeline, *([] if other is None else [other]))
     told, remarks = str(plan.target), tuple(first.summary.remarks)
     measured = (tuple(times), speedup, tuple(found), ceiling, timeline, tuple(rows))
-    return _Benchmark(subject, told, gpu, pipelines, *measured, remarks)
+    benchmark = _Benchmark(subject, told, gpu, pipelines, *measured, remarks)
+    if dump is not None:
+        _dump(Path(dump), benchmark, first.summary)
+    return benchmark
 
 
 def _compile(subject: Subject, plan: DecodePlan, pipeline: Pipeline, dump: str | None) -> Executable:
@@ -201,10 +203,16 @@ def _compare(given: dict[str, Any], wanted: dict[str, Any]) -> list[Difference]:
     return found
 
 
-def _dump(folder: Path, timeline: Timeline) -> None:
-    from forerun.report import TIMELINE_FILE, write_report
+def _dump(folder: Path, found: _Benchmark, summary: Summary) -> None:
+    """Add the measurement to the dump, where the report draws it."""
+    from forerun.passes.instrument import Dump
+    from forerun.report import BENCH_FILE, TIMELINE_FILE, write_report
 
-    write_text(str(folder / TIMELINE_FILE), json.dumps(timeline.to_json(), separators=(",", ":")) + "\n")
+    told = {"format": "forerun bench 1", **_as_json(found)}
+    for name, value in ((BENCH_FILE, told), (TIMELINE_FILE, found.timeline.to_json())):
+        write_text(str(folder / name), json.dumps(value, separators=(",", ":")) + "\n")
+        summary.files.append(name)
+    Dump.rewrite_summary(summary)
     write_report(folder)
 
 
@@ -249,7 +257,7 @@ def _interval(metric: Metric, places: int) -> str:
 
 
 def _as_json(found: _Benchmark) -> dict[str, Any]:
-    from forerun.measure.node_table import total
+    from forerun.measure.node_table import by_kernel, total
 
     step = total("step", found.rows)
     return {
@@ -270,5 +278,6 @@ def _as_json(found: _Benchmark) -> dict[str, Any]:
         "untimed_nodes": found.timeline.untimed,
         "remarks": list(found.remarks),
         "step": step.to_json(found.ceiling),
+        "kernels": [row.to_json(found.ceiling) for row in by_kernel(found.rows)],
         "nodes": [row.to_json(found.ceiling) for row in found.rows],
     }

@@ -13,10 +13,13 @@ from forerun.support.files import write_whole
 if TYPE_CHECKING:
     from forerun.ir.graph import Graph
 
-__all__ = ["SUMMARY_FILE", "TIMELINE_FILE", "graph_svg", "reporting", "write_report"]
+__all__ = ["BENCH_FILE", "SUMMARY_FILE", "TIMELINE_FILE", "graph_svg", "reporting", "write_report"]
 
 SUMMARY_FILE = "summary.json"
 """What makes a folder a dump."""
+
+BENCH_FILE = "bench.json"
+"""What ``forerun bench`` measured; the page shows it if it is there."""
 
 TIMELINE_FILE = "timeline.json"
 """A step as ``forerun bench`` saw it; the page shows it if it is there."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from forerun.ir.graph import Graph
+from forerun.report.bench import draw_bench, read_bench
 from forerun.report.cards import NO_MARKS, Marks, changes
 from forerun.report.diff import draw_diff
 from forerun.report.findings import draw_findings
@@ -39,7 +40,7 @@ def render(dump: Dump) -> str:
         _header(dump),
         _overview(dump),
         _machine_code(dump),
-        _step(dump),
+        _measured(dump),
         legend(),
         *sections,
     )
@@ -50,7 +51,7 @@ def render(dump: Dump) -> str:
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         tag("title", f"forerun: {dump.graph}"),
-        tag("style", asset("graph.css"), id="graph-style"),
+        tag("style", asset("graph.css"), asset("bench.css"), id="graph-style"),
         tag("style", asset("page.css")),
     )
     page = tag("html", head, tag("body", markers(), body, names, tag("script", asset("page.js"))), lang="en")
@@ -86,9 +87,9 @@ def _word(text: str) -> str:
     return text if text.isalnum() else "other"
 
 
-def _step(dump: Dump) -> Markup:
-    step = read_step(dump)
-    return join() if step is None else draw_step(step)
+def _measured(dump: Dump) -> Markup:
+    bench, step = read_bench(dump), read_step(dump)
+    return join("" if bench is None else draw_bench(bench), "" if step is None else draw_step(step))
 
 
 # The overview

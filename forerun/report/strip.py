@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from forerun.report import TIMELINE_FILE
 from forerun.report.load import Dump
 from forerun.report.markup import Markup, join, tag
+from forerun.report.picture import save_button
 from forerun.support.json_reader import JsonObject, read_json
 
 __all__ = ["Span", "Step", "draw_step", "read_step"]
@@ -100,14 +101,13 @@ def draw_step(step: Step) -> Markup:
         f"{step.nanoseconds / 1e3:,.1f} us from the first start to the last end; {len(step.spans):,} kernels, "
         f"up to {most} at once; {early:,.1f} us of them early, {idle:,.1f} us with nothing at work"
     )
+    caption = tag("figcaption", tag("span", facts), save_button("step", "bench"))
+    picture = tag("div", _strip(step), class_="picture")
     return tag(
         "section",
         tag("h2", "One step"),
-        tag("p", facts, class_="note"),
-        _legend(),
-        tag("div", _strip(step), class_="scroll"),
+        tag("figure", caption, _legend(), tag("div", picture, class_="scroll"), class_="step"),
         id="step",
-        class_="step",
     )
 
 

@@ -130,7 +130,15 @@ def test_json_trace_and_dump(forerun, fake, decode, tmp_path):
     assert len(json.loads(trace.read_text())["traceEvents"]) > len(rows)
     timeline = json.loads((folder / "timeline.json").read_text())
     assert [node["name"] for node in timeline["nodes"]] == [row["label"] for row in told["nodes"]]
-    assert "One step" in (folder / "index.html").read_text()
+    kernels = json.loads((folder / "bench.json").read_text())["kernels"]
+    assert kernels == told["kernels"]
+    assert sum(row["share_us"] for row in kernels) == pytest.approx(told["step"]["share_us"])
+    page = (folder / "index.html").read_text()
+    assert "One step" in page
+    assert "against the ceiling" in page
+    assert {"bench.json", "timeline.json"} <= set(json.loads((folder / "summary.json").read_text())["files"])
+    assert forerun("opt", decode, "-p", "", "--dump", folder).status == 0
+    assert "One step" not in (folder / "index.html").read_text()
 
 
 def test_shapes_and_models_of_ones_own(forerun, fake, monkeypatch):

@@ -86,13 +86,15 @@ function pictureAsSvg(picture) {
   const inner = element("g", { class: picture.closest("figure")?.className ?? "" }, whole);
   for (const part of picture.querySelectorAll(".card, .fold > summary, .card > summary, svg")) {
     const around = part.matches("summary") ? part.parentElement.parentElement : part.parentElement;
-    if (around.closest("details:not([open])")) continue;
+    if (around.closest("details:not([open]), svg")) continue;
     const box = part.getBoundingClientRect();
     const [x, y] = [box.x - frame.x, box.y - frame.y];
     if (part.tagName === "svg") {
       const copy = part.cloneNode(true);
       copy.setAttribute("x", x);
       copy.setAttribute("y", y);
+      copy.setAttribute("width", box.width);
+      copy.setAttribute("height", box.height);
       copy.setAttribute("overflow", "visible");
       inner.append(copy);
       continue;
