@@ -19,7 +19,6 @@ from common import Metric, write_result
 
 from benchmarks.mutation import GROUPS, SURVIVORS
 from tests.oracle.faults import FAULTS
-from tests.passes.twins import TWINS
 from tests.wrong.checker_mutants import MUTANTS
 from tests.wrong.corpora import KILLERS
 from tests.wrong.passes import WRONG_PASSES
@@ -134,12 +133,11 @@ schedule that was tried shows a difference, as where bytes are written that nobo
 
 
 def _wrong_passes(laws: dict[str, list[str]]) -> str:
-    rows = [[p.name, p.subject.name, p.wrong, ", ".join(laws[p.name])] for p in WRONG_PASSES]
+    rows = [[p.name, p.subject.name, p.wrong, ", ".join(laws.get(p.name) or [p.law])] for p in WRONG_PASSES]
     return f"""\
 ## Wrong passes
 
-{len(WRONG_PASSES)} wrong passes (`tests/wrong/passes.py`), and the laws of `tests/passes/laws.py` that they break.
-Another {len(TWINS)} are in `tests/passes/twins.py`; `tests/passes/test_laws.py` kills those.
+{len(WRONG_PASSES)} wrong passes (`tests/wrong/passes/`), and the laws of `tests/passes/laws.py` that they break.
 
 {_table(("wrong pass", "in the place of", "what is wrong", "laws broken"), rows)}"""
 
@@ -148,7 +146,7 @@ def _mutation(found: dict[str, float], fresh: dict[str, float]) -> str:
     text = """\
 ## Mutation testing
 
-`python -m benchmarks.mutation` changes one place of `forerun/ir/explain`, `refinement`, `semantics` or of five passes
+`python -m benchmarks.mutation` changes one place of `forerun/ir/explain`, `refinement`, `semantics` or of the passes
 at a time, on a seeded sample of all places, and runs the tests that execute the changed statement.
 `benchmarks/mutants.py` lists what is changed, and what is not.
 

@@ -1,6 +1,6 @@
 """Mutation testing of the checker and the passes: do the tests notice a small change of the code?
 
-A seeded sample of all mutants of ``forerun/ir/explain``, ``refinement``, ``semantics`` and of five passes is tried;
+A seeded sample of all mutants of ``forerun/ir/explain``, ``refinement``, ``semantics`` and of the passes is tried;
 ``benchmarks/mutants.py`` lists the kinds of changes that are made, and what is not changed. First all tests run once,
 without a mutant, and what they execute is recorded. Then each mutant meets the tests that execute the changed
 statement, cheapest first, until one fails (``benchmarks/mutation_trials.py``); a survivor has met them all. Property
@@ -35,7 +35,6 @@ from benchmarks.mutation_trials import ROOT, Coverage, record, serve, try_import
 
 __all__ = ["GROUPS", "SURVIVORS"]
 
-PASSES = ("infer_dependencies", "insert_pdl", "hoist_loads", "plan_memory", "reduce_edges")
 RESULT = ROOT / "benchmarks" / "results" / "mutation.json"
 SURVIVORS = ROOT / "benchmarks" / "results" / "mutation_survivors.json"
 GROUPS = {
@@ -55,7 +54,7 @@ _fork = get_context("fork")
 
 def _everything() -> list[Mutant]:
     modules = sorted(path for room in ROOMS for path in (ROOT / "forerun/ir" / room).glob("[!_]*.py"))
-    modules += [ROOT / "forerun/passes" / f"{name}.py" for name in PASSES]
+    modules += sorted((ROOT / "forerun/passes").glob("[!_]*.py"))
     return [mutant for path in modules for mutant in mutants_of(path, ROOT)]
 
 

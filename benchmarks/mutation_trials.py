@@ -38,6 +38,9 @@ TESTS = (
     "tests/passes/test_statistics.py",
     "tests/passes/test_small_choices.py",
     "tests/passes/test_plan_memory.py",
+    "tests/passes/test_fuse_kernels.py",
+    "tests/passes/test_fusion_laws.py",
+    "tests/tuner/test_tuning_file.py",
     "tests/passes/infra/test_certify.py",
     "tests/cli/test_cli_check.py",
 )

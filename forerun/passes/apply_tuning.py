@@ -41,6 +41,7 @@ class ApplyTuning(Pass):
 
     name: ClassVar[str] = "apply-tuning"
     keeps_bits: ClassVar[bool] = False
+    changes: ClassVar[frozenset[str]] = frozenset({"bodies", "dependencies", "launches"})
     statistics: ClassVar[Mapping[str, str]] = _STATISTICS
 
     file: str = option("", help="the tuning file; empty for what is known of such graphs on this GPU", file=True)

@@ -35,6 +35,7 @@ class FuseKernels(Pass):
 
     name: ClassVar[str] = "fuse-kernels"
     keeps_bits: ClassVar[bool] = False
+    changes: ClassVar[frozenset[str]] = frozenset({"dependencies", "memory", "nodes"})
     statistics: ClassVar[Mapping[str, str]] = {
         "groups_fused": "groups of nodes that became one",
         "nodes_removed": "nodes that are gone for it",

@@ -44,6 +44,7 @@ class HoistLoads(Pass):
     """
 
     name: ClassVar[str] = "hoist-loads"
+    changes: ClassVar[frozenset[str]] = frozenset({"bodies", "dependencies"})
     statistics: ClassVar[Mapping[str, str]] = {
         "phases_hoisted": "phases moved ahead of a wait",
         "phases_held": "phases without writes that had to stay behind it",

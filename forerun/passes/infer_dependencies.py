@@ -32,6 +32,7 @@ class InferDependencies(Pass):
     """
 
     name: ClassVar[str] = "infer-dependencies"
+    changes: ClassVar[frozenset[str]] = frozenset({"dependencies"})
     statistics: ClassVar[Mapping[str, str]] = {
         "dependencies_added": "dependencies that the hazards demand and that were not there",
         "dependencies_removed": "dependencies without a hazard",

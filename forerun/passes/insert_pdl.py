@@ -36,6 +36,7 @@ class InsertPdl(Pass):
     """
 
     name: ClassVar[str] = "insert-pdl"
+    changes: ClassVar[frozenset[str]] = frozenset({"bodies", "dependencies"})
     statistics: ClassVar[Mapping[str, str]] = {
         "dependencies_converted": "full dependencies made programmatic",
         "dependencies_kept": "full dependencies that had to stay full",

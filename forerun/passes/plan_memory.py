@@ -37,6 +37,7 @@ class PlanMemory(Pass):
     """
 
     name: ClassVar[str] = "plan-memory"
+    changes: ClassVar[frozenset[str]] = frozenset({"memory"})
     statistics: ClassVar[Mapping[str, str]] = {
         "buffers_moved": "temporaries that got another place",
         "buffers_kept": "temporaries that had to stay where they were",

@@ -27,6 +27,7 @@ class ReduceEdges(Pass):
     """
 
     name: ClassVar[str] = "reduce-edges"
+    changes: ClassVar[frozenset[str]] = frozenset({"dependencies"})
     statistics: ClassVar[Mapping[str, str]] = {"dependencies_removed": "dependencies that others imply"}
 
     def apply(self, graph: Graph, context: PassContext) -> Graph:

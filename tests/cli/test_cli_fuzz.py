@@ -11,7 +11,7 @@ from forerun.runtime.gpu import no_gpu_reason
 
 pytestmark = pytest.mark.slow
 
-TWIN = "tests.passes.twins:NeverWaits"
+TWIN = "tests.wrong.passes.insert_pdl:never_waits"
 
 
 def test_a_counterexample_is_written_and_replays(forerun):
@@ -22,10 +22,10 @@ def test_a_counterexample_is_written_and_replays(forerun):
     assert "written to found.fir (2 nodes)" in outcome.out
     assert outcome.err == ""
     text = Path("found.fir").read_text()
-    assert "\n// replay: forerun fuzz --replay found.fir --load tests.passes.twins\n" in text
+    assert "\n// replay: forerun fuzz --replay found.fir --load tests.wrong.passes.insert_pdl\n" in text
     assert forerun("check", "found.fir").status == 0
 
-    again = forerun("fuzz", "--replay", "found.fir", "--load", "tests.passes.twins")
+    again = forerun("fuzz", "--replay", "found.fir", "--load", "tests.wrong.passes.insert_pdl")
     assert again.status == 1
     assert again.out.startswith("refines: refuted: node n1: ")
 

@@ -8,27 +8,55 @@ from itertools import combinations, permutations
 
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Barrier, Kernel, Phase, Wait
-from forerun.ir.nodes import ChildGraphNode, ConditionalNode, EventRecordNode, EventWaitNode, KernelNode
+from forerun.ir.nodes import EventRecordNode, EventWaitNode, KernelNode
+from forerun.ir.refinement.certificate import certify
 from forerun.ir.semantics.access import NodeAccess, accesses
 from forerun.ir.semantics.byteset import ByteSet
 from forerun.ir.types import BufferRole, DependencyKind
 from forerun.ir.verify import verify
-from forerun.passes.hoist_loads import HoistLoads
-from forerun.passes.infer_dependencies import InferDependencies
+from forerun.ir.walk import bodies_in
 from forerun.passes.infra.base import Pass, PassContext
-from forerun.passes.insert_pdl import InsertPdl, can_overlap
+from forerun.passes.infra.named_pipelines import NAMED_PIPELINES
+from forerun.passes.infra.parts import changed_parts
+from forerun.passes.infra.pipeline import Pipeline
+from forerun.passes.infra.registry import builtin
+from forerun.passes.insert_pdl import can_overlap
+from forerun.support.options import specs
 from tests.programs import all_conflicts, completions, races, undrained
 
-__all__ = ["STAGES", "applied", "broken_law", "input_of", "levels_of", "lost_meaning", "weakened"]
+__all__ = ["applied", "broken_law", "input_of", "levels_of", "lost_meaning", "subjects", "weakened"]
 
-STAGES: dict[str, tuple[Pass, ...]] = {
-    "infer-dependencies": (),
-    "insert-pdl": (InferDependencies(),),
-    "hoist-loads": (InferDependencies(), InsertPdl()),
-    "plan-memory": (InferDependencies(), InsertPdl(), HoistLoads()),
-    "reduce-edges": (InferDependencies(), InsertPdl(), HoistLoads()),
-}
-"""The passes that run before each one."""
+_PREPARED = "infer-dependencies,insert-pdl"
+"""What comes before a pass that no named pipeline has."""
+
+
+def subjects(*, but: str = "", options: bool = True) -> list[Pass]:
+    """forerun's own passes that need no file.
+
+    Args:
+        but: Parts that the passes may not change, with spaces between them.
+        options: Whether there is one with each choice of an option, too, and not only with the defaults.
+    """
+    found: list[Pass] = []
+    for cls in builtin().values():
+        declared = specs(cls)
+        if not cls.changes & set(but.split()) and not any(spec.is_file and spec.is_required for spec in declared):
+            others = [cls(**{spec.name: choice}) for spec in declared for choice in (spec.choices or {}).values()]
+            found += dict.fromkeys([cls(), *(others if options else ())])
+    return found
+
+
+@functools.cache
+def stage_of(name: str) -> tuple[Pass, ...]:
+    """The passes before the one of that name in the first named pipeline that has it, as far as these keep the nodes
+    and their memory: the laws compare node by node, byte by byte."""
+    for text in NAMED_PIPELINES.values():
+        passes = Pipeline.parse(text).passes
+        names = [subject.name for subject in passes]
+        if name in names:
+            before = passes[: names.index(name)]
+            return tuple(subject for subject in before if not subject.changes & {"memory", "nodes"})
+    return Pipeline.parse(_PREPARED).passes
 
 
 def applied(subject: Pass, graph: Graph) -> Graph:
@@ -38,7 +66,7 @@ def applied(subject: Pass, graph: Graph) -> Graph:
 
 def input_of(name: str, chain: Graph) -> Graph:
     """What the pass of that name gets when the passes before it have run on a chain."""
-    return functools.reduce(lambda graph, subject: applied(subject, graph), STAGES[name], chain)
+    return functools.reduce(lambda graph, subject: applied(subject, graph), stage_of(name), chain)
 
 
 def weakened(graph: Graph) -> Graph:
@@ -58,11 +86,16 @@ def broken_law(subject: Pass, graph: Graph) -> str | None:
     after = applied(subject, graph)
     if verify(after):
         return f"valid: {verify(after)[0]}"
+    undeclared = changed_parts(graph, after) - subject.changes
+    if undeclared:
+        return f"declared: it does not say that it changes {', '.join(sorted(undeclared))}"
+    if "nodes" in subject.changes:
+        return None if certify(graph, after).proved else f"proved: {certify(graph, after).findings[0]}"
     levels = zip(levels_of(graph), levels_of(after), strict=True)
     broken = next(filter(None, (_broken_at_a_level(*level) for level in levels)), None)
     if broken:
         return broken
-    if applied(subject, after) != after:
+    if subject.idempotent and applied(subject, after) != after:
         return "idempotent: a second application changes the graph again"
     return None
 
@@ -72,15 +105,12 @@ def levels_of(graph: Graph) -> list[Graph]:
     tables = graph.allocations.values(), graph.buffers.values(), graph.kernels.values()
     found = [graph]
     for node in graph:
-        bodies = node.bodies if isinstance(node, ConditionalNode) else ()
-        for body in (node.body,) if isinstance(node, ChildGraphNode) else bodies:
+        for body in bodies_in(node):
             found += levels_of(Graph(body.name, *tables, body, body.dependencies))
     return found
 
 
 def _broken_at_a_level(graph: Graph, after: Graph) -> str | None:
-    if list(after.nodes) != list(graph.nodes):
-        return "nodes: the pass may not add, drop or reorder nodes"
     lost = lost_meaning(graph, after)
     if lost:
         return lost

@@ -22,20 +22,18 @@ from forerun.ir.types import BufferRole, DependencyKind
 from forerun.ir.verify import verify
 from forerun.ir.walk import bodies_in
 from forerun.passes.fuse_kernels import FuseKernels
-from forerun.passes.hoist_loads import HoistLoads
-from forerun.passes.infer_dependencies import InferDependencies
 from forerun.passes.infra import bodies
 from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.infra.bodies import rewrite_all
 from forerun.passes.infra.manager import PassManager
+from forerun.passes.infra.named_pipelines import NAMED_PIPELINES
 from forerun.passes.insert_pdl import InsertPdl
-from forerun.passes.reduce_edges import ReduceEdges
 from forerun.support.diagnostics import InternalError, Location
 from forerun.testing import assert_same_outputs, graphs
-from tests.passes.laws import applied, broken_law, input_of, levels_of
+from tests.passes.laws import applied, broken_law, input_of, levels_of, subjects
 from tests.random_graphs import looped
 
-PASSES: tuple[Pass, ...] = (InferDependencies(), InsertPdl(), HoistLoads(), ReduceEdges())
+PASSES = subjects(but="memory nodes", options=False)
 
 
 def random_graphs(count: int) -> Iterator[Graph]:
@@ -57,7 +55,7 @@ def test_laws_in_bodies(subject: Pass) -> None:
         assert verdict.proved, verdict.findings
         pairs = zip(levels_of(graph)[1:], levels_of(after)[1:], strict=True)
         changed += any(old.nodes != new.nodes or old.dependencies != new.dependencies for old, new in pairs)
-    assert changed >= 5
+    assert changed >= 5 or not any(subject.name in text for text in NAMED_PIPELINES.values())
 
 
 @settings(max_examples=40, deadline=None)
@@ -90,6 +88,7 @@ class InBodies(Pass):
     """Applies a rewrite that is wrong in bodies there, and leaves the graph around them alone."""
 
     name: ClassVar[str] = "insert-pdl"
+    changes: ClassVar[frozenset[str]] = InsertPdl.changes
 
     def apply(self, graph: Graph, context: PassContext) -> Graph:
         twin = LetsRoundsOverlap()

@@ -16,7 +16,7 @@ from forerun.passes.infra.base import PassContext
 from forerun.testing import assert_same_outputs
 from forerun.testing.counterexample import Counterexample
 from tests.passes.fusion_programs import RULES, fusible_programs
-from tests.passes.fusion_twins import TWINS
+from tests.wrong.passes.fuse_kernels import TWINS
 
 PROGRAMS = fusible_programs().filter(lambda graph: not verify(graph))
 

@@ -31,7 +31,7 @@ from forerun.runtime.reference import ReferenceTarget
 from forerun.testing import assert_refines, assert_roundtrip, assert_same_outputs
 from tests.passes.laws import applied, broken_law, input_of, lost_meaning, weakened
 from tests.random_graphs import looped, temporaries
-from tests.wrong.memory_passes import takes_paths_for_order
+from tests.wrong.passes.plan_memory import takes_paths_for_order
 
 TINY = LlamaConfig("tiny", 2, 64, 4, 2, 16, 160, 128, 256)
 PROGRAMS = 150
@@ -193,7 +193,7 @@ def test_a_wrong_plan_shows_under_adversarial_schedules() -> None:
     """The wrong twin takes a path of programmatic dependencies for an order."""
     graph = parse_graph(EAGER)
     assert applied(PlanMemory(), graph) is graph
-    wrong = takes_paths_for_order(graph)
+    wrong = applied(takes_paths_for_order(), graph)
     assert wrong.buffers["old"].allocation == wrong.buffers["new"].allocation == "arena"
     assert len(outputs(graph)) == 1
     assert len(outputs(wrong)) > 1

@@ -20,10 +20,10 @@ _AFTER_INSERT_PDL: dict[str, Any] = {
     "max_nodes": 4,
 }
 _AIMS: Mapping[str, dict[str, Any]] = {
-    "AddsNoFullEdge": _AFTER_INSERT_PDL,
-    "AddsFullEdgeFromTheFirst": _AFTER_INSERT_PDL,
-    "CrossesEvents": {"nodes": ("kernel", "event"), "max_nodes": 4},
-    "ReducesAsIfFull": {"order": "dag", "max_nodes": 4},
+    "adds_no_full_edge": _AFTER_INSERT_PDL,
+    "adds_full_edge_from_the_first": _AFTER_INSERT_PDL,
+    "crosses_events": {"nodes": ("kernel", "event"), "max_nodes": 4},
+    "reduces_as_if_full": {"order": "dag", "max_nodes": 4},
 }
 
 

@@ -25,20 +25,25 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_right_wrong_and_silent_passes(tmp_path):
-    passes = ["tests.passes.twins.NeverWaits", "insert-pdl{trigger=end}", "tests.testing.aims:Nothing", "exact"]
+    passes = [
+        "tests.wrong.passes.insert_pdl.never_waits",
+        "insert-pdl{trigger=end}",
+        "tests.testing.aims:Nothing",
+        "exact",
+    ]
     arguments = [word for name in passes for word in ("--forerun-pass", name)]
     done = run(tmp_path, *arguments, "--forerun-examples", "12", "--forerun-graphs", "tests.testing.aims:streams")
     assert done.returncode == 1, done.stdout + done.stderr
     failed = set(re.findall(r"^FAILED \S*::(\S+\[.*?\])", done.stdout, re.MULTILINE))
     assert failed == {
-        "test_property[tests.passes.twins.NeverWaits-refines]",
-        "test_property[tests.passes.twins.NeverWaits-same-outputs]",
+        "test_property[tests.wrong.passes.insert_pdl.never_waits-refines]",
+        "test_property[tests.wrong.passes.insert_pdl.never_waits-same-outputs]",
         "test_fires[tests.testing.aims:Nothing]",
     }
     assert "changed none of 12 random graphs" in done.stdout
     assert re.search(r"insert-pdl\{trigger=end\}: changed \d+ of 84 graphs", done.stdout)
     assert "exact-idempotent] SKIPPED" in done.stdout
-    replay = re.search(r"forerun fuzz --replay (\S+refines.fir) --load tests.passes.twins", done.stdout)
+    replay = re.search(r"forerun fuzz --replay (\S+refines.fir) --load tests.wrong.passes.insert_pdl", done.stdout)
     assert replay is not None
     assert "\nnode #n1 = " in Path(replay[1]).read_text()
 

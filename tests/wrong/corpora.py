@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
 from forerun.ir.graph import Dependency, Graph
-from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode, ScalarLoad
+from forerun.ir.nodes import ChildGraphNode, ConditionalNode, EventWaitNode, KernelNode, ScalarLoad
 from forerun.ir.semantics import races as races_module
 from forerun.ir.types import DependencyKind
 from forerun.passes.infer_dependencies import InferDependencies
@@ -27,6 +27,9 @@ from tests.wrong.known import Known, known
 
 __all__ = ["KILLERS", "Truth", "fresh", "inputs"]
 
+# Kernels without waits of their own, which get them first, so that loads have something to move ahead of.
+AFTER_EVENTS = programs(Style(chain=True, waits=False, opaque=False, most_nodes=5, events=True))
+
 
 @lru_cache
 def chains() -> list[Graph]:
@@ -34,7 +37,16 @@ def chains() -> list[Graph]:
     chooser = random.Random(0)
     found = [in_launch_order(plain(chooser, 2, 4)) for _ in range(400)]
     found += [in_launch_order(rows(chooser)) for _ in range(100)]
-    return [*found, *drawn(programs(Style(chain=True, most_nodes=4)), 150)]
+    found += drawn(programs(Style(chain=True, most_nodes=4)), 150)
+    return [*found, *map(_after_an_event, drawn(AFTER_EVENTS, 120))]
+
+
+def _after_an_event(chain: Graph) -> Graph:
+    """The chain behind an event that is waited for."""
+    event = EventWaitNode("outside", "e")
+    edges = [Dependency(event.name, next(iter(chain.nodes))), *chain.dependencies]
+    tables = chain.allocations.values(), chain.buffers.values(), chain.kernels.values()
+    return Graph(chain.name, *tables, [event, *chain], edges)
 
 
 @lru_cache

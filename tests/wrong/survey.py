@@ -61,7 +61,7 @@ def survey(names: Collection[str]) -> dict[str, dict[str, list[str]]]:
             for m in MUTANTS
         },
         "passes": {
-            p.name: laws_broken(p.subject) if not names or p.name in names else old["passes"][p.name]
+            p.name: laws_broken(p.subject) if not names or p.name in names else old["passes"].get(p.name, [])
             for p in WRONG_PASSES
         },
         "certificates": {

@@ -1,14 +1,17 @@
-"""What a wrong pass is, and how a function on graphs becomes one."""
+"""What a wrong pass is, how a function on graphs becomes one, and what several of them do."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from forerun.ir.graph import Graph
+from forerun.ir.graph import Dependency, Graph
+from forerun.ir.nodes import KernelNode
+from forerun.ir.types import DependencyKind
 from forerun.passes.infra.base import Pass, PassContext
+from forerun.passes.infra.registry import get
 
-__all__ = ["WRONG_PASSES", "WrongPass", "wrong_pass"]
+__all__ = ["WRONG_PASSES", "WrongPass", "both_are_kernels", "weakened_where", "wrong_pass"]
 
 
 @dataclass(frozen=True)
@@ -26,16 +29,37 @@ WRONG_PASSES: list[WrongPass] = []
 Rewrite = Callable[[Graph], Graph]
 
 
-def wrong_pass(stage: str, law: str, wrong: str) -> Callable[[Rewrite], Rewrite]:
-    """Adds a function to the list, as a pass that gets what the real pass of that name gets."""
+def wrong_pass(law: str, wrong: str) -> Callable[[Rewrite], type[Pass]]:
+    """Makes a function a pass that takes the place of the real one that its module is named for, and lists it.
 
-    def add(rewrite: Rewrite) -> Rewrite:
+    Args:
+        law: What the laws say about it first, on some graph: ``race`` of ``race: ...``.
+        wrong: What it believes that is not so.
+    """
+
+    def add(rewrite: Rewrite) -> type[Pass]:
         def apply(self: Pass, graph: Graph, context: PassContext) -> Graph:
             return rewrite(graph)
 
-        name = rewrite.__name__.replace("_", "-")
-        cls = dataclass(frozen=True)(type(name, (Pass,), {"name": stage, "apply": apply, "__module__": __name__}))
-        WRONG_PASSES.append(WrongPass(name, wrong, law, cls()))
-        return rewrite
+        stage = rewrite.__module__.rpartition(".")[2].replace("_", "-")
+        members = {"name": stage, "changes": get(stage).changes, "apply": apply, "__doc__": wrong}
+        members |= {"__module__": rewrite.__module__, "__qualname__": rewrite.__qualname__}
+        cls = dataclass(frozen=True)(type(rewrite.__name__, (Pass,), members))
+        WRONG_PASSES.append(WrongPass(rewrite.__name__.replace("_", "-"), wrong, law, cls()))
+        return cls
 
     return add
+
+
+def weakened_where(graph: Graph, kind: DependencyKind, where: Callable[[Graph, Dependency], bool]) -> Graph:
+    """The graph with some dependencies of another kind."""
+    edit = graph.edit()
+    for d in graph.dependencies:
+        if where(graph, d):
+            edit.set_dependency(replace(d, kind=kind))
+    return edit.commit()
+
+
+def both_are_kernels(graph: Graph, d: Dependency) -> bool:
+    """Whether a dependency is between kernel nodes."""
+    return all(isinstance(graph.nodes[name], KernelNode) for name in d.pair)

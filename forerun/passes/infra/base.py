@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from forerun.ir.graph import Graph
+from forerun.passes.infra.parts import PARTS
 from forerun.support.diagnostics import Diagnostic, InternalError, Location, Severity, did_you_mean
 from forerun.support.option_text import format_item
 from forerun.support.options import check_values, describe, non_default_texts, option, specs, value_for_json
@@ -37,11 +38,14 @@ class Pass(ABC):
         statistics: What it counts: a line of help by name.
         idempotent: Whether applying it to its own result changes nothing; property tests hold it to that.
         keeps_bits: Whether every result stays the same bit by bit; else each stays within the tolerance that it tells.
+        changes: What it may change of a graph: some of ``bodies`` (of kernels), ``dependencies``, ``launches``,
+            ``memory`` (places of buffers) and ``nodes``. Property tests hold it to that, too.
     """
 
     name: ClassVar[str]
     idempotent: ClassVar[bool] = True
     keeps_bits: ClassVar[bool] = True
+    changes: ClassVar[frozenset[str]] = PARTS
     statistics: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -50,6 +54,11 @@ class Pass(ABC):
         if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
             hint = "use lower-case words joined by hyphens, such as insert-pdl"
             raise InternalError(f"pass {cls.__qualname__}: {name!r} cannot be a name", hint=hint)
+        unknown = sorted(set(cls.changes) - PARTS)
+        if unknown:
+            raise InternalError(
+                f"pass {cls.__qualname__} cannot change '{unknown[0]}'", hint=did_you_mean(unknown[0], sorted(PARTS))
+            )
 
     def __post_init__(self) -> None:
         check_values(self, f"pass '{require_name(type(self))}'")

@@ -21,6 +21,7 @@ from forerun.support.options import specs
 __all__ = [
     "ENTRY_POINT_GROUP",
     "available",
+    "builtin",
     "get",
     "import_path",
     "is_vouched",
@@ -83,6 +84,11 @@ def available() -> Mapping[str, type[Pass]]:
     for name in _entry_points():
         get(name)
     return MappingProxyType(dict(sorted(_passes.items())))
+
+
+def builtin() -> Mapping[str, type[Pass]]:
+    """Forerun's own passes, one a module of ``forerun.passes``, sorted by name."""
+    return {name: cls for name, cls in available().items() if cls.__module__.startswith("forerun.passes.")}
 
 
 def is_vouched(path: str) -> bool:

@@ -34,37 +34,37 @@ def _order(graph: Graph, complete: Callable[[str], Iterable[str]]) -> Any:
     return SimpleNamespace(position=position, before_start=sets, before_wait=sets)
 
 
-@wrong_pass("plan-memory", "race", "a path of dependencies is an order, whatever their kinds")
+@wrong_pass("race", "a path of dependencies is an order, whatever their kinds")
 def takes_paths_for_order(graph: Graph) -> Graph:
     return _planned(graph, coalesced(graph), _order(graph, lambda name: nx.ancestors(graph.topology, name)))
 
 
-@wrong_pass("plan-memory", "race", "what is earlier in launch order is complete")
+@wrong_pass("race", "what is earlier in launch order is complete")
 def plans_by_launch_order(graph: Graph) -> Graph:
     names = list(graph.nodes)
     return _planned(graph, coalesced(graph), _order(graph, lambda name: names[: names.index(name)]))
 
 
-@wrong_pass("plan-memory", "race", "every access is taken to come after the wait")
+@wrong_pass("race", "every access is taken to come after the wait")
 def forgets_early_stores(graph: Graph) -> Graph:
     order = event_order(graph)
     fake = SimpleNamespace(position=order.position, before_start=order.before_wait, before_wait=order.before_wait)
     return _planned(graph, coalesced(graph), fake)
 
 
-@wrong_pass("plan-memory", "race", "a buffer is free once its last reader may start")
+@wrong_pass("race", "a buffer is free once its last reader may start")
 def forgets_the_last_reader(graph: Graph) -> Graph:
     found = coalesced(graph)
     return _planned(graph, [replace(unit, users=unit.users[:-1] or unit.users) for unit in found])
 
 
-@wrong_pass("plan-memory", "flow", "views of the same bytes move one by one")
+@wrong_pass("flow", "views of the same bytes move one by one")
 def moves_views_apart(graph: Graph) -> Graph:
     found = (replace(unit, buffers=[buffer]) for unit in coalesced(graph) for buffer in unit.buffers)
     return _planned(graph, found)
 
 
-@wrong_pass("plan-memory", "flow", "what is read before it is written moves as well")
+@wrong_pass("flow", "what is read before it is written moves as well")
 def moves_what_is_not_written(graph: Graph) -> Graph:
     found = coalesced(graph)
     return _planned(graph, [replace(unit, reason="" if unit.reason == EXPOSED else unit.reason) for unit in found])

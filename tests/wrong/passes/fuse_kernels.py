@@ -1,4 +1,4 @@
-"""Wrong twins of ``fuse-kernels``: each lacks one condition, or has a rule that says what is not so."""
+"""Wrong passes that fuse, by patches of the right one: each lacks a condition, or has a rule that is not true."""
 
 from __future__ import annotations
 
