@@ -40,7 +40,7 @@ def subjects(*, but: str = "", options: bool = True) -> list[Pass]:
     found: list[Pass] = []
     for cls in builtin().values():
         declared = specs(cls)
-        if not cls.changes & set(but.split()) and not any(spec.is_file and spec.is_required for spec in declared):
+        if not cls.changes & set(but.split()) and not any(spec.is_file for spec in declared):
             others = [cls(**{spec.name: choice}) for spec in declared for choice in (spec.choices or {}).values()]
             found += dict.fromkeys([cls(), *(others if options else ())])
     return found
