@@ -139,7 +139,11 @@ def load_dump(folder: Path) -> Dump:
 def _input_record(reader: JsonObject, graph_file: str) -> PassDump:
     nodes, counts = reader.integer("nodes"), reader.counts("dependencies")
     verdict = reader.text("verdict", "unchecked")
-    return PassDump(0, "input", "input", 0.0, 0.0, nodes, counts, {}, verdict, False, (), graph_file, "")
+    findings = tuple(map(read_finding, reader.each("findings", optional=True)))
+    count = reader.integer("finding_count", 0)
+    return PassDump(
+        0, "input", "input", 0.0, 0.0, nodes, counts, {}, verdict, False, (), graph_file, "", findings, count
+    )
 
 
 def _pass_record(reader: JsonObject) -> PassDump:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from forerun.ir.graph import Graph
 from forerun.report.bench import draw_bench, read_bench
-from forerun.report.cards import NO_MARKS, Marks, changes
+from forerun.report.cards import Marks, changes
 from forerun.report.diff import draw_diff
 from forerun.report.findings import draw_findings
 from forerun.report.load import Dump, PassDump
@@ -141,7 +141,10 @@ def _dependencies(counts: Mapping[str, int], most: int) -> Markup:
 def _sections(dump: Dump, tables: NameTables) -> Iterator[Markup]:
     before = dump.graph_after(dump.input)
     if before is not None and not dump.passes:
-        yield tag("section", tag("h2", "The graph"), _figure("", before, NO_MARKS, tables, "p0"))
+        given = dump.input
+        wrong = draw_findings(given.findings, given.finding_count, given.graph_file, before)
+        figure = _figure("", before, Marks(faults=_faults(given)), tables, "p0")
+        yield tag("section", tag("h2", "The graph"), wrong, figure, id="pass-0")
     for step in dump.passes:
         after = dump.graph_after(step) if step.graph_file else (None if step.changed else before)
         yield _section(dump, step, before, after, tables)
@@ -191,13 +194,17 @@ def _remarks(remarks: Iterable[str]) -> list[Markup]:
 
 def _pair(step: PassDump, before: Graph, after: Graph, tables: NameTables) -> Markup:
     old, new = changes(before, after)
-    new = replace(new, faults=frozenset(name for finding in step.findings for name in finding.nodes))
+    new = replace(new, faults=_faults(step))
     return tag(
         "div",
         _figure("before", before, old, tables, f"p{step.ordinal}b"),
         _figure("after", after, new, tables, f"p{step.ordinal}a"),
         class_="pair",
     )
+
+
+def _faults(step: PassDump) -> frozenset[str]:
+    return frozenset(name for finding in step.findings for name in finding.nodes)
 
 
 def _figure(title: str, graph: Graph, marks: Marks, tables: NameTables, ident: str) -> Markup:

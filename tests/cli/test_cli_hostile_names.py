@@ -136,6 +136,12 @@ def test_passes_on_a_racy_graph(forerun, tmp_path, one_of_few: str) -> None:
         told = forerun("opt", path, "-p", "insert-pdl", *options)
         assert_harmless(told.out + told.err)
         assert VERDICT.search(told.out + told.err) is None
+    for file in (tmp_path / "d").iterdir():
+        assert_harmless(file.read_text().replace("\t", ""))
+    page = (tmp_path / "d" / "index.html").read_text()
+    assert "A schedule that nothing prevents" in page
+    assert "<script>alert" not in page
+    assert "<blink>" not in page
 
 
 def test_other_commands(forerun, tmp_path, one_of_few: str) -> None:

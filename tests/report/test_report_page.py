@@ -210,6 +210,24 @@ def test_findings_are_shown_with_schedule_picture_and_repair(tmp_path):
     assert folded.count('<details class="finding" open') == 0
 
 
+def test_an_input_that_is_refused_is_shown_with_what_is_wrong(tmp_path):
+    builder = GraphBuilder("racy")
+    builder.output("o", DType.U32, (4,))
+    for value, node in enumerate(("first", "second")):
+        builder.fill("o", value, node=node)
+    edit = builder.build().edit()
+    edit.remove_dependency("first", "second")
+    with pytest.raises(ForerunError, match="graph 'racy' is refuted"):
+        dump(edit.commit(), tmp_path, "")
+    assert json.loads((tmp_path / "summary.json").read_text())["status"] == "failed"
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    reader = read(page)
+    assert set(reader.references) <= set(reader.ids)
+    assert "✗ failed" in page
+    assert page.count('<details class="finding" open') == page.count("✓ then all is proved") == 1
+    assert page.count('class="node other fault"') == 4  # in the finding, and in the graph
+
+
 def test_findings_of_a_summary_cannot_inject_markup_or_break_the_page(tmp_path):
     with pytest.raises(ForerunError):
         dump(tiny(), tmp_path, Pipeline([Cut()]))

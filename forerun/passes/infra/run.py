@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from forerun.ir.explain.explanation import Explanation
 from forerun.ir.graph import Graph
@@ -14,9 +15,15 @@ from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.infra.pipeline import Pipeline
 from forerun.passes.infra.summary import PassRecord, Summary
 
-__all__ = ["PassRun", "PipelineRun"]
+__all__ = ["PassRun", "PipelineRun", "findings_as_data"]
 
 _KEPT_FINDINGS = 20
+
+
+def findings_as_data(found: Sequence[Explanation], graph: Graph | None) -> list[dict[str, Any]]:
+    """The first 20 findings as the summary has them; with the places in the text of a graph, if it is given."""
+    source = None if graph is None else locate(graph)
+    return [each.to_json(source) for each in found[:_KEPT_FINDINGS]]
 
 
 @dataclass
@@ -48,8 +55,7 @@ class PassRun:
 
     def note_findings(self, found: Sequence[Explanation], count: int) -> None:
         """Put findings on the graph that the pass returned, and how many there are, into the record."""
-        source = None if self.after is None else locate(self.after)
-        self.record.findings = [each.to_json(source) for each in found[:_KEPT_FINDINGS]]
+        self.record.findings = findings_as_data(found, self.after)
         self.record.finding_count = count
 
 

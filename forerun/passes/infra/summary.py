@@ -73,6 +73,8 @@ class Summary:
         input_nodes: Nodes of the graph that came in.
         input_dependencies: Its dependencies by kind.
         input_verdict: What is known of its meaning; as in :class:`PassRecord`.
+        input_findings: If it is refused, what was found, as in :class:`PassRecord`.
+        input_finding_count: How many findings there are.
         dump: The folder of the dumps, if they are written.
         files: Names of all files that were dumped there.
         error: The first line of what went wrong.
@@ -88,6 +90,8 @@ class Summary:
     input_nodes: int = 0
     input_dependencies: dict[str, int] = field(default_factory=dict)
     input_verdict: str = "unchecked"
+    input_findings: list[dict[str, Any]] = field(default_factory=list)
+    input_finding_count: int = 0
     dump: Path | None = None
     files: list[str] = field(default_factory=list)
     error: str = ""
@@ -119,6 +123,8 @@ class Summary:
                 "nodes": self.input_nodes,
                 "dependencies": dict(self.input_dependencies),
                 "verdict": self.input_verdict,
+                "findings": list(self.input_findings),
+                "finding_count": self.input_finding_count,
             },
             "passes": [asdict(record) for record in self.passes],
             "files": list(self.files),

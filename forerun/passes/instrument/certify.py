@@ -9,8 +9,9 @@ from forerun.ir.explain.explanation import explain
 from forerun.ir.graph import Graph
 from forerun.ir.refinement.certificate import RULES, certify
 from forerun.ir.semantics import Verdict, check
-from forerun.passes.infra.run import PassRun, PipelineRun
+from forerun.passes.infra.run import PassRun, PipelineRun, findings_as_data
 from forerun.passes.instrument.base import Instrument
+from forerun.passes.instrument.dump import Dump
 from forerun.support.diagnostics import ForerunError, Refuted, Unsupported
 
 __all__ = ["Certifier", "Certify"]
@@ -53,7 +54,12 @@ class Certify(Instrument):
         verdict = check(run.graph)
         run.summary.input_verdict = verdict.status
         if verdict.status == "refuted" and not len(run.pipeline):
-            raise Refuted(f"graph '{run.graph.name}' is refuted", verdict.findings)
+            error, summary = Refuted(f"graph '{run.graph.name}' is refuted", verdict.findings), run.summary
+            found = explain(run.graph, verdict, limit=_EXPLAINED)
+            summary.input_findings, summary.input_finding_count = findings_as_data(found, run.graph), verdict.count
+            summary.status, summary.error = "failed", error.message
+            Dump.rewrite_summary(summary)
+            raise error
 
     def after_pass(self, run: PipelineRun, step: PassRun) -> None:
         """Judge what the pass did, and after the last one the result."""

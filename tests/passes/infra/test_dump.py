@@ -64,7 +64,8 @@ def test_the_summary_is_stable_json(tmp_path: Path) -> None:
         "tolerance",
     ]
     counts = {"full": 1, "programmatic": 0, "launch_order": 0}
-    assert found["input"] == {"nodes": 2, "dependencies": counts, "verdict": "proved"}
+    given = {"nodes": 2, "dependencies": counts, "verdict": "proved", "findings": [], "finding_count": 0}
+    assert found["input"] == given
     records = found["passes"]
     assert isinstance(records, list)
     first, second = records
