@@ -1,7 +1,29 @@
-"""The command line: ``forerun run``, ``bench``, ``opt``, ``check``, ``fuzz``, ``litmus``, ``report`` and ``info``."""
+"""The command line: ``forerun COMMAND ...``.
+
+Importing this package is quick, so that Ctrl-C has its message and its status from the first moment.
+"""
 
 from __future__ import annotations
 
-from forerun.cli.app import app, main
+import sys
+from collections.abc import Sequence
 
-__all__ = ["app", "main"]
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: By default those of the process.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        from forerun.cli.app import run_command
+
+        return run_command(arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted\n")
+        return 130

@@ -1,4 +1,4 @@
-"""The application: the commands, and the entry point."""
+"""The application: the commands, and how one is run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,36 @@ from functools import cache
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from forerun.cli import bench, check, fuzz, info, litmus, opt, report, run, tune
 from forerun.cli.console import silence, write_result
 from forerun.cli.errors import Status, report_usage_error
 from forerun.support.version import __version__
 
-__all__ = ["app", "main"]
+__all__ = ["app", "run_command"]
+
+
+class _Command(TyperCommand):
+    """A command whose help names arguments as manuals do: ``FILE [AFTER]``, without types."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for parameter in self.params:
+            if parameter.param_type_name == "argument":
+                parameter.get_help_record = _without_type(parameter.get_help_record)  # type: ignore[method-assign, assignment]
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+
+def _without_type(record: Callable[[Any], tuple[str, str] | None]) -> Callable[[Any], tuple[str, str] | None]:
+    def without_type(context: Any) -> tuple[str, str] | None:
+        found = record(context)
+        return None if found is None else (found[0].partition(" ")[0], found[1])
+
+    return without_type
+
 
 app = typer.Typer(
     name="forerun",
@@ -28,7 +51,7 @@ app = typer.Typer(
 
 _COMMANDS = run.run, bench.bench, tune.tune, opt.opt, check.check, fuzz.fuzz, litmus.litmus, report.report, info.info
 for _command in _COMMANDS:
-    app.command(no_args_is_help=False)(_command)
+    app.command(cls=_Command, no_args_is_help=False)(_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -53,14 +76,17 @@ def _command_line() -> Callable[..., Any]:
     return command
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
+def run_command(arguments: Sequence[str] | None = None) -> int:
+    """What a command line asks for.
 
     Args:
         arguments: By default those of the process.
 
     Returns:
         The exit status.
+
+    Raises:
+        KeyboardInterrupt: If somebody pressed Ctrl-C before the command began; while it runs, it has a status.
     """
     command = _command_line()
     try:
@@ -73,6 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _status_of_exit(error)
     except Exception as error:
         # typer's errors are of several classes over its versions; what they have in common is how they tell.
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
         if not hasattr(error, "format_message"):
             raise
         return _usage_error(error)

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from forerun.cli import completion
 from forerun.cli.console import print_json, print_plain, result_console
 from forerun.cli.errors import Status, drawing, guarded
 from forerun.cli.files import STANDARD, read_graph
 from forerun.cli.options import JsonOption, VerboseOption
+from forerun.cli.progress import progress
 from forerun.cli.verdicts import findings_as_json, print_findings
-from forerun.report.words import counted
+from forerun.report.words import counted, plural
 
 if TYPE_CHECKING:
     from forerun.ir.graph import Graph
@@ -48,9 +50,15 @@ def _recorded(litmus: str | None) -> frozenset[str]:
 
 @guarded
 def check(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A graph (.fir); '-' is standard input.")],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="A graph (.fir); '-' is standard input.", autocompletion=completion.graphs),
+    ],
     after: Annotated[
-        str | None, typer.Argument(metavar="[AFTER]", help="What a pass made of it: check the rewrite, too.")
+        str | None,
+        typer.Argument(
+            metavar="AFTER", help="What passes made of it: check the rewrite, too.", autocompletion=completion.graphs
+        ),
     ] = None,
     sched: Annotated[
         bool, typer.Option("--sched/--strict", help="Trust the order of starts after triggers (the assumption H6).")
@@ -79,20 +87,22 @@ def check(
     assumptions = require_assumptions([*(assumption or ()), *(["H6"] if sched else []), *_recorded(litmus)])
     if file == after == STANDARD:
         raise InvalidInput("standard input cannot be both graphs", hint="name a file for one of them")
-    graph, source = _read(file, verbose=verbose)
     fused: list[str] = []
-    if after is None:
-        verdict = check_meaning(graph, assumptions)
-    else:
-        from forerun.ir.refinement.certificate import certify
-        from forerun.ir.refinement.fused import claims
+    with progress("checking", shown=not as_json):
+        graph, source = _read(file, verbose=verbose)
+        if after is None:
+            verdict = check_meaning(graph, assumptions)
+        else:
+            from forerun.ir.refinement.certificate import certify
+            from forerun.ir.refinement.fused import claims
 
-        before, (graph, source) = graph, _read(after, verbose=verbose)
-        verdict = certify(before, graph, assumptions)
-        fused = [name for name in claims(graph) if name not in before.nodes]
+            before, (graph, source) = graph, _read(after, verbose=verbose)
+            verdict = certify(before, graph, assumptions)
+            fused = [name for name in claims(graph) if name not in before.nodes]
+        shown = None if verbose else EXPLAINED_FINDINGS if as_json else SHOWN_FINDINGS
+        found = explain(graph, verdict, assumptions, shown)
     status = _STATUS[verdict.status]
     if as_json:
-        found = explain(graph, verdict, assumptions, None if verbose else EXPLAINED_FINDINGS)
         print_json(
             {
                 "status": verdict.status,
@@ -108,13 +118,12 @@ def check(
         )
         return status
     meaning = (_MEANING if after is None else _REWRITE)[verdict.status]
-    found = explain(graph, verdict, assumptions, None if verbose else SHOWN_FINDINGS)
     _print_meaning(verdict, meaning)
     print_findings(source, found, None if verbose else SHOWN_FINDINGS, verdict.count)
     _print_counts(graph, assumptions)
     if fused:
-        what = "1 fused node computes" if len(fused) == 1 else f"{len(fused):,} fused nodes compute"
-        print_plain(result_console(), f"taken on trust: that {what} what fusion rules state")
+        whose = plural(len(fused), "fused node")
+        print_plain(result_console(), f"taken on trust, as fusion rules state it: what the kernels of {whose} compute")
     return status
 
 
@@ -138,4 +147,4 @@ def _print_meaning(verdict: Verdict, meaning: str) -> None:
 def _print_counts(graph: Graph, assumptions: frozenset[str]) -> None:
     counts = counted(graph.count_dependencies())
     trusted = f"; assumptions: {', '.join(sorted(assumptions))}" if assumptions else ""
-    print_plain(result_console(), f"graph {graph.name}: {len(graph):,} nodes; dependencies: {counts}{trusted}")
+    print_plain(result_console(), f"graph {graph.name}: {plural(len(graph), 'node')}; dependencies: {counts}{trusted}")

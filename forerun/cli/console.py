@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 __all__ = [
+    "account_console",
     "error_console",
     "print_json",
     "print_plain",
@@ -24,6 +27,7 @@ __all__ = [
     "results_only",
     "silence",
     "working",
+    "wrapped",
     "write_result",
 ]
 
@@ -36,6 +40,11 @@ def result_console() -> Console:
 def error_console() -> Console:
     """Standard error; styled only on a terminal, and not where ``NO_COLOR`` is set."""
     return _console(stderr=True, file=None)
+
+
+def account_console(*outputs: str | None) -> Console:
+    """Where an account goes: standard output, unless one of the results goes there (``-``)."""
+    return error_console() if "-" in outputs else result_console()
 
 
 def _console(*, stderr: bool, file: TextIO | None) -> Console:
@@ -66,6 +75,27 @@ def print_plain(console: Console, *lines: str | Text) -> None:
 def print_text(console: Console, text: str | Text) -> None:
     """Print a text of several lines, neither wrapped nor cut."""
     console.print(text, soft_wrap=True)
+
+
+def wrapped(text: str) -> str:
+    """A text for a terminal: paragraphs are filled to its width, and columns keep their second one where it is."""
+    from rich.console import Console
+
+    width, blocks = min(Console().width, 120), []
+    for block in re.split(r"\n\s*\n", text):
+        lines = block.splitlines()
+        if not any(line.startswith("  ") for line in lines):
+            lines = [" ".join(lines)]
+        blocks.append("\n".join(filled for line in lines for filled in _filled(line, width)))
+    return "\n\n".join(blocks)
+
+
+def _filled(line: str, width: int) -> list[str]:
+    """One line in several, the later ones under the second column if there is one."""
+    column = re.match(r"\s*\S.*?\s{2,}(?=\S)", line)
+    indent = min(column.end(), width // 2) if column else len(line) - len(line.lstrip())
+    filler = textwrap.TextWrapper(width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    return filler.wrap(line)
 
 
 def _on_one_line(line: str | Text) -> str | Text:

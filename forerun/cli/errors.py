@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from forerun.ir.text import SourceMap
     from forerun.support.diagnostics import Diagnostic, ForerunError
 
-__all__ = ["Status", "diagnostics_as_json", "drawing", "guarded", "report_usage_error"]
+__all__ = ["Status", "diagnostics_as_json", "drawing", "guarded", "leading_on", "report_usage_error"]
 
 SHOWN_DIAGNOSTICS = 20
 """How many diagnostics are drawn, unless ``-v`` is given."""
@@ -54,6 +54,8 @@ def guarded(command: Callable[_Parameters, Status]) -> Callable[_Parameters, Non
         except KeyboardInterrupt:
             print_text(error_console(), "\ninterrupted")
             status = Status.INTERRUPTED
+            if as_json:
+                print_json({"status": "interrupted", "exit_status": int(status)})
         raise typer.Exit(status)
 
     # The signature that typer reads is the command's; what it returns is not typer's business.
@@ -75,6 +77,21 @@ def _warnings_told() -> Iterator[None]:
 
         warnings.showwarning = cast("Callable[..., None]", show)
         yield
+
+
+@contextmanager
+def leading_on(hint: str) -> Iterator[None]:
+    """Where there is no GPU, the error that leaves the block says what can be done without one."""
+    from forerun.support.diagnostics import Unsupported
+
+    try:
+        yield
+    except Unsupported as error:
+        from forerun.runtime.gpu import no_gpu_reason
+
+        if no_gpu_reason() is not None:
+            error.hint = hint
+        raise
 
 
 @contextmanager

@@ -13,21 +13,31 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from importlib.machinery import PathFinder
 from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from forerun.cli.console import write_result
+from forerun.cli.console import error_console, print_plain, write_result
 from forerun.cli.errors import drawing
 
 if TYPE_CHECKING:
     from forerun.ir.graph import Graph
     from forerun.ir.text import SourceMap
 
-__all__ = ["KEPT_RUNS", "load_modules", "new_run_folder", "read_graph", "read_text", "write_text"]
+__all__ = [
+    "KEPT_RUNS",
+    "STANDARD",
+    "load_modules",
+    "load_what_a_file_needs",
+    "new_run_folder",
+    "read_graph",
+    "read_text",
+    "require_one_result",
+    "write_text",
+]
 
 STANDARD = "-"
 """The file name that stands for standard input and standard output."""
@@ -69,6 +79,18 @@ def read_graph(name: str, *, verbose: bool = False) -> tuple[Graph, SourceMap]:
     text = read_text(name)
     with drawing(text, verbose=verbose):
         return parse_graph_with_locations(text, _shown(name))
+
+
+def require_one_result(*outputs: str | None, as_json: bool) -> None:
+    """Refuse a command line that asks for two results on standard output.
+
+    Raises:
+        InvalidInput: If it does.
+    """
+    from forerun.support.diagnostics import InvalidInput
+
+    if [*outputs, STANDARD if as_json else None].count(STANDARD) > 1:
+        raise InvalidInput("two results cannot both go to standard output", hint="name files for all but one of them")
 
 
 def write_text(name: str, text: str) -> None:
@@ -172,6 +194,30 @@ def load_modules(names: Iterable[str]) -> None:
             raise
         except (Exception, SystemExit) as error:  # whatever a foreign module raises
             raise InvalidInput(f"--load {name}: {type(error).__name__}: {error}") from error
+
+
+def load_what_a_file_needs(who: str, names: Collection[str], recorded: Collection[str], *, may_ask: bool) -> None:
+    """Ask on a terminal whether to load the modules that a file names; elsewhere nothing is loaded.
+
+    Args:
+        who: The file.
+        names: What it names and nobody vouched for, as ``module:name``.
+        recorded: The modules and files that it says they are of.
+        may_ask: Whether to ask.
+
+    Raises:
+        InvalidInput: If one cannot be imported.
+    """
+    from forerun.passes.infra.pipeline import loads_for
+
+    loads = loads_for(names, recorded)
+    if not (loads and may_ask and sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    print_plain(error_console(), f"{who} needs code of {', '.join(loads)}, which is imported if you say so.")
+    sys.stderr.write("import it? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() in ("y", "yes"):
+        load_modules(loads)
 
 
 def _load_module(name: str) -> ModuleType:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forerun.cli.console import error_console, print_json, print_plain, print_text, result_console
+from forerun.cli import completion
+from forerun.cli.console import account_console, print_json, print_plain, print_text, result_console
 from forerun.cli.errors import Status, drawing, guarded
-from forerun.cli.files import load_modules, read_text
-from forerun.cli.options import JsonOption, LoadOption, VerboseOption
+from forerun.cli.files import load_modules, load_what_a_file_needs, read_text, require_one_result, write_text
+from forerun.cli.options import JsonOption, LoadOption, VerboseOption, refuse_unused
+from forerun.cli.progress import progress
+from forerun.report.words import plural
 
 if TYPE_CHECKING:
     from forerun.passes.infra.pipeline import Pipeline
@@ -24,12 +24,23 @@ __all__ = ["fuzz"]
 
 @guarded
 def fuzz(
+    ctx: typer.Context,
     pipeline: Annotated[
-        str | None, typer.Option("--pipeline", "-p", metavar="PASSES", help="Pass,pass,...; options in braces.")
+        str | None,
+        typer.Option(
+            "--pipeline",
+            "-p",
+            metavar="PASSES",
+            help="Pass,pass,...; options in braces.",
+            autocompletion=completion.passes,
+        ),
     ] = None,
     examples: Annotated[int, typer.Option(min=1, metavar="N", help="How many random graphs are tried.")] = 200,
     seed: Annotated[int, typer.Option(min=0, metavar="S", help="Equal seeds try the same graphs.")] = 0,
-    target: Annotated[str, typer.Option("--target", metavar="TARGET", help="Where the graphs run.")] = "reference",
+    target: Annotated[
+        str,
+        typer.Option("--target", metavar="TARGET", help="Where the graphs run.", autocompletion=completion.targets),
+    ] = "reference",
     output: Annotated[
         str | None,
         typer.Option(
@@ -37,7 +48,12 @@ def fuzz(
         ),
     ] = None,
     replay: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Try the counterexample that an earlier run has written.")
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Try the counterexample that an earlier run has written.",
+            autocompletion=completion.graphs,
+        ),
     ] = None,
     graphs: Annotated[
         str | None, typer.Option(metavar="MODULE:NAME", help="A Hypothesis strategy to draw graphs from.")
@@ -58,13 +74,16 @@ def fuzz(
     if (pipeline is None) == (replay is None):
         hint = "forerun fuzz --pipeline PASSES, or forerun fuzz --replay FILE"
         raise InvalidInput("give either --pipeline or --replay", hint=hint)
+    if replay is not None:
+        refuse_unused(ctx, ("examples", "seed", "output", "graphs"), "--replay tries the one graph of its file")
     targets = _targets(target)
     load_modules(load or [])
     if replay is not None:
         return _replay(replay, targets, as_json=as_json)
+    require_one_result(output, as_json=as_json)
     assert pipeline is not None
     passes = _parsed(pipeline)
-    path = Path(output or file_name(passes))
+    path = output or file_name(passes)
     result = _search(passes, graphs, examples, seed, targets, shown=not as_json)
     found = result.counterexample
     if found is not None:
@@ -110,41 +129,29 @@ def _search(
     from forerun.testing.files import load_strategy
 
     strategy = None if graphs is None else load_strategy(graphs)  # the user named it, so it is vouched for
-    with _progress(examples, shown=shown) as on_progress:
-        return search(passes, strategy, examples=examples, seed=seed, targets=targets, on_progress=on_progress)
-
-
-@contextmanager
-def _progress(examples: int, *, shown: bool) -> Iterator[Callable[[SearchResult], None]]:
-    """A callback that draws a bar on a terminal: graphs tried, then attempts to make the counterexample smaller."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = error_console()
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, disable=not (shown and console.is_terminal), transient=True) as bar:
-        task = bar.add_task("trying graphs", total=examples)
+    with progress("trying graphs", shown=shown) as told:
 
         def on_progress(result: SearchResult) -> None:
             if result.shrinks:
-                bar.update(task, description="making it smaller", completed=result.shrinks, total=None)
+                told(f"making it smaller: {result.shrinks:,} graphs tried")
             else:
-                bar.update(task, completed=result.examples)
+                told(done=result.examples, total=examples)
 
-        yield on_progress
-
-
-def _save(path: Path, found: Counterexample, passes: Pipeline) -> None:
-    from forerun.testing.files import replay_command, save_counterexample
-
-    save_counterexample(path, found, passes)
-    found.replay = replay_command(path, passes)
+        return search(passes, strategy, examples=examples, seed=seed, targets=targets, on_progress=on_progress)
 
 
-def _tell(passes: Pipeline, result: SearchResult, path: Path, *, verbose: bool) -> None:
+def _save(path: str, found: Counterexample, passes: Pipeline) -> None:
+    from forerun.testing.files import counterexample_text, replay_command
+
+    write_text(path, counterexample_text(path, found, passes))
+    found.replay = replay_command(path, passes, found.before)
+
+
+def _tell(passes: Pipeline, result: SearchResult, path: str, *, verbose: bool) -> None:
     from rich.text import Text
 
-    console = result_console()
-    counts = f"{result.examples} graphs, {result.fired} of them changed, {result.seconds:.1f} s"
+    console = account_console(path)
+    counts = f"{plural(result.examples, 'graph')}, {result.fired} of them changed, {result.seconds:.1f} s"
     found = result.counterexample
     if found is None:
         print_plain(console, Text.assemble(("no counterexample", "bold green"), f": {passes}: {counts}"))
@@ -154,13 +161,14 @@ def _tell(passes: Pipeline, result: SearchResult, path: Path, *, verbose: bool) 
         return
     print_plain(console, Text.assemble(("counterexample", "bold red"), f": {passes}: {counts}"))
     print_text(console, f"{found}\n")
-    print_plain(console, f"written to {path} ({len(found.before)} nodes)")
+    print_plain(console, f"written to {path} ({plural(len(found.before), 'node')})")
     if verbose:
-        print_plain(console, f"{result.shrinks} smaller graphs were tried")
+        print_plain(console, f"smaller graphs that were tried: {result.shrinks}")
 
 
 def _replay(name: str, targets: tuple[Target, ...], *, as_json: bool) -> Status:
     """Apply the passes of a counterexample to its graph again, and look at the property that broke."""
+    from forerun.ir.demands import demands
     from forerun.passes.infra.pipeline import Pipeline
     from forerun.testing.counterexample import Counterexample
     from forerun.testing.files import read_counterexample
@@ -169,7 +177,10 @@ def _replay(name: str, targets: tuple[Target, ...], *, as_json: bool) -> Status:
     text = read_text(name)
     with drawing(text):
         saved = read_counterexample(name, text)
-    pipeline = Pipeline.from_file(saved.pipeline, name, saved.replay)
+    strangers = [*Pipeline.strangers(saved.pipeline)]
+    strangers += [d.text for d in demands(saved.graph, sources=bool(targets)) if not d.is_vouched]
+    load_what_a_file_needs(name, strangers, saved.loads, may_ask=not as_json)
+    pipeline = Pipeline.from_file(saved.pipeline, name, saved.loads)
     found = None
     try:
         PROPERTIES[saved.property].check(Application.of(pipeline, saved.graph, targets))
@@ -185,7 +196,7 @@ def _replay(name: str, targets: tuple[Target, ...], *, as_json: bool) -> Status:
     return status
 
 
-def _as_json(passes: Pipeline, seed: int, result: SearchResult, path: Path) -> dict[str, Any]:
+def _as_json(passes: Pipeline, seed: int, result: SearchResult, path: str) -> dict[str, Any]:
     found = result.counterexample
     return {
         "status": "ok" if found is None else "counterexample",
@@ -196,7 +207,7 @@ def _as_json(passes: Pipeline, seed: int, result: SearchResult, path: Path) -> d
         "fired": result.fired,
         "shrinks": result.shrinks,
         "seconds": result.seconds,
-        "file": None if found is None else str(path),
+        "file": None if found is None else path,
         "nodes": None if found is None else len(found.before),
         **_finding(found),
     }

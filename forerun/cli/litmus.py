@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forerun.cli.console import error_console, print_json, print_plain, result_console
-from forerun.cli.errors import Status, guarded
-from forerun.cli.files import write_text
-from forerun.cli.options import JsonOption, VerboseOption
+from forerun.cli import completion
+from forerun.cli.console import account_console, print_json, print_plain, result_console
+from forerun.cli.errors import Status, guarded, leading_on
+from forerun.cli.files import require_one_result, write_text
+from forerun.cli.options import JsonOption, VerboseOption, refuse_unused
+from forerun.cli.progress import progress
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.console import Console
     from rich.table import Table
 
     from forerun.runtime.litmus import Counts, LitmusTest, Record
@@ -27,13 +28,22 @@ RUNS = 1000
 
 @guarded
 def litmus(
+    ctx: typer.Context,
     runs: Annotated[int, typer.Option(min=1, metavar="N", help="How often each test runs.")] = RUNS,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="TEST", help="Run this test only. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="TEST",
+            help="Run this test only. Repeatable.",
+            autocompletion=completion.litmus_tests,
+        ),
     ] = None,
-    out: Annotated[
-        str | None, typer.Option("--out", "-o", metavar="FILE", help="Record the result: what 'assumptions' rest on.")
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Record the result: what assumptions rest on."),
     ] = None,
+    out: Annotated[str | None, typer.Option("--out", hidden=True)] = None,
     show: Annotated[
         bool, typer.Option("--list", help="List the tests and what the rules say of them; run nothing, need no GPU.")
     ] = False,
@@ -51,10 +61,14 @@ def litmus(
     from forerun.runtime.litmus import select
 
     tests = select(only or [])
+    output = output or out
     if show:
+        refuse_unused(ctx, ("runs", "output", "out"), "--list runs no test")
         return _list(tests, as_json=as_json)
-    record = _run(tests, runs, shown=not as_json)
-    return _report(record, out, as_json=as_json)
+    require_one_result(output, as_json=as_json)
+    with leading_on("'forerun litmus --list' shows the tests and the rules, 'forerun info' what was looked for"):
+        record = _run(tests, runs, shown=not as_json)
+    return _report(record, output, as_json=as_json)
 
 
 # Listing
@@ -99,28 +113,12 @@ def _run(tests: Sequence[LitmusTest], runs: int, *, shown: bool) -> Record:
     machine = this_machine()
     bench = GpuRunner()
     results: dict[str, Counts] = {}
-    with _progress(shown=shown) as bar:
-        task = bar.add_task("compiling", total=None)
-        bench.prepare(
-            [graph_of(test) for test in tests], lambda done, all_: bar.update(task, completed=done, total=all_)
-        )
-        bar.update(task, completed=0, total=len(tests))
-        for test in tests:
-            bar.update(task, description=test.name)
+    with progress("compiling", shown=shown) as told:
+        bench.prepare([graph_of(test) for test in tests], lambda done, total: told(done=done, total=total))
+        for number, test in enumerate(tests):
+            told(test.name, done=number, total=len(tests))
             results[test.name] = measure(test, bench, runs)
-            bar.advance(task)
     return Record(machine, datetime.now(UTC).isoformat(timespec="seconds"), results)
-
-
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[Progress]:
-    """A bar on a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = error_console()
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, disable=not (shown and console.is_terminal), transient=True) as bar:
-        yield bar
 
 
 # Telling
@@ -139,10 +137,10 @@ def _report(record: Record, out: str | None, *, as_json: bool) -> Status:
     if as_json:
         print_json({"status": "broken" if broken else "ok", "exit_status": int(status), "file": out, **told})
         return status
-    console = result_console()
+    console = account_console(out)
     print_plain(console, str(record.machine))
     console.print(_results(told["tests"]))
-    _print_conclusions(told, broken)
+    _print_conclusions(console, told, broken)
     if out is not None:
         print_plain(console, f"recorded in {out}")
     return status
@@ -171,10 +169,9 @@ def _results(tests: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _print_conclusions(told: Mapping[str, Any], broken: Sequence[str]) -> None:
+def _print_conclusions(console: Console, told: Mapping[str, Any], broken: Sequence[str]) -> None:
     from rich.text import Text
 
-    console = result_console()
     console.print()
     if broken:
         names = ", ".join(broken)

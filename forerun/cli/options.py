@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, TypeAlias
 
 import typer
 
+from forerun.cli import completion
 from forerun.cli.decoding import MatrixType
 
 __all__ = [
@@ -22,7 +24,29 @@ __all__ = [
     "ShapeOption",
     "SubjectArgument",
     "VerboseOption",
+    "refuse_unused",
 ]
+
+
+def refuse_unused(context: typer.Context, names: Iterable[str], why: str) -> None:
+    """Refuse options that were given and would be ignored.
+
+    Args:
+        context: Of the command.
+        names: The command's parameters that have no use here.
+        why: Why not: what would have to be, or what decides instead.
+
+    Raises:
+        InvalidInput: If one was given.
+    """
+    from forerun.support.diagnostics import InvalidInput
+
+    spelled = {p.name: p.opts[0] if p.opts[0].startswith("-") else str(p.metavar) for p in context.command.params}
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InvalidInput(f"{spelled[name]} has no use here", hint=why)
+
 
 VerboseOption: TypeAlias = Annotated[
     bool, typer.Option("--verbose", "-v", help="Tell more; show the traceback of an error.")
@@ -38,6 +62,7 @@ LoadOption: TypeAlias = Annotated[
     typer.Option(
         "--load",
         metavar="MODULE",
+        autocompletion=completion.modules,
         help="Import a module or a .py file first, for its passes, and let graphs call its functions; "
         "or let them use a .cu, .ptx or .cubin file. Repeatable.",
     ),
@@ -45,7 +70,7 @@ LoadOption: TypeAlias = Annotated[
 
 # What a step is timed of, by bench and tune.
 SubjectArgument: TypeAlias = Annotated[
-    str | None, typer.Argument(metavar="[GRAPH.fir|MODEL]", help="A graph, 'smollm2', or a .gguf file.")
+    str | None, typer.Argument(metavar="GRAPH.fir|MODEL", help="A graph, 'smollm2', or a .gguf file.")
 ]
 ShapeOption: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="A model's shapes instead, with random weights.")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from forerun.cli.console import print_json, print_plain, result_console
 from forerun.cli.errors import Status, guarded
+from forerun.cli.files import STANDARD, require_one_result, write_text
 from forerun.cli.options import JsonOption, VerboseOption
+from forerun.cli.progress import progress
 
 __all__ = ["report"]
 
@@ -27,11 +30,16 @@ def report(
 
     The page needs nothing but itself: passes, times, statistics, diffs, and pictures of the graphs.
     """
-    from forerun.report import write_report
+    from forerun.report import page_of
 
-    path = write_report(folder, output)
+    require_one_result(output, as_json=as_json)
+    path = output or str(Path(folder) / "index.html")
+    with progress("drawing", shown=not as_json):
+        page = page_of(folder)
+    write_text(path, page)
+    size = len(page.encode())
     if as_json:
-        print_json({"status": "ok", "exit_status": 0, "page": str(path), "bytes": path.stat().st_size})
-    else:
-        print_plain(result_console(), f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+        print_json({"status": "ok", "exit_status": 0, "page": path, "bytes": size})
+    elif path != STANDARD:
+        print_plain(result_console(), f"wrote {path} ({size / 1e6:.1f} MB)")
     return Status.OK

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from forerun.report.words import counted, duration
+from forerun.report.words import counted, duration, plural
 from forerun.support.escaping import visible
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def pass_table(summary: Summary) -> Table:
 def time_sentence(summary: Summary) -> str:
     """How long the pipeline took, and what part of that were checks."""
     checks = summary.verification_seconds
-    return f"{len(summary.passes)} passes in {duration(summary.seconds)}, of which {duration(checks)} for checking them"
+    count = plural(len(summary.passes), "pass", "passes")
+    return f"{count} in {duration(summary.seconds)}, of which {duration(checks)} for checking them"
 
 
 def promise_sentence(summary: Summary) -> str:

@@ -13,7 +13,7 @@ from forerun.support.files import write_whole
 if TYPE_CHECKING:
     from forerun.ir.graph import Graph
 
-__all__ = ["BENCH_FILE", "SUMMARY_FILE", "TIMELINE_FILE", "graph_svg", "reporting", "write_report"]
+__all__ = ["BENCH_FILE", "SUMMARY_FILE", "TIMELINE_FILE", "graph_svg", "page_of", "reporting", "write_report"]
 
 SUMMARY_FILE = "summary.json"
 """What makes a folder a dump."""
@@ -38,14 +38,21 @@ def write_report(dump_dir: str | Path, output: str | Path | None = None) -> Path
     Raises:
         InvalidInput: If the folder is not a dump, or the page cannot be written.
     """
+    path = Path(output) if output is not None else Path(dump_dir) / "index.html"
+    write_whole(path, page_of(dump_dir))
+    return path
+
+
+def page_of(dump_dir: str | Path) -> str:
+    """The page of a dump folder, as HTML.
+
+    Raises:
+        InvalidInput: If the folder is not a dump.
+    """
     from forerun.report.load import load_dump
     from forerun.report.page import render
 
-    folder = Path(dump_dir)
-    path = Path(output) if output is not None else folder / "index.html"
-    page = render(load_dump(folder))
-    write_whole(path, page)
-    return path
+    return render(load_dump(Path(dump_dir)))
 
 
 def graph_svg(graph: Graph, title: str | None = None) -> str:

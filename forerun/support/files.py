@@ -113,5 +113,6 @@ def require_writable_folder(folder: Path) -> None:
             return
     except (OSError, ValueError) as error:
         hint = "name a folder that you can write to"
-        reason = getattr(error, "strerror", None) or error
+        is_file = isinstance(error, (FileExistsError, NotADirectoryError))
+        reason = "it is a file, or lies in one" if is_file else getattr(error, "strerror", None) or error
         raise InvalidInput(f"cannot write to folder '{folder}': {reason}", hint=hint) from error

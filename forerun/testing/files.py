@@ -11,10 +11,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from forerun.ir.demands import demands
 from forerun.ir.graph import Graph
 from forerun.ir.text import parse_graph, print_graph
-from forerun.ir.trust import vouch_in_scope
+from forerun.ir.trust import is_own_function_module, vouch_in_scope
 from forerun.passes.infra.pipeline import Pipeline
+from forerun.passes.infra.registry import loadable
+from forerun.passes.instrument.reproducer import recorded_loads
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 from forerun.support.files import write_whole
 from forerun.support.version import __version__
@@ -23,6 +26,7 @@ from forerun.testing.properties import PROPERTIES
 
 __all__ = [
     "SavedCounterexample",
+    "counterexample_text",
     "file_name",
     "load_strategy",
     "load_trusted",
@@ -32,7 +36,7 @@ __all__ = [
 ]
 
 _TITLE = "// forerun counterexample"
-_FIELDS = re.compile(r"^// (version|replay|pipeline|property|finding): (.*)$", re.MULTILINE)
+_FIELDS = re.compile(r"^// (version|replay|load|pipeline|property|finding): (.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -44,14 +48,14 @@ class SavedCounterexample:
         pipeline: Pipeline text.
         property: Which property broke.
         finding: What was wrong then.
-        replay: The command that replays it, as the file says.
+        loads: The modules and files that its passes and kernels need and that are not installed, for ``--load``.
     """
 
     graph: Graph
     pipeline: str
     property: str
     finding: str
-    replay: str = ""
+    loads: tuple[str, ...] = ()
 
 
 def save_counterexample(path: Path, found: Counterexample, pipeline: Pipeline) -> None:
@@ -60,15 +64,21 @@ def save_counterexample(path: Path, found: Counterexample, pipeline: Pipeline) -
     Raises:
         InvalidInput: If it cannot be written.
     """
+    write_whole(path, counterexample_text(path, found, pipeline))
+
+
+def counterexample_text(path: str | Path, found: Counterexample, pipeline: Pipeline) -> str:
+    """What the file of a counterexample holds; ``path`` is the file's."""
     fields = {
         "version": __version__,
-        "replay": replay_command(path, pipeline),
+        "replay": replay_command(path, pipeline, found.before),
+        "load": shlex.join(_loads(pipeline, found.before)),
         "pipeline": pipeline.portable_text,
         "property": found.property,
         "finding": " ".join(found.finding.split()),
     }
-    lines = [_TITLE, *(f"// {key}: {value}" for key, value in fields.items())]
-    write_whole(path, "\n".join(lines) + "\n" + print_graph(found.before))
+    lines = [_TITLE, *(f"// {key}: {value}" for key, value in fields.items() if value)]
+    return "\n".join(lines) + "\n" + print_graph(found.before)
 
 
 def read_counterexample(name: str, text: str) -> SavedCounterexample:
@@ -91,15 +101,20 @@ def read_counterexample(name: str, text: str) -> SavedCounterexample:
     if missing or fields["property"] not in PROPERTIES:
         raise InvalidInput(f"{name}: its comment names no {' and no '.join(missing or ['known property'])}")
     graph = parse_graph(text, name)
-    return SavedCounterexample(
-        graph, fields["pipeline"], fields["property"], *(fields.get(key, "") for key in ("finding", "replay"))
-    )
+    loads = recorded_loads(fields.get("load", ""))
+    return SavedCounterexample(graph, fields["pipeline"], fields["property"], fields.get("finding", ""), loads)
 
 
-def replay_command(path: Path, pipeline: Pipeline) -> str:
-    """The shell command that replays a file."""
-    loads = [word for argument in pipeline.loads for word in ("--load", argument)]
+def replay_command(path: str | Path, pipeline: Pipeline, graph: Graph) -> str:
+    """The shell command that replays a file, with all that its passes and the functions of its graph need."""
+    loads = [word for argument in _loads(pipeline, graph) for word in ("--load", argument)]
     return shlex.join(["forerun", "fuzz", "--replay", str(path), *loads])
+
+
+def _loads(pipeline: Pipeline, graph: Graph) -> tuple[str, ...]:
+    modules = (demand.module for demand in demands(graph, sources=False))
+    others = (loadable(module) for module in modules if module and not is_own_function_module(module))
+    return tuple(dict.fromkeys([*pipeline.loads, *others]))
 
 
 def file_name(pipeline: Pipeline) -> str:

@@ -209,7 +209,9 @@ def _difference(wanted: NDArray[Any], found: NDArray[Any]) -> str:
 
 
 def _rerun(target: Target) -> str:
-    return f'forerun.compile(after, target="{target}", pipeline=None, weights=weights_of(after)).run(inputs_of(after))'
+    compiled = f'forerun.compile(after, target="{target}", pipeline=None, weights=weights_of(after))'
+    imports = "import forerun\nfrom forerun.testing import inputs_of, weights_of"
+    return f"{imports}\n\n# after: what the passes make of the graph\n{compiled}.run(inputs_of(after))"
 
 
 def _headline(findings: Sequence[Diagnostic]) -> str:

@@ -43,7 +43,7 @@ def test_property(subject: str, what: str, request: pytest.FixtureRequest) -> No
         return
     if file is not None:
         save_counterexample(file, found, pipeline)
-        found.replay = replay_command(file, pipeline)
+        found.replay = replay_command(file, pipeline, found.before)
     pytest.fail(str(found), pytrace=False)
 
 

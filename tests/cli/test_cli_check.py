@@ -275,6 +275,6 @@ def test_what_a_pipeline_with_fusions_made_is_proved(forerun, tmp_path):
     assert (outcome.status, outcome.err) == (0, "")
     count = (tmp_path / "out.fir").read_text().count(" fuses #")
     assert count > 2
-    assert f"taken on trust: that {count} fused nodes compute what fusion rules state" in outcome.out
+    assert f"on trust, as fusion rules state it: what the kernels of {count} fused nodes compute" in outcome.out
     assert len(json.loads(forerun("check", "in.fir", "out.fir", "--json").out)["fused"]) == count
     assert "trust" not in forerun("check", "out.fir", "out.fir").out

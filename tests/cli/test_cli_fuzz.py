@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from forerun.ir.text import parse_graph
+from forerun.passes.infra.pipeline import Pipeline
 from forerun.runtime.gpu import no_gpu_reason
+from forerun.testing.counterexample import Counterexample
+from forerun.testing.files import counterexample_text, read_counterexample
 
 pytestmark = pytest.mark.slow
 
@@ -23,6 +29,7 @@ def test_a_counterexample_is_written_and_replays(forerun):
     assert outcome.err == ""
     text = Path("found.fir").read_text()
     assert "\n// replay: forerun fuzz --replay found.fir --load tests.wrong.passes.insert_pdl\n" in text
+    assert "\n// load: tests.wrong.passes.insert_pdl\n" in text
     assert forerun("check", "found.fir").status == 0
 
     again = forerun("fuzz", "--replay", "found.fir", "--load", "tests.wrong.passes.insert_pdl")
@@ -73,8 +80,33 @@ def test_what_cannot_be_done(forerun):
     assert forerun("fuzz", "-p", "").status == 2
     assert forerun("fuzz", "-p", "exact", "--replay", "x.fir").status == 2
     assert "did you mean 'insert-pdl'" in forerun("fuzz", "-p", "insert-pld").err
+    unused = forerun("fuzz", "--replay", "x.fir", "--examples", 3)
+    assert (unused.status, unused.err.splitlines()[0]) == (2, "error: --examples has no use here")
     Path("plain.fir").write_text("forerun 1\ngraph g\n")
     plain = forerun("fuzz", "--replay", "plain.fir")
     assert plain.status == 2
     assert "is not a counterexample" in plain.err
     assert forerun("fuzz", "--replay", "nowhere.fir").status == 2
+
+
+def test_a_counterexample_on_standard_output_stands_alone(forerun):
+    outcome = forerun("fuzz", "-p", TWIN, "--examples", 50, "--seed", 1, "-o", "-")
+    assert outcome.status == 1
+    assert outcome.out.startswith("// forerun counterexample\n")
+    assert outcome.err.startswith("counterexample: ")
+    assert forerun("check", "-", stdin=outcome.out).status == 0
+
+
+def test_a_counterexample_names_the_modules_of_its_kernels(forerun, tmp_path):
+    module = tmp_path / "my_kernels.py"
+    module.write_text("from tests.testing.aims import *\n\n\ndef note(*arrays):\n    return arrays[0]\n")
+    graph = parse_graph(
+        'forerun 1 graph g buffer %h : i32[4] output on host node #n = host "my_kernels:note" writes %h'
+    )
+    sys.modules["my_kernels"] = ModuleType("my_kernels")
+    sys.modules["my_kernels"].__file__ = str(module)
+    found = Counterexample("same-outputs", "differs", graph)
+    text = counterexample_text("x.fir", found, Pipeline.parse("reduce-edges"))
+    del sys.modules["my_kernels"]
+    assert f"\n// replay: forerun fuzz --replay x.fir --load {module}\n// load: {module}\n" in text
+    assert read_counterexample("x.fir", text).loads == (str(module),)

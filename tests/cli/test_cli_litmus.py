@@ -95,7 +95,7 @@ def test_json_and_the_recorded_file(forerun, machine, tmp_path):
 
 def test_the_file_is_named(forerun, machine, tmp_path):
     machine(ReferenceRunner(SERIAL))
-    outcome = forerun("litmus", "--runs", 1, "--only", "L1", "--out", tmp_path / "r.json")
+    outcome = forerun("litmus", "--runs", 1, "--only", "L1", "--output", tmp_path / "r.json")
     assert outcome.out.endswith(f"recorded in {tmp_path / 'r.json'}\n")
 
 
@@ -104,3 +104,23 @@ def test_bad_input(forerun):
     assert outcome.status == 2
     assert "no litmus test 'L5z'" in outcome.err
     assert forerun("litmus", "--runs", 0).status == 2
+
+
+def test_the_record_on_standard_output_stands_alone(forerun, machine):
+    machine(ReferenceRunner(SERIAL))
+    outcome = forerun("litmus", "--runs", 1, "--only", "L1", "-o", "-")
+    assert json.loads(outcome.out)["machine"]["gpu"] == "NVIDIA Test GPU"
+    assert "what the documented rules forbid was never seen" in outcome.err
+    both = forerun("litmus", "--runs", 1, "--only", "L1", "-o", "-", "--json")
+    assert (both.status, both.err.splitlines()[0]) == (2, "error: two results cannot both go to standard output")
+
+
+def test_the_list_refuses_options_of_a_run(forerun):
+    assert forerun("litmus", "--list", "--runs", 3).err.startswith("error: --runs has no use here\n")
+
+
+@pytest.mark.skipif(no_gpu_reason() is None, reason="there is a GPU")
+def test_without_a_gpu_the_hint_leads_on(forerun):
+    (hint,) = (line for line in forerun("litmus").err.splitlines() if line.startswith("hint: "))
+    assert "forerun litmus --list" in hint
+    assert forerun("litmus", "--list").status == 0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from forerun.ir.text import parse_graph
+from tests.cli.processes import finish, on_terminal
 
 BAD_PASSES = Path(__file__).with_name("bad_passes.py")
 
@@ -160,3 +162,82 @@ def test_without_passes_and_without_a_file(forerun, good):
     assert "--pipeline" in forerun("opt", good).err
     assert "no graph is named" in forerun("opt").err
     assert forerun("opt").status == 2
+
+
+def test_json_is_one_object_with_the_graph_or_its_file(forerun, good, tmp_path):
+    outcome = forerun("opt", good, "-p", "exact", "--json")
+    told = json.loads(outcome.out)
+    assert (outcome.status, outcome.err, told["status"], told["file"]) == (0, "", "ok", None)
+    assert parse_graph(told["text"]).count_dependencies()["programmatic"] == 1
+    assert [record["verdict"] for record in told["summary"]["passes"]][:2] == ["proved", "proved"]
+    told = json.loads(forerun("opt", good, "-p", "exact", "-o", "out.fir", "--json").out)
+    assert (told["file"], told["text"]) == ("out.fir", None)
+    assert parse_graph((tmp_path / "out.fir").read_text()).name == "good"
+    failed = json.loads(forerun("opt", good, "--load", BAD_PASSES, "-p", "crash", "--json").out)
+    assert (failed["status"], failed["exit_status"]) == ("error", 4)
+
+
+def test_json_of_a_bisection_and_of_the_list(forerun, good):
+    arguments = "opt", good, "--load", BAD_PASSES, "-p", "cut-everything", "--bisect", "--json"
+    found = json.loads(forerun(*arguments).out)
+    assert (found["status"], found["pass"], found["ordinal"], found["application"]) == ("found", "cut-everything", 1, 1)
+    assert "-  after #first full" in found["diff"]
+    assert json.loads(forerun("opt", good, "-p", "exact", "--bisect", "--json").out)["pass"] is None
+    listed = json.loads(forerun("opt", "--list-passes", "--json").out)
+    (pdl,) = (found for found in listed["passes"] if found["name"] == "insert-pdl")
+    assert pdl["options"]["trigger"]["default"]
+    assert "exact" in listed["pipelines"]
+
+
+def test_the_list_of_passes_fits_80_columns_and_keeps_its_columns(forerun):
+    lines = forerun("opt", "--list-passes").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    row = next(i for i, line in enumerate(lines) if line.startswith("  gpu=str"))
+    assert lines[row + 1].startswith(" " * lines[row].index("the GPU"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        (("--list-passes", "-p", "exact"), "--pipeline"),
+        (("-p", "exact", "--bisect", "-o", "x.fir"), "--output"),
+        (("-p", "exact", "--bisect", "--dump", "d"), "--dump"),
+        (("-p", "exact", "--bisect", "--no-verify"), "--verify"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(forerun, good, arguments, refused):
+    outcome = forerun("opt", *([] if "--list-passes" in arguments else [good]), *arguments)
+    assert outcome.status == 2
+    assert outcome.err.startswith(f"error: {refused} has no use here\nhint: ")
+
+
+def test_a_failure_names_the_file_that_was_given(forerun, good):
+    outcome = forerun("opt", good, "--load", BAD_PASSES, "-p", "crash")
+    assert f"forerun opt {good} --load {BAD_PASSES} --pipeline bad_passes:Crash --dump DIR" in outcome.err
+
+
+def test_a_reproducer_names_the_file_that_its_pass_is_in(forerun, good, tmp_path):
+    forerun("opt", good, "--load", BAD_PASSES, "-p", "crash", "--dump", "d")
+    (reproducer,) = (tmp_path / "d").glob("*.reproducer.fir")
+    assert f"\n// load: {BAD_PASSES}\n" in reproducer.read_text()
+    del sys.modules["bad_passes"]
+    outcome = finish("opt", reproducer)
+    assert outcome[0] == 2
+    assert f"hint: if you trust them, pass --load {BAD_PASSES}\n" in outcome[2]
+
+
+@pytest.mark.parametrize(("answer", "status"), [("y", 4), ("n", 2), ("", 2)])
+def test_on_a_terminal_it_asks_before_it_imports(forerun, good, tmp_path, answer, status):
+    forerun("opt", good, "--load", BAD_PASSES, "-p", "crash", "--dump", "d")
+    (reproducer,) = (tmp_path / "d").glob("*.reproducer.fir")
+    found, shown = on_terminal("opt", reproducer, typed=f"{answer}\n", at="[y/N] ")
+    assert found == status, shown
+    assert f"needs code of {BAD_PASSES}, which is imported if you say so" in shown.replace("\n", "")
+    assert ("on purpose" in shown) == (answer == "y")
+
+
+def test_dumps_onto_a_file(forerun, good, tmp_path):
+    (tmp_path / "d").write_text("")
+    outcome = forerun("opt", good, "-p", "exact", "--dump", "d")
+    assert outcome.status == 2
+    assert outcome.err.startswith("error: cannot write to folder 'd': it is a file, or lies in one\n")

@@ -14,27 +14,7 @@ import typer
 
 from forerun.cli.app import app
 from forerun.support.version import __version__
-
-
-def start(*arguments, **options):
-    environment = {**os.environ, "COLUMNS": "80", **options.pop("env", {})}
-    # A shell that starts the tests in the background lets them ignore interrupts, and the command would inherit that.
-    return subprocess.Popen(
-        [sys.executable, "-m", "forerun", *map(str, arguments)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        **options,
-    )
-
-
-def finish(*arguments, **options):
-    process = start(*arguments, **options)
-    out, err = process.communicate(timeout=600)
-    return process.returncode, out, err
+from tests.cli.processes import finish, on_terminal, start
 
 
 def test_version():
@@ -158,3 +138,83 @@ def test_option_names_are_lower_case():
     names = {name for command in commands.values() for parameter in command.params for name in parameter.opts}
     assert "--target" in names
     assert [name for name in names if name.startswith("--") and name != name.lower()] == []
+
+
+def test_an_interrupt_while_modules_are_imported_is_no_traceback():
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from forerun.cli import main\n"
+        "sys.exit(main(['info']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\ninterrupted\n")
+
+
+SLOW_PASS = """
+import time
+from dataclasses import dataclass
+from forerun.passes.infra.base import Pass
+from forerun.passes.infra.registry import register
+
+@register
+@dataclass(frozen=True)
+class Slow(Pass):
+    "Waits."
+    name = "slow"
+
+    def apply(self, graph, context):
+        open("began", "w").close()
+        time.sleep(60)
+        return graph
+"""
+
+
+def test_an_interrupt_while_a_pass_runs_is_in_the_summary(good, tmp_path):
+    (tmp_path / "slow_pass.py").write_text(SLOW_PASS)
+    process = start("opt", good, "--load", "slow_pass.py", "-p", "slow", "--dump", "d", "--json", cwd=tmp_path)
+    while not (tmp_path / "began").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=600)
+    assert (process.returncode, err.strip()) == (130, "interrupted")
+    assert json.loads(out) == {"status": "interrupted", "exit_status": 130}
+    assert json.loads((tmp_path / "d" / "summary.json").read_text())["status"] == "interrupted"
+
+
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(good, tmp_path):
+    (tmp_path / "slow_pass.py").write_text(SLOW_PASS.replace("sleep(60)", "sleep(1.5)").replace("began", "/dev/null"))
+    arguments = "opt", good, "--load", tmp_path / "slow_pass.py", "-p", "slow", "-o", tmp_path / "out.fir"
+    status, shown = on_terminal(*arguments)
+    assert status == 0
+    assert "slow, and its checks" in shown
+    assert "0/1" in shown
+    assert finish(*arguments) == (0, "", "")
+    assert "slow" not in on_terminal(*arguments, "--json")[1].partition("{")[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("forerun opt -p exact,insert", ["exact,insert-pdl"]),
+        ("forerun opt -p fa", ["fast"]),
+        ("forerun litmus --only L5", ["L5", "L5b"]),
+        ("forerun fuzz --target re", ["reference"]),
+        ("forerun check go", ["good.fir"]),
+    ],
+)
+def test_completion_of_words(words, offered, good, tmp_path):
+    environment = {"_FORERUN_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    _, out, _ = finish(env=environment, cwd=tmp_path)
+    assert out.split()[: len(offered)] == offered
+
+
+@pytest.mark.parametrize(("command", "usage"), [("check", "FILE [AFTER]"), ("opt", "[FILE]"), ("report", "DIR")])
+def test_help_names_arguments_as_manuals_do(command, usage):
+    _, out, _ = finish(command, "--help")
+    assert out.startswith(f"Usage: forerun {command} [OPTIONS] {usage}\n")
+    assert "<str>" not in out

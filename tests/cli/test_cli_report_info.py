@@ -34,6 +34,15 @@ def test_report_to_another_file_as_json(forerun, dump, tmp_path):
     assert not (dump / "index.html").exists()
 
 
+def test_report_to_standard_output(forerun, dump):
+    outcome = forerun("report", dump, "-o", "-")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out.startswith("<!")
+    assert outcome.out.rstrip().endswith("</html>")
+    assert not Path("-").exists()
+    assert forerun("report", dump, "-o", "-", "--json").status == 2
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("nowhere", "does not exist"), ("good.fir", "is not a folder"), (".", "holds no summary.json")],

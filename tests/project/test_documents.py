@@ -12,7 +12,7 @@ import pytest
 import typer
 
 import forerun
-from forerun.cli import app
+from forerun.cli.app import app
 from forerun.ir.verify import RULES
 from tests.documents import PAGES, ROOT, blocks, environment, write_files
 

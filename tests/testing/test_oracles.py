@@ -127,6 +127,16 @@ def test_same_outputs_takes_inputs_weights_and_targets() -> None:
         assert_same_outputs(graph, black_box)
 
 
+def test_how_to_see_it_again_can_be_pasted() -> None:
+    make = GraphBuilder("g")
+    make.fill(make.output("y", DType.I32, (4,)), value=1)
+    other = GraphBuilder("g")
+    other.fill(other.output("y", DType.I32, (4,)), value=2)
+    with pytest.raises(Counterexample) as caught:
+        assert_same_outputs(make.build(), other.build())
+    exec(caught.value.replay, {"after": other.build()})
+
+
 def test_default_values_keep_bounds_and_differ() -> None:
     make = GraphBuilder("g")
     make.input("row", DType.I32, (3,), bounds=(2, 3))

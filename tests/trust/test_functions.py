@@ -37,7 +37,7 @@ STRANGERS = [
     "__main__:main",
     "forerun:compile",
     "forerun.cli:main",
-    "forerun.cli.app:main",
+    "forerun.cli:main",
     "forerun.cli.files:load_modules",
     "forerun.frontends.fetch:fetch_smollm2",
     "forerun.ir.trust:vouch",

@@ -88,7 +88,7 @@ def rerun_command(run: PipelineRun, step: PassRun) -> str:
         return opt_command(file, alone)
     if run.reproducer is not None:
         return opt_command(run.reproducer, alone, with_pipeline=False)
-    return opt_command("INPUT.fir", Pipeline(run.pipeline.passes[: step.ordinal])) + " --dump DIR"
+    return opt_command(run.file, Pipeline(run.pipeline.passes[: step.ordinal])) + " --dump DIR"
 
 
 def opt_command(file: str | Path, pipeline: Pipeline, *, with_pipeline: bool = True) -> str:

@@ -12,7 +12,7 @@ from forerun.passes.infra.base import Assessor, Pass, PassContext, Strongest
 from forerun.passes.infra.failure import PassFailure, failure_of, tell
 from forerun.passes.infra.pipeline import Pipeline
 from forerun.passes.infra.summary import PassRecord, Summary
-from forerun.passes.instrument import Instrument, PassRun, PipelineRun, default_instruments
+from forerun.passes.instrument import Dump, Instrument, PassRun, PipelineRun, default_instruments
 from forerun.support.collection import collection_paused
 from forerun.support.diagnostics import InternalError, InvalidInput, Refuted, Unsupported
 
@@ -35,6 +35,7 @@ class PassManager:
         instruments: What accompanies them; by default, every pass is verified, certified and held to honesty
             (:func:`~forerun.passes.instrument.default_instruments`).
         assessor: Who knows about assembly and time; by default nobody, and passes keep their strongest candidate.
+        file: The file that holds the graph, for the command that reruns a failure.
 
     Raises:
         InvalidInput: If the text is wrong.
@@ -52,11 +53,13 @@ class PassManager:
         instruments: Iterable[Instrument] | None = None,
         *,
         assessor: Assessor | None = None,
+        file: str = "INPUT.fir",
     ) -> None:
         self.pipeline = Pipeline.parse(pipeline) if isinstance(pipeline, str) else pipeline
         given = default_instruments() if instruments is None else instruments
         self.instruments = tuple(sorted(given, key=lambda instrument: instrument.order))
         self.assessor = assessor or Strongest()
+        self.file = file
 
     def run(self, graph: Graph) -> PipelineResult:
         """Apply the passes, one after the other.
@@ -71,12 +74,17 @@ class PassManager:
             return self._run(graph)
 
     def _run(self, graph: Graph) -> PipelineResult:
-        run = PipelineRun(self.pipeline, graph, _summary_of(self.pipeline, graph))
+        run = PipelineRun(self.pipeline, graph, _summary_of(self.pipeline, graph), file=self.file)
         for instrument in self.instruments:
             instrument.before_pipeline(run)
-        for ordinal, subject in enumerate(self.pipeline, start=1):
-            self._run_pass(run, ordinal, subject)
+        try:
+            for ordinal, subject in enumerate(self.pipeline, start=1):
+                self._run_pass(run, ordinal, subject)
+                run.take_time()
+        except KeyboardInterrupt:
             run.take_time()
+            Dump.note_interruption(run.summary)
+            raise
         run.take_time()
         run.summary.status = "ok"
         for instrument in self.instruments:

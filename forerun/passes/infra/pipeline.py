@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from forerun.ir.text.spelling import quote
 from forerun.ir.trust import is_module_name
@@ -11,10 +13,11 @@ from forerun.passes.infra import registry
 from forerun.passes.infra.base import Pass
 from forerun.passes.infra.named_pipelines import NAMED_PIPELINES
 from forerun.support.diagnostics import InvalidInput
+from forerun.support.escaping import visible
 from forerun.support.option_text import ItemText, OptionTextError, Span, format_item, parse_items
 from forerun.support.options import build, non_default_texts
 
-__all__ = ["BY_TARGET", "Pipeline"]
+__all__ = ["BY_TARGET", "Pipeline", "loads_for"]
 
 BY_TARGET = "auto"
 """Stands for ``fast`` on a GPU, and for ``exact`` elsewhere, wherever a target is known."""
@@ -57,7 +60,7 @@ class Pipeline:
         return cls(_parsed(text))
 
     @classmethod
-    def from_file(cls, text: str, who: str, rerun: str = "") -> Pipeline:
+    def from_file(cls, text: str, who: str, recorded: Iterable[str] = ()) -> Pipeline:
         """The pipeline that a file describes, if its passes are known or vouched for; it imports nothing of others.
 
         Known are forerun's passes, those that installed packages declare, and those that the program or ``--load``
@@ -66,21 +69,28 @@ class Pipeline:
         Args:
             text: Pipeline text.
             who: The file, for messages.
-            rerun: The command that the file gives, which is shown and not run.
+            recorded: The modules and files that the file says define its passes; they are shown, and not imported.
 
         Raises:
             OptionTextError: If the text is wrong.
             InvalidInput: If it names a class of a module that nobody vouched for.
         """
-        names = [item.name for item in parse_items(text, "pipeline")]
-        strangers = [name for name in names if ":" in name and not registry.is_vouched(name)]
+        strangers = cls.strangers(text)
         if strangers:
-            modules = dict.fromkeys(name.partition(":")[0] for name in strangers)
             message = f"{who} names passes of modules that nobody vouched for: {', '.join(map(quote, strangers))}"
-            loads = " ".join(f"--load {module}" for module in modules if is_module_name(module))
-            told = f"; the file itself says: {quote(rerun)}" if rerun else ""
-            raise InvalidInput(message, hint=f"if you trust them, pass {loads or '--load'}{told}")
+            loads = " ".join(f"--load {shlex.quote(visible(load))}" for load in loads_for(strangers, recorded))
+            raise InvalidInput(message, hint=f"if you trust them, pass {loads or '--load'}")
         return cls.parse(text)
+
+    @staticmethod
+    def strangers(text: str) -> tuple[str, ...]:
+        """The passes of a pipeline text that are classes of modules that nobody vouched for.
+
+        Raises:
+            OptionTextError: If the text is wrong.
+        """
+        names = (item.name for item in parse_items(text, "pipeline"))
+        return tuple(dict.fromkeys(name for name in names if ":" in name and not registry.is_vouched(name)))
 
     @property
     def portable_text(self) -> str:
@@ -101,6 +111,13 @@ class Pipeline:
 
     def __len__(self) -> int:
         return len(self.passes)
+
+
+def loads_for(names: Iterable[str], recorded: Iterable[str] = ()) -> list[str]:
+    """What ``--load`` takes to make ``module:name`` known: the modules, or the paths that a file recorded for them."""
+    places = {Path(place).stem if place.endswith(".py") else place: place for place in recorded}
+    modules = dict.fromkeys(name.partition(":")[0] for name in names)
+    return [places.get(module, module) for module in modules if is_module_name(module)]
 
 
 def _text(passes: Iterable[Pass], *, portable: bool) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "import_path",
     "is_vouched",
     "load_argument",
+    "loadable",
     "register",
     "spelling",
 ]
@@ -116,12 +117,17 @@ def _known(path: str) -> type[Pass] | None:
 
 def load_argument(cls: type[Pass]) -> str | None:
     """What ``forerun opt --load`` needs to make a pass known: a module or a file, or ``None`` if it is installed."""
-    if _is_installed(cls):
-        return None
-    file = _file_of(cls)
-    # A module of a package needs its package; a lone file or a script is found by its path from any folder.
-    is_alone = "." not in cls.__module__ and file is not None and file.name != "__init__.py"
-    return str(file) if is_alone else cls.__module__
+    return None if _is_installed(cls) else loadable(cls.__module__)
+
+
+def loadable(module: str) -> str:
+    """What ``--load`` needs to import a module that is imported here: the path of a lone file or a script, or its name.
+
+    A module of a package needs its package; a lone file is found by its path from any folder.
+    """
+    file = _file_of(module)
+    is_alone = "." not in module and file is not None and file.name != "__init__.py"
+    return str(file) if is_alone else module
 
 
 def import_path(cls: type) -> str:
@@ -134,12 +140,12 @@ def _is_installed(cls: type[Pass]) -> bool:
 
 
 def _module_stem(cls: type[Pass]) -> str:
-    file = _file_of(cls)
+    file = _file_of(cls.__module__)
     return file.stem if cls.__module__ == "__main__" and file is not None else cls.__module__
 
 
-def _file_of(cls: type[Pass]) -> Path | None:
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+def _file_of(module: str) -> Path | None:
+    file = getattr(sys.modules.get(module), "__file__", None)
     return Path(file).absolute() if file else None
 
 

@@ -70,6 +70,7 @@ class PipelineRun:
         graph_files: The dumped file with the graph after the pass of that ordinal; 0 is the input.
         reproducer: The file that reproduces a failure alone, once it is written.
         started: When it began, in seconds of ``time.perf_counter``.
+        file: The file that holds the graph that came in, for commands.
     """
 
     pipeline: Pipeline
@@ -78,6 +79,7 @@ class PipelineRun:
     graph_files: dict[int, Path] = field(default_factory=dict)
     reproducer: Path | None = None
     started: float = field(default_factory=time.perf_counter)
+    file: str = "INPUT.fir"
 
     def take_time(self) -> None:
         """Put the time since the start into the summary."""

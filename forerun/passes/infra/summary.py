@@ -67,7 +67,7 @@ class Summary:
     Attributes:
         graph: The graph's name.
         pipeline: The pipeline's text.
-        status: ``running``, ``ok`` or ``failed``.
+        status: ``running``, ``ok``, ``failed`` or ``interrupted``.
         passes: One record for each pass that was reached.
         seconds: Time of the whole run, instruments included.
         input_nodes: Nodes of the graph that came in.

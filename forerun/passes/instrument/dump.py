@@ -96,6 +96,12 @@ class Dump(Instrument):
         self.rewrite_summary(run.summary)
 
     @staticmethod
+    def note_interruption(summary: Summary) -> None:
+        """Say in the summary, and in its file if there is one, that somebody pressed Ctrl-C."""
+        summary.status = "interrupted"
+        Dump.rewrite_summary(summary)
+
+    @staticmethod
     def rewrite_summary(summary: Summary) -> None:
         """Write the summary of a dumped run to its folder, again if something was added to it."""
         if summary.dump is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +16,7 @@ from forerun.passes.instrument.base import Instrument
 from forerun.support.files import require_writable_folder, write_whole
 from forerun.support.version import __version__
 
-__all__ = ["Reproducer", "Reproduction", "parse_reproducer"]
+__all__ = ["Reproducer", "Reproduction", "parse_reproducer", "recorded_loads"]
 
 _TITLE = "// forerun reproducer"
 _LEADING_COMMENTS = re.compile(r"(?://[^\n]*\n)*")
@@ -30,17 +31,21 @@ class Reproduction:
         pipeline: Pipeline text: the pass that failed. The file's graph is the one that it got.
         error: What went wrong then.
         rerun: A shell command.
+        loads: The modules and files that define the pass and are not installed, for ``--load``.
     """
 
     version: str
     pipeline: str
     error: str
     rerun: str
+    loads: tuple[str, ...] = ()
 
     def to_text(self) -> str:
         """The comment lines."""
         error = "\n//   ".join(self.error.splitlines())
         fields = {"version": self.version, "pipeline": self.pipeline, "error": error, "rerun": self.rerun}
+        if self.loads:
+            fields["load"] = shlex.join(self.loads)
         return "\n".join((_TITLE, *(f"// {key}: {value}" for key, value in fields.items()))) + "\n"
 
 
@@ -72,7 +77,7 @@ class Reproducer(Instrument):
         error = "\n".join([failure.headline, *map(str, failure.diagnostics)])
         alone = Pipeline([step.subject])
         command = opt_command(path, alone, with_pipeline=False)
-        header = Reproduction(__version__, alone.portable_text, error, command).to_text()
+        header = Reproduction(__version__, alone.portable_text, error, command, alone.loads).to_text()
         write_whole(path, header + _graph_text(run, step))
         run.reproducer = path
 
@@ -97,7 +102,16 @@ def parse_reproducer(text: str) -> Reproduction | None:
         elif ": " in line:
             key, _, value = line[3:].partition(": ")
             fields[key] = value
-    return Reproduction(*(fields.get(name, "") for name in ("version", "pipeline", "error", "rerun")))
+    version, pipeline, error, rerun = (fields.get(name, "") for name in ("version", "pipeline", "error", "rerun"))
+    return Reproduction(version, pipeline, error, rerun, recorded_loads(fields.get("load", "")))
+
+
+def recorded_loads(text: str) -> tuple[str, ...]:
+    """The modules and files that the header of a reproducer or a counterexample records; none if it is garbled."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError:
+        return ()
 
 
 def _graph_text(run: PipelineRun, step: PassRun) -> str:
