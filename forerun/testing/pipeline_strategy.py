@@ -22,7 +22,7 @@ def pipelines(
     """Pipelines of some passes in any order, repetitions included. Shrinks to fewer passes with default options.
 
     Args:
-        passes: Names or classes; by default every pass that has a name and needs no file (nobody can make one up).
+        passes: Names or classes; by default every pass that has a name and reads no file (nobody can make one up).
         min_size: The fewest passes.
         max_size: The most passes.
         options: Whether options are drawn (those with finitely many values, integers and numbers), or left at their
@@ -41,10 +41,11 @@ def pipelines(
     """
     chosen = registry.available().values() if passes is None else passes
     classes = [registry.get(found) if isinstance(found, str) else found for found in chosen]
-    with_files = [cls for cls in classes if any(spec.is_file and spec.is_required for spec in specs(cls))]
-    if with_files and passes is not None:
-        raise ValueError(f"pass '{with_files[0].name}' needs a file: it cannot be drawn")
-    classes = [cls for cls in classes if cls not in with_files]
+    if passes is None:
+        classes = [cls for cls in classes if not any(spec.is_file for spec in specs(cls))]
+    for cls in classes:
+        if any(spec.is_file and spec.is_required for spec in specs(cls)):
+            raise ValueError(f"pass '{cls.name}' needs a file: it cannot be drawn")
     any_pass = st.one_of([_instances(cls, options=options) for cls in classes])
     return st.lists(any_pass, min_size=min_size, max_size=max_size).map(Pipeline)
 

@@ -34,7 +34,7 @@ from forerun.kernels.shapes import elementwise_launch
 from forerun.runtime.dtypes import numpy_dtype
 from tests.kernel_runner import run_kernel
 
-__all__ = ["Case", "all_cases", "small_cases"]
+__all__ = ["Case", "Make", "all_cases", "small_cases", "written_cases"]
 
 F32, BF16, F16, I32 = DType.F32, DType.BF16, DType.F16, DType.I32
 
@@ -263,7 +263,16 @@ def _advance(position: int, chosen: int) -> Case:
 
 
 def small_cases() -> Iterator[Case]:
-    """Every kernel and every path of its code, in sizes for the CPU."""
+    """Every plain kernel and every path of its code, in sizes for the CPU; derived ones where none are written."""
+    from tests.kernels.discovered import derived_cases
+    from tests.kernels.fast_cases import few_cases
+
+    yield from written_cases()
+    yield from derived_cases({case.kernel.implementations[0].entry for case in (*written_cases(), *few_cases())})
+
+
+def written_cases() -> Iterator[Case]:
+    """Those that are aimed at paths of the code."""
     yield _gemv(37, 576, BF16)
     yield _gemv(37, 576, BF16, _grid(1, 128))  # tiles after the first, two chunks of sums
     yield _gemv(9, 2048, F32, _grid(2, 128))  # two warps a row

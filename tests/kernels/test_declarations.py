@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
 from typing import Any
 
 import pytest
 
-import forerun.kernels
-from forerun.ir.kernel import Implementation, Kernel
+from forerun.ir.kernel import Implementation
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
 from forerun.kernels import attention, attention_split, embedding, gemv, rope_append
 from forerun.runtime.cuda.codegen.sources import included
 from tests.kernel_runner import phase_function
+from tests.kernels.discovered import KERNELS, MODULES, derived, variants
+from tests.kernels.test_cuda_values import require_values
 
-MODULES = [name for _, name, _ in pkgutil.iter_modules(forerun.kernels.__path__)]
-KERNELS: dict[str, Kernel] = {
-    name: module.KERNEL
-    for name in MODULES
-    if hasattr(module := importlib.import_module(f"forerun.kernels.{name}"), "KERNEL")
-}
 DECODE = ("embedding", "rmsnorm", "gemv", "rope_append", "attention", "add", "silu_mul", "argmax")
 DECODE += ("attention_split", "attention_merge", "argmax_partial", "argmax_merge", "advance")
 
@@ -41,7 +34,13 @@ def test_every_kernel_of_a_decode_step_is_there() -> None:
     assert set(DECODE) <= set(KERNELS)
 
 
-@pytest.mark.parametrize("name", DECODE)
+@pytest.mark.parametrize("name", ["add", "silu_mul", "rmsnorm", "gemv", "embedding", "argmax", "read_all"])
+def test_a_launch_can_be_derived_from_the_declaration(name: str) -> None:
+    for kernel in variants(MODULES[name]):
+        require_values(derived(kernel), "reference")
+
+
+@pytest.mark.parametrize("name", KERNELS)
 def test_kernel_is_named_for_its_module_and_has_one_role(name: str) -> None:
     kernel = KERNELS[name]
     assert kernel.name == name
@@ -49,7 +48,7 @@ def test_kernel_is_named_for_its_module_and_has_one_role(name: str) -> None:
     assert len(kernel.roles) == 1
 
 
-@pytest.mark.parametrize("name", DECODE)
+@pytest.mark.parametrize("name", KERNELS)
 def test_phases_name_declared_parameters_and_earlier_locals(name: str) -> None:
     kernel = KERNELS[name]
     scalars = {p.name for p in kernel.scalar_parameters}
@@ -64,7 +63,7 @@ def test_phases_name_declared_parameters_and_earlier_locals(name: str) -> None:
         given |= set(phase.defines)
 
 
-@pytest.mark.parametrize("name", DECODE)
+@pytest.mark.parametrize("name", KERNELS)
 def test_phase_functions_take_reads_then_locals_then_scalars(name: str) -> None:
     for phase in KERNELS[name].phases:
         parameters = list(inspect.signature(phase_function(phase)).parameters)
@@ -88,7 +87,7 @@ def test_attention_loads_only_the_past_early_and_attends_to_the_present_too(name
     assert [str(access) for access in attend.reads[1:]] == ["k_cache[0:pos + 1]", "v_cache[0:pos + 1]"]
 
 
-@pytest.mark.parametrize("name", DECODE)
+@pytest.mark.parametrize("name", KERNELS)
 def test_cuda_source_of_every_kernel_defines_its_phases(name: str) -> None:
     (implementation,) = KERNELS[name].implementations
     assert implementation == Implementation("cuda", f"forerun.kernels.cuda:{name}.cu", name)

@@ -5,7 +5,6 @@ Their CUDA C++ is compiled for random launches, run on the CPU, and compared wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +14,14 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from forerun.frontends.llama_config import LLAMA_3_2_1B
+from forerun.ir.kernel import Kernel
 from forerun.ir.launches import Launches, Span
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
 from forerun.kernels.builtin import KERNELS
 from forerun.support.diagnostics import InvalidInput
 from tests.kernels.cuda_cases import Case, small_cases
+from tests.kernels.discovered import derived
 from tests.kernels.fast_cases import cases_of_model, few_cases
 from tests.kernels.on_cpu.runner import COMPILER, CpuKernel, NotCompiledError, graph_of
 from tests.strategies import portion
@@ -28,21 +29,10 @@ from tests.strategies import portion
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="there is no g++")
 
 
-def builtin_cases() -> Iterator[Case]:
-    """The kernels of random programs."""
-    for kernel in KERNELS.values():
-        shapes = {p.name: (37,) if p.dims == ("n",) else (3, 37) for p in kernel.buffer_parameters}
-        constants = {p.name: 1 for p in kernel.scalar_parameters}
-        make = dict.fromkeys(shapes, _whole_numbers)
-        yield Case(
-            kernel.name,
-            kernel,
-            shapes,
-            Launch(),
-            constants,
-            make=make,
-            tolerance=0.0,
-        )
+def exactly(kernel: Kernel) -> Case:
+    """A launch of a kernel whose results are whole numbers, or halves of them."""
+    case = derived(kernel, {p.name: 1 for p in kernel.scalar_parameters}, (37, 3))
+    return replace(case, make=dict.fromkeys(case.shapes, _whole_numbers), tolerance=0.0)
 
 
 def _whole_numbers(chooser: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -51,7 +41,7 @@ def _whole_numbers(chooser: np.random.Generator, shape: tuple[int, ...]) -> np.n
 
 CASES: dict[str, list[Case]] = {}
 """By the kernels' code."""
-for _case in (*small_cases(), *few_cases(), *builtin_cases()):
+for _case in (*small_cases(), *few_cases(), *map(exactly, KERNELS.values())):
     CASES.setdefault(_case.kernel.implementations[0].entry, []).append(_case)
 
 _THREADS = 256  # more are slow on a CPU

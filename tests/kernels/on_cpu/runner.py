@@ -27,11 +27,10 @@ COMPILER = shutil.which("g++")
 
 _HERE = Path(__file__).parent
 _MARGIN = 256
-_LOADED = frozenset({"index", "limit", "pos", "token"})
 
 
 def graph_of(kernel: Kernel, shapes: Mapping[str, tuple[int, ...]], launch: Launch, **scalars: float) -> Graph:
-    """A launch with buffers of those shapes. Scalars that change from step to step are loaded from memory.
+    """A launch with buffers of those shapes. Scalars of which no value is given are loaded from memory.
 
     Args:
         kernel: What to launch.
@@ -45,10 +44,10 @@ def graph_of(kernel: Kernel, shapes: Mapping[str, tuple[int, ...]], launch: Laun
         name = parameter.name
         if isinstance(parameter, BufferParameter):
             arguments[name] = builder.buffer(name, parameter.dtype, shapes[name], BufferRole.STATE)
-        elif name in _LOADED:
-            arguments[name] = ScalarLoad(builder.state(f"{name}.value", DType.I32, (1,)))
-        else:
+        elif name in scalars:
             arguments[name] = scalars[name]
+        else:
+            arguments[name] = ScalarLoad(builder.state(f"{name}.value", DType.I32, (1,)))
     builder.launch(kernel, launch=launch, **arguments)
     return builder.build()
 
