@@ -15,7 +15,6 @@ from forerun.cli.files import new_run_folder
 from forerun.cli.models import SHAPED_MODEL
 from forerun.cli.random_values import fill_state
 from forerun.cli.tables import pass_details, pass_table, promise_sentence, time_sentence
-from forerun.report.words import duration
 from forerun.support.diagnostics import InvalidInput
 
 if TYPE_CHECKING:
@@ -157,7 +156,7 @@ def _print_account(
     where = f"position {plan.position}" if plan.chained == 1 else f"positions {plan.position} to {last}"
     how = f"graphs of {plan.chained}, back to back" if plan.chained > 1 else "with the copies of inputs and logits"
     target = request.plan.target
-    console.print(f"a step at {where} takes {duration(step)} on {target} (median of {plan.steps}, {how})")
+    console.print(f"a step at {where} takes {1e6 * step:,.1f} us on {target} (median of {plan.steps}, {how})")
     size = config.parameters * request.plan.dtype.itemsize
     console.print(f"{size / 1e9:.2f} GB of {request.plan.dtype} weights: {_rate(size / step)}")
     for line in pass_details(executable.summary) if verbose else ():

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from forerun.frontends import fetch as module
-from forerun.frontends.fetch import CACHE_VARIABLE, SMOLLM2, Artifact, cache_folder, fetch, fetch_smollm2
+from forerun.frontends.fetch import SMOLLM2, Artifact, fetch, fetch_smollm2
+from forerun.runtime.cache_folder import CACHE_VARIABLE, cache_folder
 from forerun.support.diagnostics import InvalidInput
 
 CONTENT = b"GGUF" + bytes(range(256)) * 200

@@ -12,7 +12,8 @@ RUNS = 30
 
 @pytest.mark.gpu
 def test_a_gpu_keeps_the_documented_rules():
-    from forerun.runtime.litmus.device import GpuRunner, this_machine
+    from forerun.runtime.litmus.device import GpuRunner
+    from forerun.runtime.litmus.machine import this_machine
 
     machine = this_machine()
     assert machine.gpu

@@ -69,6 +69,8 @@ def test_nor_what_was_measured_for_other_shapes_nor_what_cannot_be_read(tmp_path
     (tmp_path / "broken.json").write_text("{")
     assert known_tuning(sorted(groups())[1:], GPU, DRIVER, [tmp_path]) is None
     assert known_tuning(groups(), GPU, DRIVER, [tmp_path]) is not None
+    most = saved(tmp_path / "most", "tuning", 3)
+    assert known_tuning(sorted(groups())[1:], GPU, DRIVER, [most.parent]) is not None
     assert known_tuning(groups(), GPU, DRIVER, [saved(tmp_path / "empty", "tuning", 0).parent]) is None
 
 

@@ -18,10 +18,10 @@ SHIPPED = Path(__file__).with_name("tunings")
 
 
 def known_tuning(groups: Collection[str], gpu: str, driver: str, folders: Iterable[Path]) -> tuple[Path, Tuning] | None:
-    """The tuning with the most choices, of those that were measured on this GPU with this driver, and of these shapes.
+    """The tuning with the most choices for a graph, of those that were measured on this GPU with this driver.
 
-    A tuning is of a graph's shapes if the graph has every group that it chooses for: what was measured together is
-    applied together. Files that cannot be read are passed over.
+    A tuning is for a graph if most groups that it chooses for are the graph's: the shapes of a few buffers may differ
+    with the length of a context, or the number of steps in a graph. Files that cannot be read are passed over.
 
     Args:
         groups: The groups of the graph, as :func:`~forerun.passes.infra.tuning.group_of` spells them.
@@ -35,7 +35,7 @@ def known_tuning(groups: Collection[str], gpu: str, driver: str, folders: Iterab
     for folder in folders:
         fitting = [found for found in _tunings(folder) if _fits(found[1], groups, gpu, driver)]
         if fitting:
-            return max(fitting, key=lambda found: (len(found[1].choices), found[0].stat().st_mtime))
+            return max(fitting, key=lambda found: (_shared(found[1], groups), found[0].stat().st_mtime))
     return None
 
 
@@ -61,4 +61,9 @@ def _tunings(folder: Path) -> Iterator[tuple[Path, Tuning]]:
 
 def _fits(tuning: Tuning, groups: Collection[str], gpu: str, driver: str) -> bool:
     is_measured = tuning.gpu == gpu and not tuning.misfit(gpu, driver)
-    return is_measured and bool(tuning.choices) and all(group in groups for group in tuning.choices)
+    return is_measured and 2 * _shared(tuning, groups) > len(tuning.choices)
+
+
+def _shared(tuning: Tuning, groups: Collection[str]) -> int:
+    """How many of its choices are for groups of a graph."""
+    return sum(group in groups for group in tuning.choices)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from forerun.runtime.cache_folder import cache_folder
 from forerun.runtime.cuda.codegen.build import build_code
 from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY, CONDITION_SOURCE
 from forerun.runtime.toolchain import Cache, CompileError, Source, compile_unit, missing_toolchain
-from forerun.runtime.toolchain.cache import cache_folder
 from tests.runtime.cuda.graphs import CASES, case
 
 needs_toolchain = pytest.mark.skipif(missing_toolchain() is not None, reason=str(missing_toolchain()))
@@ -74,7 +74,7 @@ def test_a_cubin_of_another_unit_in_the_cache_is_made_again(monkeypatch: pytest.
     monkeypatch.setenv("FORERUN_CACHE_DIR", str(tmp_path))
     graph = case("twice").graph
     code = build_code(graph, "sm_90")
-    folder = Cache(cache_folder())
+    folder = Cache(cache_folder() / "toolchain")
     (path,) = folder.folder.glob("*/*.entry")
     compile_unit(Source("other.cu", 'extern "C" __global__ void other(int* p) { *p = 1; }'), cache=folder)
     (other,) = set(folder.folder.glob("*/*.entry")) - {path}

@@ -13,10 +13,11 @@ import zlib
 
 import pytest
 
+from forerun.runtime.cache_folder import cache_folder
 from forerun.runtime.toolchain import Source, compile_unit, compile_units
 from forerun.runtime.toolchain import cache as cache_module
 from forerun.runtime.toolchain import compile as compile_module
-from forerun.runtime.toolchain.cache import Cache, cache_at, cache_folder, key_of
+from forerun.runtime.toolchain.cache import Cache, cache_at, key_of
 
 
 def test_bytes_come_back(cache):
@@ -94,9 +95,9 @@ def test_a_write_that_fails_leaves_nothing(cache, monkeypatch):
 
 def test_the_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("FORERUN_CACHE_DIR", str(tmp_path))
-    assert cache_folder() == tmp_path / "toolchain"
+    assert cache_folder() == tmp_path
     monkeypatch.delenv("FORERUN_CACHE_DIR")
-    assert cache_folder().parts[-2:] == ("forerun", "toolchain")
+    assert cache_folder().name == "forerun"
     assert cache_at(tmp_path) is cache_at(tmp_path)
 
 
