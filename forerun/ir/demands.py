@@ -5,9 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import assert_never
 
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import HostCallbackNode, KernelNode
+from forerun.ir.nodes import (
+    AllocNode,
+    ChildGraphNode,
+    ConditionalNode,
+    EmptyNode,
+    EventRecordNode,
+    EventWaitNode,
+    FreeNode,
+    HostCallbackNode,
+    KernelNode,
+    MemcpyNode,
+    MemsetNode,
+)
 from forerun.ir.text.spelling import quote, reference
 from forerun.ir.trust import (
     OWN_SOURCE_PACKAGES,
@@ -118,8 +131,15 @@ def demands(graph: Graph, *, functions: bool = True, sources: bool = True) -> It
         if sources:
             yield from (Demand(i.language, i.source, where) for i in kernel.implementations)
     for node in nodes:
-        if isinstance(node, HostCallbackNode):
-            yield Demand("host", node.function, f"node {reference('#', node.name)}")
+        match node:
+            case HostCallbackNode():
+                yield Demand("host", node.function, f"node {reference('#', node.name)}")
+            case KernelNode() | MemcpyNode() | MemsetNode() | EmptyNode() | ChildGraphNode() | ConditionalNode():
+                pass  # kernels are asked for above, once each
+            case AllocNode() | FreeNode() | EventRecordNode() | EventWaitNode():
+                pass
+            case _:
+                assert_never(node)
 
 
 def require_vouched(graph: Graph, *, functions: bool = True, sources: bool = True) -> None:

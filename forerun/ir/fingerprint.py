@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from itertools import chain
+from typing import assert_never
 
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import ChildGraphNode, ConditionalNode, Node
+from forerun.ir.nodes import (
+    AllocNode,
+    ChildGraphNode,
+    ConditionalNode,
+    EmptyNode,
+    EventRecordNode,
+    EventWaitNode,
+    FreeNode,
+    HostCallbackNode,
+    KernelNode,
+    MemcpyNode,
+    MemsetNode,
+    Node,
+)
 from forerun.ir.text.printer import dangling_lines, kernel_lines, memory_lines, node_lines
 from forerun.ir.text.spelling import word
 
@@ -47,5 +61,9 @@ def _node_hash(node: Node | None) -> int:
             return hash((node.name, node.place, content_hash(body)))
         case ConditionalNode(bodies=bodies):
             return hash((node.name, node.place, node.kind, node.condition, *map(content_hash, bodies)))
-        case _:
+        case KernelNode() | MemcpyNode() | MemsetNode() | HostCallbackNode() | EmptyNode() | None:
             return hash(node)
+        case AllocNode() | FreeNode() | EventRecordNode() | EventWaitNode():
+            return hash(node)
+        case _:
+            assert_never(node)

@@ -59,9 +59,17 @@ def bodies_in(node: Node) -> tuple[Graph, ...]:
 def with_bodies(node: Node, bodies: Iterable[Graph]) -> Node:
     """The node with other bodies, as many as it has."""
     found = tuple(bodies)
-    if isinstance(node, ChildGraphNode):
-        return replace(node, body=found[0])
-    return replace(node, bodies=found) if isinstance(node, ConditionalNode) else node
+    match node:
+        case ChildGraphNode():
+            return replace(node, body=found[0])
+        case ConditionalNode():
+            return replace(node, bodies=found)
+        case KernelNode() | MemcpyNode() | MemsetNode() | HostCallbackNode() | EmptyNode():
+            return node
+        case AllocNode() | FreeNode() | EventRecordNode() | EventWaitNode():
+            return node
+        case _:
+            assert_never(node)
 
 
 def body_prefix(prefix: str, owner: str, number: int) -> str:

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import assert_never
 
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Barrier, Phase, Role, Step, Trigger, Wait
-from forerun.ir.nodes import KernelNode, Node
+from forerun.ir.nodes import (
+    AllocNode,
+    ChildGraphNode,
+    ConditionalNode,
+    EmptyNode,
+    EventRecordNode,
+    EventWaitNode,
+    FreeNode,
+    HostCallbackNode,
+    KernelNode,
+    MemcpyNode,
+    MemsetNode,
+    Node,
+)
 from forerun.report.cards import NO_MARKS, Card, Marks, Wire
 from forerun.report.layout import NODE_HEIGHT, NODE_WIDTH, Layout, Point, lay_out, port_positions
 from forerun.report.markup import Markup, number, tag
@@ -16,19 +30,6 @@ __all__ = ["GAP_HEIGHT", "card_layout", "draw_card", "draw_gap", "shortened"]
 GAP_HEIGHT = 18.0
 LONGEST_LABEL = 19
 LONGEST_STRIP = NODE_WIDTH - 16
-
-_WORDS = {
-    "MemcpyNode": "copy",
-    "MemsetNode": "fill",
-    "HostCallbackNode": "host call",
-    "EmptyNode": "empty",
-    "AllocNode": "alloc",
-    "FreeNode": "free",
-    "EventRecordNode": "record event",
-    "EventWaitNode": "wait for event",
-    "ChildGraphNode": "child graph",
-    "ConditionalNode": "conditional",
-}
 
 
 def card_layout(card: Card) -> Layout:
@@ -168,10 +169,39 @@ def _stubs(dependencies: Sequence[Dependency], x: float, y: float, direction: st
     return tag("g", tag("title", lines + more), path, count, class_=f"edge {kind} far")
 
 
+def _word_of(node: Node) -> str:
+    """What kind of node it is."""
+    match node:
+        case KernelNode():
+            return "kernel"
+        case MemcpyNode():
+            return "copy"
+        case MemsetNode():
+            return "fill"
+        case HostCallbackNode():
+            return "host call"
+        case EmptyNode():
+            return "empty"
+        case AllocNode():
+            return "alloc"
+        case FreeNode():
+            return "free"
+        case EventRecordNode():
+            return "record event"
+        case EventWaitNode():
+            return "wait for event"
+        case ChildGraphNode():
+            return "child graph"
+        case ConditionalNode():
+            return "conditional"
+        case _:
+            assert_never(node)
+
+
 def _inside(graph: Graph, node: Node, x: float, top: float) -> Markup:
     """The second line of a node: the kernel's steps as little signs, or what kind of node it is."""
     if not isinstance(node, KernelNode):
-        return tag("text", _WORDS.get(type(node).__name__, "node"), x=x, y=top + 25, class_="what")
+        return tag("text", _word_of(node), x=x, y=top + 25, class_="what")
     kernel = graph.kernels.get(node.kernel)
     if kernel is None or kernel.is_black_box:
         return tag("text", "black box" if kernel else "no such kernel", x=x, y=top + 25, class_="what")
@@ -212,7 +242,7 @@ def _sign(step: Step, *, early: bool) -> tuple[Markup, float]:
 
 def _describe_node(graph: Graph, node: Node) -> str:
     if not isinstance(node, KernelNode):
-        return f"{node.name}\n{_WORDS.get(type(node).__name__, 'node')}"
+        return f"{node.name}\n{_word_of(node)}"
     grid, block = ("x".join(map(str, size)) for size in (node.launch.grid, node.launch.block))
     lines = [node.name, f"kernel {node.kernel}, grid {grid}, block {block}"]
     kernel = graph.kernels.get(node.kernel)

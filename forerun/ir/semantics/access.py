@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import assert_never
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
@@ -13,6 +14,7 @@ from forerun.ir.nodes import (
     BufferArgument,
     ChildGraphNode,
     ConditionalNode,
+    EmptyNode,
     EventRecordNode,
     EventWaitNode,
     FreeNode,
@@ -77,11 +79,17 @@ def is_event(node: Node) -> bool:
     A host call may do anything that the device's work can see or be seen by (tell a scheduler that the output is there,
     say), unless it declares that it is pure.
     """
-    if isinstance(node, ChildGraphNode):
-        return any(is_event(inner) for inner in node.body)
-    if isinstance(node, HostCallbackNode):
-        return not node.pure
-    return isinstance(node, EventRecordNode | EventWaitNode)
+    match node:
+        case ChildGraphNode():
+            return any(is_event(inner) for inner in node.body)
+        case HostCallbackNode():
+            return not node.pure
+        case EventRecordNode() | EventWaitNode():
+            return True
+        case KernelNode() | MemcpyNode() | MemsetNode() | EmptyNode() | AllocNode() | FreeNode() | ConditionalNode():
+            return False
+        case _:
+            assert_never(node)
 
 
 def always_waits(graph: Graph, node: Node) -> bool:
@@ -119,6 +127,10 @@ def _of_other(graph: Graph, node: Node) -> Iterator[NodeAccess]:
             yield from _view(graph, node.name, BufferView(node.condition), False)
             for body in node.bodies:
                 yield from (replace(access, always=False) for access in _of_body(graph, node.name, body))
+        case KernelNode() | EmptyNode() | EventRecordNode() | EventWaitNode():
+            pass  # the accesses of kernels depend on what is bound; see the binder
+        case _:
+            assert_never(node)
 
 
 def _view(graph: Graph, node: str, view: BufferView, write: bool) -> list[NodeAccess]:

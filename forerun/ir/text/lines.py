@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Never
 
 from forerun.ir.buffer import Allocation, Buffer, Paged, Ragged
 from forerun.ir.graph import Dependency, Hazard
@@ -206,9 +205,34 @@ def _phase(phase: Phase) -> str:
 
 def node_line(node: Node) -> str:
     """A node without its bodies and dependencies: ``node #q = @gemv(w=%w, x=%h, y=%q) grid(72) block(128)``."""
-    spell = _NODE_KINDS.get(type(node))
-    text = unprintable(node) if spell is None else spell(node)
-    return f"node {reference('#', node.name)} = {text}"
+    return f"node {reference('#', node.name)} = {_node_text(node)}"
+
+
+def _node_text(node: Node) -> str:
+    match node:
+        case KernelNode():
+            return _kernel_node(node)
+        case MemcpyNode():
+            return f"copy {view(node.source)} -> {view(node.destination)}{on(node.place, DEVICE0)}"
+        case MemsetNode():
+            return f"fill {view(node.destination)} with {integer(node.value)}{on(node.place, DEVICE0)}"
+        case HostCallbackNode():
+            return f"{_host_node(node)}{on(node.place, HOST)}"
+        case EmptyNode():
+            return f"empty{on(node.place, DEVICE0)}"
+        case AllocNode() | FreeNode():
+            word_ = "alloc" if isinstance(node, AllocNode) else "free"
+            return f"{word_} {reference('$', node.allocation)}{on(node.place, DEVICE0)}"
+        case EventRecordNode() | EventWaitNode():
+            word_ = "event_record" if isinstance(node, EventRecordNode) else "event_wait"
+            return f"{word_} {quote(node.event)}{on(node.place, DEVICE0)}"
+        case ChildGraphNode():
+            return f"child{on(node.place, DEVICE0)}"
+        case ConditionalNode():
+            return f"{_conditional_node(node)}{on(node.place, DEVICE0)}"
+        case _:
+            forgotten: Never = node  # a kind of node fails the type check here; a graph may hold any object
+            return unprintable(forgotten)
 
 
 def _kernel_node(node: KernelNode) -> str:
@@ -258,21 +282,6 @@ def _host_node(node: HostCallbackNode) -> str:
 def _conditional_node(node: ConditionalNode) -> str:
     kind = node.kind if node.kind in CONDITIONAL_KINDS else f"conditional {quote(node.kind)}"
     return f"{kind} {reference('%', node.condition)}"
-
-
-_NODE_KINDS: dict[type, Callable[[Any], str]] = {
-    KernelNode: _kernel_node,
-    MemcpyNode: lambda n: f"copy {view(n.source)} -> {view(n.destination)}{on(n.place, DEVICE0)}",
-    MemsetNode: lambda n: f"fill {view(n.destination)} with {integer(n.value)}{on(n.place, DEVICE0)}",
-    HostCallbackNode: lambda n: f"{_host_node(n)}{on(n.place, HOST)}",
-    EmptyNode: lambda n: f"empty{on(n.place, DEVICE0)}",
-    AllocNode: lambda n: f"alloc {reference('$', n.allocation)}{on(n.place, DEVICE0)}",
-    FreeNode: lambda n: f"free {reference('$', n.allocation)}{on(n.place, DEVICE0)}",
-    EventRecordNode: lambda n: f"event_record {quote(n.event)}{on(n.place, DEVICE0)}",
-    EventWaitNode: lambda n: f"event_wait {quote(n.event)}{on(n.place, DEVICE0)}",
-    ChildGraphNode: lambda n: f"child{on(n.place, DEVICE0)}",
-    ConditionalNode: lambda n: f"{_conditional_node(n)}{on(n.place, DEVICE0)}",
-}
 
 
 # Dependencies

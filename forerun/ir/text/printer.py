@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
-from typing import TypeAlias, TypeVar
+from typing import Never, TypeAlias, TypeVar
 
 from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Kernel, Phase, Role, Step
-from forerun.ir.nodes import ChildGraphNode, ConditionalNode, Node
+from forerun.ir.nodes import (
+    AllocNode,
+    ChildGraphNode,
+    ConditionalNode,
+    EmptyNode,
+    EventRecordNode,
+    EventWaitNode,
+    FreeNode,
+    HostCallbackNode,
+    KernelNode,
+    MemcpyNode,
+    MemsetNode,
+    Node,
+)
 from forerun.ir.text.lines import (
     allocation_line,
     buffer_line,
@@ -222,12 +235,19 @@ def _node_and_bodies(node: Node, path: str, depth: int) -> Iterator[Line]:
 
 def _bodies(node: Node) -> list[tuple[str, Graph]]:
     """Each body with the word before its brace."""
-    if isinstance(node, ChildGraphNode):
-        return [("", _body(node.body))]
-    if not isinstance(node, ConditionalNode):
-        return []
-    first, others = (" case", " case") if node.kind == "switch" else ("", " else")
-    return [(others if number else first, _body(body)) for number, body in enumerate(_tuple(node.bodies))]
+    match node:
+        case ChildGraphNode():
+            return [("", _body(node.body))]
+        case ConditionalNode():
+            first, others = (" case", " case") if node.kind == "switch" else ("", " else")
+            return [(others if number else first, _body(body)) for number, body in enumerate(_tuple(node.bodies))]
+        case KernelNode() | MemcpyNode() | MemsetNode() | HostCallbackNode() | EmptyNode():
+            return []
+        case AllocNode() | FreeNode() | EventRecordNode() | EventWaitNode():
+            return []
+        case _:
+            _forgotten: Never = node  # a kind of node fails the type check here; a graph may hold any object
+            return []
 
 
 # What these two raise is caught where the element's line is made, and the element is marked.

@@ -353,9 +353,19 @@ def _conditional(graph: Graph, node: ConditionalNode) -> Iterator[Diagnostic]:
     elif condition.dtype.is_float:
         yield Diagnostic("N13", f"condition %{condition.name} is {condition.dtype}, not an integer", _at(node))
     for inner in (inner for body in node.bodies for inner in _outside_conditionals(body)):
-        if isinstance(inner, HostCallbackNode | EventRecordNode | EventWaitNode | AllocNode | FreeNode):
+        if not _allowed_in_conditional(inner):
             message = f"body holds '{inner.name}', a {type(inner).__name__}, which CUDA does not allow there"
             yield Diagnostic("N14", message, _at(node))
+
+
+def _allowed_in_conditional(node: Node) -> bool:
+    match node:
+        case KernelNode() | MemcpyNode() | MemsetNode() | EmptyNode() | ChildGraphNode() | ConditionalNode():
+            return True
+        case HostCallbackNode() | EventRecordNode() | EventWaitNode() | AllocNode() | FreeNode():
+            return False
+        case _:
+            assert_never(node)
 
 
 def _outside_conditionals(body: Graph) -> Iterator[Node]:

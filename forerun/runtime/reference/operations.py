@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.nodes import (
     AllocNode,
+    ChildGraphNode,
+    ConditionalNode,
     EmptyNode,
     EventRecordNode,
     EventWaitNode,
     FreeNode,
     HostCallbackNode,
+    KernelNode,
     MemcpyNode,
     MemsetNode,
     Node,
@@ -47,8 +50,10 @@ def bind_operation(node: Node, place: str, memory: Memory) -> Operation:
         case EmptyNode() | EventRecordNode() | EventWaitNode():
             # One graph runs alone here, so nobody outside waits for its events or records those it waits for.
             return _nothing
+        case KernelNode() | ChildGraphNode() | ConditionalNode():
+            raise InternalError(f"{place}: a {type(node).__name__} is more than one operation")
         case _:
-            raise InternalError(f"{place}: the reference target does not know {type(node).__name__}")
+            assert_never(node)
 
 
 def _nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from forerun.ir.bound_kernel import named_extents
 from forerun.ir.buffer import Buffer
@@ -106,8 +107,10 @@ def _scalar(graph: Graph, parameter: ScalarParameter, argument: Argument | None)
                 raise CannotGenerate(f"scalar '{name}' is {dtype}, but {offset} is to be added to it")
             address = Slot(name, "address", stored), f"const {C_TYPES[stored]}*"
             return [address, (Slot(name, "offset", dtype), C_TYPES[dtype])]
-        case _:
+        case BufferArgument() | None:
             raise CannotGenerate(f"no scalar is bound to '{name}'")
+        case _:
+            assert_never(argument)
 
 
 def _fits(dtype: DType, value: int | float) -> bool:

@@ -10,7 +10,7 @@ import ctypes
 import struct
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, assert_never
 
 from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Dependency, Graph
@@ -19,6 +19,8 @@ from forerun.ir.nodes import (
     ChildGraphNode,
     ConditionalNode,
     EmptyNode,
+    EventRecordNode,
+    EventWaitNode,
     FreeNode,
     HostCallbackNode,
     KernelNode,
@@ -124,10 +126,7 @@ class Emitter:
             before = incoming[name]
             sources = [handles[dependency.source] for dependency in before]
             kinds = [edges[dependency.kind] for dependency in before]
-            if isinstance(node, KernelNode):
-                handles[name] = self._kernel(node, target, prefix, sources, kinds)
-            else:
-                handles[name] = self._other(node, target, prefix, sources, kinds)
+            handles[name] = self._node(node, target, prefix, sources, kinds)
         return handles
 
     def _kernel(self, node: KernelNode, target: Any, prefix: str, sources: list[Any], kinds: list[Any]) -> Any:
@@ -153,9 +152,11 @@ class Emitter:
             except CudaError as error:
                 raise error.about(node=prefix + node.name, kernel=node.kernel) from error
 
-    def _other(self, node: Node, target: Any, prefix: str, sources: list[Any], kinds: list[Any]) -> Any:
+    def _node(self, node: Node, target: Any, prefix: str, sources: list[Any], kinds: list[Any]) -> Any:
         path = prefix + node.name
         match node:
+            case KernelNode():
+                return self._kernel(node, target, prefix, sources, kinds)
             case MemcpyNode():
                 fields = self._copy(node, path)
             case MemsetNode():
@@ -168,9 +169,11 @@ class Emitter:
                 return self._child(node, target, prefix, sources, kinds)
             case ConditionalNode():
                 return self._conditional(node, target, prefix, sources, kinds)
-            case _:
+            case EventRecordNode() | EventWaitNode():
                 hint = "order other work by streams: launch(stream=...)"
                 raise Unsupported(f"node '{path}': target 'cuda' has no {type(node).__name__}", hint=hint)
+            case _:
+                assert_never(node)
         return self._add(fields, target, path, sources, kinds)
 
     def _add(
