@@ -27,7 +27,7 @@ _CONTEXT = 1024
 
 def own_tuning(file: Path, context: int) -> Path:
     """The tuning file for graphs of that many positions, where one is named for graphs of 1,024."""
-    return file if context == _CONTEXT else file.with_stem(f"{file.stem}_{context}")
+    return file if context == _CONTEXT else file.with_stem(f"{file.stem}-{context}")
 
 
 def tuning_for(file: Path, context: int) -> Path:

@@ -21,6 +21,7 @@ from forerun.ir.types import BufferRole
 from forerun.ir.walk import kernel_nodes
 from forerun.kernels import attention_cluster, norm_gate_up, norm_head, norm_qkv_rope, projection_add
 from forerun.passes.apply_tuning import ApplyTuning
+from forerun.passes.infra.known_tunings import SHIPPED
 from forerun.passes.infra.manager import PassManager
 from forerun.passes.infra.pipeline import Pipeline
 from forerun.passes.infra.tuning import Choice, Tuning, group_of, groups_of, read_tuning, write_tuning
@@ -154,9 +155,9 @@ def test_launches_that_a_kernel_does_not_accept_are_left_out_with_a_remark(tmp_p
 FUSED = [module.KERNEL for module in (attention_cluster, norm_gate_up, norm_head, norm_qkv_rope, projection_add)]
 
 
-@pytest.mark.parametrize("name", ["llama_tuning.json", "llama_tuning_2304.json"])
-def test_the_launches_of_the_files_in_benchmarks_are_accepted(name: str) -> None:
-    tuning = read_tuning(Path(__file__).parents[2] / "benchmarks" / name)
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*llama*.json")), ids=lambda path: path.stem)
+def test_the_launches_of_the_files_that_forerun_brings_are_accepted(path: Path) -> None:
+    tuning = read_tuning(path)
     kernels = {f"{k.implementations[0].source}#{k.implementations[0].entry}": k for k in FUSED}
     chosen = {group: choice.launch for group, choice in tuning.choices.items() if choice.launch is not None}
     assert len(chosen) > 3
