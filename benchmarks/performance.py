@@ -156,7 +156,7 @@ SECTIONS = (
         "a time, as before a wait, which costs time there: it was 1,050 us at `pos512` in the run before they did). "
         "`tuned_`: with the choices of `forerun tune`, made at position 511 of 1,024, and at 2,047 of 2,304, where "
         "those for q, k and v do not apply. "
-        "`python benchmarks/llama_step.py --tuning forerun/passes/infra/tunings/nvidia-h100-llama-3.2-1b.json`",
+        "`python benchmarks/llama_step.py --tuning FILE`",
         (
             ("llama_1b.step_us.pos160", "at most 955"),
             ("llama_1b.step_us.pos512", "at most 975"),
@@ -172,7 +172,7 @@ SECTIONS = (
         "llama_torch",
         "Llama-3.2-1B decode step against torch.compile",
         "One step in a graph at position 511, against `torch.compile` (coordinate descent, PDL in Triton) in a CUDA "
-        "graph. `tuned_`: as above. `python benchmarks/llama_step.py --tuning forerun/passes/infra/tunings/nvidia-h100-llama-3.2-1b.json`",
+        "graph. `tuned_`: as above. `python benchmarks/llama_step.py --tuning FILE`",
         (
             ("llama_1b.speedup_vs_torch_compile", "at least 1.25"),
             ("llama_1b.tuned_speedup_vs_torch_compile", "aim: at least 1.40"),
@@ -204,7 +204,7 @@ SECTIONS = (
         "a step, and what it did within a budget of 45 s, from the choices of an earlier run (`finished`: 1 if "
         "everything was tried); and then at position 2,047 of 2,304, in 15 s. Single figures, medians of the tuner's "
         "own pairs; `tuned_step_us` and `ablation.tuned_us` above are independent of them. "
-        "`python benchmarks/llama_step.py --tune 45 --tuning forerun/passes/infra/tunings/nvidia-h100-llama-3.2-1b.json --all`",
+        "`python benchmarks/llama_step.py --tune 45 --tuning FILE --all`",
         (("tuning.speedup", "at least 1"), ("tuning_pos2048.speedup", "at least 1")),
     ),
     Section(

@@ -89,7 +89,7 @@ H200 = replace(
     ramp=1.60e-6,
     inside=0.05,
 )
-"""One H200, driver 580: bandwidth and boundaries calibrated; the other differences fitted to nine times of Llama's step."""
+"""One H200, driver 580: bandwidth and boundaries calibrated, the rest fitted to nine times of Llama's step."""
 
 KNOWN: Mapping[str, Constants] = MappingProxyType({"NVIDIA H100 80GB HBM3": H100, "NVIDIA H200": H200})
 """By the name that the driver gives."""
