@@ -7,31 +7,78 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from forerun.display import register_displays
 from forerun.support.lazy import lazy_exports
-from forerun.support.version import __version__
+from forerun.support.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from forerun.compiler import Executable as Executable
     from forerun.compiler import compile as compile
     from forerun.ir.builder import GraphBuilder as GraphBuilder
+    from forerun.ir.files import load as load
     from forerun.ir.graph import Graph as Graph
+    from forerun.ir.nodes import Launch as Launch
+    from forerun.ir.nodes import ScalarLoad as ScalarLoad
+    from forerun.ir.phases import phase as phase
     from forerun.ir.trust import register_function as register_function
     from forerun.ir.trust import trusting as trusting
     from forerun.ir.trust import vouch as vouch
+    from forerun.ir.types import DType as DType
+    from forerun.kernels.builtin import KERNELS as KERNELS
+    from forerun.kernels.decorator import kernel as kernel
+    from forerun.passes.infra.base import Pass as Pass
+    from forerun.passes.infra.base import PassContext as PassContext
+    from forerun.passes.infra.base import option as option
+    from forerun.passes.infra.failure import PassFailure as PassFailure
+    from forerun.passes.infra.manager import PassManager as PassManager
+    from forerun.passes.infra.pipeline import Pipeline as Pipeline
+    from forerun.passes.infra.registry import register as register
+    from forerun.runtime.cuda.target import CudaTarget as CudaTarget
+    from forerun.runtime.reference.target import ReferenceTarget as ReferenceTarget
+    from forerun.support.diagnostics import ForerunError as ForerunError
+    from forerun.support.diagnostics import InternalError as InternalError
+    from forerun.support.diagnostics import InvalidInput as InvalidInput
+    from forerun.support.diagnostics import Refuted as Refuted
+    from forerun.support.diagnostics import Unsupported as Unsupported
     from forerun.tuner.tune import tune as tune
 
 _EXPORTS = {
+    "CudaTarget": "forerun.runtime.cuda.target",
+    "DType": "forerun.ir.types",
+    "Executable": "forerun.compiler",
+    "ForerunError": "forerun.support.diagnostics",
     "Graph": "forerun.ir.graph",
     "GraphBuilder": "forerun.ir.builder",
+    "InternalError": "forerun.support.diagnostics",
+    "InvalidInput": "forerun.support.diagnostics",
+    "KERNELS": "forerun.kernels.builtin",
+    "Launch": "forerun.ir.nodes",
+    "Pass": "forerun.passes.infra.base",
+    "PassContext": "forerun.passes.infra.base",
+    "PassFailure": "forerun.passes.infra.failure",
+    "PassManager": "forerun.passes.infra.manager",
+    "Pipeline": "forerun.passes.infra.pipeline",
+    "ReferenceTarget": "forerun.runtime.reference.target",
+    "Refuted": "forerun.support.diagnostics",
+    "ScalarLoad": "forerun.ir.nodes",
+    "Unsupported": "forerun.support.diagnostics",
     "compile": "forerun.compiler",
+    "kernel": "forerun.kernels.decorator",
+    "load": "forerun.ir.files",
+    "option": "forerun.passes.infra.base",
+    "phase": "forerun.ir.phases",
+    "register": "forerun.passes.infra.registry",
     "register_function": "forerun.ir.trust",
     "trusting": "forerun.ir.trust",
     "tune": "forerun.tuner.tune",
     "vouch": "forerun.ir.trust",
 }
 
-__all__ = ["Graph", "GraphBuilder", "__version__", "compile", "register_function", "trusting", "tune", "vouch"]
+__all__ = sorted(("__version__", *_EXPORTS))
 
 __getattr__ = lazy_exports(__name__, _EXPORTS)
+
+register_displays()
 
 
 def __dir__() -> list[str]:

@@ -8,15 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import ArrayLike, NDArray
-
 from forerun.ir.demands import require_vouched
 from forerun.ir.graph import Graph
 from forerun.ir.trust import Trusted, trusting
-from forerun.ir.verify import require_valid
 from forerun.passes.infra.base import Assessment, Assessor
 from forerun.passes.infra.manager import PassManager, PipelineResult
-from forerun.passes.infra.pipeline import BY_TARGET, Pipeline
+from forerun.passes.infra.pipeline import BY_TARGET, Pipeline, PipelineLike
 from forerun.passes.infra.summary import Summary
 from forerun.passes.instrument import Instrument, default_instruments, writers
 from forerun.report import reporting, write_report
@@ -26,6 +23,8 @@ from forerun.runtime.device import DeviceProgram, DeviceTarget
 from forerun.support.diagnostics import ForerunWarning, InvalidInput, Unsupported
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
     from forerun.passes.infra.tuning import Tuning
     from forerun.runtime.reference import Schedule
 
@@ -41,7 +40,7 @@ _CODE_OF = {"reference": {"functions": True, "sources": False}, "cuda": {"functi
 def compile(
     graph: Graph,
     target: str | Target = "reference",
-    pipeline: str | Pipeline | None = BY_TARGET,
+    pipeline: PipelineLike = BY_TARGET,
     dump: str | Path | None = None,
     *,
     weights: Mapping[str, ArrayLike] | None = None,
@@ -55,8 +54,9 @@ def compile(
     Args:
         graph: The program.
         target: Where it will run: a name with options, such as ``reference{schedule=adversarial,seed=3}``, or a target.
-        pipeline: Passes, or pipeline text; ``None`` and ``""`` are no passes. By default ``fast`` on a GPU, which may
-            change results within the tolerance that the summary tells, and ``exact`` elsewhere, which changes no bit.
+        pipeline: Pipeline text, passes, or a list of both; ``None`` and ``""`` are no passes. By default ``fast`` on a
+            GPU, which may change results within the tolerance that the summary tells, and ``exact`` elsewhere, which
+            changes no bit.
         dump: A folder for the graph after each pass, the differences, the summary and a report (``index.html``).
         weights: A value for every weight buffer, by name. Each is looked up once, so the mapping may be lazy. Arrays
             that fit are used as they are, without a copy: do not change them while the program is in use.
@@ -82,14 +82,12 @@ def compile(
 
     Example:
         >>> import forerun
-        >>> from forerun.ir.types import DType
-        >>> from forerun.kernels.builtin import KERNELS
         >>> builder = forerun.GraphBuilder("twice")
-        >>> x = builder.input("x", DType.I32, (3,))
-        >>> y = builder.output("y", DType.I32, (3,))
-        >>> node = builder.launch(KERNELS["add_i32"], a=x, b=x, y=y)
+        >>> x = builder.input("x", "i32", 3)
+        >>> y = builder.output("y", "i32", 3)
+        >>> node = builder.launch(forerun.KERNELS["add_i32"], a=x, b=x, y=y)
         >>> with forerun.compile(builder.build()) as program:
-        ...     program.run({"x": [1, 2, 3]})["y"].tolist()
+        ...     program(x=[1, 2, 3])["y"].tolist()
         [2, 4, 6]
     """
     if not isinstance(graph, Graph):
@@ -105,13 +103,15 @@ def compile(
 def prepare(
     graph: Graph,
     target: Target,
-    pipeline: str | Pipeline | None = BY_TARGET,
+    pipeline: PipelineLike = BY_TARGET,
     dump: str | Path | None = None,
     *,
     instruments: Iterable[Instrument] | None = None,
     tuning: str | Path | None = KNOWN_TUNING,
 ) -> PipelineResult:
     """What :func:`compile` does before it loads the graph; arguments as there."""
+    from forerun.ir.verify import require_valid
+
     require_valid(graph)
     # Before the passes, which may take a while, and which compile what they assess.
     if target.name in _CODE_OF:
@@ -125,16 +125,14 @@ def prepare(
     return result
 
 
-def pipeline_for(target: Target, pipeline: str | Pipeline | None = BY_TARGET) -> Pipeline:
+def pipeline_for(target: Target, pipeline: PipelineLike = BY_TARGET) -> Pipeline:
     """The passes that a text stands for on a target.
 
     Raises:
         InvalidInput: If the text is wrong.
     """
-    if isinstance(pipeline, Pipeline):
-        return pipeline
     chosen = ("fast" if isinstance(target, DeviceTarget) else "exact") if pipeline == BY_TARGET else pipeline
-    return Pipeline.parse(chosen or "")
+    return Pipeline.of(chosen)
 
 
 def _tuned(passes: Pipeline, target: Target, tuning: str | Path | None) -> Pipeline:
@@ -174,16 +172,23 @@ class Executable:
         """Replay the graph once.
 
         Args:
-            inputs: A value for every input buffer, by name: arrays, or Python numbers and lists of them.
+            inputs: A value for every input buffer, by name: arrays, or Python numbers and lists of them. Arrays of
+                another type are taken if no value changes, such as f64 that f32 holds exactly.
 
         Returns:
             A copy of every output buffer, by name.
 
         Raises:
-            InvalidInput: If an input is missing, unknown, of another type or shape, or out of its bounds; if a
+            InvalidInput: If an input is missing, unknown, of another shape, does not fit, or is out of its bounds; if a
                 reference function fails; or if the executable is closed.
         """
+        if inputs is not None and not isinstance(inputs, Mapping):
+            raise InvalidInput(f"inputs are given by name, not as {type(inputs).__name__}", hint="run({'x': ...})")
         return self._open().run(inputs or {})
+
+    def __call__(self, inputs: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike) -> dict[str, NDArray[Any]]:
+        """Like :meth:`run`, with the inputs as keywords where their names allow that: ``program(x=..., token=5)``."""
+        return self.run({**inputs, **named} if isinstance(inputs, Mapping) else named if inputs is None else inputs)
 
     def read(self, buffer: str) -> NDArray[Any]:
         """A copy of what a buffer holds now: state, weights, or what the last run left in any other.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import operator
 from collections.abc import Callable, Collection, Iterable, Sequence
+from types import ModuleType
+from typing import Protocol, TypeAlias
 
 from forerun.ir.buffer import Allocation, Buffer, Paged, Ragged
 from forerun.ir.graph import Dependency, Graph
-from forerun.ir.kernel import Kernel
+from forerun.ir.kernel import Kernel, Parameter, ScalarParameter
 from forerun.ir.nodes import (
     Argument,
     BufferArgument,
@@ -25,7 +29,19 @@ from forerun.ir.trust import name_of, register_function
 from forerun.ir.types import DEVICE0, BufferRole, DependencyKind, DType, Place
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
-__all__ = ["GraphBuilder"]
+__all__ = ["DTypeLike", "GraphBuilder", "HasKernel", "ShapeLike"]
+
+DTypeLike: TypeAlias = DType | str | object
+"""What :meth:`DType.of` takes."""
+
+ShapeLike: TypeAlias = int | Sequence[int]
+"""Extents in elements; an integer is a vector."""
+
+
+class HasKernel(Protocol):
+    """A module of a kernel, or a function that :func:`forerun.kernel` decorates."""
+
+    KERNEL: Kernel
 
 
 class GraphBuilder:
@@ -40,9 +56,9 @@ class GraphBuilder:
     Example:
         >>> from forerun.kernels import add
         >>> builder = GraphBuilder("twice")
-        >>> x = builder.input("x", DType.F32, (8,))
-        >>> y = builder.output("y", DType.F32, (8,))
-        >>> builder.launch(add.KERNEL, a=x, b=x, y=y, node="double")
+        >>> x = builder.input("x", "f32", 8)
+        >>> y = builder.output("y", "f32", 8)
+        >>> builder.launch(add, a=x, b=x, y=y, node="double")
         'double'
         >>> builder.build()
         <Graph twice: 1 nodes, 0 dependencies, 2 buffers>
@@ -67,8 +83,8 @@ class GraphBuilder:
     def buffer(
         self,
         name: str,
-        dtype: DType,
-        shape: Sequence[int],
+        dtype: DTypeLike,
+        shape: ShapeLike,
         role: BufferRole,
         *,
         allocation: str | None = None,
@@ -81,39 +97,44 @@ class GraphBuilder:
 
         Args:
             name: Unique among buffers.
-            dtype: Element type.
-            shape: Extents in elements.
+            dtype: Element type: ``"f32"``, ``DType.F32``, ``np.float32``, ``torch.float32``, ...
+            shape: Extents in elements; an integer for a vector.
             role: What it is for.
             allocation: Memory to view; by default an allocation of its own, of the same name and exact size.
             offset: Byte offset in ``allocation``.
             place: Where an allocation of its own lives.
             index: Paged or ragged indexing of the first dimension.
             bounds: Inclusive range of the values of an integer buffer.
+
+        Raises:
+            InvalidInput: If the name is taken, or type or shape is none.
         """
+        if not isinstance(name, str):
+            raise InvalidInput(f"a buffer is named by a text, not by {name!r}", hint='such as input("x", "f32", (8,))')
         _claim(self._buffers, name, "buffer")
-        buffer = Buffer(name, dtype, tuple(shape), role, allocation or name, offset, index, bounds)
+        buffer = Buffer(name, _dtype(name, dtype), _shape(name, shape), role, allocation or name, offset, index, bounds)
         if allocation is None:
             self.allocation(name, buffer.size, place)
         self._buffers[name] = buffer
         return name
 
-    def input(self, name: str, dtype: DType, shape: Sequence[int], *, bounds: tuple[int, int] | None = None) -> str:
+    def input(self, name: str, dtype: DTypeLike, shape: ShapeLike, *, bounds: tuple[int, int] | None = None) -> str:
         """Declare a buffer that the caller fills before each replay."""
         return self.buffer(name, dtype, shape, BufferRole.INPUT, bounds=bounds)
 
-    def output(self, name: str, dtype: DType, shape: Sequence[int]) -> str:
+    def output(self, name: str, dtype: DTypeLike, shape: ShapeLike) -> str:
         """Declare a buffer that the caller reads after each replay."""
         return self.buffer(name, dtype, shape, BufferRole.OUTPUT)
 
-    def weight(self, name: str, dtype: DType, shape: Sequence[int]) -> str:
+    def weight(self, name: str, dtype: DTypeLike, shape: ShapeLike) -> str:
         """Declare a buffer that no replay writes."""
         return self.buffer(name, dtype, shape, BufferRole.WEIGHT)
 
-    def state(self, name: str, dtype: DType, shape: Sequence[int], *, bounds: tuple[int, int] | None = None) -> str:
+    def state(self, name: str, dtype: DTypeLike, shape: ShapeLike, *, bounds: tuple[int, int] | None = None) -> str:
         """Declare a buffer that survives from one replay to the next; it begins as zeros."""
         return self.buffer(name, dtype, shape, BufferRole.STATE, bounds=bounds)
 
-    def temp(self, name: str, dtype: DType, shape: Sequence[int]) -> str:
+    def temp(self, name: str, dtype: DTypeLike, shape: ShapeLike) -> str:
         """Declare a buffer that lives within one replay."""
         return self.buffer(name, dtype, shape, BufferRole.TEMP)
 
@@ -121,47 +142,59 @@ class GraphBuilder:
 
     def launch(
         self,
-        kernel: Kernel,
-        *,
+        kernel: Kernel | HasKernel,
+        /,
+        *values: str | int | float | ScalarLoad,
         node: str | None = None,
         launch: Launch = Launch(),  # noqa: B008 - frozen
-        after: Iterable[str] | None = None,
+        after: str | Iterable[str] | None = None,
         **arguments: str | int | float | ScalarLoad,
     ) -> str:
         """Launch a kernel; returns the node's name.
 
         Args:
-            kernel: What to run; the first launch of a kernel declares it.
+            kernel: What to run, or what has it as ``KERNEL``: a module of :mod:`forerun.kernels`, a function that
+                :func:`forerun.kernel` decorates. The first launch of a kernel declares it.
+            *values: Arguments by position, in the order of the parameters.
             node: The node's name; by default the kernel's name with a number.
             launch: Grid, block and shared memory.
             after: Source nodes of full dependencies; by default the node launched before.
-            **arguments: One for each parameter: a buffer's name, a number, or a :class:`ScalarLoad`.
+            **arguments: One for each parameter: a buffer's name; for scalars a number, a :class:`ScalarLoad`, or the
+                name of a buffer of one element.
 
         Raises:
-            InvalidInput: If a name is taken or unknown, or an argument is missing.
+            InvalidInput: If a name is taken or unknown, an argument is missing or given twice, or it is not a kernel.
         """
+        kernel = _kernel(kernel)
         declared = self._kernels.setdefault(kernel.name, kernel)
         if declared != kernel:
             raise InvalidInput(f"kernel '{kernel.name}' was declared differently before")
         known = [p.name for p in kernel.parameters]
+        if len(values) > len(known):
+            message = f"kernel '{kernel.name}' has {len(known)} parameters, {len(values)} arguments are given"
+            raise InvalidInput(message, hint=f"they are {', '.join(known)}")
+        for name, value in zip(known, values, strict=False):
+            if name in arguments:
+                raise InvalidInput(f"launch of kernel '{kernel.name}': argument '{name}' is given twice")
+            arguments[name] = value
         for name in arguments:
             if name not in known:
                 raise InvalidInput(f"kernel '{kernel.name}' has no parameter '{name}'", hint=did_you_mean(name, known))
         missing = [name for name in known if name not in arguments]
         if missing:
             raise InvalidInput(f"launch of kernel '{kernel.name}' lacks arguments: {', '.join(missing)}")
-        bound = tuple((p.name, self._argument(p.name, arguments[p.name])) for p in kernel.parameters)
+        bound = tuple((p.name, self._argument(kernel, p, arguments[p.name])) for p in kernel.parameters)
         return self.add(KernelNode(node or self._fresh(kernel.name), kernel.name, bound, launch), after=after)
 
     def copy(
-        self, source: str, destination: str, *, node: str | None = None, after: Iterable[str] | None = None
+        self, source: str, destination: str, *, node: str | None = None, after: str | Iterable[str] | None = None
     ) -> str:
         """Copy one whole buffer to another; returns the node's name."""
         views = BufferView(source), BufferView(destination)
         return self.add(MemcpyNode(node or self._fresh("copy"), *views), after=after)
 
     def fill(
-        self, destination: str, value: int = 0, *, node: str | None = None, after: Iterable[str] | None = None
+        self, destination: str, value: int = 0, *, node: str | None = None, after: str | Iterable[str] | None = None
     ) -> str:
         """Fill a whole buffer with a bit pattern; returns the node's name."""
         return self.add(MemsetNode(node or self._fresh("fill"), BufferView(destination), value), after=after)
@@ -169,12 +202,12 @@ class GraphBuilder:
     def host(
         self,
         function: str | Callable[..., object],
-        reads: Iterable[str] = (),
-        writes: Iterable[str] = (),
+        reads: str | Iterable[str] = (),
+        writes: str | Iterable[str] = (),
         *,
         pure: bool = False,
         node: str | None = None,
-        after: Iterable[str] | None = None,
+        after: str | Iterable[str] | None = None,
     ) -> str:
         """Call a function on the host; returns the node's name.
 
@@ -192,19 +225,19 @@ class GraphBuilder:
         """
         if not isinstance(function, str):
             function = name_of(register_function(function))
-        views = tuple(map(BufferView, reads)), tuple(map(BufferView, writes))
+        views = tuple(map(BufferView, _several(reads))), tuple(map(BufferView, _several(writes)))
         return self.add(HostCallbackNode(node or self._fresh("host"), function, *views, pure=pure), after=after)
 
-    def join(self, sources: Iterable[str], *, node: str | None = None) -> str:
+    def join(self, sources: str | Iterable[str], *, node: str | None = None) -> str:
         """An empty node after ``sources``; returns its name."""
         return self.add(EmptyNode(node or self._fresh("join")), after=sources)
 
-    def add(self, node: Node, *, after: Iterable[str] | None = None) -> str:
+    def add(self, node: Node, *, after: str | Iterable[str] | None = None) -> str:
         """Add any node, in stream order or after named nodes; returns its name."""
         if after is None:
             after = [next(reversed(self._nodes))] if self._nodes else []
         _claim(self._nodes, node.name, "node")
-        for source in dict.fromkeys(after):
+        for source in dict.fromkeys(_several(after)):
             self.depend(source, node.name, _target_exists=False)
         self._nodes[node.name] = node
         return node.name
@@ -238,15 +271,20 @@ class GraphBuilder:
             require_valid(graph)
         return graph
 
-    def _argument(self, parameter: str, value: str | int | float | ScalarLoad) -> Argument:
+    def _argument(self, kernel: Kernel, parameter: Parameter, value: str | int | float | ScalarLoad) -> Argument:
+        place = f"launch of kernel '{kernel.name}': argument '{parameter.name}'"
         buffer = value if isinstance(value, str) else value.buffer if isinstance(value, ScalarLoad) else None
         if buffer is not None and buffer not in self._buffers:
-            raise InvalidInput(
-                f"argument '{parameter}': no buffer '{buffer}'", hint=did_you_mean(buffer, self._buffers, sigil="%")
-            )
+            raise InvalidInput(f"{place}: no buffer '{buffer}'", hint=did_you_mean(buffer, self._buffers, sigil="%"))
         if isinstance(value, str):
-            return BufferArgument(value)
-        return value if isinstance(value, ScalarLoad) else ConstantArgument(value)
+            is_load = isinstance(parameter, ScalarParameter) and self._buffers[value].count == 1
+            return ScalarLoad(value) if is_load else BufferArgument(value)
+        if isinstance(value, ScalarLoad):
+            return value
+        if isinstance(parameter, ScalarParameter):
+            return ConstantArgument(_number(place, value, parameter.dtype.is_float))
+        hint = "declare an input or a weight, and give its values to run() or compile()"
+        raise InvalidInput(f"{place} is a buffer's name, not {_what(value)}", hint=hint)
 
     def _fresh(self, stem: str) -> str:
         number = len(self._nodes)
@@ -258,3 +296,58 @@ class GraphBuilder:
 def _claim(table: Collection[str], name: str, what: str) -> None:
     if name in table:
         raise InvalidInput(f"{what} '{name}' exists already")
+
+
+def _several(names: str | Iterable[str]) -> Iterable[str]:
+    return (names,) if isinstance(names, str) else names
+
+
+def _dtype(name: str, value: object) -> DType:
+    try:
+        return DType.of(value)
+    except InvalidInput as error:
+        raise InvalidInput(f"buffer '{name}': {error.message}", hint=error.hint) from error
+
+
+def _shape(name: str, value: object) -> tuple[int, ...]:
+    items = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    try:
+        return tuple(operator.index(item) for item in items)
+    except TypeError:
+        hint = 'extents are integers, such as "f32", (2, 8); an integer alone is a vector'
+        raise InvalidInput(f"buffer '{name}': {value!r} is not a shape", hint=hint) from None
+
+
+def _number(place: str, value: object, is_float: bool) -> int | float:
+    """A number of Python; those of NumPy and others are converted."""
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        pass
+    if is_float and hasattr(value, "__float__") and not getattr(value, "shape", ()):
+        return float(value)
+    if isinstance(value, float):
+        return value  # for an integer: the verifier says so
+    hint = "a number, or a ScalarLoad of an integer in memory"
+    raise InvalidInput(f"{place} is a scalar, not {_what(value)}", hint=hint)
+
+
+def _kernel(value: object) -> Kernel:
+    kernel = getattr(value, "KERNEL", value)
+    if isinstance(kernel, Kernel):
+        return kernel
+    hint = "pass a Kernel, or a module or function that has one as KERNEL, such as forerun.kernels.add"
+    if isinstance(value, ModuleType):
+        own = [name for name in vars(value) if name.isupper() and name.startswith("KERNEL")]
+        hint = f"choose one of {value.__name__}.{own[0]}" if own else hint
+    elif inspect.isfunction(value):
+        names = [f"{name}: f32[N]" for name in inspect.signature(value).parameters]
+        hint = f'decorate it: @forerun.kernel("{", ".join(names)} -> y: f32[N]")'
+    raise InvalidInput(f"launch takes a kernel, not {_what(value)}", hint=hint)
+
+
+def _what(value: object) -> str:
+    """A value in messages: what it is, and how it is called."""
+    name = getattr(value, "__name__", "")
+    kind = type(value).__name__
+    return f"{kind} '{name}'" if name else kind if len(repr(value)) > 40 else f"{kind} {value!r}"

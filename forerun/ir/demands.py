@@ -28,6 +28,7 @@ from forerun.ir.trust import (
     is_module_name,
     is_own_function_module,
     registered_function,
+    registered_source,
     trusted,
 )
 from forerun.ir.walk import all_nodes
@@ -101,7 +102,9 @@ def is_function_vouched(text: str) -> bool:
 
 
 def is_source_vouched(location: str) -> bool:
-    """Whether somebody vouches for a kernel's source: its package is trusted, or that very file."""
+    """Whether somebody vouches for a kernel's source: it is registered, or its package or that file is trusted."""
+    if registered_source(location) is not None:
+        return True
     package, path = split_source(location)
     if package:
         is_known = package in OWN_SOURCE_PACKAGES or package in trusted().modules

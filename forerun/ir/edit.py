@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from forerun.ir.analysis import carry_over
 from forerun.ir.buffer import Allocation, Buffer
@@ -17,6 +16,9 @@ from forerun.ir.kernel import Kernel, Role
 from forerun.ir.nodes import KernelNode, Node
 from forerun.ir.types import DependencyKind
 from forerun.support.diagnostics import Diagnostic, InternalError, InvalidInput, Location, did_you_mean
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["GraphEdit"]
 
@@ -279,7 +281,7 @@ def _united(first: Dependency, second: Dependency) -> Dependency:
 
 
 def _reordered(topology: nx.DiGraph[str], order: list[str]) -> nx.DiGraph[str]:
-    result: nx.DiGraph[str] = nx.DiGraph()
+    result = type(topology)()
     result.add_nodes_from((name, topology.nodes[name]) for name in order)
     result.add_nodes_from((name, data) for name, data in topology.nodes.items() if name not in result)
     result.add_edges_from(topology.edges(data=True))

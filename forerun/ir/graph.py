@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import networkx as nx
-
 from forerun.ir.analysis import Analysis
 from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import Node
 from forerun.ir.types import DependencyKind
 from forerun.support.diagnostics import InvalidInput
+from forerun.support.display import display
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import networkx as nx
+
     from forerun.ir.delta import Delta
     from forerun.ir.edit import GraphEdit
 
@@ -104,7 +107,9 @@ class Graph:
         nodes: Iterable[Node] = (),
         dependencies: Iterable[Dependency] = (),
     ) -> None:
-        topology: nx.DiGraph[str] = nx.DiGraph()
+        from networkx import DiGraph  # takes as long to import as all that a graph needs besides it
+
+        topology: nx.DiGraph[str] = DiGraph()
         for node in nodes:
             if node.name in topology:
                 raise InvalidInput(f"node '{node.name}' occurs twice")
@@ -159,7 +164,9 @@ class Graph:
     @property
     def topology(self) -> nx.DiGraph[str]:
         """A read-only view of the networkx graph: nodes by name (attribute ``node``), edges (``dependency``)."""
-        return nx.graphviews.generic_graph_view(self._topology)
+        from networkx.classes.graphviews import generic_graph_view
+
+        return generic_graph_view(self._topology)
 
     @property
     def nodes(self) -> Mapping[str, Node]:
@@ -213,6 +220,15 @@ class Graph:
             counts[str(dependency.kind)] += 1
         return counts
 
+    def save(self, path: str | Path) -> Path:
+        """Write the text form to a file (``.fir``), for :func:`forerun.load` and the commands; returns the path.
+
+        Raises:
+            InvalidInput: If it cannot be written, or the graph names functions that no other program could find.
+        """
+        saved: Path = display("graph.save", self, path)
+        return saved
+
     def __len__(self) -> int:
         return len(self.nodes)
 
@@ -235,6 +251,16 @@ class Graph:
 
     def __hash__(self) -> int:
         return hash((self.name, len(self), tuple(self.nodes)))
+
+    def __str__(self) -> str:
+        """The text form; of long sections the first lines."""
+        return str(display("graph.text", self))
+
+    def _repr_svg_(self) -> str | None:
+        return display("graph.svg", self)  # type: ignore[no-any-return]
+
+    def _repr_html_(self) -> str:
+        return str(display("graph.html", self))
 
     def __repr__(self) -> str:
         edges = self._topology.number_of_edges()

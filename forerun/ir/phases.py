@@ -36,9 +36,10 @@ from forerun.ir.kernel import (
 )
 from forerun.ir.launches import Launches
 from forerun.ir.text.kernel_reader import read_accesses, read_parameters
+from forerun.ir.trust import function_path
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
-__all__ = ["PhaseFunction", "Piece", "kernel", "phase", "phase_of"]
+__all__ = ["PhaseFunction", "Piece", "is_phase", "kernel", "phase", "phase_of"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _DECLARED = "__forerun_phase__"
@@ -88,6 +89,11 @@ def phase(
         return function
 
     return declare
+
+
+def is_phase(function: Callable[..., Any]) -> bool:
+    """Whether :func:`phase` said something about a function."""
+    return hasattr(function, _DECLARED)
 
 
 def phase_of(function: Callable[..., Any]) -> PhaseFunction:
@@ -174,9 +180,10 @@ def _phase(declared: PhaseFunction, parameters: tuple[Parameter, ...], locals_: 
             hint = did_you_mean(access.parameter, sorted(buffers))
             raise InvalidInput(f"{about}: '{access.parameter}' is not a buffer of the kernel", hint=hint)
     _require_scalars(scalars, parameters, locals_, about)
-    reference = f"{declared.function.__module__}:{declared.function.__qualname__}"
     defines = _names(declared.defines)
-    return Phase(name, reads, writes, used, defines, tuple(scalars), declared.asynchronous, reference)
+    return Phase(
+        name, reads, writes, used, defines, tuple(scalars), declared.asynchronous, function_path(declared.function)
+    )
 
 
 def _require_scalars(names: list[str], parameters: tuple[Parameter, ...], locals_: list[str], about: str) -> None:

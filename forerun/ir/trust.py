@@ -7,6 +7,8 @@ That a module is imported already says nothing: ``os`` is, too.
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,16 +20,22 @@ from typing import Any, TypeAlias, TypeVar, cast
 from forerun.support.diagnostics import InvalidInput
 
 __all__ = [
+    "MAIN",
     "OWN_FUNCTION_MODULES",
     "OWN_SOURCE_PACKAGES",
     "SOURCE_SUFFIXES",
     "Trust",
     "Trusted",
+    "function_path",
     "is_module_name",
     "is_own_function_module",
+    "main_name",
+    "module_of",
     "name_of",
     "register_function",
+    "register_source",
     "registered_function",
+    "registered_source",
     "trusted",
     "trusting",
     "vouch",
@@ -45,6 +53,9 @@ OWN_SOURCE_PACKAGES = ("forerun.kernels.cuda", "forerun.runtime.litmus")
 
 SOURCE_SUFFIXES = (".cu", ".cuh", ".ptx", ".cubin", ".fatbin")
 """What the name of a kernel's source ends in."""
+
+MAIN = "__main__"
+"""What Python calls the program that runs, whatever its file is called."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -89,6 +100,7 @@ _NOTHING = Trust()
 _process = _NOTHING
 _scope: ContextVar[Trust] = ContextVar("forerun_trust", default=_NOTHING)
 _registered: dict[str, Callable[..., Any]] = {}
+_sources: dict[str, str] = {}
 
 
 def trusted() -> Trust:
@@ -154,7 +166,7 @@ def register_function(function: _Function) -> _Function:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """``module:function``, as graphs name it.
+    """``module:function``, as graphs name it; a function of the running script by the name that imports it.
 
     Raises:
         InvalidInput: If it is not a function at the top of a module, so that no name leads to it.
@@ -164,12 +176,59 @@ def name_of(function: Callable[..., Any]) -> str:
         what = f"{module}:{name}" if name else repr(function)
         hint = "define it at the top of a module; lambdas, methods and inner functions have no such name"
         raise InvalidInput(f"{what} is not a function that graphs can name", hint=hint)
-    return f"{module}:{name}"
+    return function_path(function)
+
+
+def function_path(function: Callable[..., Any]) -> str:
+    """``module:function`` for any function, also for one that no name leads to."""
+    module = function.__module__
+    return f"{main_name() if module in _MAINS else module}:{function.__qualname__}"
 
 
 def registered_function(path: str) -> Callable[..., Any] | None:
     """The function that the program registered under ``module:function``, if it did."""
-    return _registered.get(path)
+    module, _, name = path.partition(":")
+    return _registered.get(f"{main_name()}:{name}" if module == MAIN else path)
+
+
+def register_source(location: str, text: str = "") -> None:
+    """Let graphs name a source of the program's own.
+
+    Args:
+        location: ``module:file.cu``.
+        text: What it holds; empty for a file of that package, or beside that module.
+    """
+    _sources[location] = text
+
+
+def registered_source(location: str) -> str | None:
+    """What a source holds that the program registered (empty for a file); ``None`` for others."""
+    return _sources.get(location)
+
+
+def main_name() -> str:
+    """The name that imports the running script: of ``python -m``, or the stem of its file; else ``__main__``.
+
+    So what a script saves names its functions as the programs do that import it, or ``--load`` it.
+    """
+    main = sys.modules.get(MAIN)
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    name = spec.name if spec is not None else Path(file).stem if file else MAIN
+    return name if is_module_name(name) else MAIN
+
+
+def module_of(name: str) -> ModuleType:
+    """The module of a name, which is imported if need be; the running script is not imported a second time.
+
+    Raises:
+        ImportError: If there is none. Foreign modules may raise anything.
+    """
+    is_main = name == main_name() and name not in sys.modules
+    return sys.modules[MAIN] if is_main else importlib.import_module(name)
+
+
+_MAINS = (MAIN, "__mp_main__")
+"""The names of the running script in its own process, and in those that multiprocessing starts."""
 
 
 def is_own_function_module(name: str) -> bool:

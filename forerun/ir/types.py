@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import enum
+import sys
 from dataclasses import dataclass
+
+from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = ["DEVICE0", "HOST", "BufferRole", "DType", "DependencyKind", "Place"]
 
@@ -23,6 +26,28 @@ class DType(enum.Enum):
     U32 = ("u32", 4, False, False)
     U16 = ("u16", 2, False, False)
     U8 = ("u8", 1, False, False)
+
+    @classmethod
+    def of(cls, value: object) -> DType:
+        """The element type that something names: text, or a type of NumPy, ml_dtypes, torch or JAX.
+
+        None of these is imported: what counts is how the type is called.
+
+        Raises:
+            InvalidInput: If it names none.
+
+        Example:
+            >>> DType.of("f32"), DType.of("bfloat16")
+            (<DType.F32: ('f32', 4, True, True)>, <DType.BF16: ('bf16', 2, True, True)>)
+        """
+        if isinstance(value, cls):
+            return value
+        name = value if isinstance(value, str) else getattr(value, "name", getattr(value, "__name__", str(value)))
+        found = _DTYPES.get(str(name).removeprefix("torch."))
+        swapped = getattr(value, "byteorder", "=") == (">" if sys.byteorder == "little" else "<")
+        if found is None or swapped:
+            raise InvalidInput(f"{value!r} is not an element type", hint=_closest_dtype(str(name), swapped))
+        return found
 
     @property
     def itemsize(self) -> int:
@@ -44,6 +69,31 @@ class DType(enum.Enum):
 
     # Members are singletons; identity hashing is what Enum means and is much faster than hashing the name.
     __hash__ = object.__hash__
+
+
+def _names() -> dict[str, DType]:
+    words = {"f": "float", "i": "int", "u": "uint", "b": "bfloat"}
+    long = {words[str(dtype)[0]] + str(dtype).lstrip("bfiu"): dtype for dtype in DType}
+    return {**{str(dtype): dtype for dtype in DType}, **long, "half": DType.F16, "double": DType.F64}
+
+
+_DTYPES = _names()
+_CLOSEST = {
+    "float": "'f32' or 'f64'",
+    "int": "'i32' or 'i64'",
+    "long": "'i64'",
+    "short": "'i16'",
+    "char": "'i8'",
+    "bool": "'u8'",
+    "bool_": "'u8'",
+}
+
+
+def _closest_dtype(name: str, swapped: bool) -> str:
+    if swapped:
+        return "its bytes are in the order of another machine; astype() changes it"
+    known = _CLOSEST.get(name.removeprefix("torch."))
+    return did_you_mean(name, _DTYPES) if known is None else f"say {known}"
 
 
 class BufferRole(enum.Enum):

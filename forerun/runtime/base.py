@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
-
-from numpy.typing import ArrayLike, NDArray
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from forerun.ir.graph import Graph
 from forerun.support.diagnostics import InternalError, InvalidInput, did_you_mean
 from forerun.support.option_text import OptionTextError, parse_item
 from forerun.support.options import build
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Program", "ScheduledProgram", "Target", "register_target", "resolve_target", "target_names"]
 

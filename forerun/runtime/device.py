@@ -7,13 +7,14 @@ Targets of other packages that can be tuned derive from :class:`DeviceTarget`, a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
-
-from numpy.typing import ArrayLike
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from forerun.ir.graph import Graph
 from forerun.runtime.base import Program, Target
 from forerun.support.diagnostics import Diagnostic
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["DeviceProgram", "DeviceTarget"]
 

@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.buffer import Buffer
-from forerun.ir.types import BufferRole
+from forerun.ir.types import BufferRole, DType
 from forerun.runtime.dtypes import describe, numpy_dtype
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = ["check_names", "input_array", "state_array", "weight_array"]
+
+
+_LITERALS = (bool, int, float, list, tuple)
 
 
 def check_names(what: str, expected: Iterable[str], given: Mapping[str, ArrayLike]) -> None:
@@ -44,54 +47,97 @@ def check_names(what: str, expected: Iterable[str], given: Mapping[str, ArrayLik
 def weight_array(buffer: Buffer, value: ArrayLike) -> NDArray[Any]:
     """The value of a weight as an array of exactly the buffer's type and shape; the same memory where it is one.
 
+    Arrays of weights are not converted: that would copy them in silence. Python numbers and lists are, as for inputs.
+
     Raises:
-        InvalidInput: If it has another type or shape: weights are never converted silently.
+        InvalidInput: If it has another type or shape.
     """
+    if isinstance(value, _LITERALS):
+        return _converted("weight", buffer, value)
     array = _as_array("weight", buffer, value)
-    _require(array.dtype == numpy_dtype(buffer.dtype) and array.shape == buffer.shape, "weight", buffer, array)
+    if array.dtype != numpy_dtype(buffer.dtype) or array.shape != buffer.shape:
+        raise _misfit("weight", buffer, array)
     return array
 
 
 def input_array(buffer: Buffer, value: ArrayLike) -> NDArray[Any]:
     """The value of an input as an array of the buffer's type and shape.
 
-    Arrays may be of a type that converts safely (i32 to i64, f32 to f64). Python numbers and lists of them may be of
-    any type that holds their values (integers that fit; any number for a floating point buffer), and a single number
-    does for a buffer of one element.
+    What is of another type is converted if that changes no value: integers that fit, and f64 that the buffer's type
+    holds exactly. Python numbers and lists of them are rounded to a floating point buffer, since they are written in
+    decimals. A single number does for a buffer of one element.
 
     Raises:
-        InvalidInput: If it does not fit the buffer, or is out of the buffer's bounds.
+        InvalidInput: If it does not fit the buffer, would be rounded, or is out of the buffer's bounds.
     """
-    literal = isinstance(value, bool | int | float | list | tuple)
-    array = _as_array("input", buffer, value)
-    if literal and array.size == 1 and buffer.count == 1:
-        array = array.reshape(buffer.shape)
-    dtype = numpy_dtype(buffer.dtype)
-    fits = array.dtype == dtype or (
-        _literal_fits(array, buffer) if literal else np.can_cast(array.dtype, dtype, "safe")
-    )
-    _require(fits and array.shape == buffer.shape, "input", buffer, array)
-    array = array.astype(dtype, copy=False)
-    if buffer.bounds is not None:
-        _check_bounds(buffer, array, buffer.bounds)
-    return array
+    return _converted("input", buffer, value)
 
 
 def state_array(buffer: Buffer, value: ArrayLike) -> NDArray[Any]:
-    """The value of a state buffer as an array of exactly the buffer's type and shape.
+    """The value of a state buffer as an array of the buffer's type and shape, converted as by :func:`input_array`.
 
     Raises:
-        InvalidInput: If the buffer is not state, or the value has another type or shape, or is out of its bounds.
+        InvalidInput: If the buffer is not state, or as for :func:`input_array`.
     """
     if buffer.role is not BufferRole.STATE:
         raise InvalidInput(
             f"buffer '%{buffer.name}' is {buffer.role.value}, not state", hint="only state can be written"
         )
-    array = _as_array("state", buffer, value)
-    _require(array.dtype == numpy_dtype(buffer.dtype) and array.shape == buffer.shape, "state", buffer, array)
+    return _converted("state", buffer, value)
+
+
+def _converted(what: str, buffer: Buffer, value: ArrayLike) -> NDArray[Any]:
+    array = _as_array(what, buffer, value)
+    is_literal = isinstance(value, _LITERALS)
+    if is_literal and array.size == 1 and buffer.count == 1:
+        array = array.reshape(buffer.shape)
+    if array.shape != buffer.shape:
+        raise _misfit(what, buffer, array)
+    if array.dtype != numpy_dtype(buffer.dtype):
+        rounds = is_literal and buffer.dtype.is_float and array.dtype.kind in "biuf"
+        array = (_rounded if rounds else _exactly)(what, buffer, array)
     if buffer.bounds is not None:
         _check_bounds(buffer, array, buffer.bounds)
     return array
+
+
+def _rounded(what: str, buffer: Buffer, array: NDArray[Any]) -> NDArray[Any]:
+    with np.errstate(over="ignore"):
+        made = array.astype(numpy_dtype(buffer.dtype))
+    lost = np.isfinite(array) & ~np.isfinite(made)
+    if lost.any():
+        raise InvalidInput(f"{what} '%{buffer.name}': {array.flat[int(np.argmax(lost))]} does not fit {buffer.dtype}")
+    return made
+
+
+def _exactly(what: str, buffer: Buffer, array: NDArray[Any]) -> NDArray[Any]:
+    """The same values in the buffer's type; bf16 counts as a type of floating point numbers (its kind is V)."""
+    dtype = numpy_dtype(buffer.dtype)
+    is_number = array.dtype.kind in "biu" or (buffer.dtype.is_float and _is_float(array.dtype))
+    if not is_number:
+        raise _misfit(what, buffer, array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        made = array.astype(dtype)
+        same = (made.astype(array.dtype) == array) & ((made < 0) == (array < 0))
+    if array.dtype.kind not in "biu":
+        same |= array != array  # a NaN stays one
+    if not same.all():
+        at = int(np.argmin(same))
+        message = f"{what} '%{buffer.name}': element {at} is {array.flat[at]}, which does not fit {buffer.dtype}"
+        if buffer.dtype.is_float:
+            raise InvalidInput(f"{message} exactly", hint=_conversion(buffer))
+        raise InvalidInput(message)
+    return made
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "f" or dtype == numpy_dtype(DType.BF16)
+
+
+def _conversion(buffer: Buffer) -> str:
+    dtype = numpy_dtype(buffer.dtype)
+    name = f"{'ml_dtypes' if buffer.dtype is DType.BF16 else 'np'}.{dtype}"
+    return f"array.astype({name}) rounds the values"
 
 
 def _as_array(what: str, buffer: Buffer, value: ArrayLike) -> NDArray[Any]:
@@ -101,24 +147,12 @@ def _as_array(what: str, buffer: Buffer, value: ArrayLike) -> NDArray[Any]:
         raise InvalidInput(f"{what} '%{buffer.name}' cannot be made an array: {error}") from error
 
 
-def _require(fits: bool, what: str, buffer: Buffer, array: NDArray[Any]) -> None:
-    if not fits:
-        expected = describe(numpy_dtype(buffer.dtype), buffer.shape)
-        given = describe(array.dtype, array.shape)
-        raise InvalidInput(f"{what} '%{buffer.name}': expected {expected}, given {given}")
-
-
-def _literal_fits(array: NDArray[Any], buffer: Buffer) -> bool:
-    if buffer.dtype.is_float:
-        return array.dtype.kind in "biuf"
-    if array.dtype.kind not in "biu":
-        return False
-    limits = np.iinfo(numpy_dtype(buffer.dtype))
-    low, high = int(array.min(initial=0)), int(array.max(initial=0))
-    if low < limits.min or high > limits.max:
-        bad = low if low < limits.min else high
-        raise InvalidInput(f"input '%{buffer.name}': {bad} does not fit {buffer.dtype}")
-    return True
+def _misfit(what: str, buffer: Buffer, array: NDArray[Any]) -> InvalidInput:
+    expected = describe(numpy_dtype(buffer.dtype), buffer.shape)
+    given = describe(array.dtype, array.shape)
+    converts = array.shape == buffer.shape and buffer.dtype.is_float and _is_float(array.dtype)
+    hint = _conversion(buffer) if converts else ""
+    return InvalidInput(f"{what} '%{buffer.name}': expected {expected}, given {given}", hint=hint)
 
 
 def _check_bounds(buffer: Buffer, array: NDArray[Any], bounds: tuple[int, int]) -> None:

@@ -9,12 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from numpy.typing import ArrayLike
-
 from forerun.compiler import KNOWN_TUNING, prepare
 from forerun.ir.graph import Graph
 from forerun.ir.trust import Trusted, trusting
-from forerun.passes.infra.pipeline import BY_TARGET, Pipeline
+from forerun.passes.infra.pipeline import BY_TARGET, PipelineLike
 from forerun.passes.infra.tuning import DEFAULT_TOLERANCE
 from forerun.runtime.base import Target, resolve_target
 from forerun.runtime.cache_folder import tunings_folder
@@ -22,6 +20,8 @@ from forerun.runtime.device import DeviceTarget
 from forerun.support.diagnostics import InvalidInput, Unsupported
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from forerun.tuner.search import Progress, Search, TuningResult
 
 __all__ = ["tune"]
@@ -34,7 +34,7 @@ def tune(
     weights: Mapping[str, ArrayLike],
     inputs: Mapping[str, ArrayLike] | None = None,
     budget_seconds: float = 60.0,
-    pipeline: str | Pipeline | None = BY_TARGET,
+    pipeline: PipelineLike = BY_TARGET,
     file: str | Path | None = KNOWN_TUNING,
     begin: str | Path | None = None,
     tolerance: float = DEFAULT_TOLERANCE,

@@ -172,10 +172,11 @@ def test_wrong_weights(weights: dict[str, Any], expected: str) -> None:
         ({**INPUTS, "y": X}, "the graph has no input '%y'"),
         ({**INPUTS, "token": X[:2]}, "input '%token': expected f32[4], given f32[2]"),
         ({**INPUTS, "token": 1.0}, "input '%token': expected f32[4], given f64[]"),
-        ({**INPUTS, "token": X.astype(np.float64)}, "input '%token': expected f32[4], given f64[4]"),
+        ({**INPUTS, "token": X.astype(np.float64) + 0.1}, "input '%token': element 0 is 0.1, which does not fit"),
+        ({**INPUTS, "token": X.astype(np.complex64)}, "input '%token': expected f32[4], given complex64[4]"),
         ({**INPUTS, "token": ["a", "b", "c", "d"]}, "input '%token': expected f32[4], given <U1[4]"),
         ({**INPUTS, "position": [1.5, 2]}, "input '%position': expected i32[2], given f64[2]"),
-        ({**INPUTS, "position": [0, 1 << 40]}, "input '%position': 1099511627776 does not fit i32"),
+        ({**INPUTS, "position": [0, 1 << 40]}, "input '%position': element 1 is 1099511627776, which does not fit i32"),
         ({**INPUTS, "position": [0, 1 << 80]}, "input '%position': expected i32[2], given object[2]"),
         ({**INPUTS, "position": [1, 8]}, "input '%position': element 1 is 8, out of its bounds 0 to 7"),
         ({**INPUTS, "position": [-1, 2]}, "input '%position': element 0 is -1, out of its bounds 0 to 7"),
@@ -261,7 +262,8 @@ def test_state_that_is_written_is_what_the_next_replay_reads() -> None:
     [
         ("totals", [0, 0], "no buffer 'totals'"),
         ("one", np.zeros(2, np.int32), "buffer '%one' is input, not state"),
-        ("total", np.zeros(2, np.int64), r"state '%total': expected i32\[2\], given i64\[2\]"),
+        ("total", np.zeros(3, np.int64), r"state '%total': expected i32\[2\], given i64\[3\]"),
+        ("total", np.full(2, 1 << 40), "state '%total': element 0 is 1099511627776, which does not fit i32"),
         ("total", np.array([0, 10], np.int32), "state '%total': element 1 is 10, out of its bounds 0 to 9"),
     ],
 )

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
 
-import networkx as nx
-
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.semantics.access import NodeAccess
 from forerun.ir.semantics.nested import body_at
@@ -196,6 +194,8 @@ def _linearised(graph: Graph, order: EventOrder, last: Iterable[Event]) -> list[
 
 def chain_between(graph: Graph, source: str, target: str) -> tuple[Dependency, ...]:
     """The dependencies on a shortest way between two nodes; one without launch-order dependencies if there is one."""
+    import networkx as nx
+
     topology = graph.topology
     ordering = nx.subgraph_view(
         topology, filter_edge=lambda u, v: topology[u][v]["dependency"].kind is not DependencyKind.LAUNCH_ORDER
@@ -209,6 +209,8 @@ def chain_between(graph: Graph, source: str, target: str) -> tuple[Dependency, .
 
 def chain_to_sink(graph: Graph, node: str) -> tuple[Dependency, ...]:
     """The dependencies on a way from a node to the nearest sink; empty for a sink."""
+    import networkx as nx
+
     lengths = nx.single_source_shortest_path_length(graph.topology, node)
     return chain_between(graph, node, next(name for name in lengths if not graph.has_outgoing(name)))
 

@@ -26,9 +26,9 @@ from forerun.ir.text.spelling import reference, word
 from forerun.ir.text.values import LANGUAGES
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["KernelReader", "read_accesses", "read_parameters"]
+__all__ = ["KernelReader", "read_accesses", "read_parameters", "read_signature"]
 
-_Item = TypeVar("_Item", Parameter, Access)
+_T = TypeVar("_T")
 
 _SPANS = ("grid", "block", "shared", "cluster")
 
@@ -83,9 +83,36 @@ class KernelReader(BlockReader):
         return Span(start, stop, self.integer() if self.accept("step") else 1)
 
     def parameter(self) -> Parameter:
-        """Read a parameter."""
+        """Read ``x: f32[N] align 16`` or ``eps: scalar f32``."""
         name = self.word("the name of a parameter")
         self.expect(":")
+        return self.typed(name)
+
+    def signature(self) -> tuple[tuple[Parameter, ...], tuple[Access, ...]]:
+        """Read ``x: f32[N] -> y: f32[N]``: the parameters, and those of them that are written."""
+        taken = () if self.token in ("->", END) else self.several(self.parameter)
+        known = {parameter.name: parameter for parameter in taken}
+        if len(known) < len(taken):
+            self.fault_at(self.ordinal - 1, "P7", "two parameters have the same name")
+        if self.token not in ("->", END):
+            self.fail("',', '->' or the end")
+        outputs = self.several(lambda: self._output(known)) if self.accept("->") else ()
+        return tuple(known.values()), outputs
+
+    def _output(self, known: dict[str, Parameter]) -> Access:
+        name = self.word("the name of what is written")
+        if name not in known:
+            if not self.accept(":"):
+                self.fail("':'", f"{name} is new, so say what it is, such as {name}: f32[N]")
+            known[name] = self.typed(name)
+        elif self.token == ":":
+            self.fail("',' or a region", f"{name} has its type already")
+        if isinstance(known[name], ScalarParameter):
+            self.fault_at(self.ordinal - 1, "P5", f"scalar '{name}' cannot be written: it is passed by value")
+        return Access(name, self.region())
+
+    def typed(self, name: str) -> Parameter:
+        """Read what follows the name of a parameter and its colon."""
         if self.accept("scalar"):
             return ScalarParameter(name, self.dtype())
         dtype = self.dtype()
@@ -173,6 +200,18 @@ class KernelReader(BlockReader):
         return self.several(lambda: self.word("a name"))
 
 
+def read_signature(text: str, about: str) -> tuple[tuple[Parameter, ...], tuple[Access, ...]]:
+    """Parameters, and those of them, or regions of them, that are written: ``"x: f32[N] -> y: f32[N]"``.
+
+    What stands on the right is a parameter of its own, or one of the left: ``"m: f32[R, N], row: scalar i32 ->
+    m[row:row + 1]"``.
+
+    Raises:
+        InvalidInput: If it cannot be read.
+    """
+    return _read(text, about, KernelReader.signature)
+
+
 def read_parameters(text: str, about: str) -> tuple[Parameter, ...]:
     """Parameters as they stand between a kernel's parentheses.
 
@@ -183,21 +222,19 @@ def read_parameters(text: str, about: str) -> tuple[Parameter, ...]:
     Raises:
         InvalidInput: If it cannot be read.
     """
-    return _all(text, about, KernelReader.parameter)
+    return _read(text, about, lambda reader: () if reader.token == END else reader.several(reader.parameter))
 
 
 def read_accesses(text: str, about: str) -> tuple[Access, ...]:
     """Accesses as they stand behind ``reads``, such as ``"q, cache[0:pos]"``; see :func:`read_parameters`."""
-    return _all(text, about, KernelReader.access)
+    return _read(text, about, lambda reader: () if reader.token == END else reader.several(reader.access))
 
 
-def _all(text: str, about: str, item: Callable[[KernelReader], _Item]) -> tuple[_Item, ...]:
+def _read(text: str, about: str, rule: Callable[[KernelReader], _T]) -> _T:
     reader = KernelReader(text, "")
     try:
         reader.seek(0)
-        if reader.token == END:
-            return ()
-        found = reader.several(lambda: item(reader))
+        found = rule(reader)
         if reader.token != END:
             reader.fail("',' or the end")
     except Fault as fault:

@@ -46,6 +46,7 @@ __all__ = [
     "print_graph",
     "print_kernel",
     "print_node",
+    "print_shortened",
 ]
 
 _T = TypeVar("_T")
@@ -79,6 +80,24 @@ def print_graph(graph: Graph) -> str:
     return "\n".join([text for _, _, text in graph_lines(graph)]) + "\n"
 
 
+def print_shortened(graph: Graph, most: int = 24) -> str:
+    """Like :func:`print_graph`; sections of more lines than ``most`` end with how much is left out.
+
+    Lines that are left out belong to whole elements, unless the first element alone is longer.
+    """
+    shown = [text for _, _, text in graph_lines(Graph(graph.name))]
+    for title, section in _sections(graph, "", 0).items():
+        lines = [text for _, _, text in section]
+        if len(lines) > most:
+            starts = [i for i, line in enumerate(lines) if line[0] not in " }"]
+            stop = max((i for i in starts if 0 < i <= most), default=most)
+            count = sum(i >= stop for i in starts)
+            rest = f"{count:,} of {len(starts):,} {title} left out ({len(lines) - stop:,} lines)"
+            lines = [*lines[:stop], f"// {rest}; graph.save(path) writes all"]
+        shown += ["", *lines] if lines else []
+    return "\n".join(shown) + "\n"
+
+
 def print_node(node: Node) -> str:
     """The lines of one node, bodies included, without its dependencies; no line feed at the end."""
     return "\n".join([text for _, _, text in _node_and_bodies(node, "", 0)])
@@ -104,10 +123,10 @@ def graph_lines(graph: Graph) -> Iterator[Line]:
 def _sections(graph: Graph, path: str, depth: int) -> dict[str, Iterator[Line]]:
     """What follows the name, in order."""
     return {
-        "memory": memory_lines(graph),
+        "buffers": memory_lines(graph),
         "kernels": chain.from_iterable(map(kernel_lines, graph.kernels.values())),
         "nodes": node_lines(graph, path, depth),
-        "dangling": dangling_lines(graph),
+        "dangling dependencies": dangling_lines(graph),
     }
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import networkx as nx
-
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DependencyKind
@@ -48,6 +46,8 @@ def _order(graph: Graph) -> Iterator[Diagnostic]:
     backward = [d for d in graph.dependencies if place.get(d.source, -1) >= place.get(d.target, len(place))]
     if not backward:
         return
+    import networkx as nx
+
     try:
         cycle = nx.find_cycle(graph.topology)
     except nx.NetworkXNoCycle:

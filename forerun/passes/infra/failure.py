@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forerun.ir import text
 from forerun.ir.graph import Graph
-from forerun.ir.text import diff_graphs, draw
 from forerun.passes.infra.pipeline import Pipeline
 from forerun.support.diagnostics import Diagnostic, ForerunError, InternalError
 from forerun.support.escaping import visible
@@ -127,7 +127,7 @@ def _drawn(diagnostics: Sequence[Diagnostic], graph: Graph) -> str:
     in_graph = [d for d in shown if d.location.kind != "text"]
     lines = [str(d) for d in shown if d.location.kind == "text"]
     if in_graph:
-        lines.append(draw(in_graph, graph).rstrip("\n"))
+        lines.append(text.draw(in_graph, graph).rstrip("\n"))
     if len(diagnostics) > len(shown):
         lines.append(f"... and {len(diagnostics) - len(shown)} more")
     return "\n".join(lines)
@@ -154,7 +154,7 @@ def _what_changed(step: PassRun, dump: Path | None) -> str:
         return "nothing: it returned no graph"
     if not step.changed:
         return "nothing: it returned the graph that it got"
-    lines = diff_graphs(step.before, step.after).splitlines()
+    lines = text.diff_graphs(step.before, step.after).splitlines()
     if not lines:
         return "nothing: it returned an equal graph"
     if len(lines) > _SHOWN_DIFF_LINES:

@@ -10,7 +10,7 @@ from forerun.ir.explain.explanation import Explanation
 from forerun.ir.graph import Graph
 from forerun.passes.infra.base import Assessor, Pass, PassContext, Strongest
 from forerun.passes.infra.failure import PassFailure, failure_of, tell
-from forerun.passes.infra.pipeline import Pipeline
+from forerun.passes.infra.pipeline import Pipeline, PipelineLike
 from forerun.passes.infra.summary import PassRecord, Summary
 from forerun.passes.instrument import Dump, Instrument, PassRun, PipelineRun, default_instruments
 from forerun.support.collection import collection_paused
@@ -31,7 +31,7 @@ class PassManager:
     """Runs pipelines. All that is done around a pass, such as dumps and checks, is done by instruments.
 
     Args:
-        pipeline: Passes, or pipeline text.
+        pipeline: Pipeline text, passes, or a list of both.
         instruments: What accompanies them; by default, every pass is verified, certified and held to honesty
             (:func:`~forerun.passes.instrument.default_instruments`).
         assessor: Who knows about assembly and time; by default nobody, and passes keep their strongest candidate.
@@ -49,13 +49,13 @@ class PassManager:
 
     def __init__(
         self,
-        pipeline: Pipeline | str,
+        pipeline: PipelineLike,
         instruments: Iterable[Instrument] | None = None,
         *,
         assessor: Assessor | None = None,
         file: str = "INPUT.fir",
     ) -> None:
-        self.pipeline = Pipeline.parse(pipeline) if isinstance(pipeline, str) else pipeline
+        self.pipeline = Pipeline.of(pipeline)
         given = default_instruments() if instruments is None else instruments
         self.instruments = tuple(sorted(given, key=lambda instrument: instrument.order))
         self.assessor = assessor or Strongest()

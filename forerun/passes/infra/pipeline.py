@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from forerun.ir.text.spelling import quote
 from forerun.ir.trust import is_module_name
@@ -17,10 +18,13 @@ from forerun.support.escaping import visible
 from forerun.support.option_text import ItemText, OptionTextError, Span, format_item, parse_items
 from forerun.support.options import build, non_default_texts
 
-__all__ = ["BY_TARGET", "Pipeline", "loads_for"]
+__all__ = ["BY_TARGET", "Pipeline", "PipelineLike", "loads_for"]
 
 BY_TARGET = "auto"
 """Stands for ``fast`` on a GPU, and for ``exact`` elsewhere, wherever a target is known."""
+
+PipelineLike: TypeAlias = "str | Pass | Pipeline | Iterable[str | Pass | Pipeline] | None"
+"""What :meth:`Pipeline.of` takes."""
 
 _Finding = tuple[str, str, Span, str]
 
@@ -58,6 +62,32 @@ class Pipeline:
             OptionTextError: An :class:`InvalidInput` with one diagnostic, and its column, for each error.
         """
         return cls(_parsed(text))
+
+    @classmethod
+    def of(cls, pipeline: PipelineLike) -> Pipeline:
+        """The pipeline that something describes.
+
+        Args:
+            pipeline: Pipeline text, a pass, or several of both, one after the other; ``None`` and ``""`` are no passes.
+
+        Raises:
+            InvalidInput: If a text is wrong, or something is neither text nor pass.
+
+        Example:
+            >>> str(Pipeline.of(["infer-dependencies", "insert-pdl{trigger=end},hoist-loads"]))
+            'infer-dependencies,insert-pdl{trigger=end},hoist-loads'
+        """
+        if isinstance(pipeline, Pipeline):
+            return pipeline
+        if pipeline is None or isinstance(pipeline, str):
+            return cls.parse(pipeline or "")
+        if isinstance(pipeline, Pass):
+            return cls((pipeline,))
+        if not isinstance(pipeline, Iterable) or isinstance(pipeline, (type, bytes)):
+            hint = "add parentheses" if isinstance(pipeline, type) else "give passes, pipeline text, or a list of them"
+            raise InvalidInput(f"{pipeline!r} is not a pipeline", hint=hint)
+        parts = (cls.of(part) if isinstance(part, (str, Pipeline)) else cls((part,)) for part in pipeline)
+        return cls(subject for part in parts for subject in part)
 
     @classmethod
     def from_file(cls, text: str, who: str, recorded: Iterable[str] = ()) -> Pipeline:

@@ -8,15 +8,17 @@ import pkgutil
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from forerun.ir.trust import trusted
 from forerun.passes.infra.base import Pass, require_name
 from forerun.support.diagnostics import InternalError, InvalidInput, did_you_mean
 from forerun.support.options import specs
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -159,6 +161,8 @@ def _load_builtins() -> None:
 
 @cache
 def _entry_points() -> Mapping[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
 
 

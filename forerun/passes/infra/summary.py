@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from forerun.support.display import display
 from forerun.support.version import __version__
 
 __all__ = ["SCHEMA", "PassRecord", "Summary"]
@@ -107,6 +108,13 @@ class Summary:
     def verification_seconds(self) -> float:
         """Time in the instruments that check passes."""
         return sum(record.verification_seconds for record in self.passes)
+
+    def __str__(self) -> str:
+        """A table with a row for each pass."""
+        return str(display("summary.text", self))
+
+    def _repr_html_(self) -> str:
+        return str(display("summary.html", self))
 
     def to_json(self) -> dict[str, Any]:
         """A tree of dictionaries, lists, strings, numbers and booleans; docs/debugging-a-pipeline.md describes it."""

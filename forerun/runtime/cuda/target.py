@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
-
-from numpy.typing import ArrayLike
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from forerun.ir.demands import require_vouched
 from forerun.ir.graph import Graph
-from forerun.ir.verify import require_valid
-from forerun.runtime.cuda.codegen.build import build_code, compile_ahead
 from forerun.runtime.cuda.driver.device import (
     count_multiprocessors,
     open_device,
@@ -21,16 +17,21 @@ from forerun.runtime.cuda.driver.device import (
 )
 from forerun.runtime.cuda.driver.driver import driver
 from forerun.runtime.cuda.driver.errors import BAD_IMAGE, CudaError
-from forerun.runtime.cuda.loading import check_memory, load_graph
-from forerun.runtime.cuda.memory.upload import Progress
-from forerun.runtime.cuda.program import CudaProgram
-from forerun.runtime.cuda.sass.assessment import assess
-from forerun.runtime.cuda.sass.inspection import inspect_code
 from forerun.support.diagnostics import InternalError, InvalidInput
 from forerun.support.option_text import format_item
 from forerun.support.options import check_values, non_default_texts, option
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from forerun.runtime.cuda.program import CudaProgram
+
 __all__ = ["CudaTarget"]
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Takes bytes on their way, and bytes in all."""
+
+# What compiles and loads is imported where it is used: a target is made, and printed, without it.
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,12 @@ class CudaTarget:
             InternalError: If the machine code breaks an order that the absence of races rests on.
             CudaError: If the driver fails.
         """
+        from forerun.ir.verify import require_valid
+        from forerun.runtime.cuda.codegen.build import build_code
+        from forerun.runtime.cuda.loading import check_memory, load_graph
+        from forerun.runtime.cuda.program import CudaProgram
+        from forerun.runtime.cuda.sass.inspection import inspect_code
+
         require_valid(graph)
         require_vouched(graph, functions=False)
         check_memory(graph, memory or {})
@@ -144,10 +151,14 @@ class CudaTarget:
         Raises:
             Unsupported: If no architecture was asked for, and there is no GPU to ask.
         """
+        from forerun.runtime.cuda.sass.assessment import assess
+
         return assess(candidates, self.arch or resolve_arch(open_device(driver(), self.device), ""))
 
     def precompile(self, graphs: Sequence[Graph]) -> int:
         """Compile the kernels of some graphs into the cache, all processors at once; what fails is left out."""
+        from forerun.runtime.cuda.codegen.build import compile_ahead
+
         arch = resolve_arch(open_device(driver(), self.device), self.arch)
         return compile_ahead(graphs, arch, delays=self.delays != 0, timeline=self.timeline)
 

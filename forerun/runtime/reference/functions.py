@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from forerun.ir.demands import Demand, is_function_vouched, refusal, split_function
 from forerun.ir.text.spelling import quote
-from forerun.ir.trust import is_own_function_module, registered_function
+from forerun.ir.trust import is_own_function_module, module_of, registered_function
 from forerun.runtime.dtypes import describe
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
@@ -52,7 +51,7 @@ def find_function(path: str, place: str) -> PhaseFunction:
 @cache
 def _imported(module_name: str, name: str) -> PhaseFunction:
     try:
-        module: Any = importlib.import_module(module_name)
+        module: Any = module_of(module_name)
     except (Exception, SystemExit) as error:  # whatever a foreign module raises
         raise InvalidInput(f"module '{module_name}' cannot be imported: {type(error).__name__}: {error}") from error
     functions = _functions(module)

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.demands import require_vouched
 from forerun.ir.graph import Graph
-from forerun.ir.verify import require_valid
 from forerun.runtime.reference.adversarial import Machine, count_actions
 from forerun.runtime.reference.bind import bind_graph
 from forerun.runtime.reference.bound import BoundGraph
@@ -88,6 +87,8 @@ class ReferenceTarget:
                 vouches for it.
             Unsupported: If a kernel is a black box, or a phase has no reference function.
         """
+        from forerun.ir.verify import require_valid
+
         require_valid(graph)
         require_vouched(graph, sources=False)
         return ReferenceProgram(graph, weights, self)

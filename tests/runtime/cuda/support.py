@@ -21,13 +21,15 @@ from forerun.ir.trust import vouch
 from forerun.ir.types import HOST, BufferRole, DType
 from forerun.ir.walk import kernel_nodes
 from forerun.kernels.builtin import KERNELS
-from forerun.runtime.cuda import CudaProgram, CudaTarget, target
+from forerun.runtime.cuda import CudaProgram, CudaTarget
+from forerun.runtime.cuda.codegen import build
 from forerun.runtime.cuda.codegen import build as modules
 from forerun.runtime.cuda.codegen.build import Code
 from forerun.runtime.cuda.codegen.specialise import units as units_of
 from forerun.runtime.cuda.codegen.unit import TIMELINE, Unit
 from forerun.runtime.cuda.driver.driver import Driver, use_driver
 from forerun.runtime.cuda.memory.host_arrays import bytes_at
+from forerun.runtime.cuda.sass import assessment
 from forerun.runtime.cuda.timestamps import WORDS
 from forerun.runtime.dtypes import numpy_dtype
 from forerun.support.diagnostics import ForerunError
@@ -96,8 +98,9 @@ def _stamp(address: int, kernel: Kernel, ctas: int) -> None:
 
 @contextmanager
 def on_fake(monkeypatch: pytest.MonkeyPatch, api: Any = None) -> Iterator[Driver]:
-    """Within the block, graphs are loaded on a fake driver."""
-    monkeypatch.setattr(target, "build_code", fake_code)
+    """Within the block, graphs are loaded on a fake driver. Candidates are assessed in code that is really built."""
+    assert assessment.build_code is not fake_code
+    monkeypatch.setattr(build, "build_code", fake_code)
     with use_driver(Driver(api or FakeCuda())) as driver:
         yield driver
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forerun.runtime.cuda import CudaError, target
+from forerun.runtime.cuda import CudaError
+from forerun.runtime.cuda.codegen import build
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.errors import BAD_IMAGE
 from forerun.support.diagnostics import ForerunError, Unsupported
@@ -135,11 +136,11 @@ def test_an_image_that_the_driver_refuses_is_made_again_once(code: str, monkeypa
     asked: list[bool] = []
     with on_fake(monkeypatch, faults) as driver:
 
-        def build(*arguments: Any, fresh: bool, **options: Any) -> Any:
+        def again(*arguments: Any, fresh: bool, **options: Any) -> Any:
             asked.append(fresh)
             return fake_code(*arguments, **options)
 
-        monkeypatch.setattr(target, "build_code", build)
+        monkeypatch.setattr(build, "build_code", again)
         load(rich(), W).close()
         at = faults.names.index("cuModuleLoadData") + 1
         driver.release_contexts()

@@ -16,8 +16,10 @@ from forerun.ir.nodes import Launch
 from forerun.ir.trust import vouch
 from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.infra.pipeline import Pipeline
-from forerun.runtime.cuda import CudaTarget, target
+from forerun.runtime.cuda import CudaTarget
+from forerun.runtime.cuda.codegen import build
 from forerun.runtime.cuda.codegen.build import build_code
+from forerun.runtime.cuda.sass import inspection
 from forerun.runtime.cuda.sass.inspection import inspect_code
 from forerun.runtime.toolchain import missing_toolchain
 from forerun.support.diagnostics import InternalError, Location
@@ -40,8 +42,10 @@ def test_remarks_reach_the_summary_the_dump_and_the_report(tmp_path: Path, monke
             real["code"] = build_code(graph, arch)
             return fake_code(graph, arch, **options)
 
-        monkeypatch.setattr(target, "build_code", both)
-        monkeypatch.setattr(target, "inspect_code", lambda graph, code, *rest: inspect_code(graph, real["code"], *rest))
+        monkeypatch.setattr(build, "build_code", both)
+        monkeypatch.setattr(
+            inspection, "inspect_code", lambda graph, code, *rest: inspect_code(graph, real["code"], *rest)
+        )
         dump = tmp_path / "dump"
         with forerun.compile(graph, "cuda", dump=dump, weights=WEIGHTS) as executable:
             remarks = executable.summary.remarks

@@ -7,13 +7,13 @@ which knows CUDA's own headers only.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from pathlib import Path, PurePosixPath
 
 from forerun.ir.demands import Demand, is_source_vouched, refusal, split_source
+from forerun.ir.trust import module_of, registered_source
 from forerun.runtime.toolchain.includes import included_names
 
 __all__ = ["LIBRARY", "file_name", "included", "read_source", "require_source"]
@@ -43,7 +43,10 @@ def read_source(location: str) -> bytes:
     package, resource = split_source(location)
     if not package:
         return Path(location).read_bytes()
-    module = importlib.import_module(package)
+    text = registered_source(location)
+    if text:
+        return text.encode()
+    module = module_of(package)
     if hasattr(module, "__path__"):
         return resources.files(module).joinpath(resource).read_bytes()
     return _within(Path(str(module.__file__)).parent, resource).read_bytes()
