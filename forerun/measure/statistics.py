@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Metric", "abba", "bootstrap_median", "bootstrap_median_ratio", "paired", "timed"]
+__all__ = ["Metric", "abba", "bootstrap_median", "bootstrap_median_ratio", "paired", "timed", "turn"]
 
 _RESAMPLES = 2000
 
@@ -45,12 +45,14 @@ def paired(first: Callable[[], float], second: Callable[[], float], rounds: int)
     """The same for calls that tell themselves what they took."""
     first()
     second()
-    a_seconds, b_seconds = [], []
-    for _ in range(rounds):
-        a1, b1, b2, a2 = first(), second(), second(), first()
-        a_seconds.append((a1 + a2) / 2)
-        b_seconds.append((b1 + b2) / 2)
-    return a_seconds, b_seconds
+    found = [turn(first, second) for _ in range(rounds)]
+    return [a for a, _ in found], [b for _, b in found]
+
+
+def turn(first: Callable[[], float], second: Callable[[], float]) -> tuple[float, float]:
+    """One round A B B A of such calls: the mean of each."""
+    a1, b1, b2, a2 = first(), second(), second(), first()
+    return (a1 + a2) / 2, (b1 + b2) / 2
 
 
 def bootstrap_median(samples: Sequence[float], unit: str) -> Metric:

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from forerun.compiler import Executable
     from forerun.runtime.cuda.target import CudaTarget
 
-__all__ = ["Difference", "StepTimes", "differences", "step_samples", "time_pair", "time_step", "timeline_of_step"]
+__all__ = [
+    "Difference",
+    "StepTimes",
+    "differences",
+    "relative_l2",
+    "step_samples",
+    "time_pair",
+    "time_step",
+    "timeline_of_step",
+]
 
 _WARM_UP, _TIMELINES = 3, 5
 _BATCHES = 20
@@ -40,6 +49,17 @@ class Difference:
     same_argmax: bool
 
 
+def relative_l2(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """The norm of the difference of two arrays by the norm of the second, in f64; of zeros, the norm itself.
+
+    Example:
+        >>> relative_l2(np.array([3.0, 4.5]), np.array([3.0, 4.0]))
+        0.1
+    """
+    a, b = found.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
+    return float(np.linalg.norm(a - b)) / (float(np.linalg.norm(b)) or 1.0)
+
+
 def differences(given: Mapping[str, NDArray[Any]], wanted: Mapping[str, NDArray[Any]]) -> list[Difference]:
     """Compare outputs, the worst first.
 
@@ -49,11 +69,9 @@ def differences(given: Mapping[str, NDArray[Any]], wanted: Mapping[str, NDArray[
     """
     found = []
     for name, value in wanted.items():
-        actual, expected = given[name].astype(np.float64).ravel(), value.astype(np.float64).ravel()
-        norm = float(np.linalg.norm(expected))
-        error = float(np.linalg.norm(actual - expected))
+        actual, expected = given[name].ravel(), value.ravel()
         same = not len(expected) or int(actual.argmax()) == int(expected.argmax())
-        found.append(Difference(name, error / norm if norm else error, same))
+        found.append(Difference(name, relative_l2(actual, expected), same))
     return sorted(found, key=lambda d: (not np.isnan(d.relative_l2), -d.relative_l2))
 
 

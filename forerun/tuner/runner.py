@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole
+from forerun.measure.step import relative_l2
 from forerun.runtime.device import DeviceProgram, DeviceTarget
 from forerun.runtime.dtypes import numpy_dtype
 
@@ -212,9 +213,7 @@ def _difference(found: NDArray[Any], expected: NDArray[Any], tolerance: float) -
     if tolerance == 0.0 or found.dtype.kind in "iu":
         count = np.count_nonzero(_bytes_of(found) != _bytes_of(expected))
         return f"differs ({count} bytes)"
-    a, b = found.astype(np.float64), expected.astype(np.float64)
-    norm = float(np.linalg.norm(b.ravel())) or 1.0
-    distance = float(np.linalg.norm((a - b).ravel())) / norm
+    distance = relative_l2(found, expected)
     return "" if distance <= tolerance else f"differs by {distance:.2g} of its norm, more than {tolerance:.2g}"
 
 

@@ -21,6 +21,7 @@ from typing import Literal
 
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import check
+from forerun.measure.statistics import turn
 from forerun.passes.apply_tuning import ApplyTuning, apply_tuning
 from forerun.passes.infra.base import PassContext
 from forerun.passes.infra.tuning import Choice, Tuning
@@ -334,15 +335,12 @@ class Search:
 
     def _compared(self, first: Graph, second: Graph, rounds: int) -> _Times:
         """Both, measured in turns; given up if the second is much slower at once."""
-        a: list[float] = []
-        b: list[float] = []
-        for number in range(rounds):
-            a1, b1, b2, a2 = (self.measure(graph) for graph in (first, second, second, first))
-            a.append((a1 + a2) / 2)
-            b.append((b1 + b2) / 2)
-            if number == 0 and min(b1, b2) > max(a1, a2) * (1 + self.hopeless):
+        found: list[tuple[float, float]] = []
+        for _ in range(rounds):
+            found.append(turn(lambda: self.measure(first), lambda: self.measure(second)))
+            if len(found) == 1 and found[0][1] > found[0][0] * (1 + self.hopeless):
                 break
-        return _Times(tuple(a), tuple(b))
+        return _Times(tuple(a for a, _ in found), tuple(b for _, b in found))
 
     def _note(self, trial: Trial) -> None:
         self._trials.append(trial)
