@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from forerun.cli import bench, check, fuzz, info, litmus, opt, report, run, tune
+from forerun.cli import bench, check, export, fuzz, info, litmus, opt, report, run, tune
 from forerun.cli.console import silence, write_result
 from forerun.cli.errors import Status, report_usage_error
 from forerun.support.version import __version__
@@ -49,9 +49,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_COMMANDS = run.run, bench.bench, tune.tune, opt.opt, check.check, fuzz.fuzz, litmus.litmus, report.report, info.info
-for _command in _COMMANDS:
-    app.command(cls=_Command, no_args_is_help=False)(_command)
+_MODULES = run, bench, tune, export, opt, check, fuzz, litmus, report, info
+for _module in _MODULES:
+    app.command(cls=_Command, no_args_is_help=False)(getattr(_module, _module.__name__.rpartition(".")[2]))
 
 
 def _print_version(wanted: bool) -> None:

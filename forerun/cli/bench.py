@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forerun.cli.bench_subject import Subject, subject_of
-from forerun.cli.console import print_json, print_plain, result_console, working
-from forerun.cli.decoding import DecodePlan
-from forerun.cli.errors import Status, guarded
-from forerun.cli.files import write_text
+from forerun.cli import completion
+from forerun.cli.console import account_console, print_json, print_plain
+from forerun.cli.decoding import DecodePlan, compiled, require_clock
+from forerun.cli.errors import Status, guarded, leading_on
+from forerun.cli.files import load_modules, require_one_result, write_text
 from forerun.cli.options import (
     BY_TARGET,
     ContextOption,
@@ -26,14 +26,20 @@ from forerun.cli.options import (
     MatricesOption,
     PipelineOption,
     PositionOption,
+    RandomWeightsOption,
     ShapeOption,
     SubjectArgument,
     VerboseOption,
 )
+from forerun.cli.progress import Progress, progress
 from forerun.cli.random_values import fill_state
+from forerun.cli.subject import Choice, Subject
 from forerun.cli.tables import roofline_table
+from forerun.report.words import plural
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from forerun.compiler import Executable
     from forerun.measure.node_table import Row
     from forerun.measure.statistics import Metric
@@ -67,13 +73,19 @@ class _Benchmark:
 
 @guarded
 def bench(
+    ctx: typer.Context,
     model: SubjectArgument = None,
     shape: ShapeOption = None,
+    random_weights: RandomWeightsOption = False,
     target: GpuOption = "cuda",
     pipeline: PipelineOption = BY_TARGET,
     against: Annotated[
         str | None,
-        typer.Option(metavar="PASSES", help="A second pipeline: outputs are compared, then times, in pairs A B B A."),
+        typer.Option(
+            metavar="PASSES",
+            help="A second pipeline: outputs are compared, then times, in pairs A B B A.",
+            autocompletion=completion.passes,
+        ),
     ] = None,
     position: PositionOption = None,
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="How many replays are timed.")] = 320,
@@ -95,15 +107,20 @@ def bench(
 
     Exit status 1 means that the outputs of the two pipelines differ; nothing is timed then.
     """
-    from forerun.cli.files import load_modules
     from forerun.passes.infra.pipeline import Pipeline
 
+    require_one_result(trace, as_json=as_json)
     load_modules(load or ())
+    choice = Choice.of(ctx, model, shape)
     plan = DecodePlan.of(target, pipeline, dtype, context, cache=kv_dtype, shaped=shape is not None)
-    gpu = _require_gpu(plan)
+    on_the_cpu = f"'forerun run {choice.words} --target reference' times steps on the CPU"
+    require_clock(plan, on_the_cpu)
+    with leading_on(f"{on_the_cpu}; 'forerun info' shows what was looked for"):
+        gpu = _open_gpu(plan)
     other = None if against is None else Pipeline.parse(against)
-    subject = subject_of(model, shape, position, plan, talks=not as_json, verbose=verbose)
-    measured = _measure(subject, plan, gpu, other, steps, dump, talks=not as_json)
+    with progress("reading", shown=not as_json) as told:
+        subject = choice.load(plan, position, talks=not as_json, verbose=verbose)
+        measured = _measure(subject, plan, gpu, other, steps, dump, told)
     if trace is not None:
         from forerun.measure.trace import trace_of
 
@@ -111,26 +128,25 @@ def bench(
     if as_json:
         print_json({**_as_json(measured), "trace": trace, "dump": dump})
         return Status.OK
-    _print_account(measured, verbose=verbose)
+    console = account_console(trace)
+    _print_account(console, measured, verbose=verbose)
     for name, path in (("trace", trace), ("dumps", dump)):
         if path is not None:
-            print_plain(result_console(), f"{name}: {path}")
+            print_plain(console, f"{name}: {path}")
     return Status.OK
 
 
-def _require_gpu(plan: DecodePlan) -> str:
+def _open_gpu(plan: DecodePlan) -> str:
     """The GPU's name.
 
     Raises:
-        Unsupported: If there is none, or the target is none.
+        Unsupported: If there is none.
     """
     from forerun.runtime.cuda.driver.device import open_device
     from forerun.runtime.cuda.driver.driver import driver
     from forerun.runtime.cuda.target import CudaTarget
-    from forerun.support.diagnostics import Unsupported
 
-    if not isinstance(plan.target, CudaTarget):
-        raise Unsupported(f"target '{plan.target.name}' has no GPU's clock", hint="leave --target out, or name cuda")
+    assert isinstance(plan.target, CudaTarget)
     return open_device(driver(), plan.target.device).name
 
 
@@ -138,7 +154,7 @@ def _require_gpu(plan: DecodePlan) -> str:
 
 
 def _measure(
-    subject: Subject, plan: DecodePlan, gpu: str, other: Pipeline | None, steps: int, dump: str | None, *, talks: bool
+    subject: Subject, plan: DecodePlan, gpu: str, other: Pipeline | None, steps: int, dump: str | None, told: Progress
 ) -> _Benchmark:
     from forerun.measure.bandwidth import read_bandwidth
     from forerun.measure.node_table import node_rows
@@ -147,37 +163,33 @@ def _measure(
 
     assert isinstance(plan.target, CudaTarget)
     with ExitStack() as stack:
-        with working("compiling", shown=talks):
-            first = stack.enter_context(_compile(subject, plan, plan.pipeline, dump))
-            outputs = first.run(subject.inputs)
+        first = stack.enter_context(_compile(subject, plan, plan.pipeline, dump, told))
+        outputs = first.run(subject.inputs)
         found: list[Difference] = []
         if other is None:
-            with working("timing", shown=talks):
-                times, speedup = [time_step(first, steps)], None
+            told("timing")
+            times, speedup = [time_step(first, steps)], None
         else:
-            with working("compiling the second pipeline", shown=talks):
-                second = stack.enter_context(_compile(subject, plan, other, None))
-                found = _compare(outputs, second.run(subject.inputs))
-            with working("timing", shown=talks):
-                pair = time_pair(first, second, steps)
-                times, speedup = [pair.first, pair.second], pair.speedup
-        with working("looking at a step", shown=talks):
-            timeline = timeline_of_step(plan.target, first, subject.inputs, fill_state)
-            rows = node_rows(first.graph, timeline, first.read)
-            ceiling = read_bandwidth(plan.target)
+            second = stack.enter_context(_compile(subject, plan, other, None, told))
+            found = _compare(outputs, second.run(subject.inputs))
+            told("timing")
+            pair = time_pair(first, second, steps)
+            times, speedup = [pair.first, pair.second], pair.speedup
+        told("looking at a step")
+        timeline = timeline_of_step(plan.target, first, subject.inputs, fill_state)
+        rows = node_rows(first.graph, timeline, first.read)
+        ceiling = read_bandwidth(plan.target)
     pipelines = (plan.pipeline, *([] if other is None else [other]))
-    told, remarks = str(plan.target), tuple(first.summary.remarks)
+    target, remarks = str(plan.target), tuple(first.summary.remarks)
     measured = (tuple(times), speedup, tuple(found), ceiling, timeline, tuple(rows))
-    benchmark = _Benchmark(subject, told, gpu, pipelines, *measured, remarks)
+    benchmark = _Benchmark(subject, target, gpu, pipelines, *measured, remarks)
     if dump is not None:
         _dump(Path(dump), benchmark, first.summary)
     return benchmark
 
 
-def _compile(subject: Subject, plan: DecodePlan, pipeline: Pipeline, dump: str | None) -> Executable:
-    from forerun.compiler import compile as compile_graph
-
-    executable = compile_graph(subject.graph, plan.target, pipeline, dump, weights=subject.weights)
+def _compile(subject: Subject, plan: DecodePlan, pipeline: Pipeline, dump: str | None, told: Progress) -> Executable:
+    executable = compiled(subject.graph, plan, dump, subject.weights, told, pipeline)
     try:
         fill_state(executable)
     except BaseException:
@@ -219,11 +231,10 @@ def _dump(folder: Path, found: _Benchmark, summary: Summary) -> None:
 # Telling
 
 
-def _print_account(found: _Benchmark, *, verbose: bool) -> None:
+def _print_account(console: Console, found: _Benchmark, *, verbose: bool) -> None:
     from forerun.measure.node_table import by_kernel, total
     from forerun.passes.infra.named_pipelines import name_of
 
-    console = result_console()
     place = "" if found.subject.position is None else f" at position {found.subject.position}"
     print_plain(console, f"{found.subject.graph.name}{place} on {found.gpu}")
     for pipeline, metric in zip(found.pipelines, found.steps, strict=True):
@@ -244,11 +255,11 @@ def _print_account(found: _Benchmark, *, verbose: bool) -> None:
     console.print(f"one step of {stamped:.1f} us, replayed alone, with timestamps; work, gap and early: us a node")
     console.print(f"ceiling: {found.ceiling / 1e9:,.0f} GB/s, measured now by reading memory once from end to end")
     if found.timeline.untimed:
-        console.print(f"{found.timeline.untimed:,} other nodes (copies, foreign kernels) are not in the table")
+        console.print(f"not in the table: {plural(found.timeline.untimed, 'node')} (copies, foreign kernels)")
     for remark in found.remarks if verbose else ():
         print_plain(console, f"machine code: {remark}")
     if found.remarks and not verbose:
-        console.print(f"{len(found.remarks):,} remarks on the machine code; -v shows them")
+        console.print(f"{plural(len(found.remarks), 'remark')} on the machine code; -v shows them")
 
 
 def _interval(metric: Metric, places: int) -> str:

@@ -26,7 +26,6 @@ __all__ = [
     "result_console",
     "results_only",
     "silence",
-    "working",
     "wrapped",
     "write_result",
 ]
@@ -51,16 +50,6 @@ def _console(*, stderr: bool, file: TextIO | None) -> Console:
     from forerun.cli.safe_console import SafeConsole
 
     return SafeConsole(stderr=stderr, file=file, highlight=False, markup=False, emoji=False, soft_wrap=False)
-
-
-@contextmanager
-def working(what: str, *, shown: bool) -> Iterator[None]:
-    """A spinner on a terminal."""
-    if not shown:
-        yield
-        return
-    with error_console().status(what):
-        yield
 
 
 def print_plain(console: Console, *lines: str | Text) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from forerun.cli.progress import Progress, pass_progress
 from forerun.ir.types import DType
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from forerun.passes.infra.pipeline import Pipeline
     from forerun.runtime import Target
 
-__all__ = ["DecodePlan", "MatrixType", "default_target"]
+__all__ = ["DecodePlan", "MatrixType", "compiled", "default_target", "require_clock"]
 
 _CTAS = 128
 """About as many CTAs as a large GPU has SMs share the attention."""
@@ -93,30 +93,47 @@ class DecodePlan:
         options |= {"dtype": self.dtype, "cache_dtype": self.cache_dtype}
         return decode_graph(config, context=context or self.context, steps=steps, **options)
 
-    def compile(
-        self,
-        config: LlamaConfig,
-        weights: Mapping[str, Any],
-        dump: Path | None,
-        context: int | None = None,
-        steps: int = 1,
-    ) -> Executable:
-        """Decode steps of a model, loaded.
 
-        Args:
-            config: The model's shapes.
-            weights: Its weights, with matrices of :attr:`dtype`.
-            dump: A folder for the dumps.
-            context: Positions, instead of the plan's own.
-            steps: How many steps a replay is.
+def compiled(
+    graph: Graph,
+    plan: DecodePlan,
+    dump: str | None,
+    weights: Mapping[str, Any],
+    told: Progress,
+    pipeline: Pipeline | None = None,
+) -> Executable:
+    """A graph, loaded.
 
-        Raises:
-            ForerunError: As :func:`forerun.compile`.
-        """
-        from forerun.compiler import compile as compile_graph
+    Args:
+        graph: Before all passes.
+        plan: Where it runs, and what rewrites it.
+        dump: A folder for the dumps.
+        weights: Of the graph.
+        told: Is told which pass runs.
+        pipeline: Rewrites it instead.
 
-        graph = self.graph(config, context, steps)
-        return compile_graph(graph, self.target, self.pipeline, dump, weights=weights)
+    Raises:
+        ForerunError: As :func:`forerun.compile`.
+    """
+    from forerun.compiler import compile as compile_graph
+    from forerun.passes.instrument import default_instruments
+
+    instruments = [*default_instruments(), pass_progress(told)]
+    passes = plan.pipeline if pipeline is None else pipeline
+    return compile_graph(graph, plan.target, passes, dump, weights=weights, instruments=instruments)
+
+
+def require_clock(plan: DecodePlan, otherwise: str) -> None:
+    """Refuse targets that are not a GPU.
+
+    Raises:
+        Unsupported: If the target is one; ``otherwise`` says what can be done there.
+    """
+    from forerun.runtime.device import DeviceTarget
+    from forerun.support.diagnostics import Unsupported
+
+    if not isinstance(plan.target, DeviceTarget):
+        raise Unsupported(f"target '{plan.target.name}' has no GPU's clock", hint=otherwise)
 
 
 def default_target(*, shaped: bool) -> str:

@@ -21,6 +21,7 @@ __all__ = [
     "MatricesOption",
     "PipelineOption",
     "PositionOption",
+    "RandomWeightsOption",
     "ShapeOption",
     "SubjectArgument",
     "VerboseOption",
@@ -68,15 +69,34 @@ LoadOption: TypeAlias = Annotated[
     ),
 ]
 
-# What a step is timed of, by bench and tune.
+# What run, bench, tune and export are about.
 SubjectArgument: TypeAlias = Annotated[
-    str | None, typer.Argument(metavar="GRAPH.fir|MODEL", help="A graph, 'smollm2', or a .gguf file.")
+    str | None,
+    typer.Argument(
+        metavar="GRAPH.fir|MODEL",
+        help="A graph, 'smollm2' (fetched once), or a .gguf file of the Llama architecture.",
+        autocompletion=completion.subjects,
+    ),
 ]
 ShapeOption: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="NAME", help="A model's shapes instead, with random weights.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="A model's shapes instead, with random weights: llama-3.2-1b, ...",
+        autocompletion=completion.shapes,
+    ),
+]
+RandomWeightsOption: TypeAlias = Annotated[
+    bool, typer.Option("--random-weights", help="Say so: the weights of a --shape are random in any case.")
 ]
 GpuOption: TypeAlias = Annotated[
-    str, typer.Option("--target", metavar="TARGET", help="Which GPU: cuda, options in braces.")
+    str,
+    typer.Option(
+        "--target",
+        metavar="TARGET",
+        help="Which GPU: cuda, options in braces.",
+        autocompletion=completion.targets,
+    ),
 ]
 BY_TARGET = "auto"
 PipelineOption: TypeAlias = Annotated[
@@ -84,6 +104,7 @@ PipelineOption: TypeAlias = Annotated[
     typer.Option(
         metavar="PASSES",
         show_default=False,
+        autocompletion=completion.passes,
         help="Pass,pass,...; options in braces. [default: fast on a GPU, exact elsewhere]",
     ),
 ]

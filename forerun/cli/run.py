@@ -1,4 +1,4 @@
-"""``forerun run``: compile a model's decode step, and let it continue a prompt."""
+"""``forerun run``: compile a model's decode step and let it continue a prompt, or run a graph."""
 
 from __future__ import annotations
 
@@ -11,24 +11,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forerun.cli.console import print_json, print_plain, result_console, working, write_result
-from forerun.cli.decoding import DecodePlan, default_target
+from forerun.cli import completion
+from forerun.cli.console import print_json, print_plain, result_console, write_result
+from forerun.cli.decoding import DecodePlan, compiled, default_target
 from forerun.cli.errors import Status, guarded
-from forerun.cli.files import new_run_folder
-from forerun.cli.models import SHAPED_MODEL, model_path
+from forerun.cli.files import load_modules, new_run_folder
+from forerun.cli.models import model_path
 from forerun.cli.options import (
     BY_TARGET,
+    ContextOption,
     DumpOption,
     JsonOption,
     KvOption,
+    LoadOption,
     MatricesOption,
     PipelineOption,
     PositionOption,
+    RandomWeightsOption,
+    ShapeOption,
+    SubjectArgument,
     VerboseOption,
+    refuse_unused,
 )
-from forerun.cli.run_shape import ShapeRequest, run_shape
+from forerun.cli.progress import progress
+from forerun.cli.run_steps import StepsRequest, run_steps
+from forerun.cli.subject import Choice
 from forerun.cli.tables import pass_details, pass_table, promise_sentence, time_sentence
-from forerun.report.words import duration
+from forerun.report.words import duration, plural
 
 if TYPE_CHECKING:
     from forerun.frontends.generate import Generation
@@ -48,7 +57,7 @@ class Schedule(enum.StrEnum):
 class _Request:
     """What was asked for. ``talks``: progress and an account are shown; ``streams``: the text is, as it comes."""
 
-    model: str
+    choice: Choice
     prompt: str
     plan: DecodePlan
     dump: str | None
@@ -74,63 +83,62 @@ class _Outcome:
 
 @guarded
 def run(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="'smollm2' (fetched once), a .gguf file of the Llama architecture, or 'llama' with --shape.",
-        ),
-    ],
+    ctx: typer.Context,
+    model: SubjectArgument = None,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="The text to continue.")] = None,
+    shape: ShapeOption = None,
+    random_weights: RandomWeightsOption = False,
     target: Annotated[
         str | None,
         typer.Option(
             "--target",
             metavar="TARGET",
             help="reference or cuda, options in braces. [default: reference; with --shape: cuda where there is a GPU]",
+            autocompletion=completion.targets,
         ),
     ] = None,
     pipeline: PipelineOption = BY_TARGET,
     dump: DumpOption = None,
     max_new_tokens: Annotated[int, typer.Option(min=0, metavar="N", help="The most tokens to add.")] = 32,
-    context: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Positions of the KV cache. [default: the model's, at most 1024]"),
-    ] = None,
-    dtype: MatricesOption = None,
-    kv_dtype: KvOption = None,
-    shape: Annotated[
-        str | None, typer.Option(metavar="NAME", help="With MODEL 'llama': which shapes, such as llama-3.2-1b.")
-    ] = None,
-    random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="With --shape: draw weights; run steps, and time them.")
-    ] = False,
     position: PositionOption = None,
     steps: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="With --shape: how many steps are timed. [default: 640 on a GPU, else 5]"
+            min=1, metavar="N", help="Without a prompt: how many steps are timed. [default: 640 on a GPU, else 5]"
         ),
     ] = None,
+    dtype: MatricesOption = None,
+    kv_dtype: KvOption = None,
+    context: ContextOption = None,
     schedule: Annotated[Schedule | None, typer.Option(help="Order of events on the reference target.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Which adversarial schedules are drawn.")] = None,
+    load: LoadOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the new text only.")] = False,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> Status:
-    """Compile a model's decode step, and continue a prompt.
+    """Continue a prompt with a model, or run a graph.
 
-    Passes rewrite the graph, each of them is checked, and the graph after each is dumped. By default dumps go to the
-    cache folder, where the latest runs are kept.
+    The model's decode step is compiled: passes rewrite its graph, each of them is checked, and the graph after each is
+    dumped. By default dumps go to the cache folder, where the latest runs are kept.
+
+    Graphs of files, and models of which only the shapes are known, run on random values: single steps, which are timed.
+    So are those of other models if --steps or --position is given in the place of a prompt.
     """
-    talks, streams = not (quiet or as_json), not as_json
-    named = target or default_target(shaped=model == SHAPED_MODEL)
-    shaped = model == SHAPED_MODEL
-    plan = DecodePlan.of(_with_schedule(named, schedule, seed), pipeline, dtype, context, cache=kv_dtype, shaped=shaped)
-    if model == SHAPED_MODEL:
-        request = ShapeRequest(shape, random_weights, position, steps, plan, dump, prompt is not None)
-        return run_shape(request, talks=talks, as_json=as_json, verbose=verbose)
-    outcome = _run(_Request(model, _text_to_continue(prompt, shape), plan, dump, max_new_tokens, talks, streams))
+    load_modules(load or ())
+    choice = Choice.of(ctx, model, shape)
+    talks, shaped = not (quiet or as_json), shape is not None
+    named = _with_schedule(target or default_target(shaped=shaped), schedule, seed)
+    plan = DecodePlan.of(named, pipeline, dtype, context, cache=kv_dtype, shaped=shaped)
+    if seed is not None and getattr(plan.target, "schedule", None) == Schedule.SERIAL:
+        refuse_unused(ctx, ("seed",), "it chooses among adversarial schedules: add --schedule adversarial")
+    if shaped or choice.is_graph or (prompt is None and (steps is not None or position is not None)):
+        values = "random weights" if shaped else "a graph of a file"
+        refuse_unused(ctx, ("prompt", "max_new_tokens"), f"{values} cannot continue a prompt; --position says where")
+        request = StepsRequest(choice, position, steps, plan, dump)
+        return run_steps(request, talks=talks, as_json=as_json, verbose=verbose)
+    refuse_unused(ctx, ("steps", "position"), "a prompt decides which steps there are; leave it out to time some")
+    outcome = _run(_Request(choice, _text_to_continue(prompt), plan, dump, max_new_tokens, talks, not as_json))
     if as_json:
         print_json(_as_json(outcome))
     elif talks:
@@ -142,22 +150,22 @@ def _run(request: _Request) -> _Outcome:
     from forerun.frontends.generate import generate
     from forerun.frontends.llama import LlamaModel
 
-    model = LlamaModel.open(model_path(request.model, shown=request.talks))
-    folder = new_run_folder(Path(request.model).stem) if request.dump is None else Path(request.dump)
-    with working("compiling", shown=request.talks):
-        executable = request.plan.compile(model.config, model.weights_as(request.plan.dtype), folder)
+    model = LlamaModel.open(model_path(str(request.choice.name), shown=request.talks))
+    folder = new_run_folder(request.choice.label) if request.dump is None else Path(request.dump)
+    plan = request.plan
+    with progress("reading weights", shown=request.talks) as told:
+        graph = plan.graph(model.config)
+        executable = compiled(graph, plan, str(folder), model.weights_as(plan.dtype), told)
     with executable, _streaming(request) as on_text:
         generation = generate(executable, model.tokenizer, request.prompt, request.max_new_tokens, on_text)
     return _Outcome(request, generation, executable.summary, folder)
 
 
-def _text_to_continue(prompt: str | None, shape: str | None) -> str:
+def _text_to_continue(prompt: str | None) -> str:
     from forerun.support.diagnostics import InvalidInput
 
-    if shape is not None:
-        raise InvalidInput("--shape is for the model 'llama'", hint="forerun run llama --shape NAME --random-weights")
     if prompt is None:
-        raise InvalidInput("a prompt is missing", hint='give --prompt "..."')
+        raise InvalidInput("a prompt is missing", hint='give --prompt "...", or --steps N to time single steps')
     return prompt
 
 
@@ -187,7 +195,7 @@ def _streaming(request: _Request) -> Iterator[Callable[[str], None] | None]:
     prompt = request.prompt if request.talks else ""
     pieces = 0
     with ExitStack() as spinner:
-        spinner.enter_context(working("reading the prompt", shown=request.talks))
+        spinner.enter_context(progress("reading the prompt", shown=request.talks))
 
         def on_text(piece: str) -> None:
             nonlocal pieces
@@ -210,8 +218,8 @@ def _print_account(outcome: _Outcome, *, verbose: bool) -> None:
     lines = [
         time_sentence(outcome.summary),
         promise_sentence(outcome.summary),
-        f"{generation.steps} tokens on {outcome.request.plan.target}, {outcome.tokens_per_second:.1f} tokens/s "
-        f"(the prompt's {len(generation.prompt_tokens)} tokens took {duration(generation.prefill_seconds)})",
+        f"{plural(generation.steps, 'token')} on {outcome.request.plan.target}, "
+        f"{outcome.tokens_per_second:.1f} tokens/s{_prefill(generation)}",
     ]
     if verbose:
         lines.append(f"stopped because of: {generation.stop}; tokens: {' '.join(map(str, generation.tokens))}")
@@ -222,12 +230,18 @@ def _print_account(outcome: _Outcome, *, verbose: bool) -> None:
     print_plain(console, Text.assemble(("report: ", "bold"), str(outcome.dump / "index.html")))
 
 
+def _prefill(generation: Generation) -> str:
+    """How long the prompt took but for its last token, whose step chooses the first new one."""
+    before = len(generation.prompt_tokens) - 1
+    return f"; {before:,} more of the prompt in {duration(generation.prefill_seconds)}" if before else ""
+
+
 def _as_json(outcome: _Outcome) -> dict[str, Any]:
     request, generation = outcome.request, outcome.generation
     return {
         "status": "ok",
         "exit_status": 0,
-        "model": request.model,
+        "model": request.choice.name,
         "target": str(request.plan.target),
         "dtype": str(request.plan.dtype),
         "prompt": request.prompt,

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forerun.cli.bench_subject import subject_of
-from forerun.cli.console import error_console, print_json, print_plain, result_console
-from forerun.cli.decoding import DecodePlan
-from forerun.cli.errors import Status, guarded
+from forerun.cli.console import account_console, error_console, print_json, print_plain
+from forerun.cli.decoding import DecodePlan, require_clock
+from forerun.cli.errors import Status, guarded, leading_on
+from forerun.cli.files import STANDARD, load_modules, require_one_result, write_text
 from forerun.cli.options import (
     BY_TARGET,
     ContextOption,
@@ -20,12 +20,18 @@ from forerun.cli.options import (
     MatricesOption,
     PipelineOption,
     PositionOption,
+    RandomWeightsOption,
     ShapeOption,
     SubjectArgument,
     VerboseOption,
 )
+from forerun.cli.progress import progress
+from forerun.cli.subject import Choice
+from forerun.report.words import plural
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from forerun.tuner import Trial, TuningResult
 
 __all__ = ["tune"]
@@ -36,8 +42,10 @@ _STEPS = 2
 
 @guarded
 def tune(
+    ctx: typer.Context,
     model: SubjectArgument = None,
     shape: ShapeOption = None,
+    random_weights: RandomWeightsOption = False,
     target: GpuOption = "cuda",
     pipeline: PipelineOption = BY_TARGET,
     output: Annotated[
@@ -69,54 +77,67 @@ def tune(
     Choices are tried one at a time on the whole graph, checked, measured in pairs A B B A, and kept or undone. Later
     runs of such graphs on this GPU apply them by themselves; --output names another file, for compile(tuning=FILE).
     """
-    from forerun.cli.files import load_modules
     from forerun.compiler import KNOWN_TUNING
+    from forerun.passes.infra.tuning import tuning_text
     from forerun.tuner import tune as tune_graph
 
+    require_one_result(output, as_json=as_json)
     load_modules(load or ())
+    choice = Choice.of(ctx, model, shape)
     plan = DecodePlan.of(target, pipeline, dtype, context, cache=kv_dtype, shaped=shape is not None)
-    subject = subject_of(model, shape, position, plan, steps=_STEPS, talks=not as_json, verbose=verbose)
+    on_the_cpu = f"'forerun run {choice.words} --target reference' times steps on the CPU"
+    require_clock(plan, on_the_cpu)
+    talks = not as_json
+    with (
+        leading_on(f"{on_the_cpu}; 'forerun info' shows what was looked for"),
+        progress("reading", shown=talks) as told,
+    ):
+        subject = choice.load(plan, position, chained=_STEPS, talks=talks, verbose=verbose)
+        told("compiling")
 
-    def tell(trial: Trial, gone: float, limit: float) -> None:
-        if not as_json and (verbose or trial.verdict == "kept"):
-            print_plain(error_console(), f"{gone:5.1f} of {limit:.0f} s  {trial.brief}")
+        def tell(trial: Trial, gone: float, limit: float) -> None:
+            told(trial.brief, done=gone, total=limit)
+            if talks and (verbose or trial.verdict == "kept"):
+                print_plain(error_console(), f"{gone:5.1f} of {limit:.0f} s  {trial.brief}")
 
-    result = tune_graph(
-        subject.graph,
-        plan.target,
-        weights=subject.weights,
-        inputs=subject.inputs,
-        budget_seconds=budget,
-        pipeline=plan.pipeline,
-        file=output or KNOWN_TUNING,
-        begin=begin,
-        tolerance=tolerance,
-        progress=tell,
-    )
+        result = tune_graph(
+            subject.graph,
+            plan.target,
+            weights=subject.weights,
+            inputs=subject.inputs,
+            budget_seconds=budget,
+            pipeline=plan.pipeline,
+            file=None if output == STANDARD else output or KNOWN_TUNING,
+            begin=begin,
+            tolerance=tolerance,
+            progress=tell,
+        )
+    if output == STANDARD:
+        write_text(STANDARD, tuning_text(result.tuning))
     if as_json:
-        print_json(_as_json(result, subject.steps))
+        print_json(_as_json(result, subject.chained))
     else:
-        _print_account(result, subject.steps)
+        _print_account(account_console(output), result, subject.chained)
     return Status.OK
 
 
-def _print_account(result: TuningResult, steps: int) -> None:
-    console = result_console()
+def _print_account(console: Console, result: TuningResult, steps: int) -> None:
     kept = sum(trial.verdict == "kept" for trial in result.trials if trial.group)
     tried = sum(bool(trial.group) for trial in result.trials)
     gain = result.untuned / result.tuned if result.tuned else 1.0
     before, after = (1e6 * seconds / steps for seconds in (result.untuned, result.tuned))
     console.print(f"a step took {before:.1f} us, and takes {after:.1f} us: {gain:.3f}x")
     ending = "everything was tried" if result.finished else "the budget is spent"
-    console.print(f"{kept} of {tried} changes kept in {result.seconds:.1f} s; {ending}")
-    print_plain(console, f"tuning: {result.file}")
+    console.print(f"{kept} of {plural(tried, 'change')} kept in {result.seconds:.1f} s; {ending}")
+    if result.file is not None:
+        print_plain(console, f"tuning: {result.file}")
 
 
 def _as_json(result: TuningResult, steps: int) -> dict[str, Any]:
     return {
         "status": "ok",
         "exit_status": 0,
-        "file": str(result.file),
+        "file": None if result.file is None else str(result.file),
         "gpu": result.tuning.gpu,
         "driver": result.tuning.driver,
         "untuned_us": result.untuned * 1e6 / steps,

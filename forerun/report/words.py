@@ -22,9 +22,11 @@ def duration(seconds: float) -> str:
     """A time for people.
 
     Example:
-        >>> duration(0.0123), duration(2.5)
-        ('12.3 ms', '2.50 s')
+        >>> duration(0.0123), duration(2.5), duration(0.00002)
+        ('12.3 ms', '2.50 s', '20.0 us')
     """
+    if 0 < seconds < 1e-4:
+        return f"{seconds * 1e6:.1f} us"
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.1f} ms"
 
 

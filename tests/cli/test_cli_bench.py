@@ -36,11 +36,13 @@ def decode(tmp_path):
 
 
 @pytest.mark.skipif(no_gpu_reason() is None, reason="there is a GPU")
-@pytest.mark.parametrize("subject", [("--shape", "llama-3.2-1b"), ("missing.fir",), ("smollm2",)])
+@pytest.mark.parametrize("subject", [("--shape", "llama-3.2-1b"), ("graph.fir",), ("smollm2",)])
 def test_without_a_gpu_nothing_is_read(forerun, subject):
     outcome = forerun("bench", *subject)
     assert (outcome.status, outcome.out) == (3, "")
     assert outcome.err.startswith("error: no GPU")
+    words = " ".join(subject)
+    assert f"hint: 'forerun run {words} --target reference' times steps on the CPU" in outcome.err
 
 
 def test_bad_requests(forerun, fake, decode):
@@ -96,8 +98,8 @@ def test_pipelines_that_disagree_are_not_timed(forerun, fake, tmp_path, monkeypa
     spoil = "forerun.cli.bench._compile"
     from forerun.cli.bench import _compile
 
-    def compile_wrongly(subject, plan, pipeline, dump):
-        executable = _compile(subject, plan, pipeline, dump)
+    def compile_wrongly(subject, plan, pipeline, dump, told):
+        executable = _compile(subject, plan, pipeline, dump, told)
         if not str(pipeline):
             run = executable.run
             executable.run = lambda inputs: {name: -value for name, value in run(inputs).items()}

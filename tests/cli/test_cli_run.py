@@ -140,6 +140,8 @@ def test_the_download_is_told_once_it_begins(forerun, model, monkeypatch):
     outcome = run(forerun, "smollm2", "--quiet")
     assert outcome.status == 0
     assert outcome.err == ""
+    assert run(forerun, "smollm2").err == "", "nobody looks on"
+    monkeypatch.setenv("FORCE_COLOR", "1")
     assert "fetching SmolLM2" in run(forerun, "smollm2").err
 
 
@@ -168,8 +170,8 @@ def test_steps_of_a_shape_with_random_weights(forerun, shapes):
     [
         ((), "needs --shape"),
         (("--shape", "tinny"), "did you mean 'tiny'?"),
-        (("--shape", "tiny"), "add --random-weights"),
         (("--shape", "tiny", "--random-weights", "--prompt", "hello"), "cannot continue a prompt"),
+        (("--shape", "tiny", "--max-new-tokens", 3), "--max-new-tokens has no use here"),
         (("--shape", "tiny", "--random-weights", "--position", 64), "from 0 to 63"),
     ],
 )
@@ -182,7 +184,8 @@ def test_bad_shapes(forerun, shapes, arguments, message):
 
 def test_a_prompt_is_needed_for_a_model_with_weights(forerun, model):
     assert "give --prompt" in forerun("run", model).err
-    assert "--shape is for the model 'llama'" in run(forerun, model, "--shape", "tiny").err
+    assert "name one graph, model or --shape" in run(forerun, model, "--shape", "tiny").err
+    assert "--random-weights has no use here" in run(forerun, model, "--random-weights").err
 
 
 def test_matrices_of_another_type(forerun, model):
@@ -192,6 +195,62 @@ def test_matrices_of_another_type(forerun, model):
 
 
 def test_a_choice_that_there_is_not_is_told_in_plain_words(forerun):
-    outcome = forerun("run", "llama", "--random-weights", "--dtype", "f8")
+    outcome = forerun("run", "llama", "--dtype", "f8")
     assert outcome.status == 2
     assert outcome.err.startswith("error: Invalid value for '--dtype': 'f8' is not one of ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--steps", 5), "--steps has no use here\nhint: a prompt decides which steps there are"),
+        (("--position", 5), "--position has no use here\nhint: a prompt decides which steps there are"),
+        (("--seed", 3), "--seed has no use here\nhint: it chooses among adversarial schedules"),
+        (("--schedule", "serial", "--seed", 3), "--seed has no use here"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(forerun, model, arguments, message):
+    outcome = run(forerun, model, *arguments)
+    assert outcome.status == 2
+    assert message in outcome.err
+
+
+def test_names_that_are_close_to_shapes_lead_to_them(forerun):
+    outcome = run(forerun, "llama3")
+    assert outcome.err.splitlines() == [
+        "error: no model 'llama3'",
+        "hint: name a .gguf file, or only the shapes of a model: --shape llama-3.2-1b",
+    ]
+
+
+def test_steps_of_a_model_in_the_place_of_a_prompt(forerun, model):
+    told = json.loads(forerun("run", model, "--steps", 2, "--position", 3, "--json").out)
+    assert (told["position"], len(told["step_seconds"])) == (3, 2)
+    assert isinstance(told["token"], int)
+
+
+def test_a_shape_needs_no_other_words(forerun, shapes):
+    told = [
+        json.loads(forerun("run", *words, "--target", "reference", "--steps", 2, "--json").out)
+        for words in (("--shape", "tiny"), ("llama", "--shape", "tiny", "--random-weights"))
+    ]
+    assert told[0]["token"] == told[1]["token"]
+
+
+def test_a_graph_of_a_file_runs_on_random_values(forerun, tmp_path):
+    assert forerun("export", "--sample", "two-layers", "-o", "g.fir").status == 0
+    outcome = forerun("run", "g.fir", "--steps", 2)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "a step takes " in outcome.out
+    assert "output %y, float32[256]: " in outcome.out
+    adversarial = forerun("run", "g.fir", "--schedule", "adversarial", "--seed", 3)
+    assert adversarial.out.partition("output")[2].partition("\n")[0] in outcome.out
+    for option in ("--prompt", "--dtype"):
+        assert f"{option} has no use here" in forerun("run", "g.fir", option, "f16").err
+
+
+def test_counts_agree_with_their_nouns(forerun, model):
+    prompt = forerun("run", model, "--prompt", "a", "--max-new-tokens", 1, "--pipeline", "insert-pdl", "-v").out
+    assert "1 pass in " in prompt
+    assert "1 token on reference" in prompt
+    assert " 1 tokens" not in prompt

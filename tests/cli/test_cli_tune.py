@@ -80,4 +80,25 @@ def test_types_of_a_shape(asked: dict[str, Any]) -> None:
 
 def test_there_must_be_a_gpu(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", file, "--target", "reference"]) == 3
-    assert "target 'reference' cannot time replays" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "target 'reference' has no GPU's clock" in told
+    assert "forerun run " in told
+
+
+def test_choices_on_standard_output_stand_alone(
+    asked: dict[str, Any], file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tune", file, "-o", "-"]) == 0
+    told = capsys.readouterr()
+    assert asked["file"] is None
+    assert json.loads(told.out)["gpu"] == "H100"
+    assert "a step took 20.0 us" in told.err
+    assert main(["tune", file, "-o", "-", "--json"]) == 2
+
+
+def test_options_that_a_graph_has_no_use_for(
+    asked: dict[str, Any], file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option, value in (("--dtype", "f16"), ("--kv-dtype", "f16"), ("--context", "8")):
+        assert main(["tune", file, option, value]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {option} has no use here\n")

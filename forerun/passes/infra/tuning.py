@@ -134,11 +134,16 @@ def _shape_of(graph: Graph, node: KernelNode) -> str:
 
 
 def write_tuning(tuning: Tuning, path: str | Path) -> None:
-    """Write a tuning file: JSON, sorted, so that equal tunings are equal files.
+    """Write a tuning file.
 
     Raises:
         InvalidInput: If it cannot be written.
     """
+    write_whole(Path(path), tuning_text(tuning))
+
+
+def tuning_text(tuning: Tuning) -> str:
+    """What a tuning file holds: JSON, sorted, so that equal tunings are equal files."""
     data = {
         "schema": SCHEMA,
         "gpu": tuning.gpu,
@@ -148,7 +153,7 @@ def write_tuning(tuning: Tuning, path: str | Path) -> None:
         "tolerance": tuning.tolerance,
         "choices": [_choice_json(group, tuning.choices[group]) for group in sorted(tuning.choices)],
     }
-    write_whole(Path(path), json.dumps(data, indent=1) + "\n")
+    return json.dumps(data, indent=1) + "\n"
 
 
 def read_tuning(path: str | Path) -> Tuning:
