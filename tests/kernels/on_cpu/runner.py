@@ -4,6 +4,7 @@ where there is no GPU. What is assembly is replaced: functions of device.cuh, an
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import shutil
 import subprocess
@@ -21,11 +22,19 @@ from forerun.ir.types import BufferRole, DType
 from forerun.runtime.cuda.codegen.specialise import Unit, specialise
 from forerun.runtime.toolchain import Source
 
-__all__ = ["COMPILER", "CpuKernel", "NotCompiledError", "graph_of", "unit_of"]
+__all__ = ["COMPILER", "FOLDER", "LACKING", "CpuKernel", "NotCompiledError", "graph_of", "unit_of"]
 
 COMPILER = shutil.which("g++")
 
-_HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
+"""Headers that stand in for CUDA's."""
+
+LACKING = re.compile(
+    r"__v\w+[24]|__(ld|st)(g|ca|cg|cs|cv|lu|wb|wt)|__threadfence\w*|__syncthreads_\w+|__barrier_sync\w*|__activemask"
+    r"|__fns|__uni_sync|__nanosleep|__prof_trigger|__pm\d|__brkpt|__trap|__dp2a_\w+|__\w+DEPRECATED__|.*_system|.*_block"
+)
+"""What the headers lack of CUDA's functions: SIMD within a word, cache hints, fences, some of warps and barriers."""
+
 _MARGIN = 256
 
 
@@ -147,18 +156,29 @@ def _compile(folder: Path, unit: Unit) -> Path:
         """
     folder.mkdir(parents=True, exist_ok=True)
     for name, header in unit.source.headers:
-        replacement = _HERE / name
+        replacement = FOLDER / name
         text = replacement.read_text() if replacement.exists() else header
         (folder / name).write_text(_without_assembly(text) if name == "device.cuh" else text)
     source, library = folder / "unit.cpp", folder / "unit.so"
-    source.write_text(unit.source.text + driver)
+    # What a kernel includes stands in its namespace; CUDA's types stand outside.
+    named = [n for n in ("cuda_fp16.h", "cuda_bf16.h") if any(n in text for _, text in unit.source.headers)]
+    includes = "".join(f'#include "{name}"\n' for name in ("shim.h", *named)) if named else ""
+    source.write_text(includes + unit.source.text + driver)
     # Shared memory is static in functions of equal names: it must not be shared by the libraries of a process.
-    options = ["-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-fno-gnu-unique", f"-I{_HERE}"]
+    options = ["-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-fno-gnu-unique", f"-I{FOLDER}"]
     command = [COMPILER, *options, str(source), "-o", str(library)]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
     if done.returncode:
-        raise NotCompiledError(done.stderr)
+        raise NotCompiledError(_lacking(done.stderr) + done.stderr)
     return library
+
+
+def _lacking(said: str) -> str:
+    """The functions that g++ does not know, in front of what it says."""
+    names = dict.fromkeys(re.findall(r"'(\w+)' was not declared in this scope", said))
+    if not names:
+        return ""
+    return f"if these are functions of CUDA, its stand-in in tests/kernels/on_cpu lacks them: {', '.join(names)}\n"
 
 
 def _without_assembly(text: str) -> str:

@@ -11,16 +11,7 @@
 #include <utility>
 #include <vector>
 
-extern "C" {
-float exp2f(float) noexcept;
-float expf(float) noexcept;
-float fmaf(float, float, float) noexcept;
-float fmaxf(float, float) noexcept;
-float sqrtf(float) noexcept;
-double cos(double) noexcept;
-double rint(double) noexcept;
-double sin(double) noexcept;
-}
+#include "cuda_math.h"
 
 #define __device__
 #define __forceinline__ inline
@@ -31,25 +22,13 @@ double sin(double) noexcept;
 #define __align__(n) __attribute__((aligned(n)))
 #define dynamic_shared on_cpu::dynamic_memory
 
-template <class T> T max(T a, T b) { return a > b ? a : b; }
-
+struct float2 { float x, y; };
 struct uint4 { unsigned x, y, z, w; };
 struct alignas(16) float4 { float x, y, z, w; };
 struct uint3 { unsigned x, y, z; };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 inline uint3 threadIdx, blockIdx, blockDim, gridDim;
-
-inline float __uint_as_float(unsigned bits) { float x; memcpy(&x, &bits, 4); return x; }
-inline unsigned __float_as_uint(float x) { unsigned bits; memcpy(&bits, &x, 4); return bits; }
-inline float __fadd_rn(float x, float y) { return x + y; }
-inline float __fmul_rn(float x, float y) { return x * y; }
-inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
-inline void sincospif(float x, float* sine, float* cosine) {
-    constexpr double pi = 3.14159265358979323846;
-    *sine = static_cast<float>(sin(pi * x));
-    *cosine = static_cast<float>(cos(pi * x));
-}
 
 namespace on_cpu {
 
@@ -102,12 +81,13 @@ inline void arrive(Barrier& barrier) {
     while (barrier.round == round) yield();
 }
 
-template <class T> T exchange(T value, int lane_mask) {
+// What the lane of that number gave; all lanes of the warp give something.
+template <class T> T exchange(T value, unsigned lane) {
     const unsigned self = current->number;
     Barrier& warp = warps[self / 32];
     memcpy(&exchanged[self], &value, sizeof(T));
     arrive(warp);
-    memcpy(&value, &exchanged[self ^ lane_mask], sizeof(T));
+    memcpy(&value, &exchanged[self / 32 * 32 + lane], sizeof(T));
     arrive(warp);
     return value;
 }
@@ -192,6 +172,39 @@ template <class... P> void call(void (*entry)(P...), void** arguments) {
 
 }  // namespace on_cpu
 
-template <class T> T __shfl_xor_sync(unsigned, T value, int lane_mask) { return on_cpu::exchange(value, lane_mask); }
+// Threads take turns at barriers only, so nothing comes in between.
+template <class T> T atomicExch(T* p, T value) { const T old = *p; *p = value; return old; }
+template <class T> T atomicCAS(T* p, T compare, T value) { const T old = *p; if (old == compare) *p = value; return old; }
+template <class T> T atomicAdd(T* p, T value) { return atomicExch(p, static_cast<T>(*p + value)); }
+template <class T> T atomicSub(T* p, T value) { return atomicExch(p, static_cast<T>(*p - value)); }
+template <class T> T atomicMax(T* p, T value) { return atomicExch(p, max(*p, value)); }
+template <class T> T atomicMin(T* p, T value) { return atomicExch(p, min(*p, value)); }
+template <class T> T atomicAnd(T* p, T value) { return atomicExch(p, *p & value); }
+template <class T> T atomicOr(T* p, T value) { return atomicExch(p, *p | value); }
+template <class T> T atomicXor(T* p, T value) { return atomicExch(p, *p ^ value); }
+
+inline unsigned lane_on_cpu() { return on_cpu::current->number % 32; }
+template <class T> T __shfl_sync(unsigned, T value, int lane, int width = 32) {
+    return on_cpu::exchange(value, lane_on_cpu() / width * width + lane % width);
+}
+template <class T> T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32) {
+    const unsigned self = lane_on_cpu(), lane = self ^ lane_mask;
+    return on_cpu::exchange(value, lane < self / width * width + width ? lane : self);
+}
+template <class T> T __shfl_up_sync(unsigned, T value, unsigned delta, int width = 32) {
+    const unsigned self = lane_on_cpu();
+    return on_cpu::exchange(value, self % width >= delta ? self - delta : self);
+}
+template <class T> T __shfl_down_sync(unsigned, T value, unsigned delta, int width = 32) {
+    const unsigned self = lane_on_cpu();
+    return on_cpu::exchange(value, self % width + delta < unsigned(width) ? self + delta : self);
+}
+inline unsigned __ballot_sync(unsigned, int predicate) {
+    unsigned found = 0;
+    for (unsigned lane = 0; lane < 32; ++lane) found |= unsigned(on_cpu::exchange(predicate != 0, lane)) << lane;
+    return found;
+}
+inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) == ~0u; }
+inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 inline void __syncthreads() { on_cpu::arrive(on_cpu::ctas[on_cpu::current->cta]); }
 inline void __syncwarp() { on_cpu::arrive(on_cpu::warps[on_cpu::current->number / 32]); }
