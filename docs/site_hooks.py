@@ -12,8 +12,11 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+import forerun
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("SECURITY.md", "CHANGELOG.md")
+TOP_LEVEL = "<!-- the names of the top level -->"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -48,9 +51,16 @@ def shown(output: dict[str, Any]) -> str:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Links that leave ``docs`` for a document of the root lead to its page; notebooks, to theirs."""
+    """Links to documents of the root, and to notebooks, lead to their pages; the list of names is filled in."""
+    if TOP_LEVEL in markdown:
+        markdown = markdown.replace(TOP_LEVEL, top_level_names())
     markdown = re.sub(rf"\]\((?:\.\./)+({'|'.join(map(re.escape, DOCUMENTS))})", rf"]({up(page)}\1", markdown)
     return re.sub(r"(\]\([\w/.-]*notebooks/[\w-]+)\.ipynb\)", r"\1.md)", markdown)
+
+
+def top_level_names() -> str:
+    """A list of the names of the package, which lead to where each is described."""
+    return "\n".join(f"- [`forerun.{name}`][{module}.{name}]" for name, module in sorted(forerun._EXPORTS.items()))
 
 
 def up(page: Page) -> str:

@@ -19,7 +19,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.refinement.certificate import certify
 from forerun.ir.semantics import check
 from forerun.ir.text import parse_graph, print_graph
-from forerun.ir.types import DependencyKind, DType
+from forerun.ir.types import DependencyKind
 from forerun.kernels import add, gemv
 from forerun.kernels.shapes import elementwise_launch
 
@@ -27,10 +27,10 @@ from forerun.kernels.shapes import elementwise_launch
 def build(*, forget: bool) -> Graph:
     """What the program launches. With ``forget``, the sum no longer waits for the projection: a bug to be caught."""
     builder = forerun.GraphBuilder("step")
-    x, y = builder.input("x", DType.F32, (64,)), builder.output("y", DType.F32, (64,))
-    weight, partial = builder.weight("w", DType.F32, (64, 64)), builder.temp("partial", DType.F32, (64,))
-    builder.launch(gemv.KERNEL, node="project", launch=gemv.launch_for(64), w=weight, x=x, y=partial)
-    builder.launch(add.KERNEL, node="sum", launch=elementwise_launch(64), after=[], a=x, b=partial, y=y)
+    x, y = builder.input("x", "f32", 64), builder.output("y", "f32", 64)
+    weight, partial = builder.weight("w", "f32", (64, 64)), builder.temp("partial", "f32", 64)
+    builder.launch(gemv, node="project", launch=gemv.launch_for(64), w=weight, x=x, y=partial)
+    builder.launch(add, node="sum", launch=elementwise_launch(64), after=[], a=x, b=partial, y=y)
     if not forget:
         builder.depend("project", "sum", DependencyKind.FULL)
     return builder.build()

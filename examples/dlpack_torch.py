@@ -8,16 +8,15 @@ from __future__ import annotations
 import importlib.util
 
 import forerun
-from forerun.ir.types import DType
 from forerun.kernels import gemv
 from forerun.runtime.gpu import no_gpu_reason
 
 
 def projection() -> forerun.Graph:
     builder = forerun.GraphBuilder("projection")
-    x, y = builder.input("x", DType.F32, (256,)), builder.output("y", DType.F32, (512,))
-    weight = builder.weight("w", DType.F32, (512, 256))
-    builder.launch(gemv.KERNEL, launch=gemv.launch_for(512), w=weight, x=x, y=y)
+    x, y = builder.input("x", "f32", 256), builder.output("y", "f32", 512)
+    weight = builder.weight("w", "f32", (512, 256))
+    builder.launch(gemv, launch=gemv.launch_for(512), w=weight, x=x, y=y)
     return builder.build()
 
 

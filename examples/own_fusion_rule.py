@@ -15,45 +15,23 @@ import numpy as np
 import forerun
 from forerun.ir.fusion import Match, Part, Rejection, Replacement, fusion_rule
 from forerun.ir.graph import Graph
-from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
-from forerun.ir.types import DType
 from forerun.kernels import add, silu_mul
-from forerun.passes.infra.manager import PassManager
 from forerun.testing import check_rule
 
 
-@forerun.register_function
+@forerun.kernel("gate: f32[D], up: f32[D], residual: f32[D] -> y: f32[D]")
 def activate_add(gate: np.ndarray, up: np.ndarray, residual: np.ndarray) -> np.ndarray:
     """What the new kernel computes, in NumPy."""
     return residual + gate / (1 + np.exp(-gate)) * up
 
 
-FUSED = Kernel(
-    "activate_add",
-    tuple(BufferParameter(name, DType.F32, ("D",)) for name in ("gate", "up", "residual", "y")),
-    (
-        Role(
-            "all",
-            (
-                Phase(
-                    "activate_add",
-                    reads=(Access("gate"), Access("up"), Access("residual")),
-                    writes=(Access("y"),),
-                    reference=f"{__name__}:activate_add",
-                ),
-            ),
-        ),
-    ),
-)
-
-
 def activation_and_sum(random: Random) -> Graph:
     """A graph with a match, of a random size: what the rule is tested on."""
-    builder, size = forerun.GraphBuilder("activation_and_sum"), (random.randint(1, 64),)
-    gate, up, residual = (builder.input(name, DType.F32, size) for name in ("gate", "up", "residual"))
-    hidden, y = builder.temp("hidden", DType.F32, size), builder.output("y", DType.F32, size)
-    builder.launch(silu_mul.KERNEL, node="activate", gate=gate, up=up, y=hidden)
-    builder.launch(add.KERNEL, node="sum", a=residual, b=hidden, y=y)
+    builder, size = forerun.GraphBuilder("activation_and_sum"), random.randint(1, 64)
+    gate, up, residual = (builder.input(name, "f32", size) for name in ("gate", "up", "residual"))
+    hidden, y = builder.temp("hidden", "f32", size), builder.output("y", "f32", size)
+    builder.launch(silu_mul, node="activate", gate=gate, up=up, y=hidden)
+    builder.launch(add, node="sum", a=residual, b=hidden, y=y)
     return builder.build()
 
 
@@ -69,11 +47,11 @@ def activation_and_sum(random: Random) -> Graph:
 def fuse_activation(match: Match) -> Replacement | Rejection:
     """An activation, and the sum that takes its result."""
     names = ("gate", "up", "residual", "y")
-    return Replacement(FUSED, match.nodes["sum"].launch, {name: name for name in names})
+    return Replacement(activate_add.KERNEL, match.nodes["sum"].launch, {name: name for name in names})
 
 
 def main() -> None:
-    result = PassManager("fuse-kernels{rules=activate-add}").run(activation_and_sum(Random(0)))
+    result = forerun.PassManager("fuse-kernels{rules=activate-add}").run(activation_and_sum(Random(0)))
     (record,) = result.summary.passes
     print(f"nodes: {list(result.graph.nodes)}; {record.verdict}, within a tolerance of {record.tolerance}")
     assert record.verdict == "proved"

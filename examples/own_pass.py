@@ -3,7 +3,7 @@
 A kernel that starts early holds registers and shared memory while it waits. That pays if it loads weights meanwhile.
 This pass makes the programmatic dependencies of the other kernels full again. On the command line:
 
-    forerun opt graph.fir --load own_pass.py --pipeline 'default,late-small-kernels{kilobytes=64}'
+    forerun opt graph.fir --load own_pass.py --pipeline 'exact,late-small-kernels{kilobytes=64}'
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import ClassVar
 import forerun
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import BufferArgument, KernelNode
-from forerun.ir.types import BufferRole, DependencyKind, DType
+from forerun.ir.types import BufferRole, DependencyKind
 from forerun.kernels import add, gemv
 from forerun.kernels.shapes import elementwise_launch
 from forerun.passes import Pass, PassContext, option, register
@@ -53,17 +53,17 @@ def weight_bytes(graph: Graph, node_name: str) -> int:
 def two_kernels() -> Graph:
     """A large projection, then a sum that reads no weights."""
     builder = forerun.GraphBuilder("two_kernels")
-    x, y = builder.input("x", DType.F32, (256,)), builder.output("y", DType.F32, (256,))
-    weight, partial = builder.weight("w", DType.F32, (256, 256)), builder.temp("partial", DType.F32, (256,))
-    last = builder.output("last", DType.F32, (256,))
-    builder.launch(gemv.KERNEL, node="project", launch=gemv.launch_for(256), w=weight, x=x, y=partial)
-    builder.launch(add.KERNEL, node="sum", launch=elementwise_launch(256), a=x, b=partial, y=y)
-    builder.launch(gemv.KERNEL, node="again", launch=gemv.launch_for(256), w=weight, x=y, y=last)
+    x, y = builder.input("x", "f32", 256), builder.output("y", "f32", 256)
+    weight, partial = builder.weight("w", "f32", (256, 256)), builder.temp("partial", "f32", 256)
+    last = builder.output("last", "f32", 256)
+    builder.launch(gemv, node="project", launch=gemv.launch_for(256), w=weight, x=x, y=partial)
+    builder.launch(add, node="sum", launch=elementwise_launch(256), a=x, b=partial, y=y)
+    builder.launch(gemv, node="again", launch=gemv.launch_for(256), w=weight, x=y, y=last)
     return builder.build()
 
 
 def main() -> None:
-    result = PassManager("default,late-small-kernels").run(two_kernels())
+    result = PassManager("exact,late-small-kernels").run(two_kernels())
     for record in result.summary.passes:
         print(f"{record.name:20} {record.verdict:10} {record.dependencies}")
     kinds = {d.pair: d.kind for d in result.graph.dependencies}

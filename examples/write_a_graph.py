@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 import forerun
-from forerun.ir.types import DType
 from forerun.kernels import add, gemv, rmsnorm, silu_mul
 from forerun.kernels.shapes import elementwise_launch
 
@@ -18,23 +17,23 @@ WIDTH, HIDDEN = 64, 256
 def feed_forward() -> forerun.Graph:
     """The graph, in stream order: each node depends on the one launched before it."""
     build = forerun.GraphBuilder("feed_forward")
-    x, y = build.input("x", DType.F32, (WIDTH,)), build.output("y", DType.F32, (WIDTH,))
-    scale = build.weight("norm.weight", DType.F32, (WIDTH,))
-    gate = build.weight("gate.weight", DType.F32, (HIDDEN, WIDTH))
-    up = build.weight("up.weight", DType.F32, (HIDDEN, WIDTH))
-    down = build.weight("down.weight", DType.F32, (WIDTH, HIDDEN))
-    normed = build.temp("normed", DType.F32, (WIDTH,))
-    gated, lifted, hidden = (build.temp(name, DType.F32, (HIDDEN,)) for name in ("gated", "lifted", "hidden"))
-    lowered = build.temp("lowered", DType.F32, (WIDTH,))
+    x, y = build.input("x", "f32", WIDTH), build.output("y", "f32", WIDTH)
+    scale = build.weight("norm.weight", "f32", WIDTH)
+    gate = build.weight("gate.weight", "f32", (HIDDEN, WIDTH))
+    up = build.weight("up.weight", "f32", (HIDDEN, WIDTH))
+    down = build.weight("down.weight", "f32", (WIDTH, HIDDEN))
+    normed = build.temp("normed", "f32", WIDTH)
+    gated, lifted, hidden = (build.temp(name, "f32", HIDDEN) for name in ("gated", "lifted", "hidden"))
+    lowered = build.temp("lowered", "f32", WIDTH)
 
     rows, columns = gemv.launch_for(HIDDEN), gemv.launch_for(WIDTH)
-    build.launch(rmsnorm.KERNEL, node="norm", launch=rmsnorm.launch_for(WIDTH), x=x, w=scale, y=normed, eps=1e-5)
-    build.launch(gemv.KERNEL, node="gate", launch=rows, w=gate, x=normed, y=gated)
-    build.launch(gemv.KERNEL, node="up", launch=rows, w=up, x=normed, y=lifted)
+    build.launch(rmsnorm, node="norm", launch=rmsnorm.launch_for(WIDTH), x=x, w=scale, y=normed, eps=1e-5)
+    build.launch(gemv, node="gate", launch=rows, w=gate, x=normed, y=gated)
+    build.launch(gemv, node="up", launch=rows, w=up, x=normed, y=lifted)
     launch = elementwise_launch(HIDDEN)
-    build.launch(silu_mul.KERNEL, node="activate", launch=launch, gate=gated, up=lifted, y=hidden)
-    build.launch(gemv.KERNEL, node="down", launch=columns, w=down, x=hidden, y=lowered)
-    build.launch(add.KERNEL, node="residual", launch=elementwise_launch(WIDTH), a=x, b=lowered, y=y)
+    build.launch(silu_mul, node="activate", launch=launch, gate=gated, up=lifted, y=hidden)
+    build.launch(gemv, node="down", launch=columns, w=down, x=hidden, y=lowered)
+    build.launch(add, node="residual", launch=elementwise_launch(WIDTH), a=x, b=lowered, y=y)
     return build.build()
 
 

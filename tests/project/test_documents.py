@@ -61,13 +61,14 @@ def test_commands_stand_in_fences(page):
     assert re.findall(r"^    (?:forerun|pytest|pip|python) .*", page.read_text(encoding="utf-8"), re.MULTILINE) == []
 
 
-def test_the_example_of_the_readme_shows_passes_and_a_right_result(capsys):
+def test_the_example_of_the_readme_shows_passes_and_a_right_result(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (block,) = (block.code for block in blocks(ROOT / "README.md", "python"))
     assert len([line for line in block.splitlines() if line.strip()]) <= 20
     exec(compile(block, "README.md", "exec"), {})
-    *passes, last = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in passes] == ["infer-dependencies", "insert-pdl", "hoist-loads", "reduce-edges"]
-    assert "programmatic': 1" in passes[1]
+    *table, last = capsys.readouterr().out.splitlines()
+    names = ["infer-dependencies", "insert-pdl", "hoist-loads", "reduce-edges"]
+    assert [line.split()[1] for line in table if line.split()[0].isdecimal() and line.split()[0] > "0"][:4] == names
     assert last == "right under an adversarial schedule: True"
 
 
