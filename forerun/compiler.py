@@ -95,7 +95,11 @@ def compile(
     resolved = resolve_target(target)
     with trusting(trust):
         result = prepare(graph, resolved, pipeline, dump, instruments=instruments, tuning=tuning)
-        program = _load(resolved, result.graph, weights or {}, memory)
+        try:
+            program = _load(resolved, result.graph, weights or {}, memory)
+        except KeyboardInterrupt:
+            _note_interruption(result.summary)
+            raise
     _take_remarks(result.summary, program)
     return Executable(result.graph, result.summary, program)
 
@@ -341,6 +345,12 @@ class _OfTarget:
 
 def _assessor(target: Target) -> Assessor | None:
     return _OfTarget(target) if isinstance(target, DeviceTarget) else None
+
+
+def _note_interruption(summary: Summary) -> None:
+    from forerun.passes.instrument import Dump
+
+    Dump.note_interruption(summary)
 
 
 def _take_remarks(summary: Summary, program: Program) -> None:

@@ -102,7 +102,7 @@ def drawing(source: Graph | SourceMap | str, *, verbose: bool = False) -> Iterat
         source: A graph, a text that is read as one, or where the elements of a graph stand in its text.
         verbose: Whether all are drawn, however many there are.
     """
-    from forerun.ir.text import draw
+    from forerun.ir.text import SourceMap, draw, place_in
     from forerun.support.diagnostics import ForerunError
 
     try:
@@ -115,6 +115,8 @@ def drawing(source: Graph | SourceMap | str, *, verbose: bool = False) -> Iterat
             drawn = draw(error.diagnostics, source, limit=None if verbose else SHOWN_DIAGNOSTICS)
             rest = "" if verbose or len(error.diagnostics) <= SHOWN_DIAGNOSTICS else "; -v shows all"
             error.add_note(drawn + rest)
+            if isinstance(source, SourceMap):
+                error.diagnostics = tuple(d.at(place_in(source, d.location)) for d in error.diagnostics)
         raise
 
 

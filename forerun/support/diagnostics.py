@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import enum
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -85,6 +85,10 @@ class Diagnostic:
     def __str__(self) -> str:
         text = visible(f"{self.severity}[{self.code}]: {self.location}: {self.message}")
         return f"{text}\n  hint: {visible(self.hint)}" if self.hint else text
+
+    def at(self, location: Location) -> Diagnostic:
+        """The same finding, with a place that is known better."""
+        return replace(self, location=location)
 
     def to_json(self) -> dict[str, Any]:
         """The fields, as docs/cli.md describes them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -278,3 +279,10 @@ def test_what_a_pipeline_with_fusions_made_is_proved(forerun, tmp_path):
     assert f"on trust, as fusion rules state it: what the kernels of {count} fused nodes compute" in outcome.out
     assert len(json.loads(forerun("check", "in.fir", "out.fir", "--json").out)["fused"]) == count
     assert "trust" not in forerun("check", "out.fir", "out.fir").out
+
+
+def test_json_of_an_invalid_graph_has_the_place_that_people_see(forerun, good):
+    good.write_text("// first\n" + good.read_text().replace("y=%h", "y=%gone"))
+    shown = re.search(r"--> \S+:(\d+):(\d+)", forerun("check", good).err)
+    (found,) = json.loads(forerun("check", good, "--json").out)["error"]["diagnostics"]
+    assert (found["location"]["line"], found["location"]["column"]) == (int(shown[1]), int(shown[2]))

@@ -241,3 +241,11 @@ def test_dumps_onto_a_file(forerun, good, tmp_path):
     outcome = forerun("opt", good, "-p", "exact", "--dump", "d")
     assert outcome.status == 2
     assert outcome.err.startswith("error: cannot write to folder 'd': it is a file, or lies in one\n")
+
+
+def test_json_of_a_refuted_pass_has_places_in_the_graph_that_it_made(forerun, good, tmp_path):
+    arguments = "opt", good, "--load", BAD_PASSES, "-p", "cut-everything", "--dump", "d", "--json"
+    found = json.loads(forerun(*arguments).out)["error"]["diagnostics"]
+    lines = (tmp_path / "d" / "01-cut-everything.FAILED.fir").read_text().splitlines()
+    assert found
+    assert all(lines[each["location"]["line"] - 1].startswith("node #second = ") for each in found)

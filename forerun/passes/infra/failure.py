@@ -60,7 +60,9 @@ def failure_of(run: PipelineRun, step: PassRun, cause: Exception | SystemExit, *
         cause: What was raised.
         in_check: Whether an instrument raised it, rather than the pass.
     """
-    diagnostics = cause.diagnostics if isinstance(cause, ForerunError) else ()
+    found = cause.diagnostics if isinstance(cause, ForerunError) else ()
+    source = text.locate(step.before if step.after is None else step.after) if found else None
+    diagnostics = [d if source is None else d.at(text.place_in(source, d.location)) for d in found]
     status = cause.exit_status if isinstance(cause, ForerunError) else 4
     which = f"pass {step.ordinal} of {len(run.pipeline)}, {step.record.text}"
     headline = visible(f"{which}: {_headline(cause, in_check)}")
