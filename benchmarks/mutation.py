@@ -33,7 +33,7 @@ from common import Metric, write_result
 from benchmarks.mutants import Mutant, mutants_of
 from benchmarks.mutation_trials import ROOT, Coverage, record, serve, try_imported
 
-__all__ = ["GROUPS", "SURVIVORS"]
+__all__ = ["GROUPS", "SURVIVORS", "modules"]
 
 RESULT = ROOT / "benchmarks" / "results" / "mutation.json"
 SURVIVORS = ROOT / "benchmarks" / "results" / "mutation_survivors.json"
@@ -52,10 +52,14 @@ _Key: TypeAlias = tuple[str, int, str]
 _fork = get_context("fork")
 
 
+def modules() -> list[Path]:
+    """What is mutated: the rooms of meaning, and every pass."""
+    found = sorted(path for room in ROOMS for path in (ROOT / "forerun/ir" / room).glob("[!_]*.py"))
+    return found + sorted((ROOT / "forerun/passes").glob("[!_]*.py"))
+
+
 def _everything() -> list[Mutant]:
-    modules = sorted(path for room in ROOMS for path in (ROOT / "forerun/ir" / room).glob("[!_]*.py"))
-    modules += sorted((ROOT / "forerun/passes").glob("[!_]*.py"))
-    return [mutant for path in modules for mutant in mutants_of(path, ROOT)]
+    return [mutant for path in modules() for mutant in mutants_of(path, ROOT)]
 
 
 def _key(mutant: Mutant) -> _Key:

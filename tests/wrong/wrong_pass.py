@@ -11,7 +11,7 @@ from forerun.ir.types import DependencyKind
 from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.infra.registry import get
 
-__all__ = ["WRONG_PASSES", "WrongPass", "both_are_kernels", "weakened_where", "wrong_pass"]
+__all__ = ["WRONG_PASSES", "WrongPass", "both_are_kernels", "reduced", "weakened_where", "wrong_pass"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,15 @@ def weakened_where(graph: Graph, kind: DependencyKind, where: Callable[[Graph, D
     for d in graph.dependencies:
         if where(graph, d):
             edit.set_dependency(replace(d, kind=kind))
+    return edit.commit()
+
+
+def reduced(graph: Graph, implied: Callable[[Dependency], bool]) -> Graph:
+    """The graph without some dependencies."""
+    edit = graph.edit()
+    for d in graph.dependencies:
+        if implied(d):
+            edit.remove_dependency(*d.pair)
     return edit.commit()
 
 

@@ -2,47 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import networkx as nx
 
-from forerun.ir.graph import Dependency, Graph
+from forerun.ir.graph import Graph
 from forerun.ir.types import DependencyKind
 from forerun.passes.infra.base import PassContext
 from forerun.passes.reduce_edges import ReduceEdges
-from tests.wrong.wrong_pass import both_are_kernels, weakened_where, wrong_pass
+from tests.wrong.wrong_pass import both_are_kernels, reduced, weakened_where, wrong_pass
 
 __all__: list[str] = []
-
-
-def _reduced(graph: Graph, implied: Callable[[Dependency], bool]) -> Graph:
-    edit = graph.edit()
-    for d in graph.dependencies:
-        if implied(d):
-            edit.remove_dependency(*d.pair)
-    return edit.commit()
 
 
 @wrong_pass("race", "a programmatic edge is dropped behind any other path")
 def drops_programmatic_behind_paths(graph: Graph) -> Graph:
     kept = set(nx.transitive_reduction(graph.topology).edges)
-    return _reduced(graph, lambda d: d.kind is DependencyKind.PROGRAMMATIC and d.pair not in kept)
+    return reduced(graph, lambda d: d.kind is DependencyKind.PROGRAMMATIC and d.pair not in kept)
 
 
 @wrong_pass("race", "a full edge is dropped behind a path of programmatic ones")
 def drops_full_behind_paths(graph: Graph) -> Graph:
     kept = set(nx.transitive_reduction(graph.topology).edges)
-    return _reduced(graph, lambda d: d.kind is DependencyKind.FULL and d.pair not in kept)
+    return reduced(graph, lambda d: d.kind is DependencyKind.FULL and d.pair not in kept)
 
 
 @wrong_pass("race", "one edge into each node is kept, the last")
 def keeps_one_edge(graph: Graph) -> Graph:
-    return _reduced(graph, lambda d: graph.incoming(d.target)[-1].pair != d.pair)
+    return reduced(graph, lambda d: graph.incoming(d.target)[-1].pair != d.pair)
 
 
 @wrong_pass("race", "edges whose only reason is a write after a read are dropped")
 def drops_war_edges(graph: Graph) -> Graph:
-    return _reduced(graph, lambda d: bool(d.hazards) and {h.kind for h in d.hazards} == {"WAR"})
+    return reduced(graph, lambda d: bool(d.hazards) and {h.kind for h in d.hazards} == {"WAR"})
 
 
 @wrong_pass("race", "reduces, and then makes programmatic what is left")
