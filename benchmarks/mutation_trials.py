@@ -36,7 +36,7 @@ TESTS = (
     "tests/wrong/test_wrong.py::test_the_right_checker_is_not_contradicted",
     "tests/passes/test_laws.py",  # without the wrong twins: they are no tests of the real passes
     "tests/passes/test_statistics.py",
-    "tests/passes/test_small_choices.py",
+    "tests/passes/test_details_of_passes.py",
     "tests/passes/test_plan_memory.py",
     "tests/passes/test_fuse_kernels.py",
     "tests/passes/test_fusion_laws.py",

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from forerun.testing.pipeline_strategy import schedules as schedules
     from forerun.testing.properties import PROPERTIES as PROPERTIES
     from forerun.testing.properties import assert_properties as assert_properties
+    from forerun.testing.random_values import inputs_of as inputs_of
+    from forerun.testing.random_values import weights_of as weights_of
     from forerun.testing.rare_strategy import rare_graphs as rare_graphs
     from forerun.testing.searching import SearchResult as SearchResult
     from forerun.testing.searching import search as search
-    from forerun.testing.values import inputs_of as inputs_of
-    from forerun.testing.values import weights_of as weights_of
 
 _EXPORTS = {
     "Counterexample": "counterexample",
@@ -51,13 +51,13 @@ _EXPORTS = {
     "assert_valid": "oracles",
     "check_rule": "fusion",
     "graphs": "graph_strategy",
-    "inputs_of": "values",
+    "inputs_of": "random_values",
     "kernels": "kernel_strategy",
     "pipelines": "pipeline_strategy",
     "rare_graphs": "rare_strategy",
     "schedules": "pipeline_strategy",
     "search": "searching",
-    "weights_of": "values",
+    "weights_of": "random_values",
 }
 
 __all__ = [

@@ -20,8 +20,8 @@ from forerun.runtime.base import ScheduledProgram, Target
 from forerun.runtime.reference import ReferenceTarget
 from forerun.support.diagnostics import Diagnostic, ForerunError, Severity, Unsupported
 from forerun.testing.counterexample import Counterexample
+from forerun.testing.random_values import inputs_of, weights_of
 from forerun.testing.subject import Subject, applied, pipeline_of
-from forerun.testing.values import inputs_of, weights_of
 
 __all__ = [
     "SEEDS",

@@ -14,7 +14,7 @@ from forerun.ir.text.blocks import Block, Stopped
 from forerun.ir.text.lexer import Fault
 from forerun.ir.text.node_reader import NodeReader
 from forerun.ir.text.spelling import FORMAT_VERSION, MAX_NESTING, MAX_RANK, MAX_SHAPE_BITS, reference
-from forerun.ir.text.values import CONDITIONAL_KINDS
+from forerun.ir.text.value_reader import CONDITIONAL_KINDS
 from forerun.ir.types import DEVICE0, BufferRole, Place
 
 __all__ = ["GraphReader"]

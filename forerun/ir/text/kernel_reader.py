@@ -23,7 +23,7 @@ from forerun.ir.launches import Launches, Span
 from forerun.ir.text.blocks import GRAPH_KEYWORDS, Block, BlockReader
 from forerun.ir.text.lexer import END, Fault
 from forerun.ir.text.spelling import reference, word
-from forerun.ir.text.values import LANGUAGES
+from forerun.ir.text.value_reader import LANGUAGES
 from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["KernelReader", "read_accesses", "read_parameters", "read_signature"]

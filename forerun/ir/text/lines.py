@@ -39,7 +39,7 @@ from forerun.ir.nodes import (
     ScalarLoad,
 )
 from forerun.ir.text.spelling import integer, number, quote, reference, unprintable, word
-from forerun.ir.text.values import (
+from forerun.ir.text.value_reader import (
     CONDITIONAL_KINDS,
     HAZARD_KINDS,
     LANGUAGES,

@@ -26,7 +26,7 @@ from forerun.ir.nodes import (
 from forerun.ir.region import BufferView
 from forerun.ir.text.blocks import GRAPH_KEYWORDS
 from forerun.ir.text.kernel_reader import KernelReader
-from forerun.ir.text.values import HAZARD_KINDS
+from forerun.ir.text.value_reader import HAZARD_KINDS
 from forerun.ir.types import DEVICE0, HOST, DependencyKind, Place
 
 __all__ = ["NodeReader"]

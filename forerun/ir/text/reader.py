@@ -11,7 +11,7 @@ from forerun.ir.affine import Affine
 from forerun.ir.region import WHOLE, BufferView, Region, Slice
 from forerun.ir.text.lexer import END, Fault, Lexer
 from forerun.ir.text.spelling import MAX_HEXADECIMAL, MAX_ITEMS, MAX_NAN, QUIET_NAN, SyntaxProblem, nan, unquote
-from forerun.ir.text.values import PLACE_KINDS, affine_text
+from forerun.ir.text.value_reader import PLACE_KINDS, affine_text
 from forerun.ir.types import HOST, DType, Place
 from forerun.support.diagnostics import Diagnostic, did_you_mean
 from forerun.support.escaping import is_visible

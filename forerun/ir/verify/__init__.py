@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
-from forerun.ir.verify import flow, kernels, lifetimes, memory, nodes, structure, values
+from forerun.ir.verify import field_types, flow, kernels, lifetimes, memory, nodes, structure
 from forerun.support.diagnostics import Diagnostic, InvalidInput
 
 __all__ = ["RULES", "require_valid", "verify"]
@@ -21,7 +21,7 @@ RULES = {
     "G4": "nodes are listed in launch order: no dependency points backwards",
     "G5": "programmatic and launch-order dependencies join two kernel nodes of one device",
     "G6": "bodies of child graphs and conditionals declare no tables of their own, and are valid graphs themselves",
-    # values.py (checked before all else)
+    # field_types.py (checked before all else)
     "G7": "values have the form that their types declare: tuples, not lists; affine expressions with sorted terms",
     # memory.py
     "M1": "an allocation has at least one byte",
@@ -89,7 +89,7 @@ def verify(graph: Graph) -> list[Diagnostic]:
     Returns:
         Diagnostics whose codes are keys of :data:`RULES`; empty for a valid graph.
     """
-    malformed = list(values.check(graph))
+    malformed = list(field_types.check(graph))
     if malformed:
         return malformed
     found = [d for group in (_memory, _kernels, _structure, _nodes) for d in group(graph)]

@@ -80,14 +80,14 @@ def _kernel_ends(graph: Graph, dependency: Dependency) -> Iterator[Diagnostic]:
 
 def _body(graph: Graph, owner: str, body: Graph) -> Iterator[Diagnostic]:
     from forerun.ir.semantics.access import with_tables
-    from forerun.ir.verify import nodes, values
+    from forerun.ir.verify import field_types, nodes
 
     at = Location("node", owner)
     if body.allocations or body.buffers or body.kernels:
         yield Diagnostic("G6", f"body '{body.name}' declares tables of its own", at)
         return
     inner = with_tables(graph, body)
-    for found in list(values.check(inner)) or [*check(inner), *nodes.check(inner)]:
+    for found in list(field_types.check(inner)) or [*check(inner), *nodes.check(inner)]:
         yield Diagnostic(
             "G6", f"in body '{body.name}': {found.location}: {found.message} ({found.code})", at, found.hint
         )
