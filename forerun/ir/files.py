@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from forerun.ir import text
 from forerun.ir.demands import demands
 from forerun.ir.graph import Graph
-from forerun.ir.text.parser import parse_graph
-from forerun.ir.text.printer import print_graph
 from forerun.ir.text.spelling import MAX_TEXT
 from forerun.ir.trust import MAIN, main_name
 from forerun.support.diagnostics import InvalidInput, closest
@@ -31,7 +30,7 @@ def load(path: str | Path) -> Graph:
         names = [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []
         match = closest(file.name, names)
         raise InvalidInput(f"{file}: no such file", hint=f"did you mean '{file.with_name(match)}'?" if match else "")
-    return parse_graph(read_regular(file, most=4 * MAX_TEXT), str(file))
+    return text.parse_graph(read_regular(file, most=4 * MAX_TEXT), str(file))
 
 
 def save(graph: Graph, path: str | Path) -> Path:
@@ -50,7 +49,7 @@ def save(graph: Graph, path: str | Path) -> Path:
         hint = f"write {name}:{lost.text.partition(':')[2]}" if name != MAIN else "define it in a file, and import that"
         raise InvalidInput(message, hint=hint)
     file = _path(path)
-    write_whole(file, print_graph(graph))
+    write_whole(file, text.print_graph(graph))
     return file
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -175,6 +176,18 @@ def triple(x):
 """
 
 
+SCRIPT = """
+from forerun.runtime.cuda.codegen.specialise import units
+from forerun.runtime.toolchain import compile_unit
+
+build = forerun.GraphBuilder("g")
+build.launch(triple, build.input("x", "f32", 64), build.output("y", "f32", 64))
+((unit,), _) = units(build.build())
+assert compile_unit(unit.source).entries[unit.entry].instructions
+print(__name__, "compiles", triple.KERNEL.implementations[0].source)
+"""
+
+
 @pytest.mark.toolchain
 @pytest.mark.parametrize("inline", [True, False])
 def test_cuda_beside_it(inline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +208,18 @@ def test_cuda_beside_it(inline: bool, tmp_path: Path, monkeypatch: pytest.Monkey
         assert any(i.opcode.startswith("FMUL") for i in found.instructions)
     finally:
         del sys.modules[name]
+
+
+@pytest.mark.toolchain
+def test_cuda_beside_a_script_that_is_not_imported_again(tmp_path: Path) -> None:
+    if (missing := missing_toolchain()) is not None:
+        pytest.skip(missing)
+    lines = MODULE.format(cuda="triple.cu"), SCRIPT
+    (tmp_path / "script.py").write_text("".join(lines))
+    (tmp_path / "triple.cu").write_text(f'#include "factor.cuh"\n{CUDA}')
+    (tmp_path / "factor.cuh").write_text("#define FACTOR 3.0f\n")
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "__main__ compiles script:triple.cu\n"), done.stderr
 
 
 def test_another_text_is_another_source() -> None:

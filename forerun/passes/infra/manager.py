@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from forerun.ir.explain.explanation import Explanation
 from forerun.ir.graph import Graph
 from forerun.passes.infra.base import Assessor, Pass, PassContext, Strongest
 from forerun.passes.infra.failure import PassFailure, failure_of, tell
@@ -154,6 +153,8 @@ class PassManager:
         failure = failure_of(run, step, cause, in_check=in_check)
         step.record.verdict = _verdict_of(failure, in_check=in_check)
         if not step.record.findings:
+            from forerun.ir.explain.explanation import Explanation
+
             step.note_findings([Explanation(d) for d in failure.diagnostics], len(failure.diagnostics))
         run.summary.status = "failed"
         run.summary.error = failure.headline

@@ -6,14 +6,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from forerun.ir.explain.explanation import Explanation
+from forerun.ir import text
 from forerun.ir.graph import Graph
-from forerun.ir.text import locate
 from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.infra.pipeline import Pipeline
 from forerun.passes.infra.summary import PassRecord, Summary
+
+if TYPE_CHECKING:
+    from forerun.ir.explain.explanation import Explanation
 
 __all__ = ["PassRun", "PipelineRun", "findings_as_data"]
 
@@ -22,7 +24,7 @@ _KEPT_FINDINGS = 20
 
 def findings_as_data(found: Sequence[Explanation], graph: Graph | None) -> list[dict[str, Any]]:
     """The first 20 findings as the summary has them; with the places in the text of a graph, if it is given."""
-    source = None if graph is None else locate(graph)
+    source = None if graph is None else text.locate(graph)
     return [each.to_json(source) for each in found[:_KEPT_FINDINGS]]
 
 
