@@ -47,7 +47,7 @@ find a place.
 
 _ORACLES = {
     "explorer": "every schedule of three kernels on one buffer",
-    "explorer with H6": "the same, with the order of starts licensed",
+    "explorer with H6": "the same, with the order of starts granted",
     "explorer on roles": "every schedule of kernels with several roles and barriers",
     "event graph": "an explicit graph of events and all pairs of accesses, on random programs",
     "single bytes": "sets of single bytes and all interleavings, with copies, page tables, black boxes, bodies",
