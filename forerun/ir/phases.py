@@ -68,6 +68,12 @@ class PhaseFunction:
     asynchronous: bool = False
     name: str = ""
 
+    def __post_init__(self) -> None:
+        for clause in ("writes", "defines", "reads", "uses"):
+            value = getattr(self, clause)
+            if value is not None and not isinstance(value, str):
+                raise InvalidInput(f'{clause} of a phase is text such as "x, y", not {value!r}')
+
 
 Piece: TypeAlias = "Callable[..., Any] | PhaseFunction | Step | Role"
 """What a body is made of."""

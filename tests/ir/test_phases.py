@@ -116,6 +116,11 @@ def test_phases_that_do_not_fit_are_refused(body, message):
     assert message in str(caught.value)
 
 
+def test_clauses_are_text():
+    with pytest.raises(InvalidInput, match=r"writes of a phase is text such as \"x, y\", not \['y'\]"):
+        phase(writes=["y"])(len)
+
+
 def test_the_order_of_arguments_is_explained():
     @phase(writes="y")
     def late(eps, x):
