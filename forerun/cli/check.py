@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,8 +11,8 @@ import typer
 from forerun.cli import completion
 from forerun.cli.console import print_json, print_plain, result_console
 from forerun.cli.errors import Status, drawing, guarded
-from forerun.cli.files import STANDARD, read_graph
-from forerun.cli.options import JsonOption, VerboseOption
+from forerun.cli.files import STANDARD, load_modules, read_graph
+from forerun.cli.options import JsonOption, LoadOption, VerboseOption, refuse_unused
 from forerun.cli.progress import progress
 from forerun.cli.verdicts import findings_as_json, print_findings
 from forerun.report.words import counted, plural
@@ -50,6 +52,7 @@ def _recorded(litmus: str | None) -> frozenset[str]:
 
 @guarded
 def check(
+    ctx: typer.Context,
     file: Annotated[
         str,
         typer.Argument(metavar="FILE", help="A graph (.fir); '-' is standard input.", autocompletion=completion.graphs),
@@ -70,6 +73,7 @@ def check(
         str | None,
         typer.Option("--litmus", metavar="FILE", help="Trust what this GPU has kept, as 'forerun litmus' recorded."),
     ] = None,
+    load: LoadOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
 ) -> Status:
@@ -87,18 +91,21 @@ def check(
     assumptions = require_assumptions([*(assumption or ()), *(["H6"] if sched else []), *_recorded(litmus)])
     if file == after == STANDARD:
         raise InvalidInput("standard input cannot be both graphs", hint="name a file for one of them")
-    fused: list[str] = []
+    if after is None:
+        refuse_unused(ctx, ("load",), "it is for fusion rules of your own, which a second graph may rest on")
+    load_modules(load or ())
+    fused: dict[str, bool] = {}
     with progress("checking", shown=not as_json):
         graph, source = _read(file, verbose=verbose)
         if after is None:
             verdict = check_meaning(graph, assumptions)
         else:
             from forerun.ir.refinement.certificate import certify
-            from forerun.ir.refinement.fused import claims
+            from forerun.passes.fusion.stated import stated
 
             before, (graph, source) = graph, _read(after, verbose=verbose)
-            verdict = certify(before, graph, assumptions)
-            fused = [name for name in claims(graph) if name not in before.nodes]
+            fused = dict(stated(before, graph))
+            verdict = _resting_on_rules(certify(before, graph, assumptions), fused)
         shown = None if verbose else EXPLAINED_FINDINGS if as_json else SHOWN_FINDINGS
         found = explain(graph, verdict, assumptions, shown)
     status = _STATUS[verdict.status]
@@ -111,7 +118,7 @@ def check(
                 "nodes": len(graph),
                 "dependencies": graph.count_dependencies(),
                 "assumptions": sorted(assumptions),
-                "fused": fused,
+                "fused": list(fused),
                 "count": verdict.count,
                 "findings": findings_as_json(found, source),
             }
@@ -121,10 +128,25 @@ def check(
     _print_meaning(verdict, meaning)
     print_findings(source, found, None if verbose else SHOWN_FINDINGS, verdict.count)
     _print_counts(graph, assumptions)
-    if fused:
+    if fused and all(fused.values()):
         whose = plural(len(fused), "fused node")
         print_plain(result_console(), f"taken on trust, as fusion rules state it: what the kernels of {whose} compute")
     return status
+
+
+def _resting_on_rules(verdict: Verdict, fused: Mapping[str, bool]) -> Verdict:
+    """The verdict, where no graph's text is believed: what a fused node computes must be what a known rule states."""
+    from forerun.support.diagnostics import Diagnostic, Location, Severity
+
+    message = "no known fusion rule states that it computes what the nodes compute that it stands for"
+    hint = "--load the module that declares the rule"
+    unknown = [
+        Diagnostic("C15", message, Location("node", name), hint, Severity.WARNING) for name in fused if not fused[name]
+    ]
+    if not unknown:
+        return verdict
+    status = "unsupported" if verdict.proved else verdict.status
+    return replace(verdict, status=status, findings=(*verdict.findings, *unknown))
 
 
 def _read(file: str, *, verbose: bool) -> tuple[Graph, SourceMap]:

@@ -286,3 +286,43 @@ def test_json_of_an_invalid_graph_has_the_place_that_people_see(forerun, good):
     shown = re.search(r"--> \S+:(\d+):(\d+)", forerun("check", good).err)
     (found,) = json.loads(forerun("check", good, "--json").out)["error"]["diagnostics"]
     assert (found["location"]["line"], found["location"]["column"]) == (int(shown[1]), int(shown[2]))
+
+
+CLAIM = """forerun 1 graph g
+buffer %x : f32[4] input buffer %h : f32[4] temp buffer %y : f32[4] output
+kernel @k(x: f32[4], y: f32[4]) { role all { phase run reads x writes y } }
+kernel @l(x: f32[4], y: f32[4]) { role all { phase other reads x writes y } }
+"""
+
+
+def test_a_text_that_claims_a_fusion_is_not_believed(forerun, tmp_path):
+    (tmp_path / "a.fir").write_text(CLAIM + "node #a = @k(x=%x, y=%h) node #b = @k(x=%h, y=%y) after #a")
+    (tmp_path / "b.fir").write_text(CLAIM + "node #ab = @l(x=%x, y=%y) fuses #a, #b")
+    outcome = forerun("check", "a.fir", "b.fir")
+    assert outcome.status == 3
+    assert "warning[C15]: node ab: no known fusion rule states that it computes" in outcome.out
+    assert "on trust" not in outcome.out
+
+
+def test_a_fused_node_on_other_arguments_is_not_what_a_rule_states(forerun, tmp_path):
+    forerun("export", "--sample", "decode", "-o", "in.fir")
+    forerun("opt", "in.fir", "-p", "fast", "-o", "out.fir")
+    text = (tmp_path / "out.fir").read_text()
+    assert forerun("check", "in.fir", "out.fir").status == 0
+    (tmp_path / "out.fir").write_text(text.replace("eps=1e-05", "eps=0.5", 1))
+    outcome = forerun("check", "in.fir", "out.fir")
+    assert outcome.status == 3
+    assert outcome.out.count("no known fusion rule") == 1
+
+
+def test_fused_nodes_in_loops_are_looked_for(forerun):
+    forerun("export", "--sample", "loop", "-o", "in.fir")
+    forerun("opt", "in.fir", "-p", "fast", "-o", "out.fir")
+    told = json.loads(forerun("check", "in.fir", "out.fir", "--json").out)
+    assert told["status"] == "proved"
+    assert "decode/blk.0.ffn_act.fused" in told["fused"]
+
+
+def test_modules_are_loaded_for_a_second_graph_only(forerun, good):
+    assert forerun("check", good, "--load", "json").err.startswith("error: --load has no use here\n")
+    assert forerun("check", good, good, "--load", "json").status == 0
