@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple
 
 from forerun.ir.graph import Graph
 from forerun.ir.text.parser import parse_graph_with_locations
 from forerun.ir.text.source import SourceMap, locate
 from forerun.ir.text.spelling import reference, word
 from forerun.support.diagnostics import Diagnostic, InvalidInput, Location
-from forerun.support.escaping import masked
+from forerun.support.excerpt import Mark, drawing
 
 __all__ = ["draw", "place_in"]
 
-_WIDTH = 100
-_CUT = "..."
-_BEFORE_CARET = 40
 _MAX_ELEMENT_LINES = 500
 _SIGILS = {"node": "#", "buffer": "%", "kernel": "@"}
-
-
-class _Mark(NamedTuple):
-    """What to underline: a one-based line, a zero-based column, and a number of characters."""
-
-    line: int
-    column: int
-    length: int
 
 
 def draw(diagnostics: Iterable[Diagnostic], source: Graph | SourceMap | str, *, limit: int | None = 20) -> str:
@@ -84,14 +71,8 @@ def _read(text: str, diagnostics: list[Diagnostic]) -> SourceMap:
 
 def _drawing(diagnostic: Diagnostic, source: SourceMap) -> str:
     mark = _mark(diagnostic.location, source)
-    margin = "" if mark is None else " " * len(str(mark.line + 1))
-    lines = [masked(_head(diagnostic))]
-    if mark is not None:
-        lines.append(f"{margin}--> {masked(_place(diagnostic.location, mark, source))}")
-        lines += _excerpt(mark, source, margin)
-    if diagnostic.hint:
-        lines.append(f"{margin} = hint: {masked(diagnostic.hint)}")
-    return "\n".join(lines)
+    place = "" if mark is None else _place(diagnostic.location, mark, source)
+    return drawing(_head(diagnostic), place, mark, source.text_of, diagnostic.hint)
 
 
 def _head(diagnostic: Diagnostic) -> str:
@@ -101,68 +82,25 @@ def _head(diagnostic: Diagnostic) -> str:
     return head + diagnostic.message
 
 
-def _place(location: Location, mark: _Mark, source: SourceMap) -> str:
+def _place(location: Location, mark: Mark, source: SourceMap) -> str:
     return str(location) if location.kind == "text" else f"{source.name}:{mark.line}:{mark.column + 1}"
-
-
-def _excerpt(mark: _Mark, source: SourceMap, margin: str) -> list[str]:
-    """The line with carets, and its neighbours."""
-    width = _WIDTH - len(margin) - len(" | ")
-    start, carets = _window(source.text_of(mark.line) or "", mark, width)
-    lines = [f"{margin} |"]
-    for number in (mark.line - 1, mark.line, mark.line + 1):
-        text = source.text_of(number)
-        if text is None or (not text and number != mark.line):
-            continue
-        shown = _slice(text, start if number == mark.line else 0, width)
-        lines.append(f"{number:>{len(margin)}} | {masked(shown)}".rstrip())
-        if number == mark.line:
-            lines.append(f"{margin} | {carets}")
-    return lines
-
-
-def _window(text: str, mark: _Mark, width: int) -> tuple[int, str]:
-    """Where the shown part of a long line starts, and the line with the carets under it."""
-    start = 0
-    if len(text) > width and mark.column + mark.length > width - len(_CUT):
-        start = max(mark.column - _BEFORE_CARET, 0)
-    lead = (_CUT if start else "") + text[start : mark.column]
-    carets = text[mark.column : mark.column + mark.length] or " "
-    room = max(width - len(_CUT) - _columns(lead), 1)
-    return start, " " * _columns(lead) + "^" * min(_columns(carets), room)
-
-
-def _slice(text: str, start: int, width: int) -> str:
-    shown = (_CUT if start else "") + text[start:]
-    return shown if len(shown) <= width else shown[: width - len(_CUT)] + _CUT
-
-
-def _columns(text: str) -> int:
-    """Columns of a terminal that a piece of text takes."""
-    return sum(_column_count(character) for character in text)
-
-
-def _column_count(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 # What to underline
 
 
-def _mark(location: Location, source: SourceMap) -> _Mark | None:
+def _mark(location: Location, source: SourceMap) -> Mark | None:
     line = source.line(location)
     if line is None:
         return None
     if location.kind == "text":
-        return _Mark(line, location.column - 1, location.length)
+        return Mark(line, location.column - 1, location.length)
     text = source.text_of(line) or ""
     found = _detail(location.detail, line, _indent(text), source) if location.detail else None
     return found or _name(location, line, text)
 
 
-def _detail(detail: str, line: int, indent: int, source: SourceMap) -> _Mark | None:
+def _detail(detail: str, line: int, indent: int, source: SourceMap) -> Mark | None:
     """The first place of a detail in its element: in its line, or in those after it that are indented deeper."""
     pattern = re.compile(rf"(?<![\w.]){re.escape(detail)}(?![\w.])")
     for number in range(line, line + _MAX_ELEMENT_LINES):
@@ -171,7 +109,7 @@ def _detail(detail: str, line: int, indent: int, source: SourceMap) -> _Mark | N
             return None
         match = pattern.search(text)
         if match is not None:
-            return _Mark(number, match.start(), len(detail))
+            return Mark(number, match.start(), len(detail))
     return None
 
 
@@ -179,12 +117,12 @@ def _indent(text: str) -> int:
     return len(text) - len(text.lstrip())
 
 
-def _name(location: Location, line: int, text: str) -> _Mark:
+def _name(location: Location, line: int, text: str) -> Mark:
     """The element's name in its line, without the path if it is in a body; or else the whole line."""
     for spelled in _spellings(location.kind, location.name):
         if spelled in text:
-            return _Mark(line, text.index(spelled), len(spelled))
-    return _Mark(line, _indent(text), max(len(text.strip()), 1))
+            return Mark(line, text.index(spelled), len(spelled))
+    return Mark(line, _indent(text), max(len(text.strip()), 1))
 
 
 def _spellings(kind: str, name: str) -> list[str]:

@@ -1,0 +1,30 @@
+"""What ptxas makes of a text, to be compared: the machine code of each kernel."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+from forerun.runtime.toolchain.locate import require_compiler
+from forerun.runtime.toolchain.ptxas import assemble
+from forerun.runtime.toolchain.unit import Source
+
+__all__ = ["machine_code"]
+
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+
+
+def machine_code(ptx: str, arch: str) -> Mapping[str, bytes]:
+    """The bytes of the ``.text`` sections, by their names. They hold the registers' count, too (in ``sh_info``)."""
+    code, _ = assemble(ptx, Source("k", ""), arch, require_compiler().ptxas.path, ())
+    (table,) = struct.unpack_from("<Q", code, 0x28)
+    size, count, names = struct.unpack_from("<HHH", code, 0x3A)
+    headers = [_SECTION.unpack_from(code, table + index * size) for index in range(count)]
+    start = headers[names][4]
+    found = {}
+    for name, _, _, _, offset, length, _, info, _, _ in headers:
+        text = code[start + name : code.index(b"\0", start + name)].decode()
+        if text.startswith(".text."):
+            found[text] = code[offset : offset + length] + struct.pack("<I", info >> 24)
+    assert found
+    return found
