@@ -101,7 +101,7 @@ class Choice:
     @property
     def label(self) -> str:
         """For names of folders."""
-        return self.shape or Path(self.name or "").stem
+        return self.shape or ("stdin" if self.name == STANDARD else Path(str(self.name)).stem)
 
     def config(self, *, talks: bool) -> LlamaConfig:
         """The shapes of a model.
