@@ -21,7 +21,7 @@ MAX_LANES = 1 << 12
 """Kernels at once; a GPU runs 128."""
 
 _LEAST_WIDTH, _MOST_WIDTH = 1180, 9000
-_USUAL_SPAN = 40
+_USUAL_SPAN = 52
 """Pixels of the median kernel, if the whole is not too wide then."""
 _LANE, _BAR, _TOP = 30, 13, 4
 _CHARACTER = 6.7
@@ -174,12 +174,12 @@ def _triangle(x: float, y: float) -> str:
 
 
 def _label(name: str, width: float) -> str:
-    """The name, or as much of its end as there is room for: names of layers differ there."""
-    fits = int(width / _CHARACTER)
-    if len(name) <= fits:
-        return name
-    last = name.rpartition(".")[2]
-    return last if len(last) <= fits else ""
+    """The name, or as many of its last parts as there is room for: names of layers differ there."""
+    fits = max(0, int(width / _CHARACTER))
+    name = name.removesuffix(".fused")
+    while len(name) > fits:
+        name = name.partition(".")[2]
+    return name
 
 
 def _words(span: Span) -> str:

@@ -14,7 +14,7 @@ from forerun.passes.infra.manager import PassManager
 from forerun.passes.instrument import default_instruments
 from forerun.report import TIMELINE_FILE, write_report
 from forerun.report.load import load_dump
-from forerun.report.strip import draw_step, read_step
+from forerun.report.strip import _label, draw_step, read_step
 from forerun.support.diagnostics import InvalidInput
 from tests.measure.steps import made_up
 from tests.report.test_report_page import read
@@ -91,6 +91,11 @@ def test_long_steps_are_drawn_in_bounded_width(folder):
     assert "<x>" not in drawn
     assert drawn.count("when") < 200
     read(write_report(folder).read_text())
+
+
+def test_labels_are_the_last_parts_that_fit():
+    labels = [_label("blk.12.ffn_down.fused", 6.7 * fits + 1) for fits in (30, 15, 14, 8, 7, 0, -5)]
+    assert labels == ["blk.12.ffn_down", "blk.12.ffn_down", "12.ffn_down", "ffn_down", "", "", ""]
 
 
 @pytest.mark.parametrize(
