@@ -36,11 +36,13 @@ from common import origin
 
 from forerun.cli import main
 from forerun.frontends.llama import LlamaModel
+from forerun.passes.infra.registry import builtin
 from forerun.passes.infra.tuning import read_tuning
 from forerun.report import SUMMARY_FILE, TIMELINE_FILE, write_report
 from forerun.runtime.litmus import read_record
 from forerun.runtime.reference.schedule import Schedule
 from forerun.support.diagnostics import InvalidInput, Refuted, Unsupported
+from forerun.support.options import specs
 
 __all__ = ["KINDS", "Tally", "fuzz"]
 
@@ -221,7 +223,8 @@ def _command(*arguments: str) -> str:
     return f"status {status}"
 
 
-PIPELINES = ["infer-dependencies,insert-pdl", "exact", "plan-memory", "fuse-kernels", "hoist-loads", "reduce-edges"]
+PIPELINES = ["infer-dependencies,insert-pdl", "exact"]
+PIPELINES += [name for name, cls in builtin().items() if not any(spec.is_file for spec in specs(cls))]
 
 
 def _read_fir(data: bytes, folder: Path, chooser: random.Random) -> str:
