@@ -53,10 +53,10 @@ def test_equal_seeds_write_equal_files(forerun):
 
 
 def test_right_passes(forerun):
-    outcome = forerun("fuzz", "--pipeline", "exact", "--examples", 10, "--json")
+    outcome = forerun("fuzz", "--pipeline", "exact", "--examples", 30, "--json")
     assert outcome.status == 0
     result = json.loads(outcome.out)
-    assert (result["status"], result["examples"], result["file"]) == ("ok", 10, None)
+    assert (result["status"], result["examples"], result["file"]) == ("ok", 30, None)
     assert result["fired"] > 5
     assert forerun("fuzz", "-p", "reduce-edges", "--examples", 5).out.startswith("no counterexample: reduce-edges: 5")
 
