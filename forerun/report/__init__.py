@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forerun.report.dump_files import BENCH_FILE, SUMMARY_FILE, TIMELINE_FILE
 from forerun.support.diagnostics import ForerunError
 from forerun.support.files import write_whole
 
@@ -14,15 +15,6 @@ if TYPE_CHECKING:
     from forerun.ir.graph import Graph
 
 __all__ = ["BENCH_FILE", "SUMMARY_FILE", "TIMELINE_FILE", "graph_svg", "page_of", "reporting", "write_report"]
-
-SUMMARY_FILE = "summary.json"
-"""What makes a folder a dump."""
-
-BENCH_FILE = "bench.json"
-"""What ``forerun bench`` measured; the page shows it if it is there."""
-
-TIMELINE_FILE = "timeline.json"
-"""A step as ``forerun bench`` saw it; the page shows it if it is there."""
 
 
 def write_report(dump_dir: str | Path, output: str | Path | None = None) -> Path:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from forerun.report import BENCH_FILE
+from forerun.report.dump_files import BENCH_FILE
 from forerun.report.load import Dump
 from forerun.report.markup import Markup, join, tag
 from forerun.report.picture import save_button

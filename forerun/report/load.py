@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from forerun.ir.graph import Graph
-from forerun.report import SUMMARY_FILE
+from forerun.report.dump_files import SUMMARY_FILE
 from forerun.report.findings import Finding, read_finding
 from forerun.support.diagnostics import InvalidInput
 from forerun.support.files import read_regular

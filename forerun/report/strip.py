@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from forerun.report import TIMELINE_FILE
+from forerun.report.dump_files import TIMELINE_FILE
 from forerun.report.load import Dump
 from forerun.report.markup import Markup, join, tag
 from forerun.report.picture import save_button
