@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from forerun.ptx.lexer import WHOLE
 from forerun.ptx.operand_parser import Misread
+from forerun.ptx.operands import Immediate
 from forerun.ptx.syntax import SPACES, Declaration, Declarator, Directive
 
 __all__ = ["LINE_DIRECTIVES", "LINKAGE", "STATEMENT_DIRECTIVES", "parse_declaration", "parse_head", "split_head"]
@@ -16,9 +18,9 @@ STATEMENT_DIRECTIVES = (".pragma", ".branchtargets", ".calltargets", ".callproto
 
 _WORD = r"[\w$.]+"
 LINE_DIRECTIVES = {
-    ".version": r"\.version\s+\d+\.\d+",
+    ".version": r"\.version\s+\d{1,3}\.\d{1,3}",
     ".target": rf"\.target\s+{_WORD}(?:\s*,\s*{_WORD})*",
-    ".address_size": r"\.address_size\s+\d+",
+    ".address_size": r"\.address_size\s+(?:32|64)",
     ".file": r'\.file\s+\d+\s+"[^"\n]*"(?:\s*,\s*\d+\s*,\s*\d+)?',
     ".loc": r"\.loc\s+\d+\s+\d+\s+\d+"
     rf"(?:\s*,\s*function_name\s+{_WORD}(?:\s*\+\s*\d+)?\s*,\s*inlined_at\s+\d+\s+\d+\s+\d+)?",
@@ -28,7 +30,6 @@ LINE_DIRECTIVES = {
 _NAME = re.compile(r"[A-Za-z_$%][\w$]*", re.ASCII)
 _MODIFIER = re.compile(r"\.[a-z]\w*(?:::\w+)*", re.ASCII)
 _HEAD_DIRECTIVE = re.compile(r"\.[a-z]\w*", re.ASCII)
-_NUMBER = re.compile(r"\d+|0[xX][0-9A-Fa-f]+", re.ASCII)
 
 
 class _Cursor:
@@ -58,6 +59,9 @@ class _Cursor:
         if not pattern.fullmatch(self.word):
             self.fail(f"expected {what}")
         return self.next()
+
+    def number(self, what: str) -> int:
+        return int(Immediate(self.expect(what, WHOLE)).value)
 
     def require(self, word: str) -> None:
         if not self.take(word):
@@ -90,7 +94,7 @@ def _declaration(cursor: _Cursor, *, many: bool) -> Declaration:
     while _MODIFIER.fullmatch(cursor.word):
         modifiers.append(cursor.next())
         if modifiers[-1] == ".align":
-            modifiers.append(cursor.expect("an alignment", _NUMBER))
+            modifiers.append(cursor.expect("an alignment", WHOLE))
         elif cursor.word == "(":  # .attribute(.managed)
             modifiers += _until_closed(cursor)
     names = [_declarator(cursor)]
@@ -114,11 +118,11 @@ def _declarator(cursor: _Cursor) -> Declarator:
     name = cursor.expect("a name", _NAME)
     count = None
     if cursor.take("<"):
-        count = int(cursor.expect("a number of registers", _NUMBER), 0)
+        count = cursor.number("a number of registers")
         cursor.require(">")
     dimensions: list[int | None] = []
     while cursor.take("["):
-        dimensions.append(None if cursor.word == "]" else int(cursor.expect("a size", _NUMBER), 0))
+        dimensions.append(None if cursor.word == "]" else cursor.number("a size"))
         cursor.require("]")
     initial: list[str] = []
     if cursor.take("="):

@@ -16,6 +16,7 @@ __all__ = [
     "SECTION",
     "SPACE",
     "UNTIL_SEMICOLON",
+    "WHOLE",
     "fault",
     "place_of",
     "words",
@@ -27,13 +28,15 @@ _STRING = r'"[^"\n]*+"'
 _NAME = r"[A-Za-z_$%][\w$]*+(?:(?:\.|::)\w++)*+"
 _NUMBER = r"0[xX][0-9A-Fa-f]++U?|0[bB][01]++U?|0[fFdD][0-9A-Fa-f]++|\d++(?:\.\d*+)?(?:[eE][+-]?\d++)?U?"
 _NO_SEMICOLON = rf'(?:[^;/"]++|{_COMMENT}|{_STRING}|/(?![/*]))*+'
+# Longer ones than 128 bits need are none.
+_WHOLE = r"(?:0[xX][0-9A-Fa-f]{1,32}|0[bB][01]{1,128}|0[0-7]{0,43}|[1-9]\d{0,38})"
 
 SPACE = re.compile(_SPACE)
 NAME = re.compile(_NAME, re.ASCII)
+WHOLE = re.compile(_WHOLE, re.ASCII)
 LABEL = re.compile(rf"([A-Za-z_$%][\w$]*+){_SPACE}:(?!:)", re.ASCII)
 IMMEDIATE = re.compile(
-    r"0[xX][0-9A-Fa-f]++U?|0[fF][0-9A-Fa-f]{8}|0[dD][0-9A-Fa-f]{16}|0[bB][01]++U?|0[0-7]*+U?|[1-9]\d*+U?"
-    r"|\d++\.\d*+(?:[eE][+-]?\d++)?|\d++[eE][+-]?\d++"
+    rf"{_WHOLE}U?|0[fF][0-9A-Fa-f]{{8}}|0[dD][0-9A-Fa-f]{{16}}|\d++\.\d*+(?:[eE][+-]?\d++)?|\d++[eE][+-]?\d++", re.ASCII
 )
 INSTRUCTION = re.compile(
     rf"(?:@(?P<negated>!?)\s*+(?P<guard>{_NAME}){_SPACE})?"

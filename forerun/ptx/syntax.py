@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from forerun.ptx.operands import Operand, Register
+from forerun.ptx.lexer import WHOLE
+from forerun.ptx.operands import Immediate, Operand, Register
 
 __all__ = [
     "Brace",
@@ -257,7 +258,8 @@ class Function(_Spelled):
     def directive(self, name: str) -> tuple[int, ...] | None:
         """The numbers of a directive of the head, such as ``.reqntid``; ``None`` if it is not there."""
         found = next((d for d in self.directives if d.name == name), None)
-        return None if found is None else tuple(int(word, 0) for word in found.arguments if word[0].isdigit())
+        words = () if found is None else found.arguments
+        return None if found is None else tuple(int(Immediate(word).value) for word in words if WHOLE.fullmatch(word))
 
 
 TopLevel = Function | Declaration | Directive | Section

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 from hypothesis import event, given
+from hypothesis import strategies as st
 
+from forerun.ptx.accesses import summarise
+from forerun.ptx.cfg import control_flow
+from forerun.ptx.divergence import divergence
 from forerun.ptx.lexer import words
 from forerun.ptx.operands import Address, Immediate, Register, Sum, Symbol, Vector, registers_of
 from forerun.ptx.parser import parse_module
@@ -174,6 +179,8 @@ WRONG = {
     "a directive": (".lok 1 2 3", 5, 1, "expected a declaration or a directive"),
     "a line": (".loc 1 x 3", 5, 1, "'.loc' is followed by something else than it takes"),
     "a declaration": (".reg .b32 %r<x>;", 5, 14, "expected a number of registers, found 'x'"),
+    "a number of registers": (".reg .b32 %r<08>;", 5, 14, "expected a number of registers, found '08'"),
+    "a number without end": (f"mov.u32 %r1, {'9' * 5000};", 5, 14, f"'{'9' * 5000}' is not a number of PTX"),
     "no end": ("ret; /* }", 5, 6, "expected a statement that ends with ';', or a label"),
     "not closed": ("{ ret;", 3, 1, "a function is not closed: expected '}'"),
     "a register without a name": ("mov.u32 %, 1;", 5, 9, "expected the name of a register after '%'"),
@@ -222,6 +229,7 @@ def test_mutations_are_read_exactly_or_refused_with_a_place(text: str) -> None:
         assert print_module(module) == text
         assert parse_module(print_module(module, plain=True)) == module
         assert all(isinstance(one.bytes, int) for one in module.statements if isinstance(one, Declaration))
+        analyse(module)
         return
     event("refused")
     (diagnostic,) = refusal.diagnostics
@@ -229,3 +237,34 @@ def test_mutations_are_read_exactly_or_refused_with_a_place(text: str) -> None:
     assert 1 <= diagnostic.location.line <= len(lines)
     assert 1 <= diagnostic.location.column <= len(lines[diagnostic.location.line - 1]) + 2
     assert "^" in refusal.__notes__[0]
+
+
+@given(st.sampled_from(list(ALL.values())), st.data())
+def test_whatever_the_words_are_they_can_be_analysed(text: str, data: st.DataObject) -> None:
+    """A few words of instructions are others of the text: it can be read, though ptxas might refuse it."""
+    places = [match.span() for match in re.finditer(r"%\w+|\b[a-z]+(?:\.\w+)+|-?\b\d+\b|\$L\w+", text)]
+    for _ in range(data.draw(st.integers(1, 8))):
+        start, stop = data.draw(st.sampled_from(places))
+        other, end = data.draw(st.sampled_from(places))
+        if stop <= len(text) and end <= len(text):
+            text = text[:start] + text[other:end].ljust(stop - start)[: stop - start] + text[stop:]
+    try:
+        module = parse_module(text)
+    except InvalidInput:
+        event("refused")
+        return
+    event("analysed")
+    analyse(module)
+
+
+def analyse(module: Module) -> None:
+    for function in module.functions:
+        if function.body is None:
+            continue
+        try:
+            flow = control_flow(function)
+        except InvalidInput:  # a label that is not there any more
+            continue
+        found = summarise(function, flow)
+        assert str(found).startswith(function.name)
+        assert set(divergence(flow).branches) <= flow.reached | set(range(len(flow.instructions)))

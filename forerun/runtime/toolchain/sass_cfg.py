@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
+
+from forerun.support.cfg import reach
 
 __all__ = ["Step", "after", "before", "reachable"]
 
@@ -66,17 +68,13 @@ def _places(steps: Sequence[Step]) -> dict[int, int]:
 
 def _walk(steps: Sequence[Step], stops: Callable[[Step], bool], begins: Sequence[int] = (0,)) -> set[int]:
     place = _places(steps)
-    seen: set[int] = set()
-    waiting = list(begins)
-    while waiting:
-        index = waiting.pop()
-        if index in seen or index >= len(steps):
-            continue
-        seen.add(index)
-        step = steps[index]
-        if not stops(step) or step.predicated:
-            waiting.extend(_successors(index, step, place))
-    return seen
+
+    def following(index: int) -> Iterable[int]:
+        if index >= len(steps) or (stops(steps[index]) and not steps[index].predicated):
+            return ()
+        return _successors(index, steps[index], place)
+
+    return reach(begins, following) - {len(steps)}
 
 
 def _successors(index: int, step: Step, place: Mapping[int, int]) -> Iterator[int]:

@@ -1,0 +1,337 @@
+"""Control flow and accesses of small kernels: what is named, what is unknown, and on which side of the wait it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from forerun.ptx.accesses import Access, AccessSummary, summarise
+from forerun.ptx.cfg import ControlFlow, control_flow
+from forerun.ptx.divergence import divergence
+from forerun.ptx.parser import parse_module
+from forerun.support.diagnostics import InvalidInput
+from tests.ptx.texts import DATA
+
+HEAD = """\
+.version 9.0
+.target sm_90a
+.global .b32 counter;
+.extern .func helper;
+.entry k(.param .u64 .ptr .global a, .param .u64 b, .param .u64 n, .param .u32 m, .param .align 8 .b8 s[32])
+{
+.reg .b32 %r<9>; .reg .b64 %rd<19>; .reg .pred %p<9>; .shared .align 8 .b8 tile[64];
+ld.param.u64 %rd1, [a];
+ld.param.u64 %rd2, [b];
+ld.param.u64 %rd3, [n];
+ld.param.u32 %r3, [m];
+ld.param.u64 %rd4, [s+8];
+cvta.to.global.u64 %rd12, %rd2;
+cvta.to.global.u64 %rd14, %rd4;
+mov.u32 %r1, %tid.x;
+setp.lt.u32 %p1, %r1, 4;
+setp.lt.u32 %p2, %r3, 4;
+"""
+
+
+def flow_of(*lines: str) -> ControlFlow:
+    return control_flow(parse_module(HEAD + "\n".join(lines) + "\n}\n").entry("k"))
+
+
+def summary(*lines: str) -> AccessSummary:
+    return summarise(parse_module(HEAD + "\n".join(lines) + "\n}\n").entry("k"))
+
+
+def only(*lines: str) -> Access:
+    (access,) = summary(*lines).accesses
+    return access
+
+
+# Control flow
+
+
+def test_blocks_of_a_loop_with_an_early_return() -> None:
+    flow = flow_of("@%p1 ret;", "$L:", "add.u32 %r1, %r1, 1;", "@%p2 bra $L;", "trap;")
+    assert flow.graph.successors == ((1,), (1, 2), ())
+    assert flow.graph.exits == {0, 2}
+    assert [flow.branch_of(block).base for block in range(3)] == ["ret", "bra", "trap"]
+
+
+def test_labels_and_registers_of_scopes() -> None:
+    lines = ("{ .reg .pred P; .reg .b32 t<2>; W: mov.b32 t0, %r1; @P bra W; }",)
+    flow = flow_of(*lines, "{ .reg .pred P; W: @!P bra W; }", "ret;")
+    assert flow.graph.successors == ((1,), (1, 2), (2, 3), ())
+    texts = [str(one) for one in flow.instructions]
+    assert "mov.b32 \tt0@1, %r1;" in texts
+    assert "@P@1 bra \tW;" in texts
+    assert "@!P@2 bra \tW;" in texts
+    assert (flow.types["t0@1"], flow.types["P@2"], flow.types["%rd1"], flow.types["%tid"]) == (
+        ".b32",
+        ".pred",
+        ".b64",
+        "",
+    )
+
+
+def test_a_computed_branch_goes_to_its_targets_or_everywhere() -> None:
+    ways = ("$A: ret;", "$B: ret;", "$C: ret;")
+    assert flow_of("T: .branchtargets $A, $C;", "brx.idx %r1, T;", *ways).graph.successors[0] == (1, 3)
+    assert flow_of("brx.idx %r1, nowhere;", *ways).graph.successors[0] == (1, 2, 3)
+
+
+def test_a_branch_to_nowhere_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"function k, line 18: a branch to '\$M', which is not a label here"):
+        flow_of("bra $M;", "{ $M: }", "ret;")
+    with pytest.raises(InvalidInput, match="function helper has no body"):
+        control_flow(parse_module(HEAD + "ret; }").functions[0])
+
+
+def test_nothing_to_do() -> None:
+    found = summarise(parse_module(".version 9.0\n.entry k() { }").entry("k"))
+    assert (found.accesses, found.always_waits, found.waits_before_trigger) == ((), False, True)
+
+
+# What an address derives from
+
+READS = {
+    "a parameter that is declared a pointer": ("ld.global.u32 %r5, [%rd1+4];", "a", "+4"),
+    "one that cvta takes": ("ld.global.u32 %r5, [%rd12];", "b", "0"),
+    "a pointer in a struct": ("ld.global.u32 %r5, [%rd14];", "s", "0"),
+    "numbers that are added": ("add.s64 %rd5, %rd1, %rd3; ld.global.u32 %r5, [%rd5];", "a", "n"),
+    "numbers that are loaded": ("ld.global.u64 %rd6, [%rd12]; mad.lo.u64 %rd5, %rd6, 8, %rd1;"
+                                "ld.global.u32 %r5, [%rd5];", "a", "8*result(10:%rd6)"),
+    "an index": ("mad.wide.u32 %rd5, %r1, 4, %rd1; ld.global.u32 %r5, [%rd5];", "a", "4*%tid.x"),
+    "an index that may overflow": ("mad.wide.s32 %rd5, %r3, 4, %rd1; ld.global.u32 %r5, [%rd5];", "a", "4*sext.32(m)"),
+    "a loop": ("mov.u64 %rd5, %rd1; $L: add.s64 %rd5, %rd5, 32; ld.global.u32 %r5, [%rd5];"
+               "@%p2 bra $L;", "a", "32*turn(1)+32"),
+    "a loop in a loop": ("mov.u64 %rd5, %rd1; $O: mov.u64 %rd6, %rd5; $L: ld.global.u32 %r5, [%rd6];"
+                         "add.s64 %rd6, %rd6, 8; @%p2 bra $L; add.s64 %rd5, %rd5, 64; @%p1 bra $O;",
+                         "a", "64*turn(1)+8*turn(2)"),
+    "a pointer or nothing": ("selp.b64 %rd5, %rd1, 0, %p1; ld.global.u32 %r5, [%rd5];", "a", None),
+    "a guard": ("mov.u64 %rd5, %rd1; @%p1 add.s64 %rd5, %rd5, 4; ld.global.u32 %r5, [%rd5];", "a", None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("lines", "parameter", "offset"), READS.values(), ids=READS)
+def test_the_parameter_of_an_address(lines: str, parameter: str, offset: str | None) -> None:
+    access = summary(lines, "ret;").accesses[-1]
+    assert (access.kind, access.space, access.bytes) == ("read", "global", 4)
+    assert access.parameter == parameter
+    assert access.offset is None if offset is None else str(access.offset) == offset.removeprefix("+")
+    assert access.parameter_offset == (8 if parameter == "s" else 0)
+
+
+UNKNOWN = {
+    "a pointer from memory": "ld.global.u64 %rd5, [%rd1];",
+    "a pointer from memory that cvta takes": "ld.global.u64 %rd6, [%rd1]; cvta.to.global.u64 %rd5, %rd6;",
+    "bits of a pointer": "and.b64 %rd5, %rd1, -16;",
+    "two pointers": "add.s64 %rd5, %rd1, %rd12;",
+    "a difference of pointers": "sub.s64 %rd5, %rd3, %rd1;",
+    "two numbers, either may be a pointer": "ld.param.u64 %rd7, [s]; add.s64 %rd5, %rd3, %rd7;",
+    "halves": "mov.b64 {%r5, %r6}, %rd1; mov.b64 %rd5, {%r5, %r6};",
+    "the other half": "mov.b64 {_, %r5}, %rd1; mad.wide.u32 %rd5, %r5, 1, 0;",
+    "a parameter that another hides": ".param .b64 b; ld.param.u64 %rd5, [b];",
+    "a number": "mov.u64 %rd5, 4096;",
+    "nothing that is written": "",
+    "what only one way writes": "@%p1 bra $L; mov.u64 %rd5, %rd1; $L:",
+    "a lane's pointer": "shfl.sync.idx.b32 %r5, %r1, 0, 31, -1; cvt.u64.u32 %rd5, %r5;",
+    "a call": "call (%rd5), helper, (%rd1);",
+    "part of a struct by a register": "mov.u64 %rd6, s; ld.param.u64 %rd5, [%rd6];",
+    "more than a parameter has": "ld.param.u64 %rd5, [s+28];",
+    "a loop with two ways in": "@%p1 bra $B; $A: mov.u64 %rd5, %rd1; $B: @%p2 bra $A; mov.u64 %rd5, %rd1;",
+}
+
+
+@pytest.mark.parametrize("lines", UNKNOWN.values(), ids=UNKNOWN)
+def test_what_is_unknown(lines: str) -> None:
+    access = summary(lines, "st.global.u32 [%rd5], %r1;", "ret;").accesses[-1]
+    assert access.kind == "write"
+    assert access.parameter is None
+    assert "?" in access.roots
+    assert access.offset is None
+
+
+def test_one_of_several_parameters() -> None:
+    access = only("selp.b64 %rd5, %rd1, %rd12, %p1;", "ld.global.u32 %r5, [%rd5];")
+    assert (access.parameter, access.roots) == (None, {"a", "b"})
+
+
+def test_generic_addresses() -> None:
+    assert only("ld.u32 %r5, [%rd1];").space == "generic"
+    assert only("ld.u32 %r5, [%rd1];").parameter == "a"
+    shared = only("mov.u64 %rd5, tile;", "cvta.shared.u64 %rd6, %rd5;", "st.v2.b32 [%rd6+8], {%r1, %r1};")
+    assert (shared.space, shared.roots, shared.bytes, shared.may_be_global) == ("shared", {"&tile"}, 8, False)
+    assert only("mov.u64 %rd5, counter;", "atom.global.add.u32 %r5, [%rd5], 1;").roots == {"&counter"}
+
+
+# How memory is accessed
+
+FAMILIES = {
+    "ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%r1, %r2, %r3, %r4}, [%rd1];": [("read", "global", 16)],
+    "ld.volatile.shared.u16 %r1, [tile];": [("read", "shared", 2)],
+    "ld.const.f64 %rd5, [x];": [("read", "const", 8)],
+    "st.global.cs.bf16x2 [%rd1], %r1;": [("write", "global", 4)],
+    "red.global.add.f32 [%rd1], %r1;": [("update", "global", 4)],
+    "atom.global.cas.b128 %rd5, [%rd1], %rd2, %rd3;": [("update", "global", 16)],
+    "cp.async.cg.shared.global [%r1], [%rd1], 16, %r2;": [("read", "global", 16), ("write", "shared", 16)],
+    "cp.async.wait_group 1;": [],
+    "cp.async.mbarrier.arrive.shared.b64 [tile];": [("update", "shared", None)],
+    "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r1], [%rd1], 128, [tile];": [
+        ("read", "global", 128),
+        ("write", "shared", 128),
+    ],
+    "cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r1], %r2;": [
+        ("read", "shared", None),
+        ("write", "global", None),
+    ],
+    "cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%rd1], [%r1], 64;": [
+        ("read", "shared", 64),
+        ("update", "global", 64),
+    ],
+    "cp.async.bulk.prefetch.L2.global [%rd1], 256;": [("prefetch", "global", 256)],
+    "cp.async.bulk.commit_group;": [],
+    "cp.async.bulk.wait_group.read 0;": [],
+    "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%r1], [%rd1, {%r2, %r3}], [tile];": [
+        ("write", "shared", None),
+        ("read", "global", None),
+        ("read", "generic", 128),
+    ],
+    "cp.async.bulk.tensor.1d.global.shared::cta.bulk_group [%rd1, {%r2}], [%r1];": [
+        ("read", "shared", None),
+        ("write", "global", None),
+        ("read", "generic", 128),
+    ],
+    "prefetch.global.L2 [%rd1];": [("prefetch", "global", None)],
+    "discard.global.L2 [%rd1], 128;": [("write", "global", 128)],
+    "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r1, %r2, %r3, %r4}, [%r5];": [("read", "shared", 16)],
+    "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%r1, %r2}, %rd1, %rd2, %p1, 1, 1;": [
+        ("read", "shared", None)
+    ],
+    "wmma.load.a.sync.aligned.row.m16n16k16.global.f16 {%r1, %r2}, [%rd1], %r3;": [("read", "global", None)],
+    "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%r1}, {%r2}, {%r3}, {%r4};": [],
+    "tex.1d.v4.f32.s32 {%r1, %r2, %r3, %r4}, [texture, {%r5}];": [("read", "global", None)],
+    "multimem.red.global.add.f32 [%rd1], %r1;": [("update", "global", None)],
+    "mbarrier.init.shared::cta.b64 [tile], 1;": [("update", "shared", None)],
+    "fence.proxy.async;": [],
+    "bar.sync 0;": [],
+    "tensormap.replace.tile.global_address.global.b1024.b64 [%rd1], %rd2;": [("unknown", "any", None)],
+    "call helper;": [("unknown", "any", None)],
+    "st.bulk.weak.shared::cta [%rd1], 64, 0;": [("unknown", "any", None)],
+    "frobnicate.global.u32 [%rd1], %r1;": [("unknown", "any", None)],
+    "st [%rd1], %r1;": [("write", "generic", None)],
+}
+
+
+@pytest.mark.parametrize(("line", "expected"), FAMILIES.items(), ids=FAMILIES)
+def test_families_of_opcodes(line: str, expected: list[tuple[str, str, int | None]]) -> None:
+    found = summary(line, "ret;")
+    assert [(one.kind, one.space, one.bytes) for one in found.accesses] == expected
+    of_parameters = [one.parameter for one in found.accesses if one.space == "global" and one.bytes]
+    assert of_parameters == ["a" for _, space, size in expected if space == "global" and size]
+    assert all(one.is_asynchronous == line.startswith(("cp.", "wgmma")) for one in found.accesses)
+    assert bool(found.strict) == any(kind == "unknown" for kind, _, _ in expected)
+
+
+def test_how_a_load_is_made() -> None:
+    access = only("@!%p1 ld.relaxed.gpu.global.nc.L1::evict_last.L2::cache_hint.u32 %r5, [%rd1], %rd3;")
+    assert access.is_nc
+    assert access.guard == "@!%p1"
+    assert access.cache == ("relaxed", "L1::evict_last", "L2::cache_hint")
+    assert (
+        str(access)
+        == "line 18: @!%p1 read global 4 bytes at a + 0, before the wait relaxed L1::evict_last L2::cache_hint nc"
+    )
+
+
+# The wait
+
+LOAD, STORE, WAIT, TRIGGER = (
+    "ld.global.u32 %r5, [%rd1];",
+    "st.global.u32 [%rd12], %r1;",
+    "griddepcontrol.wait;",
+    "griddepcontrol.launch_dependents;",
+)
+SIDES = {
+    "before and after": ((LOAD, WAIT, STORE, "ret;"), [False, True], True),
+    "none": ((LOAD, STORE, "ret;"), [False, False], False),
+    "under a guard": (("@%p1 griddepcontrol.wait;", STORE, "ret;"), [False], False),
+    "on one way": (("@%p1 bra $L;", WAIT, LOAD, "$L:", STORE, "ret;"), [True, False], False),
+    "on both": (("@%p1 bra $A;", WAIT, "bra $B;", "$A:", WAIT, "$B:", STORE, "ret;"), [False], True),
+    "in a loop": (("$L:", LOAD, WAIT, STORE, "@%p2 bra $L;", LOAD, "ret;"), [False, True, True], True),
+    "an early return": (("@%p1 ret;", WAIT, STORE, "ret;"), [True], False),
+    "an early return after it": ((WAIT, "@%p1 exit;", STORE, "ret;"), [True], True),
+    "where nothing comes": (("ret;", WAIT, STORE), [], False),
+    "before an endless loop": (("$L: bra $L;",), [], True),
+    "after a call, which may end the thread": (("call helper;", WAIT, "ret;"), [False], False),
+    "before a call": ((WAIT, "call helper;", "ret;"), [True], True),
+    "in a function that is called": (("call helper;", STORE, "ret;"), [False, False], False),
+}
+
+
+@pytest.mark.parametrize(("lines", "after", "always"), SIDES.values(), ids=SIDES)
+def test_sides_of_the_wait(lines: tuple[str, ...], after: list[bool], always: bool) -> None:
+    found = summary(*lines)
+    assert [one.after_wait for one in found.accesses] == after
+    assert found.always_waits == always
+
+
+def test_triggers() -> None:
+    assert summary(WAIT, TRIGGER, "ret;").waits_before_trigger
+    assert not summary(TRIGGER, WAIT, "ret;").waits_before_trigger
+    assert len(summary(TRIGGER, "@%p1 griddepcontrol.launch_dependents;", "ret;").triggers) == 2
+
+
+# Divergence
+
+
+def test_branches_that_depend_on_threads_and_those_that_do_not() -> None:
+    flow = flow_of(
+        "mov.u32 %r5, %ctaid.x; setp.eq.u32 %p3, %r5, %r3; @%p3 bra $A;",  # block 0
+        "@%p1 bra $A;",
+        "mov.u32 %r6, 1;",
+        "$A: ld.global.u32 %r7, [%rd1]; setp.eq.u32 %p4, %r7, 0; @%p4 bra $B;",
+        "@%p2 ret;",
+        "$B: ret;",
+    )
+    found = divergence(flow)
+    branches = {
+        flow.block_of[index]: (set(sources), found.is_uniform(index)) for index, sources in found.branches.items()
+    }
+    assert branches == {0: ({"ctaid"}, True), 1: ({"tid"}, False), 3: ({"loaded"}, False), 4: (set(), True)}
+    assert [found.is_convergent(block) for block in range(6)] == [True, True, False, True, False, False]
+    assert found.registers["%r6"] == {"tid", "ctaid"}
+
+
+@pytest.mark.parametrize("name", ["%laneid", "%lanemask_lt", "%clock64", "%warpid", "%smid", "%pm0", "nowhere"])
+def test_special_registers_that_threads_see_differently(name: str) -> None:
+    flow = flow_of(f"mov.u32 %r5, {name};", "setp.eq.u32 %p3, %r5, 1;", "@%p3 ret;", "ret;")
+    uniform = name == "nowhere"  # the address of a variable
+    assert divergence(flow).is_uniform(len(flow.instructions) - 2) == uniform
+
+
+def test_parameters_of_device_functions_may_differ() -> None:
+    text = ".version 9.0\n.func f(.param .b32 x) { .reg .b32 %r1; .reg .pred %p1;\n ld.param.b32 %r1, [x];"
+    flow = control_flow(parse_module(text + "setp.eq.u32 %p1, %r1, 0; @%p1 ret; ret; }").functions[0])
+    assert divergence(flow).is_uniform(2)
+    assert not divergence(flow, is_entry=False).is_uniform(2)
+
+
+# The texts of others
+
+
+@pytest.mark.parametrize("text", DATA.values(), ids=DATA)
+def test_every_global_access_is_named(text: str) -> None:
+    found = [one for entry in parse_module(text).entries for one in summarise(entry).global_accesses]
+    assert found
+    assert all("?" not in one.roots for one in found)
+    several = [one.roots for one in found if one.parameter is None]
+    assert all(len(roots) > 1 or roots == {"&__cudart_i2opi_f"} for roots in several)
+    assert all("rope" in root for roots in several for root in roots - {"&__cudart_i2opi_f"})
+
+
+def test_triton_waits_and_triggers() -> None:
+    found = summarise(parse_module(DATA["triton_vec_add_pdl"]).entries[0])
+    assert found.always_waits
+    assert all(one.after_wait for one in found.global_accesses)
+    assert len(found.triggers) == 1
+    reads = [one for one in found.accesses if one.kind == "read"]
+    assert {one.parameter for one in reads} == {"vec_add_pdl_param_0", "vec_add_pdl_param_1"}
+    assert str(reads[0].offset) == "4*sext.32(1024*%ctaid.x+4*%tid.x)"
