@@ -39,7 +39,7 @@ IMMEDIATE = re.compile(
     rf"{_WHOLE}U?|0[fF][0-9A-Fa-f]{{8}}|0[dD][0-9A-Fa-f]{{16}}|\d++\.\d*+(?:[eE][+-]?\d++)?|\d++[eE][+-]?\d++", re.ASCII
 )
 INSTRUCTION = re.compile(
-    rf"(?:@(?P<negated>!?)\s*+(?P<guard>{_NAME}){_SPACE})?"
+    rf"(?:@\s*+(?P<negated>!?)\s*+(?P<guard>{_NAME}){_SPACE})?"
     rf"(?P<opcode>[a-z]\w*+(?:(?:\.|::)\w++)*+)(?=[\s;/{{(\[])(?!\s*+:)(?P<operands>{_NO_SEMICOLON});",
     re.ASCII,
 )

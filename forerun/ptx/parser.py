@@ -47,7 +47,7 @@ def parse_module(text: str, name: str = "<ptx>") -> Module:
     r"""Read a text of PTX. What :func:`~forerun.ptx.printer.print_module` makes of it is the same text.
 
     Args:
-        text: As NVRTC, nvcc and Triton write it.
+        text: As NVRTC, nvcc and Triton write it; zero bytes at its end, as in images, are white space.
         name: Its name in messages.
 
     Raises:
@@ -66,7 +66,8 @@ class _Parser:
     """A position in a text."""
 
     def __init__(self, text: str, name: str) -> None:
-        self.text = text
+        self.text = text.rstrip("\0")
+        self.zeros = text[len(self.text) :]
         self.name = name
         self.at = 0
         self.line = 1
@@ -81,7 +82,7 @@ class _Parser:
         while self.at < len(self.text):
             found.append(self._top_level(leading))
             leading = self._space()
-        return Module(tuple(found), leading)
+        return Module(tuple(found), leading + self.zeros)
 
     def _top_level(self, leading: str) -> TopLevel:
         match = _DIRECTIVE.match(self.text, self.at)

@@ -19,6 +19,7 @@ from forerun.ptx.opcodes import type_bits, writes
 from forerun.ptx.operands import Address, Immediate, Operand, Register, Sum, Symbol, Vector, registers_of
 from forerun.ptx.syntax import Declaration, Function, Instruction
 from forerun.ptx.values import Term, Terms, Value
+from forerun.support.cfg import Loop
 
 __all__ = ["Provenance", "provenance"]
 
@@ -48,7 +49,8 @@ class Provenance:
         terms: All terms, operands before what is made of them.
         pointers: Terms that are certainly pointers.
         incoming: For each ``phi``, the values that paths bring to it; ``None`` stands for one that is not known.
-        turns: For each ``phi`` that grows by the same in each turn of a loop: what it is then.
+        turns: For each ``phi`` that grows by the same in each turn of a loop, what it is then; and for each operation
+            on such.
     """
 
     addresses: Mapping[tuple[int, int], Value]
@@ -59,13 +61,7 @@ class Provenance:
 
     def expanded(self, value: Value) -> Value:
         """The value with numbers of turns for what grows in loops."""
-        for _ in self.turns:
-            grows = (t for t, _ in value.terms if t in self.turns and t.bits == value.bits)
-            found = value.replaced({term: self.turns[term] for term in grows})
-            if found == value:
-                break
-            value = found
-        return value
+        return _replaced(value, self.turns)
 
 
 def provenance(function: Function, flow: ControlFlow) -> Provenance:
@@ -79,8 +75,8 @@ def provenance(function: Function, flow: ControlFlow) -> Provenance:
         return Provenance({}, (), frozenset(), {}, {})
     walk = _Walk(function, flow)
     walk.run()
-    turns = _turns(walk)
-    return Provenance(walk.addresses, walk.terms.made, frozenset(walk.pointers), walk.incoming, turns)
+    made = walk.terms.made
+    return Provenance(walk.addresses, made, frozenset(walk.pointers), walk.incoming, _turns(walk))
 
 
 Known = dict[str, Value | None]
@@ -265,25 +261,45 @@ def _stem(name: str) -> str:
 
 
 def _turns(walk: _Walk) -> Mapping[Term, Value]:
-    """The registers that grow by the same in each turn of a loop."""
-    found = {}
+    """Registers that grow by the same in each turn of a loop, and operations on them, with numbers of turns in them."""
+    found: dict[Term, Value] = {}
     headers = {loop.header: loop for loop in walk.flow.graph.loops}
-    for phi, (block, _) in walk.phis.items():
-        loop = headers.get(block)
-        if loop is None:
-            continue
-        before = [b for b in walk.flow.graph.predecessors[block] if b in walk.left]
-        pairs = list(zip(before, walk.incoming[phi][-len(before) :], strict=True))
-        begins = {value for b, value in pairs if b not in loop.nodes} | ({None} if block == 0 else set())
-        own = Value(phi.bits, ((phi, 1),))
-        steps = {None if value is None else value.minus(own) for b, value in pairs if b in loop.nodes}
-        if len(begins) != 1 or len(steps) != 1 or None in begins or None in steps:
-            continue
-        (begin,), (step,) = begins, steps
-        if begin is not None and step is not None and _is_constant(step):
-            turn = walk.terms.value("turn", str(block), phi.bits)
-            found[phi] = begin.plus(walk.terms.product(step, turn))
+    # Operands come before what is made of them, and what a loop begins with before what it makes of it.
+    for term in walk.terms.made:
+        if term.kind == "phi" and walk.phis[term][0] in headers:
+            grown = _growth(walk, term, headers[walk.phis[term][0]])
+            if grown is not None:
+                found[term] = _replaced(grown, found)
+        elif term.kind == "op":
+            operands = tuple(_replaced(operand, found) for operand in term.operands)
+            if operands != term.operands and all(len(one.terms) <= _MOST_TERMS for one in operands):
+                found[term] = walk.terms.op(term.name, term.bits, *operands, high=term.high, mask=term.mask)
     return found
+
+
+def _replaced(value: Value, turns: Mapping[Term, Value]) -> Value:
+    """The value with other sums for terms; terms of other bits than its own only where that is one term again."""
+    found = {}
+    for term, _ in value.terms:
+        other = turns.get(term)
+        if other is not None and (term.bits == value.bits or other.single is not None):
+            found[term] = other.to(value.bits) if other.single is not None else other
+    return value.replaced(found) if found else value
+
+
+def _growth(walk: _Walk, phi: Term, loop: Loop) -> Value | None:
+    """What a register holds at the head of a loop that adds the same to it in each turn: begin + step * turns."""
+    before = [b for b in walk.flow.graph.predecessors[loop.header] if b in walk.left]
+    pairs = list(zip(before, walk.incoming[phi][-len(before) :], strict=True))
+    begins = {value for b, value in pairs if b not in loop.nodes} | ({None} if loop.header == 0 else set())
+    own = Value(phi.bits, ((phi, 1),))
+    steps = {None if value is None else value.minus(own) for b, value in pairs if b in loop.nodes}
+    if len(begins) != 1 or len(steps) != 1:
+        return None
+    (begin,), (step,) = begins, steps
+    if begin is None or step is None or not _is_constant(step):
+        return None
+    return begin.plus(walk.terms.product(step, walk.terms.value("turn", str(loop.header), phi.bits)))
 
 
 def _is_constant(value: Value) -> bool:

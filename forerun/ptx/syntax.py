@@ -6,7 +6,7 @@ Equality is about what the text says: spelling, white space, comments and lines 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from forerun.ptx.lexer import WHOLE
 from forerun.ptx.operands import Immediate, Operand, Register
@@ -322,6 +322,14 @@ class Module:
         if found is None:
             raise KeyError(f"no kernel '{name}': there are {', '.join(one.name for one in self.entries)}")
         return found
+
+    def with_function(self, function: Function) -> Module:
+        """The module with another function in place of the one of that name and with a body."""
+        changed = (
+            function if isinstance(one, Function) and one.name == function.name and one.body is not None else one
+            for one in self.statements
+        )
+        return replace(self, statements=tuple(changed))
 
     def _argument(self, name: str, default: str) -> tuple[str, ...]:
         found = (one for one in self.statements if isinstance(one, Directive) and one.name == name)

@@ -153,7 +153,7 @@ def test_what_is_new_stands_on_a_line_of_its_own() -> None:
     module = parse_module(".version 9.0\n.entry k() {\n\tret;\n}\n")
     kernel = module.entries[0]
     body = (Instruction("griddepcontrol.wait"), Directive((".pragma", '"nounroll"', ";")), *(kernel.body or ()))
-    text = print_module(replace(module, statements=(*module.statements[:-1], replace(kernel, body=body))))
+    text = print_module(module.with_function(replace(kernel, body=body)))
     assert text == '.version 9.0\n.entry k() {\n\tgriddepcontrol.wait;\n\t.pragma "nounroll";\n\tret;\n}\n'
 
 
@@ -206,7 +206,7 @@ def test_a_mistake_is_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["}", "x", ".entry", ".entry k(", ".visible .visible", "/*", ".section .x {", "\0", "#"]
+    "text", ["}", "x", ".entry", ".entry k(", ".visible .visible", "/*", ".section .x {", "\0}", "#"]
 )
 def test_texts_that_are_none(text: str) -> None:
     with pytest.raises(InvalidInput):
@@ -216,6 +216,7 @@ def test_texts_that_are_none(text: str) -> None:
 def test_nothing_is_a_module() -> None:
     assert print_module(parse_module("// nothing\n")) == "// nothing\n"
     assert parse_module("").version == (0, 0)
+    assert print_module(parse_module(".version 9.0\n\0\0")) == ".version 9.0\n\0\0"
 
 
 @given(mutations())

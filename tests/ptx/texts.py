@@ -39,7 +39,7 @@ EVERYTHING = """\
 \t.shared .align 8 .b64 barriers[2];
 \t.loc 1 3 4, function_name $L__info_string0+7, inlined_at 1 5 6
 \t@!%p1 ld.param.u32 a, [kernel_param_1+8];
-\t@ %p2 bra.uni $done;
+\t@ ! %p2 bra.uni $done;
 \tsetp.lt.and.s32 %p1|%p2, a, -5, !%p2; // a ; in a comment
 \tadd.f32 %f1, %v.x, 0fBF800000;
 \tadd.f64 %fd1, %fd2, 0d3FF0000000000000;

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from forerun.support.cfg import reach
+from forerun.support.cfg import FlowGraph, reach
 
-__all__ = ["Step", "after", "before", "reachable"]
+__all__ = ["Step", "after", "before", "flow_graph", "reachable"]
 
 # A return goes to where a call is followed, and from a call one goes there anyway.
 _ENDS = frozenset({"EXIT", "RET", "KILL"})
@@ -32,6 +32,19 @@ class Step(Protocol):
     def predicated(self) -> bool: ...  # noqa: D102
 
 
+def flow_graph(steps: Sequence[Step]) -> FlowGraph:
+    """The control flow of a kernel, an instruction a node, by the indices of the instructions.
+
+    Args:
+        steps: A kernel's instructions in the order of their offsets.
+    """
+    place = {step.offset: index for index, step in enumerate(steps)}
+    ways = [dict.fromkeys(_successors(index, step, place)) for index, step in enumerate(steps)]
+    last = len(steps)
+    leaves = (index for index, step in enumerate(steps) if last in ways[index] or _name(step) in _ENDS)
+    return FlowGraph(tuple(tuple(index for index in way if index < last) for way in ways), frozenset(leaves))
+
+
 def before(steps: Sequence[Step], stops: Callable[[Step], bool]) -> frozenset[int]:
     """The indices of what a thread may execute without having executed a stop; stops are not among them.
 
@@ -41,7 +54,10 @@ def before(steps: Sequence[Step], stops: Callable[[Step], bool]) -> frozenset[in
         steps: A kernel's instructions in the order of their offsets.
         stops: Whether an instruction is one.
     """
-    return frozenset(index for index in _walk(steps, stops) if not stops(steps[index]))
+    successors = flow_graph(steps).successors
+    stop = {index for index, step in enumerate(steps) if stops(step)}
+    end = {index for index in stop if not steps[index].predicated}
+    return frozenset(reach(range(min(len(steps), 1)), lambda i: () if i in end else successors[i]) - stop)
 
 
 def after(steps: Sequence[Step], marks: Callable[[Step], bool]) -> frozenset[int]:
@@ -51,34 +67,22 @@ def after(steps: Sequence[Step], marks: Callable[[Step], bool]) -> frozenset[int
         steps: A kernel's instructions in the order of their offsets.
         marks: Whether an instruction is one.
     """
-    place = _places(steps)
-    found = [index for index in reachable(steps) if marks(steps[index])]
-    begins = [next_ for index in found for next_ in _successors(index, steps[index], place)]
-    return frozenset(_walk(steps, lambda step: False, begins))
+    graph = flow_graph(steps)
+    begins = (next_ for index in graph.order if marks(steps[index]) for next_ in graph.successors[index])
+    return frozenset(reach(begins, graph.successors.__getitem__))
 
 
 def reachable(steps: Sequence[Step]) -> frozenset[int]:
     """The indices of what a thread may execute at all."""
-    return frozenset(_walk(steps, lambda step: False))
+    return frozenset(flow_graph(steps).order)
 
 
-def _places(steps: Sequence[Step]) -> dict[int, int]:
-    return {step.offset: index for index, step in enumerate(steps)}
-
-
-def _walk(steps: Sequence[Step], stops: Callable[[Step], bool], begins: Sequence[int] = (0,)) -> set[int]:
-    place = _places(steps)
-
-    def following(index: int) -> Iterable[int]:
-        if index >= len(steps) or (stops(steps[index]) and not steps[index].predicated):
-            return ()
-        return _successors(index, steps[index], place)
-
-    return reach(begins, following) - {len(steps)}
+def _name(step: Step) -> str:
+    return step.opcode.partition(".")[0]
 
 
 def _successors(index: int, step: Step, place: Mapping[int, int]) -> Iterator[int]:
-    name = step.opcode.partition(".")[0]
+    name = _name(step)
     targets = [place[target] for target in step.targets if target in place]
     if name in _COMPUTED:
         yield from targets or place.values()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from forerun.runtime.toolchain.facts import EntryFacts, Instruction
-from forerun.runtime.toolchain.sass_cfg import after
+from forerun.runtime.toolchain.sass_cfg import after, flow_graph
+from forerun.support.cfg import Loop
 
 
 def entry(*lines: str) -> EntryFacts:
@@ -76,6 +77,14 @@ def test_a_meeting_point_is_no_branch():
 
 def test_a_call_goes_there_and_comes_back():
     assert early("CALL.REL.NOINC -> 3", "ACQBULK", "EXIT", "LDG", "RET -> 1") == [0, 3, 4]
+
+
+def test_the_graph_knows_loops_and_dominators():
+    graph = flow_graph(entry("LDG", "@P0 BRA -> 0", "@P1 EXIT", "ACQBULK", "STG").instructions)
+    assert graph.successors == ((1,), (0, 2), (3,), (4,), ())
+    assert graph.exits == {2, 4}
+    assert graph.loops == (Loop(0, frozenset({0, 1}), (1,)),)
+    assert graph.dominates(3, 4)
 
 
 def test_kinds():
