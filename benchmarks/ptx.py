@@ -1,6 +1,6 @@
 """PTX: what is read and printed, whether ptxas makes the same of it, how long it takes, and which addresses are named.
 
-The texts are those of forerun's own kernels, as the tests launch them, of the tests' data, and of files and folders
+The texts are those of forerun's own kernels, as the tests launch them and as models do, of the tests' data, and of files and folders
 that are named. It needs the toolchain, and no GPU. Run from the repository's root: ``python -m benchmarks.ptx FILE...``
 """
 
@@ -18,10 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from common import Metric, bootstrap_median, write_result
 
 from forerun.ptx import AccessSummary, parse_module, print_module, summarise
+from forerun.runtime.cuda.codegen.specialise import units
 from forerun.runtime.toolchain import Source, compile_units
 from tests.kernels.cuda_cases import all_cases
 from tests.kernels.fast_cases import every_case
 from tests.kernels.on_cpu.runner import unit_of
+from tests.kernels.test_cuda_sources import GRAPHS
 from tests.ptx.cubins import machine_code
 from tests.ptx.texts import DATA
 
@@ -34,8 +36,9 @@ _NEWEST = ".version 9.0"
 
 def own_kernels(arch: str) -> list[str]:
     """The PTX of forerun's kernels, each text once."""
-    units = [unit_of(case.kernel, case.shapes, case.launch, **case.constants) for case in [*all_cases(), *every_case()]]
-    sources = list(dict.fromkeys(unit.source for unit in units if isinstance(unit.source, Source)))
+    found = [unit_of(case.kernel, case.shapes, case.launch, **case.constants) for case in [*all_cases(), *every_case()]]
+    found += [unit for graph in GRAPHS.values() for unit in units(graph)[0]]
+    sources = list(dict.fromkeys(unit.source for unit in found if isinstance(unit.source, Source)))
     return [cubin.ptx for cubin in compile_units(sources, arch)]
 
 
