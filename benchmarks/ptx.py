@@ -1,7 +1,8 @@
 """PTX: what is read and printed, whether ptxas makes the same of it, how long it takes, and which addresses are named.
 
 The texts are those of forerun's own kernels, as the tests launch them and as models do, of the tests' data, and of
-files and folders that are named. It needs the toolchain, and no GPU. Run from the repository's root: ``python -m benchmarks.ptx FILE...``
+files and folders that are named. It needs the toolchain, and no GPU. Run from the repository's root:
+``python -m benchmarks.ptx FILE...``
 """
 
 from __future__ import annotations
