@@ -81,7 +81,7 @@ def launches(draw: st.DrawFn, accepted: Launches) -> Launch:
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("entry", sorted(CASES))
-@settings(portion(3), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(portion(2), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_values_are_those_of_numpy_in_every_launch(entry: str, tmp_path: Path, data: st.DataObject) -> None:
     case = data.draw(st.sampled_from(CASES[entry]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tests.documents import PAGES, ROOT, blocks, environment, write_files
 pytestmark = pytest.mark.slow
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PYTHON = [(page, block) for page in PAGES for block in blocks(page, "python")]
+PYTHON = [page for page in PAGES if blocks(page, "python")]
 SHELL = [page for page in PAGES if blocks(page, "sh")]
 NOT_RUN = {"needs a GPU", "needs the network", "needs a model file"}
 
@@ -33,13 +34,19 @@ def run(command, folder):
     return subprocess.run(command, timeout=300, **options)
 
 
-@pytest.mark.parametrize(("page", "block"), PYTHON, ids=[f"{name_of(page)}:{block.line}" for page, block in PYTHON])
-def test_each_python_block_runs_alone(page, block, tmp_path):
+@pytest.mark.parametrize("page", PYTHON, ids=name_of)
+def test_each_python_block_runs_alone(page, tmp_path):
     write_files(page, tmp_path)
-    script = tmp_path / (block.title if block.is_file else "pasted.py")
-    script.write_text(block.code, encoding="utf-8")
-    done = run([sys.executable, script], tmp_path)
-    assert done.returncode == 0, done.stderr
+    names = {}
+    for block in blocks(page, "python"):
+        names[block.title if block.is_file else f"pasted_{block.line}.py"] = block.line
+        if not block.is_file:
+            (tmp_path / f"pasted_{block.line}.py").write_text(block.code, encoding="utf-8")
+    done = run([sys.executable, "-m", "tests.project.blocks_of_a_page", str(tmp_path), *names], tmp_path)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [found["script"] for found in told] == list(names), done.stderr
+    wrong = [f"line {names[found['script']]}: {found['printed']}" for found in told if found["status"]]
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("page", SHELL, ids=name_of)
