@@ -246,7 +246,7 @@ def _limits(function: Function) -> dict[str, int]:
             limits[f"%tid.{axis}"] = min(limits[f"%tid.{axis}"], max(prod(most) - 1, 0))
     if exact:
         for axis, size in zip("xyz", (*exact, 1, 1), strict=False):
-            limits[f"%tid.{axis}"] = max(size - 1, 0)
+            limits[f"%tid.{axis}"] = size - 1 if size > 1 else -1
             limits[f"%ntid.{axis}"] = -1 - size
     return limits
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -213,47 +214,51 @@ HEAD = """\
 """
 
 
+FIELDS = {
+    "arithmetic": ["add", "sub", "mul.lo", "min", "max"],
+    "logic": ["and", "or", "xor"],
+    "guard": ["", "", "", "@%p0 ", "@!%p1 "],
+    "sign": ["s", "u"],
+    "to": SHORT[:3],
+    "short": SHORT,
+    "either": SHORT + NUMBERS,
+    "long": LONG,
+    "distance": ["1", "2", "5", "7", "31", "40", "%r2"],
+    "addend": [*LONG, "16", "-4"],
+    "predicate": ["%p0", "%p1"],
+}
+INSTRUCTIONS = [
+    *["<guard><arithmetic>.<sign>32 <to>, <short>, <either>", "<guard><logic>.b32 <to>, <short>, <either>"] * 3,
+    *["<guard>shl.b32 <to>, <short>, <distance>", "<guard>shr.<sign>32 <to>, <short>, <distance>"] * 2,
+    "<guard>mad.lo.s32 <to>, <short>, <either>, <short>",
+    "<guard>rem.u32 <to>, <short>, 12",
+    "<guard>selp.b32 <to>, <short>, <either>, <predicate>",
+    "<guard>neg.s32 <to>, <short>",
+    "<guard>not.b32 <to>, <short>",
+    "<guard>cvt.u32.u64 <to>, <long>",
+    "setp.lt.<sign>32 <predicate>, <short>, <either>",
+    "<guard>mul.wide.<sign>32 <long>, <short>, <either>",
+    "<guard>mad.wide.<sign>32 <long>, <short>, <either>, <long>",
+    "<guard>cvt.<sign>64.<sign>32 <long>, <short>",
+    "<guard>add.s64 <long>, <long>, <addend>",
+    "<guard>sub.s64 <long>, <long>, <long>",
+    "<guard>shl.b64 <long>, <long>, 2",
+    "<guard>selp.b64 <long>, <long>, <long>, <predicate>",
+    "<guard>mov.b64 <long>, {<short>, <short>}",
+    "<guard>mov.b64 {%r0, %r1}, <long>",
+    "<guard>mov.b64 {_, <to>}, <long>",
+    "<guard>ld.global.u32 <to>, [<long>+4]",
+    "<guard>st.global.u32 [<long>+-8], <short>",
+]
+
+
 @st.composite
 def instructions(draw: st.DrawFn) -> str:
     """One instruction, under a guard at times."""
-    short = st.sampled_from(SHORT)
-    either = st.sampled_from(SHORT + NUMBERS)
-    long = st.sampled_from(LONG)
-    to, to_long = draw(st.sampled_from(SHORT[:3])), draw(long)
-    guard = draw(st.sampled_from(["", "", "", "@%p0 ", "@!%p1 "]))
-    sign = draw(st.sampled_from("su"))
-    name = draw(st.sampled_from(["add", "sub", "mul.lo", "min", "max"]))
-    found = draw(
-        st.sampled_from(
-            [
-                f"{name}.{sign}32 {to}, {draw(short)}, {draw(either)}",
-                f"{draw(st.sampled_from(['and', 'or', 'xor']))}.b32 {to}, {draw(short)}, {draw(either)}",
-                f"shl.b32 {to}, {draw(short)}, {draw(st.sampled_from(['1', '2', '7', '40', '%r2']))}",
-                f"shr.{sign}32 {to}, {draw(short)}, {draw(st.sampled_from(['1', '5', '31', '%r2']))}",
-                f"mad.lo.s32 {to}, {draw(short)}, {draw(either)}, {draw(short)}",
-                f"rem.u32 {to}, {draw(short)}, 12",
-                f"selp.b32 {to}, {draw(short)}, {draw(either)}, %p0",
-                f"neg.s32 {to}, {draw(short)}",
-                f"not.b32 {to}, {draw(short)}",
-                f"cvt.u32.u64 {to}, {draw(long)}",
-                f"setp.lt.{sign}32 %p{draw(st.integers(0, 1))}, {draw(short)}, {draw(either)}",
-                f"mul.wide.{sign}32 {to_long}, {draw(short)}, {draw(either)}",
-                f"mad.wide.{sign}32 {to_long}, {draw(short)}, {draw(either)}, {draw(long)}",
-                f"cvt.{sign}64.{sign}32 {to_long}, {draw(short)}",
-                f"add.s64 {to_long}, {draw(long)}, {draw(st.sampled_from([*LONG, '16', '-4']))}",
-                f"sub.s64 {to_long}, {draw(long)}, {draw(long)}",
-                f"shl.b64 {to_long}, {draw(long)}, 2",
-                f"selp.b64 {to_long}, {draw(long)}, {draw(long)}, %p1",
-                f"mov.b64 {to_long}, {{{draw(short)}, {draw(short)}}}",
-                f"mov.b64 {{%r0, %r1}}, {draw(long)}",
-                f"mov.b64 {{_, {to}}}, {draw(long)}",
-                f"ld.global.u32 {to}, [{draw(long)}+4]",
-                f"st.global.u32 [{draw(long)}+-8], {draw(short)}",
-                f"st.global.u32 [{draw(long)}], {draw(short)}",
-            ]
-        )
-    )
-    return f"\t{'' if found.startswith('setp') else guard}{found};\n"
+    one = draw(st.sampled_from(INSTRUCTIONS))
+    sign = draw(st.sampled_from(FIELDS["sign"]))
+    one = one.replace("<sign>", sign)
+    return "\t" + re.sub(r"<(\w+)>", lambda match: draw(st.sampled_from(FIELDS[match[1]])), one) + ";\n"
 
 
 @st.composite
@@ -287,6 +292,10 @@ def programs(draw: st.DrawFn) -> str:
             elif kind == "early" and depth:
                 yield "\t@%p0 ret;\n"
             else:
-                yield draw(instructions())
+                one = draw(instructions())
+                yield one
+                written = re.search(r"%r\d", one.partition(".")[2])
+                if written:  # look at what it leaves there
+                    yield f"\tcvt.u64.u32 %rd3, {written[0]};\n\tst.global.u32 [%rd3], %r0;\n"
 
     return HEAD + "".join(several(0)) + "\tst.global.u32 [%rd0], %r0;\n\tst.global.u32 [%rd1], %r1;\n\tret;\n}\n"

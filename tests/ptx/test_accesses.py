@@ -132,6 +132,7 @@ UNKNOWN = {
     "a number": "mov.u64 %rd5, 4096;",
     "nothing that is written": "",
     "what only one way writes": "@%p1 bra $L; mov.u64 %rd5, %rd1; $L:",
+    "what only a guard writes": "@%p1 mov.u64 %rd5, %rd1;",
     "a lane's pointer": "shfl.sync.idx.b32 %r5, %r1, 0, 31, -1; cvt.u64.u32 %rd5, %r5;",
     "a call": "call (%rd5), helper, (%rd1);",
     "part of a struct by a register": "mov.u64 %rd6, s; ld.param.u64 %rd5, [%rd6];",
@@ -335,3 +336,32 @@ def test_triton_waits_and_triggers() -> None:
     reads = [one for one in found.accesses if one.kind == "read"]
     assert {one.parameter for one in reads} == {"vec_add_pdl_param_0", "vec_add_pdl_param_1"}
     assert str(reads[0].offset) == "4*sext.32(1024*%ctaid.x+4*%tid.x)"
+
+
+# Limits
+
+
+def offset_with(directive: str, *lines: str) -> str:
+    text = HEAD.replace("s[32])", f"s[32]) {directive}") + "\n".join(lines)
+    text += " cvt.u64.u32 %rd5, %r5; add.s64 %rd5, %rd1, %rd5; ld.global.u8 %r6, [%rd5]; ret; }"
+    found = summarise(parse_module(text).entry("k"))
+    return str(found.accesses[-1].offset)
+
+
+def test_threads_are_limited_by_what_the_head_says() -> None:
+    mask = "and.b32 %r5, %r1, 127;"
+    assert offset_with("", mask) == "and(%tid.x, 127)"
+    assert offset_with(".maxntid 1, 128", mask) == "%tid.x"  # the product counts
+    assert offset_with(".maxntid 2, 128", mask) == "and(%tid.x, 127)"
+    assert offset_with(".reqntid 128", mask) == "%tid.x"
+    assert offset_with(".reqntid 128", "mov.u32 %r5, %ntid.x;") == "128"
+    assert offset_with(".reqntid 128", "mov.u32 %r5, %tid.y; and.b32 %r5, %r5, 1;") == "0"
+
+
+def test_what_is_known_of_shifts() -> None:
+    assert offset_with("", "shl.b32 %r5, %r1, 40;") == "0"
+    assert offset_with("", "shl.b32 %r5, %r1, 4; or.b32 %r5, %r5, 8;") == "16*%tid.x+8"
+    assert offset_with("", "shl.b32 %r5, %r1, 3; or.b32 %r5, %r5, 8;") == "or(8*%tid.x, 8)"
+    assert offset_with("", "shr.u32 %r5, %r1, 5; and.b32 %r5, %r5, 31;") == "shr(%tid.x, 5)"
+    # A number below zero has its highest bits set.
+    assert offset_with("", "neg.s32 %r5, %r1; shr.u32 %r5, %r5, 28; and.b32 %r5, %r5, 7;") == "and(shr(-%tid.x, 28), 7)"
