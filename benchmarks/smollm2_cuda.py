@@ -37,7 +37,7 @@ def logits(path: Path, target: str, dtype: DType, options: dict[str, int], promp
     """Logits (steps, vocabulary) of a prompt."""
     model = LlamaModel.open(path)
     graph = decode_graph(model.config, context=len(prompt), dtype=dtype, **options)
-    with forerun.compile(graph, target=target, weights=model.weights_as(dtype)) as executable:
+    with forerun.compile(graph, target, "exact", weights=model.weights_as(dtype)) as executable:
         return feed(executable, prompt)
 
 
@@ -93,7 +93,7 @@ def main() -> int:
     for number, name in enumerate(options.dtypes.split(",")):
         dtype, tally = DType[name.upper()], Tally()
         graph = decode_graph(model.config, context=options.length, dtype=dtype, splits=32, argmax_parts=128)
-        with forerun.compile(graph, target=options.target, weights=model.weights_as(dtype)) as executable:
+        with forerun.compile(graph, options.target, "exact", weights=model.weights_as(dtype)) as executable:
             for text, wanted in zip(texts, expected, strict=True):
                 tally.add(feed(executable, text), wanted)
         print(f"{name}: {len(tally.errors)} steps, {tally.clear} with a clear choice, {tally.missed} of these missed")
