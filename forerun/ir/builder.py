@@ -312,6 +312,8 @@ def _dtype(name: str, value: object) -> DType:
 def _shape(name: str, value: object) -> tuple[int, ...]:
     items = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
     try:
+        if any(isinstance(item, bool) for item in items):
+            raise TypeError  # which would pass for 0 and 1
         return tuple(operator.index(item) for item in items)
     except TypeError:
         hint = 'extents are integers, such as "f32", (2, 8); an integer alone is a vector'
