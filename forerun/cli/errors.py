@@ -70,7 +70,9 @@ def _warnings_told() -> Iterator[None]:
         shown = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
-            if category.__name__ == "ForerunWarning":
+            from forerun.support.diagnostics import ForerunWarning
+
+            if issubclass(category, ForerunWarning):
                 print_text(error_console(), f"warning: {message}")
             else:
                 shown(message, category, *place, **rest)
