@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["GraphWeights", "fill_state", "random_inputs"]
 
 _DEVIATION = 0.02
-"""Of weights: sums over thousands of products stay of the size of their terms."""
+"""The deviation of weights: sums over thousands of products stay of the size of their terms."""
 
 
 class GraphWeights(Mapping[str, "NDArray[Any]"]):

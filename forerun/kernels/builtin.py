@@ -82,7 +82,7 @@ def combine(b: Array, loaded: Array) -> Array:
 
 @phase(writes="z")
 def difference(loaded: Array, combined: Array) -> Array:
-    """Of the combination and the first operand."""
+    """The combination less the first operand."""
     return combined - loaded
 
 

@@ -18,7 +18,7 @@ BYTES = 1 << 31
 """How much is read: large enough that a launch and the last CTAs do not count (0.3 % on an H100)."""
 
 _WORDS = 1 << 14
-"""Of four bytes, in a row: 64 KB a CTA at a time, so that all SMs are done at about the same time."""
+"""Words of four bytes in a row: 64 KB a CTA at a time, so that all SMs are done at about the same time."""
 
 _REPLAYS, _SAMPLES = 4, 7
 

@@ -23,7 +23,7 @@ MOST_WRITERS = 64
 """If more nodes than this write what a phase reads, only the last of them are looked at."""
 
 Pending = Mapping[str, Mapping[str, Collection[Hazard]]]
-"""Of one node: for phases by name, the nodes that they need complete and that may not be at the start, and why."""
+"""For the phases of one node, by name: the nodes that they need complete and that may not be at the start, and why."""
 
 
 @register
@@ -211,7 +211,7 @@ def complete_long_ago(graph: Graph, order: EventOrder, node: str) -> int:
 
 
 def fewest_sources(order: EventOrder, needed: Iterable[str]) -> list[str]:
-    """Of some nodes, those whose completion comes before no other one's: full dependencies from them are enough."""
+    """Those of some nodes whose completion comes before no other one's: full dependencies from them are enough."""
     found = sorted(needed, key=order.position.__getitem__)
     return [u for u in found if not any(order.completes_before_completion(u, w) for w in found)]
 

@@ -139,7 +139,7 @@ def effects(one: Instruction) -> tuple[Effect, ...]:
 
 
 def _of_families(one: Instruction) -> tuple[Effect, ...]:
-    """Of opcodes whose second word says what they do."""
+    """The effects of an opcode whose second word says what it does."""
     parts = one.parts
     match parts[:3]:
         case ("wmma", "load", _):

@@ -283,7 +283,7 @@ class Module:
 
     @property
     def version(self) -> tuple[int, int]:
-        """Of the PTX ISA: ``(9, 0)``."""
+        """The version of the PTX ISA: ``(9, 0)``."""
         major, _, minor = "".join(self._argument(".version", "0.0")[:1]).partition(".")
         return int(major), int(minor)
 

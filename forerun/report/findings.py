@@ -19,7 +19,7 @@ SHOWN_FINDINGS = 4
 KEPT_FINDINGS = 20
 """The others unfold."""
 DRAWN_NODES = 12
-"""Of a longer chain there is no picture."""
+"""The longest chain of a finding that is drawn, in nodes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ __all__ = ["Dump", "PassDump", "load_dump"]
 
 SCHEMA = 1
 MAX_BYTES = 1 << 27
-"""Of a graph or a diff; the text form allows half of it, and a diff shows two graphs."""
+"""The largest graph or diff that is read; the text form allows half of it, and a diff shows two graphs."""
 _HOW = "name a folder that --dump wrote"
 
 

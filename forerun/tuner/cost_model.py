@@ -231,7 +231,7 @@ def _union(ranges: list[tuple[int, int]]) -> int:
 
 
 def _trigger_places(kernel: Kernel) -> Iterator[tuple[bool, bool]]:
-    """Of each trigger: whether nothing comes before it in its role, and whether a phase after the wait does."""
+    """For each trigger: whether nothing comes before it in its role, and whether a phase after the wait does."""
     late = late_steps(kernel)
     for role, position, step in kernel.steps():
         if isinstance(step, Trigger):

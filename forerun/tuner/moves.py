@@ -19,7 +19,7 @@ __all__ = ["GroupFacts", "JointMove", "Move", "group_facts", "joint_moves", "mov
 
 _MOST_SHARED = 227 * 1024
 _PADDED = 116 * 1024
-"""Of shared memory, so that two CTAs of one kernel do not fit on a multiprocessor."""
+"""Bytes of shared memory with which two CTAs of one kernel do not fit on a multiprocessor."""
 _SHARED_STEPS = (-32768, 32768, -16384, 16384, -8192, 8192, 65536)
 _THREADS = range(64, 1025, 32)
 _CLUSTERS = (4, 8, 16)

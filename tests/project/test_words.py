@@ -24,7 +24,7 @@ AVOIDED = {
     r"\b[Tt]old of\b": "called with",
     r"\b[Ll]ikewise\b": "say it again",
     r"\banew\b": "again",
-    r'^\s*(?:"""|# )Of all [^.]*\.': "name what of all of them",
+    r'^\s*"""Of (?!course)': "name what of it: the address of, bytes of, the version of",
     r"\b[Ll]icences?\b": "assumption",
 }
 """Words that readers stumbled over, each with what says it better."""

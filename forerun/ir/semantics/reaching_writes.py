@@ -79,7 +79,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class ReachingWrites:
-    """Of a graph's temporaries.
+    """Which writes the reads of a graph's temporaries see.
 
     Attributes:
         uses: For each of them, by name.

@@ -80,7 +80,7 @@ class Seeds:
 
     @property
     def address(self) -> int:
-        """Of the first word."""
+        """The address of the first word."""
         return self._block.address
 
     def next(self, stream: Any) -> None:

@@ -23,7 +23,7 @@ from forerun.runtime.cuda.memory.memory import Block
 __all__ = ["WORDS", "Timestamps", "regions_of"]
 
 WORDS = 5
-"""Of a record; ``STAMP_WORDS`` in timeline.cuh."""
+"""Words of a record; ``STAMP_WORDS`` in timeline.cuh."""
 
 
 def regions_of(code: Code) -> dict[str, tuple[int, int]]:
@@ -56,7 +56,7 @@ class Timestamps:
 
     @property
     def addresses(self) -> dict[str, int]:
-        """Of the first record of each node."""
+        """The address of the first record of each node."""
         return {path: self._block.address + start for path, (start, _) in self._regions.items()}
 
     def clear(self, stream: Any) -> None:

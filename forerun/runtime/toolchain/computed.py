@@ -52,7 +52,7 @@ def _definitions(name: str, text: str) -> Iterable[tuple[str, Location]]:
 
 @lru_cache(maxsize=8)
 def _path_words(folders: tuple[Path, ...]) -> frozenset[str]:
-    """Of the paths of Thrust's back ends."""
+    """The words in the paths of Thrust's back ends."""
     paths = (
         path.relative_to(folder) for folder in folders for path in folder.joinpath("thrust", "system").rglob("*.[hi]*")
     )

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 SIZE = 256
-"""Of ``CUgraphNodeParams``."""
+"""Bytes of ``CUgraphNodeParams``."""
 
 _TYPE = struct.Struct("<i12x")
 _KERNEL = struct.Struct("<Q7I4xQQQQ")

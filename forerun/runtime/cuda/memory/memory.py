@@ -72,7 +72,7 @@ class Memory:
         self._weight_end = 0
 
     def address(self, buffer: str) -> int:
-        """Of a buffer's first element."""
+        """The address of a buffer's first element."""
         found = self._graph.buffers[buffer]
         return self._places[found.allocation] + found.offset
 
