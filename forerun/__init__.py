@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from forerun.passes.infra.manager import PassManager as PassManager
     from forerun.passes.infra.pipeline import Pipeline as Pipeline
     from forerun.passes.infra.registry import register as register
+    from forerun.runtime.cuda.capture.session import capture as capture
     from forerun.runtime.cuda.target import CudaTarget as CudaTarget
     from forerun.runtime.reference.target import ReferenceTarget as ReferenceTarget
     from forerun.support.diagnostics import ForerunError as ForerunError
@@ -62,6 +63,7 @@ _EXPORTS = {
     "Refuted": "forerun.support.diagnostics",
     "ScalarLoad": "forerun.ir.nodes",
     "Unsupported": "forerun.support.diagnostics",
+    "capture": "forerun.runtime.cuda.capture.session",
     "compile": "forerun.compiler",
     "kernel": "forerun.kernels.decorator",
     "load": "forerun.ir.files",

@@ -7,18 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
-from forerun.ptx.operands import (
-    Address,
-    Group,
-    Operand,
-    Pair,
-    Prefixed,
-    Register,
-    Sum,
-    Symbol,
-    Vector,
-    registers_of,
-)
+from forerun.ptx.operands import Register, Symbol, registers_of, with_registers
 from forerun.ptx.syntax import Brace, Declaration, Directive, Function, Guard, Instruction, Label
 from forerun.support.cfg import FlowGraph
 from forerun.support.diagnostics import InvalidInput
@@ -230,21 +219,8 @@ def _renamed(one: Instruction, scope: _Scope) -> Instruction:
     if all(before == after for before, after in names.items()):
         return one
     guard = None if one.guard is None else Guard(Register(names[one.guard.register.name]), one.guard.negated)
-    return replace(one, operands=tuple(_with_names(operand, names) for operand in one.operands), guard=guard)
-
-
-def _with_names(operand: Operand, names: Mapping[str, str]) -> Operand:
-    match operand:
-        case Register():
-            return Register(names[operand.name])
-        case Vector() | Address() | Group():
-            return replace(operand, items=tuple(_with_names(item, names) for item in operand.items))  # type: ignore[misc]
-        case Prefixed():
-            return replace(operand, operand=_with_names(operand.operand, names))  # type: ignore[arg-type]
-        case Sum():
-            left, right = _with_names(operand.left, names), _with_names(operand.right, names)
-            return replace(operand, left=left, right=right)  # type: ignore[arg-type]
-        case Pair():
-            first, second = _with_names(operand.first, names), _with_names(operand.second, names)
-            return replace(operand, first=first, second=second)  # type: ignore[arg-type]
-    return operand
+    return replace(
+        one,
+        operands=tuple(with_registers(operand, lambda own: Register(names[own.name])) for operand in one.operands),
+        guard=guard,
+    )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 __all__ = [
     "Address",
@@ -20,6 +20,7 @@ __all__ = [
     "Symbol",
     "Vector",
     "registers_of",
+    "with_registers",
 ]
 
 
@@ -188,3 +189,21 @@ def registers_of(operand: Operand) -> Iterator[Register]:
             yield from registers_of(operand.second)
         case _:
             pass
+
+
+def with_registers(operand: Operand, rename: Callable[[Register], Register]) -> Operand:
+    """An operand with other registers."""
+    match operand:
+        case Register():
+            return rename(operand)
+        case Vector() | Address() | Group():
+            return replace(operand, items=tuple(with_registers(item, rename) for item in operand.items))  # type: ignore[misc]
+        case Prefixed():
+            return replace(operand, operand=with_registers(operand.operand, rename))  # type: ignore[arg-type]
+        case Sum():
+            left, right = with_registers(operand.left, rename), with_registers(operand.right, rename)
+            return replace(operand, left=left, right=right)  # type: ignore[arg-type]
+        case Pair():
+            first, second = with_registers(operand.first, rename), with_registers(operand.second, rename)
+            return replace(operand, first=first, second=second)  # type: ignore[arg-type]
+    return operand

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-__all__ = ["architecture", "constant_bytes", "section_sizes"]
+__all__ = ["architecture", "constant_bytes", "section_sizes", "sections"]
 
 _MAGIC = b"\x7fELF\x02\x01"
 _SECTION = struct.Struct("<IIQQQQIIQQ")  # name, type, flags, address, offset, size, link, info, alignment, entry size
@@ -39,6 +39,21 @@ def section_sizes(code: bytes) -> Mapping[str, int]:
     Raises:
         ValueError: If this is not a cubin.
     """
+    return {name: header[5] for name, header in _headers(code).items()}
+
+
+def sections(code: bytes) -> Mapping[str, bytes]:
+    """The content of each section that has one, by its name.
+
+    Raises:
+        ValueError: If this is not a cubin.
+    """
+    found = _headers(code).items()
+    return {name: code[header[4] : header[4] + header[5]] for name, header in found if header[1] not in _EMPTY_KINDS}
+
+
+def _headers(code: bytes) -> Mapping[str, tuple[int, ...]]:
+    """The header of each section, by its name."""
     if not code.startswith(_MAGIC):
         raise ValueError("not a cubin")
     try:
@@ -51,7 +66,7 @@ def section_sizes(code: bytes) -> Mapping[str, int]:
         ends = (header[4] + header[5] for header in headers if header[1] not in _EMPTY_KINDS)
         if max(ends, default=0) > len(code) or segments + segment_size * segment_count > len(code):
             raise ValueError("a cubin that ends too early")
-        return {_name(code, start + header[0]): header[5] for header in headers}
+        return {_name(code, start + header[0]): header for header in headers}
     except (struct.error, IndexError, OverflowError) as error:
         raise ValueError("a cubin that ends too early") from error
 

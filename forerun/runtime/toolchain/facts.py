@@ -21,7 +21,7 @@ _KINDS: dict[str, InstructionKind] = {
     **dict.fromkeys(("UBLKCP", "UBLKPF", "UBLKRED", "UTMALDG", "UTMASTG", "UTMAREDG", "UTMAPF"), "bulk"),
     "ACQBULK": "wait",
     "PREEXIT": "trigger",
-    **dict.fromkeys(("BAR", "SYNCS", "UCGABAR_ARV", "UCGABAR_is_wait"), "barrier"),
+    **dict.fromkeys(("BAR", "SYNCS", "UCGABAR_ARV", "UCGABAR_WAIT"), "barrier"),
     **dict.fromkeys(("BRA", "BRX", "BRXU", "JMP", "JMX", "JMXU", "CALL", "RET"), "branch"),
     "EXIT": "exit",
 }

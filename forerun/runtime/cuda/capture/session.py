@@ -1,0 +1,210 @@
+"""``forerun.capture()``: sees the images that a program loads, and reads the graphs that it captures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from forerun.captured import CapturedGraph, save_capture
+from forerun.captured.graph import AssembledText, CapturedFunction, CapturedNode, digest_of
+from forerun.runtime.cuda.capture.images import ImageRecorder
+from forerun.runtime.cuda.capture.memory import memory_of, refined
+from forerun.runtime.cuda.capture.reading import GraphReader, Handles
+from forerun.runtime.cuda.capture.texts import FoundText, triton_texts
+from forerun.runtime.cuda.capture.verified import verified_texts
+from forerun.runtime.cuda.driver.device import release_of
+from forerun.runtime.cuda.driver.driver import Driver, driver
+from forerun.runtime.toolchain.elf import section_sizes
+from forerun.support.diagnostics import InvalidInput, Unsupported
+
+__all__ = ["CaptureSession", "LiveCapture", "capture", "raw_graph"]
+
+_ENTRY = ".text."
+
+
+@dataclass(frozen=True)
+class LiveCapture:
+    """A captured graph whose program still lives.
+
+    Attributes:
+        graph: What was captured.
+        handles: The driver's handles of its nodes and functions.
+        source: What the program calls its graph, kept so that its memory stays.
+        assemblers: For each text of :attr:`graph`, the path of the ptxas that makes its image, and the architecture.
+        driver: The driver.
+    """
+
+    graph: CapturedGraph
+    handles: Handles
+    source: Any
+    assemblers: Mapping[str, tuple[str, str]]
+    driver: Driver
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the captured graph to a folder; see :func:`forerun.captured.save_capture`."""
+        return save_capture(self.graph, folder)
+
+    def __str__(self) -> str:
+        return str(self.graph)
+
+
+class CaptureSession:
+    """What :func:`capture` gives: the images that were seen, and the way to graphs.
+
+    Attributes:
+        recorder: The images.
+        started_late: Whether CUDA was at work before, so that images of that time were not seen.
+    """
+
+    def __init__(self, recorder: ImageRecorder, own: Driver, started_late: bool) -> None:
+        self.recorder = recorder
+        self.started_late = started_late
+        self._driver = own
+
+    def graph(self, source: Any) -> LiveCapture:
+        """Read a graph.
+
+        Args:
+            source: A ``torch.cuda.CUDAGraph(keep_graph=True)`` that was captured, a graph of CuPy or cuda.core, a
+                ``CUgraph`` of the bindings, or its handle as an integer. Its context must be current.
+
+        Raises:
+            InvalidInput: If it is none of these.
+            Unsupported: If the graph was not kept.
+            CudaError: If the driver fails.
+        """
+        handle = self._driver.api.CUgraph(init_value=raw_graph(source))
+        entries = self._entries()
+        reader = GraphReader(self._driver, self._image_of(entries))
+        read, handles = reader.read(handle)
+        used = {one.image for one in reader.functions if one.image}
+        images = {digest: self.recorder.images[digest] for digest in used}
+        found = verified_texts(triton_texts(used), images)
+        functions = tuple(_with_text(one, found) for one in reader.functions)
+        texts: dict[str, AssembledText] = {digest: one.text for digest, one in _by_text(found).items()}
+        graph = replace(
+            read, nodes=tuple(_with_functions(node, functions) for node in read.nodes), functions=functions,
+            images=images, texts=texts, machine=self._machine(), remarks=tuple(self._remarks(functions)),
+        )  # fmt: skip
+        graph = replace(graph, memory=refined(memory_of(self._driver, graph)))
+        assemblers = {digest: (one.assembler, one.architecture) for digest, one in _by_text(found).items()}
+        return LiveCapture(graph, handles, source, assemblers, self._driver)
+
+    def _entries(self) -> Mapping[str, list[str]]:
+        """The images that hold a kernel of each name, of those that no module's handle stands for."""
+        found: dict[str, list[str]] = {}
+        for digest in self.recorder.unclaimed:
+            try:
+                names = section_sizes(self.recorder.images[digest])
+            except ValueError:
+                continue
+            for name in names:
+                if name.startswith(_ENTRY):
+                    found.setdefault(name.removeprefix(_ENTRY), []).append(digest)
+        return found
+
+    def _image_of(self, entries: Mapping[str, list[str]]) -> Any:
+        """The image of a function: its module's; else the one that has a kernel of that name alone."""
+
+        def find(own: Driver, function: Any, name: str) -> str:
+            error, *module = own.function("cuFuncGetModule")(function)
+            digest = None if error else self.recorder.by_module.get(int(module[0]))
+            candidates = entries.get(name, [])
+            return digest or (candidates[0] if len(candidates) == 1 else "")
+
+        return find
+
+    def _machine(self) -> Mapping[str, str]:
+        device = self._driver.call("cuCtxGetDevice")
+        name = self._driver.call("cuDeviceGetName", 256, device)
+        text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+        return {"gpu": text.strip("\0"), "driver": release_of(self._driver)}
+
+    def _remarks(self, functions: tuple[CapturedFunction, ...]) -> Iterator[str]:
+        unseen = sum(not one.image for one in functions)
+        if unseen:
+            reason = "; enter forerun.capture() before the program first uses CUDA" if self.started_late else ""
+            yield f"the images of {unseen} of {len(functions)} functions were not seen{reason}"
+        yield from (f"CUPTI: {failure}" for failure in self.recorder.failures)
+
+
+@contextmanager
+def capture() -> Iterator[CaptureSession]:
+    """See the images that are loaded within the block. Enter it before the program first uses CUDA.
+
+    Example::
+
+        with forerun.capture() as session:
+            import torch
+            ...
+            graph = torch.cuda.CUDAGraph(keep_graph=True)
+            with torch.cuda.graph(graph):
+                step()
+            captured = session.graph(graph)
+
+    Raises:
+        Unsupported: If there is no driver or no CUPTI, or a profiler holds it.
+    """
+    own = driver()
+    started_late = _is_at_work(own)
+    recorder = ImageRecorder()
+    with recorder.recording():
+        yield CaptureSession(recorder, own, started_late)
+
+
+def raw_graph(source: Any) -> int:
+    """The driver's handle of somebody's graph.
+
+    Raises:
+        InvalidInput: If it is not a graph.
+        Unsupported: If it is torch's, and was not kept.
+    """
+    if type(source) is int:
+        return source
+    if type(source).__name__ == "CUgraph":
+        return int(source)
+    raw = getattr(source, "raw_cuda_graph", None)
+    if raw is not None:
+        try:
+            return int(raw())
+        except RuntimeError as error:
+            hint = "make it with torch.cuda.CUDAGraph(keep_graph=True), and capture before"
+            raise Unsupported("torch did not keep the graph", hint=hint) from error
+    for attribute in ("handle", "graph"):  # cuda.core, CuPy
+        found = getattr(source, attribute, None)
+        if found is not None and not callable(found):
+            return int(found)
+    hint = "pass a graph of torch, CuPy or cuda.core, or the handle of a CUgraph"
+    raise InvalidInput(f"{type(source).__name__} is not a CUDA graph", hint=hint)
+
+
+def _is_at_work(own: Driver) -> bool:
+    """Whether a primary context is active, so that modules may have been loaded before."""
+    error, *count = own.function("cuDeviceGetCount")()
+    if error:
+        return False  # the driver was not even initialized
+    for index in range(int(count[0])):
+        error, *state = own.function("cuDevicePrimaryCtxGetState")(own.call("cuDeviceGet", index))
+        if not error and int(state[1]):
+            return True
+    return False
+
+
+def _by_text(found: Mapping[str, FoundText]) -> dict[str, FoundText]:
+    return {digest_of(one.text.text): one for one in found.values()}
+
+
+def _with_text(one: CapturedFunction, found: Mapping[str, FoundText]) -> CapturedFunction:
+    text = found.get(one.image)
+    return one if text is None else replace(one, text=digest_of(text.text.text))
+
+
+def _with_functions(node: CapturedNode, functions: tuple[CapturedFunction, ...]) -> CapturedNode:
+    """A node whose body, if it has one, knows the functions of the whole graph."""
+    if node.body is None:
+        return node
+    inner = tuple(_with_functions(one, functions) for one in node.body.nodes)
+    return replace(node, body=replace(node.body, nodes=inner, functions=functions))

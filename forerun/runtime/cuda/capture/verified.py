@@ -1,0 +1,63 @@
+"""Texts count only if they assemble to the code that is loaded."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from forerun.runtime.cuda.capture.texts import FoundText
+from forerun.runtime.toolchain.compile import processors
+from forerun.runtime.toolchain.elf import sections
+
+__all__ = ["assemble_as", "same_code", "verified_texts"]
+
+_MORE_OPTIONS: tuple[tuple[str, ...], ...] = ((), ("--regAllocOptLevel=2",))
+"""What releases of Triton give ptxas besides (3.9 does, 3.6 does not)."""
+
+
+def verified_texts(found: Mapping[str, FoundText], images: Mapping[str, bytes]) -> Mapping[str, FoundText]:
+    """Those of the texts that their assembler turns into the code of the image again, by the image's digest."""
+
+    def verified(digest: str) -> FoundText | None:
+        text = found[digest]
+        for more in _MORE_OPTIONS:
+            options = (*text.text.options, *more)
+            code, _ = assemble_as(text.text.text, options, text.assembler, text.architecture)
+            if same_code(code, images[digest]):
+                return replace(text, text=replace(text.text, options=options))
+        return None
+
+    with ThreadPoolExecutor(processors()) as workers:
+        made = dict(zip(found, workers.map(verified, found), strict=True))
+    return {digest: text for digest, text in made.items() if text is not None}
+
+
+def assemble_as(text: str, options: Sequence[str], assembler: str, architecture: str) -> tuple[bytes, str]:
+    """The cubin that an assembler makes, and what it says; an empty one if it refuses the text."""
+    with tempfile.TemporaryDirectory(prefix="forerun-") as folder:
+        read, written = Path(folder, "unit.ptx"), Path(folder, "unit.cubin")
+        read.write_text(text, encoding="utf-8")
+        line = [assembler, *options, "-v", f"--gpu-name={architecture}", str(read), "-o", str(written)]
+        try:
+            done = subprocess.run(line, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+        except OSError as error:
+            return b"", f"cannot run {assembler}: {error.strerror or error}"
+        return (written.read_bytes() if done.returncode == 0 else b""), done.stdout + done.stderr
+
+
+def same_code(first: bytes, second: bytes) -> bool:
+    """Whether two cubins have the same machine code and constants, by the names of their sections."""
+    try:
+        found = [_code(cubin) for cubin in (first, second)]
+    except ValueError:
+        return False
+    return bool(found[0]) and found[0] == found[1]
+
+
+def _code(cubin: bytes) -> dict[str, bytes]:
+    wanted = (".text.", ".nv.constant", ".nv.global")
+    return {name: data for name, data in sections(cubin).items() if name.startswith(wanted)}
