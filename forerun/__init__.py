@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from forerun.ir.types import DType as DType
     from forerun.kernels.builtin import KERNELS as KERNELS
     from forerun.kernels.decorator import kernel as kernel
+    from forerun.optimizer import optimize as optimize
     from forerun.passes.infra.base import Pass as Pass
     from forerun.passes.infra.base import PassContext as PassContext
     from forerun.passes.infra.base import option as option
@@ -67,6 +68,7 @@ _EXPORTS = {
     "compile": "forerun.compiler",
     "kernel": "forerun.kernels.decorator",
     "load": "forerun.ir.files",
+    "optimize": "forerun.optimizer",
     "option": "forerun.passes.infra.base",
     "phase": "forerun.ir.phases",
     "register": "forerun.passes.infra.registry",

@@ -6,11 +6,11 @@ body, but it may not say of the same code that it accesses something else: races
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from forerun.ir.kernel import Access, Implementation, Kernel, Phase
+from forerun.ir.kernel import Access, Implementation, Kernel, Phase, Role, Trigger, Wait
 
-__all__ = ["contradiction", "runs_code_of"]
+__all__ = ["contradiction", "runs_code_of", "text_can_follow"]
 
 
 def runs_code_of(kernel: Kernel, declared: Kernel) -> bool:
@@ -23,7 +23,8 @@ def contradiction(kernel: Kernel, declared: Kernel) -> str:
 
     A phase contradicts a phase of the same name with other reads, writes or scalars, or whose reads are asynchronous
     where the others are not, if both are the same code: by an implementation that the kernels share, or by the phases'
-    own function. Of machine code and PTX, which the compiler does not write, the whole body is a declaration. A black
+    own function. Of machine code the whole body is a declaration; of PTX
+    all but what :func:`text_can_follow` allows. A black
     box declares nothing, and contradicts nothing.
 
     Args:
@@ -47,10 +48,34 @@ def contradiction(kernel: Kernel, declared: Kernel) -> str:
             if found:
                 return found
     foreign = [implementation for implementation in shared if implementation.language != "cuda"]
-    if foreign and kernel.roles != declared.roles:
+    if foreign and kernel.roles != declared.roles and _is_fixed(kernel, declared):
         code = f"{foreign[0].language} {foreign[0].source}:{foreign[0].entry}"
         return f"its body is another one, but the code is given ({code}), so its steps cannot change"
     return ""
+
+
+def _is_fixed(kernel: Kernel, declared: Kernel) -> bool:
+    return kernel.has_fixed_code or not text_can_follow(declared.roles or (), kernel.roles or ())
+
+
+def text_can_follow(before: Sequence[Role], after: Sequence[Role]) -> bool:
+    """Whether PTX can do what another body of its kernel says.
+
+    It can get waits, and triggers if it has none of its own; loads can move ahead of a wait. All else stays where it is
+    in the text, so its order stays the same.
+    """
+    if [(role.name, role.warps) for role in before] != [(role.name, role.warps) for role in after]:
+        return False
+    for old, new in zip(before, after, strict=True):
+        wait = next((i for i, step in enumerate(new.steps) if isinstance(step, Wait)), 0)
+        moved = {step for step in new.steps[:wait] if isinstance(step, Phase) and not step.writes}
+        inserted = Wait if any(isinstance(step, Trigger) for step in old.steps) else Wait | Trigger
+        kept = [
+            [step for step in role.steps if not isinstance(step, inserted) and step not in moved] for role in (old, new)
+        ]
+        if kept[0] != kept[1]:
+            return False
+    return True
 
 
 def _shared(first: Kernel, second: Kernel) -> list[Implementation]:

@@ -190,8 +190,13 @@ class Kernel:
 
     @property
     def has_foreign_code(self) -> bool:
-        """Whether machine code or PTX is given, so that the compiler does not write the body and cannot change it."""
+        """Whether machine code or PTX is given, so that the compiler does not write the body."""
         return any(implementation.language != "cuda" for implementation in self.implementations)
+
+    @property
+    def has_fixed_code(self) -> bool:
+        """Whether machine code is given, into which nothing can be put. PTX can get waits, triggers and prefetches."""
+        return any(implementation.language not in ("cuda", "ptx") for implementation in self.implementations)
 
     @property
     def phases(self) -> tuple[Phase, ...]:

@@ -36,7 +36,8 @@ class HoistLoads(Pass):
     completion reaches the start of the kernel (docs/pdl.md, "Events"); programmatic dependencies do not count. The
     same holds for event nodes, which nothing may cross. Bytes that the kernel itself writes earlier in its body hold a
     phase back too, and so does a barrier. Earlier replays are complete at the start (H7). Only kernels whose
-    body the compiler writes are changed, and only those with programmatic in-edges: the others start late anyway.
+    body the compiler writes, or that are given as PTX, are changed, and only those with programmatic in-edges:
+    the others start late anyway.
 
     Where such a writer is complete long before, it only lacks the order: a cache row that an earlier step of the same
     graph appended, say. Then a full dependency from the last such writer gives the order, and costs nothing. Long
@@ -66,7 +67,7 @@ class HoistLoads(Pass):
             if not isinstance(node, KernelNode) or node.name not in early:
                 continue
             kernel = graph.kernels[node.kernel]
-            if kernel.has_foreign_code or kernel.is_black_box:
+            if kernel.has_fixed_code or kernel.is_black_box:
                 continue
             writers = pending.get(node.name, {})
             blocked = self._held_back(graph, order, node.name, writers) if writers else set[str]()

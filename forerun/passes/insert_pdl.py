@@ -30,8 +30,7 @@ class InsertPdl(Pass):
     of its sources. A target that accesses conflicting bytes before its wait keeps the full dependencies that make the
     other node complete at its start (or an event node that it may not cross), and no others; where there is a choice,
     the oldest sources stay full, since they are complete first. Black boxes (which never wait), kernels that are given
-    as PTX or machine code without a wait (docs/pdl.md, rule 13), kernels with grid-wide barriers and cooperative
-    launches
+    as machine code without a wait (docs/pdl.md, rule 13), kernels with grid-wide barriers and cooperative launches
     (whose CTAs must all be resident; rule 12), and nodes on different devices keep theirs too.
     """
 
@@ -80,7 +79,7 @@ class InsertPdl(Pass):
         return edit.commit()
 
     def _adds_trigger(self, kernel: Kernel) -> bool:
-        return self.trigger != "none" and not kernel.has(Trigger) and not kernel.has_foreign_code
+        return self.trigger != "none" and not kernel.has(Trigger) and not kernel.has_fixed_code
 
     def _body(self, roles: tuple[Role, ...], wait: bool, trigger: bool) -> tuple[Role, ...]:
         if wait:
@@ -104,7 +103,7 @@ def _kernel_pair(graph: Graph, dependency: Dependency) -> bool:
     if not all(can_overlap(graph, name) for name in dependency.pair) or source.place != target.place:
         return False
     kernel = graph.kernels[target.kernel] if isinstance(target, KernelNode) else None
-    return kernel is not None and (kernel.has(Wait) or not kernel.has_foreign_code)
+    return kernel is not None and (kernel.has(Wait) or not kernel.has_fixed_code)
 
 
 def convertible_dependencies(graph: Graph) -> list[Dependency]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from forerun.ptx.operands import Register, Symbol, registers_of, with_registers
-from forerun.ptx.syntax import Brace, Declaration, Directive, Function, Guard, Instruction, Label
+from forerun.ptx.syntax import Brace, Declaration, Directive, Function, Instruction, Label
 from forerun.support.cfg import FlowGraph
 from forerun.support.diagnostics import InvalidInput
 
@@ -218,9 +218,6 @@ def _renamed(one: Instruction, scope: _Scope) -> Instruction:
     names = {register.name: scope.unique(register.name) for register in _registers(one)}
     if all(before == after for before, after in names.items()):
         return one
-    guard = None if one.guard is None else Guard(Register(names[one.guard.register.name]), one.guard.negated)
-    return replace(
-        one,
-        operands=tuple(with_registers(operand, lambda own: Register(names[own.name])) for operand in one.operands),
-        guard=guard,
-    )
+    guard = None if one.guard is None else replace(one.guard, register=Register(names[one.guard.register.name]))
+    operands = (with_registers(operand, lambda own: Register(names[own.name])) for operand in one.operands)
+    return replace(one, operands=tuple(operands), guard=guard)

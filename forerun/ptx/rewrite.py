@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from forerun.ptx.accesses import Access, summarise
 from forerun.ptx.cfg import ControlFlow, control_flow
@@ -116,7 +117,7 @@ def _prefetches(function: Function, flow: ControlFlow, accesses: Sequence[Access
         # Without the load's guard more is fetched than needed, and no harm done.
         guarded = own is not None and ahead.can_have([own.register], access.index)
         guard = replace(own, register=ahead.register(own.register, access.index)) if own and guarded else None
-        place = with_registers(address, lambda register, use=access.index: ahead.register(register, use))
+        place = with_registers(address, partial(ahead.register, use=access.index))
         for turn in range(min(turns, most) if step else 1):
             fetches.append(Instruction("prefetch.global.L2", (_moved(place, turn * step),), guard))
     if fetches:
@@ -149,15 +150,16 @@ def _per_turn(slicer: Slicer, values: Provenance, access: Access) -> tuple[int, 
 
 
 def _depends_on_turns(term: Term) -> bool:
-    return term.kind in ("turn", "phi") or any(
-        _depends_on_turns(one) for value in term.operands for one, _ in value.terms
-    )
+    inner = (one for value in term.operands for one, _ in value.terms)
+    return term.kind in ("turn", "phi") or any(map(_depends_on_turns, inner))
 
 
 def _moved(address: Operand, by: int) -> Address:
     """The address, some bytes further."""
-    assert isinstance(address, Address) and address.base is not None and address.offset is not None
+    assert isinstance(address, Address)
     base, offset = address.base, address.offset
+    assert base is not None
+    assert offset is not None
     return Address((Sum(base, "+", Immediate(str(offset + by))),) if offset + by else (base,))
 
 

@@ -1,8 +1,9 @@
-"""What an address is computed from when control first comes to it: instructions that can be executed earlier as well."""
+"""What registers hold when control first comes to an instruction, as instructions that can be executed earlier."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from forerun.ptx.cfg import ControlFlow
@@ -15,17 +16,13 @@ __all__ = ["Slicer", "trip_count"]
 _OF_OTHER_LANES = frozenset({"activemask", "elect", "match", "mma", "movmatrix", "redux", "shfl", "vote", "wmma"})
 """They compute with registers of other threads, which must be there at the same time."""
 
-_COMPARE = {
-    "lt": lambda a, b: a < b,
-    "le": lambda a, b: a <= b,
-    "gt": lambda a, b: a > b,
-    "ge": lambda a, b: a >= b,
-    "lo": lambda a, b: a < b,
-    "ls": lambda a, b: a <= b,
-    "hi": lambda a, b: a > b,
-    "hs": lambda a, b: a >= b,
-    "ne": lambda a, b: a != b,
-    "eq": lambda a, b: a == b,
+_COMPARE: Mapping[str, Callable[[int, int], bool]] = {
+    **dict.fromkeys(("lt", "lo"), operator.lt),
+    **dict.fromkeys(("le", "ls"), operator.le),
+    **dict.fromkeys(("gt", "hi"), operator.gt),
+    **dict.fromkeys(("ge", "hs"), operator.ge),
+    "ne": operator.ne,
+    "eq": operator.eq,
 }
 _MOST_TURNS = 4096
 

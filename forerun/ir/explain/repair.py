@@ -195,7 +195,7 @@ def _may_wait(graph: Graph, name: str) -> bool:
     """Whether the compiler can put a wait into a node: some role has none, and the machine code is the compiler's."""
     node = graph.nodes[name]
     kernel = graph.kernels.get(node.kernel) if isinstance(node, KernelNode) else None
-    if kernel is None or kernel.has_foreign_code:
+    if kernel is None or kernel.has_fixed_code:
         return False
     return any(not any(isinstance(step, Wait) for step in role.steps) for role in kernel.roles or ())
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 
+from forerun.ir.declaration import text_can_follow
 from forerun.ir.kernel import Barrier, Kernel, Phase
 
 __all__ = ["LostOrder", "lost_orders", "other_body"]
@@ -96,7 +97,7 @@ def other_body(before: Kernel, after: Kernel) -> str:
         return "" if before.roles is after.roles else "a black box has no body to compare"
     if before.roles == after.roles:
         return ""
-    if before.has_foreign_code:
+    if before.has_fixed_code or (before.has_foreign_code and not text_can_follow(before.roles, after.roles)):
         return "its machine code is not the compiler's, so it does not follow the order of the phases"
     if [(r.name, r.warps) for r in before.roles] != [(r.name, r.warps) for r in after.roles]:
         return "the roles differ"

@@ -5,13 +5,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-__all__ = ["architecture", "constant_bytes", "section_sizes", "sections"]
+__all__ = ["architecture", "constant_bytes", "section_sizes", "sections", "symbol_index"]
 
 _MAGIC = b"\x7fELF\x02\x01"
 _SECTION = struct.Struct("<IIQQQQIIQQ")  # name, type, flags, address, offset, size, link, info, alignment, entry size
+_SYMBOL = struct.Struct("<IBBHQQ")  # name, info, other, section, value, size
 _MACHINE = 190  # EM_CUDA
 _EMPTY_KINDS = (0, 8)  # SHT_NULL, SHT_NOBITS: no bytes of the file belong to them
 _NEWER_ABI = 8
+_FUNCTION = 2  # STT_FUNC
 
 
 def architecture(code: bytes) -> int:
@@ -50,6 +52,22 @@ def sections(code: bytes) -> Mapping[str, bytes]:
     """
     found = _headers(code).items()
     return {name: code[header[4] : header[4] + header[5]] for name, header in found if header[1] not in _EMPTY_KINDS}
+
+
+def symbol_index(code: bytes, name: str) -> int | None:
+    """The number of the function of that name in the table of symbols, as nvdisasm takes it; ``None`` if there is none.
+
+    Raises:
+        ValueError: If this is not a cubin.
+    """
+    found = sections(code)
+    table, names = found.get(".symtab", b""), found.get(".strtab", b"")
+    wanted = name.encode()
+    for index in range(len(table) // _SYMBOL.size):
+        at, info, *_ = _SYMBOL.unpack_from(table, index * _SYMBOL.size)
+        if info & 0xF == _FUNCTION and names[at : names.find(b"\0", at)] == wanted:
+            return index
+    return None
 
 
 def _headers(code: bytes) -> Mapping[str, tuple[int, ...]]:

@@ -22,12 +22,13 @@ _TARGET = re.compile(r"`\((\S+)\)")
 _TARGETS = re.compile(r'"BRANCH_TARGETS ([^"]*)"')
 
 
-def disassemble(code: bytes, tool: Path) -> str:
+def disassemble(code: bytes, tool: Path, symbol: int | None = None) -> str:
     """The listing of a cubin, as :func:`parse_listing` reads it.
 
     Args:
         code: The cubin.
         tool: Where nvdisasm is.
+        symbol: The number of one function (:func:`~forerun.runtime.toolchain.elf.symbol_index`); by default all.
 
     Raises:
         ToolchainMissing: If nvdisasm cannot be run, or does not know this kind of cubin.
@@ -36,6 +37,7 @@ def disassemble(code: bytes, tool: Path) -> str:
         read = Path(folder, "unit.cubin")
         read.write_bytes(code)
         line: list[str | Path] = [tool, "--print-code", "--print-line-info-inline", read]
+        line += [] if symbol is None else ["--cuda-function-index", str(symbol)]
         try:
             done = subprocess.run(line, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
         except OSError as error:

@@ -121,7 +121,7 @@ class CaptureSession:
         device = self._driver.call("cuCtxGetDevice")
         name = self._driver.call("cuDeviceGetName", 256, device)
         text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
-        return {"gpu": text.strip("\0"), "driver": release_of(self._driver)}
+        return {"gpu": text.partition("\0")[0].strip(), "driver": release_of(self._driver)}
 
     def _remarks(self, functions: tuple[CapturedFunction, ...]) -> Iterator[str]:
         unseen = sum(not one.image for one in functions)

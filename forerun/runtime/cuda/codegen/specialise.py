@@ -17,6 +17,7 @@ from forerun.ir.nodes import BufferArgument, KernelNode, ScalarLoad
 from forerun.ir.types import DType
 from forerun.ir.walk import kernel_nodes
 from forerun.runtime.cuda.codegen.body import CannotGenerate, RoleWarps, body_lines, warps_of_roles
+from forerun.runtime.cuda.codegen.foreign import follow_body
 from forerun.runtime.cuda.codegen.generated import PhaseGenerator, generator_of
 from forerun.runtime.cuda.codegen.names import entry_name, identifier
 from forerun.runtime.cuda.codegen.parameters import bind, structs
@@ -134,11 +135,16 @@ class _Specialiser:
         raise Unsupported(message, hint=_HINT)
 
     def foreign(self, implementation: Implementation) -> Unit:
-        """The unit of a module that is loaded as it is; neither delays nor timestamps are put into it."""
+        """The unit of a module that somebody else wrote; neither delays nor timestamps are put into it.
+
+        Machine code is loaded as it is; PTX gets the waits, triggers and early loads of the body.
+        """
         loads = [slot.parameter for slot in self.binding.slots if slot.kind == "address"]
         if loads:
             raise CannotGenerate(f"'{loads[0]}' is loaded from memory, but {implementation.language} takes its value")
         code = _read(implementation, read_source)
+        if implementation.language == "ptx":
+            code = follow_body(code.decode(errors="replace"), self.kernel, implementation.entry).encode()
         module = ForeignModule(implementation.language, implementation.source, code)
         return Unit(implementation.entry, module, self.binding.slots, self.node.launch)
 

@@ -1,0 +1,246 @@
+"""Captured graphs as graphs of the IR: what each kernel accesses, from its PTX or its machine code; all else strictly.
+
+Memory is one allocation, in which blocks of the program's allocators are buffers. What a kernel does to a pointer's
+memory, it may do to the whole block. A kernel of which nothing is known may do anything to all of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from forerun.captured.graph import CapturedGraph, CapturedNode, MemoryRange, Transfer
+from forerun.frontends.captured_kernels import KernelReader, ReadKernel
+from forerun.ir.buffer import Allocation, Buffer
+from forerun.ir.graph import Dependency, Graph
+from forerun.ir.kernel import BufferParameter, Kernel
+from forerun.ir.nodes import (
+    Argument,
+    BufferArgument,
+    ConstantArgument,
+    EmptyNode,
+    EventRecordNode,
+    EventWaitNode,
+    HostCallbackNode,
+    KernelNode,
+    Launch,
+    MemcpyNode,
+    MemsetNode,
+    Node,
+)
+from forerun.ir.region import BufferView
+from forerun.ir.types import BufferRole, DependencyKind, DType
+from forerun.support.collection import collection_paused
+
+__all__ = ["ImportedGraph", "import_capture"]
+
+EVERYTHING = "everything"
+"""The buffer of all memory that the program's pointers point into, and what lies between."""
+
+_KINDS = {"full": DependencyKind.FULL, "programmatic": DependencyKind.PROGRAMMATIC}
+_STARTED = 2  # CU_GRAPH_KERNEL_NODE_PORT_LAUNCH_ORDER
+_WIDTHS = {1: DType.U8, 2: DType.U16, 4: DType.U32}
+
+
+@dataclass(frozen=True)
+class ImportedGraph:
+    """A captured graph in both forms.
+
+    Attributes:
+        captured: What was captured.
+        graph: Its meaning.
+        names: The name of each captured node.
+        reasons: Why kernels are treated strictly, by the names of their nodes; empty strings are not there.
+    """
+
+    captured: CapturedGraph
+    graph: Graph
+    names: tuple[str, ...]
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+def import_capture(
+    captured: CapturedGraph, name: str = "captured", *, fixed: Mapping[int, str] | None = None
+) -> ImportedGraph:
+    """The graph that a program captured, as forerun's passes and checks take it.
+
+    Args:
+        captured: As :meth:`CaptureSession.graph` or :func:`forerun.captured.load_capture` gives it.
+        name: What it is called.
+        fixed: Functions that must keep their code, by their number, and why.
+
+    Raises:
+        InvalidInput: If PTX that belongs to it cannot be read.
+    """
+    with collection_paused():
+        return _Importer(captured, name, fixed or {}).run()
+
+
+class _Importer:
+    def __init__(self, captured: CapturedGraph, name: str, fixed: Mapping[int, str]) -> None:
+        self.captured = captured
+        self.fixed = fixed
+        self.name = name
+        self.kernels: dict[str, Kernel] = {}
+        self.read: dict[tuple[int, tuple[bool, ...]], ReadKernel] = {}
+        self.reasons: dict[str, str] = {}
+        self.reader = KernelReader(captured)
+        ranges = captured.memory or (MemoryRange(0, 1),)
+        self.base = ranges[0].address
+        self.size = ranges[-1].stop - self.base
+        self.buffers = {EVERYTHING: self._buffer(EVERYTHING, self.base, self.size)}
+        self.blocks = {memory.address: self._block(number, memory) for number, memory in enumerate(captured.memory)}
+
+    def run(self) -> ImportedGraph:
+        order = self._launch_order()
+        names = tuple(f"n{number}" for number in range(len(self.captured.nodes)))
+        nodes = [self._node(names[number], self.captured.nodes[number]) for number in order]
+        graph = Graph(
+            self.name,
+            [Allocation("memory", self.size)],
+            self.buffers.values(),
+            self.kernels.values(),
+            nodes,
+            list(self._dependencies(names)),
+        )
+        return ImportedGraph(self.captured, graph, names, self.reasons)
+
+    def _launch_order(self) -> list[int]:
+        """Nodes after those that they depend on, as they were captured where that leaves a choice."""
+        import networkx as nx
+
+        topology: nx.DiGraph[int] = nx.DiGraph()
+        topology.add_nodes_from(range(len(self.captured.nodes)))
+        topology.add_edges_from((edge.source, edge.target) for edge in self.captured.edges)
+        return list(nx.lexicographical_topological_sort(topology))
+
+    def _dependencies(self, names: tuple[str, ...]) -> Iterator[Dependency]:
+        for edge in self.captured.edges:
+            kind = DependencyKind.LAUNCH_ORDER if edge.from_port == _STARTED else _KINDS.get(edge.kind)
+            yield Dependency(names[edge.source], names[edge.target], kind or DependencyKind.LAUNCH_ORDER)
+
+    # Memory
+
+    def _buffer(self, name: str, address: int, size: int, dtype: DType = DType.U8) -> Buffer:
+        count = size // dtype.itemsize
+        return Buffer(name, dtype, (count,), BufferRole.STATE, "memory", address - self.base)
+
+    def _block(self, number: int, memory: MemoryRange) -> str:
+        name = _identifier(memory.name) or f"m{number}"
+        self.buffers[name] = self._buffer(name, memory.address, memory.size)
+        return name
+
+    @cached_property
+    def _addresses(self) -> list[int]:
+        return [memory.address for memory in self.captured.memory]
+
+    def _around(self, address: int) -> MemoryRange | None:
+        """The block around an address."""
+        from bisect import bisect_right
+
+        at = bisect_right(self._addresses, address) - 1
+        found = self.captured.memory[at] if at >= 0 else None
+        return found if found is not None and address in found else None
+
+    def _view(self, address: int, size: int, dtype: DType = DType.U8) -> BufferView | None:
+        """Some bytes as a buffer of their own; ``None`` if they lie outside what is known."""
+        memory = self._around(address)
+        if memory is None or address + size > memory.stop or size % dtype.itemsize:
+            return None
+        name = f"{self.blocks[memory.address]}_{address - memory.address}_{size}_{dtype}"
+        self.buffers.setdefault(name, self._buffer(name, address, size, dtype))
+        return BufferView(name)
+
+    # Nodes
+
+    def _node(self, name: str, node: CapturedNode) -> Node:
+        match node.kind:
+            case "kernel":
+                return self._kernel(name, node)
+            case "empty":
+                return EmptyNode(name)
+            case "host":
+                return HostCallbackNode(name, "captured:host_function")
+            case "event_record":
+                return EventRecordNode(name, "event")
+            case "wait_event":
+                return EventWaitNode(name, "event")
+        made = self._transfer(name, node.kind, node.transfer) if node.transfer is not None else None
+        return made or self._anything(name, node.kind, f"what a node of the kind '{node.kind}' touches is not known")
+
+    def _transfer(self, name: str, kind: str, transfer: Transfer) -> Node | None:
+        """A copy or fill without gaps of memory that is known."""
+        if not transfer.is_contiguous:
+            return None
+        size = transfer.width * transfer.rows
+        if kind == "memset":
+            dtype = _WIDTHS.get(transfer.element_size, DType.U8)
+            view = self._view(transfer.destination, size, dtype)
+            return None if view is None else MemsetNode(name, view, transfer.value & (1 << 8 * dtype.itemsize) - 1)
+        destination = self._view(transfer.destination, size)
+        source = None if transfer.source is None else self._view(transfer.source, size)
+        return MemcpyNode(name, source, destination) if source is not None and destination is not None else None
+
+    def _anything(self, name: str, what: str, reason: str) -> KernelNode:
+        """A node that may do anything to all memory."""
+        kernel = Kernel(_identifier(what) or "unknown", (BufferParameter(EVERYTHING, DType.U8),))
+        self.kernels[kernel.name] = kernel
+        self.reasons[name] = reason
+        return KernelNode(name, kernel.name, ((EVERYTHING, BufferArgument(EVERYTHING)),))
+
+    def _kernel(self, name: str, node: CapturedNode) -> KernelNode:
+        function = self.captured.function_of(node)
+        nulls = tuple(not any(data) for data in node.parameters)
+        key = node.function, nulls
+        if key not in self.read:
+            self.read[key] = self._declared(self.reader.read(function, nulls, self.fixed.get(node.function, "")))
+        read = self.read[key]
+        arguments = self._arguments(read.kernel, node)
+        if arguments is None:
+            reason = read.reason or "a pointer of it does not point into memory that the driver knows"
+            found = self._anything(name, f"{function.name}_unknown", reason)
+            return KernelNode(name, found.kernel, found.arguments, _launch(node))
+        if read.reason:
+            self.reasons[name] = read.reason
+        return KernelNode(name, read.kernel.name, arguments, _launch(node))
+
+    def _declared(self, read: ReadKernel) -> ReadKernel:
+        """The kernel under a name of its own among the graph's."""
+        stem = _identifier(read.kernel.name)
+        name = stem
+        while name in self.kernels:
+            name = f"{stem}_{len(self.kernels)}"
+        kernel = Kernel(name, read.kernel.parameters, read.kernel.roles, read.kernel.implementations)
+        self.kernels[name] = kernel
+        return ReadKernel(kernel, read.reason)
+
+    def _arguments(self, kernel: Kernel, node: CapturedNode) -> tuple[tuple[str, Argument], ...] | None:
+        """What the parameters are bound to; ``None`` if a pointer points nowhere."""
+        found: list[tuple[str, Argument]] = []
+        for number, parameter in enumerate(kernel.parameters):
+            if parameter.name == EVERYTHING:
+                found.append((EVERYTHING, BufferArgument(EVERYTHING)))
+                continue
+            value = int.from_bytes(node.parameters[number], "little")
+            if not isinstance(parameter, BufferParameter):
+                found.append((parameter.name, ConstantArgument(value)))
+                continue
+            memory = self._around(value)
+            if memory is None or memory.kind != "device":
+                return None
+            found.append((parameter.name, BufferArgument(self.blocks[memory.address])))
+        return tuple(found)
+
+
+def _launch(node: CapturedNode) -> Launch:
+    axes = [node.attributes.get(f"cluster_{axis}", 1) for axis in "xyz"]
+    cluster = (axes[0], axes[1], axes[2]) if max(axes) > 1 else None
+    return Launch(node.grid, node.block, node.shared_bytes, cluster, bool(node.attributes.get("cooperative")))
+
+
+def _identifier(name: str) -> str:
+    """A name as the text form has them, not too long."""
+    plain = re.sub(r"\W", "_", name)[:60].strip("_")
+    return f"_{plain}" if plain[:1].isdigit() else plain

@@ -1,0 +1,185 @@
+"""What captured kernels do to memory, as kernels of the IR: from PTX, else from machine code, else nothing is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from forerun.captured.graph import CapturedFunction, CapturedGraph
+from forerun.ir.kernel import (
+    Access,
+    BufferParameter,
+    Implementation,
+    Kernel,
+    Parameter,
+    Phase,
+    Role,
+    ScalarParameter,
+    Step,
+    Trigger,
+    Wait,
+)
+from forerun.ir.types import DType
+from forerun.ptx import AccessSummary, Function, Module, parse_module, summarise
+from forerun.ptx.accesses import Access as TextAccess
+from forerun.ptx.cfg import ControlFlow, control_flow
+from forerun.runtime.toolchain import EntryFacts
+from forerun.runtime.toolchain.errors import ToolchainMissing
+from forerun.runtime.toolchain.image import facts_of_image
+
+__all__ = ["KernelReader", "ReadKernel", "unfit"]
+
+_EVERYTHING = "everything"
+_INTEGERS = {1: DType.U8, 2: DType.U16, 4: DType.U32, 8: DType.U64}
+_POLLING = frozenset({"volatile", "relaxed", "acquire", "acq_rel"})
+
+
+@dataclass(frozen=True, slots=True)
+class ReadKernel:
+    """A kernel, and why it is treated strictly, if it is."""
+
+    kernel: Kernel
+    reason: str = ""
+
+
+class KernelReader:
+    """Reads the functions of a captured graph; each text and image once."""
+
+    def __init__(self, captured: CapturedGraph) -> None:
+        self.captured = captured
+        self._texts: dict[str, Module] = {}
+        self._facts: dict[tuple[str, str], EntryFacts | None] = {}
+
+    def read(self, function: CapturedFunction, nulls: tuple[bool, ...], fixed: str = "") -> ReadKernel:
+        """The kernel of a function.
+
+        Args:
+            function: The function.
+            nulls: For each parameter, whether all its bytes are 0 at the node.
+            fixed: Why its code must stay, if it must.
+        """
+        reason = fixed or "its PTX is not known"
+        if function.text and not fixed:
+            if function.text not in self._texts:
+                text = self.captured.texts[function.text]
+                self._texts[function.text] = parse_module(text.text, f"{function.name}.ptx")
+            module = self._texts[function.text]
+            entry = module.entry(function.name)
+            flow = control_flow(entry)
+            summary = summarise(entry, flow)
+            reason = unfit(module, entry, flow, summary, function)
+            if not reason:
+                return ReadKernel(_from_text(function, entry, summary, nulls))
+        return ReadKernel(self._from_image(function), reason)
+
+    def _from_image(self, function: CapturedFunction) -> Kernel:
+        """A kernel that may access all memory; it waits if every thread of its code does so before it accesses any."""
+        facts = self._facts_of(function)
+        steps: list[Step] = []
+        if facts is not None and facts.always_waits and not facts.before_wait("load", "store", "bulk"):
+            steps.append(Wait())
+        if facts is not None and facts.of_kind("trigger"):
+            steps.insert(0, Trigger())
+        everything = (Access(_EVERYTHING),)
+        steps.append(Phase("anything", everything, everything))
+        parameters = (BufferParameter(_EVERYTHING, DType.U8),)
+        code = Implementation("cubin", f"images/{function.image or 'unknown'}.cubin", function.name)
+        return Kernel(function.name, parameters, (Role("all", tuple(steps)),), (code,))
+
+    def _facts_of(self, function: CapturedFunction) -> EntryFacts | None:
+        key = function.image, function.name
+        if key not in self._facts:
+            code = self.captured.images.get(function.image)
+            try:
+                self._facts[key] = None if code is None else facts_of_image(code, function.name)
+            except ToolchainMissing:
+                self._facts[key] = None
+        return self._facts[key]
+
+
+def unfit(
+    module: Module, entry: Function, flow: ControlFlow, summary: AccessSummary, function: CapturedFunction
+) -> str:
+    """Why a kernel's text does not tell all that it does, or must stay as it is; empty if neither is so."""
+    parameters = entry.parameters or ()
+    if [one.bytes for one in parameters] != [size for _, size in function.parameters]:
+        return "the parameters of its PTX are not those of the loaded function"
+    struct = next((one for one in parameters if one.bytes not in _INTEGERS), None)
+    if struct is not None:
+        return f"parameter '{struct.name}' is a struct, in which pointers may be"
+    if summary.strict:
+        return summary.strict[0]
+    private = {
+        name.name for one in module.variables if one.space == ".global" and not one.linkage for name in one.names
+    }
+    for access in summary.global_accesses:
+        if access.space == "any" or "?" in access.roots:
+            return f"line {access.line}: {access.opcode} accesses memory through a pointer that is not a parameter"
+        variables = {root[1:] for root in access.roots if root.startswith("&")}
+        if variables and (not variables <= private or access.kind != "read"):
+            return f"line {access.line}: it uses variables of its module that others may write"
+        if access.parameter_offset:
+            return f"line {access.line}: it uses a pointer inside a struct"
+    polled = _polls(flow, summary.global_accesses)
+    if polled is not None:
+        return f"line {polled.line}: {polled.opcode} in a loop, which may wait for others"
+    if summary.waits and not summary.always_waits:
+        return "it waits on some ways only"
+    return ""
+
+
+def _polls(flow: ControlFlow, accesses: tuple[TextAccess, ...]) -> TextAccess | None:
+    """An access in a loop that may wait for what others write."""
+    looping = {block for loop in flow.graph.loops for block in loop.nodes}
+    for access in accesses:
+        is_ordered = access.kind == "update" or _POLLING & set(access.cache)
+        if is_ordered and access.kind != "write" and flow.block_of[access.index] in looping:
+            return access
+    return None
+
+
+def _from_text(function: CapturedFunction, entry: Function, summary: AccessSummary, nulls: tuple[bool, ...]) -> Kernel:
+    """A kernel whose parameters are those of its PTX, with a phase for each parameter that it only loads from."""
+    names = {one.name: f"p{number}" for number, one in enumerate(entry.parameters or ())}
+    accesses: dict[str, list[TextAccess]] = {}
+    for access in summary.global_accesses:
+        for root in access.roots & names.keys():
+            accesses.setdefault(names[root], []).append(access)
+    parameters: list[Parameter] = []
+    for number, one in enumerate(entry.parameters or ()):
+        is_pointer = one.bytes == 8 and f"p{number}" in accesses and not nulls[number]
+        kind = BufferParameter if is_pointer else ScalarParameter
+        parameters.append(kind(f"p{number}", DType.U8 if is_pointer else _INTEGERS[one.bytes]))
+    pointers = {p.name for p in parameters if isinstance(p, BufferParameter)}
+    used = {name: found for name, found in accesses.items() if name in pointers}
+    code = Implementation("ptx", f"ptx/{function.text}.ptx", function.name)
+    return Kernel(function.name, tuple(parameters), (Role("all", _steps(summary, used)),), (code,))
+
+
+def _steps(summary: AccessSummary, accesses: Mapping[str, list[TextAccess]]) -> tuple[Step, ...]:
+    """Triggers first, wherever they are; then what is accessed before the kernel's own wait, the wait, and the rest."""
+    steps: list[Step] = [Trigger()] if summary.triggers else []
+    if summary.waits:
+        early = {name: [a for a in found if not a.after_wait] for name, found in accesses.items()}
+        steps += _phases("early_", {name: found for name, found in early.items() if found})
+        steps.append(Wait())
+        late = {name: [a for a in found if a.after_wait] for name, found in accesses.items()}
+        accesses = {name: found for name, found in late.items() if found}
+    return (*steps, *_phases("", accesses))
+
+
+def _phases(prefix: str, accesses: Mapping[str, list[TextAccess]]) -> list[Phase]:
+    reads = [name for name, found in accesses.items() if all(_only_loads(access) for access in found)]
+    rest = tuple(Access(name) for name in accesses if name not in reads)
+    phases = [
+        Phase(f"{prefix}load_{name}", (Access(name),), defines=(f"{prefix}{name}_loaded",)) for name in reads
+    ]  # fmt: skip
+    if rest:
+        # Which bytes it stores is not known, so it counts as reading them, too.
+        uses = tuple(f"{prefix}{name}_loaded" for name in reads)
+        phases.append(Phase(f"{prefix}store", rest, rest, uses))
+    return phases
+
+
+def _only_loads(access: TextAccess) -> bool:
+    return access.kind in ("read", "prefetch") and not access.is_asynchronous

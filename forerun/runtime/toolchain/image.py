@@ -1,0 +1,26 @@
+"""What is known of machine code that somebody else compiled."""
+
+from __future__ import annotations
+
+from forerun.runtime.toolchain.elf import symbol_index
+from forerun.runtime.toolchain.facts import EntryFacts
+from forerun.runtime.toolchain.locate import require_disassembler
+from forerun.runtime.toolchain.sass import disassemble, parse_listing
+
+__all__ = ["facts_of_image"]
+
+
+def facts_of_image(code: bytes, entry: str) -> EntryFacts | None:
+    """The instructions of one kernel of a cubin; registers and memory are not told. ``None`` if it has no such kernel.
+
+    Raises:
+        ToolchainMissing: If nvdisasm is missing, or does not know this kind of cubin.
+    """
+    try:
+        symbol = symbol_index(code, entry)
+    except ValueError:
+        symbol = None
+    if symbol is None:
+        return None
+    found = parse_listing(disassemble(code, require_disassembler().path, symbol)).get(entry)
+    return None if found is None else EntryFacts(0, instructions=found)
