@@ -153,7 +153,8 @@ class MemoryRange:
     Attributes:
         address: The first byte.
         size: Bytes.
-        kind: ``device``, or ``host``, ``managed``, ``peer``, ``array``: memory that others may write at any time.
+        kind: ``device``; ``host``, ``managed``: memory that others may write at any time; ``free``: what an allocator
+            has given to nobody.
         name: What it is called in dumps; empty for a number.
         whole: Whether it is all that the driver allocated there; otherwise a block of an allocator.
     """

@@ -13,7 +13,7 @@ from forerun.ir.kernel import Kernel, Wait
 from forerun.ir.nodes import Launch
 from forerun.runtime.cuda.capture.verified import assemble_as
 from forerun.runtime.cuda.codegen.body import CannotGenerate
-from forerun.runtime.cuda.codegen.foreign import follow_body
+from forerun.runtime.cuda.codegen.foreign import Early, follow_body
 from forerun.runtime.cuda.sass.occupancy import LIMITS, footprint
 from forerun.runtime.toolchain import EntryFacts
 from forerun.runtime.toolchain.image import facts_of_image
@@ -32,22 +32,25 @@ class MadeCode:
 
     Attributes:
         code: The cubin.
-        turns: Of how many turns of a loop it fetches the loads ahead; 0 if it fetches none.
+        early: What became of loads that the body has before the wait.
+        early_loads: How many loads of the text stand before the wait.
         refused: Why stronger forms were refused, a sentence each.
     """
 
     code: bytes
-    turns: int
+    early: Early
+    early_loads: int
     refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Old:
-    """The code that is replaced, and how it is launched."""
+    """The code that is replaced, how it is launched, and on how many multiprocessors."""
 
     function: CapturedFunction
     image: bytes
     node: CapturedNode
+    multiprocessors: int
 
 
 def make_code(
@@ -57,12 +60,13 @@ def make_code(
     function: CapturedFunction,
     image: bytes,
     node: CapturedNode,
-    turns: int,
+    multiprocessors: int,
+    early: Early,
 ) -> MadeCode | str:
     """The strongest form of a kernel's new body that is fit; why there is none, if there is none.
 
-    Code is fit if every thread waits before it accesses memory, its arithmetic is that of the old code instruction for
-    instruction, nothing spills that did not, and as many CTAs fit on a multiprocessor as before.
+    Code is fit if no access stands before the wait but as many loads as the text has there, its arithmetic is that of
+    the old code instruction for instruction, nothing spills that did not, and as many CTAs are resident as before.
 
     Args:
         text: The kernel's PTX.
@@ -71,41 +75,49 @@ def make_code(
         function: The function that is loaded.
         image: Its machine code.
         node: One of the nodes that launch it.
-        turns: For loads in loops: of how many turns they are fetched at the most; 0 fetches nothing.
+        multiprocessors: Of the GPU.
+        early: What is to become of loads that the body has before the wait.
     """
-    old = _Old(function, image, node)
+    old = _Old(function, image, node, multiprocessors)
     refused: list[str] = []
-    for count in dict.fromkeys((turns, min(turns, 1), 0)):
+    forms: tuple[Early, ...] = (early, "none") if early != "none" else ("none",)
+    for form in forms:
         try:
-            changed = follow_body(text.text, kernel, function.name, count)
+            changed = follow_body(text.text, kernel, function.name, form)
         except CannotGenerate as error:
             return str(error)
-        code, log = assemble_as(changed, text.options, *assembler)
-        problem = _unfit(code, log, old, kernel.has(Wait)) if code else f"ptxas refuses it: {log.strip()[:300]}"
+        code, log = assemble_as(changed.text, text.options, *assembler)
+        early_loads = changed.early_loads if kernel.has(Wait) else None
+        problem = _unfit(code, log, old, early_loads) if code else f"ptxas refuses it: {log.strip()[:300]}"
         if not problem:
-            return MadeCode(code, count, tuple(refused))
+            return MadeCode(code, form, changed.early_loads, tuple(refused))
         refused.append(problem)
     return refused[-1]
 
 
-def _unfit(code: bytes, log: str, old: _Old, waits: bool) -> str:
+def _unfit(code: bytes, log: str, old: _Old, early_loads: int | None) -> str:
+    """Why new code may not be used; ``early_loads`` is ``None`` for code that need not wait."""
     name = old.function.name
     new, before = facts_of_image(code, name), facts_of_image(old.image, name)
     if new is None or before is None:
         return "its machine code has no such kernel"
-    if waits and (not new.always_waits or new.before_wait("load", "store", "bulk")):
-        return "in its machine code an access stands before the wait"
+    if early_loads is not None:
+        if not new.always_waits or new.before_wait("store", "bulk"):
+            return "in its machine code an access stands before the wait that may not"
+        found = len(new.before_wait("load"))
+        if found > early_loads:
+            return f"in its machine code {found} loads stand before the wait, and {early_loads} may"
     if _arithmetic(new) != _arithmetic(before):
         return "ptxas makes other arithmetic of it, so results could differ"
-    found = resources(log).get(name)
-    if found is None:
+    needs = resources(log).get(name)
+    if needs is None:
         return "ptxas does not tell its registers"
-    if found.spill_store_bytes and found.stack_bytes > old.function.attributes.get("local_bytes", 0):
-        return f"it spills {found.spill_store_bytes} bytes"
+    if needs.spill_store_bytes and needs.stack_bytes > old.function.attributes.get("local_bytes", 0):
+        return f"it spills {needs.spill_store_bytes} bytes"
     launch = Launch(old.node.grid, old.node.block, old.node.shared_bytes)
     shared = old.function.attributes.get("shared_bytes", 0)
-    fits = [_resident(launch, EntryFacts(count, shared)) for count in (found.registers, _registers(old.function))]
-    if fits[0] < min(fits[1], math.prod(launch.grid)):
+    fits = [_resident(launch, EntryFacts(count, shared)) for count in (needs.registers, _registers(old.function))]
+    if fits[0] < min(fits[1], -(-math.prod(launch.grid) // old.multiprocessors)):
         return f"only {fits[0]} of its CTAs fit on a multiprocessor, and {fits[1]} before"
     return ""
 

@@ -13,6 +13,7 @@ from forerun.ir.types import DependencyKind
 from forerun.runtime.cuda.capture.assembled import MadeCode, make_code
 from forerun.runtime.cuda.capture.attributes import copy_function_attributes
 from forerun.runtime.cuda.capture.session import LiveCapture, raw_graph
+from forerun.runtime.cuda.codegen.foreign import Early
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.scope import Scope
 from forerun.runtime.cuda.driver.streams import stream_handle
@@ -42,7 +43,7 @@ class CodeOfNodes:
     unfit: Mapping[int, str]
 
 
-def code_of_nodes(live: LiveCapture, before: Graph, after: Graph, names: Iterable[str], turns: int) -> CodeOfNodes:
+def code_of_nodes(live: LiveCapture, before: Graph, after: Graph, names: Iterable[str], early: Early) -> CodeOfNodes:
     """Make the code of all kernels that have another body than before, all processors at once.
 
     Args:
@@ -50,9 +51,10 @@ def code_of_nodes(live: LiveCapture, before: Graph, after: Graph, names: Iterabl
         before: What it was imported as.
         after: The graph after the passes.
         names: The nodes' names, in the order of the captured ones.
-        turns: See :func:`~forerun.runtime.cuda.capture.assembled.make_code`.
+        early: See :func:`~forerun.runtime.cuda.capture.assembled.make_code`.
     """
     graph = live.graph
+    count = _multiprocessors(live.driver)
     wanted: dict[str, int] = {}
     for number, name in enumerate(names):
         node = after.nodes[name]
@@ -64,7 +66,7 @@ def code_of_nodes(live: LiveCapture, before: Graph, after: Graph, names: Iterabl
         function = graph.function_of(node)
         text, image = graph.texts[function.text], graph.images[function.image]
         return make_code(
-            text, live.assemblers[function.text], after.kernels[kernel], function, image, node, turns
+            text, live.assemblers[function.text], after.kernels[kernel], function, image, node, count, early
         )  # fmt: skip
 
     with ThreadPoolExecutor(processors()) as workers:
@@ -72,6 +74,11 @@ def code_of_nodes(live: LiveCapture, before: Graph, after: Graph, names: Iterabl
     made = {kernel: code for kernel, code in found.items() if isinstance(code, MadeCode)}
     unfit = {graph.nodes[wanted[k]].function: code for k, code in found.items() if isinstance(code, str)}
     return CodeOfNodes(made, unfit)
+
+
+def _multiprocessors(driver: Driver) -> int:
+    kind = driver.api.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
+    return int(driver.call("cuDeviceGetAttribute", kind, driver.call("cuCtxGetDevice")))
 
 
 @dataclass

@@ -89,15 +89,15 @@ def refined(memory: Iterable[MemoryRange], segments: Iterable[Any] | None = None
 
 
 def _split(one: MemoryRange, blocks: list[MemoryRange]) -> Iterator[MemoryRange]:
-    """The blocks, and what lies between them."""
+    """The blocks, and what lies between them, which is nobody's."""
     at = one.address
     for block in blocks:
         if at < block.address:
-            yield MemoryRange(at, block.address - at, one.kind)
+            yield MemoryRange(at, block.address - at, "free", whole=False)
         yield block
         at = block.stop
     if at < one.stop:
-        yield MemoryRange(at, one.stop - at, one.kind)
+        yield MemoryRange(at, one.stop - at, "free", whole=False)
 
 
 def _snapshot() -> list[Any]:

@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-from forerun.ir.kernel import Kernel, Phase, Trigger, Wait
+from forerun.ir.kernel import Kernel, Phase, Step, Trigger, Wait
 from forerun.ptx import parse_module, print_module, summarise
 from forerun.ptx.rewrite import Changes, rewrite
 from forerun.runtime.cuda.codegen.body import CannotGenerate
 
-__all__ = ["changes_of", "follow_body"]
+__all__ = ["Early", "FollowedText", "follow_body"]
 
-TURNS = 16
-"""Of how many turns of a loop the loads are fetched ahead, at the most."""
+Early: TypeAlias = Literal["move", "fetch", "none"]
+"""What becomes of loads that a body has before the wait: see :class:`forerun.ptx.rewrite.Changes`."""
+
+_TURNS = 16
+"""Of how many turns of a loop loads are fetched, at the most."""
 
 
-def follow_body(text: str, kernel: Kernel, entry: str, turns: int = TURNS) -> str:
+@dataclass(frozen=True, slots=True)
+class FollowedText:
+    """PTX that follows a body, and how many loads of memory it has before the wait."""
+
+    text: str
+    early_loads: int = 0
+
+
+def follow_body(text: str, kernel: Kernel, entry: str, early: Early = "move") -> FollowedText:
     """The text of a kernel that does what its body says, as far as waits, triggers and early loads are concerned.
 
-    A phase that stands before the wait and writes nothing is fetched into L2 there; the loads themselves stay behind
-    the wait, which is stricter than the body asks for. A trigger that cannot be placed comes at the end.
+    Loads of phases that stand before the wait, and write nothing, are issued there as far as they can be; the others
+    stay behind the wait, which is stricter than the body asks for. A trigger that cannot be placed comes at the end.
 
     Args:
         text: PTX.
         kernel: Whose parameters are those of the entry, in their order.
         entry: The kernel's name in the text.
-        turns: For loads in loops: of how many turns they are fetched.
+        early: What becomes of loads that the body has before the wait.
 
     Raises:
         InvalidInput: If the text cannot be read.
         CannotGenerate: If there is no such entry, or the text cannot follow the body.
     """
     if kernel.roles is None or not (kernel.has(Wait) or kernel.has(Trigger)):
-        return text
+        return FollowedText(text)
     module = parse_module(text, entry)
     if entry not in [one.name for one in module.entries]:
         raise CannotGenerate(f"its PTX has no kernel '{entry}'")
@@ -40,20 +53,15 @@ def follow_body(text: str, kernel: Kernel, entry: str, turns: int = TURNS) -> st
     if len(names) < len(kernel.parameters):
         raise CannotGenerate(f"its PTX has {len(names)} parameters, and the kernel {len(kernel.parameters)}")
     own = dict(zip([p.name for p in kernel.parameters], names, strict=False))
-    made = rewrite(module, entry, changes_of(kernel, own, turns))
+    made = rewrite(module, entry, _changes(kernel, own, early))
     summary = summarise(made.entry(entry))
-    early = [access for access in summary.global_accesses if not access.after_wait and access.kind != "prefetch"]
+    ahead = [access for access in summary.global_accesses if not access.after_wait and access.kind != "prefetch"]
     if kernel.has(Wait) and not summary.always_waits:
         raise CannotGenerate("its PTX does not wait on every way")
-    allowed = _before_wait(kernel)
-    if kernel.has(Wait) and any(own_name(access.parameter, own) not in allowed for access in early):
+    allowed, theirs = _before_wait(kernel), {name: mine for mine, name in own.items()}
+    if kernel.has(Wait) and any(theirs.get(access.parameter or "") not in allowed for access in ahead):
         raise CannotGenerate("its PTX accesses memory before the wait that its body accesses after it")
-    return print_module(made)
-
-
-def own_name(parameter: str | None, names: dict[str, str]) -> str | None:
-    """What the kernel calls a parameter of the text."""
-    return next((name for name, theirs in names.items() if theirs == parameter), None)
+    return FollowedText(print_module(made), sum(access.kind == "read" for access in ahead))
 
 
 def _before_wait(kernel: Kernel) -> set[str]:
@@ -67,20 +75,18 @@ def _before_wait(kernel: Kernel) -> set[str]:
     return found
 
 
-def changes_of(kernel: Kernel, names: dict[str, str], turns: int) -> Changes:
+def _changes(kernel: Kernel, names: Mapping[str, str], early: Early) -> Changes:
     """What the body asks for; ``names`` are those of the text, by the kernel's."""
-    steps: Sequence[object] = kernel.roles[0].steps if kernel.roles else ()
+    steps: Sequence[Step] = kernel.roles[0].steps if kernel.roles else ()
     wait = next((i for i, step in enumerate(steps) if isinstance(step, Wait)), None)
     trigger = next((i for i, step in enumerate(steps) if isinstance(step, Trigger)), None)
-    where = "none"
+    where: Literal["start", "after-wait", "none"] = "none"
     if trigger is not None and (wait is None or trigger < wait):
         where = "start"
     elif trigger is not None and trigger - 1 == wait:
         where = "after-wait"
-    ahead = frozenset(
-        names[access.parameter]
-        for step in steps[: wait or 0]
-        if isinstance(step, Phase) and not step.writes
-        for access in step.reads
-    )
-    return Changes(kernel.has(Wait), where, ahead, turns)
+    phases = [step for step in steps[: wait or 0] if isinstance(step, Phase) and not step.writes]
+    ahead = frozenset(names[access.parameter] for phase in phases for access in phase.reads)
+    if early == "none":
+        return Changes(kernel.has(Wait), where)
+    return Changes(kernel.has(Wait), where, ahead, early, _TURNS)

@@ -144,7 +144,7 @@ class _Specialiser:
             raise CannotGenerate(f"'{loads[0]}' is loaded from memory, but {implementation.language} takes its value")
         code = _read(implementation, read_source)
         if implementation.language == "ptx":
-            code = follow_body(code.decode(errors="replace"), self.kernel, implementation.entry).encode()
+            code = follow_body(code.decode(errors="replace"), self.kernel, implementation.entry).text.encode()
         module = ForeignModule(implementation.language, implementation.source, code)
         return Unit(implementation.entry, module, self.binding.slots, self.node.launch)
 

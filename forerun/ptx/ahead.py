@@ -1,0 +1,238 @@
+"""Loads that are issued earlier than they were written: moved to the front of a kernel, or fetched into L2 there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from forerun.ptx.accesses import Access
+from forerun.ptx.cfg import ControlFlow
+from forerun.ptx.opcodes import type_bits, uses, writes
+from forerun.ptx.operands import Address, Immediate, Operand, Register, Sum, with_registers
+from forerun.ptx.slices import Slicer, trip_count
+from forerun.ptx.syntax import Declaration, Declarator, Guard, Instruction, Statement
+from forerun.ptx.values import Term
+from forerun.support.cfg import Loop
+
+__all__ = ["Ahead", "fetch", "move_loads", "statements"]
+
+_ORDERED = frozenset({"volatile", "relaxed", "acquire", "mmio"})
+
+
+@dataclass
+class Ahead:
+    """What is executed at the front of a kernel, and what takes the place of moved loads.
+
+    Attributes:
+        slicer: Of the kernel.
+        declarations: Registers of its own.
+        front: Instructions for the front, each after those that it depends on.
+        instead: For instructions of the kernel, by number, what stands in their place.
+        ends: For loops, by the number of their last instruction, what stands before it.
+        moved: How many loads moved.
+    """
+
+    slicer: Slicer
+    declarations: list[Declaration] = field(default_factory=list)
+    front: list[Instruction] = field(default_factory=list)
+    instead: dict[int, list[Statement]] = field(default_factory=dict)
+    ends: dict[int, list[Statement]] = field(default_factory=dict)
+    moved: int = 0
+    _copies: dict[tuple[int, str], Register] = field(default_factory=dict)
+    _first: dict[int, Register] = field(default_factory=dict)
+
+    def new(self, type_: str) -> Register:
+        """A register that is not used elsewhere."""
+        register = Register(f"%ahead{len(self.declarations)}")
+        self.declarations.append(Declaration(".reg", (type_,), (Declarator(register.name),)))
+        return register
+
+    def can_have(self, registers: Iterable[Register], use: int) -> bool:
+        """Whether registers can have at the front what they hold at the first arrival at a use."""
+        return self.slicer.first(registers, use) is not None
+
+    def register(self, register: Register, use: int) -> Register:
+        """Where the front has what a register holds at the first arrival at a use; special registers stay."""
+        if not self.slicer.is_declared(register):
+            return register
+        definition = self.slicer.definition(register, use)
+        assert definition is not None, "can_have() was asked"
+        if (definition, register.name) not in self._copies:
+            self._copy(definition)
+        return self._copies[definition, register.name]
+
+    def _copy(self, index: int) -> None:
+        one = self.slicer.flow.instructions[index]
+        read = {register: self.register(register, index) for register in uses(one)}
+        made = {register: self.new(self.slicer.flow.types[register.name]) for register in writes(one)}
+        self._copies |= {(index, register.name): copy for register, copy in made.items()}
+        first, *rest = one.operands
+        operands = [with_registers(first, lambda own: made.get(own, own))]
+        operands += [with_registers(operand, lambda own: read.get(own, own)) for operand in rest]
+        self.front.append(Instruction(one.opcode, tuple(operands)))
+
+    def first_turn(self, loop: Loop) -> Register:
+        """A predicate that holds in the first turn of a loop only."""
+        if loop.header not in self._first:
+            flow = self.slicer.flow
+            predicate = self.new(".pred")
+            self._first[loop.header] = predicate
+            self.front.append(Instruction("setp.eq.u32", (predicate, Immediate("0"), Immediate("0"))))
+            last = flow.blocks[loop.latches[0]][-1]
+            self.ends.setdefault(last, []).append(
+                Instruction("setp.ne.u32", (predicate, Immediate("0"), Immediate("0")))
+            )
+        return self._first[loop.header]
+
+
+def move_loads(slicer: Slicer, accesses: Sequence[Access]) -> Ahead:
+    """Move loads to the front, as far as every thread executes them for certain, and their addresses are known there.
+
+    Of a load in a loop the first turn moves.
+
+    Args:
+        slicer: Of the kernel.
+        accesses: Loads of what nothing that may still run writes.
+    """
+    ahead = Ahead(slicer)
+    certain = _certain(slicer.flow)
+    for access in accesses:
+        one = slicer.flow.instructions[access.index]
+        block = slicer.flow.block_of[access.index]
+        loops = [loop for loop in slicer.flow.graph.loops if block in loop.nodes]
+        is_simple = one.base == "ld" and not _ORDERED & set(one.parts) and access.kind == "read"
+        is_plain = not any("@" in register.name for register in (*writes(one), *uses(one)))
+        can_move = is_simple and is_plain and block in certain and ahead.can_have(uses(one), access.index)
+        if can_move and all(len(loop.latches) == 1 for loop in loops) and len(loops) <= 1:
+            _move(ahead, access.index, one, loops)
+    return ahead
+
+
+def _certain(flow: ControlFlow) -> frozenset[int]:
+    """The blocks that every thread comes to."""
+    found: list[int] = []
+    block: int | None = 0
+    while block is not None:
+        found.append(block)
+        block = flow.graph.immediate_post_dominators[block]
+    return frozenset(found)
+
+
+def _move(ahead: Ahead, index: int, one: Instruction, loops: Sequence[Loop]) -> None:
+    """Load at the front; where the load was, its registers get what was loaded."""
+    flow = ahead.slicer.flow
+    at_front = partial(ahead.register, use=index)
+    guard = None if one.guard is None else replace(one.guard, register=at_front(one.guard.register))
+    results = {register: ahead.new(flow.types[register.name]) for register in writes(one)}
+    first, *rest = one.operands
+    operands = [with_registers(first, lambda own: results.get(own, own)), *(with_registers(o, at_front) for o in rest)]
+    opcode = ".".join(part for part in one.parts if part != "nc")
+    if guard is not None:
+        # What is not loaded must hold something, or ptxas may take it for anything.
+        ahead.front += [_zero(copy, flow.types[own.name]) for own, copy in results.items()]
+    ahead.front.append(Instruction(opcode, tuple(operands), guard))
+    ahead.moved += 1
+    moves: list[Statement] = []
+    load: list[Statement] = []
+    within = one.guard
+    if loops:
+        within, later = _turns(ahead, loops[0], one.guard, moves)
+        load = [replace(one, guard=later, opcode=opcode)]
+    for own, copy in results.items():
+        moves.append(Instruction(f"mov.b{_bits(flow.types[own.name])}", (own, copy), within))
+    ahead.instead[index] = [*moves, *load]
+
+
+def _turns(ahead: Ahead, loop: Loop, guard: Guard | None, before: list[Statement]) -> tuple[Guard, Guard]:
+    """Guards for the first turn of a loop, and for all others, both under the guard that was there."""
+    is_first = ahead.first_turn(loop)
+    if guard is None:
+        return Guard(is_first), Guard(is_first, negated=True)
+    own = guard.register
+    if guard.negated:
+        own = ahead.new(".pred")
+        before.append(Instruction("not.pred", (own, guard.register)))
+    other, now, later = (ahead.new(".pred") for _ in range(3))
+    before += [
+        Instruction("not.pred", (other, is_first)),
+        Instruction("and.pred", (now, own, is_first)),
+        Instruction("and.pred", (later, own, other)),
+    ]
+    return Guard(now), Guard(later)
+
+
+def _zero(register: Register, type_: str) -> Instruction:
+    return Instruction(f"mov.b{_bits(type_)}", (register, Immediate("0")))
+
+
+def _bits(type_: str) -> int:
+    return type_bits(type_.removeprefix("."))
+
+
+def fetch(slicer: Slicer, accesses: Sequence[Access], turns: int) -> Ahead:
+    """Fetch into L2 what loads will read: at their first arrival, and in further turns of a loop.
+
+    A fetch reads no value, so it is right whatever is written meanwhile; and it does not fail, wherever it points
+    (measured on an H200: addresses that are not mapped are ignored).
+
+    Args:
+        slicer: Of the kernel.
+        accesses: Its loads.
+        turns: Of how many turns at the most.
+    """
+    flow = slicer.flow
+    ahead = Ahead(slicer)
+    for access in accesses:
+        one = flow.instructions[access.index]
+        address = next(operand for operand in one.operands if isinstance(operand, Address))
+        if address.base is None or address.offset is None or not ahead.can_have(uses(one), access.index):
+            continue
+        at_front = partial(ahead.register, use=access.index)
+        guard = None if one.guard is None else replace(one.guard, register=at_front(one.guard.register))
+        place = with_registers(address, at_front)
+        step, most = _per_turn(slicer, access)
+        for turn in range(min(turns, most) if step else 1):
+            ahead.front.append(Instruction("prefetch.global.L2", (_moved(place, turn * step),), guard))
+        ahead.moved += 1
+    return ahead
+
+
+def _per_turn(slicer: Slicer, access: Access) -> tuple[int, int]:
+    """By how many bytes the address of a load grows in each turn of the loop around it, and how many turns there are.
+
+    No bytes if it is in no loop, or does not grow steadily.
+    """
+    flow = slicer.flow
+    block = flow.block_of[access.index]
+    around = [loop for loop in flow.graph.loops if block in loop.nodes]
+    if not around or access.offset is None:
+        return 0, 1
+    loop = min(around, key=lambda loop: len(loop.nodes))
+    growing = [(term, factor) for term, factor in access.offset.terms if _depends_on_turns(term)]
+    if len(growing) != 1 or growing[0][0].kind != "turn" or growing[0][0].name != str(loop.header):
+        return 0, 1
+    return access.offset.signed(growing[0][1]), trip_count(slicer, loop) or 1
+
+
+def _depends_on_turns(term: Term) -> bool:
+    inner = (one for value in term.operands for one, _ in value.terms)
+    return term.kind in ("turn", "phi") or any(map(_depends_on_turns, inner))
+
+
+def _moved(address: Operand, by: int) -> Address:
+    """The address, some bytes further."""
+    assert isinstance(address, Address)
+    base, offset = address.base, address.offset
+    assert base is not None
+    assert offset is not None
+    return Address((Sum(base, "+", Immediate(str(offset + by))),) if offset + by else (base,))
+
+
+def statements(ahead: Ahead, flow: ControlFlow, body: Sequence[Statement]) -> Iterator[Statement]:
+    """The body with what takes the place of moved loads."""
+    number = {position: index for index, position in enumerate(flow.positions)}
+    for position, one in enumerate(body):
+        index = number.get(position, -1)
+        yield from ahead.ends.get(index, ())
+        yield from ahead.instead.get(index, (one,))
