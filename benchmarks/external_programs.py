@@ -133,20 +133,21 @@ def identical(one: Program, replays: dict[str, Callable[[], None]], steps: int) 
     return dict(wrong)
 
 
-def timed(one: Program, replays: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
+def timed(replays: dict[str, tuple[Program, Callable[[], None]]]) -> dict[str, list[float]]:
     """Microseconds of a step, by turns: forwards, then backwards."""
     import torch
 
     found: dict[str, list[float]] = {name: [] for name in replays}
     for number in range(ROUNDS):
         for name in sorted(replays, reverse=bool(number % 2)):
+            one, replay = replays[name]
             one.restore()
             for _ in range(3):
-                replays[name]()
+                replay()
             begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             begin.record()
             for _ in range(REPLAYS):
-                replays[name]()
+                replay()
             end.record()
             end.synchronize()
             found[name].append(1e3 * begin.elapsed_time(end) / REPLAYS)
@@ -158,6 +159,30 @@ def variants(case: str) -> dict[str, tuple[str, Any]]:
     moved = "insert-pdl,hoist-loads{full_edges=false}"
     found = {"wait at entry": ("insert-pdl", "none"), "loads moved": (moved, "move"), "loads fetched": (moved, "fetch")}
     return {"untouched clone": ("", "none"), **found}
+
+
+def with_enable_pdl() -> tuple[Program, Callable[[], None]]:
+    """The same model, with the waits that Inductor puts into its kernels."""
+    import torch
+    import torch._inductor.config as inductor
+
+    torch._dynamo.reset()
+    inductor.triton.enable_pdl = True
+    try:
+        _model, step, token = llama(True)
+        graph = capture(step)
+    finally:
+        inductor.triton.enable_pdl = False
+    saved = step_state(step)
+    return Program(graph, token, saved, [tensor.clone() for tensor in saved], step), graph.replay
+
+
+def step_state(step: Any) -> list[Any]:
+    """The tensors of the step's cache, its counters among them."""
+    import torch
+
+    cache = next(cell.cell_contents for cell in step.__closure__ if hasattr(cell.cell_contents, "layers"))
+    return [value for layer in cache.layers for value in vars(layer).values() if isinstance(value, torch.Tensor)]
 
 
 def run(case: str, steps: int, folder: Path | None) -> dict[str, Any]:
@@ -207,12 +232,16 @@ def run(case: str, steps: int, folder: Path | None) -> dict[str, Any]:
             flush=True,
         )
     wrong = identical(one, replays, steps)
-    times = timed(one, replays)
+    turns = {name: (one, replay) for name, replay in replays.items()}
+    if case == "compiled":
+        turns["torch, enable_pdl"] = with_enable_pdl()
+    times = timed(turns)
     base = statistics.median(times["torch"])
     for name, samples in times.items():
         middle = statistics.median(samples)
         print(
-            f"  {name:24} {middle:8.1f} us {base / middle:.3f}x  steps that differ {wrong[name]} of {steps}", flush=True
+            f"  {name:24} {middle:8.1f} us {base / middle:.3f}x  steps that differ {wrong.get(name)} of {steps}",
+            flush=True,
         )
     reasons = Counter(kept[0].imported.reasons.values()) if kept else Counter()
     return {

@@ -65,10 +65,10 @@ def read_text(name: str) -> str:
 
 
 def read_graph(name: str, *, verbose: bool = False) -> tuple[Graph, SourceMap]:
-    """The graph of a ``.fir`` file or of standard input, and where its elements stand in its text.
+    """The graph of a ``.fir`` file, of a captured graph's folder or of standard input, and where its elements stand.
 
     Args:
-        name: The file's name.
+        name: The name of the file or folder.
         verbose: Whether all errors are drawn, however many there are.
 
     Raises:
@@ -76,9 +76,18 @@ def read_graph(name: str, *, verbose: bool = False) -> tuple[Graph, SourceMap]:
     """
     from forerun.ir.text import parse_graph_with_locations
 
-    text = read_text(name)
+    text = _captured_text(name) if (Path(name) / "capture.json").is_file() else read_text(name)
     with drawing(text, verbose=verbose):
         return parse_graph_with_locations(text, _shown(name))
+
+
+def _captured_text(folder: str) -> str:
+    """What a captured graph means, as text."""
+    from forerun.captured import load_capture
+    from forerun.frontends.captured import import_capture
+    from forerun.ir.text import print_graph
+
+    return print_graph(import_capture(load_capture(folder)).graph)
 
 
 def require_one_result(*outputs: str | None, as_json: bool) -> None:

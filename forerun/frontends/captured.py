@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from forerun.captured.graph import CapturedGraph, CapturedNode, MemoryRange, Transfer
-from forerun.frontends.captured_kernels import KernelReader, ReadKernel
+from forerun.captured.graph import CapturedFunction, CapturedGraph, CapturedNode, MemoryRange, Transfer
+from forerun.frontends.captured_kernels import EVERYTHING, KernelReader, ReadKernel, pointer_name
 from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import BufferParameter, Kernel
@@ -35,9 +35,6 @@ from forerun.ir.types import BufferRole, DependencyKind, DType
 from forerun.support.collection import collection_paused
 
 __all__ = ["ImportedGraph", "import_capture"]
-
-EVERYTHING = "everything"
-"""The buffer of all memory that the program's pointers point into, and what lies between."""
 
 _KINDS = {"full": DependencyKind.FULL, "programmatic": DependencyKind.PROGRAMMATIC}
 _STARTED = 2  # CU_GRAPH_KERNEL_NODE_PORT_LAUNCH_ORDER
@@ -84,7 +81,7 @@ class _Importer:
         self.fixed = fixed
         self.name = name
         self.kernels: dict[str, Kernel] = {}
-        self.read: dict[tuple[int, tuple[bool, ...]], ReadKernel] = {}
+        self.read: dict[tuple[object, ...], ReadKernel] = {}
         self.reasons: dict[str, str] = {}
         self.reader = KernelReader(captured)
         ranges = captured.memory or (MemoryRange(0, 1),)
@@ -193,11 +190,15 @@ class _Importer:
     def _kernel(self, name: str, node: CapturedNode) -> KernelNode:
         function = self.captured.function_of(node)
         nulls = tuple(not any(data) for data in node.parameters)
-        key = node.function, nulls
+        pointers = self._pointers(function, node)
+        key = node.function, nulls, None if pointers is None else frozenset(pointers)
         if key not in self.read:
-            self.read[key] = self._declared(self.reader.read(function, nulls, self.fixed.get(node.function, "")))
+            offsets = None if pointers is None else frozenset(pointers)
+            self.read[key] = self._declared(
+                self.reader.read(function, nulls, offsets, self.fixed.get(node.function, ""))
+            )
         read = self.read[key]
-        arguments = self._arguments(read.kernel, node)
+        arguments = self._arguments(read.kernel, node, pointers or {})
         if arguments is None:
             reason = read.reason or "a pointer of it does not point into memory that the driver knows"
             found = self._anything(name, f"{function.name}_unknown", reason)
@@ -216,12 +217,30 @@ class _Importer:
         self.kernels[name] = kernel
         return ReadKernel(kernel, read.reason)
 
-    def _arguments(self, kernel: Kernel, node: CapturedNode) -> tuple[tuple[str, Argument], ...] | None:
+    def _pointers(self, function: CapturedFunction, node: CapturedNode) -> dict[int, str] | None:
+        """The blocks that words of the parameters point into, by the words' offsets.
+
+        ``None`` if one of them is not memory of the device that somebody owns.
+        """
+        found = {}
+        for number, at, value in node.pointers():
+            memory = self._around(value)
+            if memory is None:
+                continue
+            if memory.kind != "device":
+                return None
+            found[function.parameters[number][0] + at] = self.blocks[memory.address]
+        return found
+
+    def _arguments(
+        self, kernel: Kernel, node: CapturedNode, pointers: Mapping[int, str]
+    ) -> tuple[tuple[str, Argument], ...] | None:
         """What the parameters are bound to; ``None`` if a pointer points nowhere."""
         found: list[tuple[str, Argument]] = []
+        named = {EVERYTHING: EVERYTHING} | {pointer_name(at): block for at, block in pointers.items()}
         for number, parameter in enumerate(kernel.parameters):
-            if parameter.name == EVERYTHING:
-                found.append((EVERYTHING, BufferArgument(EVERYTHING)))
+            if parameter.name in named:
+                found.append((parameter.name, BufferArgument(named[parameter.name])))
                 continue
             value = int.from_bytes(node.parameters[number], "little")
             if not isinstance(parameter, BufferParameter):

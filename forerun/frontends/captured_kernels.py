@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from forerun.captured.graph import CapturedFunction, CapturedGraph
@@ -25,11 +25,16 @@ from forerun.ptx.accesses import Access as TextAccess
 from forerun.ptx.cfg import ControlFlow, control_flow
 from forerun.runtime.toolchain import EntryFacts
 from forerun.runtime.toolchain.errors import ToolchainMissing
-from forerun.runtime.toolchain.image import facts_of_image
+from forerun.runtime.toolchain.image import facts_of_image, parameters_at
+from forerun.runtime.toolchain.sass_cfg import flow_graph
+from forerun.runtime.toolchain.sass_reach import reach_of
 
-__all__ = ["KernelReader", "ReadKernel", "unfit"]
+__all__ = ["EVERYTHING", "KernelReader", "ReadKernel", "pointer_name", "unfit"]
 
-_EVERYTHING = "everything"
+EVERYTHING = "everything"
+"""The parameter, and the buffer, of all memory that the program's pointers point into, and what lies between."""
+
+_EVERYTHING = BufferParameter(EVERYTHING, DType.U8)
 _INTEGERS = {1: DType.U8, 2: DType.U16, 4: DType.U32, 8: DType.U64}
 _POLLING = frozenset({"volatile", "relaxed", "acquire", "acq_rel"})
 
@@ -50,12 +55,16 @@ class KernelReader:
         self._texts: dict[str, Module] = {}
         self._facts: dict[tuple[str, str], EntryFacts | None] = {}
 
-    def read(self, function: CapturedFunction, nulls: tuple[bool, ...], fixed: str = "") -> ReadKernel:
+    def read(
+        self, function: CapturedFunction, nulls: tuple[bool, ...], pointers: frozenset[int] | None, fixed: str = ""
+    ) -> ReadKernel:
         """The kernel of a function.
 
         Args:
             function: The function.
             nulls: For each parameter, whether all its bytes are 0 at the node.
+            pointers: Where in its parameters there are pointers into memory of the device; ``None`` if some point to
+                other memory.
             fixed: Why its code must stay, if it must.
         """
         reason = fixed or "its PTX is not known"
@@ -70,21 +79,33 @@ class KernelReader:
             reason = unfit(module, entry, flow, summary, function)
             if not reason:
                 return ReadKernel(_from_text(function, entry, summary, nulls))
-        return ReadKernel(self._from_image(function), reason)
+        kernel, why = self._from_image(function, pointers)
+        return ReadKernel(kernel, f"{reason}; {why}" if why else reason)
 
-    def _from_image(self, function: CapturedFunction) -> Kernel:
-        """A kernel that may access all memory; it waits if every thread of its code does so before it accesses any."""
-        facts = self._facts_of(function)
-        steps: list[Step] = []
-        if facts is not None and facts.always_waits and not facts.before_wait("load", "store", "bulk"):
-            steps.append(Wait())
-        if facts is not None and facts.of_kind("trigger"):
-            steps.insert(0, Trigger())
-        everything = (Access(_EVERYTHING),)
-        steps.append(Phase("anything", everything, everything))
-        parameters = (BufferParameter(_EVERYTHING, DType.U8),)
+    def _from_image(self, function: CapturedFunction, pointers: frozenset[int] | None) -> tuple[Kernel, str]:
+        """What machine code shows: a wait before all accesses, and through which pointers it accesses memory."""
         code = Implementation("cubin", f"images/{function.image or 'unknown'}.cubin", function.name)
-        return Kernel(function.name, parameters, (Role("all", tuple(steps)),), (code,))
+        facts = self._facts_of(function)
+        if facts is None:
+            return _anything(function, code), "its machine code cannot be looked at"
+        if pointers is None:
+            return _anything(function, code), "a pointer of it does not point to memory of the device"
+        if _may_poll(facts):
+            return Kernel(function.name, (_EVERYTHING,), None, (code,)), "it may wait for others in a loop"
+        steps: list[Step] = [Trigger()] if facts.of_kind("trigger") else []
+        if facts.always_waits and not facts.before_wait("load", "store", "bulk"):
+            steps.append(Wait())
+        reach = reach_of(facts, pointers, parameters_at(self.captured.images[function.image]))
+        if reach.unknown:
+            return _anything(function, code, steps), reach.unknown
+        reads, writes = (
+            tuple(Access(pointer_name(at)) for at in sorted(found)) for found in (reach.reads, reach.writes)
+        )
+        names = dict.fromkeys(access.parameter for access in (*reads, *writes))
+        # Which bytes it stores is not known, so it counts as reading them, too.
+        steps.append(Phase("anything", tuple(dict.fromkeys((*reads, *writes))), writes))
+        parameters = tuple(BufferParameter(name, DType.U8) for name in names)
+        return Kernel(function.name, parameters, (Role("all", tuple(steps)),), (code,)), ""
 
     def _facts_of(self, function: CapturedFunction) -> EntryFacts | None:
         key = function.image, function.name
@@ -95,6 +116,31 @@ class KernelReader:
             except ToolchainMissing:
                 self._facts[key] = None
         return self._facts[key]
+
+
+def pointer_name(offset: int) -> str:
+    """The parameter that stands for a pointer at an offset in a kernel's parameters."""
+    return f"at{offset}"
+
+
+def _anything(function: CapturedFunction, code: Implementation, steps: Sequence[Step] = ()) -> Kernel:
+    """A kernel that may access all memory."""
+    everything = (Access(EVERYTHING),)
+    role = Role("all", (*steps, Phase("anything", everything, everything)))
+    return Kernel(function.name, (_EVERYTHING,), (role,), (code,))
+
+
+def _may_poll(facts: EntryFacts) -> bool:
+    """Whether a loop of it reads memory in a way in which one waits for others."""
+    suspects = [
+        index
+        for index, one in enumerate(facts.instructions)
+        if ".STRONG" in one.opcode or one.opcode.startswith(("ATOM", "NANOSLEEP"))
+    ]
+    if not suspects:
+        return False
+    looping = {node for loop in flow_graph(facts.instructions).loops for node in loop.nodes}
+    return any(index in looping for index in suspects)
 
 
 def unfit(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from forerun.runtime.toolchain.elf import symbol_index
+from forerun.runtime.toolchain.elf import architecture, symbol_index
 from forerun.runtime.toolchain.facts import EntryFacts
 from forerun.runtime.toolchain.locate import require_disassembler
 from forerun.runtime.toolchain.sass import disassemble, parse_listing
 
-__all__ = ["facts_of_image"]
+__all__ = ["facts_of_image", "parameters_at"]
 
 
 def facts_of_image(code: bytes, entry: str) -> EntryFacts | None:
@@ -24,3 +24,12 @@ def facts_of_image(code: bytes, entry: str) -> EntryFacts | None:
         return None
     found = parse_listing(disassemble(code, require_disassembler().path, symbol)).get(entry)
     return None if found is None else EntryFacts(0, instructions=found)
+
+
+def parameters_at(code: bytes) -> int:
+    """Where the parameters of a cubin's kernels begin in constant bank 0, in bytes.
+
+    Raises:
+        ValueError: If this is not a cubin.
+    """
+    return 0x380 if architecture(code) >= 100 else 0x210

@@ -82,12 +82,14 @@ class CaptureSession:
         read, handles = reader.read(handle)
         used = {one.image for one in reader.functions if one.image}
         images = {digest: self.recorder.images[digest] for digest in used}
-        found = verified_texts(triton_texts(used), images)
+        known = triton_texts(used)
+        found = verified_texts(known, images)
         functions = tuple(_with_text(one, found) for one in reader.functions)
         texts: dict[str, AssembledText] = {digest: one.text for digest, one in _by_text(found).items()}
+        remarks = tuple(self._remarks(functions, len(known) - len(found)))
         graph = replace(
             read, nodes=tuple(_with_functions(node, functions) for node in read.nodes), functions=functions,
-            images=images, texts=texts, machine=self._machine(), remarks=tuple(self._remarks(functions)),
+            images=images, texts=texts, machine=self._machine(), remarks=remarks,
         )  # fmt: skip
         graph = replace(graph, memory=refined(memory_of(self._driver, graph)))
         assemblers = {digest: (one.assembler, one.architecture) for digest, one in _by_text(found).items()}
@@ -123,11 +125,13 @@ class CaptureSession:
         text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
         return {"gpu": text.partition("\0")[0].strip(), "driver": release_of(self._driver)}
 
-    def _remarks(self, functions: tuple[CapturedFunction, ...]) -> Iterator[str]:
+    def _remarks(self, functions: tuple[CapturedFunction, ...], other_code: int) -> Iterator[str]:
         unseen = sum(not one.image for one in functions)
         if unseen:
             reason = "; enter forerun.capture() before the program first uses CUDA" if self.started_late else ""
             yield f"the images of {unseen} of {len(functions)} functions were not seen{reason}"
+        if other_code:
+            yield f"PTX of {other_code} images was found, but assembles to other code than what is loaded"
         yield from (f"CUPTI: {failure}" for failure in self.recorder.failures)
 
 

@@ -1,0 +1,261 @@
+"""Waits, triggers and early loads: what threads of random programs load and store stays, and the loads are early."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from forerun.ptx.accesses import summarise
+from forerun.ptx.cfg import ControlFlow, control_flow
+from forerun.ptx.operands import Address, Register
+from forerun.ptx.parser import parse_module
+from forerun.ptx.printer import print_module
+from forerun.ptx.rewrite import Changes, rewrite
+from forerun.ptx.slices import Slicer, trip_count
+from forerun.ptx.syntax import Instruction, Module
+from forerun.support.diagnostics import Unsupported
+from tests.ptx.machine import Thread, programs
+from tests.ptx.texts import DATA
+
+PARAMETERS = {"a": 0x7F0000001000, "b": 0x7E0000000100, "n": 7}
+BOTH = frozenset({"a", "b"})
+
+
+@dataclass
+class MemoryThread(Thread):
+    """A thread that notes what it loads and stores. What lies at an address follows from the address."""
+
+    loaded: set[int] = field(default_factory=set)
+    stored: list[tuple[int, int]] = field(default_factory=list)
+    fetched: set[int] = field(default_factory=set)
+    waited_after: int | None = None
+
+    def address(self, operand: object) -> int:
+        assert isinstance(operand, Address)
+        assert isinstance(operand.base, Register)
+        assert operand.offset is not None
+        return (self.registers[operand.base.name] + operand.offset) % (1 << 64)
+
+    def execute(self, one: Instruction, index: int) -> None:
+        parts = one.parts
+        if one.opcode == "griddepcontrol.wait":
+            self.waited_after = len(self.loaded)
+        elif one.opcode.startswith("prefetch"):
+            self.fetched.add(self.address(one.operands[0]))
+        elif parts[:2] == ("ld", "global"):
+            address = self.address(one.operands[1])
+            self.loaded.add(address)
+            self.write(one.operands[0], address * 2654435761 >> 7)
+        elif parts[:2] == ("st", "global"):
+            self.stored.append((self.address(one.operands[0]), self.value(one.operands[1])))
+        elif one.base in ("and", "not") and parts[-1] == "pred":
+            values = [self.value(operand) for operand in one.operands[1:]]
+            self.write(one.operands[0], int(all(values)) if one.base == "and" else 1 - values[0])
+        elif one.base == "setp" and parts[1] == "ne":
+            first, second = (self.value(operand) for operand in one.operands[1:])
+            self.write(one.operands[0], int(first != second))
+        elif one.base != "griddepcontrol":
+            super().execute(one, index)
+
+
+def run(module: Module, parameters: Mapping[str, int] = PARAMETERS) -> list[MemoryThread]:
+    flow = control_flow(module.entry("k"))
+    special = [{"%tid.x": tid, "%ctaid.x": cta, "%ntid.x": 4} for cta in range(2) for tid in range(4)]
+    threads = [MemoryThread(flow, one, parameters) for one in special]
+    for thread in threads:
+        thread.run(lambda *_: None)
+    return threads
+
+
+def printed(module: Module) -> Module:
+    """The module, through its text."""
+    return parse_module(print_module(module))
+
+
+@st.composite
+def programs_with_loads(draw: st.DrawFn) -> str:
+    """A program with loads at any place of it whose addresses follow from the thread's number."""
+    head, body = draw(programs()).split("setp.eq.u32 %p1, %r2, 0;\n")
+    lines = body.splitlines(keepends=True)
+    for _ in range(draw(st.integers(1, 4))):
+        guard = draw(st.sampled_from(["", "", "@%p0 ", "@!%p1 "]))
+        target, offset = draw(st.sampled_from(["%r0", "%r1", "%r2"])), 16 * draw(st.integers(0, 3))
+        load = f"\t{guard}ld.global.u32 {target}, [%q0+{offset}];\n"
+        lines.insert(draw(st.integers(0, len(lines) - 2)), load)
+    own = "\t.reg .b64 %q<1>; mad.wide.u32 %q0, %r1, 4, %rd0;\n"
+    return f"{head}setp.eq.u32 %p1, %r2, 0;\n{own}{''.join(lines)}"
+
+
+@given(
+    programs_with_loads(),
+    st.sampled_from(["move", "fetch"]),
+    st.sampled_from([BOTH, frozenset({"a"}), frozenset[str]()]),
+)
+def test_threads_do_the_same(text: str, by: Literal["move", "fetch"], ahead: frozenset[str]) -> None:
+    before = parse_module(text)
+    after = printed(rewrite(before, "k", Changes(ahead=ahead, by=by, turns=2)))
+    summary = summarise(after.entry("k"))
+    early = [access for access in summary.global_accesses if not access.after_wait]
+    assert summary.always_waits
+    assert {access.kind for access in early} <= {"read" if by == "move" else "prefetch"}
+    assert {access.parameter for access in early} <= ahead
+    moved = 0
+    for old, new in zip(run(before), run(after), strict=True):
+        assert new.stored == old.stored
+        assert new.loaded <= old.loaded
+        assert new.waited_after is not None
+        moved += new.waited_after
+    event(f"{by}: {'some' if moved or early else 'no'} loads are early")
+
+
+HEAD = """.version 9.0
+.target sm_90a
+.visible .entry k(.param .u64 .ptr .global a, .param .u64 .ptr .global b, .param .u32 n)
+{
+.reg .b32 %r<9>; .reg .b64 %rd<9>; .reg .pred %p<9>;
+ld.param.u64 %rd1, [a];
+ld.param.u64 %rd2, [b];
+mov.u32 %r1, %tid.x;
+mul.wide.u32 %rd3, %r1, 4;
+add.s64 %rd4, %rd1, %rd3;
+add.s64 %rd5, %rd2, %rd3;
+setp.lt.u32 %p1, %r1, 2;
+"""
+
+
+def module(*lines: str) -> Module:
+    return parse_module(HEAD + "\n".join(lines) + "\nret;\n}\n")
+
+
+def early(after: Module) -> list[str]:
+    """The opcodes of what memory is accessed before the wait."""
+    return [one.opcode for one in summarise(after.entry("k")).global_accesses if not one.after_wait]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (("ld.global.u32 %r2, [%rd4];",), ["ld.global.u32"]),
+        (("ld.global.nc.L1::no_allocate.v2.b32 {%r2, %r3}, [%rd4+8];",), ["ld.global.L1::no_allocate.v2.b32"]),
+        (("@%p1 ld.global.u32 %r2, [%rd4];",), ["ld.global.u32"]),
+        # An index that is loaded: what is loaded with it stays.
+        (
+            ("ld.global.u32 %r2, [%rd4];", "mad.wide.u32 %rd6, %r2, 4, %rd1;", "ld.global.u32 %r3, [%rd6];"),
+            ["ld.global.u32"],
+        ),
+        # Not every thread comes there.
+        (("@%p1 bra $L;", "ld.global.u32 %r2, [%rd4];", "$L:"), []),
+        # It may wait for others, or be more than a load.
+        (("ld.volatile.global.u32 %r2, [%rd4];",), []),
+        (("ld.acquire.gpu.global.u32 %r2, [%rd4];",), []),
+        (("atom.global.add.u32 %r2, [%rd4], 1;",), []),
+        # What is stored in between is not looked at here: the pass knows what the kernel writes itself.
+        (("st.global.u32 [%rd5], 1;", "ld.global.u32 %r2, [%rd4];"), ["ld.global.u32"]),
+    ],
+)
+def test_which_loads_move(lines: tuple[str, ...], expected: list[str]) -> None:
+    assert early(printed(rewrite(module(*lines), "k", Changes(ahead=frozenset({"a"}))))) == expected
+
+
+LOOP = (
+    "mov.u32 %r4, 0;",
+    "$L:",
+    "@%p1 ld.global.u32 %r2, [%rd4];",
+    "ld.global.u32 %r3, [%rd5];",
+    "st.global.u32 [%rd5], %r2;",
+    "add.s64 %rd4, %rd4, 64;",
+    "add.s32 %r4, %r4, 1;",
+    "setp.lt.s32 %p2, %r4, 5;",
+    "@%p2 bra $L;",
+)
+
+
+def test_of_a_loop_the_first_turn_moves() -> None:
+    before = module("mov.u32 %r2, 0;", *LOOP)
+    after = printed(rewrite(before, "k", Changes(ahead=frozenset({"a"}))))
+    assert early(after) == ["ld.global.u32"]
+    for old, new in zip(run(before), run(after), strict=True):
+        assert (new.stored, new.loaded) == (old.stored, old.loaded)
+        assert new.waited_after == int(new.special["%tid.x"] < 2)
+
+
+def test_of_a_loop_several_turns_are_fetched() -> None:
+    after = printed(
+        rewrite(module("mov.u32 %r2, 0;", *LOOP), "k", Changes(ahead=frozenset({"a"}), by="fetch", turns=3))
+    )
+    first = run(after)[0]
+    assert first.fetched == {PARAMETERS["a"] + 64 * turn for turn in range(3)}
+    assert first.fetched <= first.loaded
+
+
+@pytest.mark.parametrize(
+    ("start", "step", "relation", "bound", "expected"),
+    [
+        ("0", "1", "lt.s32", "5", 5),
+        ("-8", "4", "lt.u32", "8", 1),
+        ("-8", "4", "lt.s32", "8", 4),
+        ("0", "3", "ne.b32", "9", None),
+        ("10", "-2", "gt.s32", "3", 4),
+        ("0", "0", "lt.s32", "5", None),
+    ],
+)
+def test_trip_counts(start: str, step: str, relation: str, bound: str, expected: int | None) -> None:
+    lines = [f"mov.u32 %r4, {start};", "$L:", f"add.s32 %r4, %r4, {step};", f"setp.{relation} %p2, %r4, {bound};"]
+    flow = control_flow(module(*lines, "@%p2 bra $L;").entry("k"))
+    assert trip_count(Slicer.of(flow), flow.graph.loops[0]) == expected
+
+
+def instructions(after: Module) -> list[str]:
+    flow: ControlFlow = control_flow(after.entry("k"))
+    return [one.opcode for one in flow.instructions if one.base == "griddepcontrol"]
+
+
+WAIT, TRIGGER = "griddepcontrol.wait", "griddepcontrol.launch_dependents"
+
+
+@pytest.mark.parametrize(
+    ("own", "changes", "expected"),
+    [
+        ((), Changes(), [TRIGGER, WAIT]),
+        ((), Changes(trigger="after-wait"), [WAIT, TRIGGER]),
+        ((), Changes(trigger="none"), [WAIT]),
+        ((), Changes(wait=False), [TRIGGER]),
+        ((f"{WAIT};",), Changes(), [TRIGGER, WAIT]),
+        ((f"{WAIT};", f"{TRIGGER};"), Changes(), [WAIT, TRIGGER]),
+    ],
+)
+def test_what_is_there_is_not_put_twice(own: tuple[str, ...], changes: Changes, expected: list[str]) -> None:
+    assert instructions(printed(rewrite(module(*own), "k", changes))) == expected
+
+
+def test_a_wait_on_some_ways_only_is_refused() -> None:
+    with pytest.raises(Unsupported, match="waits on some ways"):
+        rewrite(module("@%p1 bra $L;", f"{WAIT};", "$L:"), "k", Changes())
+
+
+def test_nothing_goes_through_the_read_only_path_but_tables_of_the_module() -> None:
+    text = ".version 9.0\n.target sm_90\n.global .align 4 .b8 table[8] = {1};\n" + HEAD.partition("sm_90a\n")[2]
+    lines = ["ld.global.nc.u32 %r2, [%rd5];", "mov.u64 %rd6, table;", "ld.global.nc.u32 %r3, [%rd6];", "ret;", "}"]
+    after = rewrite(parse_module(text + "\n".join(lines) + "\n"), "k", Changes())
+    found = {one.parameter: one.is_nc for one in summarise(printed(after).entry("k")).global_accesses}
+    assert found == {"b": False, None: True}
+
+
+@pytest.mark.parametrize("name", sorted(DATA))
+def test_texts_of_compilers(name: str) -> None:
+    before = parse_module(DATA[name])
+    for entry in before.entries:
+        if summarise(entry).waits:
+            continue
+        names = frozenset(one.name for one in entry.parameters or ())
+        for by in ("move", "fetch"):
+            after = printed(rewrite(before, entry.name, Changes(ahead=names, by=by)))  # type: ignore[arg-type]
+            summary = summarise(after.entry(entry.name))
+            assert summary.always_waits
+            kinds = {access.kind for access in summary.global_accesses if not access.after_wait}
+            assert kinds <= {"read" if by == "move" else "prefetch"}
