@@ -12,6 +12,7 @@ from forerun.captured import CapturedGraph, save_capture
 from forerun.captured.graph import AssembledText, CapturedFunction, CapturedNode, digest_of
 from forerun.runtime.cuda.capture.images import ImageRecorder
 from forerun.runtime.cuda.capture.memory import memory_of, refined
+from forerun.runtime.cuda.capture.nvrtc_texts import NvrtcRecorder
 from forerun.runtime.cuda.capture.reading import GraphReader, Handles
 from forerun.runtime.cuda.capture.texts import FoundText, triton_texts
 from forerun.runtime.cuda.capture.verified import verified_texts
@@ -56,11 +57,13 @@ class CaptureSession:
 
     Attributes:
         recorder: The images.
+        compiled: The PTX of what NVRTC compiled.
         started_late: Whether CUDA was at work before, so that images of that time were not seen.
     """
 
-    def __init__(self, recorder: ImageRecorder, own: Driver, started_late: bool) -> None:
+    def __init__(self, recorder: ImageRecorder, compiled: NvrtcRecorder, own: Driver, started_late: bool) -> None:
         self.recorder = recorder
+        self.compiled = compiled
         self.started_late = started_late
         self._driver = own
 
@@ -82,7 +85,7 @@ class CaptureSession:
         read, handles = reader.read(handle)
         used = {one.image for one in reader.functions if one.image}
         images = {digest: self.recorder.images[digest] for digest in used}
-        known = triton_texts(used)
+        known = self._texts(used)
         found = verified_texts(known, images)
         functions = tuple(_with_text(one, found) for one in reader.functions)
         texts: dict[str, AssembledText] = {digest: one.text for digest, one in _by_text(found).items()}
@@ -94,6 +97,11 @@ class CaptureSession:
         graph = replace(graph, memory=refined(memory_of(self._driver, graph)))
         assemblers = {digest: (one.assembler, one.architecture) for digest, one in _by_text(found).items()}
         return LiveCapture(graph, handles, source, assemblers, self._driver)
+
+    def _texts(self, images: set[str]) -> Mapping[str, FoundText]:
+        """The PTX of images, as far as NVRTC made it within the session, or Triton keeps it."""
+        compiled = {image: text for image in images if (text := self.compiled.found(image)) is not None}
+        return {**compiled, **triton_texts(images - compiled.keys())}
 
     def _entries(self) -> Mapping[str, list[str]]:
         """The images that hold a kernel of each name, of those that no module's handle stands for."""
@@ -154,9 +162,9 @@ def capture() -> Iterator[CaptureSession]:
     """
     own = driver()
     started_late = _is_at_work(own)
-    recorder = ImageRecorder()
-    with recorder.recording():
-        yield CaptureSession(recorder, own, started_late)
+    recorder, compiled = ImageRecorder(), NvrtcRecorder()
+    with recorder.recording(), compiled.recording():
+        yield CaptureSession(recorder, compiled, own, started_late)
 
 
 def raw_graph(source: Any) -> int:
