@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,7 @@ def _graph_from_json(found: JsonObject, depth: int) -> CapturedGraph:
     if depth > _MOST_DEPTH:
         raise found.error(f"child graphs are nested more than {_MOST_DEPTH} deep", "nodes")
     functions = tuple(_function_from_json(one) for one in found.each("functions"))
-    nodes = tuple(_node_from_json(one, len(functions), depth) for one in found.each("nodes"))
+    nodes = tuple(_node_from_json(one, functions, depth) for one in found.each("nodes"))
     machine = found.inside("machine")
     return CapturedGraph(
         nodes,
@@ -192,18 +192,16 @@ def _function_from_json(one: JsonObject) -> CapturedFunction:
     return CapturedFunction(one.text("name"), one.text("image"), one.text("text"), layout, own)
 
 
-def _node_from_json(one: JsonObject, functions: int, depth: int) -> CapturedNode:
+def _node_from_json(one: JsonObject, functions: Sequence[CapturedFunction], depth: int) -> CapturedNode:
     attributes = one.inside("attributes", optional=True)
     kind = one.text("kind")
-    parameters = []
-    for text in one.list_of("parameters", str, optional=True):
-        try:
-            parameters.append(base64.b64decode(text, validate=True))
-        except binascii.Error as error:
-            raise one.error(f"{text!r} is not base64", "parameters") from error
+    function = one.integer("function", most=len(functions) - 1) if kind == "kernel" else -1
+    parameters = _parameters_from_json(one)
+    if parameters and (kind != "kernel" or _sizes(parameters) != [size for _, size in functions[function].parameters]):
+        raise one.error("they are not those of the function", "parameters")
     return CapturedNode(
         kind,
-        one.integer("function", most=functions - 1) if kind == "kernel" else -1,
+        function,
         _triple(one, "grid"),
         _triple(one, "block"),
         one.integer("shared", 0),
@@ -213,6 +211,20 @@ def _node_from_json(one: JsonObject, functions: int, depth: int) -> CapturedNode
         _graph_from_json(one.inside("body"), depth + 1) if "body" in one else None,
         tuple(one.list_of("unsupported", str, optional=True)),
     )
+
+
+def _parameters_from_json(one: JsonObject) -> list[bytes]:
+    parameters = []
+    for text in one.list_of("parameters", str, optional=True):
+        try:
+            parameters.append(base64.b64decode(text, validate=True))
+        except binascii.Error as error:
+            raise one.error(f"{text!r} is not base64", "parameters") from error
+    return parameters
+
+
+def _sizes(parameters: Sequence[bytes]) -> list[int]:
+    return [len(data) for data in parameters]
 
 
 def _triple(one: JsonObject, key: str) -> tuple[int, int, int]:

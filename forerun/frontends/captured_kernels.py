@@ -90,14 +90,13 @@ class KernelReader:
             return _anything(function, code), "its machine code cannot be looked at"
         if pointers is None:
             return _anything(function, code), "a pointer of it does not point to memory of the device"
-        if _may_poll(facts):
-            return Kernel(function.name, (_EVERYTHING,), None, (code,)), "it may wait for others in a loop"
+        polls = _may_poll(facts)
         steps: list[Step] = [Trigger()] if facts.of_kind("trigger") else []
         if facts.always_waits and not facts.before_wait("load", "store", "bulk"):
             steps.append(Wait())
         reach = reach_of(facts, pointers, parameters_at(self.captured.images[function.image]))
         if reach.unknown:
-            return _anything(function, code, steps), reach.unknown
+            return _anything(function, code, steps, polls), reach.unknown
         reads, writes = (
             tuple(Access(pointer_name(at)) for at in sorted(found)) for found in (reach.reads, reach.writes)
         )
@@ -105,6 +104,8 @@ class KernelReader:
         # Which bytes it stores is not known, so it counts as reading them, too.
         steps.append(Phase("anything", tuple(dict.fromkeys((*reads, *writes))), writes))
         parameters = tuple(BufferParameter(name, DType.U8) for name in names)
+        if polls:
+            return Kernel(function.name, parameters, None, (code,)), _POLLS
         return Kernel(function.name, parameters, (Role("all", tuple(steps)),), (code,)), ""
 
     def _facts_of(self, function: CapturedFunction) -> EntryFacts | None:
@@ -123,19 +124,24 @@ def pointer_name(offset: int) -> str:
     return f"at{offset}"
 
 
-def _anything(function: CapturedFunction, code: Implementation, steps: Sequence[Step] = ()) -> Kernel:
-    """A kernel that may access all memory."""
+def _anything(
+    function: CapturedFunction, code: Implementation, steps: Sequence[Step] = (), polls: bool = False
+) -> Kernel:
+    """A kernel that may access all memory; a black box if it may wait for others, so that nothing overlaps it."""
     everything = (Access(EVERYTHING),)
     role = Role("all", (*steps, Phase("anything", everything, everything)))
-    return Kernel(function.name, (_EVERYTHING,), (role,), (code,))
+    return Kernel(function.name, (_EVERYTHING,), None if polls else (role,), (code,))
+
+
+_POLLS = "it may wait for others in a loop"
 
 
 def _may_poll(facts: EntryFacts) -> bool:
-    """Whether a loop of it reads memory in a way in which one waits for others."""
+    """Whether a loop of it reads global memory in a way in which one waits for others."""
     suspects = [
         index
         for index, one in enumerate(facts.instructions)
-        if ".STRONG" in one.opcode or one.opcode.startswith(("ATOM", "NANOSLEEP"))
+        if one.kind in ("load", "store") and (".STRONG" in one.opcode or one.opcode.startswith("ATOM"))
     ]
     if not suspects:
         return False

@@ -1,0 +1,74 @@
+"""Captured graphs as folders: they come back as they were, and what is broken is refused with its place."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from forerun.captured import CapturedGraph, load_capture, save_capture
+from forerun.support.diagnostics import InvalidInput
+from tests.captured.samples import chain, graphs
+
+
+@given(graphs())
+def test_a_folder_holds_all(graph: CapturedGraph) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        assert load_capture(save_capture(graph, Path(folder, "new"))) == graph
+
+
+def test_what_it_says() -> None:
+    assert str(chain()) == "2 nodes (2 kernel), edges: 1 full; PTX of 2 nodes"
+    assert str(CapturedGraph(())) == "0 nodes (), edges: none; PTX of 0 nodes"
+
+
+def broken(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> str:
+    place = save_capture(chain(), tmp_path / "capture")
+    about = json.loads((place / "capture.json").read_text())
+    change(about)
+    (place / "capture.json").write_text(json.dumps(about))
+    with pytest.raises(InvalidInput) as caught:
+        load_capture(place)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.update(format="x"), "is not a captured graph"),
+        (lambda a: a.update(version=2), "is not a captured graph"),
+        (lambda a: a["edges"].append([0, 2, "full", 0, 0]), "is not an edge"),
+        (lambda a: a["edges"].append([0, 1, "half", 0, 0]), "is not an edge"),
+        (lambda a: a["nodes"][0].update(function=1), "'nodes[0].function': it is 1"),
+        (lambda a: a["nodes"][0].update(grid=[1, 0, 1]), "three positive numbers"),
+        (lambda a: a["nodes"][1].update(parameters=["?"]), "is not base64"),
+        (lambda a: a["nodes"][1].update(parameters=["AAAA"]), "not those of the function"),
+        (lambda a: a["memory"].append(a["memory"][0]), "ranges overlap"),
+        (lambda a: a["functions"][0].update(parameters=[[0], 1]), "parameters[1]"),
+        (lambda a: a["functions"][0].update(parameters=[[0]]), "offset and size"),
+        (lambda a: a["functions"][0].update(text="0" * 32), "which is not there"),
+        (lambda a: a["functions"][0].update(image="../../etc/passwd"), "is not a digest"),
+        (lambda a: a["functions"][0].update(image="0" * 32), "No such file"),
+        (lambda a: a.pop("nodes"), "'nodes'"),
+    ],
+)
+def test_what_is_broken_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
+    assert message in broken(tmp_path, change)
+
+
+def test_a_text_that_was_changed_is_refused(tmp_path: Path) -> None:
+    place = save_capture(chain(), tmp_path)
+    text = next((place / "ptx").iterdir())
+    text.write_text(text.read_text() + "// more\n")
+    with pytest.raises(InvalidInput, match="was changed"):
+        load_capture(place)
+
+
+def test_what_is_no_folder_of_a_capture(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="the captured graph"):
+        load_capture(tmp_path)
