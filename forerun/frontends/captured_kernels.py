@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from forerun.captured.graph import CapturedFunction, CapturedGraph
@@ -23,7 +24,7 @@ from forerun.ir.types import DType
 from forerun.ptx import AccessSummary, Function, Module, parse_module, summarise
 from forerun.ptx.accesses import Access as TextAccess
 from forerun.ptx.cfg import ControlFlow, control_flow
-from forerun.runtime.toolchain import EntryFacts
+from forerun.runtime.toolchain import EntryFacts, processors
 from forerun.runtime.toolchain.errors import ToolchainMissing
 from forerun.runtime.toolchain.image import facts_of_image, parameters_at
 from forerun.runtime.toolchain.sass_cfg import flow_graph
@@ -53,7 +54,10 @@ class KernelReader:
     def __init__(self, captured: CapturedGraph) -> None:
         self.captured = captured
         self._texts: dict[str, Module] = {}
-        self._facts: dict[tuple[str, str], EntryFacts | None] = {}
+        closed = [one for one in captured.functions if not one.text]
+        with ThreadPoolExecutor(processors()) as workers:
+            facts = list(workers.map(self._look, closed))
+        self._facts = {(one.image, one.name): found for one, found in zip(closed, facts, strict=True)}
 
     def read(
         self, function: CapturedFunction, nulls: tuple[bool, ...], pointers: frozenset[int] | None, fixed: str = ""
@@ -111,12 +115,16 @@ class KernelReader:
     def _facts_of(self, function: CapturedFunction) -> EntryFacts | None:
         key = function.image, function.name
         if key not in self._facts:
-            code = self.captured.images.get(function.image)
-            try:
-                self._facts[key] = None if code is None else facts_of_image(code, function.name)
-            except ToolchainMissing:
-                self._facts[key] = None
+            self._facts[key] = self._look(function)
         return self._facts[key]
+
+    def _look(self, function: CapturedFunction) -> EntryFacts | None:
+        """The instructions of a function; ``None`` if its image was not seen, or there is nothing to look at it with."""
+        code = self.captured.images.get(function.image)
+        try:
+            return None if code is None else facts_of_image(code, function.name)
+        except ToolchainMissing:
+            return None
 
 
 def pointer_name(offset: int) -> str:

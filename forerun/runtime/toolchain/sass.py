@@ -14,7 +14,7 @@ from forerun.runtime.toolchain.facts import Instruction
 
 __all__ = ["disassemble", "parse_listing"]
 
-_SECTION = re.compile(r"\.text\.(\S+):")
+_SECTION = re.compile(r"\.text\.(\S+):|\s*\.section\s+\.text\.([^,\s]+),.*")
 _LINE = re.compile(r'\s*//## File "([^"]*)", line (\d+)')
 _LABEL = re.compile(r"(\S+):")
 _INSTRUCTION = re.compile(r"\s*/\*([0-9a-f]{4,})\*/\s+\{?\s*((?:@!?\w+\s+)?([A-Z][\w.]*)[^;]*);")
@@ -78,7 +78,7 @@ def parse_listing(text: str, names: Sequence[str] = ()) -> Mapping[str, tuple[In
             here = (_own_name(place[1], names), int(place[2]))
             source = [*source, here] if is_inlined else [here]
         elif opening := _SECTION.fullmatch(line):
-            section, source = sections.setdefault(opening[1], _Section()), []
+            section, source = sections.setdefault(opening[1] or opening[2], _Section()), []
         elif label := _LABEL.fullmatch(line):
             section.unplaced.append(label[1])
         elif match := _INSTRUCTION.match(line):

@@ -7,8 +7,9 @@ Forward abstract interpretation of the registers, to a fixpoint. A value is a se
 - tainted: from memory, from other lanes, from bits of a pointer, or not understood. It may be any address.
 
 A sum with several pointers may be an address through each. Where one is subtracted, the difference may be a number, and
-a tainted value that is added to it the pointer. Taken for granted: accesses through null pointers are not executed,
-returns go behind relative calls, and what is passed through tensor cores is no address.
+a tainted value that is added to it the pointer. A parameter whose place is in a register may be a number, or any of the
+pointers. Taken for granted: accesses through null pointers are not executed, returns go behind relative calls, and a
+product with such a parameter is a number.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from forerun.support.cfg import FlowGraph
 
 __all__ = ["Linked", "Reach", "linked_of", "reach_of"]
 
-# A value in bits: its alternatives (a word that is 0 is told apart from other numbers), what is true of a rooted one, and
-# from the sixth bit on, what that is made of: variables of the module, what else is linked, and the pointers.
+# A value in bits: its alternatives (a word that is 0 is told apart from other numbers); what is true of a rooted one;
+# what that is made of: variables of the module, what else is linked, half of some parameter, and the pointers.
 _NUMBER, _TAINTED, _NULL, _SUBTRACTS, _WITH_TAINTED = 1, 2, 4, 8, 16
-_FIRST = 5
-_PRIVATE, _LINKED, _PARAMETERS = 1 << _FIRST, 2 << _FIRST, _FIRST + 2
+_PRIVATE, _LINKED, _SOME_HALF, _FIRST = 32, 64, 128, 8
+_NUMBERS, _ROOTS = _NUMBER | _NULL, -32
 
 _KINDS = {
     "sum": r"U?(MOV|MOV32I|IADD|IADD3|IADD32I|VIADD|IMAD|LEA|R2UR|UR2UR)",
@@ -40,13 +41,14 @@ _KINDS = {
     "load": r"LD|LDG|LDGMC|LDS|LDSM|LDL|LDTM|ATOM[GS]?|SHFL|MATCH|C?REDUX|MOVM|SYNCS|QSPC",
     "number": r"S2U?R|CS2U?R|U?LEPC|VOTEU?|ELECT|B2R|BMOV|GETLMEMBASE",
     "matrix": r"[HIBDQOG]{1,2}MMA",
+    "float": r"U?[FHD](ADD|FMA|MUL|MNMX|SWZADD|SET)[23]?(_?32I)?|MUFU|U?FRND|U?[FI]2[FI]P?",
     "bits": r"U?(LOP3?|LOP32I|SHF|SHL|SHR|PRMT|SGXT|BMSK|BREV|FLO|POPC|IABS|P2R|UP2UR)|U?V?I(MNMX3?|ADDMNMX)"
-    r"|VABSDIFF4?|IDP(4A)?|U?[FHD](ADD|FMA|MUL|MNMX|SWZADD|SET)[23]?(_?32I)?|MUFU|U?FRND|U?[FI]2[FI]P?",
+    r"|VABSDIFF4?|IDP(4A)?",
     # What stands first is not set.
     "nothing": r"ST[GLS]?|STSM|STAS|STTM|RED|REDG|REDAS|BRXU?|JMXU?|BRA|JMP|RET|CALL|EXIT|KILL|BPT|RTT|CCTL[LT]?|BAR"
-    r"|WARPSYNC|NANOSLEEP|R2B|R2P|DEPBAR|MEMBAR|ERRBAR|CGAERRBAR|BSSY|BSYNC|BREAK|YIELD|NOP|U?[IFHDP]SETP2?|U?PLOP3|FCHK"
-    r"|PREEXIT|ACQBULK|LDGSTS|LDGDEPBAR|SETLMEMBASE|SETCTAID|USETMAXREG|UCGABAR_\w+|WARPGROUP|UTMACCTL|UTMAPF|UBLKPF"
-    r"|UTMACMDFLUSH|ENDCOLLECTIVE",
+    r"|FENCE|WARPSYNC|NANOSLEEP|R2B|R2P|DEPBAR|MEMBAR|ERRBAR|CGAERRBAR|BSSY|BSYNC|BREAK|YIELD|NOP|U?[IFHDP]SETP2?|U?PLOP3"
+    r"|FCHK|PREEXIT|ACQBULK|LDGSTS|LDGDEPBAR|SETLMEMBASE|SETCTAID|USETMAXREG|UCGABAR_\w+|WARPGROUP|UTMACCTL|UTMAPF"
+    r"|UBLKPF|UTMACMDFLUSH|ENDCOLLECTIVE",
 }
 _READS = re.compile(r"LD|LDG|LDGSTS|LDGMC|ATOMG?|REDG?")
 _WRITES = re.compile(r"STG?|ATOMG?|REDG?")
@@ -109,20 +111,19 @@ def reach_of(
         nulls: Where the 64-bit words are that are 0 at all launches in question; they may be null pointers.
         linked: What is known of constant bank 4; by default, nothing is.
     """
-    ordered = sorted(pointers)
-    words = {base + at: 1 << _PARAMETERS + number for number, at in enumerate(ordered)}
+    words = {base + at: 1 << _FIRST + number for number, at in enumerate(sorted(pointers))}
     reader = _Reader({**{base + at: _NULL for at in nulls - pointers}, **words}, linked or Linked())
     steps = [reader.step(instruction) for instruction in facts.instructions]
     reads = writes = 0
     for index, state in _states(steps, _ways(facts.instructions)):
-        step = steps[index]
-        roots, reason = _accessed(step, state, reader.linked)
+        roots, reason = _accessed(steps[index], state, reader.linked)
         if reason:
             return Reach(unknown=f"'{facts.instructions[index].text}' {reason}")
-        reads |= roots if step.reads else 0
-        writes |= roots if step.writes else 0
-    named = ({at for at in ordered if words[base + at] & roots} for roots in (reads, writes))
-    return Reach(*map(frozenset, named))
+        roots |= -1 << _FIRST if roots & _SOME_HALF else 0
+        reads |= roots if steps[index].reads else 0
+        writes |= roots if steps[index].writes else 0
+    read, written = (frozenset(at - base for at, bit in words.items() if bit & roots) for roots in (reads, writes))
+    return Reach(read, written)
 
 
 def linked_of(code: bytes) -> Linked:
@@ -145,19 +146,26 @@ def linked_of(code: bytes) -> Linked:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where a value comes from: a register, or it is fixed; and whether it is multiplied or shifted, or subtracted."""
+    """Where a value comes from: a register, or it is fixed; and what is done with it.
+
+    ``how`` is empty for what is added as it is, ``minus``, ``times`` (or a floating-point operation), or ``bits``.
+    """
 
     place: int = -1
     fixed: int = _NUMBER
-    is_bits: bool = False
-    is_subtracted: bool = False
+    how: str = ""
 
     def value(self, state: Sequence[int]) -> int:
-        """What it is in a state of the registers."""
+        """What becomes of it in a state of the registers."""
         found = self.fixed if self.place < 0 else state[self.place]
-        if self.is_bits:
-            return (_NUMBER if found & (_NUMBER | _NULL) else 0) | (_TAINTED if found & ~(_NUMBER | _NULL) else 0)
-        return found | _SUBTRACTS if self.is_subtracted and found >> _FIRST else found
+        if self.how == "minus":
+            return found | _SUBTRACTS if found & _ROOTS else found
+        if not self.how:
+            return found
+        half = found & _SOME_HALF
+        is_tainted = found & (_TAINTED | _ROOTS & ~_SOME_HALF)
+        kept = half if self.how == "bits" else 0
+        return kept | (_NUMBER if half or found & _NUMBERS else 0) | (_TAINTED if is_tainted else 0)
 
 
 def _sum(sources: Sequence[_Source], state: Sequence[int]) -> int:
@@ -165,13 +173,11 @@ def _sum(sources: Sequence[_Source], state: Sequence[int]) -> int:
     total = _NUMBER
     for source in sources:
         other = source.value(state)
-        roots = (total | other) >> _FIRST << _FIRST
-        found = total & other & (_NUMBER | _NULL | _TAINTED) | roots | (total | other) & (_SUBTRACTS | _WITH_TAINTED)
+        found = total & other & (_NUMBERS | _TAINTED) | (total | other) & (_ROOTS | _SUBTRACTS | _WITH_TAINTED)
         for one, two in ((total, other), (other, total)):
-            if one & _NULL and two & _NUMBER:
-                found |= _NULL
-            if one & _TAINTED:
-                found |= (_TAINTED if two & (_NUMBER | _NULL) else 0) | (_WITH_TAINTED if two >> _FIRST else 0)
+            found |= _NULL if one & _NULL and two & _NUMBER else 0
+            found |= _TAINTED if one & _TAINTED and two & _NUMBERS else 0
+            found |= _WITH_TAINTED if one & _TAINTED and two & _ROOTS else 0
         total = found
     return total
 
@@ -196,17 +202,10 @@ class _Effect:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """An instruction.
+    """An instruction: what it sets, and the halves of the address that it accesses.
 
-    Attributes:
-        effects: The registers that it sets.
-        halves: What the halves of the address are made of that it accesses.
-        reads: Whether it reads there.
-        writes: Whether it writes there.
-        calls: The register with the address of other code that it goes to; -1 if there is none.
-        reason: Why it may access anything.
-        guard: The predicate under which it is executed; empty if it always is.
-        predicates: Those that it may set; ``PR`` are all.
+    It may go to other code, whose address a register has (none: -1), or be unknown for a reason. It is executed under a
+    predicate, or always, and may set predicates (``PR`` are all).
     """
 
     effects: tuple[_Effect, ...] = ()
@@ -217,6 +216,10 @@ class _Step:
     reason: str = ""
     guard: str = ""
     predicates: frozenset[str] = frozenset()
+
+    def may_set(self, guard: str) -> bool:
+        """Whether it may set the predicate that a guard names."""
+        return guard.lstrip("!") in self.predicates or "PR" in self.predicates
 
 
 @lru_cache
@@ -244,9 +247,6 @@ class _Reader:
     def __init__(self, words: Mapping[int, int], linked: Linked) -> None:
         self.linked = linked
         self._words = words
-        self._any_word = _NUMBER
-        for value in words.values():
-            self._any_word |= value
 
     def step(self, instruction: Instruction) -> _Step:
         """What an instruction does to registers and global memory."""
@@ -257,11 +257,11 @@ class _Reader:
         found = _Step(guard=guard[1] if guard and instruction.predicated else "")
         if name in ("CALL", "BRA", "JMP") and not instruction.targets:
             register = _place(operands[0]) if "ABS" in modifiers and operands else None
-            return replace(found, calls=-1 if register is None else register)
+            return replace(found, calls=-1 if register is None else register, predicates=frozenset({"PR"}))
         if _DESCRIBED.fullmatch(name):
             return replace(found, reason="accesses memory in bulk, or through a descriptor")
         reads = _READS.fullmatch(name) is not None
-        writes = _WRITES.fullmatch(name) is not None or name == "CCTL" and "DML2" in modifiers
+        writes = _WRITES.fullmatch(name) is not None or (name == "CCTL" and "DML2" in modifiers)
         return replace(
             found,
             effects=tuple(self._effects(name, modifiers, operands)),
@@ -275,9 +275,9 @@ class _Reader:
         kind, width = _kind(name), _width(name, modifiers)
         plain = [operand for operand in operands if not _PREDICATE.fullmatch(operand)]
         if kind == "load":
-            for operand in plain:  # there are two if it loads 32 bytes
+            for operand in plain if name.startswith("LD") else plain[:1]:  # two if it loads 32 bytes
                 if (place := _place(operand)) is None:
-                    return
+                    break
                 yield from (_Effect(place + part, (_TAINT,)) for part in range(width if place >= 0 else 0))
         target = _place(plain[0]) if plain and kind not in ("load", "nothing") else None
         for part in range(0 if target is None or target < 0 else width):
@@ -291,47 +291,48 @@ class _Reader:
         """What a part of the target is made of."""
         is_wide = "64" in modifiers
         if kind == "constant":
-            yield self._source(operands[0], part, is_wide) if operands else _TAINT
-        elif kind == "bits" or "OR" in modifiers:
+            is_short = not {"U8", "S8", "U16", "S16"}.isdisjoint(modifiers)
+            yield self._source(operands[0], part, 16 if is_short else 64 if is_wide else 32) if operands else _TAINT
+        elif kind in ("bits", "float") or "OR" in modifiers:
             found = (self._source(operand, half) for operand in operands for half in range(1 + is_wide))
-            yield from (replace(source, is_bits=True) for source in found)
+            yield from (replace(source, how="times" if kind == "float" else "bits") for source in found)
         elif kind != "number":
             scaled = _scaled(name, modifiers, operands)
             for at, operand in enumerate(operands):
-                half = part if is_wide or "WIDE" in modifiers and at == 2 else 0
-                yield replace(self._source(operand, half), is_bits=at in scaled)
+                source = self._source(operand, part if is_wide or ("WIDE" in modifiers and at == 2) else 0)
+                yield replace(source, how="times") if at in scaled else source
 
-    def _source(self, operand: str, half: int, is_word: bool = False) -> _Source:
-        """A half of an operand."""
-        place, is_subtracted = _place(operand), operand.startswith(("-", "~"))
+    def _source(self, operand: str, half: int, bits: int = 32) -> _Source:
+        """A half of an operand; of a constant, as many bits."""
+        place, how = _place(operand), "minus" if operand.startswith(("-", "~")) else ""
         if place is not None:
-            return _Source(place + half if place >= 0 else -1, is_subtracted=is_subtracted)
+            return _Source(place + half if place >= 0 else -1, how=how)
         found = _CONSTANT.fullmatch(operand)
         if found is None:
             return _TAINT if "[" in operand or "@" in operand else _Source()
-        bank, offset = int(found[1], 16), int(found[3] + (found[4] or "0"), 16) + 4 * half
+        bank, offset = int(found[1], 16), int(found[3] + (found[4] or "0"), 16)
         is_constant = found[2] is None or _place(found[2]) == -1
-        fixed = self._constant(bank, offset, half) if is_constant else self._indexed(bank, is_word)
-        return _Source(-1, fixed, is_subtracted=is_subtracted)
+        return _Source(-1, self._constant(bank, offset, half) if is_constant else _indexed(bank, bits), how)
 
     def _constant(self, bank: int, offset: int, half: int) -> int:
         """What a half of a word in a constant bank is. In bank 2 are numbers of the compiler."""
-        if bank == 4:
-            return _PRIVATE if offset - 4 * half in self.linked.variables else _LINKED
         if bank != 0:
-            return _NUMBER if bank == 2 else _TAINTED
+            word = (offset + 4 * half) // 8 * 8
+            return {2: _NUMBER, 4: _PRIVATE if word in self.linked.variables else _LINKED}.get(bank, _TAINTED)
+        offset += 4 * half
         found = self._words.get(offset) or self._words.get(offset - 4)
-        is_inside = any(self._words.get(offset - at, _NULL) != _NULL for at in range(1, 8))
+        is_inside = any(self._words.get(offset - at, 0) & _ROOTS for at in range(1, 8))
         return found or (_TAINTED if is_inside else _NUMBER)
-
-    def _indexed(self, bank: int, is_word: bool) -> int:
-        """What stands in a constant bank where a register says."""
-        if bank == 2:
-            return _NUMBER
-        return {0: self._any_word, 4: _LINKED}.get(bank, _TAINTED) if is_word else _TAINTED
 
 
 _TAINT = _Source(fixed=_TAINTED)
+
+
+def _indexed(bank: int, bits: int) -> int:
+    """What stands in a constant bank where a register says."""
+    if bank in (0, 2):
+        return _NUMBER | (_SOME_HALF if bank == 0 and bits >= 32 else 0)
+    return _LINKED if bank == 4 and bits == 64 else _TAINTED
 
 
 def _width(name: str, modifiers: list[str]) -> int:
@@ -343,17 +344,15 @@ def _width(name: str, modifiers: list[str]) -> int:
     if kind == "matrix":
         shape = next((found for one in modifiers if (found := re.fullmatch(r"\d+x(\d+)x\d+", one))), None)
         return int(shape[1]) // 2 if shape else 4
-    if name in ("F2F", "I2F", "F2I", "UI2F", "UF2I"):
+    if re.fullmatch("U?[FI]2[FI]|U?FRND", name):
         result = next((one for one in modifiers if re.fullmatch(r"B?[FSU]\d+", one)), "")
         return 2 if result.endswith("64") else 1
     if name == "LDSM":
         return int(modifiers[-1]) if modifiers[-1] in ("2", "4") else 1
-    if kind == "other" or "128" in modifiers:
-        return 4
-    if "256" in modifiers:
-        return 8 if kind == "constant" else 4
-    is_double = name[0] == "D" and kind == "bits" or name.startswith("CS2") and "32" not in modifiers
-    return 2 if is_double or "64" in modifiers or "WIDE" in modifiers else 1
+    if kind == "other" or "128" in modifiers or "256" in modifiers:
+        return 8 if "256" in modifiers and kind == "constant" else 4
+    is_pair = re.fullmatch(r"D\w+|F\w+2", name) if kind == "float" else name[:3] == "CS2" and "32" not in modifiers
+    return 2 if is_pair or {"64", "WIDE"} & set(modifiers) else 1
 
 
 def _scaled(name: str, modifiers: list[str], operands: list[str]) -> frozenset[int]:
@@ -369,7 +368,7 @@ def _scaled(name: str, modifiers: list[str], operands: list[str]) -> frozenset[i
 
 def _predicates(kind: str, operands: list[str]) -> frozenset[str]:
     """The predicates that an instruction may set: those before its sources."""
-    if kind == "other" or operands and operands[0] in ("PR", "UPR"):
+    if kind == "other" or (operands and operands[0] in ("PR", "UPR")):
         return frozenset({"PR"})
     found, has_target = set(), False
     for operand in operands:
@@ -397,24 +396,26 @@ def _accessed(step: _Step, state: Sequence[int], linked: Linked) -> tuple[int, s
     if not step.halves:
         return 0, step.reason
     lower, upper = (_sum(half, state) for half in step.halves)
-    for half in (lower, upper):
-        if half & _TAINTED or half & _SUBTRACTS and half & _WITH_TAINTED:
-            return 0, "accesses an address that may come from memory, or from bits of a pointer"
-    roots = (lower | upper) >> _FIRST << _FIRST
+    if any(half & _TAINTED or (half & _SUBTRACTS and half & _WITH_TAINTED) for half in (lower, upper)):
+        return 0, "accesses an address that may come from memory, or from bits of a pointer"
     if not lower & ~_NUMBER:
-        return 0, "accesses an address that comes from no pointer"
-    if roots & _LINKED or roots & _PRIVATE and step.writes:
+        return 0, ""  # a null pointer: no thread comes here
+    roots = (lower | upper) & _ROOTS
+    if roots & _LINKED or (roots & _PRIVATE and step.writes):
         return 0, "accesses a variable of its module"
     return roots, ""
 
 
 def _ways(instructions: Sequence[Instruction]) -> FlowGraph:
-    """The control flow, returns included: they go behind all relative calls."""
-    names = [instruction.opcode.partition(".")[0] for instruction in instructions]
-    calls = (at for at, one in enumerate(instructions[:-1]) if names[at] == "CALL" and one.targets)
+    """The control flow, with the returns: they go behind all relative calls, and nothing else does."""
+    names = [one.opcode.partition(".")[0] for one in instructions]
+    calls = [at for at, one in enumerate(instructions[:-1]) if names[at] == "CALL" and one.targets]
+    ways = dict(enumerate(flow_graph(instructions).successors))
+    if "RET" in names:
+        ways |= {at: tuple(to for to in ways[at] if to != at + 1) for at in calls if not instructions[at].predicated}
     behind = tuple(at + 1 for at in calls)
-    ways = zip(flow_graph(instructions).successors, names, strict=True)
-    return FlowGraph(tuple(tuple(dict.fromkeys((*way, *behind))) if name == "RET" else way for way, name in ways))
+    ways |= {at: tuple(dict.fromkeys((*ways[at], *behind))) for at, name in enumerate(names) if name == "RET"}
+    return FlowGraph(tuple(ways.values()))
 
 
 def _blocks(graph: FlowGraph) -> Mapping[int, range]:
@@ -428,16 +429,11 @@ def _blocks(graph: FlowGraph) -> Mapping[int, range]:
 
 
 class _Registers:
-    """What registers hold, in a block.
+    """What registers hold, whatever the predicates are; and if that holds under which one was set."""
 
-    Attributes:
-        values: Of each, whatever the predicates are.
-        guarded: Of one that was set under a predicate: that, and what it holds if it still holds.
-    """
-
-    def __init__(self, values: Sequence[int]) -> None:
+    def __init__(self, values: Sequence[int], guarded: Mapping[int, tuple[str, int]]) -> None:
         self.values = list(values)
-        self.guarded: dict[int, tuple[str, int]] = {}
+        self.guarded = dict(guarded)
 
     def seen_by(self, step: _Step) -> Sequence[int]:
         """What they hold when an instruction is executed."""
@@ -445,8 +441,7 @@ class _Registers:
             return self.values
         found = self.values.copy()
         for place, (guard, value) in self.guarded.items():
-            if guard == step.guard:
-                found[place] = value
+            found[place] = value if guard == step.guard else found[place]
         return found
 
     def execute(self, step: _Step) -> None:
@@ -454,37 +449,45 @@ class _Registers:
         seen = self.seen_by(step)
         for effect, value in [(effect, effect.value(seen)) for effect in step.effects]:
             guard, other = self.guarded.pop(effect.target, ("", 0))
-            if not step.guard:
-                self.values[effect.target] = value
-                continue
-            is_other_case = guard.lstrip("!") == step.guard.lstrip("!") and guard != step.guard
-            self.values[effect.target] = value | (other if is_other_case else self.values[effect.target])
-            self.guarded[effect.target] = step.guard, value
+            if step.guard:
+                is_other_case = guard != step.guard and guard.lstrip("!") == step.guard.lstrip("!")
+                self.guarded[effect.target] = step.guard, value
+                value |= other if is_other_case else self.values[effect.target]
+            self.values[effect.target] = value
         if step.predicates and self.guarded:
-            gone = {at for at, (guard, _) in self.guarded.items() if {guard.lstrip("!"), "PR"} & step.predicates}
-            self.guarded = {at: found for at, found in self.guarded.items() if at not in gone}
+            kept = {at: (guard, value) for at, (guard, value) in self.guarded.items() if not step.may_set(guard)}
+            self.guarded = kept
+
+    def join(self, other: _Registers) -> bool:
+        """Makes them those of either way; whether that changes them."""
+        values = [one | two for one, two in zip(self.values, other.values, strict=True)]
+        guarded = {
+            at: (guard, value | other.guarded[at][1])
+            for at, (guard, value) in self.guarded.items()
+            if at in other.guarded and other.guarded[at][0] == guard
+        }
+        is_changed = values != self.values or guarded != self.guarded
+        self.values, self.guarded = values, guarded
+        return is_changed
 
 
 def _states(steps: Sequence[_Step], graph: FlowGraph) -> Iterator[tuple[int, Sequence[int]]]:
     """Each instruction that may be executed, and what it sees in the registers, at the fixpoint."""
     blocks = _blocks(graph)
     rank = {index: number for number, index in enumerate(graph.order)}
-    before = {0: [_NUMBER] * _PLACES} if steps else {}
-    waiting = [0] if steps else []  # ranks
+    before = {0: _Registers([_NUMBER] * _PLACES, {})} if steps else {}
+    waiting = list(before)  # ranks
     while waiting:
         begin = graph.order[heapq.heappop(waiting)]
-        registers = _Registers(before[begin])
+        after = _Registers(before[begin].values, before[begin].guarded)
         for index in blocks[begin]:
-            registers.execute(steps[index])
+            after.execute(steps[index])
         for target in graph.successors[blocks[begin][-1]]:
-            old = before.get(target, registers.values)
-            new = [one | two for one, two in zip(old, registers.values, strict=True)]
-            if new != before.get(target):
-                before[target] = new
-                if rank[target] not in waiting:
-                    heapq.heappush(waiting, rank[target])
+            is_new = target not in before
+            is_changed = before.setdefault(target, _Registers(after.values, after.guarded)).join(after)
+            if (is_new or is_changed) and rank[target] not in waiting:
+                heapq.heappush(waiting, rank[target])
     for begin in sorted(before):
-        registers = _Registers(before[begin])
         for index in blocks[begin]:
-            yield index, registers.seen_by(steps[index])
-            registers.execute(steps[index])
+            yield index, before[begin].seen_by(steps[index])
+            before[begin].execute(steps[index])
