@@ -7,30 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
+from forerun.ir import nodes, trust
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import (
-    AllocNode,
-    ChildGraphNode,
-    ConditionalNode,
-    EmptyNode,
-    EventRecordNode,
-    EventWaitNode,
-    FreeNode,
-    HostCallbackNode,
-    KernelNode,
-    MemcpyNode,
-    MemsetNode,
-)
 from forerun.ir.text.spelling import quote, reference
-from forerun.ir.trust import (
-    OWN_SOURCE_PACKAGES,
-    SOURCE_SUFFIXES,
-    is_module_name,
-    is_own_function_module,
-    registered_function,
-    registered_source,
-    trusted,
-)
 from forerun.ir.walk import all_nodes
 from forerun.support.diagnostics import InvalidInput
 
@@ -83,34 +62,34 @@ def split_function(text: str) -> tuple[str, str] | None:
     The function is one name: nothing leads from it into what the module has imported.
     """
     module, _, function = text.partition(":")
-    return (module, function) if is_module_name(module) and function.isidentifier() else None
+    return (module, function) if trust.is_module_name(module) and function.isidentifier() else None
 
 
 def split_source(location: str) -> tuple[str, str]:
     """The package and the resource that ``package:resource`` names; no package, and the path, if it is a path."""
     package, colon, resource = location.rpartition(":")
-    is_resource = colon and is_module_name(package) and "/" not in resource and "\\" not in resource
+    is_resource = colon and trust.is_module_name(package) and "/" not in resource and "\\" not in resource
     return (package, resource) if is_resource else ("", location)
 
 
 def is_function_vouched(text: str) -> bool:
     """Whether somebody vouches for ``module:function``: the program registered it, or its module is trusted."""
-    if registered_function(text) is not None:
+    if trust.registered_function(text) is not None:
         return True
     named = split_function(text)
-    return named is not None and (is_own_function_module(named[0]) or named[0] in trusted().modules)
+    return named is not None and (trust.is_own_function_module(named[0]) or named[0] in trust.trusted().modules)
 
 
 def is_source_vouched(location: str) -> bool:
     """Whether somebody vouches for a kernel's source: it is registered, or its package or that file is trusted."""
-    if registered_source(location) is not None:
+    if trust.registered_source(location) is not None:
         return True
     package, path = split_source(location)
     if package:
-        is_known = package in OWN_SOURCE_PACKAGES or package in trusted().modules
-        return is_known and path.endswith(SOURCE_SUFFIXES)
+        is_known = package in trust.OWN_SOURCE_PACKAGES or package in trust.trusted().modules
+        return is_known and path.endswith(trust.SOURCE_SUFFIXES)
     try:
-        return bool(trusted().files) and Path(path).resolve() in trusted().files
+        return bool(trust.trusted().files) and Path(path).resolve() in trust.trusted().files
     except (OSError, ValueError):  # too long, a circle of links, or a zero in the name
         return False
 
@@ -123,8 +102,8 @@ def demands(graph: Graph, *, functions: bool = True, sources: bool = True) -> It
         functions: Include the NumPy functions of phases.
         sources: Include the sources of kernels.
     """
-    nodes = [node for _, node in all_nodes(graph)]
-    used = dict.fromkeys(node.kernel for node in nodes if isinstance(node, KernelNode))
+    found = [node for _, node in all_nodes(graph)]
+    used = dict.fromkeys(node.kernel for node in found if isinstance(node, nodes.KernelNode))
     for kernel in (graph.kernels[name] for name in used if name in graph.kernels):
         where = f"kernel {reference('@', kernel.name)}"
         if functions:
@@ -133,13 +112,15 @@ def demands(graph: Graph, *, functions: bool = True, sources: bool = True) -> It
                     yield Demand("ref", phase.reference, where)
         if sources:
             yield from (Demand(i.language, i.source, where) for i in kernel.implementations)
-    for node in nodes:
+    for node in found:
         match node:
-            case HostCallbackNode():
+            case nodes.HostCallbackNode():
                 yield Demand("host", node.function, f"node {reference('#', node.name)}")
-            case KernelNode() | MemcpyNode() | MemsetNode() | EmptyNode() | ChildGraphNode() | ConditionalNode():
+            case nodes.KernelNode() | nodes.ChildGraphNode() | nodes.ConditionalNode():
                 pass  # kernels are asked for above, once each
-            case AllocNode() | FreeNode() | EventRecordNode() | EventWaitNode():
+            case nodes.MemcpyNode() | nodes.MemsetNode() | nodes.EmptyNode() | nodes.AllocNode() | nodes.FreeNode():
+                pass
+            case nodes.EventRecordNode() | nodes.EventWaitNode():
                 pass
             case _:
                 assert_never(node)
@@ -204,7 +185,7 @@ def _told(owner: _Owner) -> str:
 def _how_to_allow(asked: list[Demand]) -> str:
     modules = dict.fromkeys(demand.module for demand in asked if demand.module)
     files = dict.fromkeys(d.text for d in asked if not d.module and d.kind not in ("ref", "host"))
-    named = [*modules, *(name for name in files if name.endswith(SOURCE_SUFFIXES))]
+    named = [*modules, *(name for name in files if name.endswith(trust.SOURCE_SUFFIXES))]
     usable = [name for name in named if name.isascii()][:_MOST_OWNERS]
     if not usable:
         hint = "a function is named module:function, a source package:file.cu"

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from itertools import chain
-from typing import assert_never
 
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import (
-    AllocNode,
-    ChildGraphNode,
-    ConditionalNode,
-    EmptyNode,
-    EventRecordNode,
-    EventWaitNode,
-    FreeNode,
-    HostCallbackNode,
-    KernelNode,
-    MemcpyNode,
-    MemsetNode,
-    Node,
-)
+from forerun.ir.nodes import Node
 from forerun.ir.text.printer import dangling_lines, kernel_lines, memory_lines, node_lines
 from forerun.ir.text.spelling import word
+from forerun.ir.walk import bodies_in, without_bodies
 
 __all__ = ["content_hash", "fingerprint"]
 
@@ -56,14 +43,5 @@ def content_hash(graph: Graph) -> int:
 
 
 def _node_hash(node: Node | None) -> int:
-    match node:
-        case ChildGraphNode(body=body):
-            return hash((node.name, node.place, content_hash(body)))
-        case ConditionalNode(bodies=bodies):
-            return hash((node.name, node.place, node.kind, node.condition, *map(content_hash, bodies)))
-        case KernelNode() | MemcpyNode() | MemsetNode() | HostCallbackNode() | EmptyNode() | None:
-            return hash(node)
-        case AllocNode() | FreeNode() | EventRecordNode() | EventWaitNode():
-            return hash(node)
-        case _:
-            assert_never(node)
+    bodies = () if node is None else bodies_in(node)
+    return hash((without_bodies(node), *map(content_hash, bodies))) if node is not None and bodies else hash(node)

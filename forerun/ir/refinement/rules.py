@@ -22,7 +22,7 @@ from forerun.ir.semantics.nested import inner_graph
 from forerun.ir.semantics.order import order_under
 from forerun.ir.semantics.phase_clashes import PhaseClashes
 from forerun.ir.types import BufferRole
-from forerun.ir.walk import bodies_in, kernel_nodes, with_bodies
+from forerun.ir.walk import bodies_in, kernel_nodes, without_bodies
 from forerun.support.diagnostics import Diagnostic, Location, Severity
 
 __all__ = ["RULES", "Findings", "compare"]
@@ -151,7 +151,7 @@ class _Comparison:
                 continue
             if isinstance(old, KernelNode) and isinstance(new, KernelNode) and self.same_launch(old, new):
                 self.launch(old, new)
-            elif bodies_in(old) and _without_bodies(old) == _without_bodies(new):
+            elif bodies_in(old) and without_bodies(old) == without_bodies(new):
                 self.bodies(old, new)
             else:
                 self.other(old, new, _what_differs(old, new))
@@ -301,14 +301,6 @@ def _what_differs(old: Node, new: Node) -> str:
         return f"it was a {type(old).__name__}"
     names = [f.name for f in fields(old) if getattr(old, f.name) != getattr(new, f.name)]
     return f"another {' and '.join(names)}"
-
-
-def _without_bodies(node: Node) -> Node:
-    """The node with empty bodies of the same number."""
-    return with_bodies(node, (_EMPTY for _ in bodies_in(node)))
-
-
-_EMPTY = Graph("body")
 
 
 # Kernels

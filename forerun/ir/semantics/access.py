@@ -6,36 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import assert_never
 
+from forerun.ir import nodes
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Wait
-from forerun.ir.nodes import (
-    AllocNode,
-    BufferArgument,
-    ChildGraphNode,
-    ConditionalNode,
-    EmptyNode,
-    EventRecordNode,
-    EventWaitNode,
-    FreeNode,
-    HostCallbackNode,
-    KernelNode,
-    MemcpyNode,
-    MemsetNode,
-    Node,
-    ScalarLoad,
-)
 from forerun.ir.region import BufferView
-from forerun.ir.semantics.binding import (
-    READ,
-    WRITE,
-    Binder,
-    NodeAccess,
-    Versions,
-    element_bytes,
-    symbol_values,
-    touch,
-)
+from forerun.ir.semantics.binding import READ, WRITE, Binder, NodeAccess, Versions, element_bytes, touch
 from forerun.ir.semantics.body import late_steps, triggers_after_wait
 from forerun.ir.semantics.byteset import ByteSet, bytes_of
 from forerun.support.collection import collection_paused
@@ -47,7 +23,6 @@ __all__ = [
     "always_waits",
     "is_event",
     "late_steps",
-    "symbol_values",
     "triggers_after_wait",
     "with_tables",
 ]
@@ -61,7 +36,7 @@ def _all_accesses(graph: Graph) -> Mapping[str, tuple[NodeAccess, ...]]:
     binder = Binder(graph, written)
     with collection_paused():
         return {
-            name: tuple(binder.accesses(node) if isinstance(node, KernelNode) else _of_other(graph, node))
+            name: tuple(binder.accesses(node) if isinstance(node, nodes.KernelNode) else _of_other(graph, node))
             for name, node in graph.nodes.items()
         }
 
@@ -73,28 +48,30 @@ Names that are not declared yield no access: the verifier reports those.
 """
 
 
-def is_event(node: Node) -> bool:
+def is_event(node: nodes.Node) -> bool:
     """Whether a node is tied to the world outside the graph, so that nothing may move across it.
 
     A host call may do anything that the device's work can see or be seen by (tell a scheduler that the output is there,
     say), unless it declares that it is pure.
     """
     match node:
-        case ChildGraphNode():
+        case nodes.ChildGraphNode():
             return any(is_event(inner) for inner in node.body)
-        case HostCallbackNode():
+        case nodes.HostCallbackNode():
             return not node.pure
-        case EventRecordNode() | EventWaitNode():
+        case nodes.EventRecordNode() | nodes.EventWaitNode():
             return True
-        case KernelNode() | MemcpyNode() | MemsetNode() | EmptyNode() | AllocNode() | FreeNode() | ConditionalNode():
+        case nodes.KernelNode() | nodes.MemcpyNode() | nodes.MemsetNode() | nodes.ConditionalNode():
+            return False
+        case nodes.EmptyNode() | nodes.AllocNode() | nodes.FreeNode():
             return False
         case _:
             assert_never(node)
 
 
-def always_waits(graph: Graph, node: Node) -> bool:
+def always_waits(graph: Graph, node: nodes.Node) -> bool:
     """H4: whether some thread of the node always executes a wait, so that its completion comes after its W."""
-    if not isinstance(node, KernelNode):
+    if not isinstance(node, nodes.KernelNode):
         return False
     kernel = graph.kernels.get(node.kernel)
     return kernel is not None and kernel.has(Wait)
@@ -103,31 +80,31 @@ def always_waits(graph: Graph, node: Node) -> bool:
 # Other nodes
 
 
-def _of_other(graph: Graph, node: Node) -> Iterator[NodeAccess]:
+def _of_other(graph: Graph, node: nodes.Node) -> Iterator[NodeAccess]:
     match node:
-        case MemcpyNode():
+        case nodes.MemcpyNode():
             yield from _view(graph, node.name, node.source, False)
             yield from _view(graph, node.name, node.destination, True)
-        case MemsetNode():
+        case nodes.MemsetNode():
             yield from _view(graph, node.name, node.destination, True)
-        case HostCallbackNode():
+        case nodes.HostCallbackNode():
             for view in node.reads:
                 yield from _view(graph, node.name, view, False)
             for view in node.writes:
                 yield from _view(graph, node.name, view, True)
             if not node.pure:
                 yield NodeAccess(node.name, HOST_EFFECTS, HOST_EFFECTS, ByteSet(0, 1), True)
-        case AllocNode() | FreeNode():
+        case nodes.AllocNode() | nodes.FreeNode():
             allocation = graph.allocations.get(node.allocation)
             if allocation is not None:
                 yield NodeAccess(node.name, allocation.name, allocation.name, ByteSet(0, allocation.size), True)
-        case ChildGraphNode():
+        case nodes.ChildGraphNode():
             yield from _of_body(graph, node.name, node.body)
-        case ConditionalNode():
+        case nodes.ConditionalNode():
             yield from _view(graph, node.name, BufferView(node.condition), False)
             for body in node.bodies:
                 yield from (replace(access, always=False) for access in _of_body(graph, node.name, body))
-        case KernelNode() | EmptyNode() | EventRecordNode() | EventWaitNode():
+        case nodes.KernelNode() | nodes.EmptyNode() | nodes.EventRecordNode() | nodes.EventWaitNode():
             pass  # the accesses of kernels depend on what is bound; see the binder
         case _:
             assert_never(node)
@@ -191,9 +168,9 @@ def _written_scalars(graph: Graph) -> Versions:
     return written
 
 
-def _scalar_loads(node: Node) -> list[ScalarLoad]:
-    arguments = node.arguments if isinstance(node, KernelNode) else ()
-    return [argument for _, argument in arguments if isinstance(argument, ScalarLoad)]
+def _scalar_loads(node: nodes.Node) -> list[nodes.ScalarLoad]:
+    arguments = node.arguments if isinstance(node, nodes.KernelNode) else ()
+    return [argument for _, argument in arguments if isinstance(argument, nodes.ScalarLoad)]
 
 
 def _versions(graph: Graph, writers: set[str]) -> Mapping[str, int]:
@@ -216,13 +193,13 @@ def _writes_into(graph: Graph, allocations: set[str]) -> Mapping[str, list[tuple
     views = {buffer.name for buffer in graph.buffers.values() if buffer.allocation in allocations}
     for node in graph:
         if _may_touch(node, views):
-            for access in binder.accesses(node) if isinstance(node, KernelNode) else _of_other(graph, node):
+            for access in binder.accesses(node) if isinstance(node, nodes.KernelNode) else _of_other(graph, node):
                 if access.write and access.allocation in found:
                     found[access.allocation].append((node.name, access.bytes))
     return found
 
 
-def _may_touch(node: Node, views: set[str]) -> bool:
-    if not isinstance(node, KernelNode):
+def _may_touch(node: nodes.Node, views: set[str]) -> bool:
+    if not isinstance(node, nodes.KernelNode):
         return True
-    return any(isinstance(argument, BufferArgument) and argument.buffer in views for _, argument in node.arguments)
+    return any(isinstance(a, nodes.BufferArgument) and a.buffer in views for _, a in node.arguments)

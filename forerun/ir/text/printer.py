@@ -7,23 +7,10 @@ from functools import partial
 from itertools import chain
 from typing import Never, TypeAlias, TypeVar
 
+from forerun.ir import nodes
 from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Kernel, Phase, Role, Step
-from forerun.ir.nodes import (
-    AllocNode,
-    ChildGraphNode,
-    ConditionalNode,
-    EmptyNode,
-    EventRecordNode,
-    EventWaitNode,
-    FreeNode,
-    HostCallbackNode,
-    KernelNode,
-    MemcpyNode,
-    MemsetNode,
-    Node,
-)
 from forerun.ir.text.lines import (
     allocation_line,
     buffer_line,
@@ -98,7 +85,7 @@ def print_shortened(graph: Graph, most: int = 24) -> str:
     return "\n".join(shown) + "\n"
 
 
-def print_node(node: Node) -> str:
+def print_node(node: nodes.Node) -> str:
     """The lines of one node, bodies included, without its dependencies; no line feed at the end."""
     return "\n".join([text for _, _, text in _node_and_bodies(node, "", 0)])
 
@@ -234,7 +221,7 @@ def dangling_lines(graph: Graph) -> Iterator[Line]:
             yield "dependency", name, _total(_dep_line, dependency, "dep #", dependency.source)
 
 
-def _node_and_bodies(node: Node, path: str, depth: int) -> Iterator[Line]:
+def _node_and_bodies(node: nodes.Node, path: str, depth: int) -> Iterator[Line]:
     try:
         text, bodies = node_line(node), _bodies(node)
     except Exception:
@@ -252,17 +239,17 @@ def _node_and_bodies(node: Node, path: str, depth: int) -> Iterator[Line]:
     yield "end", name, indent + "}"
 
 
-def _bodies(node: Node) -> list[tuple[str, Graph]]:
+def _bodies(node: nodes.Node) -> list[tuple[str, Graph]]:
     """Each body with the word before its brace."""
     match node:
-        case ChildGraphNode():
+        case nodes.ChildGraphNode():
             return [("", _body(node.body))]
-        case ConditionalNode():
+        case nodes.ConditionalNode():
             first, others = (" case", " case") if node.kind == "switch" else ("", " else")
             return [(others if number else first, _body(body)) for number, body in enumerate(_tuple(node.bodies))]
-        case KernelNode() | MemcpyNode() | MemsetNode() | HostCallbackNode() | EmptyNode():
+        case nodes.KernelNode() | nodes.MemcpyNode() | nodes.MemsetNode() | nodes.HostCallbackNode():
             return []
-        case AllocNode() | FreeNode() | EventRecordNode() | EventWaitNode():
+        case nodes.EmptyNode() | nodes.AllocNode() | nodes.FreeNode() | nodes.EventRecordNode() | nodes.EventWaitNode():
             return []
         case _:
             _forgotten: Never = node  # a kind of node fails the type check here; a graph may hold any object

@@ -32,7 +32,7 @@ from forerun.ir.nodes import (
     ScalarLoad,
 )
 from forerun.ir.region import BufferView, Region
-from forerun.ir.semantics.access import symbol_values
+from forerun.ir.semantics.binding import symbol_values
 from forerun.ir.types import DType
 from forerun.support.diagnostics import Diagnostic, Location, did_you_mean
 
