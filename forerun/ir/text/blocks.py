@@ -43,14 +43,9 @@ class Block:
     outer: frozenset[str] = frozenset()
 
     @property
-    def keywords(self) -> frozenset[str]:
-        """The keywords of this block and of those around it."""
-        return self.outer.union(self.statements)
-
-    @property
     def resumed(self) -> frozenset[str]:
-        """Where the parse may go on after an error in the block."""
-        return self.keywords | {"}"} if self.title else self.keywords
+        """Where the parse may go on after an error: keywords of the block and of those around it, and its brace."""
+        return self.outer.union(self.statements, {"}"} if self.title else ())
 
 
 class BlockReader(Reader):

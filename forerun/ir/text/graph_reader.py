@@ -146,17 +146,13 @@ class GraphReader(NodeReader):
 
     def _index(self) -> Paged | Ragged | None:
         if self.accept("paged"):
-            self.expect("(")
-            table = self.reference("%")
-            self.expect(",")
-            index: Paged | Ragged = Paged(table, self.integer())
-        elif self.accept("ragged"):
-            self.expect("(")
-            index = Ragged(self.reference("%"))
-        else:
-            return None
-        self.expect(")")
-        return index
+            return self.parenthesised(self._paged)
+        return Ragged(self.parenthesised(lambda: self.reference("%"))) if self.accept("ragged") else None
+
+    def _paged(self) -> Paged:
+        table = self.reference("%")
+        self.expect(",")
+        return Paged(table, self.integer())
 
     def _bounds(self) -> tuple[int, int]:
         low = self.integer()

@@ -127,13 +127,7 @@ def _launches(launches: Any) -> str:
     """`` launches block(32..1024 step 32)``."""
     if type(launches) is not Launches:
         return f" launches {unprintable(launches)}"
-    named = (
-        ("grid", launches.grid),
-        ("block", launches.block),
-        ("shared", launches.shared),
-        ("cluster", launches.cluster),
-    )
-    given = [f"{name}({_span(span)})" for name, span in named if span is not None]
+    given = [f"{name}({_span(span)})" for name, span in launches.spans()]
     return " launches " + (" ".join(given) or "any")
 
 
@@ -200,7 +194,8 @@ def _node_text(node: nodes.Node) -> str:
         case nodes.MemsetNode():
             return f"fill {view(node.destination)} with {integer(node.value)}{on(node.place, DEVICE0)}"
         case nodes.HostCallbackNode():
-            return f"{_host_node(node)}{on(node.place, HOST)}"
+            accessed = clause("reads", node.reads, view) + clause("writes", node.writes, view)
+            return f"host {quote(node.function)}{flag('pure', node.pure)}{accessed}{on(node.place, HOST)}"
         case nodes.EmptyNode():
             return f"empty{on(node.place, DEVICE0)}"
         case nodes.AllocNode() | nodes.FreeNode():
@@ -212,7 +207,8 @@ def _node_text(node: nodes.Node) -> str:
         case nodes.ChildGraphNode():
             return f"child{on(node.place, DEVICE0)}"
         case nodes.ConditionalNode():
-            return f"{_conditional_node(node)}{on(node.place, DEVICE0)}"
+            kind = node.kind if node.kind in CONDITIONAL_KINDS else f"conditional {quote(node.kind)}"
+            return f"{kind} {reference('%', node.condition)}{on(node.place, DEVICE0)}"
         case _:
             forgotten: Never = node  # a kind of node fails the type check here; a graph may hold any object
             return unprintable(forgotten)
@@ -255,16 +251,6 @@ def _dim3(dims: Any) -> str:
         return unprintable(dims)
     x, y, z = dims
     return f"({joined((x, y, z) if z != 1 else (x, y) if y != 1 else (x,), integer)})"
-
-
-def _host_node(node: nodes.HostCallbackNode) -> str:
-    line = f"host {quote(node.function)}{flag('pure', node.pure)}"
-    return f"{line}{clause('reads', node.reads, view)}{clause('writes', node.writes, view)}"
-
-
-def _conditional_node(node: nodes.ConditionalNode) -> str:
-    kind = node.kind if node.kind in CONDITIONAL_KINDS else f"conditional {quote(node.kind)}"
-    return f"{kind} {reference('%', node.condition)}"
 
 
 # Dependencies

@@ -59,62 +59,45 @@ class NodeReader(KernelReader):
 
     def _bound(self) -> tuple[str, nodes.Argument]:
         parameter = self.word("the name of a parameter")
-        if self.token != "=":
-            self.fail("'='")
-        self.advance()
+        self.expect("=")
         if self.token[:1] == "%":
             return parameter, nodes.BufferArgument(self.reference("%"))
-        if self.token == "load":
-            return parameter, self._load()
+        if self.accept("load"):
+            return parameter, self.parenthesised(self._load)
         if self.token[:1].isalpha() and self.token not in ("inf", "nan"):
             self.fail("a buffer, a number, or load(%buffer[0])", f"a buffer is written %{self.token}")
         return parameter, nodes.ConstantArgument(self.number())
 
     def _load(self) -> nodes.ScalarLoad:
-        self.advance()
-        self.expect("(")
         buffer = self.reference("%")
         self.expect("[")
         index = self.integer()
         self.expect("]")
-        offset = self.summand()
-        self.expect(")")
-        return nodes.ScalarLoad(buffer, index, offset)
+        return nodes.ScalarLoad(buffer, index, self.summand())
 
     def _launch(self) -> nodes.Launch:
-        fields: dict[str, Any] = {}
-        while (clause := self._LAUNCH.get(self.token)) is not None:
-            field, read = clause
-            if field in fields:
-                self.fault_at(self.ordinal, "P11", f"'{self.token}' is given twice")
-            self.advance()
-            fields[field] = read(self)
+        fields = self.clauses(self._LAUNCH)
         key = tuple(fields.items())
         launch = self._launches.get(key)
         if launch is None:
             launch = self._launches[key] = nodes.Launch(**fields)
         return launch
 
-    def _dim3(self) -> tuple[int, int, int]:
-        self.expect("(")
+    def _extents(self) -> tuple[int, int, int]:
         ordinal = self.ordinal
         dims = self.several(self.integer)
         if len(dims) > 3:
             self.fault_at(ordinal, "P5", f"expected 1 to 3 extents, found {len(dims)}")
-        self.expect(")")
         x, y, z = (*dims, 1, 1)[:3]
         return x, y, z
 
-    def _bytes(self) -> int:
-        self.expect("(")
-        size = self.integer()
-        self.expect(")")
-        return size
+    def _dim3(self) -> tuple[int, int, int]:
+        return self.parenthesised(self._extents)
 
     _LAUNCH: dict[str, tuple[str, Callable[[NodeReader], Any]]] = {  # noqa: RUF012 - a constant
         "grid": ("grid", _dim3),
         "block": ("block", _dim3),
-        "shared": ("shared_bytes", _bytes),
+        "shared": ("shared_bytes", lambda self: self.parenthesised(self.integer)),
         "cluster": ("cluster", _dim3),
         "cooperative": ("cooperative", lambda _: True),
     }

@@ -10,7 +10,7 @@ from typing import Never, TypeAlias, TypeVar
 from forerun.ir import nodes
 from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.graph import Dependency, Graph
-from forerun.ir.kernel import Kernel, Phase, Role, Step
+from forerun.ir.kernel import Kernel, Phase, Role
 from forerun.ir.text.lines import (
     allocation_line,
     buffer_line,
@@ -172,13 +172,11 @@ def _role_lines(role: Role, kernel: str) -> Iterator[Line]:
     name = f"{kernel}.{_label(role.name)}"
     yield "role", name, f"  {role_line(role)} {{"
     for step in _tuple(role.steps):
-        kind = "phase" if isinstance(step, Phase) else "step"
-        yield kind, _step_label(step, kernel, name), f"    {step_line(step)}"
+        if isinstance(step, Phase):
+            yield "phase", f"{kernel}.{_label(step.name)}", f"    {step_line(step)}"
+        else:
+            yield "step", f"{name}.{type(step).__name__}", f"    {step_line(step)}"
     yield "end", name, "  }"
-
-
-def _step_label(step: Step, kernel: str, role: str) -> str:
-    return f"{kernel}.{_label(step.name)}" if isinstance(step, Phase) else f"{role}.{type(step).__name__}"
 
 
 def node_lines(graph: Graph, path: str = "", depth: int = 0) -> Iterator[Line]:
