@@ -256,7 +256,8 @@ class GraphEdit:
             return self.base
         # Graphs do not change, so the next one may share what no edit has changed.
         topology = self._read() if self._order is None else _reordered(self._topology, self._order)
-        result = Graph._from_parts(self._name, self._allocations, self._buffers, self._kernels, topology, self.delta)
+        tables = self._allocations, self._buffers, self._kernels
+        result = Graph._from_parts(self._name, tables, topology, self.delta)
         carry_over(self.base, self.delta, result)
         self.base, self.delta = result, Delta()
         self._own_topology = self._order = None

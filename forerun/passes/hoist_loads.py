@@ -184,11 +184,11 @@ def own_hazards(kernel: Kernel, found: tuple[NodeAccess, ...]) -> set[str]:
     place = {phase.name: (role.name, i) for role in kernel.roles or () for i, phase in enumerate(role.phases)}
     blocked = set()
     for read in (access for access in found if not access.write):
-        for write in (access for access in found if access.write and access.allocation == read.allocation):
+        for write in (access for access in found if access.write and access.overlaps(read)):
             role, position = place[read.phase]
             writer_role, writer_position = place[write.phase]
             after = writer_role == role and writer_position >= position
-            if not after and write.bytes.overlaps(read.bytes):
+            if not after:
                 blocked.add(read.phase)
     return blocked
 

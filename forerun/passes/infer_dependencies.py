@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from forerun.ir.graph import Dependency, Graph, Hazard
-from forerun.ir.semantics import conflicts
+from forerun.ir.semantics import Conflict, conflicts
 from forerun.ir.semantics.access import is_event
 from forerun.ir.semantics.reaching_accesses import ones
 from forerun.passes.infra.base import Pass, PassContext
@@ -78,7 +78,7 @@ def _hazards(graph: Graph) -> dict[tuple[str, str], set[Hazard]]:
     for clash in conflicts(graph).clashes:
         later = clash.later
         for alike, nodes in clash.earlier:
-            hazard = Hazard("RAW" if not later.write else "WAW" if alike.first.write else "WAR", later.buffer)
+            hazard = Conflict(alike.first, later).hazard
             for at in ones(nodes & last[later.node] >> alike.base if later.node in last else nodes):
                 found.setdefault((names[alike.base + at], later.node), set()).add(hazard)
     return found

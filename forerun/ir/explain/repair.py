@@ -14,6 +14,7 @@ from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics.access import NodeAccess, accesses, with_tables
 from forerun.ir.semantics.nested import body_at
 from forerun.ir.semantics.order import order_under
+from forerun.ir.semantics.phase_clashes import PhaseClashes
 from forerun.ir.semantics.races import Race, Undrained, is_ordered, open_clashes
 from forerun.ir.types import DependencyKind
 from forerun.ir.verify import verify
@@ -219,19 +220,10 @@ def _move(graph: Graph, access: NodeAccess) -> list[Change]:
         if any(isinstance(step, Barrier) for step in crossed):
             return []
         others = {step.name for step in crossed if isinstance(step, Phase)}
-        return [] if _touch_the_same(graph, access, others) else [MoveAccess(access.node, access.phase)]
+        clashes = PhaseClashes(graph, access.node)
+        held = any(clashes.between(access.phase, other) for other in others)
+        return [] if held else [MoveAccess(access.node, access.phase)]
     return []
-
-
-def _touch_the_same(graph: Graph, access: NodeAccess, others: set[str]) -> bool:
-    found = accesses(graph)[access.node]
-    mine = [a for a in found if a.phase == access.phase]
-    return any(
-        (a.write or b.write) and a.allocation == b.allocation and a.bytes.overlaps(b.bytes)
-        for a in mine
-        for b in found
-        if b.phase in others
-    )
 
 
 def _with_body(graph: Graph, name: str, body: Callable[[Kernel], tuple[Role, ...]], suffix: str) -> Graph:

@@ -13,7 +13,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import AllocNode, EmptyNode, FreeNode, KernelNode, Node
 from forerun.ir.refinement.body_order import LostOrder, lost_orders, other_body
-from forerun.ir.refinement.fused import Fused, claims
+from forerun.ir.refinement.fused import Fused, claims, is_temporary
 from forerun.ir.semantics.access import HOST_EFFECTS, NodeAccess, accesses, is_event
 from forerun.ir.semantics.constants import changed_constants
 from forerun.ir.semantics.event_nodes import crossings, event_nodes
@@ -21,7 +21,6 @@ from forerun.ir.semantics.hazards import conflicts, is_certain
 from forerun.ir.semantics.nested import inner_graph
 from forerun.ir.semantics.order import order_under
 from forerun.ir.semantics.phase_clashes import PhaseClashes
-from forerun.ir.types import BufferRole
 from forerun.ir.walk import bodies_in, kernel_nodes, without_bodies
 from forerun.support.diagnostics import Diagnostic, Location, Severity
 
@@ -235,16 +234,16 @@ class _Comparison:
         names = {node.name for node in among}
         old, new = _writes(self.before, names), _writes(self.after, names)
         for write in _writes(self.before, {name}):
-            if not any(_overlap(write, other) for other in new) and self.is_seen(write):
+            if not any(map(write.overlaps, new)) and self.is_seen(write):
                 self.findings.add("C1", f"{_spell(write)} is lost", self.at(name), certain=write.definite)
         for write in _writes(self.after, {name}):
-            if not any(_overlap(write, other) for other in old) and not _is_temporary(self.after, write):
+            if not any(map(write.overlaps, old)) and not is_temporary(self.after, write):
                 self.findings.add("C2", f"{_spell(write)} is new", self.at(name), certain=write.definite)
 
     def is_seen(self, write: NodeAccess) -> bool:
         """Whether somebody reads what a write leaves: the host, the next replay, or a node that is still there."""
         reads = (a for found in accesses(self.after).values() for a in found if not a.write)
-        return not _is_temporary(self.before, write) or any(_overlap(write, read) for read in reads)
+        return not is_temporary(self.before, write) or any(map(write.overlaps, reads))
 
     def directions(self) -> None:
         """C3."""
@@ -338,20 +337,11 @@ class _Kernels:
 # Accesses
 
 
-def _overlap(a: NodeAccess, b: NodeAccess) -> bool:
-    return a.allocation == b.allocation and a.bytes.overlaps(b.bytes)
-
-
 def _writes(graph: Graph, names: set[str]) -> list[NodeAccess]:
     """What some nodes write; allocating and freeing do not count."""
     nodes = [graph.nodes[name] for name in names if name in graph.nodes]
     nodes = [node for node in nodes if not isinstance(node, AllocNode | FreeNode)]
     return [access for node in nodes for access in accesses(graph)[node.name] if access.write]
-
-
-def _is_temporary(graph: Graph, access: NodeAccess) -> bool:
-    buffer = graph.buffers.get(access.buffer)
-    return buffer is not None and buffer.role is BufferRole.TEMP
 
 
 def _spell(write: NodeAccess) -> str:

@@ -80,6 +80,14 @@ class NodeAccess:
         """``writes`` or ``reads``."""
         return "writes" if self.write else "reads"
 
+    def overlaps(self, other: NodeAccess) -> bool:
+        """Whether it may touch a byte that another access touches."""
+        return self.allocation == other.allocation and self.bytes.overlaps(other.bytes)
+
+    def conflicts(self, other: NodeAccess) -> bool:
+        """Whether it may touch a byte that another access touches, and one of the two writes."""
+        return (self.write or other.write) and self.overlaps(other)
+
 
 @dataclass(frozen=True, slots=True)
 class Template:
@@ -321,18 +329,8 @@ def _of_black_box(graph: Graph, node: KernelNode) -> Iterator[NodeAccess]:
 
 
 def _access(node: str, buffer: Buffer, reach: ByteSet, when: Template, certain: bool = True) -> NodeAccess:
-    return NodeAccess(
-        node,
-        buffer.allocation,
-        buffer.name,
-        reach,
-        when.write,
-        when.early,
-        when.phase,
-        certain,
-        when.released,
-        when.asynchronous,
-    )
+    how = when.write, when.early, when.phase, certain, when.released, when.asynchronous
+    return NodeAccess(node, buffer.allocation, buffer.name, reach, *how)
 
 
 def touch(graph: Graph, node: str, buffer: Buffer, reach: ByteSet, when: Template) -> list[NodeAccess]:

@@ -68,10 +68,7 @@ def _bounds(graph: Graph, symbol: str) -> tuple[int, int]:
     buffer = graph.buffers.get(loaded_from(symbol))
     if buffer is None:
         return 0, 0
-    if buffer.bounds is not None:
-        return buffer.bounds
-    bits = 8 * buffer.dtype.itemsize
-    return (-(1 << bits - 1), (1 << bits - 1) - 1) if buffer.dtype.is_signed else (0, (1 << bits) - 1)
+    return buffer.dtype.range if buffer.bounds is None else buffer.bounds
 
 
 @dataclass(frozen=True, slots=True)

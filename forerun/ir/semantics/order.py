@@ -15,8 +15,9 @@ A launch-order dependency orders nothing here. docs/checker.md explains the rule
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, combinations
+from typing import NamedTuple
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
@@ -71,7 +72,7 @@ class EventOrder:
         self.assumptions = require_assumptions(assumptions)
         self.position = {name: i for i, name in enumerate(graph.nodes)}
         self._names = tuple(graph.nodes)
-        self._bodies = _Bodies(graph, self.assumptions)
+        self._bodies = tuple(_bodies(graph, self.assumptions))
         self.before_start, self.before_wait, self.before_completion = self._reach(graph, from_trigger=False)
         self.triggered_before_start, self.triggered_before_wait = self.before_start, self.before_wait
         if "H8" in self.assumptions:
@@ -91,13 +92,13 @@ class EventOrder:
                     start |= completion
                 elif dependency.kind is DependencyKind.PROGRAMMATIC:
                     wait |= completion
-                    if gated and bodies.gates[u]:
+                    if gated and bodies[u].gates:
                         start |= before_trigger[u] | (from_trigger << u)
             wait |= start
             before_start.append(start)
             before_wait.append(wait)
-            before_completion.append(wait if bodies.waits[v] else start)
-            before_trigger.append(wait if bodies.triggers_late[v] else start)
+            before_completion.append(wait if bodies[v].waits else start)
+            before_trigger.append(wait if bodies[v].triggers_late else start)
         return before_start, before_wait, before_completion
 
     def completes_before_start(self, u: str, v: str) -> bool:
@@ -135,15 +136,15 @@ class EventOrder:
 
     def always_waits(self, v: str) -> bool:
         """H4: whether some thread of v always waits."""
-        return self._bodies.waits[self.position[v]]
+        return self._bodies[self.position[v]].waits
 
     def triggers_late(self, v: str) -> bool:
         """H5: whether v waits before it triggers."""
-        return self._bodies.triggers_late[self.position[v]]
+        return self._bodies[self.position[v]].triggers_late
 
     def gates(self, u: str) -> bool:
         """H6, H8: whether the starts of u's programmatic dependents come after T_u."""
-        return self._bodies.gates[self.position[u]]
+        return self._bodies[self.position[u]].gates
 
     def undrained(self, graph: Graph) -> list[str]:
         """The nodes whose completion reaches no sink's: the host and the next replay race with them (H7)."""
@@ -154,29 +155,23 @@ class EventOrder:
         return [name for v, name in enumerate(self._names) if not drained >> v & 1]
 
 
-class _Bodies:
-    """What the rules need to know of each node's body, by launch position; each kernel is looked at once."""
+class _Body(NamedTuple):
+    """What the rules need to know of a node's body."""
 
-    def __init__(self, graph: Graph, assumptions: frozenset[str]) -> None:
-        self.waits: list[bool] = []
-        self.triggers_late: list[bool] = []
-        self.gates: list[bool] = []
-        known: dict[str, tuple[bool, bool, bool]] = {}
-        for node in graph:
-            facts = (False, False, False)
-            if isinstance(node, KernelNode):
-                if node.kernel not in known:
-                    known[node.kernel] = _facts(graph, node, assumptions)
-                facts = known[node.kernel]
-            self.waits.append(facts[0])
-            self.triggers_late.append(facts[1])
-            self.gates.append(facts[2])
+    waits: bool = False
+    triggers_late: bool = False
+    gates: bool = False
 
 
-def _facts(graph: Graph, node: KernelNode, assumptions: frozenset[str]) -> tuple[bool, bool, bool]:
-    kernel = graph.kernels.get(node.kernel)
-    late = bool(assumptions) and kernel is not None and triggers_after_wait(kernel)
-    return always_waits(graph, node), late, gates_start(graph, node, assumptions)
+def _bodies(graph: Graph, assumptions: frozenset[str]) -> Iterator[_Body]:
+    """The bodies of the nodes in launch order; each kernel is looked at once."""
+    known: dict[str, _Body] = {}
+    for node in graph:
+        if isinstance(node, KernelNode) and node.kernel not in known:
+            kernel = graph.kernels.get(node.kernel)
+            late = bool(assumptions) and kernel is not None and triggers_after_wait(kernel)
+            known[node.kernel] = _Body(always_waits(graph, node), late, gates_start(graph, node, assumptions))
+        yield known[node.kernel] if isinstance(node, KernelNode) else _Body()
 
 
 _DEPENDS = {"nodes", "dependencies", "kernels"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from forerun.ir.graph import Graph
 from forerun.ir.semantics.access import NodeAccess, accesses
 from forerun.ir.semantics.hazards import Conflict, is_certain
@@ -39,8 +41,8 @@ class PhaseClashes:
         return self._known[kinds]
 
     def _compare(self, earlier: str, later: str) -> tuple[str, bool] | None:
-        pairs = [(a, b) for a in self._accesses.get(earlier, ()) for b in self._accesses.get(later, ())]
-        clashes = [Conflict(a, b) for a, b in pairs if (a.write or b.write) and _overlap(a, b)]
+        pairs = product(self._accesses.get(earlier, ()), self._accesses.get(later, ()))
+        clashes = [Conflict(a, b) for a, b in pairs if a.conflicts(b)]
         if not clashes:
             return None
         return clashes[0].later.buffer, any(is_certain(self._graph, clash) for clash in clashes)
@@ -48,7 +50,3 @@ class PhaseClashes:
 
 def _what(access: NodeAccess) -> object:
     return access.allocation, access.buffer, access.bytes, access.write, access.certain
-
-
-def _overlap(a: NodeAccess, b: NodeAccess) -> bool:
-    return a.allocation == b.allocation and a.bytes.overlaps(b.bytes)

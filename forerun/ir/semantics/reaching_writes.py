@@ -191,7 +191,7 @@ def _stays_inside(access: NodeAccess, view: Buffer | None) -> bool:
 def _own(
     read: NodeAccess, view: Buffer, writes: Iterable[tuple[NodeAccess, Buffer]], position: int
 ) -> tuple[ReachingWrite, ...]:
-    near = (b for a, b in writes if a.allocation == read.allocation and a.bytes.overlaps(read.bytes))
+    near = (b for a, b in writes if a.overlaps(read))
     return tuple(dict.fromkeys((position, b.name, view.offset - b.offset) for b in near))
 
 

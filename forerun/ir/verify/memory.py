@@ -73,8 +73,7 @@ def _bounds(buffer: Buffer) -> Iterator[Diagnostic]:
     if buffer.dtype.is_float:
         yield Diagnostic("M8", f"bounds {low}..{high} on a buffer of {buffer.dtype}", at)
         return
-    bits = 8 * buffer.dtype.itemsize
-    least, greatest = (-(1 << bits - 1), (1 << bits - 1) - 1) if buffer.dtype.is_signed else (0, (1 << bits) - 1)
+    least, greatest = buffer.dtype.range
     if low > high:
         yield Diagnostic("M8", f"bounds {low}..{high} are empty", at)
     elif low < least or high > greatest:
