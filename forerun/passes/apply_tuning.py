@@ -130,13 +130,9 @@ def _rebody(edit: GraphEdit, kernel: Kernel, name: str, choice: Choice, context:
     node = edit.node(name)
     assert isinstance(node, KernelNode)
     edit.replace_node(replace(node, kernel=variant.name))
-    context.count("hoists_undone", any(_hoists(role) for role in kernel.roles) and not choice.hoist)
+    hoists = any(_waiting_first(role) != role for role in kernel.roles)
+    context.count("hoists_undone", hoists and not choice.hoist)
     context.count("triggers_moved", choice.trigger is not None and _triggers(roles) != _triggers(kernel.roles))
-
-
-def _hoists(role: Role) -> bool:
-    """Whether a phase comes before the role's wait."""
-    return _waiting_first(role) != role
 
 
 def _waiting_first(role: Role) -> Role:

@@ -59,7 +59,7 @@ class HoistLoads(Pass):
 
     def _hoisted(self, graph: Graph, context: PassContext) -> Graph:
         order = event_order(graph)
-        early = {node.name for node in graph if isinstance(node, KernelNode) and _starts_early(graph, node.name)}
+        early = {d.target for d in graph.dependencies if d.kind is DependencyKind.PROGRAMMATIC}
         pending = pending_writers(graph, order, early)
         edit = graph.edit()
         for node in graph:
@@ -136,10 +136,6 @@ def _ahead(roles: Iterable[Role]) -> set[str]:
         at = next((i for i, step in enumerate(role.steps) if isinstance(step, Wait)), 0)
         found.update(step.name for step in role.steps[:at] if isinstance(step, Phase))
     return found
-
-
-def _starts_early(graph: Graph, node: str) -> bool:
-    return any(d.kind is DependencyKind.PROGRAMMATIC for d in graph.incoming(node))
 
 
 # What holds phases back

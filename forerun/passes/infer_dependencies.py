@@ -51,9 +51,7 @@ def _inferred(graph: Graph, context: PassContext) -> Graph:
             edit.remove_dependency(*present.pair)
             context.count("dependencies_removed")
     for pair, dependency in wanted.items():
-        present_kind = graph.dependency(*pair)
-        if present_kind is None:
-            context.count("dependencies_added")
+        context.count("dependencies_added", graph.dependency(*pair) is None)
         edit.set_dependency(dependency)
     return edit.commit()
 

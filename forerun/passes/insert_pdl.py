@@ -73,7 +73,8 @@ class InsertPdl(Pass):
                 context.count("triggers_inserted", trigger)
                 key = kernel.name, wait, trigger
                 if key not in variants:
-                    roles = self._body(kernel.roles or (), wait, trigger)
+                    roles = with_waits(kernel.roles or ()) if wait else kernel.roles or ()
+                    roles = with_trigger(roles, self.trigger) if trigger else roles
                     same = roles == kernel.roles
                     variants[key] = kernel.name if same else edit.kernel_variant(kernel, roles, "pdl").name
                 edit.replace_node(replace(node, kernel=variants[key]))
@@ -81,11 +82,6 @@ class InsertPdl(Pass):
 
     def _adds_trigger(self, kernel: Kernel) -> bool:
         return self.trigger != "none" and not kernel.has(Trigger) and not kernel.has_foreign_code
-
-    def _body(self, roles: tuple[Role, ...], wait: bool, trigger: bool) -> tuple[Role, ...]:
-        if wait:
-            roles = with_waits(roles)
-        return with_trigger(roles, self.trigger) if trigger else roles
 
 
 def can_overlap(graph: Graph, node: str) -> bool:

@@ -277,11 +277,9 @@ def _findings(graph: Graph, assumptions: frozenset[str]) -> dict[_Key, int]:
     return known[assumptions]
 
 
-def _no_findings(graph: Graph) -> dict[frozenset[str], dict[_Key, int]]:
-    return {}
-
-
-_kept_findings = Analysis({"nodes", "dependencies", "kernels", "buffers", "allocations"}, _no_findings)
+_kept_findings: Analysis[dict[frozenset[str], dict[_Key, int]]] = Analysis(
+    {"nodes", "dependencies", "kernels", "buffers", "allocations"}, lambda _: {}
+)
 
 
 def _collect(graph: Graph, path: BodyPath, assumptions: frozenset[str], found: dict[_Key, int]) -> None:

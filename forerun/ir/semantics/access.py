@@ -32,8 +32,7 @@ HOST_EFFECTS = "host side effects"
 
 
 def _all_accesses(graph: Graph) -> Mapping[str, tuple[NodeAccess, ...]]:
-    written = _written_scalars(graph)
-    binder = Binder(graph, written)
+    binder = Binder(graph, _written_scalars(graph))
     with collection_paused():
         return {
             name: tuple(binder.accesses(node) if isinstance(node, nodes.KernelNode) else _of_other(graph, node))
@@ -139,11 +138,7 @@ def with_tables(graph: Graph, body: Graph) -> Graph:
     return known[id(body)][1]
 
 
-def _no_bodies(graph: Graph) -> dict[int, tuple[Graph, Graph]]:
-    return {}
-
-
-_with_tables = Analysis({"kernels", "buffers", "allocations"}, _no_bodies)
+_with_tables: Analysis[dict[int, tuple[Graph, Graph]]] = Analysis({"kernels", "buffers", "allocations"}, lambda _: {})
 """Bodies by identity, as they were given and with tables: filled in as they are asked for."""
 
 

@@ -95,16 +95,6 @@ class Conflicts:
     def __init__(self, clashes: Iterable[Clash]) -> None:
         self.clashes = tuple(clashes)
 
-    @classmethod
-    def of(cls, graph: Graph, pairs: Iterable[Conflict]) -> Conflicts:
-        """Those that are given one by one."""
-        place = {name: i for i, name in enumerate(graph.nodes)}
-        clashes = []
-        for pair in pairs:
-            alike = Alike(pair.earlier, place[pair.earlier.node], 0)
-            clashes.append(Clash(pair.later, ((alike, alike.nodes),)))
-        return cls(clashes)
-
     def __iter__(self) -> Iterator[Conflict]:
         for clash in self.clashes:
             yield from clash.conflicts()

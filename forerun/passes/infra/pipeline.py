@@ -161,7 +161,8 @@ def _parsed(text: str) -> list[Pass]:
     for item in parse_items(text, "pipeline"):
         named = NAMED_PIPELINES.get(item.name)
         if named is not None:
-            findings += _no_options(item)
+            message = f"the {item.name} pipeline has no options"
+            findings += [("O3", message, option.key_span, "") for option in item.options[:1]]
             passes += _parsed(named)
             continue
         found, errors = _pass_of(item)
@@ -179,7 +180,3 @@ def _pass_of(item: ItemText) -> tuple[Pass | None, list[_Finding]]:
     except InvalidInput as error:
         return None, [("O2", error.message, item.span, error.hint)]
     return build(cls, item)
-
-
-def _no_options(item: ItemText) -> list[_Finding]:
-    return [("O3", f"the {item.name} pipeline has no options", option.key_span, "") for option in item.options[:1]]
