@@ -18,8 +18,6 @@ class BoundParameters:
     """The parameters of a kernel at one node, by name.
 
     Attributes:
-        kernel: The kernel.
-        buffers: What is bound to buffer parameters.
         loads: The scalars that are loaded from memory.
         constants: The scalars that are constants of the node.
         dims: The extents of the dimensions that buffer parameters name.
@@ -38,12 +36,7 @@ class BoundParameters:
 
 
 def bind_kernel(graph: Graph, node: KernelNode) -> BoundParameters:
-    """The parameters of a node's kernel.
-
-    Args:
-        graph: A valid graph whose tables the node names: for nodes in bodies, the enclosing graph.
-        node: The node.
-    """
+    """The parameters of a node's kernel; for a node in a body, the graph is the one around it, which has the tables."""
     kernel = graph.kernels[node.kernel]
     buffers: dict[str, Buffer] = {}
     loads: dict[str, ScalarLoad] = {}

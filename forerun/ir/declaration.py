@@ -26,10 +26,6 @@ def contradiction(kernel: Kernel, declared: Kernel) -> str:
     own function. Of machine code and PTX, which the compiler does not write, the whole body is a declaration. A black
     box declares nothing, and contradicts nothing.
 
-    Args:
-        kernel: The kernel that is derived from the other one.
-        declared: The other one.
-
     Example:
         >>> from forerun.ir.kernel import Role
         >>> whole, nothing = Phase("load", reads=(Access("w"),)), Phase("load")

@@ -97,10 +97,7 @@ def is_source_vouched(location: str) -> bool:
 def demands(graph: Graph, *, functions: bool = True, sources: bool = True) -> Iterator[Demand]:
     """All code that a graph asks for, once a kernel and once a host call.
 
-    Args:
-        graph: Any graph.
-        functions: Include the NumPy functions of phases.
-        sources: Include the sources of kernels.
+    That is the NumPy functions of phases, the sources of kernels, and the functions of host calls.
     """
     found = [node for _, node in all_nodes(graph)]
     used = dict.fromkeys(node.kernel for node in found if isinstance(node, nodes.KernelNode))
@@ -129,10 +126,7 @@ def demands(graph: Graph, *, functions: bool = True, sources: bool = True) -> It
 def require_vouched(graph: Graph, *, functions: bool = True, sources: bool = True) -> None:
     """Refuse a graph that asks for code that nobody vouches for.
 
-    Args:
-        graph: Any graph.
-        functions: The NumPy functions of phases will be called.
-        sources: The sources of kernels will be compiled or loaded.
+    ``functions`` are those of phases, which a target will call; ``sources`` are those that it will compile or load.
 
     Raises:
         InvalidInput: If it does, with all that it asks for and how to allow it.
@@ -152,12 +146,7 @@ class _Owner:
 
 
 def refusal(who: str, asked: list[Demand]) -> InvalidInput:
-    """The error that lists what is asked for, by the module that it belongs to, and how to allow it.
-
-    Args:
-        who: What asks.
-        asked: What nobody vouches for; not empty.
-    """
+    """The error of ``who``: all that is asked for, by the module that it belongs to, and how to allow it."""
     owners: dict[str, _Owner] = {}
     for demand in asked:
         owner = owners.setdefault(_plain(demand.module) if demand.module else _plain(quote(demand.text)), _Owner())

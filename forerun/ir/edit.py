@@ -100,15 +100,11 @@ class GraphEdit:
         self.delta.nodes[name] = None
 
     def record_fusion(self, node: str, parts: Iterable[str]) -> None:
-        """Claim that a new node does what some nodes of the base do, one after the other, and nothing else.
+        """Claim that a new kernel node does what some nodes of the base do, one after the other, and nothing else.
 
         Several new nodes may stand for the same old one, which then is computed more than once. The node keeps the
         claim (:attr:`~forerun.ir.nodes.KernelNode.fuses`); for a part that is fused itself, it names what that stands
         for.
-
-        Args:
-            node: A kernel node that this edit added.
-            parts: Nodes of the graph that the edit began from.
         """
         fused = self.node(node)
         if not isinstance(fused, KernelNode):
@@ -220,10 +216,7 @@ class GraphEdit:
     def kernel_variant(self, kernel: Kernel, roles: tuple[Role, ...], suffix: str) -> Kernel:
         """The kernel with another body: the one that an earlier call made, or a new one named after both.
 
-        Args:
-            kernel: Where the new one starts from.
-            roles: The body.
-            suffix: What was done, such as ``pdl``; the name is ``kernel.suffix``, with a number if that is taken.
+        The suffix says what was done, such as ``pdl``; the name is ``kernel.suffix``, with a number if that is taken.
 
         Raises:
             InvalidInput: If the body contradicts what the kernel declares of its code.

@@ -192,11 +192,9 @@ def registered_function(path: str) -> Callable[..., Any] | None:
 
 
 def register_source(location: str, text: str = "") -> None:
-    """Let graphs name a source of the program's own.
+    """Let graphs name a source of the program's own, ``module:file.cu``.
 
-    Args:
-        location: ``module:file.cu``.
-        text: What it holds; empty for a file of that package, or beside that module.
+    Without a text it is a file of that package, or beside that module.
     """
     _sources[location] = text
 

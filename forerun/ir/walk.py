@@ -68,13 +68,7 @@ def without_bodies(node: nodes.Node) -> nodes.Node:
 
 
 def body_prefix(prefix: str, owner: str, number: int) -> str:
-    """What the paths of the nodes in a body begin with.
-
-    Args:
-        prefix: What the owner's own path begins with.
-        owner: The name of the node whose body it is.
-        number: Which of its bodies.
-    """
+    """What the paths of the nodes in a body begin with, after what the path of its owner begins with."""
     return f"{prefix}{owner}/{number}/" if number else f"{prefix}{owner}/"
 
 

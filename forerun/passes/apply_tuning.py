@@ -71,13 +71,7 @@ class ApplyTuning(Pass):
 
 
 def apply_tuning(graph: Graph, tuning: Tuning, context: PassContext) -> Graph:
-    """The graph, and the bodies in it, with the choices of a tuning.
-
-    Args:
-        graph: A valid graph.
-        tuning: Choices; those for groups that the graph does not have do nothing.
-        context: Of :class:`ApplyTuning`, to count what changes.
-    """
+    """The graph, and the bodies in it, with the choices of a tuning that are for groups of its nodes."""
     return rewrite_all(graph, context, lambda body, inner: _applied(body, tuning, inner))
 
 

@@ -97,12 +97,7 @@ class HoistLoads(Pass):
 def hoisted(
     role: Role, blocked: set[str], allow: Callable[[], bool] = lambda: True
 ) -> tuple[tuple[Step, ...], int, int]:
-    """Move what may move ahead of a role's wait, keeping its order.
-
-    Args:
-        role: Any role.
-        blocked: Names of phases that must stay where they are.
-        allow: Asked before each move.
+    """Move what may move ahead of a role's wait, keeping its order; ``allow`` is asked before each move.
 
     Returns:
         The steps, how many phases moved, and how many phases without writes stayed between the wait and the first
@@ -142,15 +137,10 @@ def _ahead(roles: Iterable[Role]) -> set[str]:
 
 
 def pending_writers(graph: Graph, order: EventOrder, among: Collection[str] | None = None) -> dict[str, Pending]:
-    """For each node the phases that need more than is complete at its start.
+    """For each node, or each of some, the phases that need more than is complete at its start.
 
     They need the writers of the bytes that they read, and the event nodes that come before the node. Where very many
     nodes write the same bytes, those are enough whose completion comes before no other one's.
-
-    Args:
-        graph: Any graph.
-        order: Its order of events.
-        among: The nodes that are asked about; all of them by default.
     """
     among = graph.nodes if among is None else among
     pending: dict[str, dict[str, dict[str, set[Hazard]]]] = {}

@@ -62,10 +62,8 @@ class Coalesced:
     """Temporaries that move together, since what is written through one is read through another.
 
     Attributes:
-        buffers: The temporaries.
         reason: Why they may not move; empty if they may.
         users: The launch positions of the nodes that use them, ascending.
-        accesses: What these do.
         start: Where what moves begins in the allocation: a multiple of the alignment.
         size: How many bytes move.
     """
@@ -154,12 +152,8 @@ def interference(movable: Iterable[Coalesced], order: EventOrder, limit: int) ->
 
     Of two units, the one that is used first in launch order cannot come after the other. So for each unit these are, of
     those that are used first before it, the ones that are still used from then on, and the ones that earlier nodes use
-    which may not be complete. In a graph that is more deep than wide they are few.
-
-    Args:
-        movable: Units.
-        order: The event order.
-        limit: Units with more than that many others (or nodes that may not be complete) are left out.
+    which may not be complete. In a graph that is more deep than wide they are few. Units with more others (or nodes
+    that may not be complete) than the limit are left out.
     """
     found: dict[str, list[str]] = {}
     users: dict[int, list[str]] = {}
@@ -199,14 +193,7 @@ def _complete(unit: Coalesced, order: EventOrder) -> int:
 
 
 def planned(graph: Graph, found: Iterable[Coalesced], others: Mapping[str, list[str]], context: PassContext) -> Graph:
-    """The graph with units in an arena for each device.
-
-    Args:
-        graph: Where they are.
-        found: What to place.
-        others: For each unit those with which it may share no byte.
-        context: That of the pass.
-    """
+    """The graph with units in an arena for each device; ``others`` are those with which a unit may share no byte."""
     places: dict[Place, list[Coalesced]] = {}
     for unit in found:
         places.setdefault(graph.allocations[unit.allocation].place, []).append(unit)
@@ -218,9 +205,7 @@ def planned(graph: Graph, found: Iterable[Coalesced], others: Mapping[str, list[
 def best_fit(found: Iterable[Coalesced], others: Mapping[str, Iterable[str]]) -> dict[str, int]:
     """Where each unit lies in an arena: the largest first, each in the smallest gap that it fits.
 
-    Args:
-        found: What to place.
-        others: For each unit those with which it may share no byte.
+    Others, by the name of a unit, are those with which it may share no byte.
 
     Example:
         >>> from forerun.ir.types import DType

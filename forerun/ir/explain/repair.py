@@ -102,7 +102,6 @@ class Repair:
     """A single change after which the check no longer finds what it is for, nor anything new.
 
     Attributes:
-        change: The change.
         proved: Whether nothing at all is left to repair after it.
         body: The nested graph that the change is made in; empty for the graph itself.
     """
@@ -143,13 +142,7 @@ def _applied(graph: Graph, path: BodyPath, change: Change) -> Graph:
 def repairs(graph: Graph, race: Race, assumptions: Iterable[str] = frozenset()) -> tuple[Repair, ...]:
     """Up to three ways to remove a race: a present dependency made full, a wait, a phase moved, a dependency added.
 
-    Args:
-        graph: The graph that was checked.
-        race: One of its races.
-        assumptions: The opt-in rules of the check.
-
-    Returns:
-        Repairs that were each tried: the race is gone, the graph is valid, and nothing new is found.
+    Each was tried, under the assumptions of the check: the race is gone, the graph is valid, and nothing new is found.
     """
     inner = body_at(graph, race.body)
     u, v = race.earlier.node, race.later.node
@@ -165,14 +158,7 @@ def repairs(graph: Graph, race: Race, assumptions: Iterable[str] = frozenset()) 
 def drain_repairs(
     graph: Graph, node: str, assumptions: Iterable[str] = frozenset(), *, body: BodyPath = ()
 ) -> tuple[Repair, ...]:
-    """Up to three ways to let a node complete before a sink does.
-
-    Args:
-        graph: The graph that was checked.
-        node: One of its undrained nodes.
-        assumptions: The opt-in rules of the check.
-        body: The nested graph that the node is in.
-    """
+    """Up to three ways to let an undrained node, in the graph or in a body of it, complete before a sink does."""
     inner = body_at(graph, body)
     chain = chain_to_sink(inner, node)
     found = [*_fuller(chain)]

@@ -44,13 +44,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class WitnessStep:
-    """One step of a schedule.
-
-    Attributes:
-        node: Whose step it is.
-        event: ``S``, ``W``, ``T``, ``C``, or empty for an access.
-        access: The access that is performed, for one.
-    """
+    """One step of a schedule: an event (``S``, ``W``, ``T``, ``C``) of a node, or an access, with an empty event."""
 
     node: str
     event: str = ""
@@ -110,12 +104,8 @@ def witness(graph: Graph, race: Race, assumptions: Iterable[str] = frozenset()) 
     """A schedule in which the later access of a race is performed just before the earlier one.
 
     It is made of the events that must come before the begin of either access, in launch order. The completion of the
-    earlier access's node is not among them, or there would be no race; so both accesses may be performed then.
-
-    Args:
-        graph: The graph that was checked.
-        race: One of the races that :func:`~forerun.ir.semantics.races.check` found under the same assumptions.
-        assumptions: Opt-in rules.
+    earlier access's node is not among them, or there would be no race; so both accesses may be performed then. The
+    assumptions are those under which :func:`~forerun.ir.semantics.races.check` found the race.
     """
     graph = body_at(graph, race.body)
     order = order_under(graph, assumptions)
@@ -128,13 +118,9 @@ def witness(graph: Graph, race: Race, assumptions: Iterable[str] = frozenset()) 
 
 
 def drain_witness(graph: Graph, node: str, assumptions: Iterable[str] = frozenset(), *, body: BodyPath = ()) -> Witness:
-    """A schedule in which all sinks are complete, and a node is not.
+    """A schedule in which all sinks are complete, and an undrained node, in the graph or in a body of it, is not.
 
-    Args:
-        graph: The graph that was checked.
-        node: One of the undrained nodes that the check found under the same assumptions.
-        assumptions: Opt-in rules.
-        body: The nested graph that it is in.
+    The assumptions are those under which :func:`~forerun.ir.semantics.races.check` found it.
     """
     graph = body_at(graph, body)
     order = order_under(graph, assumptions)

@@ -21,8 +21,6 @@ class LostOrder:
     """Two phases that the old body orders in a way in which the new one does not.
 
     Attributes:
-        earlier: The phase that came first.
-        later: The phase that came after it.
         ways: How: ``role``, ``cta``, ``grid``.
         local: A local of the earlier phase that the later one uses; empty if there is none.
         in_role: Whether both are of one role, and now stand the other way round.
@@ -121,9 +119,7 @@ def _is_subsequence(short: list[str], long: list[str]) -> bool:
 def lost_orders(before: Kernel, after: Kernel) -> tuple[LostOrder, ...]:
     """The ordered pairs of phases that the new body does not order in the same ways.
 
-    Args:
-        before: A kernel with a body.
-        after: One of which :func:`other_body` says nothing.
+    Before is a kernel with a body, and after one of which :func:`other_body` says nothing.
     """
     if before.roles == after.roles:
         return ()

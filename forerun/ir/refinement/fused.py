@@ -51,13 +51,9 @@ def claims(graph: Graph) -> Fusions:
 
 
 class Fused:
-    """The fused nodes of a rewrite.
+    """The fused nodes of a rewrite of a verified graph.
 
-    Args:
-        before: A verified graph.
-        after: What it became.
-        fusions: The nodes of before that nodes of after are said to stand for. Nodes that were there before are left
-            out: what an earlier edit claimed.
+    Nodes that were there before are left out of ``fusions``: what an earlier edit claimed.
     """
 
     def __init__(self, before: Graph, after: Graph, fusions: Fusions) -> None:

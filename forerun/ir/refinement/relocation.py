@@ -88,10 +88,7 @@ def _own_allocations(graph: Graph, names: frozenset[str]) -> set[str]:
 def misreads(old: Graph, after: Graph, names: frozenset[str]) -> Iterator[Misread]:
     """The reads of temporaries that are not known to see the same writes (C17).
 
-    Args:
-        old: The graph with the places of before (:func:`undone`).
-        after: The same nodes, with the temporaries where they are now.
-        names: The temporaries that moved.
+    They are compared with the graph with the places of before (:func:`undone`); ``names`` are those that moved.
     """
     unclear: set[str] = set()
     for graph in (old, after):

@@ -35,11 +35,6 @@ def lowered(before: Graph, after: Graph, names: Collection[str]) -> Iterator[tup
 
     The verifier holds each node to the alignment that its kernel declares (N15). A kernel that declares none may rely
     on the one that its author gave the buffer, so that is kept, up to :data:`WIDEST_ACCESS`.
-
-    Args:
-        before: Where the buffers were.
-        after: Where they are.
-        names: Of the buffers that moved.
     """
     uses = _uses(after)
     for name in sorted(names):

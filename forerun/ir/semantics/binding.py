@@ -42,11 +42,8 @@ class NodeAccess:
     """One read or write of a node.
 
     Attributes:
-        node: The node's name.
         allocation: The allocation whose bytes are touched.
         buffer: The buffer through which they are touched (the allocation's name for allocation nodes).
-        bytes: Which bytes.
-        write: Whether it writes.
         early: Whether it may happen before the node's wait returns: it begins at S, not at W (docs/pdl.md, "Events").
         phase: The phase; empty for nodes without phases.
         certain: Whether the bytes are known to be touched in some run; false for black boxes and unknown extents.
@@ -109,12 +106,10 @@ WRITE = replace(READ, write=True)
 
 @dataclass(frozen=True, slots=True)
 class _Summary:
-    """The accesses of a kernel.
+    """The accesses of a kernel, each once, in order.
 
     Attributes:
-        templates: Each once, in order.
         restricted: Whether some region is not a whole buffer.
-        scalars: The scalar parameters.
         dims: The buffer parameters that name dimensions, if some region uses such a name.
     """
 
@@ -157,11 +152,8 @@ class _Bound:
 class Binder:
     """The accesses of kernel nodes, where what nodes have in common is worked out once.
 
-    Most launches of a kernel differ in the buffers alone.
-
-    Args:
-        graph: The graph.
-        written: The elements that are loaded as scalars and that some node may write.
+    Most launches of a kernel differ in the buffers alone. ``written`` are the elements that are loaded as scalars and
+    that some node may write.
     """
 
     def __init__(self, graph: Graph, written: Versions) -> None:

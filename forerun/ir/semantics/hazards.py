@@ -104,11 +104,7 @@ class Conflicts:
 
 
 def sweep(graph: Graph) -> Iterator[Clash]:
-    """Go through the nodes in launch order, comparing each access with those that are still exposed.
-
-    Args:
-        graph: Any graph whose launch order is meant as the order of execution.
-    """
+    """Go through the nodes in launch order, comparing each access with those that are still exposed."""
     table = accesses(graph)
     written = {access.allocation for found in table.values() for access in found if access.write}
     exposed = {name: ReachingAccesses() for name in written}

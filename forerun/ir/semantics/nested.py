@@ -39,10 +39,7 @@ def body_at(graph: Graph, path: BodyPath) -> Graph:
 def inner_graph(graph: Graph, owner: str, number: int = 0) -> Graph:
     """A body with the tables of its graph, in which the temporaries that are seen outside it are state.
 
-    Args:
-        graph: The graph around it; for a body in a body, the inner graph of that one.
-        owner: The node whose body it is.
-        number: Which of the node's bodies.
+    For a body in a body, ``graph`` is the inner graph of the outer one.
     """
     return _inner_graphs(graph)[owner, number]
 

@@ -59,13 +59,9 @@ def gates_start(graph: Graph, source: Node, assumptions: frozenset[str]) -> bool
 class EventOrder:
     """For each node, the sets of nodes whose completion reaches its S, its W and its C.
 
-    Sets are bit sets (Python integers) over launch positions, so a graph of n nodes costs n unions of n bits. The
-    launch order must be a topological order of the dependencies. With H8 there is a second family of sets: the nodes
-    whose T, rather than C, reaches S or W.
-
-    Args:
-        graph: A verified graph.
-        assumptions: Opt-in rules, of :data:`ASSUMPTIONS`.
+    Sets are bit sets (Python integers) over launch positions, so a graph of n nodes costs n unions of n bits. The graph
+    is verified: its launch order is a topological order of the dependencies. With H8 there is a second family of sets:
+    the nodes whose T, rather than C, reaches S or W.
     """
 
     def __init__(self, graph: Graph, assumptions: Iterable[str] = ()) -> None:
@@ -122,11 +118,7 @@ class EventOrder:
         return bool(self.triggered_before_wait[self.position[v]] >> self.position[u] & 1)
 
     def last_of(self, nodes: int) -> int:
-        """The nodes of a set whose completion reaches that of no other one in it: all the rest comes before these.
-
-        Args:
-            nodes: Launch positions, as a bit set.
-        """
+        """The nodes of a set whose completion reaches that of no other one in it: all the rest comes before these."""
         last, rest = 0, nodes
         while rest:
             v = rest.bit_length() - 1

@@ -12,12 +12,7 @@ __all__ = ["PhaseClashes"]
 
 
 class PhaseClashes:
-    """The clashes between phases of a node; phases that touch the same are compared once.
-
-    Args:
-        graph: A graph.
-        node: One of its nodes.
-    """
+    """The clashes between phases of a node; phases that touch the same are compared once."""
 
     def __init__(self, graph: Graph, node: str) -> None:
         self._graph = graph

@@ -127,13 +127,7 @@ class BlockReader(Reader):
         return self.location(*self.span(ordinal))
 
     def _resume(self, start: int, fault: int, resumed: frozenset[str]) -> None:
-        """Go to the next statement after a fault.
-
-        Args:
-            start: Offset where the statement with the fault begins.
-            fault: Offset of the fault.
-            resumed: The keywords of this block and of those around it, and the brace that closes it.
-        """
+        """Go to the next statement after a fault, by the keywords at which the parse may go on."""
         depth = 0
         for offset, token in self.tokens_from(start):
             follows = depth == 0 and offset > start and offset >= fault and token in resumed

@@ -20,14 +20,13 @@ _OWNERS = ("node", "kernel", "buffer", "allocation", "graph")
 def diff_graphs(before: Graph, after: Graph, *, labels: tuple[str, str] = ("before", "after"), context: int = 2) -> str:
     """A unified diff of the text forms of two graphs; empty if the texts are equal.
 
+    Lines end with a line feed. Each hunk is headed by the element that its first change is in.
+
     Args:
         before: The old graph.
         after: The new graph.
-        labels: What the header calls them: the names of the passes that made them, say.
+        labels: What the header calls them.
         context: How many unchanged lines to show around changes.
-
-    Returns:
-        Lines that end with a line feed. Each hunk is headed by the element that its first change is in.
 
     Example:
         >>> from forerun.ir.nodes import EmptyNode

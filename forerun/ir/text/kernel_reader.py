@@ -198,11 +198,9 @@ def read_signature(text: str, about: str) -> tuple[tuple[Parameter, ...], tuple[
 
 
 def read_parameters(text: str, about: str) -> tuple[Parameter, ...]:
-    """Parameters as they stand between a kernel's parentheses.
+    """Parameters as they stand between a kernel's parentheses, such as ``"x: f32[N], eps: scalar f32"``.
 
-    Args:
-        text: Such as ``"x: f32[N], eps: scalar f32"``.
-        about: What messages begin with.
+    Messages begin with ``about``.
 
     Raises:
         InvalidInput: If it cannot be read.

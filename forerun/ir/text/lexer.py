@@ -44,11 +44,7 @@ class Fault(Exception):
 
 
 class Lexer:
-    """A position in a text; call :meth:`seek` to begin.
-
-    Args:
-        text: The text.
-        name: Its name in locations.
+    """A position in a text, whose name is for locations; call :meth:`seek` to begin.
 
     Attributes:
         token: The token at the position; :data:`END` at the end of the text.

@@ -48,13 +48,9 @@ The kind is one of :class:`~forerun.support.diagnostics.Location`, or ``step``, 
 
 
 def print_graph(graph: Graph) -> str:
-    """The text form of a graph; for graphs that can be represented, ``parse_graph`` is its inverse.
+    """The text form of any graph, in lines that end with a line feed.
 
-    Args:
-        graph: Any graph; broken ones are printed too.
-
-    Returns:
-        Lines that end with a line feed.
+    For graphs that can be represented, ``parse_graph`` is its inverse; broken ones are printed too.
 
     Example:
         >>> from forerun.ir.nodes import EmptyNode

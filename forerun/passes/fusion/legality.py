@@ -21,10 +21,7 @@ class Candidate:
     """A match with its replacement.
 
     Attributes:
-        rule: Whose match it is.
-        pattern: Which of the rule's patterns it fits.
-        match: The nodes.
-        replacement: What shall take their place: that of the last node.
+        replacement: What shall take the place of the last node.
         place: The position of each node of the graph in launch order.
     """
 

@@ -19,13 +19,7 @@ __all__ = ["stated"]
 
 
 def stated(before: Graph, after: Graph, path: str = "") -> Iterator[tuple[str, bool]]:
-    """The new fused nodes of a graph and of its bodies, and whether a known rule states each.
-
-    Args:
-        before: A verified graph.
-        after: What passes made of it, verified.
-        path: What names begin with: the nodes around a body.
-    """
+    """The new fused nodes of a verified graph and of its bodies, after passes, and whether a known rule states each."""
     new = {name: parts for name, parts in claims(after).items() if name not in before.nodes}
     def_use = DefUse.of(before) if new else None
     for name, parts in new.items():

@@ -153,7 +153,6 @@ class PassContext:
         statistics: What the pass counted so far: changes and observations, every declared name from the start.
         changes: How many changes :meth:`count` has counted.
         applications: How many times :meth:`should_apply` said yes, by rule.
-        remarks: What the pass remarked.
         warnings: Those of the remarks that are warnings.
         path: The nodes in whose bodies it is at work, from the outermost.
         tolerance: How far results may be from those before, relative to the greatest magnitude in their buffer.
@@ -229,9 +228,7 @@ class PassContext:
     def choose(self, candidates: Sequence[Graph], location: Location) -> Graph:
         """The candidate that the assessor chooses; its reason becomes a remark unless it takes the strongest.
 
-        Args:
-            candidates: Graphs that mean the same, strongest first; the last must be acceptable without assessment.
-            location: What the choice is about.
+        Candidates mean the same, strongest first; the last must be acceptable without assessment.
         """
         chosen = self.assessor.choose(candidates)
         if chosen.index:
@@ -241,8 +238,7 @@ class PassContext:
     def should_apply(self, rule: str = "") -> bool:
         """Whether one more change may be made. A pass that asks before each change can be bisected to one of them.
 
-        Args:
-            rule: What kind of change, for the record; by default the name of the pass.
+        The rule says what kind of change it is, for the record; by default the name of the pass.
         """
         if self.limit is not None and sum(self.applications.values()) >= self.limit:
             return False

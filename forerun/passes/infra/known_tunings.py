@@ -21,13 +21,8 @@ def known_tuning(groups: Collection[str], gpu: str, driver: str, folders: Iterab
     """The tuning with the most choices for a graph, of those that were measured on this GPU with this driver.
 
     A tuning is for a graph if most groups that it chooses for are the graph's: the shapes of a few buffers may differ
-    with the length of a context, or the number of steps in a graph. Files that cannot be read are passed over.
-
-    Args:
-        groups: The groups of the graph, as :func:`~forerun.passes.infra.tuning.group_of` spells them.
-        gpu: The GPU's name.
-        driver: The CUDA release of its driver.
-        folders: Where tunings are; earlier folders win over later ones, as do newer files over older ones.
+    with the length of a context, or the number of steps in a graph. Files that cannot be read are passed over. Earlier
+    folders win over later ones, as do newer files over older ones.
 
     Returns:
         The file and what it says, or ``None``.

@@ -94,12 +94,8 @@ class Pipeline:
         """The pipeline that a file describes, if its passes are known or vouched for; it imports nothing of others.
 
         Known are forerun's passes, those that installed packages declare, and those that the program or ``--load``
-        registered. A class of a module must be of one that somebody vouched for.
-
-        Args:
-            text: Pipeline text.
-            who: The file, for messages.
-            recorded: The modules and files that the file says define its passes; they are shown, and not imported.
+        registered. A class of a module must be of one that somebody vouched for. The modules and files that the file
+        says define its passes (``recorded``) are shown, and not imported; ``who`` is the file, for messages.
 
         Raises:
             OptionTextError: If the text is wrong.

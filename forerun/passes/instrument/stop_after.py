@@ -36,12 +36,7 @@ class StopAfter(Instrument):
 
 
 def ordinal_of(pipeline: Pipeline, which: str | int, purpose: str) -> int:
-    """The ordinal of a pass that a user named.
-
-    Args:
-        pipeline: Where to look.
-        which: A name, or an ordinal (as a number or as digits).
-        purpose: What it is for, for messages.
+    """The ordinal of a pass that a user named, or gave as a number or as digits; messages begin with the purpose.
 
     Raises:
         InvalidInput: If there is no such pass.
