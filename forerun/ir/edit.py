@@ -11,7 +11,7 @@ from forerun.ir.analysis import carry_over
 from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.declaration import contradiction, runs_code_of
 from forerun.ir.delta import Delta
-from forerun.ir.graph import Dependency, Graph, Hazard
+from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Kernel, Role
 from forerun.ir.nodes import KernelNode, Node
 from forerun.ir.types import DependencyKind
@@ -75,8 +75,9 @@ class GraphEdit:
             raise InternalError(f"edit: node '{node.name}' exists already")
         if before is not None:
             self.node(before)
-            order = self._launch_order()
-            order.insert(order.index(before), node.name)
+            if self._order is None:
+                self._order = list(self._topology)
+            self._order.insert(self._order.index(before), node.name)
         elif self._order is not None:
             self._order.append(node.name)
         self._topology.add_node(node.name, node=node)
@@ -112,11 +113,6 @@ class GraphEdit:
         names = (name for part in parts for name in getattr(self.base.nodes.get(part), "fuses", ()) or (part,))
         self.replace_node(replace(fused, fuses=tuple(dict.fromkeys(names))))
 
-    def _launch_order(self) -> list[str]:
-        if self._order is None:
-            self._order = list(self._topology)
-        return self._order
-
     # Dependencies
 
     def incoming(self, node: str) -> list[Dependency]:
@@ -137,7 +133,11 @@ class GraphEdit:
         self.node(dependency.source)
         self.node(dependency.target)
         present = self.dependency(*dependency.pair)
-        self.set_dependency(dependency if present is None else _united(present, dependency))
+        if present is not None:
+            kind = max(present.kind, dependency.kind, key=_STRENGTH.__getitem__)
+            hazards = tuple(sorted({*present.hazards, *dependency.hazards}))
+            dependency = replace(dependency, kind=kind, hazards=hazards)
+        self.set_dependency(dependency)
 
     def set_dependency(self, dependency: Dependency) -> None:
         """Add a dependency, or replace the one that the pair has."""
@@ -266,12 +266,6 @@ def _contradicted(kernel: Kernel, declared: Kernel, words: str) -> InvalidInput:
     hint = "what runs other code, or accesses other bytes, needs an implementation and phase functions of its own"
     at = Location("kernel", declared.name)
     return InvalidInput(message, (Diagnostic("E1", words, at, f"this is what '{declared.name}' declares"),), hint)
-
-
-def _united(first: Dependency, second: Dependency) -> Dependency:
-    kind = max(first.kind, second.kind, key=_STRENGTH.__getitem__)
-    hazards: tuple[Hazard, ...] = tuple(sorted({*first.hazards, *second.hazards}))
-    return Dependency(first.source, first.target, kind, hazards)
 
 
 def _reordered(topology: nx.DiGraph[str], order: list[str]) -> nx.DiGraph[str]:

@@ -276,14 +276,13 @@ class _Comparison:
 
 def _differing(before: Graph, after: Graph) -> Iterator[str]:
     """The allocations and buffers that are not equal."""
-    yield from (f"allocation '{name}'" for name in _changed_keys(before.allocations, after.allocations))
-    yield from (f"buffer '{name}'" for name in _changed_keys(before.buffers, after.buffers))
-
-
-def _changed_keys(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
-    if before == after:
-        return []
-    return [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
+    tables: tuple[tuple[str, Mapping[str, object], Mapping[str, object]], ...] = (
+        ("allocation", before.allocations, after.allocations),
+        ("buffer", before.buffers, after.buffers),
+    )
+    for kind, old, new in tables:
+        if old != new:
+            yield from (f"{kind} '{name}'" for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name))
 
 
 # Nodes

@@ -39,14 +39,10 @@ def lowered(before: Graph, after: Graph, names: Collection[str]) -> Iterator[tup
     uses = _uses(after)
     for name in sorted(names):
         silent = next((p for p in uses.get(name, ()) if p.align is None), None)
-        was, now = (_alignment_of(graph, name) for graph in (before, after))
+        was, now = (math.gcd(graph.buffers[name].offset, ALLOCATION_ALIGNMENT) for graph in (before, after))
         if silent is not None and now < min(was, WIDEST_ACCESS):
             message = f"was aligned to {min(was, WIDEST_ACCESS)} bytes and is aligned to {now}"
             yield name, f"{message}, and parameter '{silent.name}' does not say what it needs"
-
-
-def _alignment_of(graph: Graph, name: str) -> int:
-    return math.gcd(graph.buffers[name].offset, ALLOCATION_ALIGNMENT)
 
 
 def _find_uses(graph: Graph) -> Mapping[str, tuple[BufferParameter, ...]]:

@@ -16,6 +16,7 @@ A launch-order dependency orders nothing here. docs/checker.md explains the rule
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain, combinations
 from typing import NamedTuple
 
@@ -172,12 +173,8 @@ event_order = Analysis(_DEPENDS, EventOrder)
 """The strict event order of a graph."""
 
 
-def _analysis(assumptions: frozenset[str]) -> Analysis[EventOrder]:
-    return Analysis(_DEPENDS, lambda graph: EventOrder(graph, assumptions))
-
-
 _SETS = map(frozenset, chain.from_iterable(combinations(ASSUMPTIONS, n) for n in range(1, len(ASSUMPTIONS) + 1)))
-_ORDERS = {frozenset(): event_order, **{assumptions: _analysis(assumptions) for assumptions in _SETS}}
+_ORDERS = {frozenset(): event_order, **{s: Analysis(_DEPENDS, partial(EventOrder, assumptions=s)) for s in _SETS}}
 
 
 def order_under(graph: Graph, assumptions: Iterable[str] = ()) -> EventOrder:

@@ -15,16 +15,7 @@ from forerun.ir.semantics.reaching_accesses import Reached
 from forerun.ir.walk import BodyPath, bodies_of
 from forerun.support.diagnostics import Diagnostic, Location
 
-__all__ = [
-    "MAX_RACES",
-    "Race",
-    "Undrained",
-    "Verdict",
-    "are_all_ordered",
-    "check",
-    "is_ordered",
-    "open_clashes",
-]
+__all__ = ["MAX_RACES", "Race", "Undrained", "Verdict", "are_all_ordered", "check", "is_ordered", "open_clashes"]
 
 MAX_RACES = 1000
 """How many races of a graph are kept; all are counted."""

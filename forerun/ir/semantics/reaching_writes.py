@@ -122,7 +122,8 @@ class _Bytes:
         found: list[tuple[int, int, tuple[ReachingWrite, ...]]] = []
         for i in range(first, last):
             end = min(stop, self._starts[i + 1]) if i + 1 < len(self._starts) else stop
-            begin, sources = max(start, self._starts[i]) - offset, _displaced(self._seen[i], offset)
+            begin = max(start, self._starts[i]) - offset
+            sources = tuple(s and (s[0], s[1], offset - s[2]) for s in self._seen[i])
             if found and found[-1][2] == sources:
                 begin = found.pop()[0]
             found.append((begin, end - offset, sources))
@@ -135,10 +136,6 @@ class _Bytes:
             self._starts.insert(i, at)
             self._seen.insert(i, self._seen[i - 1])
         return i
-
-
-def _displaced(sources: tuple[ReachingWrite, ...], offset: int) -> tuple[ReachingWrite, ...]:
-    return tuple(s and (s[0], s[1], offset - s[2]) for s in sources)
 
 
 def _find_reaching_writes(graph: Graph) -> ReachingWrites:

@@ -65,20 +65,13 @@ def _read(text: str, diagnostics: list[Diagnostic]) -> SourceMap:
 
 
 def _drawing(diagnostic: Diagnostic, source: SourceMap) -> str:
-    mark = _mark(diagnostic.location, source)
-    place = "" if mark is None else _place(diagnostic.location, mark, source)
-    return drawing(_head(diagnostic), place, mark, source.text_of, diagnostic.hint)
-
-
-def _head(diagnostic: Diagnostic) -> str:
-    head = f"{diagnostic.severity}[{diagnostic.code}]: "
-    if diagnostic.location.kind != "text":
-        head += f"{diagnostic.location}: "
-    return head + diagnostic.message
-
-
-def _place(location: Location, mark: Mark, source: SourceMap) -> str:
-    return str(location) if location.kind == "text" else f"{source.name}:{mark.line}:{mark.column + 1}"
+    location = diagnostic.location
+    mark, about = _mark(location, source), f"{location}: "
+    place = "" if mark is None else f"{source.name}:{mark.line}:{mark.column + 1}"
+    if location.kind == "text":
+        place, about = str(location), ""
+    head = f"{diagnostic.severity}[{diagnostic.code}]: {about}{diagnostic.message}"
+    return drawing(head, place, mark, source.text_of, diagnostic.hint)
 
 
 # What to underline

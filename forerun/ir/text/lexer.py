@@ -26,10 +26,7 @@ _STRING = r'"(?:[^"\\\n]++|\\[^\n])*+"?'
 _REFERENCE = rf"[%$#@](?:\w(?:[\w.]|[/-](?=\w))*+|{_STRING})?"
 _NUMBER = r"0[xX]\w*+|\d\w*+(?:\.\d\w*+)?(?:(?<=[eE])[+-]\d+)?"
 # The last alternative takes any character, so that nothing is ever skipped; \Z stops the search for a token in space.
-_TOKEN = re.compile(
-    rf"{_SPACE}([A-Za-z_][\w.]*+|{_REFERENCE}|{_NUMBER}|->|\.\.|!?{_STRING}|[^ \t\r\n]|\Z)",
-    re.ASCII,
-)
+_TOKEN = re.compile(rf"{_SPACE}([A-Za-z_][\w.]*+|{_REFERENCE}|{_NUMBER}|->|\.\.|!?{_STRING}|[^ \t\r\n]|\Z)", re.ASCII)
 _LINE_START = re.compile(r"[ \t\r]*")
 
 

@@ -26,11 +26,7 @@ class SourceMap:
     """
 
     def __init__(
-        self,
-        name: str,
-        text: str,
-        places: Mapping[tuple[str, str], int],
-        line_of: Callable[[int], int] = int,
+        self, name: str, text: str, places: Mapping[tuple[str, str], int], line_of: Callable[[int], int] = int
     ) -> None:
         self.name = name
         self.text = text.removeprefix(BYTE_ORDER_MARK)

@@ -31,20 +31,18 @@ def check(graph: Graph) -> Iterator[Diagnostic]:
         yield from found
 
 
-def _of_tables(graph: Graph) -> Iterator[Diagnostic]:
-    yield from _malformed(graph, "allocation", graph.allocations.items())
-    yield from _malformed(graph, "buffer", graph.buffers.items())
-    yield from _malformed(graph, "kernel", graph.kernels.items())
+def _of_tables(graph: Graph) -> tuple[Diagnostic, ...]:
+    tables = ("allocation", graph.allocations), ("buffer", graph.buffers), ("kernel", graph.kernels)
+    return tuple(found for kind, table in tables for found in _malformed(graph, kind, table.items()))
 
 
-def _of_dependencies(graph: Graph) -> Iterator[Diagnostic]:
-    named = ((f"{d.source} -> {d.target}", d) for d in graph.dependencies)
-    yield from _malformed(graph, "dependency", named)
+def _of_dependencies(graph: Graph) -> tuple[Diagnostic, ...]:
+    return tuple(_malformed(graph, "dependency", ((f"{d.source} -> {d.target}", d) for d in graph.dependencies)))
 
 
-_tables = Analysis({"allocations", "buffers", "kernels"}, lambda graph: tuple(_of_tables(graph)))
+_tables = Analysis({"allocations", "buffers", "kernels"}, _of_tables)
 _nodes = Analysis({"nodes"}, lambda graph: tuple(_malformed(graph, "node", graph.nodes.items())))
-_dependencies = Analysis({"nodes", "dependencies"}, lambda graph: tuple(_of_dependencies(graph)))
+_dependencies = Analysis({"nodes", "dependencies"}, _of_dependencies)
 
 _PLAIN = (KernelNode, Dependency, Buffer, Allocation)
 """Values without affine expressions, of which there are many."""
