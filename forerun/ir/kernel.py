@@ -148,6 +148,13 @@ class Role:
         """The phases, in order."""
         return tuple(step for step in self.steps if isinstance(step, Phase))
 
+    def placed(self) -> Iterator[tuple[int, int, Step]]:
+        """Each step with its position, and with the number of barriers before it."""
+        barriers = 0
+        for position, step in enumerate(self.steps):
+            yield position, barriers, step
+            barriers += isinstance(step, Barrier)
+
 
 @dataclass(frozen=True, slots=True)
 class Implementation:

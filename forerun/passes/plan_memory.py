@@ -11,6 +11,7 @@ from networkx.utils import UnionFind
 from forerun.ir.buffer import ALLOCATION_ALIGNMENT, Allocation, Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import EventOrder, NodeAccess, event_order
+from forerun.ir.semantics.reaching_accesses import ones
 from forerun.ir.semantics.reaching_writes import EXPOSED, ReachingWrites, reaching_writes
 from forerun.ir.types import BufferRole, Place
 from forerun.passes.infra.base import Pass, PassContext, option
@@ -168,10 +169,8 @@ def interference(movable: Iterable[Coalesced], order: EventOrder, limit: int) ->
         if len(in_use) + pending.bit_count() > limit:
             continue
         near = {other.name: None for other in in_use}
-        while pending:
-            lowest = pending & -pending
-            near.update(dict.fromkeys(users.get(lowest.bit_length() - 1, ())))
-            pending ^= lowest
+        for position in ones(pending):
+            near.update(dict.fromkeys(users.get(position, ())))
         found[unit.name] = list(near)
         for name in near:
             found[name].append(unit.name)

@@ -114,10 +114,6 @@ class EventOrder:
         """Whether T_u reaches S_v, so that what T_u releases is visible to all of v; without H8, whether C_u does."""
         return bool(self.triggered_before_start[self.position[v]] >> self.position[u] & 1)
 
-    def triggers_before_wait(self, u: str, v: str) -> bool:
-        """Whether T_u reaches W_v; without H8, whether C_u does."""
-        return bool(self.triggered_before_wait[self.position[v]] >> self.position[u] & 1)
-
     def last_of(self, nodes: int) -> int:
         """The nodes of a set whose completion reaches that of no other one in it: all the rest comes before these."""
         last, rest = 0, nodes

@@ -25,11 +25,7 @@ from forerun.ir.text.spelling import FORMAT_VERSION, MAX_NESTING, reference, unp
 
 __all__ = [
     "Line",
-    "dangling_lines",
     "graph_lines",
-    "kernel_lines",
-    "memory_lines",
-    "node_lines",
     "print_graph",
     "print_kernel",
     "print_node",
@@ -88,7 +84,7 @@ def print_node(node: nodes.Node) -> str:
 
 def print_kernel(kernel: Kernel) -> str:
     """The lines of one kernel; no line feed at the end."""
-    return "\n".join([text for _, _, text in kernel_lines(kernel)])
+    return "\n".join([text for _, _, text in _kernel_lines(kernel)])
 
 
 def graph_lines(graph: Graph) -> Iterator[Line]:
@@ -106,10 +102,10 @@ def graph_lines(graph: Graph) -> Iterator[Line]:
 def _sections(graph: Graph, path: str, depth: int) -> dict[str, Iterator[Line]]:
     """What follows the name, in order."""
     return {
-        "buffers": memory_lines(graph),
-        "kernels": chain.from_iterable(map(kernel_lines, graph.kernels.values())),
-        "nodes": node_lines(graph, path, depth),
-        "dangling dependencies": dangling_lines(graph),
+        "buffers": _memory_lines(graph),
+        "kernels": chain.from_iterable(map(_kernel_lines, graph.kernels.values())),
+        "nodes": _node_lines(graph, path, depth),
+        "dangling dependencies": _dangling_lines(graph),
     }
 
 
@@ -124,7 +120,7 @@ def _body_lines(body: Graph, path: str, depth: int) -> Iterator[Line]:
             yield from ((kind, path + name, indent + text) for kind, name, text in section)
 
 
-def memory_lines(graph: Graph) -> Iterator[Line]:
+def _memory_lines(graph: Graph) -> Iterator[Line]:
     """Allocations, then buffers.
 
     An allocation that is exactly the memory of the buffer of its name has no line: the buffer's line declares it.
@@ -146,21 +142,17 @@ def _private(graph: Graph, buffer: Buffer) -> Allocation | None:
         return None
 
 
-def kernel_lines(kernel: Kernel) -> list[Line]:
-    """A kernel: one line for a black box, else its body with a line for each step."""
-    try:
-        return _kernel_lines(kernel)
-    except Exception:
-        return [("kernel", _label(kernel.name), _mark("kernel @", kernel.name, kernel))]
-
-
 def _kernel_lines(kernel: Kernel) -> list[Line]:
+    """A kernel: one line for a black box, else its body with a line for each step."""
     name = _label(kernel.name)
-    if kernel.roles is None:
-        return [("kernel", name, kernel_line(kernel))]
-    lines = [("kernel", name, kernel_line(kernel) + " {")]
-    for role in _tuple(kernel.roles):
-        lines += _role_lines(role, name)
+    try:
+        if kernel.roles is None:
+            return [("kernel", name, kernel_line(kernel))]
+        lines = [("kernel", name, kernel_line(kernel) + " {")]
+        for role in _tuple(kernel.roles):
+            lines += _role_lines(role, name)
+    except Exception:
+        return [("kernel", name, _mark("kernel @", kernel.name, kernel))]
     return [*lines, ("end", name, "}")]
 
 
@@ -175,7 +167,7 @@ def _role_lines(role: Role, kernel: str) -> Iterator[Line]:
     yield "end", name, "  }"
 
 
-def node_lines(graph: Graph, path: str = "", depth: int = 0) -> Iterator[Line]:
+def _node_lines(graph: Graph, path: str, depth: int) -> Iterator[Line]:
     """The nodes in launch order, each followed by its bodies and the dependencies that it is the target of."""
     place = {name: position for position, name in enumerate(graph.nodes)}
     indent = "  " * depth
@@ -203,7 +195,7 @@ def _dep_line(dependency: Dependency) -> str:
     return f"dep {source} -> {target} {dependency_tail(dependency)}"
 
 
-def dangling_lines(graph: Graph) -> Iterator[Line]:
+def _dangling_lines(graph: Graph) -> Iterator[Line]:
     """The dependencies whose target is not a node: only in broken graphs."""
     topology = graph.topology
     if len(topology) == len(graph.nodes):

@@ -112,12 +112,7 @@ def _locals(kernel: Kernel) -> Iterator[Diagnostic]:
 
 def _stretches(role: Role) -> Iterator[tuple[int, int, Phase]]:
     """Each phase with the number of barriers before it and its position."""
-    barriers = 0
-    for position, step in enumerate(role.steps):
-        if isinstance(step, Barrier):
-            barriers += 1
-        elif isinstance(step, Phase):
-            yield barriers, position, step
+    return ((barriers, position, step) for position, barriers, step in role.placed() if isinstance(step, Phase))
 
 
 def _barriers(kernel: Kernel) -> Iterator[Diagnostic]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from forerun.ir.graph import Graph
-from forerun.passes.infra.parts import PARTS
 from forerun.support.diagnostics import Diagnostic, InternalError, Location, Severity, did_you_mean
 from forerun.support.option_text import format_item
 from forerun.support.options import check_values, describe, non_default_texts, option, specs, value_for_json
@@ -20,7 +19,10 @@ from forerun.support.options import check_values, describe, non_default_texts, o
 if TYPE_CHECKING:
     from forerun.passes.infra.tuning import Tuning
 
-__all__ = ["Assessment", "Assessor", "Pass", "PassContext", "Strongest", "option", "require_name"]
+__all__ = ["PARTS", "Assessment", "Assessor", "Pass", "PassContext", "Strongest", "option", "require_name"]
+
+PARTS = frozenset({"bodies", "dependencies", "launches", "memory", "nodes"})
+"""What a pass may change: bodies of kernels, dependencies, launches, places of buffers, all else about nodes."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -38,8 +40,7 @@ class Pass(ABC):
         statistics: What it counts: a line of help by name.
         idempotent: Whether applying it to its own result changes nothing; property tests hold it to that.
         keeps_bits: Whether every result stays the same bit by bit; else each stays within the tolerance that it tells.
-        changes: What it may change of a graph: some of ``bodies`` (of kernels), ``dependencies``, ``launches``,
-            ``memory`` (places of buffers) and ``nodes``. Property tests hold it to that, too.
+        changes: What it may change of a graph: some of :data:`PARTS`. Property tests hold it to that, too.
     """
 
     name: ClassVar[str]
