@@ -81,6 +81,13 @@ class Buffer:
         return self.count * self.dtype.itemsize
 
     @property
+    def index_buffer(self) -> str:
+        """The page table or the index pointer; empty if it has neither."""
+        if self.index is None:
+            return ""
+        return self.index.table if isinstance(self.index, Paged) else self.index.offsets
+
+    @property
     def stop(self) -> int:
         """The first byte of the allocation after the view."""
         return self.offset + self.size

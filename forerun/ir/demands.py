@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
@@ -136,24 +136,12 @@ def require_vouched(graph: Graph, *, functions: bool = True, sources: bool = Tru
         raise refusal(f"graph {quote(graph.name)}", asked)
 
 
-@dataclass(slots=True)
-class _Owner:
-    """What is asked for of one module, or one file."""
-
-    texts: dict[str, None] = field(default_factory=dict)
-    places: dict[str, None] = field(default_factory=dict)
-    count: int = 0
-
-
 def refusal(who: str, asked: list[Demand]) -> InvalidInput:
     """The error of ``who``: all that is asked for, by the module that it belongs to, and how to allow it."""
-    owners: dict[str, _Owner] = {}
+    owners: dict[str, list[Demand]] = {}
     for demand in asked:
-        owner = owners.setdefault(_plain(demand.module) if demand.module else _plain(quote(demand.text)), _Owner())
-        owner.texts[f"{demand.kind} {_plain(quote(demand.text))}"] = None
-        owner.places[demand.where] = None
-        owner.count += 1
-    shown = [f"{name} ({_told(owner)})" for name, owner in list(owners.items())[:_MOST_OWNERS]]
+        owners.setdefault(_plain(demand.module or quote(demand.text)), []).append(demand)
+    shown = [f"{name} ({_told(of_owner)})" for name, of_owner in list(owners.items())[:_MOST_OWNERS]]
     more = [f"and {len(owners) - _MOST_OWNERS} more"] if len(owners) > _MOST_OWNERS else []
     message = f"{who} asks for code that nobody vouched for: {', '.join([*shown, *more])}"
     return InvalidInput(message, hint=_how_to_allow(asked))
@@ -164,10 +152,10 @@ def _plain(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode()
 
 
-def _told(owner: _Owner) -> str:
-    texts = list(owner.texts)
+def _told(asked: list[Demand]) -> str:
+    texts = list(dict.fromkeys(f"{demand.kind} {_plain(quote(demand.text))}" for demand in asked))
     shown = ", ".join(texts[:_MOST_TEXTS]) + (f" and {len(texts) - _MOST_TEXTS} more" if texts[_MOST_TEXTS:] else "")
-    (first, *rest) = owner.places
+    first, *rest = dict.fromkeys(demand.where for demand in asked)
     return f"{shown}; {first}{f' and {len(rest)} more' if rest else ''}"
 
 

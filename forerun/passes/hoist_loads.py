@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import ClassVar
 
 from forerun.ir.graph import Dependency, Graph, Hazard
@@ -125,12 +126,9 @@ def hoisted(
 
 
 def _ahead(roles: Iterable[Role]) -> set[str]:
-    """The phases ahead of the waits of their roles."""
-    found: set[str] = set()
-    for role in roles:
-        at = next((i for i, step in enumerate(role.steps) if isinstance(step, Wait)), 0)
-        found.update(step.name for step in role.steps[:at] if isinstance(step, Phase))
-    return found
+    """The phases ahead of the waits of their roles, and those of roles that never wait."""
+    ahead = (step for role in roles for step in takewhile(lambda step: not isinstance(step, Wait), role.steps))
+    return {step.name for step in ahead if isinstance(step, Phase)}
 
 
 # What holds phases back

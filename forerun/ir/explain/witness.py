@@ -222,14 +222,11 @@ def _why_race(order: EventOrder, chain: tuple[Dependency, ...], race: Race) -> s
         reason += f"no wait of '{v}' certainly comes before {where}"
     if race.earlier.released and order.triggers_before_start(u, v):
         return reason + "; what the fence releases need not reach the copy engine"
-    return reason + (_why_not_released(race) if "H8" in order.assumptions and order.gates(u) else "")
-
-
-def _why_not_released(race: Race) -> str:
-    access = race.earlier
-    if access.released:
-        return ""
-    return f"; the trigger of '{access.node}' does not release phase '{access.phase}': no barrier and fence in between"
+    if "H8" in order.assumptions and order.gates(u) and not race.earlier.released:
+        reason += (
+            f"; the trigger of '{u}' does not release phase '{race.earlier.phase}': no barrier and fence in between"
+        )
+    return reason
 
 
 def _why_lost(order: EventOrder, chain: tuple[Dependency, ...]) -> str:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from forerun.ir.affine import AffineLike, affine
 from forerun.ir.analysis import Analysis
 from forerun.ir.bound_kernel import named_extents
-from forerun.ir.buffer import Buffer, Paged
+from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Phase
 from forerun.ir.nodes import BufferArgument, ConstantArgument, KernelNode, ScalarLoad
@@ -308,7 +308,7 @@ def _of_black_box(graph: Graph, node: KernelNode) -> Iterator[NodeAccess]:
     for _, argument in node.arguments:
         if isinstance(argument, BufferArgument | ScalarLoad) and argument.buffer in graph.buffers:
             buffer = graph.buffers[argument.buffer]
-            for name in [buffer.name, *_index_buffer(buffer)]:
+            for name in (buffer.name, buffer.index_buffer):
                 view = graph.buffers.get(name)
                 if view is not None:
                     # It may reach anything in the allocation that it holds a pointer into.
@@ -328,17 +328,10 @@ def _access(node: str, buffer: Buffer, reach: ByteSet, when: Template, certain: 
 def touch(graph: Graph, node: str, buffer: Buffer, reach: ByteSet, when: Template) -> list[NodeAccess]:
     """The access to some bytes of a buffer, and to what indexes them."""
     found = [_access(node, buffer, reach, when, certain=buffer.index is None)]
-    for index in _index_buffer(buffer):
-        table = graph.buffers.get(index)
-        if table is not None:
-            found += touch(graph, node, table, _all_bytes(graph)[index], replace(when, write=False))
+    table = graph.buffers.get(buffer.index_buffer) if buffer.index is not None else None
+    if table is not None:
+        found += touch(graph, node, table, _all_bytes(graph)[table.name], replace(when, write=False))
     return found
 
 
 _all_bytes = Analysis({"buffers"}, lambda graph: {name: ByteSet(b.offset, b.stop) for name, b in graph.buffers.items()})
-
-
-def _index_buffer(buffer: Buffer) -> list[str]:
-    if buffer.index is None:
-        return []
-    return [buffer.index.table if isinstance(buffer.index, Paged) else buffer.index.offsets]
