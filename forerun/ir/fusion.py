@@ -123,7 +123,6 @@ class FusionRule:
 
     Attributes:
         name: Lower-case words joined by hyphens.
-        summary: What it does, in one line.
         patterns: What it replaces; the first that matches counts.
         replace: The replacement of a match, or why there is none.
         tolerance: How far a result may be from that of the parts, relative to the greatest magnitude in its buffer.

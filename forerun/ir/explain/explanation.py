@@ -77,11 +77,8 @@ def explain(
 ) -> list[Explanation]:
     """The findings that a verdict holds, the first of them explained; each repair checks the whole graph again.
 
-    Args:
-        graph: The graph that was checked, or the one after a rewrite that was certified.
-        verdict: The verdict on it, under the same assumptions.
-        assumptions: Opt-in rules.
-        limit: How many are explained; ``None`` is :data:`MAX_EXPLAINED`.
+    The verdict, under the same assumptions, is on the graph, or on the rewrite that made it. Without a limit
+    :data:`MAX_EXPLAINED` are explained.
     """
     limit = MAX_EXPLAINED if limit is None else limit
     subjects: list[Race | Undrained] = [*verdict.races, *verdict.outliving]

@@ -90,15 +90,10 @@ def compare(
     *,
     fusions: Mapping[str, tuple[str, ...]],
 ) -> None:
-    """Look for violations of all rules but C10, in the graphs and in the bodies in them.
+    """Add violations of all rules but C10 to the findings, in the graphs and in the bodies in them.
 
-    Args:
-        before: A verified graph, or an inner graph of one.
-        after: What it became.
-        findings: Where violations are added.
-        assumptions: Opt-in rules of the event order.
-        path: What names of nodes in findings begin with: the nodes around a body.
-        fusions: The nodes of before that nodes of after are said to stand for.
+    ``path`` is what names of nodes in findings begin with: the nodes around a body. ``fusions`` has the nodes of before
+    that nodes of after are said to stand for.
     """
     comparison = _Comparison(before, after, findings, assumptions, path, Fused(before, after, fusions))
     comparison.tables()

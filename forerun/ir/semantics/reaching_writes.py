@@ -48,7 +48,6 @@ class SeenWrites:
     """What one read sees.
 
     Attributes:
-        access: The read.
         parts: Its bytes, counted from the start of its buffer, in ranges ``(start, stop, sources)``; neighbours differ.
         own: Writes of its own node to the same bytes.
     """

@@ -192,9 +192,8 @@ class Reader(Lexer):
     def clauses(self, known: Mapping[str, tuple[str, Callable[[Any], Any]]], why_once: str = "") -> dict[str, Any]:
         """Read clauses in any order, each of them once: what they say, by field.
 
-        Args:
-            known: For each keyword the field, and how the reader reads what comes after it.
-            why_once: Ends the message about a clause that is given twice.
+        Known has for each keyword the field, and how the reader reads what comes after it; ``why_once`` ends the
+        message about a clause that is given twice.
         """
         fields: dict[str, Any] = {}
         while (clause := known.get(self.token)) is not None:

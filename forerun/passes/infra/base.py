@@ -148,7 +148,6 @@ class PassContext:
     """One application of a pass: what it may ask, and what it told.
 
     Attributes:
-        subject: The pass.
         assessor: Who knows about assembly and time.
         limit: How many more changes :meth:`should_apply` grants; ``None`` is any number.
         statistics: What the pass counted so far: changes and observations, every declared name from the start.

@@ -35,11 +35,9 @@ def known_tuning(groups: Collection[str], gpu: str, driver: str, folders: Iterab
 
 
 def file_name(graph: Graph, gpu: str) -> str:
-    """The name of the file for a graph's tuning: the same for graphs of the same groups on the same GPU.
+    """The name of the file for a graph's tuning, after its passes.
 
-    Args:
-        graph: After its passes.
-        gpu: The GPU's name.
+    It is the same for graphs of the same groups on the same GPU.
     """
     digest = hashlib.sha256("\n".join(sorted(groups_of(graph))).encode()).hexdigest()[:12]
     words = re.sub(r"[^a-z0-9]+", "-", f"{gpu} {graph.name}".lower()).strip("-")

@@ -33,9 +33,6 @@ _Finding = tuple[str, str, Span, str]
 class Pipeline:
     """Passes in the order in which they run.
 
-    Args:
-        passes: Any iterable of passes.
-
     Example:
         >>> pipeline = Pipeline.parse("infer-dependencies, insert-pdl{trigger=start}")
         >>> len(pipeline)

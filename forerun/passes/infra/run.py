@@ -63,7 +63,6 @@ class PipelineRun:
     """One run of a pipeline.
 
     Attributes:
-        pipeline: What runs.
         graph: The graph as of now.
         summary: What becomes of the run; its records are those of the passes reached so far.
         graph_files: The dumped file with the graph after the pass of that ordinal; 0 is the input.

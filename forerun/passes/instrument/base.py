@@ -50,11 +50,7 @@ class Instrument:
 
 
 class Report(Instrument):
-    """Prints a text when the pipeline ends, or fails.
-
-    Args:
-        stream: Where to; by default standard error.
-    """
+    """Prints a text when the pipeline ends, or fails; by default to standard error."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream

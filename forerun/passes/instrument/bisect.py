@@ -22,7 +22,6 @@ class BisectResult:
 
     Attributes:
         ordinal: The place of the pass in the pipeline, from 1.
-        total: How many passes the pipeline has.
         application: Which of its changes does it, from 1; ``None`` if the pass does not ask before each change.
         applications: How many changes it makes when it is not stopped.
         before: The last good graph: without that change, or without the pass.

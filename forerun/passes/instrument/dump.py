@@ -25,12 +25,9 @@ SUMMARY_FILE = "summary.json"
 class Dump(Instrument):
     """Writes ``00-input.fir``, ``01-pass.fir``, ``01-pass.diff``, ..., ``summary.json`` to a folder.
 
-    A pass that changed nothing leaves no file; its number stays free, and the summary names the file that holds its
-    graph. The graph of a pass that failed is ``03-pass.FAILED.fir``. Files that an earlier run wrote to the folder
-    (its summary names them) are removed first; other files are left alone.
-
-    Args:
-        folder: Where; it is made if it does not exist.
+    The folder is made if it does not exist. A pass that changed nothing leaves no file; its number stays free, and the
+    summary names the file that holds its graph. The graph of a pass that failed is ``03-pass.FAILED.fir``. Files that
+    an earlier run wrote to the folder (its summary names them) are removed first; other files are left alone.
     """
 
     order: ClassVar[int] = 0

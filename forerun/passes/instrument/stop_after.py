@@ -13,11 +13,7 @@ __all__ = ["StopAfter"]
 
 
 class StopAfter(Instrument):
-    """Skips every pass after one.
-
-    Args:
-        which: The name of a pass (its first occurrence counts) or its ordinal, from 1, maybe as digits; 0 skips all.
-    """
+    """Skips every pass after one: a name (its first occurrence counts), or an ordinal, from 1; 0 skips all."""
 
     order: ClassVar[int] = -20
 
