@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
-from forerun.ir.kernel import BufferParameter, Kernel, ScalarParameter
+from forerun.ir.kernel import BufferParameter, Kernel, Parameter
 from forerun.ir.nodes import BufferArgument, ConstantArgument, KernelNode, ScalarLoad
 
 __all__ = ["BoundParameters", "bind_kernel", "named_extents"]
@@ -54,9 +54,7 @@ def bind_kernel(graph: Graph, node: KernelNode) -> BoundParameters:
     return BoundParameters(kernel, buffers, loads, constants, dims)
 
 
-def named_extents(
-    parameter: BufferParameter | ScalarParameter | None, shape: Sequence[int]
-) -> Iterator[tuple[str, int]]:
+def named_extents(parameter: Parameter | None, shape: Sequence[int]) -> Iterator[tuple[str, int]]:
     """The dimensions that a buffer parameter names, each with its extent in a buffer of that shape."""
     dims = parameter.dims if isinstance(parameter, BufferParameter) else None
     return ((dim, extent) for dim, extent in zip(dims or (), shape, strict=False) if isinstance(dim, str))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from forerun.ir.analysis import Analysis
+from forerun.ir.analysis import TABLES, Analysis
 from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import Node
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Dependency", "Graph", "Hazard"]
 
 _Named = TypeVar("_Named", Allocation, Buffer, Kernel)
-
-_TABLES = ("allocations", "buffers", "kernels")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -129,7 +127,7 @@ class Graph:
         copies = (MappingProxyType(dict(table)) for table in tables)
         values = {
             "name": name,
-            **dict(zip(_TABLES, copies, strict=True)),
+            **dict(zip(TABLES, copies, strict=True)),
             "_topology": topology,
             "delta": delta,
             "cache": {},
@@ -193,7 +191,7 @@ class Graph:
     def with_tables_of(self, other: Graph) -> Graph:
         """The same nodes and dependencies over the tables of another graph: a body as a graph of its own."""
         graph = Graph._from_parts(self.name, ({}, {}, {}), self._topology)
-        for table in _TABLES:
+        for table in TABLES:
             object.__setattr__(graph, table, getattr(other, table))  # not copied: there may be thousands of bodies
         object.__setattr__(graph, "owner_of_tables", other)
         return graph

@@ -20,13 +20,6 @@ from forerun.support.diagnostics import Location
 
 __all__ = ["ApplyTuning", "apply_tuning", "moved_triggers"]
 
-_STATISTICS = {
-    "launches_changed": "nodes with another launch",
-    "triggers_moved": "nodes that trigger elsewhere",
-    "hoists_undone": "nodes whose phases went back behind the wait",
-    "dependencies_made_full": "programmatic dependencies made full",
-}
-
 
 @register
 @dataclass(frozen=True)
@@ -42,7 +35,12 @@ class ApplyTuning(Pass):
     name: ClassVar[str] = "apply-tuning"
     keeps_bits: ClassVar[bool] = False
     changes: ClassVar[frozenset[str]] = frozenset({"bodies", "dependencies", "launches"})
-    statistics: ClassVar[Mapping[str, str]] = _STATISTICS
+    statistics: ClassVar[Mapping[str, str]] = {
+        "launches_changed": "nodes with another launch",
+        "triggers_moved": "nodes that trigger elsewhere",
+        "hoists_undone": "nodes whose phases went back behind the wait",
+        "dependencies_made_full": "programmatic dependencies made full",
+    }
 
     file: str = option("", help="the tuning file; empty for what is known of such graphs on this GPU", file=True)
     gpu: str = option("", help="the GPU that the graph is for; empty applies the file whatever GPU it is of")

@@ -113,9 +113,8 @@ def coalesced(graph: Graph) -> list[Coalesced]:
 def _coalesced(graph: Graph, buffers: list[Buffer], known: ReachingWrites) -> Coalesced:
     uses = [known.uses[buffer.name] for buffer in buffers]
     users = uses[0].users if len(uses) == 1 else sorted({user for use in uses for user in use.users})
-    return Coalesced(
-        buffers, _reason(graph, buffers, known), users, [access for use in uses for access in use.accesses]
-    )
+    found = [access for use in uses for access in use.accesses]
+    return Coalesced(buffers, _reason(graph, buffers, known), users, found)
 
 
 def _connected(known: ReachingWrites) -> UnionFind:

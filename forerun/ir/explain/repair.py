@@ -12,9 +12,9 @@ from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics.access import NodeAccess, accesses, with_tables
+from forerun.ir.semantics.hazards import PhaseClashes
 from forerun.ir.semantics.nested import body_at
 from forerun.ir.semantics.order import order_under
-from forerun.ir.semantics.phase_clashes import PhaseClashes
 from forerun.ir.semantics.races import Race, Undrained, is_ordered, open_clashes
 from forerun.ir.types import DependencyKind
 from forerun.ir.verify import verify
@@ -180,11 +180,14 @@ def _fuller(chain: tuple[Dependency, ...]) -> Iterator[Change]:
 
 def _may_wait(graph: Graph, name: str) -> bool:
     """Whether the compiler can put a wait into a node: some role has none, and the machine code is the compiler's."""
+    return any(not any(isinstance(step, Wait) for step in role.steps) for role in _own_roles(graph, name))
+
+
+def _own_roles(graph: Graph, name: str) -> tuple[Role, ...]:
+    """The body of a node, if the machine code is the compiler's; else nothing."""
     node = graph.nodes[name]
     kernel = graph.kernels.get(node.kernel) if isinstance(node, KernelNode) else None
-    if kernel is None or kernel.has_foreign_code:
-        return False
-    return any(not any(isinstance(step, Wait) for step in role.steps) for role in kernel.roles or ())
+    return () if kernel is None or kernel.has_foreign_code else kernel.roles or ()
 
 
 def _move(graph: Graph, access: NodeAccess) -> list[Change]:
@@ -193,11 +196,7 @@ def _move(graph: Graph, access: NodeAccess) -> list[Change]:
     What it gives may not be taken on the way, and it crosses no barrier: the verifier would find the former (K6), and
     with the latter it could miss what other roles do.
     """
-    node = graph.nodes[access.node]
-    kernel = graph.kernels.get(node.kernel) if isinstance(node, KernelNode) else None
-    if kernel is None or kernel.has_foreign_code:
-        return []
-    for role in kernel.roles or ():
+    for role in _own_roles(graph, access.node):
         names = [step.name if isinstance(step, Phase) else "" for step in role.steps]
         wait = next((i for i, step in enumerate(role.steps) if isinstance(step, Wait)), -1)
         if access.phase not in names[: max(wait, 0)]:

@@ -16,16 +16,7 @@ from forerun.ir.types import DependencyKind
 from forerun.ir.walk import BodyPath
 from forerun.support.escaping import visible
 
-__all__ = [
-    "Event",
-    "Witness",
-    "WitnessStep",
-    "chain_between",
-    "chain_to_sink",
-    "drain_witness",
-    "prerequisites",
-    "witness",
-]
+__all__ = ["Witness", "WitnessStep", "chain_between", "chain_to_sink", "drain_witness", "prerequisites", "witness"]
 
 Event: TypeAlias = tuple[str, str]
 """``S``, ``W``, ``T`` or ``C``, and the name of a node."""

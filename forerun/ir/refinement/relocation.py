@@ -39,9 +39,7 @@ def moved(before: Graph, after: Graph) -> frozenset[str]:
     if before.buffers == after.buffers:
         return frozenset()
     pairs = ((old, after.buffers.get(name)) for name, old in before.buffers.items())
-    return frozenset(
-        old.name for old, new in pairs if new is not None and old != new and _only_moved(before, after, old)
-    )
+    return frozenset(old.name for old, new in pairs if new not in (None, old) and _only_moved(before, after, old))
 
 
 def _only_moved(before: Graph, after: Graph, old: Buffer) -> bool:

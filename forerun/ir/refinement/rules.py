@@ -17,10 +17,9 @@ from forerun.ir.refinement.fused import Fused, claims, is_temporary
 from forerun.ir.semantics.access import HOST_EFFECTS, NodeAccess, accesses, is_event
 from forerun.ir.semantics.constants import changed_constants
 from forerun.ir.semantics.event_nodes import crossings, event_nodes
-from forerun.ir.semantics.hazards import conflicts, is_certain
+from forerun.ir.semantics.hazards import PhaseClashes, conflicts, is_certain
 from forerun.ir.semantics.nested import inner_graph
 from forerun.ir.semantics.order import order_under
-from forerun.ir.semantics.phase_clashes import PhaseClashes
 from forerun.ir.walk import bodies_in, kernel_nodes, without_bodies
 from forerun.support.diagnostics import Diagnostic, Location, Severity
 
@@ -249,9 +248,8 @@ class _Comparison:
         for conflict in conflicts(self.after):
             earlier, later = conflict.earlier, conflict.later
             if max(self.fused.places(earlier), default=-1) >= min(self.fused.places(later), default=len(place)):
-                message = (
-                    f"{later.verb} %{later.buffer} bytes {later.bytes} after '{earlier.node}', no longer before it"
-                )
+                what = f"{later.verb} %{later.buffer} bytes {later.bytes}"
+                message = f"{what} after '{earlier.node}', no longer before it"
                 hint = f"keep '{later.node}' before '{earlier.node}'"
                 certain = is_certain(self.after, conflict)
                 self.findings.add("C3", message, self.at(later.node, f"%{later.buffer}"), hint, certain=certain)
@@ -264,9 +262,8 @@ class _Comparison:
             orders = (order_under(graph, self.assumptions) for graph in (self.before, self.after))
             found += self.fused.crossings(known, *orders)
         for event, node, message in found:
-            self.findings.add(
-                "C5", message, self.at(node), f"keep full dependencies between it and '{event}'", certain=True
-            )
+            hint = f"keep full dependencies between it and '{event}'"
+            self.findings.add("C5", message, self.at(node), hint, certain=True)
 
 
 def _differing(before: Graph, after: Graph) -> Iterator[str]:

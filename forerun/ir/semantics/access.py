@@ -12,20 +12,10 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Wait
 from forerun.ir.region import BufferView
 from forerun.ir.semantics.binding import READ, WRITE, Binder, NodeAccess, Versions, element_bytes, touch
-from forerun.ir.semantics.body import late_steps, triggers_after_wait
 from forerun.ir.semantics.byteset import ByteSet, bytes_of
 from forerun.support.collection import collection_paused
 
-__all__ = [
-    "HOST_EFFECTS",
-    "NodeAccess",
-    "accesses",
-    "always_waits",
-    "is_event",
-    "late_steps",
-    "triggers_after_wait",
-    "with_tables",
-]
+__all__ = ["HOST_EFFECTS", "NodeAccess", "accesses", "always_waits", "is_event", "with_tables"]
 
 HOST_EFFECTS = "host side effects"
 """A name for what host calls do besides their declared accesses: two of them without an order are a race."""
@@ -70,9 +60,7 @@ def is_event(node: nodes.Node) -> bool:
 
 def always_waits(graph: Graph, node: nodes.Node) -> bool:
     """H4: whether some thread of the node always executes a wait, so that its completion comes after its W."""
-    if not isinstance(node, nodes.KernelNode):
-        return False
-    kernel = graph.kernels.get(node.kernel)
+    kernel = graph.kernels.get(node.kernel) if isinstance(node, nodes.KernelNode) else None
     return kernel is not None and kernel.has(Wait)
 
 

@@ -208,9 +208,8 @@ class Binder:
                     continue
                 phase = template.phase
                 if phase not in values:
-                    values[phase] = symbol_values(
-                        self._graph, kernel, node, phase, self._written, dims=bool(summary.dims)
-                    )
+                    dims = bool(summary.dims)
+                    values[phase] = symbol_values(self._graph, kernel, node, phase, self._written, dims=dims)
                 bound.append(_Bound(template.region.substitute(values[phase]), {}))
             self._bound[key] = bound
         return self._bound[key]
@@ -312,10 +311,8 @@ def _of_black_box(graph: Graph, node: KernelNode) -> Iterator[NodeAccess]:
                 view = graph.buffers.get(name)
                 if view is not None:
                     # It may reach anything in the allocation that it holds a pointer into.
-                    size = (
-                        graph.allocations[view.allocation].size if view.allocation in graph.allocations else view.stop
-                    )
-                    everything = ByteSet(0, size, exact=False)
+                    allocation = graph.allocations.get(view.allocation)
+                    everything = ByteSet(0, view.stop if allocation is None else allocation.size, exact=False)
                     for write in (False, True) if isinstance(argument, BufferArgument) else (False,):
                         yield NodeAccess(node.name, view.allocation, name, everything, write, certain=False)
 

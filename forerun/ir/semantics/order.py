@@ -23,8 +23,8 @@ from typing import NamedTuple
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode, Node
-from forerun.ir.semantics.access import always_waits, triggers_after_wait
-from forerun.ir.semantics.body import has_fenced_trigger
+from forerun.ir.semantics.access import always_waits
+from forerun.ir.semantics.body import has_fenced_trigger, triggers_after_wait
 from forerun.ir.types import DependencyKind
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 

@@ -267,9 +267,7 @@ def _repair(graph: Graph, race: Race, assumptions: frozenset[str]) -> str:
         full = f"make the dependency '{u}' -> '{v}' full"
     if not race.later.early or not order.completes_before_wait(u, v):
         return full
-    return (
-        f"{full}, or move the access after the wait of '{v}'" if order.always_waits(v) else f"{full}, or let '{v}' wait"
-    )
+    return f"{full}, or " + (f"move the access after the wait of '{v}'" if order.always_waits(v) else f"let '{v}' wait")
 
 
 def _undrained_finding(undrained: Undrained) -> Diagnostic:

@@ -21,17 +21,7 @@ from forerun.ir.semantics.access import NodeAccess, accesses
 from forerun.ir.types import BufferRole
 from forerun.ir.walk import bodies_in
 
-__all__ = [
-    "BODY",
-    "EXPOSED",
-    "MANAGED",
-    "UNKNOWN",
-    "ReachingWrite",
-    "ReachingWrites",
-    "SeenWrites",
-    "Use",
-    "reaching_writes",
-]
+__all__ = ["BODY", "EXPOSED", "MANAGED", "UNKNOWN", "ReachingWrite", "ReachingWrites", "SeenWrites", "reaching_writes"]
 
 BODY = "a body of a node uses it"
 MANAGED = "an allocation node manages its memory"

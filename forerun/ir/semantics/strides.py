@@ -130,9 +130,8 @@ class _Matches:
             return last - first
         # Counted down from the last, the numbers high - value * stride ascend.
         at, n = self._high - (last - 1) * self._stride, last - first
-        return _floor_sum(n, self._divisor, self._stride, at) - _floor_sum(
-            n, self._divisor, self._stride, at - self._length
-        )
+        below = _floor_sum(n, self._divisor, self._stride, at - self._length)
+        return _floor_sum(n, self._divisor, self._stride, at) - below
 
     def between(self, first: int, last: int) -> Iterator[int]:
         """Those of ``first <= value < last`` that match: from the middle up, then the others."""

@@ -23,14 +23,7 @@ from forerun.ir.text.lines import (
 )
 from forerun.ir.text.spelling import FORMAT_VERSION, MAX_NESTING, reference, unprintable, word
 
-__all__ = [
-    "Line",
-    "graph_lines",
-    "print_graph",
-    "print_kernel",
-    "print_node",
-    "print_shortened",
-]
+__all__ = ["Line", "graph_lines", "print_graph", "print_kernel", "print_node", "print_shortened"]
 
 _T = TypeVar("_T")
 

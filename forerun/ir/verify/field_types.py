@@ -158,9 +158,8 @@ def _faults(value: Any, hint: Any, path: str) -> Iterator[str]:
 
 def _sentence(value: Any, hint: Any, path: str) -> str:
     if hint is Affine and isinstance(value, Affine):
-        return (
-            f"{path} is not in canonical form: terms {value.terms!r} are a tuple, sorted, each symbol once, none zero"
-        )
+        form = "a tuple, sorted, each symbol once, none zero"
+        return f"{path} is not in canonical form: terms {value.terms!r} are {form}"
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, UnionType) else (hint,)
     wanted = " or ".join(getattr(typing.get_origin(option) or option, "__name__", str(option)) for option in options)
     return f"{path} is a {type(value).__name__}, not a {wanted}"

@@ -121,7 +121,6 @@ def _barriers(kernel: Kernel) -> Iterator[Diagnostic]:
     for scope in sorted({scope for found in scopes for scope in found} - {"cta", "grid"}):
         yield Diagnostic("K8", f"barrier scope '{scope}' is not 'cta' or 'grid'", at)
     if any(found != scopes[0] for found in scopes):
-        listed = ", ".join(
-            f"'{role.name}': {len(found)}" for role, found in zip(kernel.roles or (), scopes, strict=True)
-        )
+        counts = zip(kernel.roles or (), map(len, scopes), strict=True)
+        listed = ", ".join(f"'{role.name}': {count}" for role, count in counts)
         yield Diagnostic("K7", f"roles execute different barriers ({listed})", at)

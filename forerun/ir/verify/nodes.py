@@ -115,11 +115,9 @@ def _kernel(graph: Graph, node: KernelNode) -> Iterator[Diagnostic]:
         message = f"arguments ({', '.join(bound)}) do not match the parameters ({', '.join(wanted)}) of '{kernel.name}'"
         yield Diagnostic("N2", message, at)
         return
-    claimed, partial = _parts(graph)[kernel.name]
-    if claimed * 32 > math.prod(node.launch.block):
-        message = (
-            f"roles of '{kernel.name}' claim {claimed} warps, the block has {math.prod(node.launch.block)} threads"
-        )
+    (claimed, partial), threads = _parts(graph)[kernel.name], math.prod(node.launch.block)
+    if claimed * 32 > threads:
+        message = f"roles of '{kernel.name}' claim {claimed} warps, the block has {threads} threads"
         yield Diagnostic("N8", message, at)
     refusal = kernel.launches.refusal(node.launch) if kernel.launches is not None else ""
     if refusal:
@@ -162,9 +160,8 @@ def _pointer(
     graph: Graph, node: KernelNode, parameter: BufferParameter, argument: Argument, extents: dict[str, tuple[int, str]]
 ) -> Iterator[Diagnostic]:
     if not isinstance(argument, BufferArgument):
-        yield Diagnostic(
-            "N3", f"'{parameter.name}' is a pointer, but a scalar is bound to it", _at(node, parameter.name)
-        )
+        message = f"'{parameter.name}' is a pointer, but a scalar is bound to it"
+        yield Diagnostic("N3", message, _at(node, parameter.name))
         return
     at = _at(node, f"%{argument.buffer}")
     buffer = graph.buffers.get(argument.buffer)
@@ -175,10 +172,8 @@ def _pointer(
         message = f"'{parameter.name}' is {parameter.dtype}, but %{buffer.name} is {buffer.dtype}"
         yield Diagnostic("N3", message, at)
     if parameter.align and buffer.offset % parameter.align:
-        where = f"byte {buffer.offset} of ${buffer.allocation}"
-        message = (
-            f"'{parameter.name}' needs a multiple of {parameter.align} bytes, but %{buffer.name} begins at {where}"
-        )
+        begin = f"%{buffer.name} begins at byte {buffer.offset} of ${buffer.allocation}"
+        message = f"'{parameter.name}' needs a multiple of {parameter.align} bytes, but {begin}"
         hint = f"put it at + {-(-buffer.offset // parameter.align) * parameter.align}, or into an allocation of its own"
         yield Diagnostic("N15", message, at, hint)
     if parameter.dims is None:

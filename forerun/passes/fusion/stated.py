@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from forerun.ir.fusion import FusionRule, Match, Replacement, fusion_rules
+from forerun.ir.fusion import Match, Replacement, fusion_rules
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import KernelNode
@@ -37,8 +37,7 @@ def stated(before: Graph, after: Graph, path: str = "") -> Iterator[tuple[str, b
 
 def _replacements(graph: Graph, def_use: DefUse, parts: tuple[str, ...]) -> Iterator[tuple[Match, Replacement]]:
     """What the rules put in the place of just these nodes."""
-    rules: tuple[FusionRule, ...] = tuple(fusion_rules().values())
-    for rule in rules:
+    for rule in fusion_rules().values():
         for last in parts:
             for attempt in attempts(graph, def_use, rule, last) if last in graph.nodes else ():
                 match = attempt.match

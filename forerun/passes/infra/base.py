@@ -57,9 +57,8 @@ class Pass(ABC):
             raise InternalError(f"pass {cls.__qualname__}: {name!r} cannot be a name", hint=hint)
         unknown = sorted(set(cls.changes) - PARTS)
         if unknown:
-            raise InternalError(
-                f"pass {cls.__qualname__} cannot change '{unknown[0]}'", hint=did_you_mean(unknown[0], sorted(PARTS))
-            )
+            hint = did_you_mean(unknown[0], sorted(PARTS))
+            raise InternalError(f"pass {cls.__qualname__} cannot change '{unknown[0]}'", hint=hint)
 
     def __post_init__(self) -> None:
         check_values(self, f"pass '{require_name(type(self))}'")

@@ -190,9 +190,7 @@ def _imported(path: str) -> type[Pass]:
         inside = found
         found = getattr(inside, part, None)
         if found is None:
-            names = [
-                name for name, value in vars(inside).items() if isinstance(value, type) and issubclass(value, Pass)
-            ]
+            names = [name for name, v in vars(inside).items() if isinstance(v, type) and issubclass(v, Pass)]
             raise InvalidInput(f"'{module_name}' has no pass '{qualified}'", hint=did_you_mean(part, names))
     return _checked(found, path)
 
