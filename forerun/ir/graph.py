@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -202,10 +203,8 @@ class Graph:
 
     def count_dependencies(self) -> dict[str, int]:
         """How many dependencies there are of each kind, by the kind's name."""
-        counts = {str(kind): 0 for kind in DependencyKind}
-        for _, _, dependency in self._topology.edges(data="dependency"):
-            counts[str(dependency.kind)] += 1
-        return counts
+        counts = Counter(dependency.kind for _, _, dependency in self._topology.edges(data="dependency"))
+        return {str(kind): counts[kind] for kind in DependencyKind}
 
     def save(self, path: str | Path) -> Path:
         """Write the text form to a file (``.fir``), for :func:`forerun.load` and the commands; returns the path.

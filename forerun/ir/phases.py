@@ -187,10 +187,8 @@ def _phase(declared: PhaseFunction, parameters: tuple[Parameter, ...], locals_: 
             hint = did_you_mean(access.parameter, sorted(buffers))
             raise InvalidInput(f"{about}: '{access.parameter}' is not a buffer of the kernel", hint=hint)
     _require_scalars(scalars, parameters, locals_, about)
-    defines = _names(declared.defines)
-    return Phase(
-        name, reads, writes, used, defines, tuple(scalars), declared.asynchronous, function_path(declared.function)
-    )
+    names = used, _names(declared.defines), tuple(scalars)
+    return Phase(name, reads, writes, *names, declared.asynchronous, function_path(declared.function))
 
 
 def _require_scalars(names: list[str], parameters: tuple[Parameter, ...], locals_: list[str], about: str) -> None:

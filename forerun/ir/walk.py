@@ -101,6 +101,6 @@ def all_nodes(graph: Graph, prefix: str = "") -> Iterator[tuple[str, nodes.Node]
             yield from all_nodes(body, body_prefix(prefix, node.name, number))
 
 
-def kernel_nodes(graph: Graph, prefix: str = "") -> Iterator[tuple[str, nodes.KernelNode]]:
+def kernel_nodes(graph: Graph) -> Iterator[tuple[str, nodes.KernelNode]]:
     """The kernel nodes of a graph and of all bodies in it, with their paths, in launch order."""
-    return ((path, node) for path, node in all_nodes(graph, prefix) if isinstance(node, nodes.KernelNode))
+    return ((path, node) for path, node in all_nodes(graph) if isinstance(node, nodes.KernelNode))

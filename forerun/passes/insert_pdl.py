@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from forerun.ir.graph import Dependency, Graph
-from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Step, Trigger, Wait
+from forerun.ir.kernel import Barrier, Phase, Role, Step, Trigger, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics import EventOrder, accesses, conflicts, event_order
 from forerun.ir.semantics.event_nodes import event_nodes
@@ -68,7 +68,8 @@ class InsertPdl(Pass):
             if isinstance(node, KernelNode) and (node.name in waits or node.name in triggers):
                 kernel = graph.kernels[node.kernel]
                 wait = node.name in waits and not kernel.has(Wait)
-                trigger = node.name in triggers and self._adds_trigger(kernel)
+                may_trigger = self.trigger != "none" and not kernel.has(Trigger) and not kernel.has_foreign_code
+                trigger = node.name in triggers and may_trigger
                 context.count("waits_inserted", wait)
                 context.count("triggers_inserted", trigger)
                 key = kernel.name, wait, trigger
@@ -79,9 +80,6 @@ class InsertPdl(Pass):
                     variants[key] = kernel.name if same else edit.kernel_variant(kernel, roles, "pdl").name
                 edit.replace_node(replace(node, kernel=variants[key]))
         return edit.commit()
-
-    def _adds_trigger(self, kernel: Kernel) -> bool:
-        return self.trigger != "none" and not kernel.has(Trigger) and not kernel.has_foreign_code
 
 
 def can_overlap(graph: Graph, node: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import accumulate
 from typing import assert_never
 
 from forerun.ir import nodes
@@ -158,14 +159,8 @@ def _scalar_loads(node: nodes.Node) -> list[nodes.ScalarLoad]:
 
 def _versions(graph: Graph, writers: set[str]) -> Mapping[str, int]:
     """For each node but the writers, how many of these come before it."""
-    versions: dict[str, int] = {}
-    count = 0
-    for name in graph.nodes:
-        if name in writers:
-            count += 1
-        else:
-            versions[name] = count
-    return versions
+    before = accumulate((int(name in writers) for name in graph.nodes), initial=0)
+    return {name: count for name, count in zip(graph.nodes, before, strict=False) if name not in writers}
 
 
 def _writes_into(graph: Graph, allocations: set[str]) -> Mapping[str, list[tuple[str, ByteSet]]]:

@@ -207,13 +207,9 @@ class PassContext:
             self.path = outer
 
     def _within(self, location: Location) -> Location:
-        match location.kind:
-            case "node" | "dependency":
-                return replace(location, name="/".join((*self.path, location.name)))
-            case "graph":
-                return Location("node", "/".join(self.path))
-            case _:
-                return location
+        if location.kind in ("node", "dependency"):
+            return replace(location, name="/".join((*self.path, location.name)))
+        return Location("node", "/".join(self.path)) if location.kind == "graph" else location
 
     def warn(self, message: str, location: Location) -> None:
         """Tell the user what he asked for and does not get: a remark that is shown on the terminal, too."""
