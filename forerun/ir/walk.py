@@ -28,8 +28,6 @@ __all__ = [
 BodyPath: TypeAlias = tuple[tuple[str, int], ...]
 """Where a body is: from the outermost, the name of each node around it, and which of its bodies."""
 
-_EMPTY = Graph("body")
-
 
 def bodies_in(node: nodes.Node) -> tuple[Graph, ...]:
     """The bodies of a node; most kinds of nodes have none."""
@@ -64,7 +62,7 @@ def with_bodies(node: nodes.Node, bodies: Iterable[Graph]) -> nodes.Node:
 
 def without_bodies(node: nodes.Node) -> nodes.Node:
     """The node with empty bodies of the same number."""
-    return with_bodies(node, (_EMPTY for _ in bodies_in(node)))
+    return with_bodies(node, (Graph("body") for _ in bodies_in(node)))
 
 
 def body_prefix(prefix: str, owner: str, number: int) -> str:
