@@ -106,7 +106,7 @@ def _last_sources(graph: Graph) -> dict[str, int]:
 
 
 def _event_pairs(graph: Graph, known: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Tie what has no successor before a event to it, and what has no predecessor after a event to that.
+    """Tie what has no successor before an event to it, and what has no predecessor after one to that.
 
     From the first event to the last for the former, and back for the latter, so that a node is tied to the nearest
     events, and through them to all others.
