@@ -90,26 +90,20 @@ class Affine:
 
     def bounds(self, ranges: Mapping[str, tuple[int, int]]) -> tuple[int | None, int | None]:
         """The least and greatest value when each symbol lies in its inclusive range; ``None`` is unbounded."""
-        low: int | None = self.constant
-        high: int | None = self.constant
+        low = high = self.constant
         for symbol, coefficient in self.terms:
             if symbol not in ranges:
                 return None, None
-            ends = sorted(coefficient * end for end in ranges[symbol])
-            low = None if low is None else low + ends[0]
-            high = None if high is None else high + ends[1]
+            least, greatest = sorted(coefficient * end for end in ranges[symbol])
+            low, high = low + least, high + greatest
         return low, high
 
     def __str__(self) -> str:
-        parts: list[str] = []
-        for symbol, coefficient in self.terms:
-            magnitude = symbol if abs(coefficient) == 1 else f"{abs(coefficient)}*{symbol}"
-            sign = "-" if coefficient < 0 else "+"
-            parts.append(f"{sign} {magnitude}" if parts else (f"-{magnitude}" if coefficient < 0 else magnitude))
+        parts = [(c, symbol if abs(c) == 1 else f"{abs(c)}*{symbol}") for symbol, c in self.terms]
         if self.constant or not parts:
-            sign = "-" if self.constant < 0 else "+"
-            parts.append(f"{sign} {abs(self.constant)}" if parts else str(self.constant))
-        return " ".join(parts)
+            parts.append((self.constant, str(abs(self.constant))))
+        (sign, first), *rest = parts
+        return ("-" if sign < 0 else "") + first + "".join(f" {'-' if c < 0 else '+'} {text}" for c, text in rest)
 
 
 def affine(value: AffineLike) -> Affine:

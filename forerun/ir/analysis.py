@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from forerun.ir.delta import Delta
     from forerun.ir.graph import Graph
 
-__all__ = ["Analysis", "carry_over"]
+__all__ = ["TABLES", "Analysis", "carry_over"]
 
 _Result = TypeVar("_Result")
 
-_TABLES = frozenset({"buffers", "allocations", "kernels"})
+TABLES = ("allocations", "buffers", "kernels")
 
 
 class Analysis(Generic[_Result]):
@@ -26,7 +26,7 @@ class Analysis(Generic[_Result]):
 
     def __init__(self, depends: set[str], compute: Callable[[Graph], _Result]) -> None:
         self.depends = frozenset(depends)
-        self._is_of_tables = self.depends <= _TABLES
+        self._is_of_tables = self.depends.issubset(TABLES)
         self.compute = compute
 
     def __call__(self, graph: Graph) -> _Result:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
-from forerun.ir.kernel import BufferParameter, Kernel, ScalarParameter
+from forerun.ir.kernel import BufferParameter, Kernel, Parameter
 from forerun.ir.nodes import BufferArgument, ConstantArgument, KernelNode, ScalarLoad
 
 __all__ = ["BoundParameters", "bind_kernel", "named_extents"]
@@ -18,8 +18,6 @@ class BoundParameters:
     """The parameters of a kernel at one node, by name.
 
     Attributes:
-        kernel: The kernel.
-        buffers: What is bound to buffer parameters.
         loads: The scalars that are loaded from memory.
         constants: The scalars that are constants of the node.
         dims: The extents of the dimensions that buffer parameters name.
@@ -38,12 +36,7 @@ class BoundParameters:
 
 
 def bind_kernel(graph: Graph, node: KernelNode) -> BoundParameters:
-    """The parameters of a node's kernel.
-
-    Args:
-        graph: A valid graph whose tables the node names: for nodes in bodies, the enclosing graph.
-        node: The node.
-    """
+    """The parameters of a node's kernel; for a node in a body, the graph is the one around it, which has the tables."""
     kernel = graph.kernels[node.kernel]
     buffers: dict[str, Buffer] = {}
     loads: dict[str, ScalarLoad] = {}
@@ -61,9 +54,7 @@ def bind_kernel(graph: Graph, node: KernelNode) -> BoundParameters:
     return BoundParameters(kernel, buffers, loads, constants, dims)
 
 
-def named_extents(
-    parameter: BufferParameter | ScalarParameter | None, shape: Sequence[int]
-) -> Iterator[tuple[str, int]]:
+def named_extents(parameter: Parameter | None, shape: Sequence[int]) -> Iterator[tuple[str, int]]:
     """The dimensions that a buffer parameter names, each with its extent in a buffer of that shape."""
     dims = parameter.dims if isinstance(parameter, BufferParameter) else None
     return ((dim, extent) for dim, extent in zip(dims or (), shape, strict=False) if isinstance(dim, str))

@@ -16,13 +16,7 @@ caller gives they require what kernels need of it."""
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """A contiguous piece of memory that buffers are views of.
-
-    Attributes:
-        name: Unique among the allocations of a graph.
-        size: Bytes.
-        place: The device or host that holds it.
-    """
+    """A contiguous piece of memory that buffers are views of: ``size`` bytes on a device, or on the host."""
 
     name: str
     size: int
@@ -50,9 +44,7 @@ class Buffer:
 
     Attributes:
         name: Unique among the buffers of a graph.
-        dtype: Element type.
         shape: Extent of each dimension, in elements.
-        role: What the buffer is for.
         allocation: Name of the allocation that it views.
         offset: Byte offset of its first element in the allocation.
         index: How its first dimension is indexed when it is paged or ragged; an access to it then reads the index
@@ -79,6 +71,13 @@ class Buffer:
     def size(self) -> int:
         """Number of bytes."""
         return self.count * self.dtype.itemsize
+
+    @property
+    def index_buffer(self) -> str:
+        """The page table or the index pointer; empty if it has neither."""
+        if self.index is None:
+            return ""
+        return self.index.table if isinstance(self.index, Paged) else self.index.offsets
 
     @property
     def stop(self) -> int:

@@ -47,11 +47,8 @@ class HasKernel(Protocol):
 class GraphBuilder:
     """Collects buffers, kernels and nodes; :meth:`build` verifies them and makes the graph.
 
-    Nodes are launched in stream order: each depends, fully, on the one launched before it. Pass ``after=`` to name
-    the sources yourself (``after=[]`` for none).
-
-    Args:
-        name: The graph's name.
+    Nodes are launched in stream order: each depends, fully, on the one launched before it. Pass ``after=`` to name the
+    sources yourself (``after=[]`` for none).
 
     Example:
         >>> from forerun.kernels import add

@@ -27,10 +27,6 @@ def contradiction(kernel: Kernel, declared: Kernel) -> str:
     all but what :func:`text_can_follow` allows. A black
     box declares nothing, and contradicts nothing.
 
-    Args:
-        kernel: The kernel that is derived from the other one.
-        declared: The other one.
-
     Example:
         >>> from forerun.ir.kernel import Role
         >>> whole, nothing = Phase("load", reads=(Access("w"),)), Phase("load")

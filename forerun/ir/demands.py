@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
+from forerun.ir import nodes, trust
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import (
-    AllocNode,
-    ChildGraphNode,
-    ConditionalNode,
-    EmptyNode,
-    EventRecordNode,
-    EventWaitNode,
-    FreeNode,
-    HostCallbackNode,
-    KernelNode,
-    MemcpyNode,
-    MemsetNode,
-)
 from forerun.ir.text.spelling import quote, reference
-from forerun.ir.trust import (
-    OWN_SOURCE_PACKAGES,
-    SOURCE_SUFFIXES,
-    is_module_name,
-    is_own_function_module,
-    registered_function,
-    registered_source,
-    trusted,
-)
 from forerun.ir.walk import all_nodes
 from forerun.support.diagnostics import InvalidInput
 
@@ -83,34 +62,34 @@ def split_function(text: str) -> tuple[str, str] | None:
     The function is one name: nothing leads from it into what the module has imported.
     """
     module, _, function = text.partition(":")
-    return (module, function) if is_module_name(module) and function.isidentifier() else None
+    return (module, function) if trust.is_module_name(module) and function.isidentifier() else None
 
 
 def split_source(location: str) -> tuple[str, str]:
     """The package and the resource that ``package:resource`` names; no package, and the path, if it is a path."""
     package, colon, resource = location.rpartition(":")
-    is_resource = colon and is_module_name(package) and "/" not in resource and "\\" not in resource
+    is_resource = colon and trust.is_module_name(package) and "/" not in resource and "\\" not in resource
     return (package, resource) if is_resource else ("", location)
 
 
 def is_function_vouched(text: str) -> bool:
     """Whether somebody vouches for ``module:function``: the program registered it, or its module is trusted."""
-    if registered_function(text) is not None:
+    if trust.registered_function(text) is not None:
         return True
     named = split_function(text)
-    return named is not None and (is_own_function_module(named[0]) or named[0] in trusted().modules)
+    return named is not None and (trust.is_own_function_module(named[0]) or named[0] in trust.trusted().modules)
 
 
 def is_source_vouched(location: str) -> bool:
     """Whether somebody vouches for a kernel's source: it is registered, or its package or that file is trusted."""
-    if registered_source(location) is not None:
+    if trust.registered_source(location) is not None:
         return True
     package, path = split_source(location)
     if package:
-        is_known = package in OWN_SOURCE_PACKAGES or package in trusted().modules
-        return is_known and path.endswith(SOURCE_SUFFIXES)
+        is_known = package in trust.OWN_SOURCE_PACKAGES or package in trust.trusted().modules
+        return is_known and path.endswith(trust.SOURCE_SUFFIXES)
     try:
-        return bool(trusted().files) and Path(path).resolve() in trusted().files
+        return bool(trust.trusted().files) and Path(path).resolve() in trust.trusted().files
     except (OSError, ValueError):  # too long, a circle of links, or a zero in the name
         return False
 
@@ -118,13 +97,10 @@ def is_source_vouched(location: str) -> bool:
 def demands(graph: Graph, *, functions: bool = True, sources: bool = True) -> Iterator[Demand]:
     """All code that a graph asks for, once a kernel and once a host call.
 
-    Args:
-        graph: Any graph.
-        functions: Include the NumPy functions of phases.
-        sources: Include the sources of kernels.
+    That is the NumPy functions of phases, the sources of kernels, and the functions of host calls.
     """
-    nodes = [node for _, node in all_nodes(graph)]
-    used = dict.fromkeys(node.kernel for node in nodes if isinstance(node, KernelNode))
+    found = [node for _, node in all_nodes(graph)]
+    used = dict.fromkeys(node.kernel for node in found if isinstance(node, nodes.KernelNode))
     for kernel in (graph.kernels[name] for name in used if name in graph.kernels):
         where = f"kernel {reference('@', kernel.name)}"
         if functions:
@@ -133,13 +109,15 @@ def demands(graph: Graph, *, functions: bool = True, sources: bool = True) -> It
                     yield Demand("ref", phase.reference, where)
         if sources:
             yield from (Demand(i.language, i.source, where) for i in kernel.implementations)
-    for node in nodes:
+    for node in found:
         match node:
-            case HostCallbackNode():
+            case nodes.HostCallbackNode():
                 yield Demand("host", node.function, f"node {reference('#', node.name)}")
-            case KernelNode() | MemcpyNode() | MemsetNode() | EmptyNode() | ChildGraphNode() | ConditionalNode():
+            case nodes.KernelNode() | nodes.ChildGraphNode() | nodes.ConditionalNode():
                 pass  # kernels are asked for above, once each
-            case AllocNode() | FreeNode() | EventRecordNode() | EventWaitNode():
+            case nodes.MemcpyNode() | nodes.MemsetNode() | nodes.EmptyNode() | nodes.AllocNode() | nodes.FreeNode():
+                pass
+            case nodes.EventRecordNode() | nodes.EventWaitNode():
                 pass
             case _:
                 assert_never(node)
@@ -148,10 +126,7 @@ def demands(graph: Graph, *, functions: bool = True, sources: bool = True) -> It
 def require_vouched(graph: Graph, *, functions: bool = True, sources: bool = True) -> None:
     """Refuse a graph that asks for code that nobody vouches for.
 
-    Args:
-        graph: Any graph.
-        functions: The NumPy functions of phases will be called.
-        sources: The sources of kernels will be compiled or loaded.
+    ``functions`` are those of phases, which a target will call; ``sources`` are those that it will compile or load.
 
     Raises:
         InvalidInput: If it does, with all that it asks for and how to allow it.
@@ -161,29 +136,12 @@ def require_vouched(graph: Graph, *, functions: bool = True, sources: bool = Tru
         raise refusal(f"graph {quote(graph.name)}", asked)
 
 
-@dataclass(slots=True)
-class _Owner:
-    """What is asked for of one module, or one file."""
-
-    texts: dict[str, None] = field(default_factory=dict)
-    places: dict[str, None] = field(default_factory=dict)
-    count: int = 0
-
-
 def refusal(who: str, asked: list[Demand]) -> InvalidInput:
-    """The error that lists what is asked for, by the module that it belongs to, and how to allow it.
-
-    Args:
-        who: What asks.
-        asked: What nobody vouches for; not empty.
-    """
-    owners: dict[str, _Owner] = {}
+    """The error of ``who``: all that is asked for, by the module that it belongs to, and how to allow it."""
+    owners: dict[str, list[Demand]] = {}
     for demand in asked:
-        owner = owners.setdefault(_plain(demand.module) if demand.module else _plain(quote(demand.text)), _Owner())
-        owner.texts[f"{demand.kind} {_plain(quote(demand.text))}"] = None
-        owner.places[demand.where] = None
-        owner.count += 1
-    shown = [f"{name} ({_told(owner)})" for name, owner in list(owners.items())[:_MOST_OWNERS]]
+        owners.setdefault(_plain(demand.module or quote(demand.text)), []).append(demand)
+    shown = [f"{name} ({_told(of_owner)})" for name, of_owner in list(owners.items())[:_MOST_OWNERS]]
     more = [f"and {len(owners) - _MOST_OWNERS} more"] if len(owners) > _MOST_OWNERS else []
     message = f"{who} asks for code that nobody vouched for: {', '.join([*shown, *more])}"
     return InvalidInput(message, hint=_how_to_allow(asked))
@@ -194,17 +152,17 @@ def _plain(text: str) -> str:
     return text.encode("ascii", "backslashreplace").decode()
 
 
-def _told(owner: _Owner) -> str:
-    texts = list(owner.texts)
+def _told(asked: list[Demand]) -> str:
+    texts = list(dict.fromkeys(f"{demand.kind} {_plain(quote(demand.text))}" for demand in asked))
     shown = ", ".join(texts[:_MOST_TEXTS]) + (f" and {len(texts) - _MOST_TEXTS} more" if texts[_MOST_TEXTS:] else "")
-    (first, *rest) = owner.places
+    first, *rest = dict.fromkeys(demand.where for demand in asked)
     return f"{shown}; {first}{f' and {len(rest)} more' if rest else ''}"
 
 
 def _how_to_allow(asked: list[Demand]) -> str:
     modules = dict.fromkeys(demand.module for demand in asked if demand.module)
     files = dict.fromkeys(d.text for d in asked if not d.module and d.kind not in ("ref", "host"))
-    named = [*modules, *(name for name in files if name.endswith(SOURCE_SUFFIXES))]
+    named = [*modules, *(name for name in files if name.endswith(trust.SOURCE_SUFFIXES))]
     usable = [name for name in named if name.isascii()][:_MOST_OWNERS]
     if not usable:
         hint = "a function is named module:function, a source package:file.cu"

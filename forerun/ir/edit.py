@@ -11,7 +11,7 @@ from forerun.ir.analysis import carry_over
 from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.declaration import contradiction, runs_code_of
 from forerun.ir.delta import Delta
-from forerun.ir.graph import Dependency, Graph, Hazard
+from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Kernel, Role
 from forerun.ir.nodes import KernelNode, Node
 from forerun.ir.types import DependencyKind
@@ -75,8 +75,9 @@ class GraphEdit:
             raise InternalError(f"edit: node '{node.name}' exists already")
         if before is not None:
             self.node(before)
-            order = self._launch_order()
-            order.insert(order.index(before), node.name)
+            if self._order is None:
+                self._order = list(self._topology)
+            self._order.insert(self._order.index(before), node.name)
         elif self._order is not None:
             self._order.append(node.name)
         self._topology.add_node(node.name, node=node)
@@ -100,26 +101,17 @@ class GraphEdit:
         self.delta.nodes[name] = None
 
     def record_fusion(self, node: str, parts: Iterable[str]) -> None:
-        """Claim that a new node does what some nodes of the base do, one after the other, and nothing else.
+        """Claim that a new kernel node does what some nodes of the base do, one after the other, and nothing else.
 
         Several new nodes may stand for the same old one, which then is computed more than once. The node keeps the
         claim (:attr:`~forerun.ir.nodes.KernelNode.fuses`); for a part that is fused itself, it names what that stands
         for.
-
-        Args:
-            node: A kernel node that this edit added.
-            parts: Nodes of the graph that the edit began from.
         """
         fused = self.node(node)
         if not isinstance(fused, KernelNode):
             raise InternalError(f"edit: node '{node}' launches no kernel, so it stands for no others")
         names = (name for part in parts for name in getattr(self.base.nodes.get(part), "fuses", ()) or (part,))
         self.replace_node(replace(fused, fuses=tuple(dict.fromkeys(names))))
-
-    def _launch_order(self) -> list[str]:
-        if self._order is None:
-            self._order = list(self._topology)
-        return self._order
 
     # Dependencies
 
@@ -141,7 +133,11 @@ class GraphEdit:
         self.node(dependency.source)
         self.node(dependency.target)
         present = self.dependency(*dependency.pair)
-        self.set_dependency(dependency if present is None else _united(present, dependency))
+        if present is not None:
+            kind = max(present.kind, dependency.kind, key=_STRENGTH.__getitem__)
+            hazards = tuple(sorted({*present.hazards, *dependency.hazards}))
+            dependency = replace(dependency, kind=kind, hazards=hazards)
+        self.set_dependency(dependency)
 
     def set_dependency(self, dependency: Dependency) -> None:
         """Add a dependency, or replace the one that the pair has."""
@@ -220,10 +216,7 @@ class GraphEdit:
     def kernel_variant(self, kernel: Kernel, roles: tuple[Role, ...], suffix: str) -> Kernel:
         """The kernel with another body: the one that an earlier call made, or a new one named after both.
 
-        Args:
-            kernel: Where the new one starts from.
-            roles: The body.
-            suffix: What was done, such as ``pdl``; the name is ``kernel.suffix``, with a number if that is taken.
+        The suffix says what was done, such as ``pdl``; the name is ``kernel.suffix``, with a number if that is taken.
 
         Raises:
             InvalidInput: If the body contradicts what the kernel declares of its code.
@@ -256,7 +249,8 @@ class GraphEdit:
             return self.base
         # Graphs do not change, so the next one may share what no edit has changed.
         topology = self._read() if self._order is None else _reordered(self._topology, self._order)
-        result = Graph._from_parts(self._name, self._allocations, self._buffers, self._kernels, topology, self.delta)
+        tables = self._allocations, self._buffers, self._kernels
+        result = Graph._from_parts(self._name, tables, topology, self.delta)
         carry_over(self.base, self.delta, result)
         self.base, self.delta = result, Delta()
         self._own_topology = self._order = None
@@ -272,12 +266,6 @@ def _contradicted(kernel: Kernel, declared: Kernel, words: str) -> InvalidInput:
     hint = "what runs other code, or accesses other bytes, needs an implementation and phase functions of its own"
     at = Location("kernel", declared.name)
     return InvalidInput(message, (Diagnostic("E1", words, at, f"this is what '{declared.name}' declares"),), hint)
-
-
-def _united(first: Dependency, second: Dependency) -> Dependency:
-    kind = max(first.kind, second.kind, key=_STRENGTH.__getitem__)
-    hazards: tuple[Hazard, ...] = tuple(sorted({*first.hazards, *second.hazards}))
-    return Dependency(first.source, first.target, kind, hazards)
 
 
 def _reordered(topology: nx.DiGraph[str], order: list[str]) -> nx.DiGraph[str]:

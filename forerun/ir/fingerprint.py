@@ -1,51 +1,16 @@
-"""A digest of a graph, to tell whether two are equal, and whether one that must not change did."""
+"""A hash of a graph, to tell whether one that must not change did."""
 
 from __future__ import annotations
 
-import hashlib
-from itertools import chain
-from typing import assert_never
-
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import (
-    AllocNode,
-    ChildGraphNode,
-    ConditionalNode,
-    EmptyNode,
-    EventRecordNode,
-    EventWaitNode,
-    FreeNode,
-    HostCallbackNode,
-    KernelNode,
-    MemcpyNode,
-    MemsetNode,
-    Node,
-)
-from forerun.ir.text.printer import dangling_lines, kernel_lines, memory_lines, node_lines
-from forerun.ir.text.spelling import word
+from forerun.ir.nodes import Node
+from forerun.ir.walk import bodies_in, without_bodies
 
-__all__ = ["content_hash", "fingerprint"]
-
-
-def fingerprint(graph: Graph) -> str:
-    """SHA-256 of the text form, with tables sorted by name, in hexadecimal.
-
-    Equal graphs have equal fingerprints, whatever the order in which their tables were filled. Computed again each
-    time: it serves to catch passes that change a graph in place.
-
-    Example:
-        >>> fingerprint(Graph("a")) == fingerprint(Graph("a")), fingerprint(Graph("a")) == fingerprint(Graph("b"))
-        (True, False)
-    """
-    memory = sorted([text for _, _, text in memory_lines(graph)])
-    kernels = sorted(["\n".join([text for _, _, text in kernel_lines(kernel)]) for kernel in graph.kernels.values()])
-    nodes = [text for _, _, text in chain(node_lines(graph), dangling_lines(graph))]
-    content = "\n".join([word(graph.name), *memory, *kernels, *nodes])
-    return hashlib.sha256(content.encode()).hexdigest()
+__all__ = ["content_hash"]
 
 
 def content_hash(graph: Graph) -> int:
-    """A hash of everything in a graph, computed again each time; several times faster than :func:`fingerprint`.
+    """A hash of everything in a graph, computed again each time.
 
     It holds within one process: it serves to notice that a graph was changed in place.
     """
@@ -56,14 +21,5 @@ def content_hash(graph: Graph) -> int:
 
 
 def _node_hash(node: Node | None) -> int:
-    match node:
-        case ChildGraphNode(body=body):
-            return hash((node.name, node.place, content_hash(body)))
-        case ConditionalNode(bodies=bodies):
-            return hash((node.name, node.place, node.kind, node.condition, *map(content_hash, bodies)))
-        case KernelNode() | MemcpyNode() | MemsetNode() | HostCallbackNode() | EmptyNode() | None:
-            return hash(node)
-        case AllocNode() | FreeNode() | EventRecordNode() | EventWaitNode():
-            return hash(node)
-        case _:
-            assert_never(node)
+    bodies = () if node is None else bodies_in(node)
+    return hash((without_bodies(node), *map(content_hash, bodies))) if node is not None and bodies else hash(node)

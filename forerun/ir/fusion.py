@@ -65,7 +65,6 @@ class Match:
     """Nodes of a graph that fit a pattern.
 
     Attributes:
-        graph: The graph.
         nodes: The node of each part, by the part's name, in launch order of the pattern.
         arguments: What each variable is bound to, as the first part has it that names it.
     """
@@ -101,13 +100,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Replacement:
-    """What takes the place of a match.
-
-    Attributes:
-        kernel: The kernel.
-        launch: How it is launched.
-        variables: For each of the kernel's parameters a variable of the pattern, or an argument.
-    """
+    """What takes the place of a match; each parameter of the kernel is a variable of the pattern, or an argument."""
 
     kernel: Kernel
     launch: Launch
@@ -130,7 +123,6 @@ class FusionRule:
 
     Attributes:
         name: Lower-case words joined by hyphens.
-        summary: What it does, in one line.
         patterns: What it replaces; the first that matches counts.
         replace: The replacement of a match, or why there is none.
         tolerance: How far a result may be from that of the parts, relative to the greatest magnitude in its buffer.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from forerun.ir.analysis import Analysis
+from forerun.ir.analysis import TABLES, Analysis
 from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import Node
@@ -119,22 +120,15 @@ class Graph:
                 pair = " -> ".join(dependency.pair)
                 raise InvalidInput(f"dependency {pair} occurs twice", hint="a pair of nodes has one dependency")
             topology.add_edge(*dependency.pair, dependency=dependency)
-        self._set(name, _table(allocations), _table(buffers), _table(kernels), topology, None)
+        self._set(name, (_table(allocations), _table(buffers), _table(kernels)), topology, None)
 
     def _set(
-        self,
-        name: str,
-        allocations: Mapping[str, Allocation],
-        buffers: Mapping[str, Buffer],
-        kernels: Mapping[str, Kernel],
-        topology: nx.DiGraph[str],
-        delta: Delta | None,
+        self, name: str, tables: Iterable[Mapping[str, Any]], topology: nx.DiGraph[str], delta: Delta | None
     ) -> None:
+        copies = (MappingProxyType(dict(table)) for table in tables)
         values = {
             "name": name,
-            "allocations": MappingProxyType(dict(allocations)),
-            "buffers": MappingProxyType(dict(buffers)),
-            "kernels": MappingProxyType(dict(kernels)),
+            **dict(zip(TABLES, copies, strict=True)),
             "_topology": topology,
             "delta": delta,
             "cache": {},
@@ -145,17 +139,11 @@ class Graph:
 
     @classmethod
     def _from_parts(
-        cls,
-        name: str,
-        allocations: Mapping[str, Allocation],
-        buffers: Mapping[str, Buffer],
-        kernels: Mapping[str, Kernel],
-        topology: nx.DiGraph[str],
-        delta: Delta | None,
+        cls, name: str, tables: Iterable[Mapping[str, Any]], topology: nx.DiGraph[str], delta: Delta | None = None
     ) -> Graph:
         """For :class:`GraphEdit` and bodies: takes over a topology that nobody changes any more."""
         graph = cls.__new__(cls)
-        graph._set(name, allocations, buffers, kernels, topology, delta)
+        graph._set(name, tables, topology, delta)
         return graph
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -203,22 +191,20 @@ class Graph:
 
     def with_tables_of(self, other: Graph) -> Graph:
         """The same nodes and dependencies over the tables of another graph: a body as a graph of its own."""
-        graph = Graph._from_parts(self.name, {}, {}, {}, self._topology, None)
-        for table in ("allocations", "buffers", "kernels"):
+        graph = Graph._from_parts(self.name, ({}, {}, {}), self._topology)
+        for table in TABLES:
             object.__setattr__(graph, table, getattr(other, table))  # not copied: there may be thousands of bodies
         object.__setattr__(graph, "owner_of_tables", other)
         return graph
 
     def without_tables(self) -> Graph:
         """The same nodes and dependencies with empty tables, as bodies have them; it keeps its delta."""
-        return Graph._from_parts(self.name, {}, {}, {}, self._topology, self.delta)
+        return Graph._from_parts(self.name, ({}, {}, {}), self._topology, self.delta)
 
     def count_dependencies(self) -> dict[str, int]:
         """How many dependencies there are of each kind, by the kind's name."""
-        counts = {str(kind): 0 for kind in DependencyKind}
-        for _, _, dependency in self._topology.edges(data="dependency"):
-            counts[str(dependency.kind)] += 1
-        return counts
+        counts = Counter(dependency.kind for _, _, dependency in self._topology.edges(data="dependency"))
+        return {str(kind): counts[kind] for kind in DependencyKind}
 
     def save(self, path: str | Path) -> Path:
         """Write the text form to a file (``.fir``), for :func:`forerun.load` and the commands; returns the path.

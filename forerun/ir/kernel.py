@@ -31,8 +31,6 @@ class BufferParameter:
     """A pointer parameter.
 
     Attributes:
-        name: Unique among the kernel's parameters.
-        dtype: Element type that the kernel reads or writes there.
         dims: One entry a dimension: an integer (exactly that extent), a name (any extent, equal wherever the kernel
             uses the name), or ``None`` (any extent). ``None`` instead of a tuple: any shape at all.
         align: What its address must be a multiple of, in bytes. ``None`` says nothing: the verifier asks for the size
@@ -111,9 +109,8 @@ class Wait:
 class Trigger:
     """``griddepcontrol.launch_dependents``: this CTA no longer holds back the start of programmatic dependents.
 
-    Attributes:
-        fenced: A release fence (``fence.acq_rel`` of GPU scope) comes right before it. It orders something only under
-            the assumption H8; see docs/checker.md.
+    If it is ``fenced``, a release fence (``fence.acq_rel`` of GPU scope) comes right before it. That orders something
+    only under the assumption H8; see docs/checker.md.
     """
 
     fenced: bool = False
@@ -131,13 +128,7 @@ Step: TypeAlias = Phase | Wait | Trigger | Barrier
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What one group of warps of every CTA executes, in order.
-
-    Attributes:
-        name: Unique in the kernel.
-        steps: Phases, waits, triggers and barriers.
-        warps: How many warps of the CTA play the role; ``None`` is all that no other role claims.
-    """
+    """What one group of warps of every CTA executes, in order; ``None`` warps are all that no other role claims."""
 
     name: str
     steps: tuple[Step, ...] = ()
@@ -147,6 +138,13 @@ class Role:
     def phases(self) -> tuple[Phase, ...]:
         """The phases, in order."""
         return tuple(step for step in self.steps if isinstance(step, Phase))
+
+    def placed(self) -> Iterator[tuple[int, int, Step]]:
+        """Each step with its position, and with the number of barriers before it."""
+        barriers = 0
+        for position, step in enumerate(self.steps):
+            yield position, barriers, step
+            barriers += isinstance(step, Barrier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +167,6 @@ class Kernel:
     """A function that kernel nodes launch.
 
     Attributes:
-        name: Unique in a graph.
         parameters: In the order of the launch.
         roles: The body; ``None`` is a black box, which reads and writes everything it points to and never waits.
         implementations: What targets may run; the reference target runs the phases' own functions.

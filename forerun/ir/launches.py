@@ -70,33 +70,19 @@ class Launches:
             >>> WHOLE_WARPS.refusal(Launch(block=(64, 1, 1)))
             ''
         """
+        given = {
+            "grid": (math.prod(launch.grid), "CTAs"),
+            "block": (math.prod(launch.block), "threads a CTA"),
+            "shared": (launch.shared_bytes, "bytes of shared memory a CTA"),
+            "cluster": (math.prod(launch.cluster or (1,)), "CTAs a cluster"),
+        }
         for name, span in self.spans():
-            given = _given(launch, name)
-            if given not in span:
-                return f"{given} {_WORDS[name]}, accepted are {span}"
+            number, what = given[name]
+            if number not in span:
+                return f"{number} {what}, accepted are {span}"
         if self.cluster is not None and math.prod((launch.cluster or (1, 1, 1))[1:]) != 1:
             return f"a cluster of {launch.cluster} CTAs, accepted are clusters in x"
         return ""
-
-
-_WORDS = {
-    "grid": "CTAs",
-    "block": "threads a CTA",
-    "shared": "bytes of shared memory a CTA",
-    "cluster": "CTAs a cluster",
-}
-
-
-def _given(launch: Launch, name: str) -> int:
-    match name:
-        case "grid":
-            return math.prod(launch.grid)
-        case "block":
-            return math.prod(launch.block)
-        case "shared":
-            return launch.shared_bytes
-        case _:
-            return math.prod(launch.cluster or (1,))
 
 
 ANY_LAUNCH = Launches()

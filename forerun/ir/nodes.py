@@ -149,11 +149,9 @@ class HostCallbackNode:
     """A call of a Python function.
 
     Attributes:
-        name: The node's name.
         function: ``module:function``.
         reads: Host memory that it reads.
         writes: Host memory that it writes, every byte of it.
-        place: The host.
         pure: Whether it does nothing but read and write these. Other calls may do anything that the device's work can
             see or be seen by, so nothing may move across them.
     """

@@ -18,6 +18,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, TypeAlias, TypeVar
 
 from forerun.ir.kernel import (
@@ -171,11 +172,11 @@ def _phase(declared: PhaseFunction, parameters: tuple[Parameter, ...], locals_: 
     arguments = [argument.lstrip("_") for argument in inspect.signature(declared.function).parameters]
     buffers = {p.name for p in parameters if isinstance(p, BufferParameter)}
     if declared.reads is None:
-        reads = tuple(Access(argument) for argument in _leading(arguments, buffers - set(locals_)))
+        reads = tuple(map(Access, takewhile((buffers - set(locals_)).__contains__, arguments)))
     else:
         reads = read_accesses(declared.reads, f"{about}, reads")
     rest = arguments[len(reads) :]
-    used = _leading(rest, set(locals_)) if declared.uses is None else _names(declared.uses)
+    used = tuple(takewhile(locals_.__contains__, rest)) if declared.uses is None else _names(declared.uses)
     scalars = rest[len(used) :]
     writes = read_accesses(declared.writes, f"{about}, writes") if declared.writes else ()
     if len(reads) + len(used) > len(arguments):
@@ -186,10 +187,8 @@ def _phase(declared: PhaseFunction, parameters: tuple[Parameter, ...], locals_: 
             hint = did_you_mean(access.parameter, sorted(buffers))
             raise InvalidInput(f"{about}: '{access.parameter}' is not a buffer of the kernel", hint=hint)
     _require_scalars(scalars, parameters, locals_, about)
-    defines = _names(declared.defines)
-    return Phase(
-        name, reads, writes, used, defines, tuple(scalars), declared.asynchronous, function_path(declared.function)
-    )
+    names = used, _names(declared.defines), tuple(scalars)
+    return Phase(name, reads, writes, *names, declared.asynchronous, function_path(declared.function))
 
 
 def _require_scalars(names: list[str], parameters: tuple[Parameter, ...], locals_: list[str], about: str) -> None:
@@ -202,12 +201,6 @@ def _require_scalars(names: list[str], parameters: tuple[Parameter, ...], locals
         if not known[name]:
             hint = "arrays that are read come first, then locals, then scalars"
             raise InvalidInput(f"{about}: argument '{name}' stands too late", hint=hint)
-
-
-def _leading(names: list[str], kind: set[str]) -> tuple[str, ...]:
-    """The first names, as many as are of a kind."""
-    end = next((i for i, name in enumerate(names) if name not in kind), len(names))
-    return tuple(names[:end])
 
 
 def _names(text: str) -> tuple[str, ...]:

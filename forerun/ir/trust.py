@@ -109,21 +109,14 @@ def trusted() -> Trust:
 
 
 def vouch(*items: Trusted | Collection[Trusted]) -> None:
-    """Vouch for modules and sources, for the rest of the process.
-
-    Raises:
-        InvalidInput: If one is neither a module nor the source of a kernel.
-    """
+    """Vouch for modules and sources, for the rest of the process; raises what :meth:`Trust.of` raises."""
     global _process
     _process |= Trust.of(*items)
 
 
 @contextmanager
 def trusting(*items: Trusted | Collection[Trusted]) -> Iterator[None]:
-    """Vouch for modules and sources within a block, on this thread.
-
-    Raises:
-        InvalidInput: If one is neither a module nor the source of a kernel.
+    """Vouch for modules and sources within a block, on this thread; raises what :meth:`Trust.of` raises.
 
     Example:
         >>> with trusting("my_package.kernels"):
@@ -138,11 +131,7 @@ def trusting(*items: Trusted | Collection[Trusted]) -> Iterator[None]:
 
 
 def vouch_in_scope(*items: Trusted | Collection[Trusted]) -> None:
-    """Vouch for modules and sources until the innermost :func:`trusting` block ends.
-
-    Raises:
-        InvalidInput: If one is neither a module nor the source of a kernel.
-    """
+    """Vouch, as :func:`vouch`, until the innermost :func:`trusting` block ends."""
     _scope.set(_scope.get() | Trust.of(*items))
 
 
@@ -192,11 +181,9 @@ def registered_function(path: str) -> Callable[..., Any] | None:
 
 
 def register_source(location: str, text: str = "") -> None:
-    """Let graphs name a source of the program's own.
+    """Let graphs name a source of the program's own, ``module:file.cu``.
 
-    Args:
-        location: ``module:file.cu``.
-        text: What it holds; empty for a file of that package, or beside that module.
+    Without a text it is a file of that package, or beside that module.
     """
     _sources[location] = text
 

@@ -64,6 +64,12 @@ class DType(enum.Enum):
         """Whether values can be negative."""
         return self.value[3]
 
+    @property
+    def range(self) -> tuple[int, int]:
+        """The least and the greatest value of an integer type."""
+        bits = 8 * self.itemsize
+        return (-(1 << bits - 1), (1 << bits - 1) - 1) if self.is_signed else (0, (1 << bits) - 1)
+
     def __str__(self) -> str:
         return self.value[0]
 

@@ -9,21 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TypeAlias, assert_never
 
+from forerun.ir import nodes
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import (
-    AllocNode,
-    ChildGraphNode,
-    ConditionalNode,
-    EmptyNode,
-    EventRecordNode,
-    EventWaitNode,
-    FreeNode,
-    HostCallbackNode,
-    KernelNode,
-    MemcpyNode,
-    MemsetNode,
-    Node,
-)
 
 __all__ = [
     "BodyPath",
@@ -35,51 +22,51 @@ __all__ = [
     "inner_bodies",
     "kernel_nodes",
     "with_bodies",
+    "without_bodies",
 ]
 
 BodyPath: TypeAlias = tuple[tuple[str, int], ...]
 """Where a body is: from the outermost, the name of each node around it, and which of its bodies."""
 
 
-def bodies_in(node: Node) -> tuple[Graph, ...]:
+def bodies_in(node: nodes.Node) -> tuple[Graph, ...]:
     """The bodies of a node; most kinds of nodes have none."""
     match node:
-        case KernelNode() | MemcpyNode() | MemsetNode() | HostCallbackNode() | EmptyNode():
+        case nodes.KernelNode() | nodes.MemcpyNode() | nodes.MemsetNode() | nodes.HostCallbackNode():
             return ()
-        case ChildGraphNode():
+        case nodes.ChildGraphNode():
             return (node.body,)
-        case ConditionalNode():
+        case nodes.ConditionalNode():
             return node.bodies
-        case AllocNode() | FreeNode() | EventRecordNode() | EventWaitNode():
+        case nodes.EmptyNode() | nodes.AllocNode() | nodes.FreeNode() | nodes.EventRecordNode() | nodes.EventWaitNode():
             return ()
         case _:
             assert_never(node)
 
 
-def with_bodies(node: Node, bodies: Iterable[Graph]) -> Node:
+def with_bodies(node: nodes.Node, bodies: Iterable[Graph]) -> nodes.Node:
     """The node with other bodies, as many as it has."""
     found = tuple(bodies)
     match node:
-        case ChildGraphNode():
+        case nodes.ChildGraphNode():
             return replace(node, body=found[0])
-        case ConditionalNode():
+        case nodes.ConditionalNode():
             return replace(node, bodies=found)
-        case KernelNode() | MemcpyNode() | MemsetNode() | HostCallbackNode() | EmptyNode():
+        case nodes.KernelNode() | nodes.MemcpyNode() | nodes.MemsetNode() | nodes.HostCallbackNode():
             return node
-        case AllocNode() | FreeNode() | EventRecordNode() | EventWaitNode():
+        case nodes.EmptyNode() | nodes.AllocNode() | nodes.FreeNode() | nodes.EventRecordNode() | nodes.EventWaitNode():
             return node
         case _:
             assert_never(node)
 
 
-def body_prefix(prefix: str, owner: str, number: int) -> str:
-    """What the paths of the nodes in a body begin with.
+def without_bodies(node: nodes.Node) -> nodes.Node:
+    """The node with empty bodies of the same number."""
+    return with_bodies(node, (Graph("body") for _ in bodies_in(node)))
 
-    Args:
-        prefix: What the owner's own path begins with.
-        owner: The name of the node whose body it is.
-        number: Which of its bodies.
-    """
+
+def body_prefix(prefix: str, owner: str, number: int) -> str:
+    """What the paths of the nodes in a body begin with, after what the path of its owner begins with."""
     return f"{prefix}{owner}/{number}/" if number else f"{prefix}{owner}/"
 
 
@@ -104,7 +91,7 @@ def all_bodies(graph: Graph, prefix: str = "") -> Iterator[tuple[str, Graph]]:
         yield from all_bodies(body, inner)
 
 
-def all_nodes(graph: Graph, prefix: str = "") -> Iterator[tuple[str, Node]]:
+def all_nodes(graph: Graph, prefix: str = "") -> Iterator[tuple[str, nodes.Node]]:
     """The nodes of a graph and of all bodies in it, with their paths, in launch order, an owner before its bodies."""
     for node in graph:
         yield prefix + node.name, node
@@ -112,6 +99,6 @@ def all_nodes(graph: Graph, prefix: str = "") -> Iterator[tuple[str, Node]]:
             yield from all_nodes(body, body_prefix(prefix, node.name, number))
 
 
-def kernel_nodes(graph: Graph, prefix: str = "") -> Iterator[tuple[str, KernelNode]]:
+def kernel_nodes(graph: Graph) -> Iterator[tuple[str, nodes.KernelNode]]:
     """The kernel nodes of a graph and of all bodies in it, with their paths, in launch order."""
-    return ((path, node) for path, node in all_nodes(graph, prefix) if isinstance(node, KernelNode))
+    return ((path, node) for path, node in all_nodes(graph) if isinstance(node, nodes.KernelNode))

@@ -10,14 +10,4 @@ from forerun.passes.infra.base import Assessment, Assessor, Pass, PassContext, o
 from forerun.passes.infra.pipeline import Pipeline
 from forerun.passes.infra.registry import available, get, register
 
-__all__ = [
-    "Assessment",
-    "Assessor",
-    "Pass",
-    "PassContext",
-    "Pipeline",
-    "available",
-    "get",
-    "option",
-    "register",
-]
+__all__ = ["Assessment", "Assessor", "Pass", "PassContext", "Pipeline", "available", "get", "option", "register"]

@@ -20,13 +20,6 @@ from forerun.support.diagnostics import Location
 
 __all__ = ["ApplyTuning", "apply_tuning", "moved_triggers"]
 
-_STATISTICS = {
-    "launches_changed": "nodes with another launch",
-    "triggers_moved": "nodes that trigger elsewhere",
-    "hoists_undone": "nodes whose phases went back behind the wait",
-    "dependencies_made_full": "programmatic dependencies made full",
-}
-
 
 @register
 @dataclass(frozen=True)
@@ -42,7 +35,12 @@ class ApplyTuning(Pass):
     name: ClassVar[str] = "apply-tuning"
     keeps_bits: ClassVar[bool] = False
     changes: ClassVar[frozenset[str]] = frozenset({"bodies", "dependencies", "launches"})
-    statistics: ClassVar[Mapping[str, str]] = _STATISTICS
+    statistics: ClassVar[Mapping[str, str]] = {
+        "launches_changed": "nodes with another launch",
+        "triggers_moved": "nodes that trigger elsewhere",
+        "hoists_undone": "nodes whose phases went back behind the wait",
+        "dependencies_made_full": "programmatic dependencies made full",
+    }
 
     file: str = option("", help="the tuning file; empty for what is known of such graphs on this GPU", file=True)
     gpu: str = option("", help="the GPU that the graph is for; empty applies the file whatever GPU it is of")
@@ -71,13 +69,7 @@ class ApplyTuning(Pass):
 
 
 def apply_tuning(graph: Graph, tuning: Tuning, context: PassContext) -> Graph:
-    """The graph, and the bodies in it, with the choices of a tuning.
-
-    Args:
-        graph: A valid graph.
-        tuning: Choices; those for groups that the graph does not have do nothing.
-        context: Of :class:`ApplyTuning`, to count what changes.
-    """
+    """The graph, and the bodies in it, with the choices of a tuning that are for groups of its nodes."""
     return rewrite_all(graph, context, lambda body, inner: _applied(body, tuning, inner))
 
 
@@ -130,13 +122,9 @@ def _rebody(edit: GraphEdit, kernel: Kernel, name: str, choice: Choice, context:
     node = edit.node(name)
     assert isinstance(node, KernelNode)
     edit.replace_node(replace(node, kernel=variant.name))
-    context.count("hoists_undone", any(_hoists(role) for role in kernel.roles) and not choice.hoist)
+    hoists = any(_waiting_first(role) != role for role in kernel.roles)
+    context.count("hoists_undone", hoists and not choice.hoist)
     context.count("triggers_moved", choice.trigger is not None and _triggers(roles) != _triggers(kernel.roles))
-
-
-def _hoists(role: Role) -> bool:
-    """Whether a phase comes before the role's wait."""
-    return _waiting_first(role) != role
 
 
 def _waiting_first(role: Role) -> Role:

@@ -78,13 +78,7 @@ class FuseKernels(Pass):
 
 
 def fused(graph: Graph, rules: Iterable[FusionRule], context: PassContext) -> Graph:
-    """The graph with rules applied, in bodies, too, whether they are registered or not.
-
-    Args:
-        graph: Where to.
-        rules: Which.
-        context: That of a :class:`FuseKernels`.
-    """
+    """The graph with rules applied, in bodies, too, whether they are registered or not."""
     known = tuple(rules)
     after = rewrite_all(graph, context, lambda level, _: _fused(level, known, context))
     for rule, count in context.applications.items():

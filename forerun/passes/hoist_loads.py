@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import ClassVar
 
 from forerun.ir.graph import Dependency, Graph, Hazard
@@ -60,7 +61,7 @@ class HoistLoads(Pass):
 
     def _hoisted(self, graph: Graph, context: PassContext) -> Graph:
         order = event_order(graph)
-        early = {node.name for node in graph if isinstance(node, KernelNode) and _starts_early(graph, node.name)}
+        early = {d.target for d in graph.dependencies if d.kind is DependencyKind.PROGRAMMATIC}
         pending = pending_writers(graph, order, early)
         edit = graph.edit()
         for node in graph:
@@ -98,12 +99,7 @@ class HoistLoads(Pass):
 def hoisted(
     role: Role, blocked: set[str], allow: Callable[[], bool] = lambda: True
 ) -> tuple[tuple[Step, ...], int, int]:
-    """Move what may move ahead of a role's wait, keeping its order.
-
-    Args:
-        role: Any role.
-        blocked: Names of phases that must stay where they are.
-        allow: Asked before each move.
+    """Move what may move ahead of a role's wait, keeping its order; ``allow`` is asked before each move.
 
     Returns:
         The steps, how many phases moved, and how many phases without writes stayed between the wait and the first
@@ -131,31 +127,19 @@ def hoisted(
 
 
 def _ahead(roles: Iterable[Role]) -> set[str]:
-    """The phases ahead of the waits of their roles."""
-    found: set[str] = set()
-    for role in roles:
-        at = next((i for i, step in enumerate(role.steps) if isinstance(step, Wait)), 0)
-        found.update(step.name for step in role.steps[:at] if isinstance(step, Phase))
-    return found
-
-
-def _starts_early(graph: Graph, node: str) -> bool:
-    return any(d.kind is DependencyKind.PROGRAMMATIC for d in graph.incoming(node))
+    """The phases ahead of the waits of their roles, and those of roles that never wait."""
+    ahead = (step for role in roles for step in takewhile(lambda step: not isinstance(step, Wait), role.steps))
+    return {step.name for step in ahead if isinstance(step, Phase)}
 
 
 # What holds phases back
 
 
 def pending_writers(graph: Graph, order: EventOrder, among: Collection[str] | None = None) -> dict[str, Pending]:
-    """For each node the phases that need more than is complete at its start.
+    """For each node, or each of some, the phases that need more than is complete at its start.
 
     They need the writers of the bytes that they read, and the event nodes that come before the node. Where very many
     nodes write the same bytes, those are enough whose completion comes before no other one's.
-
-    Args:
-        graph: Any graph.
-        order: Its order of events.
-        among: The nodes that are asked about; all of them by default.
     """
     among = graph.nodes if among is None else among
     pending: dict[str, dict[str, dict[str, set[Hazard]]]] = {}
@@ -185,11 +169,11 @@ def own_hazards(kernel: Kernel, found: tuple[NodeAccess, ...]) -> set[str]:
     place = {phase.name: (role.name, i) for role in kernel.roles or () for i, phase in enumerate(role.phases)}
     blocked = set()
     for read in (access for access in found if not access.write):
-        for write in (access for access in found if access.write and access.allocation == read.allocation):
+        for write in (access for access in found if access.write and access.overlaps(read)):
             role, position = place[read.phase]
             writer_role, writer_position = place[write.phase]
             after = writer_role == role and writer_position >= position
-            if not after and write.bytes.overlaps(read.bytes):
+            if not after:
                 blocked.add(read.phase)
     return blocked
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from forerun.ir.graph import Dependency, Graph, Hazard
-from forerun.ir.semantics import conflicts
+from forerun.ir.semantics import Conflict, conflicts
 from forerun.ir.semantics.access import is_event
 from forerun.ir.semantics.reaching_accesses import ones
 from forerun.passes.infra.base import Pass, PassContext
@@ -51,9 +51,7 @@ def _inferred(graph: Graph, context: PassContext) -> Graph:
             edit.remove_dependency(*present.pair)
             context.count("dependencies_removed")
     for pair, dependency in wanted.items():
-        present_kind = graph.dependency(*pair)
-        if present_kind is None:
-            context.count("dependencies_added")
+        context.count("dependencies_added", graph.dependency(*pair) is None)
         edit.set_dependency(dependency)
     return edit.commit()
 
@@ -78,7 +76,7 @@ def _hazards(graph: Graph) -> dict[tuple[str, str], set[Hazard]]:
     for clash in conflicts(graph).clashes:
         later = clash.later
         for alike, nodes in clash.earlier:
-            hazard = Hazard("RAW" if not later.write else "WAW" if alike.first.write else "WAR", later.buffer)
+            hazard = Conflict(alike.first, later).hazard
             for at in ones(nodes & last[later.node] >> alike.base if later.node in last else nodes):
                 found.setdefault((names[alike.base + at], later.node), set()).add(hazard)
     return found
@@ -108,7 +106,7 @@ def _last_sources(graph: Graph) -> dict[str, int]:
 
 
 def _event_pairs(graph: Graph, known: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Tie what has no successor before a event to it, and what has no predecessor after a event to that.
+    """Tie what has no successor before an event to it, and what has no predecessor after one to that.
 
     From the first event to the last for the former, and back for the latter, so that a node is tied to the nearest
     events, and through them to all others.

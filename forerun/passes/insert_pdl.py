@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from forerun.ir.graph import Dependency, Graph
-from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Step, Trigger, Wait
+from forerun.ir.kernel import Barrier, Phase, Role, Step, Trigger, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics import EventOrder, accesses, conflicts, event_order
 from forerun.ir.semantics.event_nodes import event_nodes
@@ -67,24 +67,18 @@ class InsertPdl(Pass):
             if isinstance(node, KernelNode) and (node.name in waits or node.name in triggers):
                 kernel = graph.kernels[node.kernel]
                 wait = node.name in waits and not kernel.has(Wait)
-                trigger = node.name in triggers and self._adds_trigger(kernel)
+                may_trigger = self.trigger != "none" and not kernel.has(Trigger) and not kernel.has_fixed_code
+                trigger = node.name in triggers and may_trigger
                 context.count("waits_inserted", wait)
                 context.count("triggers_inserted", trigger)
                 key = kernel.name, wait, trigger
                 if key not in variants:
-                    roles = self._body(kernel.roles or (), wait, trigger)
+                    roles = with_waits(kernel.roles or ()) if wait else kernel.roles or ()
+                    roles = with_trigger(roles, self.trigger) if trigger else roles
                     same = roles == kernel.roles
                     variants[key] = kernel.name if same else edit.kernel_variant(kernel, roles, "pdl").name
                 edit.replace_node(replace(node, kernel=variants[key]))
         return edit.commit()
-
-    def _adds_trigger(self, kernel: Kernel) -> bool:
-        return self.trigger != "none" and not kernel.has(Trigger) and not kernel.has_fixed_code
-
-    def _body(self, roles: tuple[Role, ...], wait: bool, trigger: bool) -> tuple[Role, ...]:
-        if wait:
-            roles = with_waits(roles)
-        return with_trigger(roles, self.trigger) if trigger else roles
 
 
 def can_overlap(graph: Graph, node: str) -> bool:

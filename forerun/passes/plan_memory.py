@@ -11,6 +11,7 @@ from networkx.utils import UnionFind
 from forerun.ir.buffer import ALLOCATION_ALIGNMENT, Allocation, Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import EventOrder, NodeAccess, event_order
+from forerun.ir.semantics.reaching_accesses import ones
 from forerun.ir.semantics.reaching_writes import EXPOSED, ReachingWrites, reaching_writes
 from forerun.ir.types import BufferRole, Place
 from forerun.passes.infra.base import Pass, PassContext, option
@@ -62,10 +63,8 @@ class Coalesced:
     """Temporaries that move together, since what is written through one is read through another.
 
     Attributes:
-        buffers: The temporaries.
         reason: Why they may not move; empty if they may.
         users: The launch positions of the nodes that use them, ascending.
-        accesses: What these do.
         start: Where what moves begins in the allocation: a multiple of the alignment.
         size: How many bytes move.
     """
@@ -114,9 +113,8 @@ def coalesced(graph: Graph) -> list[Coalesced]:
 def _coalesced(graph: Graph, buffers: list[Buffer], known: ReachingWrites) -> Coalesced:
     uses = [known.uses[buffer.name] for buffer in buffers]
     users = uses[0].users if len(uses) == 1 else sorted({user for use in uses for user in use.users})
-    return Coalesced(
-        buffers, _reason(graph, buffers, known), users, [access for use in uses for access in use.accesses]
-    )
+    found = [access for use in uses for access in use.accesses]
+    return Coalesced(buffers, _reason(graph, buffers, known), users, found)
 
 
 def _connected(known: ReachingWrites) -> UnionFind:
@@ -154,12 +152,8 @@ def interference(movable: Iterable[Coalesced], order: EventOrder, limit: int) ->
 
     Of two units, the one that is used first in launch order cannot come after the other. So for each unit these are, of
     those that are used first before it, the ones that are still used from then on, and the ones that earlier nodes use
-    which may not be complete. In a graph that is more deep than wide they are few.
-
-    Args:
-        movable: Units.
-        order: The event order.
-        limit: Units with more than that many others (or nodes that may not be complete) are left out.
+    which may not be complete. In a graph that is more deep than wide they are few. Units with more others (or nodes
+    that may not be complete) than the limit are left out.
     """
     found: dict[str, list[str]] = {}
     users: dict[int, list[str]] = {}
@@ -174,10 +168,8 @@ def interference(movable: Iterable[Coalesced], order: EventOrder, limit: int) ->
         if len(in_use) + pending.bit_count() > limit:
             continue
         near = {other.name: None for other in in_use}
-        while pending:
-            lowest = pending & -pending
-            near.update(dict.fromkeys(users.get(lowest.bit_length() - 1, ())))
-            pending ^= lowest
+        for position in ones(pending):
+            near.update(dict.fromkeys(users.get(position, ())))
         found[unit.name] = list(near)
         for name in near:
             found[name].append(unit.name)
@@ -199,14 +191,7 @@ def _complete(unit: Coalesced, order: EventOrder) -> int:
 
 
 def planned(graph: Graph, found: Iterable[Coalesced], others: Mapping[str, list[str]], context: PassContext) -> Graph:
-    """The graph with units in an arena for each device.
-
-    Args:
-        graph: Where they are.
-        found: What to place.
-        others: For each unit those with which it may share no byte.
-        context: That of the pass.
-    """
+    """The graph with units in an arena for each device; ``others`` are those with which a unit may share no byte."""
     places: dict[Place, list[Coalesced]] = {}
     for unit in found:
         places.setdefault(graph.allocations[unit.allocation].place, []).append(unit)
@@ -218,9 +203,7 @@ def planned(graph: Graph, found: Iterable[Coalesced], others: Mapping[str, list[
 def best_fit(found: Iterable[Coalesced], others: Mapping[str, Iterable[str]]) -> dict[str, int]:
     """Where each unit lies in an arena: the largest first, each in the smallest gap that it fits.
 
-    Args:
-        found: What to place.
-        others: For each unit those with which it may share no byte.
+    Others, by the name of a unit, are those with which it may share no byte.
 
     Example:
         >>> from forerun.ir.types import DType

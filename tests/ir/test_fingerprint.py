@@ -1,40 +1,29 @@
-"""Fingerprints: equal for equal graphs, different after any change, also one made in place."""
+"""Hashes of content: equal for equal graphs, different after any change, also one made in place."""
 
 from __future__ import annotations
 
 from hypothesis import given
-from hypothesis import strategies as st
 
-from forerun.ir.fingerprint import fingerprint
+from forerun.ir.fingerprint import content_hash
 from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.nodes import ConstantArgument, EmptyNode, KernelNode
-from forerun.ir.text import parse_graph, print_graph
 from forerun.ir.types import DependencyKind
-from tests.strategies import graphs, graphs_of_nonsense, portion
+from tests.strategies import graphs, portion
 
 
 @portion(15)
-@given(graph=graphs(), data=st.data())
-def test_the_order_of_tables_does_not_matter(graph: Graph, data: st.DataObject) -> None:
-    tables = [
-        data.draw(st.permutations(list(table)))
-        for table in (graph.allocations.values(), graph.buffers.values(), graph.kernels.values())
-    ]
-    same = Graph(graph.name, *tables, graph, data.draw(st.permutations(graph.dependencies)))
+@given(graph=graphs())
+def test_equal_graphs(graph: Graph) -> None:
+    tables = graph.allocations.values(), graph.buffers.values(), graph.kernels.values()
+    same = Graph(graph.name, *tables, graph, [data for _, _, data in graph.topology.edges.data("dependency")])
     assert same == graph
-    assert fingerprint(same) == fingerprint(graph) == fingerprint(parse_graph(print_graph(graph)))
+    assert content_hash(same) == content_hash(graph)
 
 
 @portion(15)
 @given(first=graphs(depth=0), second=graphs(depth=0))
 def test_different_graphs(first: Graph, second: Graph) -> None:
-    assert (fingerprint(first) == fingerprint(second)) == (first == second)
-
-
-@portion(10)
-@given(graph=graphs_of_nonsense())
-def test_any_graph_has_one(graph: Graph) -> None:
-    assert fingerprint(graph) == fingerprint(graph)
+    assert first == second or content_hash(first) != content_hash(second)
 
 
 LINE = Graph("line", nodes=map(EmptyNode, "abc"), dependencies=[Dependency("a", "b"), Dependency("b", "zz")])
@@ -51,21 +40,17 @@ def test_every_part_counts() -> None:
         Graph("line", nodes=nodes, dependencies=[Dependency("a", "b", DependencyKind.PROGRAMMATIC), dependencies[1]]),
         Graph("line", nodes=nodes, dependencies=[Dependency("a", "b", hazards=(Hazard("RAW", "x"),)), dependencies[1]]),
     ]
-    assert len({fingerprint(graph) for graph in variants}) == len(variants)
+    assert len({content_hash(graph) for graph in variants}) == len(variants)
 
 
 def test_integers_are_not_floats() -> None:
     one, other = (Graph("g", nodes=[KernelNode("n", "k", (("x", ConstantArgument(v)),))]) for v in (1, 1.0))
     assert one != other
-    assert fingerprint(one) != fingerprint(other)
+    assert content_hash(one) != content_hash(other)
 
 
 def test_a_change_in_place_is_seen() -> None:
     graph = Graph("line", nodes=map(EmptyNode, "abc"), dependencies=[Dependency("a", "b")])
-    before = fingerprint(graph)
+    before = content_hash(graph)
     graph._topology.remove_edge("a", "b")
-    assert fingerprint(graph) != before
-
-
-def test_it_is_the_same_on_every_machine() -> None:
-    assert fingerprint(LINE) == "6bac8567fd556a6ee5f8c1aa684f9b1e06f5ab61ae42e0166b3ecee91ee44aa1"
+    assert content_hash(graph) != before

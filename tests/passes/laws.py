@@ -17,11 +17,11 @@ from forerun.ir.verify import verify
 from forerun.ir.walk import bodies_in
 from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.infra.named_pipelines import NAMED_PIPELINES
-from forerun.passes.infra.parts import changed_parts
 from forerun.passes.infra.pipeline import Pipeline
 from forerun.passes.infra.registry import builtin
 from forerun.passes.insert_pdl import can_overlap
 from forerun.support.options import specs
+from tests.passes.changed_parts import changed_parts
 from tests.programs import all_conflicts, completions, races, undrained
 
 __all__ = ["applied", "broken_law", "input_of", "levels_of", "lost_meaning", "subjects", "weakened"]

@@ -129,7 +129,6 @@ Node: TypeAlias = (
     | '''
 KNOW_ALL_KINDS = {
     "ir/demands.py",
-    "ir/fingerprint.py",
     "ir/semantics/access.py",
     "ir/text/lines.py",
     "ir/text/printer.py",

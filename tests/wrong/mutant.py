@@ -17,8 +17,9 @@ from forerun.ir.nodes import (
 from forerun.ir.semantics import access as access_module
 from forerun.ir.semantics import hazards, races
 from forerun.ir.semantics.access import NodeAccess
-from forerun.ir.semantics.hazards import Conflict, Conflicts
+from forerun.ir.semantics.hazards import Clash, Conflict, Conflicts
 from forerun.ir.semantics.order import EventOrder
+from forerun.ir.semantics.reaching_accesses import Alike
 
 __all__ = ["CheckerMutant", "Patch", "accessing", "adjusting", "collector", "meets", "ordering", "roles_of", "sweeping"]
 
@@ -101,7 +102,9 @@ def sweeping(
                 found += [Conflict(b, a) for i, b in exposed if near(i, j) and conflict(b, a)]
             exposed = [(i, b) for i, b in exposed if not any(a.allocation == b.allocation and kills(a, b) for a in own)]
             exposed += [(j, a) for a in own]
-        return Conflicts.of(graph, found)
+        place = {name: i for i, name in enumerate(graph.nodes)}
+        earlier = (Alike(pair.earlier, place[pair.earlier.node], 0) for pair in found)
+        return Conflicts(Clash(pair.later, ((a, a.nodes),)) for pair, a in zip(found, earlier, strict=True))
 
     def patch(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(hazards.conflicts, "compute", compute)

@@ -27,8 +27,6 @@ class Explanation:
     """A finding with what explains it; bare for one that is neither a race nor an undrained node.
 
     Attributes:
-        finding: The finding.
-        race: The race that it is about.
         witness: A schedule that shows it.
         repairs: Changes that were tried, and repair it.
         body: The nested graph that the nodes are in; empty for the graph itself.
@@ -50,11 +48,7 @@ class Explanation:
         return tuple("/".join([*(owner for owner, _ in self.body), name]) for name in names)
 
     def to_json(self, source: SourceMap | None = None) -> dict[str, Any]:
-        """The finding as docs/cli.md describes it.
-
-        Args:
-            source: The text that lines and columns are of; without one, they are 0 and there are no places.
-        """
+        """The finding as docs/cli.md describes it; without the text that lines and columns are of, they are 0."""
         finding, places = self.finding, []
         if source is not None:
             finding = replace(finding, location=place_in(source, finding.location))
@@ -83,11 +77,8 @@ def explain(
 ) -> list[Explanation]:
     """The findings that a verdict holds, the first of them explained; each repair checks the whole graph again.
 
-    Args:
-        graph: The graph that was checked, or the one after a rewrite that was certified.
-        verdict: The verdict on it, under the same assumptions.
-        assumptions: Opt-in rules.
-        limit: How many are explained; ``None`` is :data:`MAX_EXPLAINED`.
+    The verdict, under the same assumptions, is on the graph, or on the rewrite that made it. Without a limit
+    :data:`MAX_EXPLAINED` are explained.
     """
     limit = MAX_EXPLAINED if limit is None else limit
     subjects: list[Race | Undrained] = [*verdict.races, *verdict.outliving]

@@ -12,6 +12,7 @@ from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics.access import NodeAccess, accesses, with_tables
+from forerun.ir.semantics.hazards import PhaseClashes
 from forerun.ir.semantics.nested import body_at
 from forerun.ir.semantics.order import order_under
 from forerun.ir.semantics.races import Race, Undrained, is_ordered, open_clashes
@@ -101,7 +102,6 @@ class Repair:
     """A single change after which the check no longer finds what it is for, nor anything new.
 
     Attributes:
-        change: The change.
         proved: Whether nothing at all is left to repair after it.
         body: The nested graph that the change is made in; empty for the graph itself.
     """
@@ -142,13 +142,7 @@ def _applied(graph: Graph, path: BodyPath, change: Change) -> Graph:
 def repairs(graph: Graph, race: Race, assumptions: Iterable[str] = frozenset()) -> tuple[Repair, ...]:
     """Up to three ways to remove a race: a present dependency made full, a wait, a phase moved, a dependency added.
 
-    Args:
-        graph: The graph that was checked.
-        race: One of its races.
-        assumptions: The opt-in rules of the check.
-
-    Returns:
-        Repairs that were each tried: the race is gone, the graph is valid, and nothing new is found.
+    Each was tried, under the assumptions of the check: the race is gone, the graph is valid, and nothing new is found.
     """
     inner = body_at(graph, race.body)
     u, v = race.earlier.node, race.later.node
@@ -164,14 +158,7 @@ def repairs(graph: Graph, race: Race, assumptions: Iterable[str] = frozenset()) 
 def drain_repairs(
     graph: Graph, node: str, assumptions: Iterable[str] = frozenset(), *, body: BodyPath = ()
 ) -> tuple[Repair, ...]:
-    """Up to three ways to let a node complete before a sink does.
-
-    Args:
-        graph: The graph that was checked.
-        node: One of its undrained nodes.
-        assumptions: The opt-in rules of the check.
-        body: The nested graph that the node is in.
-    """
+    """Up to three ways to let an undrained node, in the graph or in a body of it, complete before a sink does."""
     inner = body_at(graph, body)
     chain = chain_to_sink(inner, node)
     found = [*_fuller(chain)]
@@ -193,11 +180,16 @@ def _fuller(chain: tuple[Dependency, ...]) -> Iterator[Change]:
 
 def _may_wait(graph: Graph, name: str) -> bool:
     """Whether the compiler can put a wait into a node: some role has none, and the machine code is the compiler's."""
+    return any(not any(isinstance(step, Wait) for step in role.steps) for role in _own_roles(graph, name))
+
+
+def _own_roles(graph: Graph, name: str, *, moves: bool = False) -> tuple[Role, ...]:
+    """The body of a node, if the compiler can put a wait into its code, or can move what is there; else nothing."""
     node = graph.nodes[name]
     kernel = graph.kernels.get(node.kernel) if isinstance(node, KernelNode) else None
-    if kernel is None or kernel.has_fixed_code:
-        return False
-    return any(not any(isinstance(step, Wait) for step in role.steps) for role in kernel.roles or ())
+    if kernel is None or kernel.has_fixed_code or (moves and kernel.has_foreign_code):
+        return ()
+    return kernel.roles or ()
 
 
 def _move(graph: Graph, access: NodeAccess) -> list[Change]:
@@ -206,11 +198,7 @@ def _move(graph: Graph, access: NodeAccess) -> list[Change]:
     What it gives may not be taken on the way, and it crosses no barrier: the verifier would find the former (K6), and
     with the latter it could miss what other roles do.
     """
-    node = graph.nodes[access.node]
-    kernel = graph.kernels.get(node.kernel) if isinstance(node, KernelNode) else None
-    if kernel is None or kernel.has_foreign_code:
-        return []
-    for role in kernel.roles or ():
+    for role in _own_roles(graph, access.node, moves=True):
         names = [step.name if isinstance(step, Phase) else "" for step in role.steps]
         wait = next((i for i, step in enumerate(role.steps) if isinstance(step, Wait)), -1)
         if access.phase not in names[: max(wait, 0)]:
@@ -219,19 +207,10 @@ def _move(graph: Graph, access: NodeAccess) -> list[Change]:
         if any(isinstance(step, Barrier) for step in crossed):
             return []
         others = {step.name for step in crossed if isinstance(step, Phase)}
-        return [] if _touch_the_same(graph, access, others) else [MoveAccess(access.node, access.phase)]
+        clashes = PhaseClashes(graph, access.node)
+        held = any(clashes.between(access.phase, other) for other in others)
+        return [] if held else [MoveAccess(access.node, access.phase)]
     return []
-
-
-def _touch_the_same(graph: Graph, access: NodeAccess, others: set[str]) -> bool:
-    found = accesses(graph)[access.node]
-    mine = [a for a in found if a.phase == access.phase]
-    return any(
-        (a.write or b.write) and a.allocation == b.allocation and a.bytes.overlaps(b.bytes)
-        for a in mine
-        for b in found
-        if b.phase in others
-    )
 
 
 def _with_body(graph: Graph, name: str, body: Callable[[Kernel], tuple[Role, ...]], suffix: str) -> Graph:
@@ -285,11 +264,9 @@ def _findings(graph: Graph, assumptions: frozenset[str]) -> dict[_Key, int]:
     return known[assumptions]
 
 
-def _no_findings(graph: Graph) -> dict[frozenset[str], dict[_Key, int]]:
-    return {}
-
-
-_kept_findings = Analysis({"nodes", "dependencies", "kernels", "buffers", "allocations"}, _no_findings)
+_kept_findings: Analysis[dict[frozenset[str], dict[_Key, int]]] = Analysis(
+    {"nodes", "dependencies", "kernels", "buffers", "allocations"}, lambda _: {}
+)
 
 
 def _collect(graph: Graph, path: BodyPath, assumptions: frozenset[str], found: dict[_Key, int]) -> None:

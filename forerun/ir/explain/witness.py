@@ -16,16 +16,7 @@ from forerun.ir.types import DependencyKind
 from forerun.ir.walk import BodyPath
 from forerun.support.escaping import visible
 
-__all__ = [
-    "Event",
-    "Witness",
-    "WitnessStep",
-    "chain_between",
-    "chain_to_sink",
-    "drain_witness",
-    "prerequisites",
-    "witness",
-]
+__all__ = ["Witness", "WitnessStep", "chain_between", "chain_to_sink", "drain_witness", "prerequisites", "witness"]
 
 Event: TypeAlias = tuple[str, str]
 """``S``, ``W``, ``T`` or ``C``, and the name of a node."""
@@ -44,13 +35,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class WitnessStep:
-    """One step of a schedule.
-
-    Attributes:
-        node: Whose step it is.
-        event: ``S``, ``W``, ``T``, ``C``, or empty for an access.
-        access: The access that is performed, for one.
-    """
+    """One step of a schedule: an event (``S``, ``W``, ``T``, ``C``) of a node, or an access, with an empty event."""
 
     node: str
     event: str = ""
@@ -110,12 +95,8 @@ def witness(graph: Graph, race: Race, assumptions: Iterable[str] = frozenset()) 
     """A schedule in which the later access of a race is performed just before the earlier one.
 
     It is made of the events that must come before the begin of either access, in launch order. The completion of the
-    earlier access's node is not among them, or there would be no race; so both accesses may be performed then.
-
-    Args:
-        graph: The graph that was checked.
-        race: One of the races that :func:`~forerun.ir.semantics.races.check` found under the same assumptions.
-        assumptions: Opt-in rules.
+    earlier access's node is not among them, or there would be no race; so both accesses may be performed then. The
+    assumptions are those under which :func:`~forerun.ir.semantics.races.check` found the race.
     """
     graph = body_at(graph, race.body)
     order = order_under(graph, assumptions)
@@ -128,13 +109,9 @@ def witness(graph: Graph, race: Race, assumptions: Iterable[str] = frozenset()) 
 
 
 def drain_witness(graph: Graph, node: str, assumptions: Iterable[str] = frozenset(), *, body: BodyPath = ()) -> Witness:
-    """A schedule in which all sinks are complete, and a node is not.
+    """A schedule in which all sinks are complete, and an undrained node, in the graph or in a body of it, is not.
 
-    Args:
-        graph: The graph that was checked.
-        node: One of the undrained nodes that the check found under the same assumptions.
-        assumptions: Opt-in rules.
-        body: The nested graph that it is in.
+    The assumptions are those under which :func:`~forerun.ir.semantics.races.check` found it.
     """
     graph = body_at(graph, body)
     order = order_under(graph, assumptions)
@@ -236,14 +213,11 @@ def _why_race(order: EventOrder, chain: tuple[Dependency, ...], race: Race) -> s
         reason += f"no wait of '{v}' certainly comes before {where}"
     if race.earlier.released and order.triggers_before_start(u, v):
         return reason + "; what the fence releases need not reach the copy engine"
-    return reason + (_why_not_released(race) if "H8" in order.assumptions and order.gates(u) else "")
-
-
-def _why_not_released(race: Race) -> str:
-    access = race.earlier
-    if access.released:
-        return ""
-    return f"; the trigger of '{access.node}' does not release phase '{access.phase}': no barrier and fence in between"
+    if "H8" in order.assumptions and order.gates(u) and not race.earlier.released:
+        reason += (
+            f"; the trigger of '{u}' does not release phase '{race.earlier.phase}': no barrier and fence in between"
+        )
+    return reason
 
 
 def _why_lost(order: EventOrder, chain: tuple[Dependency, ...]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import permutations
+from operator import attrgetter
 
 from forerun.ir.declaration import text_can_follow
 from forerun.ir.kernel import Barrier, Kernel, Phase
@@ -22,8 +23,6 @@ class LostOrder:
     """Two phases that the old body orders in a way in which the new one does not.
 
     Attributes:
-        earlier: The phase that came first.
-        later: The phase that came after it.
         ways: How: ``role``, ``cta``, ``grid``.
         local: A local of the earlier phase that the later one uses; empty if there is none.
         in_role: Whether both are of one role, and now stand the other way round.
@@ -37,16 +36,8 @@ class LostOrder:
 
 
 _CTA, _GRID, _ROLE = 1, 2, 4
-_WAYS = (
-    (),
-    ("cta",),
-    ("grid",),
-    ("cta", "grid"),
-    ("role",),
-    ("cta", "role"),
-    ("grid", "role"),
-    ("cta", "grid", "role"),
-)
+_NAMES = {_CTA: "cta", _GRID: "grid", _ROLE: "role"}
+_WAYS = tuple(tuple(name for way, name in _NAMES.items() if ways & way) for ways in range(8))
 """The names of the ways in a set of them, which is a number; pairs of phases are many."""
 
 
@@ -102,16 +93,12 @@ def other_body(before: Kernel, after: Kernel) -> str:
     if [(r.name, r.warps) for r in before.roles] != [(r.name, r.warps) for r in after.roles]:
         return "the roles differ"
     for old, new in zip(before.roles, after.roles, strict=True):
-        if sorted(old.phases, key=_name) != sorted(new.phases, key=_name):
+        if sorted(old.phases, key=attrgetter("name")) != sorted(new.phases, key=attrgetter("name")):
             return f"role '{old.name}' runs other phases"
         was, now = ([s.scope for s in role.steps if isinstance(s, Barrier)] for role in (old, new))
         if was.count("grid") != now.count("grid") or not _is_subsequence(was, now):
             return f"role '{old.name}' lost a barrier, or got one of the grid"
     return ""
-
-
-def _name(phase: Phase) -> str:
-    return phase.name
 
 
 def _is_subsequence(short: list[str], long: list[str]) -> bool:
@@ -122,14 +109,11 @@ def _is_subsequence(short: list[str], long: list[str]) -> bool:
 def lost_orders(before: Kernel, after: Kernel) -> tuple[LostOrder, ...]:
     """The ordered pairs of phases that the new body does not order in the same ways.
 
-    Args:
-        before: A kernel with a body.
-        after: One of which :func:`other_body` says nothing.
+    Before is a kernel with a body, and after one of which :func:`other_body` says nothing.
     """
     if before.roles == after.roles:
         return ()
-    old, new = _Order(before), _Order(after)
-    return tuple(_lost(old, new))
+    return tuple(_lost(_Order(before), _Order(after)))
 
 
 def _lost(old: _Order, new: _Order) -> Iterator[LostOrder]:

@@ -48,15 +48,15 @@ def certify(
     assumptions: Collection[str] = frozenset(),
     fusions: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Verdict:
-    """Decide whether a rewritten graph refines the graph before.
+    """Decide whether a verified graph that was rewritten refines the graph before.
 
     A graph before with races has many meanings, launch order being one of them; ``infer-dependencies`` chooses that
     one. So if ``after`` is proved and keeps the directions of launch order, the rewrite is proved, whatever ``before``
     was. If neither is proved, the rewrite is refuted for a race that was ordered before, and else ``unsupported``.
 
     Args:
-        before: A verified graph.
-        after: A verified graph.
+        before: The graph before.
+        after: The graph after.
         assumptions: Opt-in rules of the event order, such as ``H6``.
         fusions: For each fused node of after the nodes of before that it stands for; by default, what the nodes of
             ``after`` claim. That the new kernel computes what the old ones compute is not judged here.

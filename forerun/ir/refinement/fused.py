@@ -30,7 +30,7 @@ from forerun.ir.semantics.hazards import Conflict, conflicts, is_certain
 from forerun.ir.semantics.order import EventOrder
 from forerun.ir.types import BufferRole
 
-__all__ = ["Fused", "Problem", "claims"]
+__all__ = ["Fused", "Problem", "claims", "is_temporary"]
 
 Fusions = Mapping[str, tuple[str, ...]]
 
@@ -51,13 +51,9 @@ def claims(graph: Graph) -> Fusions:
 
 
 class Fused:
-    """The fused nodes of a rewrite.
+    """The fused nodes of a rewrite of a verified graph.
 
-    Args:
-        before: A verified graph.
-        after: What it became.
-        fusions: The nodes of before that nodes of after are said to stand for. Nodes that were there before are left
-            out: what an earlier edit claimed.
+    Nodes that were there before are left out of ``fusions``: what an earlier edit claimed.
     """
 
     def __init__(self, before: Graph, after: Graph, fusions: Fusions) -> None:
@@ -209,7 +205,7 @@ class Fused:
         for new in accesses(self.after)[fused]:
             if new.write and not any(_covers(write, new) for write in old):
                 message = f"the write of '{fused}' to %{new.buffer} bytes {new.bytes} is new"
-                certain = not any(_meet(write, new) for write in old) and not self._is_temporary(new)
+                certain = not any(_meet(write, new) for write in old) and not is_temporary(self.before, new)
                 yield Problem("C2", fused, message, certain)
 
     def _old_writes(self, part: str) -> Iterator[Problem]:
@@ -228,7 +224,7 @@ class Fused:
     def _lost(self, part: str, write: NodeAccess, *, in_part: bool) -> Iterator[Problem]:
         """C1 for a write that nobody makes any more, or of which it is not known that all of it is made."""
         spelled = f"the write of '{part}' to %{write.buffer} bytes {write.bytes} is lost"
-        if not self._is_temporary(write):
+        if not is_temporary(self.before, write):
             yield Problem("C1", part, spelled, not in_part)
         for read in self._readers.get(write, []):
             groups = [self.groups[owner] for owner in self.owners.get(read.node, [])]
@@ -256,10 +252,11 @@ class Fused:
             )
             yield Problem("C16", fused, message)
 
-    def _is_temporary(self, write: NodeAccess) -> bool:
-        """Whether the bytes are seen by nobody outside the replay; other views of them have the same role."""
-        buffer = self.before.buffers.get(write.buffer)
-        return buffer is not None and buffer.role is BufferRole.TEMP
+
+def is_temporary(graph: Graph, access: NodeAccess) -> bool:
+    """Whether the bytes are seen by nobody outside the replay; other views of them have the same role."""
+    buffer = graph.buffers.get(access.buffer)
+    return buffer is not None and buffer.role is BufferRole.TEMP
 
 
 def _parts(names: tuple[str, ...], before: Graph, present: Fusions) -> tuple[str, ...]:

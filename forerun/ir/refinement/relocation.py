@@ -39,9 +39,7 @@ def moved(before: Graph, after: Graph) -> frozenset[str]:
     if before.buffers == after.buffers:
         return frozenset()
     pairs = ((old, after.buffers.get(name)) for name, old in before.buffers.items())
-    return frozenset(
-        old.name for old, new in pairs if new is not None and old != new and _only_moved(before, after, old)
-    )
+    return frozenset(old.name for old, new in pairs if new not in (None, old) and _only_moved(before, after, old))
 
 
 def _only_moved(before: Graph, after: Graph, old: Buffer) -> bool:
@@ -88,10 +86,7 @@ def _own_allocations(graph: Graph, names: frozenset[str]) -> set[str]:
 def misreads(old: Graph, after: Graph, names: frozenset[str]) -> Iterator[Misread]:
     """The reads of temporaries that are not known to see the same writes (C17).
 
-    Args:
-        old: The graph with the places of before (:func:`undone`).
-        after: The same nodes, with the temporaries where they are now.
-        names: The temporaries that moved.
+    They are compared with the graph with the places of before (:func:`undone`); ``names`` are those that moved.
     """
     unclear: set[str] = set()
     for graph in (old, after):

@@ -13,16 +13,14 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import AllocNode, EmptyNode, FreeNode, KernelNode, Node
 from forerun.ir.refinement.body_order import LostOrder, lost_orders, other_body
-from forerun.ir.refinement.fused import Fused, claims
+from forerun.ir.refinement.fused import Fused, claims, is_temporary
 from forerun.ir.semantics.access import HOST_EFFECTS, NodeAccess, accesses, is_event
 from forerun.ir.semantics.constants import changed_constants
 from forerun.ir.semantics.event_nodes import crossings, event_nodes
-from forerun.ir.semantics.hazards import conflicts, is_certain
+from forerun.ir.semantics.hazards import PhaseClashes, conflicts, is_certain
 from forerun.ir.semantics.nested import inner_graph
 from forerun.ir.semantics.order import order_under
-from forerun.ir.semantics.phase_clashes import PhaseClashes
-from forerun.ir.types import BufferRole
-from forerun.ir.walk import bodies_in, kernel_nodes, with_bodies
+from forerun.ir.walk import bodies_in, kernel_nodes, without_bodies
 from forerun.support.diagnostics import Diagnostic, Location, Severity
 
 __all__ = ["RULES", "Findings", "compare"]
@@ -91,15 +89,10 @@ def compare(
     *,
     fusions: Mapping[str, tuple[str, ...]],
 ) -> None:
-    """Look for violations of all rules but C10, in the graphs and in the bodies in them.
+    """Add violations of all rules but C10 to the findings, in the graphs and in the bodies in them.
 
-    Args:
-        before: A verified graph, or an inner graph of one.
-        after: What it became.
-        findings: Where violations are added.
-        assumptions: Opt-in rules of the event order.
-        path: What names of nodes in findings begin with: the nodes around a body.
-        fusions: The nodes of before that nodes of after are said to stand for.
+    ``path`` is what names of nodes in findings begin with: the nodes around a body. ``fusions`` has the nodes of before
+    that nodes of after are said to stand for.
     """
     comparison = _Comparison(before, after, findings, assumptions, path, Fused(before, after, fusions))
     comparison.tables()
@@ -151,7 +144,7 @@ class _Comparison:
                 continue
             if isinstance(old, KernelNode) and isinstance(new, KernelNode) and self.same_launch(old, new):
                 self.launch(old, new)
-            elif bodies_in(old) and _without_bodies(old) == _without_bodies(new):
+            elif bodies_in(old) and without_bodies(old) == without_bodies(new):
                 self.bodies(old, new)
             else:
                 self.other(old, new, _what_differs(old, new))
@@ -235,16 +228,16 @@ class _Comparison:
         names = {node.name for node in among}
         old, new = _writes(self.before, names), _writes(self.after, names)
         for write in _writes(self.before, {name}):
-            if not any(_overlap(write, other) for other in new) and self.is_seen(write):
+            if not any(map(write.overlaps, new)) and self.is_seen(write):
                 self.findings.add("C1", f"{_spell(write)} is lost", self.at(name), certain=write.definite)
         for write in _writes(self.after, {name}):
-            if not any(_overlap(write, other) for other in old) and not _is_temporary(self.after, write):
+            if not any(map(write.overlaps, old)) and not is_temporary(self.after, write):
                 self.findings.add("C2", f"{_spell(write)} is new", self.at(name), certain=write.definite)
 
     def is_seen(self, write: NodeAccess) -> bool:
         """Whether somebody reads what a write leaves: the host, the next replay, or a node that is still there."""
         reads = (a for found in accesses(self.after).values() for a in found if not a.write)
-        return not _is_temporary(self.before, write) or any(_overlap(write, read) for read in reads)
+        return not is_temporary(self.before, write) or any(map(write.overlaps, reads))
 
     def directions(self) -> None:
         """C3."""
@@ -255,9 +248,8 @@ class _Comparison:
         for conflict in conflicts(self.after):
             earlier, later = conflict.earlier, conflict.later
             if max(self.fused.places(earlier), default=-1) >= min(self.fused.places(later), default=len(place)):
-                message = (
-                    f"{later.verb} %{later.buffer} bytes {later.bytes} after '{earlier.node}', no longer before it"
-                )
+                what = f"{later.verb} %{later.buffer} bytes {later.bytes}"
+                message = f"{what} after '{earlier.node}', no longer before it"
                 hint = f"keep '{later.node}' before '{earlier.node}'"
                 certain = is_certain(self.after, conflict)
                 self.findings.add("C3", message, self.at(later.node, f"%{later.buffer}"), hint, certain=certain)
@@ -270,21 +262,19 @@ class _Comparison:
             orders = (order_under(graph, self.assumptions) for graph in (self.before, self.after))
             found += self.fused.crossings(known, *orders)
         for event, node, message in found:
-            self.findings.add(
-                "C5", message, self.at(node), f"keep full dependencies between it and '{event}'", certain=True
-            )
+            hint = f"keep full dependencies between it and '{event}'"
+            self.findings.add("C5", message, self.at(node), hint, certain=True)
 
 
 def _differing(before: Graph, after: Graph) -> Iterator[str]:
     """The allocations and buffers that are not equal."""
-    yield from (f"allocation '{name}'" for name in _changed_keys(before.allocations, after.allocations))
-    yield from (f"buffer '{name}'" for name in _changed_keys(before.buffers, after.buffers))
-
-
-def _changed_keys(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
-    if before == after:
-        return []
-    return [name for name in dict.fromkeys([*before, *after]) if before.get(name) != after.get(name)]
+    tables: tuple[tuple[str, Mapping[str, object], Mapping[str, object]], ...] = (
+        ("allocation", before.allocations, after.allocations),
+        ("buffer", before.buffers, after.buffers),
+    )
+    for kind, old, new in tables:
+        if old != new:
+            yield from (f"{kind} '{name}'" for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name))
 
 
 # Nodes
@@ -301,14 +291,6 @@ def _what_differs(old: Node, new: Node) -> str:
         return f"it was a {type(old).__name__}"
     names = [f.name for f in fields(old) if getattr(old, f.name) != getattr(new, f.name)]
     return f"another {' and '.join(names)}"
-
-
-def _without_bodies(node: Node) -> Node:
-    """The node with empty bodies of the same number."""
-    return with_bodies(node, (_EMPTY for _ in bodies_in(node)))
-
-
-_EMPTY = Graph("body")
 
 
 # Kernels
@@ -346,20 +328,11 @@ class _Kernels:
 # Accesses
 
 
-def _overlap(a: NodeAccess, b: NodeAccess) -> bool:
-    return a.allocation == b.allocation and a.bytes.overlaps(b.bytes)
-
-
 def _writes(graph: Graph, names: set[str]) -> list[NodeAccess]:
     """What some nodes write; allocating and freeing do not count."""
     nodes = [graph.nodes[name] for name in names if name in graph.nodes]
     nodes = [node for node in nodes if not isinstance(node, AllocNode | FreeNode)]
     return [access for node in nodes for access in accesses(graph)[node.name] if access.write]
-
-
-def _is_temporary(graph: Graph, access: NodeAccess) -> bool:
-    buffer = graph.buffers.get(access.buffer)
-    return buffer is not None and buffer.role is BufferRole.TEMP
 
 
 def _spell(write: NodeAccess) -> str:

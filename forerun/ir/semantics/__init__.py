@@ -1,6 +1,7 @@
 """What a program means: accesses, hazards, the order of events, races."""
 
-from forerun.ir.semantics.access import NodeAccess, accesses, always_waits, late_steps
+from forerun.ir.semantics.access import NodeAccess, accesses, always_waits
+from forerun.ir.semantics.body import late_steps
 from forerun.ir.semantics.byteset import ByteSet, bytes_of
 from forerun.ir.semantics.hazards import Conflict, conflicts
 from forerun.ir.semantics.order import ASSUMPTIONS, EventOrder, event_order, order_under

@@ -4,64 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import accumulate
 from typing import assert_never
 
+from forerun.ir import nodes
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Wait
-from forerun.ir.nodes import (
-    AllocNode,
-    BufferArgument,
-    ChildGraphNode,
-    ConditionalNode,
-    EmptyNode,
-    EventRecordNode,
-    EventWaitNode,
-    FreeNode,
-    HostCallbackNode,
-    KernelNode,
-    MemcpyNode,
-    MemsetNode,
-    Node,
-    ScalarLoad,
-)
 from forerun.ir.region import BufferView
-from forerun.ir.semantics.binding import (
-    READ,
-    WRITE,
-    Binder,
-    NodeAccess,
-    Versions,
-    element_bytes,
-    symbol_values,
-    touch,
-)
-from forerun.ir.semantics.body import late_steps, triggers_after_wait
+from forerun.ir.semantics.binding import READ, WRITE, Binder, NodeAccess, Versions, element_bytes, touch
 from forerun.ir.semantics.byteset import ByteSet, bytes_of
 from forerun.support.collection import collection_paused
 
-__all__ = [
-    "HOST_EFFECTS",
-    "NodeAccess",
-    "accesses",
-    "always_waits",
-    "is_event",
-    "late_steps",
-    "symbol_values",
-    "triggers_after_wait",
-    "with_tables",
-]
+__all__ = ["HOST_EFFECTS", "NodeAccess", "accesses", "always_waits", "is_event", "with_tables"]
 
 HOST_EFFECTS = "host side effects"
 """A name for what host calls do besides their declared accesses: two of them without an order are a race."""
 
 
 def _all_accesses(graph: Graph) -> Mapping[str, tuple[NodeAccess, ...]]:
-    written = _written_scalars(graph)
-    binder = Binder(graph, written)
+    binder = Binder(graph, _written_scalars(graph))
     with collection_paused():
         return {
-            name: tuple(binder.accesses(node) if isinstance(node, KernelNode) else _of_other(graph, node))
+            name: tuple(binder.accesses(node) if isinstance(node, nodes.KernelNode) else _of_other(graph, node))
             for name, node in graph.nodes.items()
         }
 
@@ -73,61 +38,61 @@ Names that are not declared yield no access: the verifier reports those.
 """
 
 
-def is_event(node: Node) -> bool:
+def is_event(node: nodes.Node) -> bool:
     """Whether a node is tied to the world outside the graph, so that nothing may move across it.
 
     A host call may do anything that the device's work can see or be seen by (tell a scheduler that the output is there,
     say), unless it declares that it is pure.
     """
     match node:
-        case ChildGraphNode():
+        case nodes.ChildGraphNode():
             return any(is_event(inner) for inner in node.body)
-        case HostCallbackNode():
+        case nodes.HostCallbackNode():
             return not node.pure
-        case EventRecordNode() | EventWaitNode():
+        case nodes.EventRecordNode() | nodes.EventWaitNode():
             return True
-        case KernelNode() | MemcpyNode() | MemsetNode() | EmptyNode() | AllocNode() | FreeNode() | ConditionalNode():
+        case nodes.KernelNode() | nodes.MemcpyNode() | nodes.MemsetNode() | nodes.ConditionalNode():
+            return False
+        case nodes.EmptyNode() | nodes.AllocNode() | nodes.FreeNode():
             return False
         case _:
             assert_never(node)
 
 
-def always_waits(graph: Graph, node: Node) -> bool:
+def always_waits(graph: Graph, node: nodes.Node) -> bool:
     """H4: whether some thread of the node always executes a wait, so that its completion comes after its W."""
-    if not isinstance(node, KernelNode):
-        return False
-    kernel = graph.kernels.get(node.kernel)
+    kernel = graph.kernels.get(node.kernel) if isinstance(node, nodes.KernelNode) else None
     return kernel is not None and kernel.has(Wait)
 
 
 # Other nodes
 
 
-def _of_other(graph: Graph, node: Node) -> Iterator[NodeAccess]:
+def _of_other(graph: Graph, node: nodes.Node) -> Iterator[NodeAccess]:
     match node:
-        case MemcpyNode():
+        case nodes.MemcpyNode():
             yield from _view(graph, node.name, node.source, False)
             yield from _view(graph, node.name, node.destination, True)
-        case MemsetNode():
+        case nodes.MemsetNode():
             yield from _view(graph, node.name, node.destination, True)
-        case HostCallbackNode():
+        case nodes.HostCallbackNode():
             for view in node.reads:
                 yield from _view(graph, node.name, view, False)
             for view in node.writes:
                 yield from _view(graph, node.name, view, True)
             if not node.pure:
                 yield NodeAccess(node.name, HOST_EFFECTS, HOST_EFFECTS, ByteSet(0, 1), True)
-        case AllocNode() | FreeNode():
+        case nodes.AllocNode() | nodes.FreeNode():
             allocation = graph.allocations.get(node.allocation)
             if allocation is not None:
                 yield NodeAccess(node.name, allocation.name, allocation.name, ByteSet(0, allocation.size), True)
-        case ChildGraphNode():
+        case nodes.ChildGraphNode():
             yield from _of_body(graph, node.name, node.body)
-        case ConditionalNode():
+        case nodes.ConditionalNode():
             yield from _view(graph, node.name, BufferView(node.condition), False)
             for body in node.bodies:
                 yield from (replace(access, always=False) for access in _of_body(graph, node.name, body))
-        case KernelNode() | EmptyNode() | EventRecordNode() | EventWaitNode():
+        case nodes.KernelNode() | nodes.EmptyNode() | nodes.EventRecordNode() | nodes.EventWaitNode():
             pass  # the accesses of kernels depend on what is bound; see the binder
         case _:
             assert_never(node)
@@ -162,11 +127,7 @@ def with_tables(graph: Graph, body: Graph) -> Graph:
     return known[id(body)][1]
 
 
-def _no_bodies(graph: Graph) -> dict[int, tuple[Graph, Graph]]:
-    return {}
-
-
-_with_tables = Analysis({"kernels", "buffers", "allocations"}, _no_bodies)
+_with_tables: Analysis[dict[int, tuple[Graph, Graph]]] = Analysis({"kernels", "buffers", "allocations"}, lambda _: {})
 """Bodies by identity, as they were given and with tables: filled in as they are asked for."""
 
 
@@ -191,21 +152,15 @@ def _written_scalars(graph: Graph) -> Versions:
     return written
 
 
-def _scalar_loads(node: Node) -> list[ScalarLoad]:
-    arguments = node.arguments if isinstance(node, KernelNode) else ()
-    return [argument for _, argument in arguments if isinstance(argument, ScalarLoad)]
+def _scalar_loads(node: nodes.Node) -> list[nodes.ScalarLoad]:
+    arguments = node.arguments if isinstance(node, nodes.KernelNode) else ()
+    return [argument for _, argument in arguments if isinstance(argument, nodes.ScalarLoad)]
 
 
 def _versions(graph: Graph, writers: set[str]) -> Mapping[str, int]:
     """For each node but the writers, how many of these come before it."""
-    versions: dict[str, int] = {}
-    count = 0
-    for name in graph.nodes:
-        if name in writers:
-            count += 1
-        else:
-            versions[name] = count
-    return versions
+    before = accumulate((int(name in writers) for name in graph.nodes), initial=0)
+    return {name: count for name, count in zip(graph.nodes, before, strict=False) if name not in writers}
 
 
 def _writes_into(graph: Graph, allocations: set[str]) -> Mapping[str, list[tuple[str, ByteSet]]]:
@@ -216,13 +171,13 @@ def _writes_into(graph: Graph, allocations: set[str]) -> Mapping[str, list[tuple
     views = {buffer.name for buffer in graph.buffers.values() if buffer.allocation in allocations}
     for node in graph:
         if _may_touch(node, views):
-            for access in binder.accesses(node) if isinstance(node, KernelNode) else _of_other(graph, node):
+            for access in binder.accesses(node) if isinstance(node, nodes.KernelNode) else _of_other(graph, node):
                 if access.write and access.allocation in found:
                     found[access.allocation].append((node.name, access.bytes))
     return found
 
 
-def _may_touch(node: Node, views: set[str]) -> bool:
-    if not isinstance(node, KernelNode):
+def _may_touch(node: nodes.Node, views: set[str]) -> bool:
+    if not isinstance(node, nodes.KernelNode):
         return True
-    return any(isinstance(argument, BufferArgument) and argument.buffer in views for _, argument in node.arguments)
+    return any(isinstance(a, nodes.BufferArgument) and a.buffer in views for _, a in node.arguments)

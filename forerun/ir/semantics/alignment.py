@@ -9,8 +9,8 @@ from forerun.ir.analysis import Analysis
 from forerun.ir.buffer import ALLOCATION_ALIGNMENT
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import BufferParameter, Kernel
-from forerun.ir.nodes import BufferArgument, KernelNode
-from forerun.ir.walk import bodies_in
+from forerun.ir.nodes import BufferArgument
+from forerun.ir.walk import kernel_nodes
 
 __all__ = ["WIDEST_ACCESS", "lowered", "needed_alignments"]
 
@@ -35,44 +35,26 @@ def lowered(before: Graph, after: Graph, names: Collection[str]) -> Iterator[tup
 
     The verifier holds each node to the alignment that its kernel declares (N15). A kernel that declares none may rely
     on the one that its author gave the buffer, so that is kept, up to :data:`WIDEST_ACCESS`.
-
-    Args:
-        before: Where the buffers were.
-        after: Where they are.
-        names: Of the buffers that moved.
     """
     uses = _uses(after)
     for name in sorted(names):
         silent = next((p for p in uses.get(name, ()) if p.align is None), None)
-        was, now = (_alignment_of(graph, name) for graph in (before, after))
+        was, now = (math.gcd(graph.buffers[name].offset, ALLOCATION_ALIGNMENT) for graph in (before, after))
         if silent is not None and now < min(was, WIDEST_ACCESS):
             message = f"was aligned to {min(was, WIDEST_ACCESS)} bytes and is aligned to {now}"
             yield name, f"{message}, and parameter '{silent.name}' does not say what it needs"
 
 
-def _alignment_of(graph: Graph, name: str) -> int:
-    return math.gcd(graph.buffers[name].offset, ALLOCATION_ALIGNMENT)
-
-
 def _find_uses(graph: Graph) -> Mapping[str, tuple[BufferParameter, ...]]:
     found: dict[str, dict[BufferParameter, None]] = {}
-    for buffer, parameter in _bound(graph, graph.kernels):
-        found.setdefault(buffer, {})[parameter] = None
-    return {name: tuple(parameters) for name, parameters in found.items()}
-
-
-def _bound(graph: Graph, kernels: Mapping[str, Kernel]) -> Iterator[tuple[str, BufferParameter]]:
-    """Buffers with the parameters that they are bound to, in bodies too."""
-    for node in graph:
-        for body in bodies_in(node):
-            yield from _bound(body, kernels)
-        kernel = kernels.get(node.kernel) if isinstance(node, KernelNode) else None
-        if kernel is None or not isinstance(node, KernelNode):
-            continue
+    for _, node in kernel_nodes(graph):
+        kernel = graph.kernels.get(node.kernel, Kernel(""))
         for name, argument in node.arguments:
             parameter = kernel.parameter(name)
             if isinstance(argument, BufferArgument) and isinstance(parameter, BufferParameter):
-                yield argument.buffer, parameter
+                found.setdefault(argument.buffer, {})[parameter] = None
+    return {name: tuple(parameters) for name, parameters in found.items()}
 
 
 _uses = Analysis({"nodes", "kernels"}, _find_uses)
+"""The parameters that buffers are bound to, in bodies too."""

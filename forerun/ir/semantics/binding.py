@@ -9,7 +9,7 @@ from typing import TypeAlias
 from forerun.ir.affine import AffineLike, affine
 from forerun.ir.analysis import Analysis
 from forerun.ir.bound_kernel import named_extents
-from forerun.ir.buffer import Buffer, Paged
+from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Phase
 from forerun.ir.nodes import BufferArgument, ConstantArgument, KernelNode, ScalarLoad
@@ -42,11 +42,8 @@ class NodeAccess:
     """One read or write of a node.
 
     Attributes:
-        node: The node's name.
         allocation: The allocation whose bytes are touched.
         buffer: The buffer through which they are touched (the allocation's name for allocation nodes).
-        bytes: Which bytes.
-        write: Whether it writes.
         early: Whether it may happen before the node's wait returns: it begins at S, not at W (docs/pdl.md, "Events").
         phase: The phase; empty for nodes without phases.
         certain: Whether the bytes are known to be touched in some run; false for black boxes and unknown extents.
@@ -80,6 +77,14 @@ class NodeAccess:
         """``writes`` or ``reads``."""
         return "writes" if self.write else "reads"
 
+    def overlaps(self, other: NodeAccess) -> bool:
+        """Whether it may touch a byte that another access touches."""
+        return self.allocation == other.allocation and self.bytes.overlaps(other.bytes)
+
+    def conflicts(self, other: NodeAccess) -> bool:
+        """Whether it may touch a byte that another access touches, and one of the two writes."""
+        return (self.write or other.write) and self.overlaps(other)
+
 
 @dataclass(frozen=True, slots=True)
 class Template:
@@ -101,12 +106,10 @@ WRITE = replace(READ, write=True)
 
 @dataclass(frozen=True, slots=True)
 class _Summary:
-    """The accesses of a kernel.
+    """The accesses of a kernel, each once, in order.
 
     Attributes:
-        templates: Each once, in order.
         restricted: Whether some region is not a whole buffer.
-        scalars: The scalar parameters.
         dims: The buffer parameters that name dimensions, if some region uses such a name.
     """
 
@@ -149,11 +152,8 @@ class _Bound:
 class Binder:
     """The accesses of kernel nodes, where what nodes have in common is worked out once.
 
-    Most launches of a kernel differ in the buffers alone.
-
-    Args:
-        graph: The graph.
-        written: The elements that are loaded as scalars and that some node may write.
+    Most launches of a kernel differ in the buffers alone. ``written`` are the elements that are loaded as scalars and
+    that some node may write.
     """
 
     def __init__(self, graph: Graph, written: Versions) -> None:
@@ -208,9 +208,8 @@ class Binder:
                     continue
                 phase = template.phase
                 if phase not in values:
-                    values[phase] = symbol_values(
-                        self._graph, kernel, node, phase, self._written, dims=bool(summary.dims)
-                    )
+                    dims = bool(summary.dims)
+                    values[phase] = symbol_values(self._graph, kernel, node, phase, self._written, dims=dims)
                 bound.append(_Bound(template.region.substitute(values[phase]), {}))
             self._bound[key] = bound
         return self._bound[key]
@@ -308,47 +307,28 @@ def _of_black_box(graph: Graph, node: KernelNode) -> Iterator[NodeAccess]:
     for _, argument in node.arguments:
         if isinstance(argument, BufferArgument | ScalarLoad) and argument.buffer in graph.buffers:
             buffer = graph.buffers[argument.buffer]
-            for name in [buffer.name, *_index_buffer(buffer)]:
+            for name in (buffer.name, buffer.index_buffer):
                 view = graph.buffers.get(name)
                 if view is not None:
                     # It may reach anything in the allocation that it holds a pointer into.
-                    size = (
-                        graph.allocations[view.allocation].size if view.allocation in graph.allocations else view.stop
-                    )
-                    everything = ByteSet(0, size, exact=False)
+                    allocation = graph.allocations.get(view.allocation)
+                    everything = ByteSet(0, view.stop if allocation is None else allocation.size, exact=False)
                     for write in (False, True) if isinstance(argument, BufferArgument) else (False,):
                         yield NodeAccess(node.name, view.allocation, name, everything, write, certain=False)
 
 
 def _access(node: str, buffer: Buffer, reach: ByteSet, when: Template, certain: bool = True) -> NodeAccess:
-    return NodeAccess(
-        node,
-        buffer.allocation,
-        buffer.name,
-        reach,
-        when.write,
-        when.early,
-        when.phase,
-        certain,
-        when.released,
-        when.asynchronous,
-    )
+    how = when.write, when.early, when.phase, certain, when.released, when.asynchronous
+    return NodeAccess(node, buffer.allocation, buffer.name, reach, *how)
 
 
 def touch(graph: Graph, node: str, buffer: Buffer, reach: ByteSet, when: Template) -> list[NodeAccess]:
     """The access to some bytes of a buffer, and to what indexes them."""
     found = [_access(node, buffer, reach, when, certain=buffer.index is None)]
-    for index in _index_buffer(buffer):
-        table = graph.buffers.get(index)
-        if table is not None:
-            found += touch(graph, node, table, _all_bytes(graph)[index], replace(when, write=False))
+    table = graph.buffers.get(buffer.index_buffer) if buffer.index is not None else None
+    if table is not None:
+        found += touch(graph, node, table, _all_bytes(graph)[table.name], replace(when, write=False))
     return found
 
 
 _all_bytes = Analysis({"buffers"}, lambda graph: {name: ByteSet(b.offset, b.stop) for name, b in graph.buffers.items()})
-
-
-def _index_buffer(buffer: Buffer) -> list[str]:
-    if buffer.index is None:
-        return []
-    return [buffer.index.table if isinstance(buffer.index, Paged) else buffer.index.offsets]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import islice
 
-from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Trigger, Wait
+from forerun.ir.kernel import Kernel, Phase, Trigger, Wait
 
 __all__ = ["first_triggers", "has_fenced_trigger", "late_steps", "released_phases", "triggers_after_wait"]
 
@@ -23,44 +23,29 @@ def late_steps(kernel: Kernel) -> dict[tuple[str, int], bool]:
     (docs/pdl.md, rule 6).
     """
     roles = kernel.roles or ()
-    release = min((at for role in roles if (at := _barriers_before_wait(role)) is not None), default=None)
+    waits = (barriers for role in roles for _, barriers, step in role.placed() if isinstance(step, Wait))
+    release = min(waits, default=None)
     result = {}
     for role in roles:
-        waited, barriers = False, 0
-        for position, step in enumerate(role.steps):
+        waited = False
+        for position, barriers, step in role.placed():
             result[role.name, position] = waited or (release is not None and barriers > release)
             waited = waited or isinstance(step, Wait)
-            barriers += isinstance(step, Barrier)
     return result
-
-
-def _barriers_before_wait(role: Role) -> int | None:
-    barriers = 0
-    for step in role.steps:
-        if isinstance(step, Wait):
-            return barriers
-        barriers += isinstance(step, Barrier)
-    return None
 
 
 def first_triggers(kernel: Kernel) -> list[tuple[Trigger, int]]:
     """The triggers that may be the first of a CTA, each with the number of barriers before it in its role.
 
     The first trigger counts for the whole CTA (docs/pdl.md, rule 2). A trigger that follows another one in its role,
-    or a
-    barrier that comes after another one, is never the first.
+    or a barrier that comes after another one, is never the first.
     """
-    found = [first for role in kernel.roles or () if (first := next(_triggers(role), None)) is not None]
+    found: list[tuple[Trigger, int]] = []
+    for role in kernel.roles or ():
+        triggers = ((step, barriers) for _, barriers, step in role.placed() if isinstance(step, Trigger))
+        found += islice(triggers, 1)
     earliest = min((barriers for _, barriers in found), default=0)
     return [(trigger, barriers) for trigger, barriers in found if barriers == earliest]
-
-
-def _triggers(role: Role) -> Iterator[tuple[Trigger, int]]:
-    barriers = 0
-    for step in role.steps:
-        if isinstance(step, Trigger):
-            yield step, barriers
-        barriers += isinstance(step, Barrier)
 
 
 def has_fenced_trigger(kernel: Kernel) -> bool:
@@ -79,11 +64,6 @@ def released_phases(kernel: Kernel) -> frozenset[str]:
     if not has_fenced_trigger(kernel):
         return frozenset()
     fence = min(barriers for _, barriers in first_triggers(kernel))
-    released: set[str] = set()
-    for role in kernel.roles or ():
-        barriers = 0
-        for step in role.steps:
-            if isinstance(step, Phase) and barriers < fence and not step.asynchronous:
-                released.add(step.name)
-            barriers += isinstance(step, Barrier)
-    return frozenset(released)
+    placed = (at for role in kernel.roles or () for at in role.placed())
+    phases = ((barriers, step) for _, barriers, step in placed if isinstance(step, Phase))
+    return frozenset(phase.name for barriers, phase in phases if barriers < fence and not phase.asynchronous)

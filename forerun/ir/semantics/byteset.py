@@ -144,11 +144,9 @@ def _multiples(terms: _Terms, other: _Terms) -> Levels:
 
 
 def bytes_of(buffer: Buffer, region: Region) -> ByteSet:
-    """The bytes of its allocation that a region of a buffer is.
+    """The bytes of its allocation that a region of a buffer is; symbols in its bounds stay symbols.
 
-    Args:
-        buffer: The view; a paged or ragged buffer yields all its bytes, inexactly, for any region.
-        region: Bounds in elements of the buffer; symbols stay symbols.
+    A paged or ragged buffer yields all its bytes, inexactly, for any region.
     """
     if region.is_whole:
         return ByteSet(buffer.offset, buffer.stop)

@@ -14,15 +14,10 @@ __all__ = ["changed_constants", "stored"]
 
 
 def changed_constants(kernel: Kernel, old: KernelNode, new: KernelNode) -> Iterator[str]:
-    """What is certainly another value in a node of the same name.
+    """What is certainly another value in a node of the same name, which launches the same kernel before and after.
 
     A scalar counts if a phase says that it uses it, and if the parameter holds other bits: ``1`` and ``1.0`` are other
     constants, but the same number for an ``f32``.
-
-    Args:
-        kernel: What the node launches, before and after.
-        old: The node before.
-        new: The node after.
     """
     used = {name for phase in kernel.phases for name in phase.scalars}
     for parameter in kernel.scalar_parameters:

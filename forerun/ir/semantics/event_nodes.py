@@ -20,12 +20,7 @@ def event_nodes(graph: Graph) -> list[str]:
 def crossings(
     before: Graph, after: Graph, assumptions: Collection[str] = frozenset()
 ) -> Iterator[tuple[str, str, str]]:
-    """What was ordered with an event node, and is not any more.
-
-    Args:
-        before: A graph.
-        after: Its rewrite; nodes are matched by name.
-        assumptions: Opt-in rules of the event order.
+    """What was ordered with an event node before a rewrite, and is not any more; nodes are matched by name.
 
     Yields:
         The event node, the node that crosses it, and a sentence about that node.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from operator import itemgetter
 
 from forerun.ir.analysis import Analysis
@@ -14,7 +15,7 @@ from forerun.ir.semantics.instances import can_meet
 from forerun.ir.semantics.reaching_accesses import Alike, Reached, ReachingAccesses
 from forerun.support.collection import collection_paused
 
-__all__ = ["Clash", "Conflict", "Conflicts", "conflicts", "is_certain", "sweep"]
+__all__ = ["Clash", "Conflict", "Conflicts", "PhaseClashes", "conflicts", "is_certain", "sweep"]
 
 
 FEW = 16
@@ -68,10 +69,7 @@ def _bounds(graph: Graph, symbol: str) -> tuple[int, int]:
     buffer = graph.buffers.get(loaded_from(symbol))
     if buffer is None:
         return 0, 0
-    if buffer.bounds is not None:
-        return buffer.bounds
-    bits = 8 * buffer.dtype.itemsize
-    return (-(1 << bits - 1), (1 << bits - 1) - 1) if buffer.dtype.is_signed else (0, (1 << bits) - 1)
+    return buffer.dtype.range if buffer.bounds is None else buffer.bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +96,6 @@ class Conflicts:
     def __init__(self, clashes: Iterable[Clash]) -> None:
         self.clashes = tuple(clashes)
 
-    @classmethod
-    def of(cls, graph: Graph, pairs: Iterable[Conflict]) -> Conflicts:
-        """Those that are given one by one."""
-        place = {name: i for i, name in enumerate(graph.nodes)}
-        clashes = []
-        for pair in pairs:
-            alike = Alike(pair.earlier, place[pair.earlier.node], 0)
-            clashes.append(Clash(pair.later, ((alike, alike.nodes),)))
-        return cls(clashes)
-
     def __iter__(self) -> Iterator[Conflict]:
         for clash in self.clashes:
             yield from clash.conflicts()
@@ -117,11 +105,7 @@ class Conflicts:
 
 
 def sweep(graph: Graph) -> Iterator[Clash]:
-    """Go through the nodes in launch order, comparing each access with those that are still exposed.
-
-    Args:
-        graph: Any graph whose launch order is meant as the order of execution.
-    """
+    """Go through the nodes in launch order, comparing each access with those that are still exposed."""
     table = accesses(graph)
     written = {access.allocation for found in table.values() for access in found if access.write}
     exposed = {name: ReachingAccesses() for name in written}
@@ -159,3 +143,42 @@ being before is transitive along such a chain (out(a) = C of a's node; in(b) rea
 an access after a wait). Where it is not certain which bytes a write stores, or whether it is made (page tables, bodies
 of conditionals), it covers nothing: so a read conflicts directly with every write that it may see.
 """
+
+
+# Within a node
+
+
+class PhaseClashes:
+    """The clashes between phases of one node; phases that touch the same are compared once."""
+
+    def __init__(self, graph: Graph, node: str) -> None:
+        self._graph = graph
+        self._accesses: dict[str, list[NodeAccess]] = {}
+        for access in accesses(graph)[node]:
+            self._accesses.setdefault(access.phase, []).append(access)
+        alike: dict[object, int] = {}
+        self._kind = {
+            phase: alike.setdefault(tuple(map(_what, found)), len(alike)) for phase, found in self._accesses.items()
+        }
+        self._known: dict[tuple[int, int], tuple[str, bool] | None] = {}
+
+    def between(self, earlier: str, later: str) -> tuple[str, bool] | None:
+        """Through which buffer the later phase touches what the earlier one does, and whether it certainly does.
+
+        ``None`` if they share no bytes that one of them writes.
+        """
+        kinds = self._kind.get(earlier, -1), self._kind.get(later, -1)
+        if kinds not in self._known:
+            self._known[kinds] = self._compare(earlier, later)
+        return self._known[kinds]
+
+    def _compare(self, earlier: str, later: str) -> tuple[str, bool] | None:
+        pairs = product(self._accesses.get(earlier, ()), self._accesses.get(later, ()))
+        clashes = [Conflict(a, b) for a, b in pairs if a.conflicts(b)]
+        if not clashes:
+            return None
+        return clashes[0].later.buffer, any(is_certain(self._graph, clash) for clash in clashes)
+
+
+def _what(access: NodeAccess) -> object:
+    return access.allocation, access.buffer, access.bytes, access.write, access.certain

@@ -28,12 +28,7 @@ def can_meet(
 ) -> bool:
     """Whether values are found under which two exact sets lie in their views and have a byte in common.
 
-    Args:
-        first: A set.
-        view: The first byte of its view, and the one after the last.
-        second: Another set of the same allocation.
-        other_view: The same of its view.
-        bounds: For a symbol, the least and the greatest value that it can have.
+    A view is its first byte and the one after its last; ``bounds`` gives the values that a symbol can have.
     """
     ends = (*_ends(first), *_ends(second))
     marks = {*view, *other_view, *(end.constant for end in ends if end.is_constant)}

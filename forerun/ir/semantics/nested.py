@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import TypeAlias
 
 from forerun.ir.analysis import Analysis
@@ -39,10 +40,7 @@ def body_at(graph: Graph, path: BodyPath) -> Graph:
 def inner_graph(graph: Graph, owner: str, number: int = 0) -> Graph:
     """A body with the tables of its graph, in which the temporaries that are seen outside it are state.
 
-    Args:
-        graph: The graph around it; for a body in a body, the inner graph of that one.
-        owner: The node whose body it is.
-        number: Which of the node's bodies.
+    For a body in a body, ``graph`` is the inner graph of the outer one.
     """
     return _inner_graphs(graph)[owner, number]
 
@@ -64,16 +62,14 @@ def _inner(graph: Graph, owner: Node, body: Graph, siblings: Iterable[Graph]) ->
     plain = with_tables(graph, body)
     temporary = {b.allocation for b in graph.buffers.values() if b.role is BufferRole.TEMP}
     seen: _Places = {name: [] for name in temporary}
-    for name, found in accesses(graph).items():
-        if name != owner.name:
-            _note(seen, found)
-    for sibling in siblings:
-        for found in accesses(with_tables(graph, sibling)).values():
-            _note(seen, found)
+    others = [found for name, found in accesses(graph).items() if name != owner.name]
+    others += [found for sibling in siblings for found in accesses(with_tables(graph, sibling)).values()]
+    for access in chain.from_iterable([*others, _exposed_reads(plain, temporary)]):
+        if access.allocation in seen and not access.bytes.is_empty:
+            seen[access.allocation].append(access.bytes)
     if isinstance(owner, ConditionalNode) and owner.condition in graph.buffers:
         condition = graph.buffers[owner.condition]
         seen.setdefault(condition.allocation, []).append(ByteSet(condition.offset, condition.stop))
-    _note(seen, _exposed_reads(plain, temporary))
     carried = [
         replace(b, role=BufferRole.STATE)
         for b in graph.buffers.values()
@@ -87,12 +83,6 @@ def _inner(graph: Graph, owner: Node, body: Graph, siblings: Iterable[Graph]) ->
     inner = edit.commit()
     accesses.keep(inner, accesses(plain))  # which do not depend on roles
     return inner
-
-
-def _note(seen: _Places, found: Iterable[NodeAccess]) -> None:
-    for access in found:
-        if access.allocation in seen and not access.bytes.is_empty:
-            seen[access.allocation].append(access.bytes)
 
 
 def _exposed_reads(body: Graph, allocations: set[str]) -> list[NodeAccess]:

@@ -15,14 +15,16 @@ A launch-order dependency orders nothing here. docs/checker.md explains the rule
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain, combinations
+from typing import NamedTuple
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode, Node
-from forerun.ir.semantics.access import always_waits, triggers_after_wait
-from forerun.ir.semantics.body import has_fenced_trigger
+from forerun.ir.semantics.access import always_waits
+from forerun.ir.semantics.body import has_fenced_trigger, triggers_after_wait
 from forerun.ir.types import DependencyKind
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
@@ -58,20 +60,16 @@ def gates_start(graph: Graph, source: Node, assumptions: frozenset[str]) -> bool
 class EventOrder:
     """For each node, the sets of nodes whose completion reaches its S, its W and its C.
 
-    Sets are bit sets (Python integers) over launch positions, so a graph of n nodes costs n unions of n bits. The
-    launch order must be a topological order of the dependencies. With H8 there is a second family of sets: the nodes
-    whose T, rather than C, reaches S or W.
-
-    Args:
-        graph: A verified graph.
-        assumptions: Opt-in rules, of :data:`ASSUMPTIONS`.
+    Sets are bit sets (Python integers) over launch positions, so a graph of n nodes costs n unions of n bits. The graph
+    is verified: its launch order is a topological order of the dependencies. With H8 there is a second family of sets:
+    the nodes whose T, rather than C, reaches S or W.
     """
 
     def __init__(self, graph: Graph, assumptions: Iterable[str] = ()) -> None:
         self.assumptions = require_assumptions(assumptions)
         self.position = {name: i for i, name in enumerate(graph.nodes)}
         self._names = tuple(graph.nodes)
-        self._bodies = _Bodies(graph, self.assumptions)
+        self._bodies = tuple(_bodies(graph, self.assumptions))
         self.before_start, self.before_wait, self.before_completion = self._reach(graph, from_trigger=False)
         self.triggered_before_start, self.triggered_before_wait = self.before_start, self.before_wait
         if "H8" in self.assumptions:
@@ -91,13 +89,13 @@ class EventOrder:
                     start |= completion
                 elif dependency.kind is DependencyKind.PROGRAMMATIC:
                     wait |= completion
-                    if gated and bodies.gates[u]:
+                    if gated and bodies[u].gates:
                         start |= before_trigger[u] | (from_trigger << u)
             wait |= start
             before_start.append(start)
             before_wait.append(wait)
-            before_completion.append(wait if bodies.waits[v] else start)
-            before_trigger.append(wait if bodies.triggers_late[v] else start)
+            before_completion.append(wait if bodies[v].waits else start)
+            before_trigger.append(wait if bodies[v].triggers_late else start)
         return before_start, before_wait, before_completion
 
     def completes_before_start(self, u: str, v: str) -> bool:
@@ -116,16 +114,8 @@ class EventOrder:
         """Whether T_u reaches S_v, so that what T_u releases is visible to all of v; without H8, whether C_u does."""
         return bool(self.triggered_before_start[self.position[v]] >> self.position[u] & 1)
 
-    def triggers_before_wait(self, u: str, v: str) -> bool:
-        """Whether T_u reaches W_v; without H8, whether C_u does."""
-        return bool(self.triggered_before_wait[self.position[v]] >> self.position[u] & 1)
-
     def last_of(self, nodes: int) -> int:
-        """The nodes of a set whose completion reaches that of no other one in it: all the rest comes before these.
-
-        Args:
-            nodes: Launch positions, as a bit set.
-        """
+        """The nodes of a set whose completion reaches that of no other one in it: all the rest comes before these."""
         last, rest = 0, nodes
         while rest:
             v = rest.bit_length() - 1
@@ -135,15 +125,15 @@ class EventOrder:
 
     def always_waits(self, v: str) -> bool:
         """H4: whether some thread of v always waits."""
-        return self._bodies.waits[self.position[v]]
+        return self._bodies[self.position[v]].waits
 
     def triggers_late(self, v: str) -> bool:
         """H5: whether v waits before it triggers."""
-        return self._bodies.triggers_late[self.position[v]]
+        return self._bodies[self.position[v]].triggers_late
 
     def gates(self, u: str) -> bool:
         """H6, H8: whether the starts of u's programmatic dependents come after T_u."""
-        return self._bodies.gates[self.position[u]]
+        return self._bodies[self.position[u]].gates
 
     def undrained(self, graph: Graph) -> list[str]:
         """The nodes whose completion reaches no sink's: the host and the next replay race with them (H7)."""
@@ -154,29 +144,23 @@ class EventOrder:
         return [name for v, name in enumerate(self._names) if not drained >> v & 1]
 
 
-class _Bodies:
-    """What the rules need to know of each node's body, by launch position; each kernel is looked at once."""
+class _Body(NamedTuple):
+    """What the rules need to know of a node's body."""
 
-    def __init__(self, graph: Graph, assumptions: frozenset[str]) -> None:
-        self.waits: list[bool] = []
-        self.triggers_late: list[bool] = []
-        self.gates: list[bool] = []
-        known: dict[str, tuple[bool, bool, bool]] = {}
-        for node in graph:
-            facts = (False, False, False)
-            if isinstance(node, KernelNode):
-                if node.kernel not in known:
-                    known[node.kernel] = _facts(graph, node, assumptions)
-                facts = known[node.kernel]
-            self.waits.append(facts[0])
-            self.triggers_late.append(facts[1])
-            self.gates.append(facts[2])
+    waits: bool = False
+    triggers_late: bool = False
+    gates: bool = False
 
 
-def _facts(graph: Graph, node: KernelNode, assumptions: frozenset[str]) -> tuple[bool, bool, bool]:
-    kernel = graph.kernels.get(node.kernel)
-    late = bool(assumptions) and kernel is not None and triggers_after_wait(kernel)
-    return always_waits(graph, node), late, gates_start(graph, node, assumptions)
+def _bodies(graph: Graph, assumptions: frozenset[str]) -> Iterator[_Body]:
+    """The bodies of the nodes in launch order; each kernel is looked at once."""
+    known: dict[str, _Body] = {}
+    for node in graph:
+        if isinstance(node, KernelNode) and node.kernel not in known:
+            kernel = graph.kernels.get(node.kernel)
+            late = bool(assumptions) and kernel is not None and triggers_after_wait(kernel)
+            known[node.kernel] = _Body(always_waits(graph, node), late, gates_start(graph, node, assumptions))
+        yield known[node.kernel] if isinstance(node, KernelNode) else _Body()
 
 
 _DEPENDS = {"nodes", "dependencies", "kernels"}
@@ -185,12 +169,8 @@ event_order = Analysis(_DEPENDS, EventOrder)
 """The strict event order of a graph."""
 
 
-def _analysis(assumptions: frozenset[str]) -> Analysis[EventOrder]:
-    return Analysis(_DEPENDS, lambda graph: EventOrder(graph, assumptions))
-
-
 _SETS = map(frozenset, chain.from_iterable(combinations(ASSUMPTIONS, n) for n in range(1, len(ASSUMPTIONS) + 1)))
-_ORDERS = {frozenset(): event_order, **{assumptions: _analysis(assumptions) for assumptions in _SETS}}
+_ORDERS = {frozenset(): event_order, **{s: Analysis(_DEPENDS, partial(EventOrder, assumptions=s)) for s in _SETS}}
 
 
 def order_under(graph: Graph, assumptions: Iterable[str] = ()) -> EventOrder:

@@ -15,16 +15,7 @@ from forerun.ir.semantics.reaching_accesses import Reached
 from forerun.ir.walk import BodyPath, bodies_of
 from forerun.support.diagnostics import Diagnostic, Location
 
-__all__ = [
-    "MAX_RACES",
-    "Race",
-    "Undrained",
-    "Verdict",
-    "are_all_ordered",
-    "check",
-    "is_ordered",
-    "open_clashes",
-]
+__all__ = ["MAX_RACES", "Race", "Undrained", "Verdict", "are_all_ordered", "check", "is_ordered", "open_clashes"]
 
 MAX_RACES = 1000
 """How many races of a graph are kept; all are counted."""
@@ -35,11 +26,9 @@ MAX_TRIED = 2000
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """Two conflicting accesses that may be performed in either order.
+    """Two conflicting accesses that may be performed in either order; ``earlier`` comes first in launch order.
 
     Attributes:
-        earlier: The access that comes first in launch order.
-        later: The other one.
         missing: The order of events that would prevent it: ``C_a -> S_b``.
         certain: Whether both accesses are known to happen, and to touch these bytes.
         body: The nested graph that the nodes are in; empty for the graph itself.
@@ -59,12 +48,7 @@ class Race:
 
 @dataclass(frozen=True, slots=True)
 class Undrained:
-    """A node that may outlive the graph.
-
-    Attributes:
-        node: Its name.
-        body: The nested graph that it is in; empty for the graph itself.
-    """
+    """A node that may outlive the graph; ``body`` is the nested graph that it is in, empty for the graph itself."""
 
     node: str
     body: BodyPath = ()
@@ -115,11 +99,7 @@ def check(graph: Graph, assumptions: Iterable[str] = frozenset()) -> Verdict:
     """Decide whether a verified graph is race-free and drained (docs/checker.md).
 
     Bodies of child graphs and conditionals are checked as graphs of their own; each of their runs is over before what
-    follows starts.
-
-    Args:
-        graph: A verified graph.
-        assumptions: Opt-in rules: ``H6``, ``H8``. Without any, the strict rules decide, and the verdict is kept.
+    follows starts. Without assumptions (``H6``, ``H8``) the strict rules decide, and the verdict is kept.
 
     Raises:
         InvalidInput: If an assumption is unknown.
@@ -197,11 +177,9 @@ class _Found:
 
 
 def open_clashes(graph: Graph, order: EventOrder) -> Iterator[tuple[Clash, Reached]]:
-    """The conflicts of a graph that an order leaves open: for each later access the earlier ones, those alike together.
+    """The conflicts that an order leaves open: for each later access the earlier ones, those that are alike together.
 
-    Args:
-        graph: A graph; its bodies are not looked into.
-        order: Its order of events.
+    Bodies are not looked into.
     """
     if are_all_ordered(graph, order):
         return
@@ -289,9 +267,7 @@ def _repair(graph: Graph, race: Race, assumptions: frozenset[str]) -> str:
         full = f"make the dependency '{u}' -> '{v}' full"
     if not race.later.early or not order.completes_before_wait(u, v):
         return full
-    return (
-        f"{full}, or move the access after the wait of '{v}'" if order.always_waits(v) else f"{full}, or let '{v}' wait"
-    )
+    return f"{full}, or " + (f"move the access after the wait of '{v}'" if order.always_waits(v) else f"let '{v}' wait")
 
 
 def _undrained_finding(undrained: Undrained) -> Diagnostic:

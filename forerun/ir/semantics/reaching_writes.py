@@ -21,17 +21,7 @@ from forerun.ir.semantics.access import NodeAccess, accesses
 from forerun.ir.types import BufferRole
 from forerun.ir.walk import bodies_in
 
-__all__ = [
-    "BODY",
-    "EXPOSED",
-    "MANAGED",
-    "UNKNOWN",
-    "ReachingWrite",
-    "ReachingWrites",
-    "SeenWrites",
-    "Use",
-    "reaching_writes",
-]
+__all__ = ["BODY", "EXPOSED", "MANAGED", "UNKNOWN", "ReachingWrite", "ReachingWrites", "SeenWrites", "reaching_writes"]
 
 BODY = "a body of a node uses it"
 MANAGED = "an allocation node manages its memory"
@@ -48,7 +38,6 @@ class SeenWrites:
     """What one read sees.
 
     Attributes:
-        access: The read.
         parts: Its bytes, counted from the start of its buffer, in ranges ``(start, stop, sources)``; neighbours differ.
         own: Writes of its own node to the same bytes.
     """
@@ -122,7 +111,8 @@ class _Bytes:
         found: list[tuple[int, int, tuple[ReachingWrite, ...]]] = []
         for i in range(first, last):
             end = min(stop, self._starts[i + 1]) if i + 1 < len(self._starts) else stop
-            begin, sources = max(start, self._starts[i]) - offset, _displaced(self._seen[i], offset)
+            begin = max(start, self._starts[i]) - offset
+            sources = tuple(s and (s[0], s[1], offset - s[2]) for s in self._seen[i])
             if found and found[-1][2] == sources:
                 begin = found.pop()[0]
             found.append((begin, end - offset, sources))
@@ -135,10 +125,6 @@ class _Bytes:
             self._starts.insert(i, at)
             self._seen.insert(i, self._seen[i - 1])
         return i
-
-
-def _displaced(sources: tuple[ReachingWrite, ...], offset: int) -> tuple[ReachingWrite, ...]:
-    return tuple(s and (s[0], s[1], offset - s[2]) for s in sources)
 
 
 def _find_reaching_writes(graph: Graph) -> ReachingWrites:
@@ -191,7 +177,7 @@ def _stays_inside(access: NodeAccess, view: Buffer | None) -> bool:
 def _own(
     read: NodeAccess, view: Buffer, writes: Iterable[tuple[NodeAccess, Buffer]], position: int
 ) -> tuple[ReachingWrite, ...]:
-    near = (b for a, b in writes if a.allocation == read.allocation and a.bytes.overlaps(read.bytes))
+    near = (b for a, b in writes if a.overlaps(read))
     return tuple(dict.fromkeys((position, b.name, view.offset - b.offset) for b in near))
 
 

@@ -33,12 +33,7 @@ MAX_LEVELS = 64
 def meet(first: Levels, run: int, second: Levels, other_run: int, distance: int) -> bool | None:
     """Whether two sets have an integer in common; ``None`` if that would take too long to find out.
 
-    Args:
-        first: Levels of a set that starts at 0.
-        run: How long its runs are, at least 1.
-        second: Levels of the other set.
-        other_run: How long its runs are, at least 1.
-        distance: Where the other set starts.
+    The first starts at 0, the other one at ``distance``; their runs are at least 1 long.
     """
     if not first and not second:
         return -other_run < distance < run
@@ -135,9 +130,8 @@ class _Matches:
             return last - first
         # Counted down from the last, the numbers high - value * stride ascend.
         at, n = self._high - (last - 1) * self._stride, last - first
-        return _floor_sum(n, self._divisor, self._stride, at) - _floor_sum(
-            n, self._divisor, self._stride, at - self._length
-        )
+        below = _floor_sum(n, self._divisor, self._stride, at - self._length)
+        return _floor_sum(n, self._divisor, self._stride, at) - below
 
     def between(self, first: int, last: int) -> Iterator[int]:
         """Those of ``first <= value < last`` that match: from the middle up, then the others."""
@@ -184,12 +178,7 @@ def _floor_sum(n: int, m: int, a: int, b: int) -> int:
 def contains(levels: Levels, run: int, inner: Levels, inner_run: int, distance: int) -> bool:
     """Whether a set is known to contain another; false if it does not, or if that would take too long to find out.
 
-    Args:
-        levels: Levels of the set that may contain the other, from the outermost; it starts at 0.
-        run: How long its runs are, at least 1.
-        inner: Levels of the other set, from the outermost.
-        inner_run: How long its runs are, at least 1.
-        distance: Where the other set starts.
+    The set starts at 0, the inner one at ``distance``; levels are from the outermost, and runs at least 1 long.
     """
     if len(levels) + len(inner) > MAX_LEVELS:
         return False

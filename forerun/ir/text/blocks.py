@@ -43,14 +43,9 @@ class Block:
     outer: frozenset[str] = frozenset()
 
     @property
-    def keywords(self) -> frozenset[str]:
-        """The keywords of this block and of those around it."""
-        return self.outer.union(self.statements)
-
-    @property
     def resumed(self) -> frozenset[str]:
-        """Where the parse may go on after an error in the block."""
-        return self.keywords | {"}"} if self.title else self.keywords
+        """Where the parse may go on after an error: keywords of the block and of those around it, and its brace."""
+        return self.outer.union(self.statements, {"}"} if self.title else ())
 
 
 class BlockReader(Reader):
@@ -132,13 +127,7 @@ class BlockReader(Reader):
         return self.location(*self.span(ordinal))
 
     def _resume(self, start: int, fault: int, resumed: frozenset[str]) -> None:
-        """Go to the next statement after a fault.
-
-        Args:
-            start: Offset where the statement with the fault begins.
-            fault: Offset of the fault.
-            resumed: The keywords of this block and of those around it, and the brace that closes it.
-        """
+        """Go to the next statement after a fault, by the keywords at which the parse may go on."""
         depth = 0
         for offset, token in self.tokens_from(start):
             follows = depth == 0 and offset > start and offset >= fault and token in resumed

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from forerun.ir.graph import Graph
-from forerun.ir.text.align import anchors
 from forerun.ir.text.printer import Line, graph_lines
 from forerun.ir.text.spelling import quote
 from forerun.support.collection import collection_paused
 
-__all__ = ["diff_graphs"]
+__all__ = ["anchors", "diff_graphs"]
 
 _Step = tuple[str, Line]
 _OWNERS = ("node", "kernel", "buffer", "allocation", "graph")
@@ -19,14 +20,13 @@ _OWNERS = ("node", "kernel", "buffer", "allocation", "graph")
 def diff_graphs(before: Graph, after: Graph, *, labels: tuple[str, str] = ("before", "after"), context: int = 2) -> str:
     """A unified diff of the text forms of two graphs; empty if the texts are equal.
 
+    Lines end with a line feed. Each hunk is headed by the element that its first change is in.
+
     Args:
         before: The old graph.
         after: The new graph.
-        labels: What the header calls them: the names of the passes that made them, say.
+        labels: What the header calls them.
         context: How many unchanged lines to show around changes.
-
-    Returns:
-        Lines that end with a line feed. Each hunk is headed by the element that its first change is in.
 
     Example:
         >>> from forerun.ir.nodes import EmptyNode
@@ -102,3 +102,49 @@ def _owner(steps: list[_Step], start: int, stop: int) -> str:
     change = next((number for number in changes if steps[number][1][0] != "blank"), changes[0])
     kind, name, _ = next(steps[number][1] for number in range(change, -1, -1) if steps[number][1][0] in _OWNERS)
     return f" {kind} {name if name.isprintable() else quote(name)}".rstrip()
+
+
+# Alignment of two sequences of names, most of which occur once
+
+
+def anchors(before: Sequence[Hashable], after: Sequence[Hashable]) -> list[tuple[int, int]]:
+    """Pairs of positions of the same item, both increasing, as many as there can be.
+
+    Items that occur several times are told apart by their count from the start. Patience sorting; O(n log n).
+
+    Example:
+        >>> anchors("abcd", "acxbd")
+        [(0, 0), (2, 1), (3, 4)]
+    """
+    place = {item: position for position, item in enumerate(_numbered(after))}
+    pairs = [(i, place[item]) for i, item in enumerate(_numbered(before)) if item in place]
+    return pairs if all(j < m for (_, j), (_, m) in pairwise(pairs)) else _longest_increasing(pairs)
+
+
+def _numbered(items: Iterable[Hashable]) -> Iterator[Hashable]:
+    """The items; those that came before with a count."""
+    seen: dict[Hashable, int] = {}
+    for item in items:
+        count = seen[item] = seen.get(item, -1) + 1
+        yield (item, count) if count else item
+
+
+def _longest_increasing(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The longest sub-list whose second numbers increase."""
+    tails: list[int] = []  # the least second number that ends an increasing list of each length
+    ends: list[int] = []  # the pair that it belongs to
+    previous: list[int] = []
+    for number, (_, position) in enumerate(pairs):
+        length = bisect_left(tails, position)
+        previous.append(ends[length - 1] if length else -1)
+        if length == len(tails):
+            tails.append(position)
+            ends.append(number)
+        else:
+            tails[length], ends[length] = position, number
+    chain = []
+    number = ends[-1] if ends else -1
+    while number >= 0:
+        chain.append(pairs[number])
+        number = previous[number]
+    return chain[::-1]

@@ -22,14 +22,9 @@ _SIGILS = {"node": "#", "buffer": "%", "kernel": "@"}
 def draw(diagnostics: Iterable[Diagnostic], source: Graph | SourceMap | str, *, limit: int | None = 20) -> str:
     """Diagnostics as text, each under the line that it is about, with one line of context on either side.
 
-    Args:
-        diagnostics: The findings, in the order in which they are drawn.
-        source: What they are about: a graph, which is printed; the user's text; or what
-            :func:`~forerun.ir.text.parser.parse_graph_with_locations` returns for it, which saves another parse.
-        limit: How many are drawn; the rest is counted. ``None``: all.
-
-    Returns:
-        Lines of at most 100 columns where the source is concerned, without a line feed at the end.
+    Lines are of at most 100 columns where the source is concerned; there is no line feed at the end. The source is a
+    graph, the user's text, or what :func:`~forerun.ir.text.parser.parse_graph_with_locations` returns for that, which
+    saves another parse. Those beyond the limit are counted.
 
     Example:
         >>> from forerun.ir.nodes import EmptyNode
@@ -70,20 +65,13 @@ def _read(text: str, diagnostics: list[Diagnostic]) -> SourceMap:
 
 
 def _drawing(diagnostic: Diagnostic, source: SourceMap) -> str:
-    mark = _mark(diagnostic.location, source)
-    place = "" if mark is None else _place(diagnostic.location, mark, source)
-    return drawing(_head(diagnostic), place, mark, source.text_of, diagnostic.hint)
-
-
-def _head(diagnostic: Diagnostic) -> str:
-    head = f"{diagnostic.severity}[{diagnostic.code}]: "
-    if diagnostic.location.kind != "text":
-        head += f"{diagnostic.location}: "
-    return head + diagnostic.message
-
-
-def _place(location: Location, mark: Mark, source: SourceMap) -> str:
-    return str(location) if location.kind == "text" else f"{source.name}:{mark.line}:{mark.column + 1}"
+    location = diagnostic.location
+    mark, about = _mark(location, source), f"{location}: "
+    place = "" if mark is None else f"{source.name}:{mark.line}:{mark.column + 1}"
+    if location.kind == "text":
+        place, about = str(location), ""
+    head = f"{diagnostic.severity}[{diagnostic.code}]: {about}{diagnostic.message}"
+    return drawing(head, place, mark, source.text_of, diagnostic.hint)
 
 
 # What to underline

@@ -54,21 +54,17 @@ class GraphReader(NodeReader):
     def read(self) -> Graph | None:
         """Read a whole text; ``None`` if there are errors, which ``diagnostics`` then has."""
         try:
-            graph = self._text_form()
+            self.seek(0)
+            self._version()
+            self._scope = _Scope(self._graph_name(""), "", 0)
+            self.block(Block("", 0, self._statements()))
         except Fault as fault:
             self.diagnostics.append(fault.diagnostic)
         except Stopped:
             return None
         finally:
             self.close()
-        return None if self.diagnostics else graph
-
-    def _text_form(self) -> Graph:
-        self.seek(0)
-        self._version()
-        self._scope = _Scope(self._graph_name(""), "", 0)
-        self.block(Block("", 0, self._statements()))
-        return self._scope.graph()
+        return None if self.diagnostics else self._scope.graph()
 
     def _statements(self) -> dict[str, Callable[[], None]]:
         return {
@@ -146,17 +142,13 @@ class GraphReader(NodeReader):
 
     def _index(self) -> Paged | Ragged | None:
         if self.accept("paged"):
-            self.expect("(")
-            table = self.reference("%")
-            self.expect(",")
-            index: Paged | Ragged = Paged(table, self.integer())
-        elif self.accept("ragged"):
-            self.expect("(")
-            index = Ragged(self.reference("%"))
-        else:
-            return None
-        self.expect(")")
-        return index
+            return self.parenthesised(self._paged)
+        return Ragged(self.parenthesised(lambda: self.reference("%"))) if self.accept("ragged") else None
+
+    def _paged(self) -> Paged:
+        table = self.reference("%")
+        self.expect(",")
+        return Paged(table, self.integer())
 
     def _bounds(self) -> tuple[int, int]:
         low = self.integer()

@@ -30,8 +30,6 @@ __all__ = ["KernelReader", "read_accesses", "read_parameters", "read_signature"]
 
 _T = TypeVar("_T")
 
-_SPANS = ("grid", "block", "shared", "cluster")
-
 
 class KernelReader(BlockReader):
     """Kernels; remembers where each phase stands."""
@@ -62,18 +60,9 @@ class KernelReader(BlockReader):
     def _accepted_launches(self) -> Launches:
         if self.accept("any"):
             return Launches()
-        spans: dict[str, Span] = {}
-        if self.token not in _SPANS:
-            self.fail(f"'any', or what is accepted: {', '.join(_SPANS)}")
-        while self.token in _SPANS:
-            if self.token in spans:
-                self.fault_at(self.ordinal, "P11", f"'{self.token}' is given twice; a launch has one of each")
-            name = self.token
-            self.advance()
-            self.expect("(")
-            spans[name] = self._span()
-            self.expect(")")
-        return Launches(**spans)
+        if self.token not in self._SPANS:
+            self.fail(f"'any', or what is accepted: {', '.join(self._SPANS)}")
+        return Launches(**self.clauses(self._SPANS, "; a launch has one of each"))
 
     def _span(self) -> Span:
         start = self.integer()
@@ -81,6 +70,10 @@ class KernelReader(BlockReader):
             return Span(start, start)
         stop = self.integer()
         return Span(start, stop, self.integer() if self.accept("step") else 1)
+
+    _SPANS: dict[str, tuple[str, Callable[[KernelReader], Span]]] = {  # noqa: RUF012 - a constant
+        name: (name, lambda self: self.parenthesised(self._span)) for name in ("grid", "block", "shared", "cluster")
+    }
 
     def parameter(self) -> Parameter:
         """Read ``x: f32[N] align 16`` or ``eps: scalar f32``."""
@@ -167,37 +160,29 @@ class KernelReader(BlockReader):
         self.advance()
         ordinal = self.ordinal
         name = self.word("the name of the phase")
-        fields: dict[str, Any] = {}
-        clauses = self._clauses()
-        while (clause := clauses.get(self.token)) is not None:
-            field, read = clause
-            if field in fields:
-                self.fault_at(self.ordinal, "P11", f"'{self.token}' is given twice; a phase has one list of each")
-            self.advance()
-            fields[field] = read()
+        fields = self.clauses(self._CLAUSES, "; a phase has one list of each")
         self.places.setdefault(("phase", f"{self._kernel}.{name}"), ordinal)
         self._steps.append(Phase(name, **fields))
-
-    def _clauses(self) -> dict[str, tuple[str, Callable[[], Any]]]:
-        return {
-            "reads": ("reads", self._accesses),
-            "writes": ("writes", self._accesses),
-            "uses": ("uses", self._locals),
-            "defines": ("defines", self._locals),
-            "scalars": ("scalars", self._locals),
-            "async": ("asynchronous", lambda: True),
-            "ref": ("reference", lambda: self.string('the function in quotes, "module:function"')),
-        }
-
-    def _accesses(self) -> tuple[Access, ...]:
-        return self.several(self.access)
 
     def access(self) -> Access:
         """Read an access, such as ``cache[0:pos]``."""
         return Access(self.word("the name of a parameter"), self.region())
 
+    def _accesses(self) -> tuple[Access, ...]:
+        return self.several(self.access)
+
     def _locals(self) -> tuple[str, ...]:
         return self.several(lambda: self.word("a name"))
+
+    _CLAUSES: dict[str, tuple[str, Callable[[KernelReader], Any]]] = {  # noqa: RUF012 - a constant
+        "reads": ("reads", _accesses),
+        "writes": ("writes", _accesses),
+        "uses": ("uses", _locals),
+        "defines": ("defines", _locals),
+        "scalars": ("scalars", _locals),
+        "async": ("asynchronous", lambda _: True),
+        "ref": ("reference", lambda self: self.string('the function in quotes, "module:function"')),
+    }
 
 
 def read_signature(text: str, about: str) -> tuple[tuple[Parameter, ...], tuple[Access, ...]]:
@@ -213,11 +198,9 @@ def read_signature(text: str, about: str) -> tuple[tuple[Parameter, ...], tuple[
 
 
 def read_parameters(text: str, about: str) -> tuple[Parameter, ...]:
-    """Parameters as they stand between a kernel's parentheses.
+    """Parameters as they stand between a kernel's parentheses, such as ``"x: f32[N], eps: scalar f32"``.
 
-    Args:
-        text: Such as ``"x: f32[N], eps: scalar f32"``.
-        about: What messages begin with.
+    Messages begin with ``about``.
 
     Raises:
         InvalidInput: If it cannot be read.

@@ -26,10 +26,7 @@ _STRING = r'"(?:[^"\\\n]++|\\[^\n])*+"?'
 _REFERENCE = rf"[%$#@](?:\w(?:[\w.]|[/-](?=\w))*+|{_STRING})?"
 _NUMBER = r"0[xX]\w*+|\d\w*+(?:\.\d\w*+)?(?:(?<=[eE])[+-]\d+)?"
 # The last alternative takes any character, so that nothing is ever skipped; \Z stops the search for a token in space.
-_TOKEN = re.compile(
-    rf"{_SPACE}([A-Za-z_][\w.]*+|{_REFERENCE}|{_NUMBER}|->|\.\.|!?{_STRING}|[^ \t\r\n]|\Z)",
-    re.ASCII,
-)
+_TOKEN = re.compile(rf"{_SPACE}([A-Za-z_][\w.]*+|{_REFERENCE}|{_NUMBER}|->|\.\.|!?{_STRING}|[^ \t\r\n]|\Z)", re.ASCII)
 _LINE_START = re.compile(r"[ \t\r]*")
 
 
@@ -44,11 +41,7 @@ class Fault(Exception):
 
 
 class Lexer:
-    """A position in a text; call :meth:`seek` to begin.
-
-    Args:
-        text: The text.
-        name: Its name in locations.
+    """A position in a text, whose name is for locations; call :meth:`seek` to begin.
 
     Attributes:
         token: The token at the position; :data:`END` at the end of the text.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Never
 
+from forerun.ir import nodes
 from forerun.ir.buffer import Allocation, Buffer, Paged, Ragged
 from forerun.ir.graph import Dependency, Hazard
 from forerun.ir.kernel import (
@@ -20,24 +21,6 @@ from forerun.ir.kernel import (
     Wait,
 )
 from forerun.ir.launches import Launches, Span
-from forerun.ir.nodes import (
-    AllocNode,
-    BufferArgument,
-    ChildGraphNode,
-    ConditionalNode,
-    ConstantArgument,
-    EmptyNode,
-    EventRecordNode,
-    EventWaitNode,
-    FreeNode,
-    HostCallbackNode,
-    KernelNode,
-    Launch,
-    MemcpyNode,
-    MemsetNode,
-    Node,
-    ScalarLoad,
-)
 from forerun.ir.text.spelling import integer, number, quote, reference, unprintable, word
 from forerun.ir.text.value_reader import (
     CONDITIONAL_KINDS,
@@ -66,7 +49,7 @@ __all__ = [
     "step_line",
 ]
 
-_DEFAULT_LAUNCH = Launch()
+_DEFAULT_LAUNCH = nodes.Launch()
 
 
 # Memory
@@ -144,13 +127,7 @@ def _launches(launches: Any) -> str:
     """`` launches block(32..1024 step 32)``."""
     if type(launches) is not Launches:
         return f" launches {unprintable(launches)}"
-    named = (
-        ("grid", launches.grid),
-        ("block", launches.block),
-        ("shared", launches.shared),
-        ("cluster", launches.cluster),
-    )
-    given = [f"{name}({_span(span)})" for name, span in named if span is not None]
+    given = [f"{name}({_span(span)})" for name, span in launches.spans()]
     return " launches " + (" ".join(given) or "any")
 
 
@@ -203,39 +180,41 @@ def _phase(phase: Phase) -> str:
 # Nodes
 
 
-def node_line(node: Node) -> str:
+def node_line(node: nodes.Node) -> str:
     """A node without its bodies and dependencies: ``node #q = @gemv(w=%w, x=%h, y=%q) grid(72) block(128)``."""
     return f"node {reference('#', node.name)} = {_node_text(node)}"
 
 
-def _node_text(node: Node) -> str:
+def _node_text(node: nodes.Node) -> str:
     match node:
-        case KernelNode():
+        case nodes.KernelNode():
             return _kernel_node(node)
-        case MemcpyNode():
+        case nodes.MemcpyNode():
             return f"copy {view(node.source)} -> {view(node.destination)}{on(node.place, DEVICE0)}"
-        case MemsetNode():
+        case nodes.MemsetNode():
             return f"fill {view(node.destination)} with {integer(node.value)}{on(node.place, DEVICE0)}"
-        case HostCallbackNode():
-            return f"{_host_node(node)}{on(node.place, HOST)}"
-        case EmptyNode():
+        case nodes.HostCallbackNode():
+            accessed = clause("reads", node.reads, view) + clause("writes", node.writes, view)
+            return f"host {quote(node.function)}{flag('pure', node.pure)}{accessed}{on(node.place, HOST)}"
+        case nodes.EmptyNode():
             return f"empty{on(node.place, DEVICE0)}"
-        case AllocNode() | FreeNode():
-            word_ = "alloc" if isinstance(node, AllocNode) else "free"
+        case nodes.AllocNode() | nodes.FreeNode():
+            word_ = "alloc" if isinstance(node, nodes.AllocNode) else "free"
             return f"{word_} {reference('$', node.allocation)}{on(node.place, DEVICE0)}"
-        case EventRecordNode() | EventWaitNode():
-            word_ = "event_record" if isinstance(node, EventRecordNode) else "event_wait"
+        case nodes.EventRecordNode() | nodes.EventWaitNode():
+            word_ = "event_record" if isinstance(node, nodes.EventRecordNode) else "event_wait"
             return f"{word_} {quote(node.event)}{on(node.place, DEVICE0)}"
-        case ChildGraphNode():
+        case nodes.ChildGraphNode():
             return f"child{on(node.place, DEVICE0)}"
-        case ConditionalNode():
-            return f"{_conditional_node(node)}{on(node.place, DEVICE0)}"
+        case nodes.ConditionalNode():
+            kind = node.kind if node.kind in CONDITIONAL_KINDS else f"conditional {quote(node.kind)}"
+            return f"{kind} {reference('%', node.condition)}{on(node.place, DEVICE0)}"
         case _:
             forgotten: Never = node  # a kind of node fails the type check here; a graph may hold any object
             return unprintable(forgotten)
 
 
-def _kernel_node(node: KernelNode) -> str:
+def _kernel_node(node: nodes.KernelNode) -> str:
     text = f"{reference('@', node.kernel)}({joined(node.arguments, _bound)})"
     if node.launch is not _DEFAULT_LAUNCH and node.launch != _DEFAULT_LAUNCH:
         text += _launch(node.launch)
@@ -246,18 +225,18 @@ def _kernel_node(node: KernelNode) -> str:
 def _bound(pair: Any) -> str:
     name, argument = pair if type(pair) is tuple else ()  # what this raises marks the node
     kind = type(argument)
-    if kind is BufferArgument:
+    if kind is nodes.BufferArgument:
         return f"{word(name)}={reference('%', argument.buffer)}"
-    if kind is ConstantArgument:
+    if kind is nodes.ConstantArgument:
         return f"{word(name)}={number(argument.value)}"
-    if kind is not ScalarLoad:
+    if kind is not nodes.ScalarLoad:
         return f"{word(name)}={unprintable(argument)}"
     offset = "" if argument.offset == 0 else signed(argument.offset)
     return f"{word(name)}=load({reference('%', argument.buffer)}[{integer(argument.index)}]{offset})"
 
 
 def _launch(launch: Any) -> str:
-    if type(launch) is not Launch:
+    if type(launch) is not nodes.Launch:
         return " " + unprintable(launch)
     text = f" grid{_dim3(launch.grid)} block{_dim3(launch.block)}"
     if launch.shared_bytes != 0:
@@ -272,16 +251,6 @@ def _dim3(dims: Any) -> str:
         return unprintable(dims)
     x, y, z = dims
     return f"({joined((x, y, z) if z != 1 else (x, y) if y != 1 else (x,), integer)})"
-
-
-def _host_node(node: HostCallbackNode) -> str:
-    line = f"host {quote(node.function)}{flag('pure', node.pure)}"
-    return f"{line}{clause('reads', node.reads, view)}{clause('writes', node.writes, view)}"
-
-
-def _conditional_node(node: ConditionalNode) -> str:
-    kind = node.kind if node.kind in CONDITIONAL_KINDS else f"conditional {quote(node.kind)}"
-    return f"{kind} {reference('%', node.condition)}"
 
 
 # Dependencies

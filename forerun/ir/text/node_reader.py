@@ -5,24 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from forerun.ir import nodes
 from forerun.ir.graph import Dependency, Hazard
-from forerun.ir.nodes import (
-    AllocNode,
-    Argument,
-    BufferArgument,
-    ConstantArgument,
-    EmptyNode,
-    EventRecordNode,
-    EventWaitNode,
-    FreeNode,
-    HostCallbackNode,
-    KernelNode,
-    Launch,
-    MemcpyNode,
-    MemsetNode,
-    Node,
-    ScalarLoad,
-)
 from forerun.ir.region import BufferView
 from forerun.ir.text.blocks import GRAPH_KEYWORDS
 from forerun.ir.text.kernel_reader import KernelReader
@@ -33,7 +17,7 @@ __all__ = ["NodeReader"]
 
 _KINDS = {str(kind): kind for kind in DependencyKind}
 _AFTER_DEPENDENCY = GRAPH_KEYWORDS | {"after"}
-_DEFAULT_LAUNCH = Launch()
+_DEFAULT_LAUNCH = nodes.Launch()
 
 
 class NodeReader(KernelReader):
@@ -41,9 +25,9 @@ class NodeReader(KernelReader):
 
     def __init__(self, text: str, name: str) -> None:
         super().__init__(text, name)
-        self._launches: dict[tuple[Any, ...], Launch] = {}
+        self._launches: dict[tuple[Any, ...], nodes.Launch] = {}
 
-    def simple_node(self, name: str) -> Node | None:
+    def simple_node(self, name: str) -> nodes.Node | None:
         """Read a node without bodies; ``None``, and nothing read, if it is of another kind."""
         if self.token[:1] == "@":
             return self._kernel_node(name)
@@ -59,11 +43,11 @@ class NodeReader(KernelReader):
 
     # Kernel launches
 
-    def _kernel_node(self, name: str) -> KernelNode:
+    def _kernel_node(self, name: str) -> nodes.KernelNode:
         kernel = self.reference("@")
         arguments = self.enclosed("(", self._bound, ")")
         launch = self._launch() if self.token in self._LAUNCH else _DEFAULT_LAUNCH
-        return KernelNode(name, kernel, arguments, launch, self.place_or(DEVICE0), self._fuses())
+        return nodes.KernelNode(name, kernel, arguments, launch, self.place_or(DEVICE0), self._fuses())
 
     def _fuses(self) -> tuple[str, ...]:
         if not self.accept("fuses"):
@@ -73,85 +57,68 @@ class NodeReader(KernelReader):
             self.fault_at(self.ordinal, "P11", "'fuses' is given twice; it lists all nodes, with commas")
         return names
 
-    def _bound(self) -> tuple[str, Argument]:
+    def _bound(self) -> tuple[str, nodes.Argument]:
         parameter = self.word("the name of a parameter")
-        if self.token != "=":
-            self.fail("'='")
-        self.advance()
+        self.expect("=")
         if self.token[:1] == "%":
-            return parameter, BufferArgument(self.reference("%"))
-        if self.token == "load":
-            return parameter, self._load()
+            return parameter, nodes.BufferArgument(self.reference("%"))
+        if self.accept("load"):
+            return parameter, self.parenthesised(self._load)
         if self.token[:1].isalpha() and self.token not in ("inf", "nan"):
             self.fail("a buffer, a number, or load(%buffer[0])", f"a buffer is written %{self.token}")
-        return parameter, ConstantArgument(self.number())
+        return parameter, nodes.ConstantArgument(self.number())
 
-    def _load(self) -> ScalarLoad:
-        self.advance()
-        self.expect("(")
+    def _load(self) -> nodes.ScalarLoad:
         buffer = self.reference("%")
         self.expect("[")
         index = self.integer()
         self.expect("]")
-        offset = self.summand()
-        self.expect(")")
-        return ScalarLoad(buffer, index, offset)
+        return nodes.ScalarLoad(buffer, index, self.summand())
 
-    def _launch(self) -> Launch:
-        fields: dict[str, Any] = {}
-        while (clause := self._LAUNCH.get(self.token)) is not None:
-            field, read = clause
-            if field in fields:
-                self.fault_at(self.ordinal, "P11", f"'{self.token}' is given twice")
-            self.advance()
-            fields[field] = read(self)
+    def _launch(self) -> nodes.Launch:
+        fields = self.clauses(self._LAUNCH)
         key = tuple(fields.items())
         launch = self._launches.get(key)
         if launch is None:
-            launch = self._launches[key] = Launch(**fields)
+            launch = self._launches[key] = nodes.Launch(**fields)
         return launch
 
-    def _dim3(self) -> tuple[int, int, int]:
-        self.expect("(")
+    def _extents(self) -> tuple[int, int, int]:
         ordinal = self.ordinal
         dims = self.several(self.integer)
         if len(dims) > 3:
             self.fault_at(ordinal, "P5", f"expected 1 to 3 extents, found {len(dims)}")
-        self.expect(")")
         x, y, z = (*dims, 1, 1)[:3]
         return x, y, z
 
-    def _bytes(self) -> int:
-        self.expect("(")
-        size = self.integer()
-        self.expect(")")
-        return size
+    def _dim3(self) -> tuple[int, int, int]:
+        return self.parenthesised(self._extents)
 
     _LAUNCH: dict[str, tuple[str, Callable[[NodeReader], Any]]] = {  # noqa: RUF012 - a constant
         "grid": ("grid", _dim3),
         "block": ("block", _dim3),
-        "shared": ("shared_bytes", _bytes),
+        "shared": ("shared_bytes", lambda self: self.parenthesised(self.integer)),
         "cluster": ("cluster", _dim3),
         "cooperative": ("cooperative", lambda _: True),
     }
 
     # Other kinds
 
-    def _copy(self, name: str) -> Node:
+    def _copy(self, name: str) -> nodes.Node:
         source = self.view()
         self.expect("->")
-        return MemcpyNode(name, source, self.view(), self.place_or(DEVICE0))
+        return nodes.MemcpyNode(name, source, self.view(), self.place_or(DEVICE0))
 
-    def _fill(self, name: str) -> Node:
+    def _fill(self, name: str) -> nodes.Node:
         destination = self.view()
         self.expect("with")
-        return MemsetNode(name, destination, self.integer(), self.place_or(DEVICE0))
+        return nodes.MemsetNode(name, destination, self.integer(), self.place_or(DEVICE0))
 
-    def _host(self, name: str) -> Node:
+    def _host(self, name: str) -> nodes.Node:
         function = self.string('the function in quotes, "module:function"')
         pure = self.accept("pure")
         reads = self._views("reads")
-        return HostCallbackNode(name, function, reads, self._views("writes"), self.place_or(HOST), pure)
+        return nodes.HostCallbackNode(name, function, reads, self._views("writes"), self.place_or(HOST), pure)
 
     def _views(self, keyword: str) -> tuple[BufferView, ...]:
         return self.several(self.view) if self.accept(keyword) else ()
@@ -159,15 +126,15 @@ class NodeReader(KernelReader):
     def _event(self) -> str:
         return self.string("the event in quotes")
 
-    _SIMPLE: dict[str, Callable[[NodeReader, str], Node]] = {  # noqa: RUF012 - a constant
+    _SIMPLE: dict[str, Callable[[NodeReader, str], nodes.Node]] = {  # noqa: RUF012 - a constant
         "copy": _copy,
         "fill": _fill,
         "host": _host,
-        "empty": lambda self, name: EmptyNode(name, self.place_or(DEVICE0)),
-        "alloc": lambda self, name: AllocNode(name, self.reference("$"), self.place_or(DEVICE0)),
-        "free": lambda self, name: FreeNode(name, self.reference("$"), self.place_or(DEVICE0)),
-        "event_record": lambda self, name: EventRecordNode(name, self._event(), self.place_or(DEVICE0)),
-        "event_wait": lambda self, name: EventWaitNode(name, self._event(), self.place_or(DEVICE0)),
+        "empty": lambda self, name: nodes.EmptyNode(name, self.place_or(DEVICE0)),
+        "alloc": lambda self, name: nodes.AllocNode(name, self.reference("$"), self.place_or(DEVICE0)),
+        "free": lambda self, name: nodes.FreeNode(name, self.reference("$"), self.place_or(DEVICE0)),
+        "event_record": lambda self, name: nodes.EventRecordNode(name, self._event(), self.place_or(DEVICE0)),
+        "event_wait": lambda self, name: nodes.EventWaitNode(name, self._event(), self.place_or(DEVICE0)),
     }
 
     # Dependencies

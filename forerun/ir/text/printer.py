@@ -7,23 +7,10 @@ from functools import partial
 from itertools import chain
 from typing import Never, TypeAlias, TypeVar
 
+from forerun.ir import nodes
 from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.graph import Dependency, Graph
-from forerun.ir.kernel import Kernel, Phase, Role, Step
-from forerun.ir.nodes import (
-    AllocNode,
-    ChildGraphNode,
-    ConditionalNode,
-    EmptyNode,
-    EventRecordNode,
-    EventWaitNode,
-    FreeNode,
-    HostCallbackNode,
-    KernelNode,
-    MemcpyNode,
-    MemsetNode,
-    Node,
-)
+from forerun.ir.kernel import Kernel, Phase, Role
 from forerun.ir.text.lines import (
     allocation_line,
     buffer_line,
@@ -36,18 +23,7 @@ from forerun.ir.text.lines import (
 )
 from forerun.ir.text.spelling import FORMAT_VERSION, MAX_NESTING, reference, unprintable, word
 
-__all__ = [
-    "Line",
-    "dangling_lines",
-    "graph_lines",
-    "kernel_lines",
-    "memory_lines",
-    "node_lines",
-    "print_graph",
-    "print_kernel",
-    "print_node",
-    "print_shortened",
-]
+__all__ = ["Line", "graph_lines", "print_graph", "print_kernel", "print_node", "print_shortened"]
 
 _T = TypeVar("_T")
 
@@ -61,13 +37,9 @@ The kind is one of :class:`~forerun.support.diagnostics.Location`, or ``step``, 
 
 
 def print_graph(graph: Graph) -> str:
-    """The text form of a graph; for graphs that can be represented, ``parse_graph`` is its inverse.
+    """The text form of any graph, in lines that end with a line feed.
 
-    Args:
-        graph: Any graph; broken ones are printed too.
-
-    Returns:
-        Lines that end with a line feed.
+    For graphs that can be represented, ``parse_graph`` is its inverse; broken ones are printed too.
 
     Example:
         >>> from forerun.ir.nodes import EmptyNode
@@ -98,14 +70,14 @@ def print_shortened(graph: Graph, most: int = 24) -> str:
     return "\n".join(shown) + "\n"
 
 
-def print_node(node: Node) -> str:
+def print_node(node: nodes.Node) -> str:
     """The lines of one node, bodies included, without its dependencies; no line feed at the end."""
     return "\n".join([text for _, _, text in _node_and_bodies(node, "", 0)])
 
 
 def print_kernel(kernel: Kernel) -> str:
     """The lines of one kernel; no line feed at the end."""
-    return "\n".join([text for _, _, text in kernel_lines(kernel)])
+    return "\n".join([text for _, _, text in _kernel_lines(kernel)])
 
 
 def graph_lines(graph: Graph) -> Iterator[Line]:
@@ -123,10 +95,10 @@ def graph_lines(graph: Graph) -> Iterator[Line]:
 def _sections(graph: Graph, path: str, depth: int) -> dict[str, Iterator[Line]]:
     """What follows the name, in order."""
     return {
-        "buffers": memory_lines(graph),
-        "kernels": chain.from_iterable(map(kernel_lines, graph.kernels.values())),
-        "nodes": node_lines(graph, path, depth),
-        "dangling dependencies": dangling_lines(graph),
+        "buffers": _memory_lines(graph),
+        "kernels": chain.from_iterable(map(_kernel_lines, graph.kernels.values())),
+        "nodes": _node_lines(graph, path, depth),
+        "dangling dependencies": _dangling_lines(graph),
     }
 
 
@@ -141,7 +113,7 @@ def _body_lines(body: Graph, path: str, depth: int) -> Iterator[Line]:
             yield from ((kind, path + name, indent + text) for kind, name, text in section)
 
 
-def memory_lines(graph: Graph) -> Iterator[Line]:
+def _memory_lines(graph: Graph) -> Iterator[Line]:
     """Allocations, then buffers.
 
     An allocation that is exactly the memory of the buffer of its name has no line: the buffer's line declares it.
@@ -163,21 +135,17 @@ def _private(graph: Graph, buffer: Buffer) -> Allocation | None:
         return None
 
 
-def kernel_lines(kernel: Kernel) -> list[Line]:
-    """A kernel: one line for a black box, else its body with a line for each step."""
-    try:
-        return _kernel_lines(kernel)
-    except Exception:
-        return [("kernel", _label(kernel.name), _mark("kernel @", kernel.name, kernel))]
-
-
 def _kernel_lines(kernel: Kernel) -> list[Line]:
+    """A kernel: one line for a black box, else its body with a line for each step."""
     name = _label(kernel.name)
-    if kernel.roles is None:
-        return [("kernel", name, kernel_line(kernel))]
-    lines = [("kernel", name, kernel_line(kernel) + " {")]
-    for role in _tuple(kernel.roles):
-        lines += _role_lines(role, name)
+    try:
+        if kernel.roles is None:
+            return [("kernel", name, kernel_line(kernel))]
+        lines = [("kernel", name, kernel_line(kernel) + " {")]
+        for role in _tuple(kernel.roles):
+            lines += _role_lines(role, name)
+    except Exception:
+        return [("kernel", name, _mark("kernel @", kernel.name, kernel))]
     return [*lines, ("end", name, "}")]
 
 
@@ -185,16 +153,14 @@ def _role_lines(role: Role, kernel: str) -> Iterator[Line]:
     name = f"{kernel}.{_label(role.name)}"
     yield "role", name, f"  {role_line(role)} {{"
     for step in _tuple(role.steps):
-        kind = "phase" if isinstance(step, Phase) else "step"
-        yield kind, _step_label(step, kernel, name), f"    {step_line(step)}"
+        if isinstance(step, Phase):
+            yield "phase", f"{kernel}.{_label(step.name)}", f"    {step_line(step)}"
+        else:
+            yield "step", f"{name}.{type(step).__name__}", f"    {step_line(step)}"
     yield "end", name, "  }"
 
 
-def _step_label(step: Step, kernel: str, role: str) -> str:
-    return f"{kernel}.{_label(step.name)}" if isinstance(step, Phase) else f"{role}.{type(step).__name__}"
-
-
-def node_lines(graph: Graph, path: str = "", depth: int = 0) -> Iterator[Line]:
+def _node_lines(graph: Graph, path: str, depth: int) -> Iterator[Line]:
     """The nodes in launch order, each followed by its bodies and the dependencies that it is the target of."""
     place = {name: position for position, name in enumerate(graph.nodes)}
     indent = "  " * depth
@@ -222,7 +188,7 @@ def _dep_line(dependency: Dependency) -> str:
     return f"dep {source} -> {target} {dependency_tail(dependency)}"
 
 
-def dangling_lines(graph: Graph) -> Iterator[Line]:
+def _dangling_lines(graph: Graph) -> Iterator[Line]:
     """The dependencies whose target is not a node: only in broken graphs."""
     topology = graph.topology
     if len(topology) == len(graph.nodes):
@@ -234,7 +200,7 @@ def dangling_lines(graph: Graph) -> Iterator[Line]:
             yield "dependency", name, _total(_dep_line, dependency, "dep #", dependency.source)
 
 
-def _node_and_bodies(node: Node, path: str, depth: int) -> Iterator[Line]:
+def _node_and_bodies(node: nodes.Node, path: str, depth: int) -> Iterator[Line]:
     try:
         text, bodies = node_line(node), _bodies(node)
     except Exception:
@@ -252,17 +218,17 @@ def _node_and_bodies(node: Node, path: str, depth: int) -> Iterator[Line]:
     yield "end", name, indent + "}"
 
 
-def _bodies(node: Node) -> list[tuple[str, Graph]]:
+def _bodies(node: nodes.Node) -> list[tuple[str, Graph]]:
     """Each body with the word before its brace."""
     match node:
-        case ChildGraphNode():
+        case nodes.ChildGraphNode():
             return [("", _body(node.body))]
-        case ConditionalNode():
+        case nodes.ConditionalNode():
             first, others = (" case", " case") if node.kind == "switch" else ("", " else")
             return [(others if number else first, _body(body)) for number, body in enumerate(_tuple(node.bodies))]
-        case KernelNode() | MemcpyNode() | MemsetNode() | HostCallbackNode() | EmptyNode():
+        case nodes.KernelNode() | nodes.MemcpyNode() | nodes.MemsetNode() | nodes.HostCallbackNode():
             return []
-        case AllocNode() | FreeNode() | EventRecordNode() | EventWaitNode():
+        case nodes.EmptyNode() | nodes.AllocNode() | nodes.FreeNode() | nodes.EventRecordNode() | nodes.EventWaitNode():
             return []
         case _:
             _forgotten: Never = node  # a kind of node fails the type check here; a graph may hold any object

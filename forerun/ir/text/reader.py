@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from sys import intern
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from forerun.ir.affine import Affine
 from forerun.ir.region import WHOLE, BufferView, Region, Slice
@@ -181,6 +181,28 @@ class Reader(Lexer):
             self.fail(f"',' or '{closing}'")
         self.token = self.following()
         return found
+
+    def parenthesised(self, item: Callable[[], _T]) -> _T:
+        """Read an item in parentheses."""
+        self.expect("(")
+        found = item()
+        self.expect(")")
+        return found
+
+    def clauses(self, known: Mapping[str, tuple[str, Callable[[Any], Any]]], why_once: str = "") -> dict[str, Any]:
+        """Read clauses in any order, each of them once: what they say, by field.
+
+        Known has for each keyword the field, and how the reader reads what comes after it; ``why_once`` ends the
+        message about a clause that is given twice.
+        """
+        fields: dict[str, Any] = {}
+        while (clause := known.get(self.token)) is not None:
+            field, read = clause
+            if field in fields:
+                self.fault_at(self.ordinal, "P11", f"'{self.token}' is given twice{why_once}")
+            self.advance()
+            fields[field] = read(self)
+        return fields
 
     # Numbers
 

@@ -13,14 +13,10 @@ __all__ = ["SourceMap", "locate"]
 
 
 class SourceMap:
-    """A text, and the line of each element that it declares.
+    """A text with a name, and the line of each element that it declares.
 
-    Args:
-        name: The text's name, a file's for instance.
-        text: The text.
-        places: A place for ``(kind, name)`` of each element; elements of bodies are named after the nodes around
-            them, ``loop/copy``.
-        line_of: The one-based line of a place.
+    Places are by ``(kind, name)``; elements of bodies are named after the nodes around them, ``loop/copy``. The line of
+    a place is one-based.
 
     Example:
         >>> from forerun.ir.nodes import EmptyNode
@@ -30,11 +26,7 @@ class SourceMap:
     """
 
     def __init__(
-        self,
-        name: str,
-        text: str,
-        places: Mapping[tuple[str, str], int],
-        line_of: Callable[[int], int] = int,
+        self, name: str, text: str, places: Mapping[tuple[str, str], int], line_of: Callable[[int], int] = int
     ) -> None:
         self.name = name
         self.text = text.removeprefix(BYTE_ORDER_MARK)

@@ -83,11 +83,7 @@ _flow = Analysis(_TABLES, lambda graph: (*flow.check(graph), *lifetimes.check(gr
 def verify(graph: Graph) -> list[Diagnostic]:
     """All violations of the invariants, sorted by what they are about: memory, kernels, structure, nodes.
 
-    Args:
-        graph: Any graph, however broken.
-
-    Returns:
-        Diagnostics whose codes are keys of :data:`RULES`; empty for a valid graph.
+    The graph may be broken in any way. The codes are keys of :data:`RULES`.
     """
     malformed = list(field_types.check(graph))
     if malformed:

@@ -31,20 +31,18 @@ def check(graph: Graph) -> Iterator[Diagnostic]:
         yield from found
 
 
-def _of_tables(graph: Graph) -> Iterator[Diagnostic]:
-    yield from _malformed(graph, "allocation", graph.allocations.items())
-    yield from _malformed(graph, "buffer", graph.buffers.items())
-    yield from _malformed(graph, "kernel", graph.kernels.items())
+def _of_tables(graph: Graph) -> tuple[Diagnostic, ...]:
+    tables = ("allocation", graph.allocations), ("buffer", graph.buffers), ("kernel", graph.kernels)
+    return tuple(found for kind, table in tables for found in _malformed(graph, kind, table.items()))
 
 
-def _of_dependencies(graph: Graph) -> Iterator[Diagnostic]:
-    named = ((f"{d.source} -> {d.target}", d) for d in graph.dependencies)
-    yield from _malformed(graph, "dependency", named)
+def _of_dependencies(graph: Graph) -> tuple[Diagnostic, ...]:
+    return tuple(_malformed(graph, "dependency", ((f"{d.source} -> {d.target}", d) for d in graph.dependencies)))
 
 
-_tables = Analysis({"allocations", "buffers", "kernels"}, lambda graph: tuple(_of_tables(graph)))
+_tables = Analysis({"allocations", "buffers", "kernels"}, _of_tables)
 _nodes = Analysis({"nodes"}, lambda graph: tuple(_malformed(graph, "node", graph.nodes.items())))
-_dependencies = Analysis({"nodes", "dependencies"}, lambda graph: tuple(_of_dependencies(graph)))
+_dependencies = Analysis({"nodes", "dependencies"}, _of_dependencies)
 
 _PLAIN = (KernelNode, Dependency, Buffer, Allocation)
 """Values without affine expressions, of which there are many."""
@@ -160,9 +158,8 @@ def _faults(value: Any, hint: Any, path: str) -> Iterator[str]:
 
 def _sentence(value: Any, hint: Any, path: str) -> str:
     if hint is Affine and isinstance(value, Affine):
-        return (
-            f"{path} is not in canonical form: terms {value.terms!r} are a tuple, sorted, each symbol once, none zero"
-        )
+        form = "a tuple, sorted, each symbol once, none zero"
+        return f"{path} is not in canonical form: terms {value.terms!r} are {form}"
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, UnionType) else (hint,)
     wanted = " or ".join(getattr(typing.get_origin(option) or option, "__name__", str(option)) for option in options)
     return f"{path} is a {type(value).__name__}, not a {wanted}"

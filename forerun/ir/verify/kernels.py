@@ -112,12 +112,7 @@ def _locals(kernel: Kernel) -> Iterator[Diagnostic]:
 
 def _stretches(role: Role) -> Iterator[tuple[int, int, Phase]]:
     """Each phase with the number of barriers before it and its position."""
-    barriers = 0
-    for position, step in enumerate(role.steps):
-        if isinstance(step, Barrier):
-            barriers += 1
-        elif isinstance(step, Phase):
-            yield barriers, position, step
+    return ((barriers, position, step) for position, barriers, step in role.placed() if isinstance(step, Phase))
 
 
 def _barriers(kernel: Kernel) -> Iterator[Diagnostic]:
@@ -126,7 +121,6 @@ def _barriers(kernel: Kernel) -> Iterator[Diagnostic]:
     for scope in sorted({scope for found in scopes for scope in found} - {"cta", "grid"}):
         yield Diagnostic("K8", f"barrier scope '{scope}' is not 'cta' or 'grid'", at)
     if any(found != scopes[0] for found in scopes):
-        listed = ", ".join(
-            f"'{role.name}': {len(found)}" for role, found in zip(kernel.roles or (), scopes, strict=True)
-        )
+        counts = zip(kernel.roles or (), map(len, scopes), strict=True)
+        listed = ", ".join(f"'{role.name}': {count}" for role, count in counts)
         yield Diagnostic("K7", f"roles execute different barriers ({listed})", at)

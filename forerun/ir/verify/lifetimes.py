@@ -18,10 +18,8 @@ __all__ = ["check"]
 class _Moment:
     """Where in launch order something happens to an allocation, bodies of child graphs included.
 
-    Attributes:
-        place: Position in launch order.
-        name: The node that does it, after the nodes around it: ``layer/copy``.
-        buffer: Through which buffer; empty for allocation nodes.
+    The name is that of the node that does it, after the nodes around it: ``layer/copy``. The buffer, through which it
+    happens, is empty for allocation nodes.
     """
 
     place: int

@@ -53,10 +53,9 @@ def _index(graph: Graph, buffer: Buffer) -> Iterator[Diagnostic]:
     if buffer.index is None:
         return
     at = Location("buffer", buffer.name)
-    paged = isinstance(buffer.index, Paged)
-    name = buffer.index.table if isinstance(buffer.index, Paged) else buffer.index.offsets
+    name = buffer.index_buffer
     index = graph.buffers.get(name)
-    what = "page table" if paged else "index pointer"
+    what = "page table" if isinstance(buffer.index, Paged) else "index pointer"
     if index is None:
         yield Diagnostic("M7", f"no buffer '{name}' ({what})", at, did_you_mean(name, graph.buffers, sigil="%"))
     elif index.dtype.is_float or index.index is not None:
@@ -73,8 +72,7 @@ def _bounds(buffer: Buffer) -> Iterator[Diagnostic]:
     if buffer.dtype.is_float:
         yield Diagnostic("M8", f"bounds {low}..{high} on a buffer of {buffer.dtype}", at)
         return
-    bits = 8 * buffer.dtype.itemsize
-    least, greatest = (-(1 << bits - 1), (1 << bits - 1) - 1) if buffer.dtype.is_signed else (0, (1 << bits) - 1)
+    least, greatest = buffer.dtype.range
     if low > high:
         yield Diagnostic("M8", f"bounds {low}..{high} are empty", at)
     elif low < least or high > greatest:

@@ -32,7 +32,7 @@ from forerun.ir.nodes import (
     ScalarLoad,
 )
 from forerun.ir.region import BufferView, Region
-from forerun.ir.semantics.access import symbol_values
+from forerun.ir.semantics.binding import symbol_values
 from forerun.ir.types import DType
 from forerun.support.diagnostics import Diagnostic, Location, did_you_mean
 
@@ -102,14 +102,12 @@ _parts = Analysis({"kernels"}, lambda graph: {name: _parts_of_body(kernel) for n
 
 
 def _kernel(graph: Graph, node: KernelNode) -> Iterator[Diagnostic]:
-    at = Location("node", node.name)
+    at = _at(node)
     yield from (Diagnostic("N7", message, at) for message in _launch_errors(node.launch))
     kernel = graph.kernels.get(node.kernel)
     if kernel is None:
         hint = did_you_mean(node.kernel, graph.kernels, sigil="@")
-        yield Diagnostic(
-            "N1", f"no kernel '{node.kernel}'", Location("node", node.name, detail=f"@{node.kernel}"), hint
-        )
+        yield Diagnostic("N1", f"no kernel '{node.kernel}'", _at(node, f"@{node.kernel}"), hint)
         return
     bound = [name for name, _ in node.arguments]
     wanted = [p.name for p in kernel.parameters]
@@ -117,11 +115,9 @@ def _kernel(graph: Graph, node: KernelNode) -> Iterator[Diagnostic]:
         message = f"arguments ({', '.join(bound)}) do not match the parameters ({', '.join(wanted)}) of '{kernel.name}'"
         yield Diagnostic("N2", message, at)
         return
-    claimed, partial = _parts(graph)[kernel.name]
-    if claimed * 32 > math.prod(node.launch.block):
-        message = (
-            f"roles of '{kernel.name}' claim {claimed} warps, the block has {math.prod(node.launch.block)} threads"
-        )
+    (claimed, partial), threads = _parts(graph)[kernel.name], math.prod(node.launch.block)
+    if claimed * 32 > threads:
+        message = f"roles of '{kernel.name}' claim {claimed} warps, the block has {threads} threads"
         yield Diagnostic("N8", message, at)
     refusal = kernel.launches.refusal(node.launch) if kernel.launches is not None else ""
     if refusal:
@@ -164,24 +160,20 @@ def _pointer(
     graph: Graph, node: KernelNode, parameter: BufferParameter, argument: Argument, extents: dict[str, tuple[int, str]]
 ) -> Iterator[Diagnostic]:
     if not isinstance(argument, BufferArgument):
-        yield Diagnostic(
-            "N3", f"'{parameter.name}' is a pointer, but a scalar is bound to it", _at(node, parameter.name)
-        )
+        message = f"'{parameter.name}' is a pointer, but a scalar is bound to it"
+        yield Diagnostic("N3", message, _at(node, parameter.name))
         return
     at = _at(node, f"%{argument.buffer}")
     buffer = graph.buffers.get(argument.buffer)
     if buffer is None:
-        hint = did_you_mean(argument.buffer, graph.buffers, sigil="%")
-        yield Diagnostic("N3", f"no buffer '{argument.buffer}'", at, hint)
+        yield _no_buffer("N3", graph, argument.buffer, at)
         return
     if buffer.dtype is not parameter.dtype:
         message = f"'{parameter.name}' is {parameter.dtype}, but %{buffer.name} is {buffer.dtype}"
         yield Diagnostic("N3", message, at)
     if parameter.align and buffer.offset % parameter.align:
-        where = f"byte {buffer.offset} of ${buffer.allocation}"
-        message = (
-            f"'{parameter.name}' needs a multiple of {parameter.align} bytes, but %{buffer.name} begins at {where}"
-        )
+        begin = f"%{buffer.name} begins at byte {buffer.offset} of ${buffer.allocation}"
+        message = f"'{parameter.name}' needs a multiple of {parameter.align} bytes, but {begin}"
         hint = f"put it at + {-(-buffer.offset // parameter.align) * parameter.align}, or into an allocation of its own"
         yield Diagnostic("N15", message, at, hint)
     if parameter.dims is None:
@@ -207,8 +199,7 @@ def _scalar(graph: Graph, node: KernelNode, parameter: ScalarParameter, argument
         case ScalarLoad():
             buffer = graph.buffers.get(argument.buffer)
             if buffer is None:
-                hint = did_you_mean(argument.buffer, graph.buffers, sigil="%")
-                yield Diagnostic("N5", f"no buffer '{argument.buffer}'", at, hint)
+                yield _no_buffer("N5", graph, argument.buffer, at)
             elif buffer.dtype.is_float or parameter.dtype.is_float:
                 yield Diagnostic("N5", f"loads '{parameter.name}' from %{buffer.name}: both must be integers", at)
             elif not 0 <= argument.index < buffer.count:
@@ -221,9 +212,8 @@ def _scalar(graph: Graph, node: KernelNode, parameter: ScalarParameter, argument
 def _holds(dtype: DType, value: object) -> bool:
     if dtype.is_float:
         return isinstance(value, float) or (isinstance(value, int) and abs(value) < _FLOAT_END)
-    bits = 8 * dtype.itemsize
-    low, high = (-(1 << bits - 1), 1 << bits - 1) if dtype.is_signed else (0, 1 << bits)
-    return isinstance(value, int) and low <= value < high
+    least, greatest = dtype.range
+    return isinstance(value, int) and least <= value <= greatest
 
 
 _FLOAT_END = 1 << 1023
@@ -270,6 +260,10 @@ def _at(node: Node, detail: str = "") -> Location:
     return Location("node", node.name, detail=detail)
 
 
+def _no_buffer(code: str, graph: Graph, name: str, at: Location) -> Diagnostic:
+    return Diagnostic(code, f"no buffer '{name}'", at, did_you_mean(name, graph.buffers, sigil="%"))
+
+
 # Other nodes
 
 
@@ -277,8 +271,7 @@ def _view(graph: Graph, node: Node, view: BufferView, code: str) -> Iterator[Dia
     at = _at(node, f"%{view.buffer}")
     buffer = graph.buffers.get(view.buffer)
     if buffer is None:
-        hint = did_you_mean(view.buffer, graph.buffers, sigil="%")
-        yield Diagnostic(code, f"no buffer '{view.buffer}'", at, hint)
+        yield _no_buffer(code, graph, view.buffer, at)
         return
     if view.region.symbols:
         yield Diagnostic(code, f"the region of {view} is not constant", at)
@@ -288,8 +281,7 @@ def _view(graph: Graph, node: Node, view: BufferView, code: str) -> Iterator[Dia
 
 
 def _elements(graph: Graph, view: BufferView) -> int:
-    shape = graph.buffers[view.buffer].shape
-    extents = list(shape)
+    extents = list(graph.buffers[view.buffer].shape)
     for axis, bounds in enumerate(view.region.slices):
         if bounds is not None:
             extents[axis] = max(0, (bounds.stop - bounds.start).constant)
@@ -348,8 +340,7 @@ def _conditional(graph: Graph, node: ConditionalNode) -> Iterator[Diagnostic]:
         yield Diagnostic("N13", f"'{node.kind}' with {len(node.bodies)} bodies", _at(node))
     condition = graph.buffers.get(node.condition)
     if condition is None:
-        hint = did_you_mean(node.condition, graph.buffers, sigil="%")
-        yield Diagnostic("N13", f"no buffer '{node.condition}'", _at(node), hint)
+        yield _no_buffer("N13", graph, node.condition, _at(node))
     elif condition.dtype.is_float:
         yield Diagnostic("N13", f"condition %{condition.name} is {condition.dtype}, not an integer", _at(node))
     for inner in (inner for body in node.bodies for inner in _outside_conditionals(body)):

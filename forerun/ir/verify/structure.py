@@ -70,11 +70,9 @@ def _kernel_ends(graph: Graph, dependency: Dependency) -> Iterator[Diagnostic]:
         if node is not None and not isinstance(node, KernelNode):
             message = f"{dependency.kind} dependencies join kernel nodes; '{node.name}' is a {type(node).__name__}"
             yield Diagnostic("G5", message, _location(dependency), "make it full")
-    places = {node.place for node in ends if node is not None}
+    places = sorted({str(node.place) for node in ends if node is not None})
     if len(places) > 1:
-        message = (
-            f"{dependency.kind} dependencies join nodes of one device, not {' and '.join(sorted(map(str, places)))}"
-        )
+        message = f"{dependency.kind} dependencies join nodes of one device, not {' and '.join(places)}"
         yield Diagnostic("G5", message, _location(dependency), "make it full")
 
 
@@ -87,7 +85,5 @@ def _body(graph: Graph, owner: str, body: Graph) -> Iterator[Diagnostic]:
         yield Diagnostic("G6", f"body '{body.name}' declares tables of its own", at)
         return
     inner = with_tables(graph, body)
-    for found in list(field_types.check(inner)) or [*check(inner), *nodes.check(inner)]:
-        yield Diagnostic(
-            "G6", f"in body '{body.name}': {found.location}: {found.message} ({found.code})", at, found.hint
-        )
+    for d in list(field_types.check(inner)) or [*check(inner), *nodes.check(inner)]:
+        yield Diagnostic("G6", f"in body '{body.name}': {d.location}: {d.message} ({d.code})", at, d.hint)

@@ -3,7 +3,3 @@
 Patterns are found along the def_use of data (:mod:`def_use`, :mod:`matching`), judged (:mod:`legality`), and replaced
 (:mod:`splice`).
 """
-
-from __future__ import annotations
-
-__all__: list[str] = []

@@ -21,10 +21,7 @@ class Candidate:
     """A match with its replacement.
 
     Attributes:
-        rule: Whose match it is.
-        pattern: Which of the rule's patterns it fits.
-        match: The nodes.
-        replacement: What shall take their place: that of the last node.
+        replacement: What shall take the place of the last node.
         place: The position of each node of the graph in launch order.
     """
 
@@ -165,7 +162,7 @@ def _reuse(candidate: Candidate, def_use: DefUse) -> Iterator[str]:
         for j, other in enumerate(found if write.write else ()):
             handed_on = not other.write and def_use.place[other.node] > def_use.place[write.node]
             twice = other.write and j <= i
-            if not handed_on and not twice and _conflict(write, other):
+            if not handed_on and not twice and write.conflicts(other):
                 yield f"'{write.node}' writes %{write.buffer}, which '{other.node}' {other.verb} as %{other.buffer}"
 
 
@@ -182,12 +179,8 @@ def _between(candidate: Candidate, def_use: DefUse) -> Iterator[str]:
         for name in names:
             moves = def_use.place[name] < def_use.place[other]
             for access in candidate.accesses(name, kept=True) if moves else ():
-                if any(_conflict(access, theirs) for theirs in accesses(graph)[other]):
+                if any(map(access.conflicts, accesses(graph)[other])):
                     yield f"'{other}', which comes in between, accesses %{access.buffer} too"
-
-
-def _conflict(a: NodeAccess, b: NodeAccess) -> bool:
-    return (a.write or b.write) and a.allocation == b.allocation and a.bytes.overlaps(b.bytes)
 
 
 _Test = Callable[[Candidate, DefUse], Iterator[str]]

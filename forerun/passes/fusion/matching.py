@@ -14,14 +14,7 @@ __all__ = ["Attempt", "attempts", "best_attempt"]
 
 @dataclass
 class Attempt:
-    """A pattern, as far as it fits with its last part at some node.
-
-    Attributes:
-        graph: The graph.
-        pattern: The pattern.
-        nodes: The nodes that fit, by part.
-        reason: Why it does not fit; empty if it does.
-    """
+    """A pattern, as far as it fits with its last part at some node; ``reason`` says why it does not, if so."""
 
     graph: Graph
     pattern: Pattern

@@ -39,12 +39,8 @@ def staying(graph: Graph, def_use: DefUse, candidates: Iterable[Candidate]) -> s
 def splice(edit: GraphEdit, candidate: Candidate, place: dict[str, int], stay: set[str], done: set[str]) -> str:
     """Replace a match; returns the name of the new node.
 
-    Args:
-        edit: Where to.
-        candidate: The match with its replacement.
-        place: Positions in launch order; the new node gets that of the last one that it replaces.
-        stay: The nodes that stay.
-        done: The nodes that others have removed already.
+    ``place`` has positions in launch order; the new node gets that of the last one that it replaces. Nodes that stay,
+    and those that others have removed already (``done``), are not removed.
     """
     last = candidate.names[-1]
     node = _node(edit, candidate)

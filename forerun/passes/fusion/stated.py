@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from forerun.ir.fusion import FusionRule, Match, Replacement, fusion_rules
+from forerun.ir.fusion import Match, Replacement, fusion_rules
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import KernelNode
@@ -19,13 +19,7 @@ __all__ = ["stated"]
 
 
 def stated(before: Graph, after: Graph, path: str = "") -> Iterator[tuple[str, bool]]:
-    """The new fused nodes of a graph and of its bodies, and whether a known rule states each.
-
-    Args:
-        before: A verified graph.
-        after: What passes made of it, verified.
-        path: What names begin with: the nodes around a body.
-    """
+    """The new fused nodes of a verified graph and of its bodies, after passes, and whether a known rule states each."""
     new = {name: parts for name, parts in claims(after).items() if name not in before.nodes}
     def_use = DefUse.of(before) if new else None
     for name, parts in new.items():
@@ -43,8 +37,7 @@ def stated(before: Graph, after: Graph, path: str = "") -> Iterator[tuple[str, b
 
 def _replacements(graph: Graph, def_use: DefUse, parts: tuple[str, ...]) -> Iterator[tuple[Match, Replacement]]:
     """What the rules put in the place of just these nodes."""
-    rules: tuple[FusionRule, ...] = tuple(fusion_rules().values())
-    for rule in rules:
+    for rule in fusion_rules().values():
         for last in parts:
             for attempt in attempts(graph, def_use, rule, last) if last in graph.nodes else ():
                 match = attempt.match

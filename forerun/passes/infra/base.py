@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from forerun.ir.graph import Graph
-from forerun.passes.infra.parts import PARTS
 from forerun.support.diagnostics import Diagnostic, InternalError, Location, Severity, did_you_mean
 from forerun.support.option_text import format_item
 from forerun.support.options import check_values, describe, non_default_texts, option, specs, value_for_json
@@ -20,7 +19,10 @@ from forerun.support.options import check_values, describe, non_default_texts, o
 if TYPE_CHECKING:
     from forerun.passes.infra.tuning import Tuning
 
-__all__ = ["Assessment", "Assessor", "Pass", "PassContext", "Strongest", "option", "require_name"]
+__all__ = ["PARTS", "Assessment", "Assessor", "Pass", "PassContext", "Strongest", "option", "require_name"]
+
+PARTS = frozenset({"bodies", "dependencies", "launches", "memory", "nodes"})
+"""What a pass may change: bodies of kernels, dependencies, launches, places of buffers, all else about nodes."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -38,8 +40,7 @@ class Pass(ABC):
         statistics: What it counts: a line of help by name.
         idempotent: Whether applying it to its own result changes nothing; property tests hold it to that.
         keeps_bits: Whether every result stays the same bit by bit; else each stays within the tolerance that it tells.
-        changes: What it may change of a graph: some of ``bodies`` (of kernels), ``dependencies``, ``launches``,
-            ``memory`` (places of buffers) and ``nodes``. Property tests hold it to that, too.
+        changes: What it may change of a graph: some of :data:`PARTS`. Property tests hold it to that, too.
     """
 
     name: ClassVar[str]
@@ -56,9 +57,8 @@ class Pass(ABC):
             raise InternalError(f"pass {cls.__qualname__}: {name!r} cannot be a name", hint=hint)
         unknown = sorted(set(cls.changes) - PARTS)
         if unknown:
-            raise InternalError(
-                f"pass {cls.__qualname__} cannot change '{unknown[0]}'", hint=did_you_mean(unknown[0], sorted(PARTS))
-            )
+            hint = did_you_mean(unknown[0], sorted(PARTS))
+            raise InternalError(f"pass {cls.__qualname__} cannot change '{unknown[0]}'", hint=hint)
 
     def __post_init__(self) -> None:
         check_values(self, f"pass '{require_name(type(self))}'")
@@ -147,13 +147,11 @@ class PassContext:
     """One application of a pass: what it may ask, and what it told.
 
     Attributes:
-        subject: The pass.
         assessor: Who knows about assembly and time.
         limit: How many more changes :meth:`should_apply` grants; ``None`` is any number.
         statistics: What the pass counted so far: changes and observations, every declared name from the start.
         changes: How many changes :meth:`count` has counted.
         applications: How many times :meth:`should_apply` said yes, by rule.
-        remarks: What the pass remarked.
         warnings: Those of the remarks that are warnings.
         path: The nodes in whose bodies it is at work, from the outermost.
         tolerance: How far results may be from those before, relative to the greatest magnitude in their buffer.
@@ -209,13 +207,9 @@ class PassContext:
             self.path = outer
 
     def _within(self, location: Location) -> Location:
-        match location.kind:
-            case "node" | "dependency":
-                return replace(location, name="/".join((*self.path, location.name)))
-            case "graph":
-                return Location("node", "/".join(self.path))
-            case _:
-                return location
+        if location.kind in ("node", "dependency"):
+            return replace(location, name="/".join((*self.path, location.name)))
+        return Location("node", "/".join(self.path)) if location.kind == "graph" else location
 
     def warn(self, message: str, location: Location) -> None:
         """Tell the user what he asked for and does not get: a remark that is shown on the terminal, too."""
@@ -229,9 +223,7 @@ class PassContext:
     def choose(self, candidates: Sequence[Graph], location: Location) -> Graph:
         """The candidate that the assessor chooses; its reason becomes a remark unless it takes the strongest.
 
-        Args:
-            candidates: Graphs that mean the same, strongest first; the last must be acceptable without assessment.
-            location: What the choice is about.
+        Candidates mean the same, strongest first; the last must be acceptable without assessment.
         """
         chosen = self.assessor.choose(candidates)
         if chosen.index:
@@ -241,8 +233,7 @@ class PassContext:
     def should_apply(self, rule: str = "") -> bool:
         """Whether one more change may be made. A pass that asks before each change can be bisected to one of them.
 
-        Args:
-            rule: What kind of change, for the record; by default the name of the pass.
+        The rule says what kind of change it is, for the record; by default the name of the pass.
         """
         if self.limit is not None and sum(self.applications.values()) >= self.limit:
             return False

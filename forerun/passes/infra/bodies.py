@@ -17,20 +17,13 @@ Rewrite = Callable[[Graph, PassContext], Graph]
 
 
 def rewrite_all(graph: Graph, context: PassContext, rewrite: Rewrite) -> Graph:
-    """Apply a rewrite to a graph and to all bodies in it, the innermost first.
+    """Apply a rewrite to a verified graph and to all bodies in it, the innermost first.
 
     A body is handed over as a graph of its own, over the tables of the graph around it, in which temporaries that are
     seen outside the body are state (:func:`~forerun.ir.semantics.nested.inner_graph`). Kernels that the rewrite makes
     there are kernels of the whole graph; kernels that no node launches any more are dropped at the end. What it remarks
-    about nodes there is located at ``outer/inner``.
-
-    Args:
-        graph: A verified graph.
-        context: That of the pass.
-        rewrite: From a graph to the next; it returns the very graph that it gets if there is nothing to do.
-
-    Returns:
-        The rewritten graph; ``graph`` itself if nothing changed.
+    about nodes there is located at ``outer/inner``. The rewrite, and so all of it, returns the very graph that it gets
+    if there is nothing to do.
 
     Raises:
         InternalError: If it changes buffers or allocations for a body.

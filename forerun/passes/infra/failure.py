@@ -54,11 +54,7 @@ class PassFailure(ForerunError):
 def failure_of(run: PipelineRun, step: PassRun, cause: Exception | SystemExit, *, in_check: bool) -> PassFailure:
     """The failure that a cause is; :func:`tell` completes its message.
 
-    Args:
-        run: The run of the pipeline.
-        step: The application of the pass.
-        cause: What was raised.
-        in_check: Whether an instrument raised it, rather than the pass.
+    ``in_check`` says that an instrument raised it, rather than the pass.
     """
     found = cause.diagnostics if isinstance(cause, ForerunError) else ()
     source = text.locate(step.before if step.after is None else step.after) if found else None

@@ -21,13 +21,8 @@ def known_tuning(groups: Collection[str], gpu: str, driver: str, folders: Iterab
     """The tuning with the most choices for a graph, of those that were measured on this GPU with this driver.
 
     A tuning is for a graph if most groups that it chooses for are the graph's: the shapes of a few buffers may differ
-    with the length of a context, or the number of steps in a graph. Files that cannot be read are passed over.
-
-    Args:
-        groups: The groups of the graph, as :func:`~forerun.passes.infra.tuning.group_of` spells them.
-        gpu: The GPU's name.
-        driver: The CUDA release of its driver.
-        folders: Where tunings are; earlier folders win over later ones, as do newer files over older ones.
+    with the length of a context, or the number of steps in a graph. Files that cannot be read are passed over. Earlier
+    folders win over later ones, as do newer files over older ones.
 
     Returns:
         The file and what it says, or ``None``.
@@ -40,11 +35,9 @@ def known_tuning(groups: Collection[str], gpu: str, driver: str, folders: Iterab
 
 
 def file_name(graph: Graph, gpu: str) -> str:
-    """The name of the file for a graph's tuning: the same for graphs of the same groups on the same GPU.
+    """The name of the file for a graph's tuning, after its passes.
 
-    Args:
-        graph: After its passes.
-        gpu: The GPU's name.
+    It is the same for graphs of the same groups on the same GPU.
     """
     digest = hashlib.sha256("\n".join(sorted(groups_of(graph))).encode()).hexdigest()[:12]
     words = re.sub(r"[^a-z0-9]+", "-", f"{gpu} {graph.name}".lower()).strip("-")

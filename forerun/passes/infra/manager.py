@@ -73,7 +73,9 @@ class PassManager:
             return self._run(graph)
 
     def _run(self, graph: Graph) -> PipelineResult:
-        run = PipelineRun(self.pipeline, graph, _summary_of(self.pipeline, graph), file=self.file)
+        summary = Summary(graph.name, str(self.pipeline))
+        summary.input_nodes, summary.input_dependencies = len(graph), graph.count_dependencies()
+        run = PipelineRun(self.pipeline, graph, summary, file=self.file)
         for instrument in self.instruments:
             instrument.before_pipeline(run)
         try:
@@ -174,10 +176,6 @@ def _verdict_of(failure: PassFailure, *, in_check: bool) -> str:
 def _charge(instrument: Instrument, step: PassRun, started: float) -> None:
     if instrument.verifies:
         step.record.verification_seconds += time.perf_counter() - started
-
-
-def _summary_of(pipeline: Pipeline, graph: Graph) -> Summary:
-    return Summary(graph.name, str(pipeline), input_nodes=len(graph), input_dependencies=graph.count_dependencies())
 
 
 def _describe_graph(record: PassRecord, graph: Graph) -> None:

@@ -33,9 +33,6 @@ _Finding = tuple[str, str, Span, str]
 class Pipeline:
     """Passes in the order in which they run.
 
-    Args:
-        passes: Any iterable of passes.
-
     Example:
         >>> pipeline = Pipeline.parse("infer-dependencies, insert-pdl{trigger=start}")
         >>> len(pipeline)
@@ -94,12 +91,8 @@ class Pipeline:
         """The pipeline that a file describes, if its passes are known or vouched for; it imports nothing of others.
 
         Known are forerun's passes, those that installed packages declare, and those that the program or ``--load``
-        registered. A class of a module must be of one that somebody vouched for.
-
-        Args:
-            text: Pipeline text.
-            who: The file, for messages.
-            recorded: The modules and files that the file says define its passes; they are shown, and not imported.
+        registered. A class of a module must be of one that somebody vouched for. The modules and files that the file
+        says define its passes (``recorded``) are shown, and not imported; ``who`` is the file, for messages.
 
         Raises:
             OptionTextError: If the text is wrong.
@@ -161,7 +154,8 @@ def _parsed(text: str) -> list[Pass]:
     for item in parse_items(text, "pipeline"):
         named = NAMED_PIPELINES.get(item.name)
         if named is not None:
-            findings += _no_options(item)
+            message = f"the {item.name} pipeline has no options"
+            findings += [("O3", message, option.key_span, "") for option in item.options[:1]]
             passes += _parsed(named)
             continue
         found, errors = _pass_of(item)
@@ -179,7 +173,3 @@ def _pass_of(item: ItemText) -> tuple[Pass | None, list[_Finding]]:
     except InvalidInput as error:
         return None, [("O2", error.message, item.span, error.hint)]
     return build(cls, item)
-
-
-def _no_options(item: ItemText) -> list[_Finding]:
-    return [("O3", f"the {item.name} pipeline has no options", option.key_span, "") for option in item.options[:1]]

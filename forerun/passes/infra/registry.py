@@ -101,11 +101,9 @@ def is_vouched(path: str) -> bool:
 
 
 def spelling(cls: type[Pass], *, portable: bool = False) -> str:
-    """How pipeline text names a class.
+    """How pipeline text names a pass, registered or not.
 
-    Args:
-        cls: A pass, registered or not.
-        portable: Choose what another process understands once it has loaded :func:`load_argument`.
+    If it is portable, another process understands it once it has loaded :func:`load_argument`.
     """
     known = _passes.get(cls.name) is cls
     if known and (_is_installed(cls) or not portable):
@@ -192,9 +190,7 @@ def _imported(path: str) -> type[Pass]:
         inside = found
         found = getattr(inside, part, None)
         if found is None:
-            names = [
-                name for name, value in vars(inside).items() if isinstance(value, type) and issubclass(value, Pass)
-            ]
+            names = [name for name, v in vars(inside).items() if isinstance(v, type) and issubclass(v, Pass)]
             raise InvalidInput(f"'{module_name}' has no pass '{qualified}'", hint=did_you_mean(part, names))
     return _checked(found, path)
 

@@ -34,9 +34,6 @@ class PassRun:
 
     Attributes:
         ordinal: Its place in the pipeline, from 1.
-        subject: The pass.
-        context: What the pass asks and tells.
-        before: The graph that it gets.
         after: The graph that it returned; ``None`` until then, and if it raised.
         record: Becomes part of the summary. Instruments may set its verdict, files and remarks.
         skip_reason: An instrument's ``before_pass`` sets it so that the pass does not run.
@@ -66,7 +63,6 @@ class PipelineRun:
     """One run of a pipeline.
 
     Attributes:
-        pipeline: What runs.
         graph: The graph as of now.
         summary: What becomes of the run; its records are those of the passes reached so far.
         graph_files: The dumped file with the graph after the pass of that ordinal; 0 is the input.

@@ -21,25 +21,20 @@ class PassRecord:
 
     Attributes:
         ordinal: Its place in the pipeline, from 1.
-        name: The pass's name.
         options: The value of each option.
         text: The pass as pipeline text.
-        seconds: Time in the pass.
         verification_seconds: Time in the instruments that check it (verify, certify, honesty).
         nodes: Nodes of the graph after it.
         dependencies: Dependencies of the graph after it, by kind.
-        statistics: What the pass counted.
         applications: How often each of its rewrite rules was applied.
         verdict: ``unchanged``, ``verified`` (the structure), ``proved``, ``refuted`` or ``unsupported`` (the meaning),
             ``unchecked``, ``failed`` or ``skipped``.
-        changed: Whether it returned another graph.
         remarks: What the pass and the instruments had to say, one line each.
         tolerance: How far each result may be from that of the nodes it replaces, relative to the greatest magnitude in
             its buffer; 0 for a pass that changes no value.
         files: Names of files in the dump folder: ``graph`` (with the graph after it) and ``diff``.
         findings: If it failed, what was found: the first 20, as ``forerun.ir.explain.Explanation.to_json`` gives them.
             Lines and columns are those of ``files["graph"]``.
-        finding_count: How many findings there are.
     """
 
     ordinal: int
@@ -66,16 +61,11 @@ class Summary:
     """A run of a pipeline.
 
     Attributes:
-        graph: The graph's name.
-        pipeline: The pipeline's text.
         status: ``running``, ``ok``, ``failed`` or ``interrupted``.
         passes: One record for each pass that was reached.
         seconds: Time of the whole run, instruments included.
-        input_nodes: Nodes of the graph that came in.
-        input_dependencies: Its dependencies by kind.
         input_verdict: What is known of its meaning; as in :class:`PassRecord`.
         input_findings: If it is refused, what was found, as in :class:`PassRecord`.
-        input_finding_count: How many findings there are.
         dump: The folder of the dumps, if they are written.
         files: Names of all files that were dumped there.
         error: The first line of what went wrong.

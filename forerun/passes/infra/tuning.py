@@ -98,12 +98,7 @@ class Tuning:
 
 
 def group_of(graph: Graph, node: KernelNode) -> str:
-    """The group of a node: its code, and the types and shapes of its buffers.
-
-    Args:
-        graph: A graph whose tables the node names.
-        node: The node.
-    """
+    """The group of a node: its code, and the types and shapes of its buffers, which the tables of the graph have."""
     return f"{_code_of(graph.kernels[node.kernel])}({_shape_of(graph, node)})"
 
 

@@ -55,9 +55,8 @@ __getattr__ = lazy_exports(__name__, _LAZY)
 def default_instruments(dump: str | Path | None = None, *, allow_unsupported: bool = False) -> list[Instrument]:
     """What accompanies every compilation: each pass is verified, certified and held to honesty.
 
-    Args:
-        dump: A folder for the graph after each pass, the differences, the summary, and a reproducer of a failure.
-        allow_unsupported: Whether a pass may lose the proof of a graph that was proved; see :class:`Certify`.
+    A folder for dumps gets the graph after each pass, the differences, the summary, and a reproducer of a failure. With
+    ``allow_unsupported`` a pass may lose the proof of a graph that was proved; see :class:`Certify`.
     """
     from forerun.passes.instrument.certify import Certify
     from forerun.passes.instrument.honesty import Honesty

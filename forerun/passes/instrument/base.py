@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+import sys
+from typing import TYPE_CHECKING, ClassVar, TextIO
 
 from forerun.passes.infra.run import PassRun, PipelineRun
 
 if TYPE_CHECKING:
     from forerun.passes.infra.failure import PassFailure
 
-__all__ = ["Instrument"]
+__all__ = ["Instrument", "Report"]
 
 
 class Instrument:
@@ -46,3 +47,22 @@ class Instrument:
 
     def after_pipeline(self, run: PipelineRun) -> None:
         """After the last pass. An error that is raised here comes out as it is."""
+
+
+class Report(Instrument):
+    """Prints a text when the pipeline ends, or fails; by default to standard error."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+
+    def text(self, run: PipelineRun) -> str:
+        """What is printed."""
+        raise NotImplementedError
+
+    def after_pipeline(self, run: PipelineRun) -> None:
+        """Print it."""
+        print(self.text(run), file=self._stream or sys.stderr)
+
+    def pass_failed(self, run: PipelineRun, step: PassRun, failure: PassFailure) -> None:
+        """Print it as it is up to the failure."""
+        self.after_pipeline(run)

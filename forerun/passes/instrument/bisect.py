@@ -22,8 +22,6 @@ class BisectResult:
 
     Attributes:
         ordinal: The place of the pass in the pipeline, from 1.
-        total: How many passes the pipeline has.
-        subject: The pass.
         application: Which of its changes does it, from 1; ``None`` if the pass does not ask before each change.
         applications: How many changes it makes when it is not stopped.
         before: The last good graph: without that change, or without the pass.
@@ -52,13 +50,8 @@ def bisect(
 ) -> BisectResult | None:
     """Find the first bad pass by binary search, then the first bad change of it, if it asks before each change.
 
-    Passes run without verification, so that the oracle alone decides; what a pass raises comes out as it is.
-
-    Args:
-        graph: A good graph.
-        pipeline: What makes it bad.
-        is_good: The oracle, such as ``lambda graph: check(graph).status != "refuted"``.
-        assessor: That of the pass manager.
+    Passes run without verification, so that the oracle alone decides (such as ``lambda graph: check(graph).status !=
+    "refuted"``); what a pass raises comes out as it is.
 
     Returns:
         The culprit, or ``None`` if the graph that the pipeline makes is good.

@@ -25,12 +25,9 @@ SUMMARY_FILE = "summary.json"
 class Dump(Instrument):
     """Writes ``00-input.fir``, ``01-pass.fir``, ``01-pass.diff``, ..., ``summary.json`` to a folder.
 
-    A pass that changed nothing leaves no file; its number stays free, and the summary names the file that holds its
-    graph. The graph of a pass that failed is ``03-pass.FAILED.fir``. Files that an earlier run wrote to the folder
-    (its summary names them) are removed first; other files are left alone.
-
-    Args:
-        folder: Where; it is made if it does not exist.
+    The folder is made if it does not exist. A pass that changed nothing leaves no file; its number stays free, and the
+    summary names the file that holds its graph. The graph of a pass that failed is ``03-pass.FAILED.fir``. Files that
+    an earlier run wrote to the folder (its summary names them) are removed first; other files are left alone.
     """
 
     order: ClassVar[int] = 0
@@ -45,7 +42,7 @@ class Dump(Instrument):
         run.summary.dump = self.folder
         run.summary.files.append(SUMMARY_FILE)
         run.graph_files[0] = self._write(run, f"{run.number(0)}-input.fir", print_graph(run.graph))
-        self._write_summary(run)
+        self.rewrite_summary(run.summary)
 
     def after_pass(self, run: PipelineRun, step: PassRun) -> None:
         """Write the graph and the difference, before anybody judges them."""
@@ -57,7 +54,7 @@ class Dump(Instrument):
             labels = (earlier.name if earlier else "before", path.name)
             difference = self._write(run, f"{stem}.diff", diff_graphs(step.before, step.after, labels=labels))
             step.record.files["diff"] = difference.name
-            self._write_summary(run)  # in case the process dies in what comes next
+            self.rewrite_summary(run.summary)  # in case the process dies in what comes next
         self._name_graph_file(run, step)
 
     def pass_failed(self, run: PipelineRun, step: PassRun, failure: PassFailure) -> None:
@@ -71,7 +68,7 @@ class Dump(Instrument):
                 raise InvalidInput(f"cannot write '{failed}': {error.strerror or error}") from error
             run.summary.files[run.summary.files.index(path.name)] = failed.name
             step.record.files["graph"] = failed.name
-        self._write_summary(run)
+        self.rewrite_summary(run.summary)
 
     def pass_skipped(self, run: PipelineRun, step: PassRun) -> None:
         """Record it."""
@@ -79,7 +76,7 @@ class Dump(Instrument):
 
     def after_pipeline(self, run: PipelineRun) -> None:
         """Write the final summary."""
-        self._write_summary(run)
+        self.rewrite_summary(run.summary)
 
     def _name_graph_file(self, run: PipelineRun, step: PassRun) -> None:
         path = run.file_before(step.ordinal + 1)
@@ -91,9 +88,6 @@ class Dump(Instrument):
         write_whole(path, text)
         run.summary.files.append(name)
         return path
-
-    def _write_summary(self, run: PipelineRun) -> None:
-        self.rewrite_summary(run.summary)
 
     @staticmethod
     def note_interruption(summary: Summary) -> None:

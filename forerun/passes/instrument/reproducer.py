@@ -29,8 +29,6 @@ class Reproduction:
     Attributes:
         version: The version of forerun that failed.
         pipeline: Pipeline text: the pass that failed. The file's graph is the one that it got.
-        error: What went wrong then.
-        rerun: A shell command.
         loads: The modules and files that define the pass and are not installed, for ``--load``.
     """
 

@@ -9,15 +9,11 @@ from forerun.passes.infra.run import PassRun, PipelineRun
 from forerun.passes.instrument.base import Instrument
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
-__all__ = ["StopAfter", "ordinal_of"]
+__all__ = ["StopAfter"]
 
 
 class StopAfter(Instrument):
-    """Skips every pass after one.
-
-    Args:
-        which: The name of a pass (its first occurrence counts) or its ordinal, from 1; 0 skips all.
-    """
+    """Skips every pass after one: a name (its first occurrence counts), or an ordinal, from 1; 0 skips all."""
 
     order: ClassVar[int] = -20
 
@@ -27,7 +23,7 @@ class StopAfter(Instrument):
 
     def before_pipeline(self, run: PipelineRun) -> None:
         """Find the pass."""
-        self._last = ordinal_of(run.pipeline, self.which, "stop after")
+        self._last = _ordinal_of(run.pipeline, self.which)
 
     def before_pass(self, run: PipelineRun, step: PassRun) -> None:
         """Skip it if it comes later."""
@@ -35,24 +31,13 @@ class StopAfter(Instrument):
             step.skip_reason = f"stopped after pass {self._last}"
 
 
-def ordinal_of(pipeline: Pipeline, which: str | int, purpose: str) -> int:
-    """The ordinal of a pass that a user named.
-
-    Args:
-        pipeline: Where to look.
-        which: A name, or an ordinal (as a number or as digits).
-        purpose: What it is for, for messages.
-
-    Raises:
-        InvalidInput: If there is no such pass.
-    """
+def _ordinal_of(pipeline: Pipeline, which: str | int) -> int:
     if isinstance(which, int) or which.isdecimal():
         if 0 <= int(which) <= len(pipeline):
             return int(which)
-        raise InvalidInput(f"{purpose}: no pass {which}", hint=f"the pipeline has {len(pipeline)} passes")
+        raise InvalidInput(f"stop after: no pass {which}", hint=f"the pipeline has {len(pipeline)} passes")
     names = [subject.name for subject in pipeline]
     if which not in names:
-        raise InvalidInput(
-            f"{purpose}: the pipeline has no pass '{which}'", hint=did_you_mean(which, dict.fromkeys(names))
-        )
+        hint = did_you_mean(which, dict.fromkeys(names))
+        raise InvalidInput(f"stop after: the pipeline has no pass '{which}'", hint=hint)
     return names.index(which) + 1

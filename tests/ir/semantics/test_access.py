@@ -7,7 +7,7 @@ import pytest
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.semantics import accesses, check, conflicts, late_steps
-from forerun.ir.semantics.access import triggers_after_wait
+from forerun.ir.semantics.body import triggers_after_wait
 from forerun.ir.text import parse_graph
 
 TABLES = """

@@ -84,7 +84,8 @@ def unordered(graph: Graph, assumptions: frozenset[str]) -> list[tuple[NodeAcces
         earlier, later = conflict.earlier, conflict.later
         pair = earlier.node, later.node
         known = order.completes_before_start(*pair) if later.early else order.completes_before_wait(*pair)
-        released = order.triggers_before_start(*pair) if later.early else order.triggers_before_wait(*pair)
+        triggered = order.triggered_before_start if later.early else order.triggered_before_wait
+        released = triggered[order.position[later.node]] >> order.position[earlier.node] & 1
         if known or (earlier.released and released and not (later.early and later.asynchronous)):
             continue
         question = later.early and earlier.released and released

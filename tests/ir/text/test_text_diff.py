@@ -12,7 +12,7 @@ from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.nodes import ChildGraphNode, EmptyNode, MemsetNode
 from forerun.ir.region import BufferView
 from forerun.ir.text import diff_graphs, print_graph
-from forerun.ir.text.align import anchors
+from forerun.ir.text.diff import anchors
 from forerun.ir.types import DependencyKind
 from tests.strategies import graphs, portion
 

@@ -8,22 +8,11 @@ from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode, Launch, Node
 from forerun.ir.walk import bodies_in, with_bodies
 
-__all__ = ["PARTS", "changed_parts"]
-
-PARTS = frozenset({"bodies", "dependencies", "launches", "memory", "nodes"})
-"""The bodies of kernels, the dependencies, the launches, the places of buffers, and everything else about nodes."""
+__all__ = ["changed_parts"]
 
 
 def changed_parts(before: Graph, after: Graph) -> frozenset[str]:
-    """Which of :data:`PARTS` differ, in the graph or in a body of a node that both have.
-
-    Example:
-        >>> from forerun.ir.graph import Dependency
-        >>> from forerun.ir.nodes import EmptyNode
-        >>> nodes = EmptyNode("a"), EmptyNode("b")
-        >>> sorted(changed_parts(Graph("g", nodes=nodes), Graph("g", nodes=nodes, dependencies=[Dependency("a", "b")])))
-        ['dependencies']
-    """
+    """Which of ``PARTS`` of passes differ, in the graph or in a body of a node that both have."""
     return frozenset(_changed(before, after, before, after))
 
 
