@@ -9,7 +9,7 @@ from typing import Literal, overload
 
 from forerun.runtime.toolchain import sass_cfg as flow
 
-__all__ = ["EntryFacts", "Instruction", "InstructionKind", "Listing"]
+__all__ = ["EntryFacts", "Instruction", "InstructionKind", "Listing", "is_trigger", "is_wait"]
 
 InstructionKind = Literal["load", "store", "bulk", "wait", "trigger", "barrier", "branch", "exit", "other"]
 """What an instruction does, as far as order among kernels is concerned."""
@@ -129,16 +129,16 @@ class EntryFacts:
         Args:
             kinds: Such as ``load``; none stands for all kinds.
         """
-        return self._chosen(flow.before(self.instructions, _is_wait), kinds)
+        return self._chosen(flow.before(self.instructions, is_wait), kinds)
 
     def after_wait(self, *kinds: InstructionKind) -> tuple[Instruction, ...]:
         """Instructions that no thread executes before it has waited, and that some thread may execute at all."""
-        early = flow.before(self.instructions, _is_wait)
+        early = flow.before(self.instructions, is_wait)
         return self._chosen(flow.reachable(self.instructions) - early, kinds)
 
     def before_trigger(self, *kinds: InstructionKind) -> tuple[Instruction, ...]:
         """Instructions that a thread may execute before it has triggered."""
-        return self._chosen(flow.before(self.instructions, _is_trigger), kinds)
+        return self._chosen(flow.before(self.instructions, is_trigger), kinds)
 
     @property
     def waits(self) -> bool:
@@ -160,9 +160,11 @@ class EntryFacts:
         return tuple(instruction for instruction in chosen if not kinds or instruction.kind in kinds)
 
 
-def _is_wait(instruction: flow.Step) -> bool:
+def is_wait(instruction: Instruction) -> bool:
+    """Whether it is ``griddepcontrol.wait``."""
     return instruction.opcode.startswith("ACQBULK")
 
 
-def _is_trigger(instruction: flow.Step) -> bool:
+def is_trigger(instruction: Instruction) -> bool:
+    """Whether it is ``griddepcontrol.launch_dependents``."""
     return instruction.opcode.startswith("PREEXIT")

@@ -68,41 +68,33 @@ def included_names(text: str) -> tuple[str, ...]:
 
 
 def refused_includes(texts: Mapping[str, str], given: frozenset[str]) -> tuple[Diagnostic, ...]:
-    """What the texts of a unit may not include.
-
-    Args:
-        texts: The texts, by their names.
-        given: The names of those that can be included.
-    """
-    return (
-        tuple(
-            Diagnostic("include", problem, Location("text", name, directive.line, 1, 1))
-            for name, text in texts.items()
-            for directive in _directives(text)
-            if (problem := _problem(directive, given))
-        )
-        + tuple(
-            Diagnostic("include", "a text may not hold the character of code 0", Location("file", name))
-            for name, text in texts.items()
-            if "\0" in text
-        )
-        + _pasted_questions(texts)
-    )
+    """What the texts of a unit, by their names, may not include; ``given`` are the names that can be included."""
+    return (*_refused_directives(texts, given), *_refused_characters(texts), *_pasted_questions(texts))
 
 
-def _pasted_questions(texts: Mapping[str, str]) -> tuple[Diagnostic, ...]:
+def _refused_directives(texts: Mapping[str, str], given: frozenset[str]) -> Iterator[Diagnostic]:
+    for name, text in texts.items():
+        for directive in _directives(text):
+            if problem := _problem(directive, given):
+                yield Diagnostic("include", problem, Location("text", name, directive.line, 1, 1))
+
+
+def _refused_characters(texts: Mapping[str, str]) -> Iterator[Diagnostic]:
+    for name, text in texts.items():
+        if "\0" in text:
+            yield Diagnostic("include", "a text may not hold the character of code 0", Location("file", name))
+
+
+def _pasted_questions(texts: Mapping[str, str]) -> Iterator[Diagnostic]:
     """Pieces that macros of the unit may paste together to a question."""
     spliced = {name: SPLICE.sub("", text) for name, text in texts.items()}
     if not any(map(_PASTE.search, spliced.values())):
-        return ()
+        return
     pieces = ((name, piece[1]) for name, text in spliced.items() for piece in _PIECE.finditer(text))
-    return tuple(
-        Diagnostic(
-            "include", f"{piece} may become a question for a file where texts are pasted", Location("file", name)
-        )
-        for name, piece in dict.fromkeys(pieces)
-        if any(whole.startswith(piece) and whole != piece for whole in _PASTED)
-    )
+    for name, piece in dict.fromkeys(pieces):
+        if any(whole.startswith(piece) and whole != piece for whole in _PASTED):
+            message = f"{piece} may become a question for a file where texts are pasted"
+            yield Diagnostic("include", message, Location("file", name))
 
 
 def _problem(directive: IncludeDirective, given: frozenset[str]) -> str:

@@ -26,11 +26,7 @@ _FILE_DIRECTIVE = re.compile(r'^(\s*\.file\s+\d+\s+")([^"]*)(".*)$', re.MULTILIN
 def compile_to_ptx(source: Source, arch: str, options: Sequence[str], include: Sequence[Path]) -> tuple[str, str]:
     """The PTX of a unit, and NVRTC's warnings. The interpreter's lock is released meanwhile.
 
-    Args:
-        source: The unit.
-        arch: Such as ``sm_90``.
-        options: Further options.
-        include: Folders of headers that the unit does not bring itself.
+    ``include`` are the folders of headers that the unit does not bring itself.
 
     Raises:
         CompileError: If the source is refused.

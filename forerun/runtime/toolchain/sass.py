@@ -25,10 +25,6 @@ _TARGETS = re.compile(r'"BRANCH_TARGETS ([^"]*)"')
 def disassemble(code: bytes, tool: Path) -> str:
     """The listing of a cubin, as :func:`parse_listing` reads it.
 
-    Args:
-        code: The cubin.
-        tool: Where nvdisasm is.
-
     Raises:
         ToolchainMissing: If nvdisasm cannot be run, or does not know this kind of cubin.
     """

@@ -29,7 +29,7 @@ from forerun.ir.nodes import (
     MemsetNode,
     Node,
 )
-from forerun.ir.types import DependencyKind
+from forerun.ir.types import DependencyKind, DType
 from forerun.ir.walk import body_prefix
 from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY
 from forerun.runtime.cuda.codegen.unit import Unit
@@ -38,7 +38,6 @@ from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
 from forerun.runtime.cuda.emit.arguments import Arguments
-from forerun.runtime.cuda.emit.conditional import KINDS, ConditionParameters
 from forerun.runtime.cuda.emit.functions import Functions
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
 from forerun.runtime.cuda.emit.pitched import Rows, matched, rows_of
@@ -49,6 +48,9 @@ __all__ = ["Emitter"]
 
 _PORTS = {DependencyKind.FULL: (0, 0), DependencyKind.PROGRAMMATIC: (1, 1), DependencyKind.LAUNCH_ORDER: (1, 2)}
 """``CUgraphEdgeData`` of a dependency: type (1: programmatic), and the source's port (1: its trigger; 2: its start)."""
+
+_CONDITIONAL_KINDS = {"if": 0, "while": 1, "switch": 2}
+"""``CUgraphConditionalNodeType`` by the node's kind."""
 
 
 class Emitter:
@@ -91,7 +93,7 @@ class Emitter:
         lengths = [len(unit.slots) for unit in self._units]
         slots = sum(lengths[unit] for unit in self._unit_of.values())
         self._arguments = Arguments(graph, self._addresses, self._units, slots, seeds, records)
-        self._conditions: list[ConditionParameters] = []
+        self._conditions: list[_ConditionParameters] = []
         self._node_params = nodeparams.NodeParams(self._driver.api)
         self._add_node = self._driver.function("cuGraphAddNode")
         self._edges = {kind: _edge(self._driver.api, *ports) for kind, ports in _PORTS.items()}
@@ -232,7 +234,8 @@ class Emitter:
         condition = int(self._create_condition(target, path))
         setter = self._set_condition(node, target, path, condition, sources, kinds)
         self._named.append(({node.name: setter}, prefix))
-        fields = nodeparams.conditional(condition, KINDS[node.kind], len(node.bodies), int(self._context))
+        kind = _CONDITIONAL_KINDS[node.kind]
+        fields = nodeparams.conditional(condition, kind, len(node.bodies), int(self._context))
         handle = self._add(fields, target, path, [setter], [self._edges[DependencyKind.FULL]])
         made = self._node_params.word(nodeparams.BODIES_AT)
         bodies = (ctypes.c_uint64 * len(node.bodies)).from_address(made)
@@ -257,11 +260,22 @@ class Emitter:
         self, node: ConditionalNode, target: Any, path: str, condition: int, sources: list[Any], kinds: list[Any]
     ) -> Any:
         buffer = self._tables.buffers[node.condition]
-        parameters = ConditionParameters(condition, self._addresses[buffer.name], buffer.dtype, node)
+        parameters = _ConditionParameters(condition, self._addresses[buffer.name], buffer.dtype, node)
         self._conditions.append(parameters)
-        launch = Launch(block=(1, 1, 1))
-        fields = nodeparams.kernel(self._functions.condition, launch.grid, launch.block, 0, parameters.address)
+        one = (1, 1, 1)
+        fields = nodeparams.kernel(self._functions.condition, one, one, 0, parameters.address)
         return self._add(fields, target, path, sources, kinds, CONDITION_ENTRY)
+
+
+class _ConditionParameters:
+    """The parameters of one launch of :mod:`~forerun.runtime.cuda.codegen.condition`, and the address of pointers."""
+
+    def __init__(self, handle: int, condition: int, dtype: DType, node: ConditionalNode) -> None:
+        bodies = len(node.bodies) if node.kind == "switch" else 0
+        self._values = (ctypes.c_uint64 * 5)(handle, condition, dtype.itemsize, dtype.is_signed, bodies)
+        base = ctypes.addressof(self._values)
+        self._pointers = (ctypes.c_uint64 * 5)(*(base + 8 * i for i in range(5)))
+        self.address = ctypes.addressof(self._pointers)
 
 
 _pack_address = struct.Struct("<Q").pack_into

@@ -7,6 +7,7 @@ Source: dlpack.h of DLPack 1.0 (``DLManagedTensor``), and "Python Specification 
 from __future__ import annotations
 
 import ctypes
+import math
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 
 from forerun.runtime.dtypes import numpy_dtype
 
-__all__ = ["CUDA", "CUDA_HOST", "CUDA_MANAGED", "Tensor", "dense_strides", "give", "take"]
+__all__ = ["CUDA", "CUDA_HOST", "CUDA_MANAGED", "ExternalArray", "dense_strides", "give", "take"]
 
 CUDA, CUDA_HOST, CUDA_MANAGED = 2, 3, 13
 """Kinds of devices: ``kDLCUDA``, ``kDLCUDAHost`` (pinned memory) and ``kDLCUDAManaged``."""
@@ -66,28 +67,37 @@ _set_name = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(("
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tensor:
-    """A tensor that came in.
+class ExternalArray:
+    """Memory on the GPU that someone else owns.
 
     Attributes:
         address: Of the first element.
         dtype: Element type; ``None`` if NumPy has none like it.
         shape: Extents.
         contiguous: Whether it is dense and row-major.
-        device: Kind and number.
-        owner: When this dies, the producer's deleter is called.
+        device: The device's number; ``None`` if the protocol does not tell.
+        owner: Keeps the memory alive as long as it lives.
+        writable: Whether its owner lets others write it.
+        stream: The stream on which its owner writes it, if there is one to wait for.
     """
 
     address: int
-    dtype: np.dtype[Any] | None
+    dtype: Any
     shape: tuple[int, ...]
     contiguous: bool
-    device: tuple[int, int]
+    device: int | None
     owner: Any
+    writable: bool = True
+    stream: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return math.prod(self.shape) * int(self.dtype.itemsize)
 
 
 class _Owner:
-    """Holds a tensor of a producer."""
+    """Holds a tensor of a producer: when it dies, the producer's deleter is called."""
 
 
 def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -140,7 +150,7 @@ def give(
     return _new(where, _NAME, ctypes.cast(_destructor, ctypes.c_void_p))
 
 
-def take(capsule: Any) -> Tensor:
+def take(capsule: Any) -> ExternalArray:
     """The tensor of a capsule, which is used up by this.
 
     Raises:
@@ -159,8 +169,7 @@ def take(capsule: Any) -> Tensor:
     strides = tuple(tensor.strides[i] for i in range(tensor.dimensions)) if tensor.strides else dense_strides(shape)
     contiguous = all(s == d or n == 1 for s, d, n in zip(strides, dense_strides(shape), shape, strict=True))
     address = (tensor.data or 0) + tensor.byte_offset
-    device = int(tensor.device.kind), int(tensor.device.number)
-    return Tensor(address, _dtype(tensor.dtype), shape, contiguous, device, owner)
+    return ExternalArray(address, _dtype(tensor.dtype), shape, contiguous, int(tensor.device.number), owner)
 
 
 def _code(dtype: np.dtype[Any]) -> _DataType:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from forerun.ir.buffer import Buffer
 from forerun.runtime.cuda.memory import dlpack
+from forerun.runtime.cuda.memory.dlpack import ExternalArray
 from forerun.runtime.dtypes import describe, numpy_dtype
 from forerun.support.diagnostics import InvalidInput
 
@@ -19,36 +19,6 @@ ALIGNMENT = 16
 declare that they need, if that is more."""
 
 _DEVICE_KINDS = (dlpack.CUDA, dlpack.CUDA_MANAGED)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ExternalArray:
-    """Memory on the GPU that someone else owns.
-
-    Attributes:
-        address: Of the first element.
-        dtype: Element type.
-        shape: Extents.
-        contiguous: Whether it is dense and row-major.
-        writable: Whether its owner lets others write it.
-        device: The device's number; ``None`` if the protocol does not tell.
-        stream: The stream on which its owner writes it, if there is one to wait for.
-        owner: Keeps the memory alive as long as it lives.
-    """
-
-    address: int
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    contiguous: bool
-    writable: bool
-    device: int | None
-    stream: int | None
-    owner: Any
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
 def is_device_array(value: Any) -> bool:
@@ -77,14 +47,12 @@ def read_array(what: str, value: Any, stream: int) -> ExternalArray:
 
 def _from_dlpack(what: str, value: Any, stream: int) -> ExternalArray:
     try:
-        tensor = dlpack.take(value.__dlpack__(stream=stream))
+        array = dlpack.take(value.__dlpack__(stream=stream))
     except (BufferError, TypeError, ValueError, RuntimeError) as error:
         raise InvalidInput(f"{what}: its owner does not share it: {error}", hint="detach it, or pass a copy") from error
-    if tensor.dtype is None:
+    if array.dtype is None:
         raise InvalidInput(f"{what}: an element type that forerun does not know")
-    return ExternalArray(
-        tensor.address, tensor.dtype, tensor.shape, tensor.contiguous, True, tensor.device[1], None, tensor.owner
-    )
+    return array
 
 
 def _from_interface(what: str, value: Any) -> ExternalArray:
@@ -98,7 +66,7 @@ def _from_interface(what: str, value: Any) -> ExternalArray:
         raise InvalidInput(f"{what}: __cuda_array_interface__ cannot be read: {error}") from error
     dense = dlpack.dense_strides(shape)
     contiguous = strides is None or tuple(strides) == tuple(step * dtype.itemsize for step in dense)
-    return ExternalArray(int(address), dtype, shape, contiguous, not read_only, None, described.get("stream"), value)
+    return ExternalArray(int(address), dtype, shape, contiguous, None, value, not read_only, described.get("stream"))
 
 
 def bind_array(

@@ -17,6 +17,7 @@ from forerun.runtime.cuda.driver.scope import Scope
 from forerun.runtime.cuda.memory.external import bind_array, is_device_array
 from forerun.runtime.cuda.memory.host_arrays import bytes_at
 from forerun.runtime.cuda.memory.memory import Memory
+from forerun.runtime.cuda.memory.resources import NO_TIMING
 from forerun.runtime.values import check_names, weight_array
 
 __all__ = ["Progress", "UploadBuffers", "upload_weights"]
@@ -159,9 +160,5 @@ class _Slot:
 
     def __init__(self, scope: Scope, size: int) -> None:
         self.handle = scope.own("pinned", scope.driver.call("cuMemHostAlloc", size, 0), "cuMemFreeHost")
-        self.event = scope.own("event", scope.driver.call("cuEventCreate", _NO_TIMING), "cuEventDestroy")
+        self.event = scope.own("event", scope.driver.call("cuEventCreate", NO_TIMING), "cuEventDestroy")
         self.view = bytes_at(int(self.handle), size)
-
-
-_NO_TIMING = 2
-"""``CU_EVENT_DISABLE_TIMING``"""
