@@ -67,10 +67,7 @@ class Row:
 def node_rows(graph: Graph, timeline: Timeline, read: Callable[[str], NDArray[Any]]) -> list[Row]:
     """A row for each node of a timeline, in its order.
 
-    Args:
-        graph: What ran.
-        timeline: When.
-        read: The value of a buffer, for what the sizes of accesses depend on; each buffer is asked for once.
+    ``read`` gives the value of a buffer that sizes of accesses depend on; it is asked once for each.
     """
     values: dict[str, NDArray[Any]] = {}
 

@@ -65,13 +65,7 @@ class Loaded:
 
 
 class Seeds:
-    """The words that the kernels' delays depend on: one a node, all set again before each replay.
-
-    Args:
-        driver: Sets them.
-        block: The words.
-        seed: Where the sequence begins.
-    """
+    """The words that the kernels' delays depend on: one a node, all set again before each replay."""
 
     def __init__(self, driver: Driver, block: Block, seed: int) -> None:
         self._driver = driver
@@ -117,15 +111,7 @@ def load_graph(
 ) -> Loaded:
     """Load a graph whose code is compiled.
 
-    Args:
-        driver: The driver.
-        device: Where.
-        graph: A valid graph.
-        code: Its kernels.
-        weights: By name.
-        memory: The caller's arrays, by buffer.
-        seed: Of delays; 0 for no delays.
-        progress: Called as weights are uploaded.
+    ``memory`` are the caller's arrays, by buffer; ``seed`` is that of delays, 0 for none.
 
     Raises:
         InvalidInput: If a weight or array does not fit, or the function of a host node cannot be found.

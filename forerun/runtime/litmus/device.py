@@ -21,9 +21,6 @@ __all__ = ["GpuRunner"]
 class GpuRunner:
     """Runs tests on a GPU.
 
-    Args:
-        device: Its number.
-
     Raises:
         Unsupported: If there is no GPU that can run them.
     """

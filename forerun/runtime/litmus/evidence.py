@@ -26,9 +26,7 @@ def rule_text(needed: frozenset[str] | None) -> str:
 def verdict(needed: frozenset[str] | None, counts: Counts) -> str:
     """``kept``, ``BROKEN``, ``allowed, seen``, ``allowed, not seen``, ``nothing to see``, or ``FAULTY``.
 
-    Args:
-        needed: What :func:`~forerun.runtime.litmus.rules.needed_assumptions` says of the test.
-        counts: What was seen.
+    ``needed`` is what :func:`~forerun.runtime.litmus.rules.needed_assumptions` says of the test.
     """
     if counts.foreign:
         return "FAULTY"
@@ -85,11 +83,11 @@ def _decide(assumption: str, results: Mapping[str, Counts], faults: tuple[str, .
     if refuting:
         seen = "; ".join(f"{name} shows it in {_share(results[name])}" for name in refuting)
         return Decision("refuted", (f"it was broken: {seen}",))
-    reasons = [f"{_names(faults)} broke the documented rules, or the tests are faulty"] if faults else []
+    reasons = [f"{', '.join(faults)} broke the documented rules, or the tests are faulty"] if faults else []
     reasons += list(_gaps([*claims, *controls], results))
     silent = [name for name in controls if name in results and results[name].runs and not results[name].violated]
     if silent:
-        reasons.append(f"{_names(silent)}, which must show violations, showed none")
+        reasons.append(f"{', '.join(silent)}, which must show violations, showed none")
     if reasons:
         return Decision("inconclusive", tuple(reasons))
     least = min(results[name].runs for name in claims)
@@ -106,10 +104,6 @@ def _gaps(names: Iterable[str], results: Mapping[str, Counts]) -> Iterable[str]:
     few = [name for name in names if name in results and results[name].runs < MINIMUM_RUNS]
     if few:
         yield f"fewer than {MINIMUM_RUNS} runs: {', '.join(few)}"
-
-
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(names)
 
 
 def _share(counts: Counts) -> str:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from forerun.runtime.cuda.driver.device import open_device
+from forerun.runtime.cuda.driver.device import open_device, release_of
 from forerun.runtime.cuda.driver.driver import driver
 
 __all__ = ["Machine", "this_machine"]
@@ -48,7 +48,4 @@ def _driver_version() -> str:
         match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", _KERNEL_MODULE.read_text(encoding="utf-8"))
     except OSError:
         match = None
-    if match is not None:
-        return match[1]
-    number = driver().call("cuDriverGetVersion")
-    return f"of CUDA {number // 1000}.{number % 1000 // 10}"
+    return f"of CUDA {release_of(driver())}" if match is None else match[1]

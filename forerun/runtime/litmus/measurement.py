@@ -93,35 +93,19 @@ class Counts:
 
 
 def measure(test: LitmusTest, bench: LitmusRunner, runs: int) -> Counts:
-    """Run a test.
-
-    Args:
-        test: The test.
-        bench: Where it runs.
-        runs: How often.
-    """
+    """Run a test as often as ``runs`` says."""
     graph, wanted = graph_of(test), _Wanted(test)
-    looked = violated = foreign = 0
+    counts = np.zeros(3, np.int64)
     program = bench.open(graph)
     try:
         for replay in range(1, runs + _WARM_UP + 1):
             outputs = program.run(wanted.inputs(replay))
             program.settle()
             if replay > _WARM_UP:
-                found = [wanted.judge(o, replay, outputs, program) for o in observations(test)]
-                looked += any(judged.looked for judged in found)
-                violated += any(judged.violated for judged in found)
-                foreign += any(judged.foreign for judged in found)
+                counts += np.any([wanted.judge(o, replay, outputs, program) for o in observations(test)], axis=0)
     finally:
         program.close()
-    return Counts(looked, violated, foreign)
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    looked: bool
-    violated: bool
-    foreign: bool
+    return Counts(*counts.tolist())
 
 
 class _Wanted:
@@ -140,15 +124,15 @@ class _Wanted:
 
     def judge(
         self, observation: Observation, replay: int, outputs: Mapping[str, NDArray[Any]], program: LitmusProgram
-    ) -> _Judged:
-        """Compare one observation of a replay with what it should be."""
+    ) -> tuple[bool, bool, bool]:
+        """What one observation of a replay adds to the :class:`Counts`: looked at, violated, foreign."""
         seen = program.read(observation.buffer) if observation.node else outputs[observation.buffer]
         wrong = seen != self._expected(observation.buffer, replay)
         given = given_buffer(self._test, observation)
         if given is None:
-            return _Judged(True, bool(wrong.any()), self._has_foreign(seen, replay))
+            return True, bool(wrong.any()), self._has_foreign(seen, replay)
         there = program.read(given) == self._expected(given, replay)
-        return _Judged(bool(there.any()), bool((wrong & there).any()), self._has_foreign(seen, replay))
+        return bool(there.any()), bool((wrong & there).any()), self._has_foreign(seen, replay)
 
     def _of_serial_replays(self, graph: Graph) -> Mapping[str, Values]:
         """The outputs of the first replay that is looked at."""

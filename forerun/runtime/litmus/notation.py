@@ -132,19 +132,10 @@ class Observation:
     variable: str
 
 
-def full(source: str, target: str) -> Dependency:
-    """A full dependency."""
-    return Dependency(source, target, DependencyKind.FULL)
-
-
-def programmatic(source: str, target: str) -> Dependency:
-    """A programmatic dependency."""
-    return Dependency(source, target, DependencyKind.PROGRAMMATIC)
-
-
-def launch_order(source: str, target: str) -> Dependency:
-    """A launch-order dependency."""
-    return Dependency(source, target, DependencyKind.LAUNCH_ORDER)
+full = functools.partial(Dependency, kind=DependencyKind.FULL)
+programmatic = functools.partial(Dependency, kind=DependencyKind.PROGRAMMATIC)
+launch_order = functools.partial(Dependency, kind=DependencyKind.LAUNCH_ORDER)
+"""The edges, from source to target."""
 
 
 # What a test looks at

@@ -51,14 +51,9 @@ _BLOCKED, _READY, _ARRIVED, _ENDED = RoleState.BLOCKED, RoleState.READY, RoleSta
 class Machine:
     """Runs a graph once, in the order that a strategy chooses among the possible ones.
 
-    Args:
-        graph: The graph, bound to memory.
-        strategy: Chooses.
-        record: Called with each event before it happens.
-        h6: Whether triggers hold back the start of secondaries.
-        loop_limit: How many rounds a ``while`` may take.
-        path: The names of the nodes around a body, each followed by a slash.
-        on_end: Called when the graph ends: its sinks are complete, other nodes perhaps not.
+    ``record`` is called with each event before it happens. With ``h6``, triggers hold back the start of secondaries.
+    ``path`` holds the names of the nodes around a body, each followed by a slash. ``on_end`` is called when the graph
+    ends: its sinks are complete, other nodes perhaps not.
     """
 
     def __init__(

@@ -6,13 +6,7 @@ from forerun.ir.affine import AffineLike
 from forerun.ir.bound_kernel import BoundParameters, bind_kernel
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Access, Phase, Role
-from forerun.ir.nodes import (
-    ChildGraphNode,
-    ConditionalNode,
-    KernelNode,
-    Node,
-    ScalarLoad,
-)
+from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode, Node, ScalarLoad
 from forerun.ir.region import Region
 from forerun.ir.types import DependencyKind
 from forerun.runtime.reference.bound import (
@@ -145,21 +139,10 @@ def _scalar_source(memory: Memory, load: ScalarLoad) -> ScalarSource:
 
 def _links(graph: Graph) -> tuple[Links, ...]:
     position = {name: i for i, name in enumerate(graph.nodes)}
+    kinds = DependencyKind.FULL, DependencyKind.PROGRAMMATIC
     links = []
     for name in graph.nodes:
-        sources = [d.kind for d in graph.incoming(name)]
-        outgoing = graph.outgoing(name)
-        targets = {
-            kind: tuple(position[d.target] for d in outgoing if d.kind is kind)
-            for kind in (DependencyKind.FULL, DependencyKind.PROGRAMMATIC)
-        }
-        links.append(
-            Links(
-                sources.count(DependencyKind.FULL),
-                sources.count(DependencyKind.PROGRAMMATIC),
-                targets[DependencyKind.FULL],
-                targets[DependencyKind.PROGRAMMATIC],
-                not outgoing,
-            )
-        )
+        sources, outgoing = [d.kind for d in graph.incoming(name)], graph.outgoing(name)
+        full, programmatic = (tuple(position[d.target] for d in outgoing if d.kind is kind) for kind in kinds)
+        links.append(Links(sources.count(kinds[0]), sources.count(kinds[1]), full, programmatic, not outgoing))
     return tuple(links)

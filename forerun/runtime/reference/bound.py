@@ -64,10 +64,7 @@ class Reach:
         return self.array if self.fixed is None else self.fixed
 
     def at(self, loaded: Sequence[int]) -> NDArray[Any]:
-        """The region's elements.
-
-        Args:
-            loaded: The values of the phase's loaded scalars.
+        """The region's elements, by the values of the phase's loaded scalars.
 
         Raises:
             InvalidInput: If it is not inside the buffer.

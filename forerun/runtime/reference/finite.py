@@ -32,11 +32,7 @@ def first_not_finite(
 ) -> str | None:
     """What is not finite first in a replay: a weight, or what a node writes.
 
-    Args:
-        graph: The graph.
-        weights: A value for every weight.
-        state: What state buffers hold before the replay.
-        inputs: A value for every input.
+    ``state`` is what state buffers hold before the replay.
 
     Returns:
         Words for it, such as ``node 'output' writes nan to buffer 'logits' at [3]``; ``None`` if all is finite.

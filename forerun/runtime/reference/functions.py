@@ -38,10 +38,6 @@ def find_function(path: str, place: str) -> PhaseFunction:
 
     It is an attribute of that module, and defined in it: nothing leads from a trusted module into what it imported.
 
-    Args:
-        path: The reference of a phase, or the function of a host call.
-        place: Who needs it, for messages.
-
     Raises:
         InvalidInput: If nobody vouches for it (:mod:`forerun.ir.trust`), it cannot be imported, or is not a function.
     """
@@ -162,10 +158,7 @@ def host_call(
 ) -> Callable[[], None]:
     """What a host node does.
 
-    Args:
-        node: The node.
-        place: Which node it is, for messages.
-        elements: The array that a view stands for; the second argument says whether it is written.
+    ``elements`` gives the array that a view stands for; its second argument says whether it is written.
 
     Raises:
         InvalidInput: If the function cannot be found, or cannot take what the node reads.

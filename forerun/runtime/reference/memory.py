@@ -54,9 +54,7 @@ class Memory:
     zeros, which the system commits page by page as they are written. What lives within one replay is poisoned before
     each.
 
-    Args:
-        graph: A valid graph.
-        weights: A value for every weight, by name; each is looked up once.
+    Each weight is looked up once.
 
     Raises:
         InvalidInput: If a weight is missing, unknown, or does not fit.

@@ -21,10 +21,8 @@ def snapshot(
     The copy has the strides and the alignment of the view. NumPy and BLAS choose the order of their sums by those, so
     a function gives the same bits for the copy and for the view.
 
-    Args:
-        data: All bytes of the allocation.
-        view: A view of them.
-        pending: Views of the same allocation, in order, and the values that are to be seen there instead.
+    ``data`` are all bytes of the allocation. What is to be seen in ``pending`` views of them are the values given
+    there, in order.
 
     Returns:
         The elements, not writable.

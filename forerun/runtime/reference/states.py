@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
@@ -24,18 +25,9 @@ class RoleState(enum.Enum):
     ARRIVED = "at a barrier"
     ENDED = "ended"
 
-    __hash__ = object.__hash__
-
 
 class NodeState:
     """What one node has done.
-
-    Args:
-        order: Its position in the launch order.
-        node: The node.
-        links: Its dependencies.
-        path: The names of the nodes around it, each followed by a slash.
-        h6: Whether it starts only after its programmatic sources have triggered.
 
     Attributes:
         held_by: How many sources must complete (with H6: or trigger) before S.
@@ -69,25 +61,6 @@ class NodeState:
         self.stores = StoreBuffer()
         self.late = 0
 
-    __slots__ = (
-        "arrived",
-        "complete",
-        "held_by",
-        "late",
-        "links",
-        "name",
-        "node",
-        "order",
-        "positions",
-        "roles",
-        "running",
-        "slots",
-        "started",
-        "stores",
-        "triggered",
-        "waits_for",
-    )
-
     def __str__(self) -> str:
         if not self.started:
             return f"{self.name}: not started, {self.held_by} sources hold it back"
@@ -98,19 +71,18 @@ class NodeState:
         )
 
 
+@dataclass(eq=False, slots=True)
 class LatePhase:
     """An asynchronous phase that has executed, but not read everything.
 
     Attributes:
+        phase: The phase.
         loaded: The scalars that it loaded.
         arguments: What it has read so far, in the places of its reads.
         left: How many reads are left.
     """
 
-    __slots__ = ("arguments", "left", "loaded", "phase")
-
-    def __init__(self, phase: BoundPhase, loaded: list[int], arguments: list[NDArray[Any]], left: int) -> None:
-        self.phase = phase
-        self.loaded = loaded
-        self.arguments = arguments
-        self.left = left
+    phase: BoundPhase
+    loaded: list[int]
+    arguments: list[NDArray[Any]]
+    left: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ __all__ = ["Store", "StoreBuffer", "pieces"]
 _MAX_WORK: Any = 1000  # NumPy's types know only its named constants
 
 
+@dataclass(eq=False, slots=True)
 class Store:
     """One write that waits to become visible.
 
@@ -26,20 +28,15 @@ class Store:
         holds: The later stores that this one holds back.
     """
 
-    __slots__ = ("action", "held_by", "holds", "target", "value")
-
-    def __init__(self, action: Action, target: NDArray[Any], value: NDArray[Any]) -> None:
-        self.action = action
-        self.target = target
-        self.value = value
-        self.held_by = 0
-        self.holds: list[Store] = []
+    action: Action
+    target: NDArray[Any]
+    value: NDArray[Any]
+    held_by: int = 0
+    holds: list[Store] = field(default_factory=list)
 
 
 class StoreBuffer:
     """The stores of one node that are not visible yet, in the order in which they were made."""
-
-    __slots__ = ("_stores",)
 
     def __init__(self) -> None:
         self._stores: list[Store] = []

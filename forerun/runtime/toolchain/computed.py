@@ -29,10 +29,7 @@ def refused_definitions(
 ) -> tuple[Diagnostic, ...]:
     """The definitions of a unit that could lead CUDA's headers to other files.
 
-    Args:
-        texts: The texts of the unit, by their names.
-        foreign: What they include that is not given with the unit.
-        folders: Where CUDA's headers are.
+    ``foreign`` is what they include that is not given with the unit; the folders are those of CUDA's headers.
     """
     if not any(name.startswith(_LIBRARIES) for name in foreign):
         return ()

@@ -72,11 +72,7 @@ class Instruction:
 
 
 class Listing(Sequence[Instruction]):
-    """Instructions that are disassembled at the first look, since that takes much longer than to compile.
-
-    Args:
-        disassemble: Makes the instructions.
-    """
+    """Instructions that are disassembled at the first look, since that takes much longer than to compile."""
 
     def __init__(self, disassemble: Callable[[], tuple[Instruction, ...]]) -> None:
         self._disassemble = disassemble

@@ -53,12 +53,7 @@ def _may_be_shown(file: str, texts: Mapping[str, str], include: Sequence[Path]) 
 
 
 def nvrtc_diagnostics(log: str, texts: Mapping[str, str]) -> tuple[Diagnostic, ...]:
-    """The errors and warnings of a log.
-
-    Args:
-        log: What ``nvrtcGetProgramLog`` gives: a head, the line with a caret below it, further words, an empty line.
-        texts: The texts that were compiled, by their names.
-    """
+    """The errors and warnings of a log: each is a head, a line with a caret below it, further words, an empty line."""
     return tuple(_of_nvrtc(head, rest, texts) for head, rest in _blocks(log))
 
 
@@ -95,12 +90,7 @@ def ptxas_diagnostics(
 ) -> tuple[Diagnostic, ...]:
     """The errors and warnings of a log, at the lines of the source, as far as the PTX tells them.
 
-    Args:
-        log: What ptxas wrote.
-        ptx: What it read.
-        unit: The name of the unit.
-        texts: The texts that were compiled, by their names; the PTX itself may be among them, as ``UNIT.ptx``.
-        worst: ``ERROR`` leaves warnings out.
+    The PTX itself may be among the texts, as ``UNIT.ptx``. ``worst=ERROR`` leaves warnings out.
     """
     found = []
     for match in _PTXAS.finditer(log):

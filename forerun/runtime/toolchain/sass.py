@@ -53,9 +53,7 @@ class _Section:
 def parse_listing(text: str, names: Sequence[str] = ()) -> Mapping[str, tuple[Instruction, ...]]:
     r"""The instructions of each kernel in a listing of ``nvdisasm --print-code --print-line-info-inline``.
 
-    Args:
-        text: The listing.
-        names: The texts that were compiled: paths that end in one of them are told by it.
+    Paths that end in one of ``names``, those of the texts that were compiled, are told by it.
 
     Example:
         >>> text = '.text.k:\n //## File "/tmp/k.cu", line 7\n  /*0000*/  ACQBULK ;\n'

@@ -84,12 +84,7 @@ def body_lines(
 ) -> Iterator[str]:
     """The statements of the entry, not indented.
 
-    Args:
-        kernel: Whose body it is.
-        roles: Which warps play which role.
-        namespace: Of the phase functions.
-        delays: Whether delays come between the steps.
-        timeline: The parameter with the address of the records of times; empty for none.
+    ``timeline`` is the parameter with the address of the records of times; empty for none.
 
     Raises:
         CannotGenerate: If there is a grid-wide barrier, or names collide.

@@ -55,13 +55,8 @@ def build_code(
 ) -> Code:
     """Compile all kernels of a graph. Needs no GPU.
 
-    Args:
-        graph: A valid graph.
-        arch: The architecture, such as ``sm_90``.
-        delays: Put pseudo-random delays into the kernels.
-        timeline: Let the kernels note their times.
-        progress: Told how many units are compiled, and how many there are.
-        fresh: Compile them even if the cache has them.
+    Delays and timeline are as for :func:`~forerun.runtime.cuda.codegen.specialise.specialise`; ``progress`` is told how
+    many units are compiled, and how many there are; ``fresh`` compiles them even if the cache has them.
 
     Raises:
         Unsupported: If a kernel has no code, or there is no toolchain.

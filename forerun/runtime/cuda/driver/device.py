@@ -155,12 +155,7 @@ def _uses_programmatic_launch(graph: Graph) -> bool:
 
 
 class Context:
-    """The primary context of a device, which torch, CuPy and the CUDA runtime use as well.
-
-    Args:
-        driver: Keeps it.
-        device: Whose context.
-    """
+    """The primary context of a device, which torch, CuPy and the CUDA runtime use as well."""
 
     def __init__(self, driver: Driver, device: Device) -> None:
         self._driver = driver

@@ -12,11 +12,7 @@ __all__ = ["Scope", "seconds_between_events"]
 
 
 class Scope:
-    """The handles of one owner, given back together in the order of :data:`KINDS`, the youngest of a kind first.
-
-    Args:
-        driver: Made the handles.
-    """
+    """The handles of one owner, given back together in the order of :data:`KINDS`, the youngest of a kind first."""
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
@@ -25,11 +21,7 @@ class Scope:
     def own(self, kind: str, value: Any, destroy: str, *arguments: Any) -> Any:
         """Take over a handle that the driver just made; returns it.
 
-        Args:
-            kind: One of :data:`KINDS`.
-            value: The handle.
-            destroy: The driver's function that takes it back.
-            *arguments: What that function is called with, instead of the handle.
+        ``destroy`` is the driver's function that takes it back, called with the arguments, or else with the handle.
         """
         handle = Handle(kind, value, (destroy, *(arguments or (value,))))
         self._handles.append(handle)

@@ -56,15 +56,8 @@ _CONDITIONAL_KINDS = {"if": 0, "while": 1, "switch": 2}
 class Emitter:
     """Makes the CUDA graph of one graph.
 
-    Args:
-        scope: Owns the graphs that are made on the way.
-        graph: A valid graph.
-        memory: Where its buffers are.
-        functions: What its kernel nodes launch.
-        context: The context's handle.
-        calls: Keeps the functions of host nodes.
-        seeds: Address of the delays' seeds, one a kernel node; 0 for none.
-        records: Address of each kernel node's records of times, by its path.
+    ``seeds`` is the address of the delays' seeds, one a kernel node, 0 for none, and ``records`` that of each kernel
+    node's records of times, by its path. The scope owns the graphs that are made on the way.
     """
 
     def __init__(

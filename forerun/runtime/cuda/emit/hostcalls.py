@@ -34,10 +34,7 @@ class HostCalls:
     def bind(self, node: HostCallbackNode, place: str, locate: Callable[[str], tuple[Buffer, int]]) -> int:
         """The address of a C function that does what a node says.
 
-        Args:
-            node: What to call.
-            place: For messages.
-            locate: A buffer by name, and its address in the host's memory.
+        ``locate`` gives a buffer by its name, and its address in the host's memory; ``place`` is for messages.
 
         Raises:
             InvalidInput: If the function cannot be found, or cannot take what the node reads.

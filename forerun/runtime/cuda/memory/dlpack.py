@@ -134,12 +134,7 @@ def give(
 ) -> Any:
     """A capsule for an array.
 
-    Args:
-        address: Of the first element.
-        dtype: Element type.
-        shape: Extents; the array is dense and row-major.
-        device: Kind and number.
-        release: Called once, when nobody uses the memory any more. It may be called on any thread.
+    It must be dense and row-major. ``release`` is called once, on any thread, when nobody uses the memory any more.
     """
     shapes = (ctypes.c_int64 * max(1, len(shape)))(*shape)
     strides = (ctypes.c_int64 * max(1, len(shape)))(*dense_strides(shape))

@@ -32,10 +32,7 @@ def is_device_array(value: Any) -> bool:
 def read_array(what: str, value: Any, stream: int) -> ExternalArray:
     """Look at an array of another library.
 
-    Args:
-        what: For messages.
-        value: Follows one of the protocols.
-        stream: Work of the array's owner is finished before what is put on this stream later.
+    Work of the array's owner is finished before what is put on ``stream`` later; ``what`` is for messages.
 
     Raises:
         InvalidInput: If its owner refuses, or its element type is unknown.
@@ -74,13 +71,7 @@ def bind_array(
 ) -> ExternalArray:
     """An array of the caller's that can stand for a buffer.
 
-    Args:
-        what: For messages.
-        buffer: What it stands for.
-        value: The array.
-        device: Where the program runs.
-        stream: As for :func:`read_array`.
-        align: What kernels need its address to be a multiple of, in bytes, if that is more than :data:`ALIGNMENT`.
+    Kernels need its address to be a multiple of ``align`` bytes, if that is more than :data:`ALIGNMENT`.
 
     Raises:
         InvalidInput: If its type, shape, layout, place or alignment does not fit.

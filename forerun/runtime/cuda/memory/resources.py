@@ -25,10 +25,6 @@ class Resources:
     It knows nothing of the program that uses it, so that the program's death can give it back. Memory outlives the
     program as long as others use it: arrays that were handed out.
 
-    Args:
-        driver: The driver.
-        device: Whose primary context is used.
-
     Raises:
         CudaError: If the driver fails.
     """

@@ -43,11 +43,7 @@ class _Port:
 class Staging:
     """The inputs and outputs of a program.
 
-    Args:
-        resources: Owns the pinned memory, and orders copies on its stream.
-        graph: Declares them.
-        memory: Says where they are.
-        bound: Inputs that the caller keeps in memory of his own, so that he need not pass them.
+    ``bound`` names inputs that the caller keeps in memory of his own, so that he need not pass them.
     """
 
     def __init__(self, resources: Resources, graph: Graph, memory: Memory, bound: Collection[str]) -> None:

@@ -39,14 +39,8 @@ def upload_weights(
 ) -> None:
     """Bring all weights to where the graph reads them. Arrays on the device stay where they are, if they can.
 
-    Args:
-        scope: Owns the pinned buffers, for as long as this takes.
-        memory: Says where weights go.
-        graph: Declares them.
-        weights: Values by name; each is looked up once, and let go before the next.
-        stream: Orders the copies. It is drained in the end.
-        device: The device's number.
-        progress: Called after every weight and every chunk.
+    Each weight is looked up once, and let go before the next. The stream orders the copies, and is drained in the end;
+    ``progress`` is called after every weight and every chunk.
 
     Raises:
         InvalidInput: If a weight is missing, unknown, or does not fit.
@@ -85,11 +79,7 @@ def _bring(scope: Scope, memory: Memory, buffer: Buffer, value: Any, buffers: Up
 class UploadBuffers:
     """Two pinned buffers. While one is uploaded, the other is filled.
 
-    Args:
-        scope: Owns them.
-        stream: Orders the copies.
-        size: Bytes of each.
-        report: Called with the number of bytes that are on their way.
+    ``size`` is the bytes of each; ``report`` is called with the number of bytes that are on their way.
     """
 
     def __init__(self, scope: Scope, stream: Any, size: int, report: Callable[[int], None]) -> None:

@@ -16,9 +16,7 @@ __all__ = ["assess"]
 def assess(candidates: Sequence[Graph], arch: str) -> tuple[int, str]:
     """Choose the first graph that compiles, spills no registers, and keeps the order of its bodies.
 
-    Args:
-        candidates: Valid graphs that mean the same, strongest first; the last is taken if no other is fit.
-        arch: The architecture, such as ``sm_90``.
+    The candidates are valid and mean the same, strongest first; the last is taken if no other is fit.
 
     Returns:
         Its number, and what is wrong with the one before it.

@@ -46,10 +46,6 @@ def entry_facts(code: Code) -> dict[str, EntryFacts]:
 def prove_code(graph: Graph, code: Code) -> dict[int, UnitProof]:
     """The proof of every unit that was compiled here, by its number.
 
-    Args:
-        graph: What was compiled.
-        code: The result.
-
     Raises:
         ToolchainMissing: If there is no disassembler.
     """
@@ -71,12 +67,6 @@ def _proved(kernel: Kernel, unit: Unit, image: bytes, facts: EntryFacts) -> Unit
 
 def inspect_code(graph: Graph, code: Code, arch: str, multiprocessors: int) -> Inspection:
     """Compare machine code with the bodies it was made from, and see what fits together.
-
-    Args:
-        graph: What was compiled.
-        code: The result.
-        arch: The architecture that it was compiled for.
-        multiprocessors: How many the GPU has.
 
     Raises:
         InternalError: If an image breaks an order that the absence of races rests on.

@@ -211,11 +211,7 @@ def occupancy(
 ) -> Occupancy | None:
     """What fits together, for all kernel nodes and programmatic dependencies of a graph and its bodies.
 
-    Args:
-        graph: A valid graph.
-        facts: Of the kernel nodes' entries, by the nodes' paths; nodes without are left out.
-        arch: The architecture.
-        multiprocessors: How many the GPU has; by default as an H100.
+    Facts are by the nodes' paths; nodes without are left out. The default is the multiprocessors of an H100.
 
     Returns:
         ``None`` if the architecture is not known.

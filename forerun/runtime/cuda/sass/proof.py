@@ -129,10 +129,7 @@ class UnitProof:
 def prove_unit(kernel: Kernel, unit: Unit, facts: EntryFacts) -> UnitProof:
     """Compare the image of a unit with the body that it was made from.
 
-    Args:
-        kernel: The kernel, with a body.
-        unit: Its unit, compiled from CUDA C++.
-        facts: Of the unit's entry; they are disassembled now if they were not before.
+    The unit is compiled from CUDA C++; its instructions are disassembled now if they were not before.
 
     Raises:
         ToolchainMissing: If there is no disassembler.
