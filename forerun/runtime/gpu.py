@@ -70,12 +70,6 @@ def _ask(driver: Driver) -> tuple[list[Gpu], str | None]:
 
 def _describe(driver: Driver, number: int) -> Gpu:
     device = driver.call("cuDeviceGet", number)
-    kinds = driver.api.CUdevice_attribute
-
-    def attribute(name: str) -> int:
-        return int(driver.call("cuDeviceGetAttribute", getattr(kinds, f"CU_DEVICE_ATTRIBUTE_{name}"), device))
-
-    name = driver.call("cuDeviceGetName", 128, device).split(b"\0")[0].decode()
-    capability = f"{attribute('COMPUTE_CAPABILITY_MAJOR')}.{attribute('COMPUTE_CAPABILITY_MINOR')}"
+    major, minor = (driver.attribute(device, f"COMPUTE_CAPABILITY_{part}") for part in ("MAJOR", "MINOR"))
     memory = int(driver.call("cuDeviceTotalMem", device))
-    return Gpu(name, capability, memory, attribute("MULTIPROCESSOR_COUNT"))
+    return Gpu(driver.name(device), f"{major}.{minor}", memory, driver.attribute(device, "MULTIPROCESSOR_COUNT"))

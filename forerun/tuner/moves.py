@@ -52,11 +52,6 @@ class JointMove:
 
     Neighbours share multiprocessors, so what fits beside a kernel depends on them: rings that are smaller in one
     kernel only lose, and rings that are smaller in all may win.
-
-    Attributes:
-        choices: By group.
-        what: What changes, in a few words.
-        keeps_bits: As for :class:`Move`.
     """
 
     choices: Mapping[str, Choice]

@@ -37,19 +37,9 @@ _BINDABLE = (*_INPUTS, BufferRole.OUTPUT, BufferRole.STATE)
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a program works with.
+    """What a program works with, all of it owned by ``resources``.
 
-    Attributes:
-        resources: Owns everything.
-        memory: Where buffers are.
-        staging: Inputs and outputs.
-        functions: The machine code.
-        calls: What the host nodes call.
-        executable: The instantiated graph.
-        seeds: Of pseudo-random delays; ``None`` without.
-        timestamps: What the kernels note their times in; ``None`` if they do not.
-        emit_seconds: What it took to make the CUDA graph.
-        instantiate_seconds: What the driver took to instantiate it.
+    The seconds are what it took to make the CUDA graph, and what the driver took to instantiate it.
     """
 
     resources: Resources
@@ -83,8 +73,8 @@ class Seeds:
         self._driver.call("cuMemsetD32Async", self._block.address, self._value, self._block.size // 4, stream)
 
 
-def check_memory(graph: Graph, memory: Mapping[str, Any]) -> dict[str, Buffer]:
-    """The buffers that the caller wants to bind.
+def check_memory(graph: Graph, memory: Mapping[str, Any]) -> None:
+    """Check the names of the buffers that the caller wants to bind.
 
     Raises:
         InvalidInput: If there is no such buffer, or it cannot be bound.
@@ -96,7 +86,6 @@ def check_memory(graph: Graph, memory: Mapping[str, Any]) -> dict[str, Buffer]:
         if buffer.role not in _BINDABLE:
             what = "pass it in weights=" if buffer.role is BufferRole.WEIGHT else "temporaries are the program's own"
             raise InvalidInput(f"memory '%{name}' is a {buffer.role}, which cannot be bound", hint=what)
-    return {name: graph.buffers[name] for name in memory}
 
 
 def load_graph(
@@ -118,25 +107,22 @@ def load_graph(
         Unsupported: If CUDA graphs have no such node.
         CudaError: If the driver fails; everything was given back then.
     """
-    bindings = check_memory(graph, memory)
+    check_memory(graph, memory)
     weight_names = (b.name for b in graph.buffers.values() if b.role is BufferRole.WEIGHT)
     check_names("weight", weight_names, weights)
     resources = Resources(driver, device)
     try:
         with resources.context.current():
             needed = needed_alignments(graph)
-            bound = {
-                name: _bound(resources, buffer, memory[name], needed.get(buffer.allocation, 1))
-                for name, buffer in bindings.items()
-            }
+            bound = {name: _bound(resources, graph.buffers[name], value, needed) for name, value in memory.items()}
             return _load(resources, graph, code, weights, bound, seed, progress)
     except BaseException:
         resources.close()
         raise
 
 
-def _bound(resources: Resources, buffer: Buffer, value: Any, align: int) -> ExternalArray:
-    number = resources.context.device.index
+def _bound(resources: Resources, buffer: Buffer, value: Any, needed: Mapping[str, int]) -> ExternalArray:
+    number, align = resources.context.device.index, needed.get(buffer.allocation, 1)
     array = bind_array(f"memory '%{buffer.name}'", buffer, value, number, int(resources.stream), align)
     if not array.writable and buffer.role not in _INPUTS:
         raise InvalidInput(f"memory '%{buffer.name}': its owner lets nobody write it, but the graph does")

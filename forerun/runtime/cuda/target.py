@@ -137,13 +137,11 @@ class CudaTarget:
         Raises:
             Unsupported: If there is no GPU.
         """
-        current = driver()
-        return open_device(current, self.device).name, release_of(current)
+        return open_device(driver(), self.device).name, release_of(driver())
 
     def multiprocessors(self) -> int:
         """How many streaming multiprocessors the GPU has."""
-        current = driver()
-        return count_multiprocessors(current, open_device(current, self.device))
+        return count_multiprocessors(driver(), open_device(driver(), self.device))
 
     def assess(self, candidates: Sequence[Graph]) -> tuple[int, str]:
         """The first of some graphs that survives the assembler, and why not an earlier one; needs no GPU.

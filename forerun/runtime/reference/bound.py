@@ -222,15 +222,7 @@ BoundNode: TypeAlias = BoundKernel | BoundOperation | BoundControl
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """The dependencies of a node, by the positions of the nodes at the other ends.
-
-    Attributes:
-        full_sources: How many full dependencies come in.
-        programmatic_sources: How many programmatic dependencies come in.
-        full_targets: Where full dependencies go.
-        programmatic_targets: Where programmatic dependencies go.
-        is_sink: Whether no dependency of any kind goes out.
-    """
+    """The dependencies of a node: how many come in, and the positions they go to; none of any kind leaves a sink."""
 
     full_sources: int
     programmatic_sources: int

@@ -58,11 +58,7 @@ def first_not_finite(
 
 
 class _WatchedReplay(SerialReplay):
-    """A serial replay that remembers the first value that is not finite.
-
-    Attributes:
-        found: Words for it, or ``None``.
-    """
+    """A serial replay that remembers words for the first value that is not finite."""
 
     def __init__(self, graph: BoundGraph) -> None:
         self.found: str | None = None

@@ -9,20 +9,7 @@ from typing import Any, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from forerun.ir.nodes import (
-    AllocNode,
-    ChildGraphNode,
-    ConditionalNode,
-    EmptyNode,
-    EventRecordNode,
-    EventWaitNode,
-    FreeNode,
-    HostCallbackNode,
-    KernelNode,
-    MemcpyNode,
-    MemsetNode,
-    Node,
-)
+from forerun.ir import nodes
 from forerun.ir.region import BufferView
 from forerun.runtime.reference.functions import constant_elements, host_call
 from forerun.runtime.reference.memory import POISON, Memory
@@ -33,7 +20,7 @@ __all__ = ["bind_operation"]
 Operation = Callable[[], None]
 
 
-def bind_operation(node: Node, place: str, memory: Memory) -> Operation:
+def bind_operation(node: nodes.Node, place: str, memory: Memory) -> Operation:
     """What a node does, bound to memory.
 
     Raises:
@@ -41,19 +28,19 @@ def bind_operation(node: Node, place: str, memory: Memory) -> Operation:
     """
     elements = partial(_elements, memory)
     match node:
-        case MemcpyNode():
+        case nodes.MemcpyNode():
             return _copy(elements(node.source, False), elements(node.destination, True))
-        case MemsetNode():
+        case nodes.MemsetNode():
             target = elements(node.destination, True)
             return partial(target.view(np.dtype(f"u{target.itemsize}")).fill, node.value)
-        case HostCallbackNode():
+        case nodes.HostCallbackNode():
             return host_call(node, place, elements)
-        case AllocNode() | FreeNode():
+        case nodes.AllocNode() | nodes.FreeNode():
             return partial(memory.bytes_of(node.allocation).fill, POISON)
-        case EmptyNode() | EventRecordNode() | EventWaitNode():
+        case nodes.EmptyNode() | nodes.EventRecordNode() | nodes.EventWaitNode():
             # One graph runs alone here, so nobody outside waits for its events or records those it waits for.
             return lambda: None
-        case KernelNode() | ChildGraphNode() | ConditionalNode():
+        case nodes.KernelNode() | nodes.ChildGraphNode() | nodes.ConditionalNode():
             raise InternalError(f"{place}: a {type(node).__name__} is more than one operation")
         case _:
             assert_never(node)

@@ -36,14 +36,7 @@ _NUMBERS = frozenset(item.name for item in fields(EntryFacts)) - {"instructions"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A compiled unit, without what the cache or the tools tell of it later.
-
-    Attributes:
-        ptx: What NVRTC made.
-        code: The cubin.
-        log: Warnings.
-        entries: The numbers of :class:`EntryFacts`, by entry.
-    """
+    """A compiled unit, without what the cache or the tools tell of it later; ``log`` holds warnings."""
 
     ptx: str
     code: bytes

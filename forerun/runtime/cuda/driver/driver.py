@@ -19,13 +19,7 @@ KINDS = ("executable", "graph", "module", "memory", "pinned", "event", "stream")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Handle:
-    """Something that the driver gave out and wants back.
-
-    Attributes:
-        kind: One of :data:`KINDS`.
-        value: What the driver gave.
-        destroy: The driver's function that takes it back, and its arguments.
-    """
+    """Something that the driver gave out and wants back: by which of its functions, with which arguments."""
 
     kind: str
     value: Any
@@ -91,6 +85,24 @@ class Driver:
         if not values:
             return None
         return values[0] if len(values) == 1 else tuple(values)
+
+    def name(self, device: Any) -> str:
+        """The product's name.
+
+        Raises:
+            CudaError: If the driver fails.
+        """
+        name: bytes = self.call("cuDeviceGetName", 128, device)
+        return name.split(b"\0")[0].decode()
+
+    def attribute(self, device: Any, name: str) -> int:
+        """An attribute of a device, such as ``MULTIPROCESSOR_COUNT``.
+
+        Raises:
+            CudaError: If the driver fails.
+        """
+        kind = getattr(self.api.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")
+        return int(self.call("cuDeviceGetAttribute", kind, device))
 
     def primary_context(self, device: Any) -> Any:
         """The primary context of a device. It is kept for later programs, since making another one takes long.

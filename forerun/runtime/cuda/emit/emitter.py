@@ -12,23 +12,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, assert_never
 
+from forerun.ir import nodes
 from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Dependency, Graph
-from forerun.ir.nodes import (
-    AllocNode,
-    ChildGraphNode,
-    ConditionalNode,
-    EmptyNode,
-    EventRecordNode,
-    EventWaitNode,
-    FreeNode,
-    HostCallbackNode,
-    KernelNode,
-    Launch,
-    MemcpyNode,
-    MemsetNode,
-    Node,
-)
+from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode, Launch, Node
 from forerun.ir.types import DependencyKind, DType
 from forerun.ir.walk import body_prefix
 from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY
@@ -152,19 +139,19 @@ class Emitter:
         match node:
             case KernelNode():
                 return self._kernel(node, target, prefix, sources, kinds)
-            case MemcpyNode():
+            case nodes.MemcpyNode():
                 fields = self._copy(node, path)
-            case MemsetNode():
+            case nodes.MemsetNode():
                 fields = self._fill_fields(node, path)
-            case HostCallbackNode():
+            case nodes.HostCallbackNode():
                 fields = nodeparams.host(self._calls.bind(node, f"node '{path}'", self._locate))
-            case EmptyNode() | AllocNode() | FreeNode():  # memory is there for as long as the program is
+            case nodes.EmptyNode() | nodes.AllocNode() | nodes.FreeNode():  # memory is there as long as the program is
                 fields = nodeparams.empty()
             case ChildGraphNode():
                 return self._child(node, target, prefix, sources, kinds)
             case ConditionalNode():
                 return self._conditional(node, target, prefix, sources, kinds)
-            case EventRecordNode() | EventWaitNode():
+            case nodes.EventRecordNode() | nodes.EventWaitNode():
                 hint = "order other work by streams: launch(stream=...)"
                 raise Unsupported(f"node '{path}': target 'cuda' has no {type(node).__name__}", hint=hint)
             case _:
@@ -184,7 +171,7 @@ class Emitter:
     def _locate(self, buffer: str) -> tuple[Buffer, int]:
         return self._tables.buffers[buffer], self._addresses[buffer]
 
-    def _copy(self, node: MemcpyNode, path: str) -> bytes:
+    def _copy(self, node: nodes.MemcpyNode, path: str) -> bytes:
         buffers = self._tables.buffers
         views = node.source, node.destination
         found = [rows_of(buffers[view.buffer], view.region, path) for view in views]
@@ -198,7 +185,7 @@ class Emitter:
         pitch = -rows.pitch if self._memory.is_on_host(buffer) else rows.pitch
         return self._addresses[buffer] + rows.offset, pitch
 
-    def _fill_fields(self, node: MemsetNode, path: str) -> bytes:
+    def _fill_fields(self, node: nodes.MemsetNode, path: str) -> bytes:
         buffer = self._tables.buffers[node.destination.buffer]
         rows = rows_of(buffer, node.destination.region, path).as_one()
         if rows.count == 0:

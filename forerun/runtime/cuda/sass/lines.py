@@ -47,12 +47,7 @@ def body_steps(kernel: Kernel) -> tuple[BodyStep, ...]:
 
 @dataclass(frozen=True, slots=True)
 class StepLines:
-    """Where the steps stand in the text of a unit.
-
-    Attributes:
-        file: The name of the text.
-        steps: The steps by line, from 1.
-    """
+    """Where the steps stand in the text of a unit: its name, and the steps by line, from 1."""
 
     file: str
     steps: Mapping[int, BodyStep]
