@@ -149,7 +149,7 @@ class CudaTarget:
         Raises:
             Unsupported: If no architecture was asked for, and there is no GPU to ask.
         """
-        from forerun.runtime.cuda.sass.assessment import assess
+        from forerun.runtime.cuda.sass.inspection import assess
 
         return assess(candidates, self.arch or resolve_arch(open_device(driver(), self.device), ""))
 

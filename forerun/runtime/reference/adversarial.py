@@ -36,10 +36,9 @@ from forerun.runtime.reference.bound import (
     ScalarSource,
 )
 from forerun.runtime.reference.functions import failed
+from forerun.runtime.reference.memory import snapshot
 from forerun.runtime.reference.schedule import Action
-from forerun.runtime.reference.snapshot import snapshot
-from forerun.runtime.reference.states import MISSING, LatePhase, NodeState, RoleState
-from forerun.runtime.reference.stores import Store, pieces
+from forerun.runtime.reference.states import MISSING, LatePhase, NodeState, RoleState, Store, pieces
 from forerun.runtime.reference.strategies import Strategy
 from forerun.support.diagnostics import ForerunError, InternalError, InvalidInput
 

@@ -23,7 +23,7 @@ from forerun.runtime.reference.bound import (
     Reach,
 )
 from forerun.runtime.reference.functions import failed
-from forerun.runtime.reference.snapshot import snapshot
+from forerun.runtime.reference.memory import snapshot
 from forerun.support.diagnostics import ForerunError
 
 __all__ = ["SerialReplay", "phases_in_order", "reads_to_copy"]

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from forerun.runtime.toolchain.computed import refused_definitions
 from forerun.runtime.toolchain.errors import CompileError, ToolchainMissing
-from forerun.runtime.toolchain.includes import refused_includes
+from forerun.runtime.toolchain.includes import refused_definitions, refused_includes
 from forerun.runtime.toolchain.messages import nvrtc_diagnostics, without_other_files
 from forerun.runtime.toolchain.unit import Source, virtual_arch
 from forerun.support.diagnostics import InvalidInput, Severity

@@ -18,7 +18,7 @@ __all__ = ["Functions", "load_functions"]
 
 @dataclass(frozen=True)
 class Functions:
-    """The functions of some code on the device: the ``CUfunction`` of each unit, and that which sets conditions, or 0."""
+    """Code on the device: the ``CUfunction`` of each unit, and that of the kernel that sets conditions, or 0."""
 
     code: Code
     of_unit: Sequence[int]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from forerun.ir.buffer import Buffer
 from forerun.ir.nodes import HostCallbackNode
 from forerun.ir.region import BufferView
-from forerun.runtime.cuda.memory.host_arrays import array_at
+from forerun.runtime.dtypes import array_at
 from forerun.runtime.reference.functions import constant_elements, host_call
 from forerun.support.diagnostics import ForerunError, InvalidInput
 

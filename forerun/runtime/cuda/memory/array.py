@@ -10,9 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from forerun.ir.buffer import Buffer
 from forerun.ir.types import BufferRole
 from forerun.runtime.cuda.memory import dlpack
-from forerun.runtime.cuda.memory.host_arrays import array_at
 from forerun.runtime.cuda.memory.resources import Resources
-from forerun.runtime.dtypes import describe, numpy_dtype
+from forerun.runtime.dtypes import array_at, describe, numpy_dtype
 from forerun.runtime.values import input_array, state_array
 from forerun.support.diagnostics import InvalidInput
 

@@ -13,9 +13,9 @@ from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole
 from forerun.runtime.cuda.memory.external import ExternalArray, bind_array, is_device_array
-from forerun.runtime.cuda.memory.host_arrays import array_at
 from forerun.runtime.cuda.memory.memory import Memory
 from forerun.runtime.cuda.memory.resources import Resources
+from forerun.runtime.dtypes import array_at
 from forerun.runtime.values import check_names, input_array
 
 __all__ = ["Staging"]

@@ -15,9 +15,9 @@ from forerun.ir.types import BufferRole
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
 from forerun.runtime.cuda.memory.external import bind_array, is_device_array
-from forerun.runtime.cuda.memory.host_arrays import bytes_at
 from forerun.runtime.cuda.memory.memory import Memory
 from forerun.runtime.cuda.memory.resources import NO_TIMING
+from forerun.runtime.dtypes import bytes_at
 from forerun.runtime.values import check_names, weight_array
 
 __all__ = ["Progress", "UploadBuffers", "upload_weights"]
