@@ -122,12 +122,9 @@ def load_graph(
 
 
 def _bound(resources: Resources, buffer: Buffer, value: Any, needed: Mapping[str, int]) -> ExternalArray:
-    number, align = resources.context.device.index, needed.get(buffer.allocation, 1)
-    array = bind_array(f"memory '%{buffer.name}'", buffer, value, number, int(resources.stream), align)
+    array = bind_array(f"memory '%{buffer.name}'", buffer, value, resources, needed.get(buffer.allocation, 1))
     if not array.writable and buffer.role not in _INPUTS:
         raise InvalidInput(f"memory '%{buffer.name}': its owner lets nobody write it, but the graph does")
-    if array.stream is not None:
-        resources.driver.call("cuStreamSynchronize", array.stream)
     resources.kept.append(array)
     return array
 
@@ -141,7 +138,7 @@ def _load(
     seed: int,
     progress: Progress | None,
 ) -> Loaded:
-    scope, stream, context = resources.scope, resources.stream, resources.context
+    scope, stream = resources.scope, resources.stream
     memory = Memory(scope, graph, bound, resources.kept)
     memory.poison(stream)
     memory.zero_state(stream, bound=False)
@@ -150,14 +147,14 @@ def _load(
         seeds = Seeds(scope.driver, memory.allocate(4 * len(code.unit_of), "the seeds of delays"), seed)
     timestamps = _timestamps(scope.driver, memory, code)
     staging = Staging(resources, graph, memory, bound)
-    upload_weights(scope, memory, graph, weights, stream, context.device.index, progress)
+    upload_weights(resources, memory, graph, weights, progress)
     functions = load_functions(scope, code)
     began = time.perf_counter()
     first_seed = 0 if seeds is None else seeds.address
     records = {} if timestamps is None else timestamps.addresses
     calls = HostCalls()
     resources.until_idle.append(calls)
-    emitter = Emitter(scope, graph, memory, functions, context.handle, calls, first_seed, records)
+    emitter = Emitter(scope, graph, memory, functions, resources.context.handle, calls, first_seed, records)
     made = emitter.emit()
     emitted = time.perf_counter()
     executable = _instantiate(resources, made, emitter)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, overload
+from typing import Any, Literal
 
 from forerun.runtime.toolchain import sass_cfg as flow
 
@@ -81,11 +81,7 @@ class Listing(Sequence[Instruction]):
     def _instructions(self) -> tuple[Instruction, ...]:
         return self._disassemble()
 
-    @overload
-    def __getitem__(self, index: int) -> Instruction: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Instruction, ...]: ...
-    def __getitem__(self, index: int | slice) -> Instruction | tuple[Instruction, ...]:
+    def __getitem__(self, index: Any) -> Any:
         return self._instructions[index]
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from forerun.ir.buffer import Buffer
 from forerun.runtime.cuda.memory import dlpack
 from forerun.runtime.cuda.memory.dlpack import ExternalArray
+from forerun.runtime.cuda.memory.resources import Resources
 from forerun.runtime.dtypes import describe, numpy_dtype
 from forerun.support.diagnostics import InvalidInput
 
@@ -66,32 +67,34 @@ def _from_interface(what: str, value: Any) -> ExternalArray:
     return ExternalArray(int(address), dtype, shape, contiguous, None, value, not read_only, described.get("stream"))
 
 
-def bind_array(
-    what: str, buffer: Buffer, value: Any, device: int, stream: int, align: int = ALIGNMENT
-) -> ExternalArray:
-    """An array of the caller's that can stand for a buffer.
+def bind_array(what: str, buffer: Buffer, value: Any, resources: Resources, align: int = ALIGNMENT) -> ExternalArray:
+    """An array of the caller's that can stand for a buffer; its owner's work is finished before what comes next.
 
     Kernels need its address to be a multiple of ``align`` bytes, if that is more than :data:`ALIGNMENT`.
 
     Raises:
         InvalidInput: If its type, shape, layout, place or alignment does not fit.
+        CudaError: If the work of its owner failed.
     """
     if not is_device_array(value):
         given = type(value).__name__
         raise InvalidInput(
             f"{what}: {given} is not an array on a GPU", hint="it needs __dlpack__ or __cuda_array_interface__"
         )
-    array = read_array(what, value, stream)
+    array = read_array(what, value, int(resources.stream))
     wanted = numpy_dtype(buffer.dtype)
     if array.dtype != wanted or array.shape != buffer.shape:
         expected, given = describe(wanted, buffer.shape), describe(array.dtype, array.shape)
         raise InvalidInput(f"{what}: expected {expected}, given {given}")
     if not array.contiguous:
         raise InvalidInput(f"{what}: the array is not dense and row-major", hint="pass array.contiguous()")
+    device = resources.context.device.index
     if array.device not in (None, device):
         raise InvalidInput(f"{what}: the array is on device {array.device}, the program on device {device}")
     align = max(align, ALIGNMENT)
     if array.address % align:
         message = f"{what}: the array begins at {array.address:#x}, not at a multiple of {align} bytes"
         raise InvalidInput(message, hint="pass an array of its own, not a slice of another")
+    if array.stream is not None:
+        resources.driver.call("cuStreamSynchronize", array.stream)
     return array

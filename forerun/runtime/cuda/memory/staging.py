@@ -82,9 +82,7 @@ class Staging:
 
     def _checked(self, buffer: Buffer, value: Any) -> Any:
         if not isinstance(value, np.ndarray) and is_device_array(value):
-            resources = self._resources
-            number = resources.context.device.index
-            return bind_array(f"input '%{buffer.name}'", buffer, value, number, int(resources.stream))
+            return bind_array(f"input '%{buffer.name}'", buffer, value, self._resources)
         return input_array(buffer, value)
 
     def write(self, checked: Mapping[str, Any]) -> None:
@@ -96,20 +94,12 @@ class Staging:
         for name, value in checked.items():
             port = self._inputs[name]
             if isinstance(value, ExternalArray):
-                self._write_foreign(port, value)
+                copy = "cuMemcpyDtoDAsync" if port.staged else "cuMemcpyDtoHAsync"
+                driver.call(copy, port.address, value.address, value.size, stream)
                 continue
             port.view[...] = value
             if port.staged:
                 driver.call("cuMemcpyHtoDAsync", port.address, port.staged, port.buffer.size, stream)
-
-    def _write_foreign(self, port: _Port, array: ExternalArray) -> None:
-        driver, stream = self._resources.driver, self._resources.stream
-        if array.stream is not None:
-            driver.call("cuStreamSynchronize", array.stream)
-        if port.staged:
-            driver.call("cuMemcpyDtoDAsync", port.address, array.address, array.size, stream)
-        else:
-            driver.call("cuMemcpyDtoHAsync", port.address, array.address, array.size, stream)
 
     def read(self) -> None:
         """Fetch the outputs into pinned memory, in the order of the stream."""
