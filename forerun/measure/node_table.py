@@ -98,13 +98,7 @@ def total(label: str, rows: Iterable[Row]) -> Row:
     """The sum of some rows."""
     found = list(rows)
     kernels = {row.kernel for row in found}
-    return Row(
-        label,
-        kernels.pop() if len(kernels) == 1 else "",
-        sum(row.nodes for row in found),
-        sum((row.traffic for row in found), Traffic()),
-        sum(row.share for row in found),
-        sum(row.work for row in found),
-        sum(row.gap for row in found),
-        sum(row.overlap for row in found),
-    )
+    kernel = kernels.pop() if len(kernels) == 1 else ""
+    traffic = sum((row.traffic for row in found), Traffic())
+    counts = {name: sum(getattr(row, name) for row in found) for name in ("nodes", "share", "work", "gap", "overlap")}
+    return Row(label, kernel, traffic=traffic, **counts)

@@ -63,14 +63,11 @@ def broken_rules(results: Mapping[str, Counts]) -> tuple[str, ...]:
 
 
 def decide(results: Mapping[str, Counts]) -> dict[str, Decision]:
-    """A decision on each assumption.
+    """A decision on each assumption, by the counts of tests; some may be missing.
 
     An assumption is refuted if a test shows what it forbids. It is granted if all tests that need it, and all its
     controls, ran often enough, none of the former shows anything, and each of the latter does. A control that shows
     nothing means that the tests beside it would have shown nothing either, so the run is inconclusive.
-
-    Args:
-        results: The counts by test; tests may be missing.
     """
     faults = broken_rules(results)
     return {assumption: _decide(assumption, results, faults) for assumption in ASSUMPTIONS}

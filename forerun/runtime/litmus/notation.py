@@ -119,12 +119,9 @@ class LitmusTest:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Something to look at after each replay.
+    """Something to look at after each replay: a buffer, whose values are compared with those of a serial replay.
 
-    Attributes:
-        buffer: Whose values are compared with those of a serial replay.
-        node: The node that loaded them; empty for the host.
-        variable: What was loaded.
+    It is what a node (empty: the host) has loaded of a variable.
     """
 
     buffer: str

@@ -35,7 +35,7 @@ from forerun.runtime.reference.bound import (
     Reach,
     ScalarSource,
 )
-from forerun.runtime.reference.functions import failed
+from forerun.runtime.reference.functions import failure
 from forerun.runtime.reference.memory import snapshot
 from forerun.runtime.reference.schedule import Action
 from forerun.runtime.reference.states import MISSING, LatePhase, NodeState, RoleState, Store, pieces
@@ -311,7 +311,7 @@ def _call(place: str, function: Callable[..., Any], *arguments: Any) -> Any:
     except ForerunError:
         raise
     except (Exception, SystemExit) as error:  # whatever a reference function raises
-        failed(place, error)
+        raise failure(place, error) from error
 
 
 def _does_not_fit(action: Action, possible: dict[Action, Callable[[], None]]) -> InvalidInput:

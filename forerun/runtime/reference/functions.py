@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
 from types import FunctionType
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ __all__ = [
     "check_arity",
     "checked",
     "constant_elements",
-    "failed",
+    "failure",
     "find_function",
     "host_call",
     "results_of",
@@ -186,10 +186,6 @@ def constant_elements(array: NDArray[Any], view: BufferView) -> NDArray[Any]:
     return found
 
 
-def failed(place: str, error: Exception | SystemExit) -> NoReturn:
-    """Report what a function raised.
-
-    Raises:
-        InvalidInput: Always.
-    """
-    raise InvalidInput(f"{place}: raised {type(error).__name__}: {error}") from error
+def failure(place: str, error: BaseException) -> InvalidInput:
+    """What a function raised, as the fault of who wrote it."""
+    return InvalidInput(f"{place}: raised {type(error).__name__}: {error}")

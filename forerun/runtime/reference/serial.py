@@ -22,7 +22,7 @@ from forerun.runtime.reference.bound import (
     BoundPhase,
     Reach,
 )
-from forerun.runtime.reference.functions import failed
+from forerun.runtime.reference.functions import failure
 from forerun.runtime.reference.memory import snapshot
 from forerun.support.diagnostics import ForerunError
 
@@ -58,7 +58,7 @@ class SerialReplay:
         except ForerunError:
             raise
         except (Exception, SystemExit) as error:  # whatever a reference function raises
-            failed(self._places[step], error)
+            raise failure(self._places[step], error) from error
 
     def _graph_steps(self, graph: BoundGraph) -> list[Step]:
         return [step for node in graph.nodes for step in self._node_steps(node)]

@@ -77,13 +77,9 @@ class NodeState:
 
 @dataclass(eq=False, slots=True)
 class LatePhase:
-    """An asynchronous phase that has executed, but not read everything.
+    """An asynchronous phase that has executed, but not read everything: how many reads are left.
 
-    Attributes:
-        phase: The phase.
-        loaded: The scalars that it loaded.
-        arguments: What it has read so far, in the places of its reads.
-        left: How many reads are left.
+    What it has read so far is among the arguments, in the places of its reads; scalars were loaded when it executed.
     """
 
     phase: BoundPhase

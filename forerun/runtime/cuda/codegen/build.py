@@ -80,10 +80,7 @@ def build_code(
 def compile_ahead(graphs: Sequence[Graph], arch: str, *, delays: bool = False, timeline: bool = False) -> int:
     """Fill the cache with what :func:`build_code` would compile for some graphs, all processors at once.
 
-    What does not compile is left out.
-
-    Returns:
-        How many units there were.
+    What does not compile is left out. Returns how many units there were.
     """
     found: dict[Source, None] = {}
     for graph in graphs:

@@ -49,13 +49,9 @@ class Handles:
 
 
 class Driver:
-    """Calls of ``cuda.bindings.driver``, or of something with the same functions.
+    """Calls of ``cuda.bindings.driver``, or of something with the same functions: tests put a fake in its place.
 
-    Args:
-        api: The module, or a substitute: tests put a fake or a fault injector in its place.
-
-    Attributes:
-        handles: The handles that are out.
+    ``handles`` are those that are out.
     """
 
     def __init__(self, api: Any) -> None:

@@ -12,8 +12,8 @@ from forerun.ir.buffer import Buffer
 from forerun.ir.nodes import HostCallbackNode
 from forerun.ir.region import BufferView
 from forerun.runtime.dtypes import array_at
-from forerun.runtime.reference.functions import constant_elements, host_call
-from forerun.support.diagnostics import ForerunError, InvalidInput
+from forerun.runtime.reference.functions import constant_elements, failure, host_call
+from forerun.support.diagnostics import ForerunError
 
 __all__ = ["HostCalls"]
 
@@ -49,7 +49,7 @@ class HostCalls:
             except ForerunError as error:
                 self._failure = error
             except BaseException as error:  # whatever the caller's function raises
-                self._failure = InvalidInput(f"{place}: raised {type(error).__name__}: {error}")
+                self._failure = failure(place, error)
                 self._failure.__cause__ = error
 
         made = _HostFunction(run)

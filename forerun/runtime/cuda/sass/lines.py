@@ -18,13 +18,8 @@ __all__ = ["BodyStep", "StepLines", "body_steps", "steps_of_lines"]
 class BodyStep:
     """A step of a role.
 
-    Attributes:
-        role: The role's name.
-        position: The step's place in the role.
-        step: The phase, wait, trigger or barrier.
-        after_wait: Whether the role waits earlier.
-        before_wait: Whether the role waits later, and not earlier.
-        before_trigger: Whether the role triggers later, and not earlier.
+    ``after_wait`` says that the role waits earlier; ``before_wait`` and ``before_trigger``, that it waits or triggers
+    later, and not earlier.
     """
 
     role: str

@@ -85,14 +85,7 @@ class PhaseProof:
 class UnitProof:
     """What the image of a unit does, compared with the body of its kernel.
 
-    Attributes:
-        kernel: The kernel's name.
-        entry: The unit's entry.
-        phases: In the order of the body.
-        waits: Waits of the body, and of the image.
-        triggers: Triggers of the body, and of the image.
-        unplaced: Loads that come from no phase.
-        findings: The rules that are broken.
+    Waits and triggers are numbers of those in the body, and in the image; unplaced loads come from no phase.
     """
 
     kernel: str
