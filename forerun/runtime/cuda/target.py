@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from forerun.ir.demands import require_vouched
 from forerun.ir.graph import Graph
-from forerun.runtime.cuda.driver.device import (
-    count_multiprocessors,
-    open_device,
-    release_of,
-    require_runnable,
-    resolve_arch,
-)
+from forerun.runtime.cuda.driver.device import open_device, release_of, require_runnable, resolve_arch
 from forerun.runtime.cuda.driver.driver import driver
 from forerun.runtime.cuda.driver.errors import BAD_IMAGE, CudaError
 from forerun.support.diagnostics import InternalError, InvalidInput
@@ -118,7 +112,8 @@ class CudaTarget:
 
         def load(*, fresh: bool) -> CudaProgram:
             code = build_code(graph, arch, delays=self.delays != 0, timeline=self.timeline, fresh=fresh)
-            inspection = inspect_code(graph, code, arch, count_multiprocessors(current, device)) if self.prove else None
+            multiprocessors = current.attribute(device.handle, "MULTIPROCESSOR_COUNT")
+            inspection = inspect_code(graph, code, arch, multiprocessors) if self.prove else None
             loaded = load_graph(current, device, graph, code, weights, memory or {}, self.delays, self.progress)
             return CudaProgram(graph, loaded, inspection)
 
@@ -141,7 +136,7 @@ class CudaTarget:
 
     def multiprocessors(self) -> int:
         """How many streaming multiprocessors the GPU has."""
-        return count_multiprocessors(driver(), open_device(driver(), self.device))
+        return driver().attribute(open_device(driver(), self.device).handle, "MULTIPROCESSOR_COUNT")
 
     def assess(self, candidates: Sequence[Graph]) -> tuple[int, str]:
         """The first of some graphs that survives the assembler, and why not an earlier one; needs no GPU.

@@ -14,15 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.graph import Graph
-from forerun.runtime.litmus.notation import (
-    LitmusTest,
-    Observation,
-    fresh_buffer,
-    given_buffer,
-    graph_of,
-    observations,
-    writers,
-)
+from forerun.runtime.litmus import notation
+from forerun.runtime.litmus.notation import LitmusTest, Observation, graph_of
 from forerun.runtime.reference import ReferenceTarget
 from forerun.runtime.toolchain import Progress
 
@@ -102,7 +95,9 @@ def measure(test: LitmusTest, bench: LitmusRunner, runs: int) -> Counts:
             outputs = program.run(wanted.inputs(replay))
             program.settle()
             if replay > _WARM_UP:
-                counts += np.any([wanted.judge(o, replay, outputs, program) for o in observations(test)], axis=0)
+                counts += np.any(
+                    [wanted.judge(o, replay, outputs, program) for o in notation.observations(test)], axis=0
+                )
     finally:
         program.close()
     return Counts(*counts.tolist())
@@ -113,14 +108,15 @@ class _Wanted:
 
     def __init__(self, test: LitmusTest) -> None:
         self._test = test
-        self._writers = writers(test)
+        self._writers = notation.writers(test)
         self._serial = self._of_serial_replays(graph_of(test))
 
     def inputs(self, replay: int) -> dict[str, Values]:
         """The values that each node stores in a replay."""
         first = _PER_REPLAY * replay + 1
         cells = self._test.cells
-        return {fresh_buffer(node): np.full(cells, first + i, np.int32) for i, node in enumerate(self._writers)}
+        names = map(notation.fresh_buffer, self._writers)
+        return {name: np.full(cells, first + i, np.int32) for i, name in enumerate(names)}
 
     def judge(
         self, observation: Observation, replay: int, outputs: Mapping[str, NDArray[Any]], program: LitmusProgram
@@ -128,7 +124,7 @@ class _Wanted:
         """What one observation of a replay adds to the :class:`Counts`: looked at, violated, foreign."""
         seen = program.read(observation.buffer) if observation.node else outputs[observation.buffer]
         wrong = seen != self._expected(observation.buffer, replay)
-        given = given_buffer(self._test, observation)
+        given = notation.given_buffer(self._test, observation)
         if given is None:
             return True, bool(wrong.any()), self._has_foreign(seen, replay)
         there = program.read(given) == self._expected(given, replay)

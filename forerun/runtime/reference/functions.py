@@ -19,16 +19,7 @@ from forerun.ir.trust import is_own_function_module, module_of, registered_funct
 from forerun.runtime.dtypes import describe
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
-__all__ = [
-    "PhaseFunction",
-    "check_arity",
-    "checked",
-    "constant_elements",
-    "failure",
-    "find_function",
-    "host_call",
-    "results_of",
-]
+__all__ = ["PhaseFunction", "check_arity", "checked", "failure", "find_function", "host_call", "results_of", "selected"]
 
 PhaseFunction: TypeAlias = Callable[..., Any]
 
@@ -179,7 +170,7 @@ def host_call(
     return call
 
 
-def constant_elements(array: NDArray[Any], view: BufferView) -> NDArray[Any]:
+def selected(array: NDArray[Any], view: BufferView) -> NDArray[Any]:
     """The elements of a buffer that a constant region selects."""
     index = tuple(slice(None) if s is None else slice(s.start.constant, s.stop.constant) for s in view.region.slices)
     found: NDArray[Any] = array[index]

@@ -125,7 +125,7 @@ class Memory:
                 size = graph.allocations[name].size
                 places[name] = end, end + size
                 end += -(-size // ALIGNMENT) * ALIGNMENT
-        self._transient = aligned_empty(end)
+        self._transient = _aligned(np.empty, end)
         self._bytes.update((name, self._transient[start:stop]) for name, (start, stop) in places.items())
 
     def _add_persistent(self, graph: Graph, views: Mapping[str, list[Buffer]]) -> None:
@@ -142,7 +142,7 @@ class Memory:
             self._bytes[allocation.name] = array.reshape(-1).view(np.uint8)
             return
         if allocation.name not in self._bytes:
-            self._bytes[allocation.name] = aligned_empty(allocation.size)
+            self._bytes[allocation.name] = _aligned(np.empty, allocation.size)
         _typed(self._bytes[allocation.name], buffer)[...] = array
 
     def _memory_of(self, buffer: Buffer, constant: bool) -> BufferMemory:
@@ -158,15 +158,11 @@ def address(array: NDArray[Any]) -> int:
     return found
 
 
-def aligned_empty(size: int, shift: int = 0) -> Bytes:
-    """New bytes that begin ``shift`` after a multiple of :data:`ALIGNMENT`."""
-    return _aligned(np.empty, size, shift)
-
-
 _PERSISTENT = {BufferRole.INPUT, BufferRole.WEIGHT, BufferRole.STATE, BufferRole.PARAM}
 
 
 def _aligned(make: Callable[..., Any], size: int, shift: int = 0) -> Bytes:
+    """New bytes that begin ``shift`` after a multiple of :data:`ALIGNMENT`."""
     data: Bytes = make(size + ALIGNMENT, np.uint8)
     start = (shift - address(data)) % ALIGNMENT
     return data[start : start + size]
@@ -209,7 +205,7 @@ def snapshot(
     stores = [(target, value, *_span(target)) for target, value in pending]
     first = min([low, *(start for _, _, start, _ in stores)])
     last = max([high, *(stop for _, _, _, stop in stores)])
-    scratch = aligned_empty(last - first, first % ALIGNMENT)
+    scratch = _aligned(np.empty, last - first, first % ALIGNMENT)
     if stores:
         base = address(data)
         scratch[...] = data[first - base : last - base]

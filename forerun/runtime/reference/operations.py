@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from forerun.ir import nodes
 from forerun.ir.region import BufferView
-from forerun.runtime.reference.functions import constant_elements, host_call
+from forerun.runtime.reference.functions import host_call, selected
 from forerun.runtime.reference.memory import POISON, Memory
 from forerun.support.diagnostics import InternalError
 
@@ -57,4 +57,4 @@ def _copy(source: NDArray[Any], destination: NDArray[Any]) -> Operation:
 
 def _elements(memory: Memory, view: BufferView, write: bool) -> NDArray[Any]:
     found = memory.buffers[view.buffer]
-    return constant_elements(found.array if write else found.readable, view)
+    return selected(found.array if write else found.readable, view)

@@ -17,16 +17,7 @@ from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.gpu import missing_driver
 from forerun.support.diagnostics import InvalidInput, Unsupported
 
-__all__ = [
-    "MINIMUM_DRIVER",
-    "Context",
-    "Device",
-    "count_multiprocessors",
-    "open_device",
-    "release_of",
-    "require_runnable",
-    "resolve_arch",
-]
+__all__ = ["MINIMUM_DRIVER", "Context", "Device", "open_device", "release_of", "require_runnable", "resolve_arch"]
 
 MINIMUM_DRIVER = 13000
 """The oldest driver that loads what the toolchain makes, as ``cuDriverGetVersion`` counts: CUDA 13.0."""
@@ -90,11 +81,6 @@ def _describe(driver: Driver, index: int) -> Device:
     handle = driver.call("cuDeviceGet", index)
     major, minor = (driver.attribute(handle, f"COMPUTE_CAPABILITY_{part}") for part in ("MAJOR", "MINOR"))
     return Device(index, handle, driver.name(handle), (major, minor))
-
-
-def count_multiprocessors(driver: Driver, device: Device) -> int:
-    """How many streaming multiprocessors a device has."""
-    return driver.attribute(device.handle, "MULTIPROCESSOR_COUNT")
 
 
 def resolve_arch(device: Device, arch: str) -> str:

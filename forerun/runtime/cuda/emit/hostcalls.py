@@ -12,7 +12,7 @@ from forerun.ir.buffer import Buffer
 from forerun.ir.nodes import HostCallbackNode
 from forerun.ir.region import BufferView
 from forerun.runtime.dtypes import array_at
-from forerun.runtime.reference.functions import constant_elements, failure, host_call
+from forerun.runtime.reference.functions import failure, host_call, selected
 from forerun.support.diagnostics import ForerunError
 
 __all__ = ["HostCalls"]
@@ -66,4 +66,4 @@ class HostCalls:
 def _elements(view: BufferView, locate: Callable[[str], tuple[Buffer, int]], write: bool) -> NDArray[Any]:
     array = array_at(*locate(view.buffer))
     array.flags.writeable = write
-    return constant_elements(array, view)
+    return selected(array, view)

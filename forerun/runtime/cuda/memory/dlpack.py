@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from forerun.ir.types import DType
 from forerun.runtime.dtypes import numpy_dtype
 
 __all__ = ["CUDA", "CUDA_HOST", "CUDA_MANAGED", "ExternalArray", "dense_strides", "give", "take"]
@@ -102,11 +103,7 @@ class _Owner:
 
 def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides in elements of a dense, row-major array."""
-    strides, step = [], 1
-    for extent in reversed(shape):
-        strides.append(step)
-        step *= extent
-    return tuple(reversed(strides))
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 # Tensors that went out, and what keeps their memory alive, by the address of their ManagedTensor.
@@ -174,13 +171,4 @@ def _code(dtype: np.dtype[Any]) -> _DataType:
 
 
 def _dtype(found: _DataType) -> np.dtype[Any] | None:
-    from forerun.ir.types import DType
-
-    if found.lanes != 1:
-        return None
-    for dtype in DType:
-        candidate = numpy_dtype(dtype)
-        code = _code(candidate)
-        if (code.code, code.bits) == (found.code, found.bits):
-            return candidate
-    return None
+    return next((dtype for dtype in map(numpy_dtype, DType) if bytes(_code(dtype)) == bytes(found)), None)
