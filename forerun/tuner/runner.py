@@ -144,7 +144,8 @@ class Runner:
             return self._keep(graph, self._trying.load(graph, self._weights))
         first = _Loaded(graph, self.target.load(graph, self._weights))
         self._first = self._loaded[id(graph)] = first
-        self._weights = _shared(first.program, graph)
+        weights = (buffer.name for buffer in graph.buffers.values() if buffer.role is BufferRole.WEIGHT)
+        self._weights = {name: first.program.buffer(name) for name in weights}
         self._state = _random_state(graph)
         self._expected = first.results = self._results(first)
         return first
@@ -182,11 +183,6 @@ def _random_state(graph: Graph) -> dict[str, NDArray[Any]]:
             value = chooser.standard_normal(buffer.shape, np.float32) / 2
             found[buffer.name] = value.astype(numpy_dtype(buffer.dtype))
     return found
-
-
-def _shared(program: DeviceProgram, graph: Graph) -> Mapping[str, Any]:
-    """The weights where the program has them."""
-    return {b.name: program.buffer(b.name) for b in graph.buffers.values() if b.role is BufferRole.WEIGHT}
 
 
 def _first_difference(found: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]], tolerance: float) -> str:

@@ -78,7 +78,8 @@ def _decide(assumption: str, results: Mapping[str, Counts], faults: tuple[str, .
     controls = [name for name, test in TESTS.items() if assumption in test.controls]
     refuting = [name for name in claims if name in results and results[name].violated]
     if refuting:
-        seen = "; ".join(f"{name} shows it in {_share(results[name])}" for name in refuting)
+        counts = ((name, results[name]) for name in refuting)
+        seen = "; ".join(f"{name} shows it in {found.violated:,} of {found.runs:,} runs" for name, found in counts)
         return Decision("refuted", (f"it was broken: {seen}",))
     reasons = [f"{', '.join(faults)} broke the documented rules, or the tests are faulty"] if faults else []
     reasons += list(_gaps([*claims, *controls], results))
@@ -101,7 +102,3 @@ def _gaps(names: Iterable[str], results: Mapping[str, Counts]) -> Iterable[str]:
     few = [name for name in names if name in results and results[name].runs < MINIMUM_RUNS]
     if few:
         yield f"fewer than {MINIMUM_RUNS} runs: {', '.join(few)}"
-
-
-def _share(counts: Counts) -> str:
-    return f"{counts.violated:,} of {counts.runs:,} runs"

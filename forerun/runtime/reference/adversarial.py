@@ -148,14 +148,12 @@ class Machine:
             if not target.waits_for and target.started:
                 self._awake.append(target)
         self._running_sinks -= state.links.is_sink
-        if state.links.is_sink and not self._running_sinks:
-            self._sinks_complete(state)
-
-    def _sinks_complete(self, last: NodeState) -> None:
+        if not state.links.is_sink or self._running_sinks:
+            return
         if not self._incomplete:
             self._end()
         elif self._on_end is not None:
-            self._add(last, Action("end"), self._end)
+            self._add(state, Action("end"), self._end)
 
     def _end(self) -> None:
         if self._on_end is not None:

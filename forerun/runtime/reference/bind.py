@@ -7,7 +7,6 @@ from forerun.ir.bound_kernel import BoundParameters, bind_kernel
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Access, Phase, Role
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode, Node, ScalarLoad
-from forerun.ir.region import Region
 from forerun.ir.types import DependencyKind
 from forerun.runtime.reference.bound import (
     BoundControl,
@@ -23,7 +22,7 @@ from forerun.runtime.reference.bound import (
     linear,
 )
 from forerun.runtime.reference.functions import check_arity, find_function
-from forerun.runtime.reference.memory import BufferMemory, Memory
+from forerun.runtime.reference.memory import Memory
 from forerun.runtime.reference.operations import bind_operation
 from forerun.support.diagnostics import Unsupported
 
@@ -120,15 +119,11 @@ class _KernelBinding:
         return {name: i for i, name in enumerate(dict.fromkeys(name for name in used if name in self.sources))}
 
     def reach(self, access: Access, loads: dict[str, int], place: str, *, write: bool) -> Reach:
-        memory = self.buffers[access.parameter]
-        return _reach(place, memory, access.region.substitute(self.symbols), loads, write=write)
-
-
-def _reach(place: str, memory: BufferMemory, region: Region, loads: dict[str, int], *, write: bool) -> Reach:
-    array = memory.array if write else memory.readable
-    bounds = tuple(None if s is None else (linear(s.start, loads), linear(s.stop, loads)) for s in region.slices)
-    reach = Reach(place, memory, array, None, bounds)
-    return reach if region.symbols else Reach(place, memory, array, reach.at(()))
+        memory, region = self.buffers[access.parameter], access.region.substitute(self.symbols)
+        array = memory.array if write else memory.readable
+        bounds = tuple(None if s is None else (linear(s.start, loads), linear(s.stop, loads)) for s in region.slices)
+        reach = Reach(place, memory, array, None, bounds)
+        return reach if region.symbols else Reach(place, memory, array, reach.at(()))
 
 
 def _scalar_source(memory: Memory, load: ScalarLoad) -> ScalarSource:

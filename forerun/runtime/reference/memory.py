@@ -132,10 +132,11 @@ class Memory:
         """Make the other allocations, except those that a weight fills; :meth:`_add_weight` makes these."""
         self._gaps: list[Bytes] = []
         for name, found in views.items():
-            allocation = graph.allocations[name]
-            if name not in self._bytes and not (len(found) == 1 and _is_filled(allocation, found[0])):
-                data = self._bytes[name] = _aligned(np.zeros, allocation.size)
-                self._gaps += [data[start:stop] for start, stop in _gaps(allocation.size, found)]
+            size = graph.allocations[name].size
+            fills = [buffer.size == size for buffer in found if buffer.role is BufferRole.WEIGHT]
+            if name not in self._bytes and not (len(found) == 1 and any(fills)):
+                data = self._bytes[name] = _aligned(np.zeros, size)
+                self._gaps += [data[start:stop] for start, stop in _gaps(size, found)]
 
     def _add_weight(self, buffer: Buffer, array: NDArray[Any], allocation: Allocation) -> None:
         if allocation.name not in self._bytes and array.flags.c_contiguous and array.flags.aligned:
@@ -170,11 +171,6 @@ def _aligned(make: Callable[..., Any], size: int, shift: int = 0) -> Bytes:
 
 def _typed(data: Bytes, buffer: Buffer) -> NDArray[Any]:
     return data[buffer.offset : buffer.stop].view(numpy_dtype(buffer.dtype)).reshape(buffer.shape)
-
-
-def _is_filled(allocation: Allocation, buffer: Buffer) -> bool:
-    """Whether a buffer is a weight that fills its allocation, which can then be the caller's own array."""
-    return buffer.role is BufferRole.WEIGHT and buffer.size == allocation.size
 
 
 def _gaps(size: int, views: Iterable[Buffer]) -> list[tuple[int, int]]:

@@ -69,7 +69,8 @@ def build_code(
     condition = cubins.pop().code if has_condition else None
     compiled = iter(cubins)
     made = [next(compiled) if isinstance(unit.source, Source) else unit.source for unit in units]
-    if not fresh and not all(map(_has_entry, made, units)):  # of another unit, in spite of its key
+    has_entry = (isinstance(m, ForeignModule) or unit.entry in m.entries for m, unit in zip(made, units, strict=True))
+    if not fresh and not all(has_entry):  # of another unit, in spite of its key
         return build_code(graph, arch, delays=delays, timeline=timeline, progress=progress, fresh=True)
     kernels = _kernel_names(graph, unit_of, len(units))
     both = zip(units, made, strict=True)
@@ -98,10 +99,6 @@ def compile_ahead(graphs: Sequence[Graph], arch: str, *, delays: bool = False, t
 def _try_to_compile(source: Source, arch: str) -> None:
     with suppress(ForerunError):
         compile_unit(source, arch)
-
-
-def _has_entry(made: Cubin | ForeignModule, unit: Unit) -> bool:
-    return isinstance(made, ForeignModule) or unit.entry in made.entries
 
 
 def _image(made: Cubin | ForeignModule) -> bytes:

@@ -19,7 +19,6 @@ from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode, Launch
 from forerun.ir.types import DependencyKind, DType
 from forerun.ir.walk import body_prefix
 from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY
-from forerun.runtime.cuda.codegen.unit import Unit
 from forerun.runtime.cuda.driver import nodeparams
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.errors import CudaError
@@ -67,7 +66,8 @@ class Emitter:
         self._calls = calls
         self._unit_of = functions.code.unit_of
         self._units = functions.code.units
-        self._templates = [_template(*pair) for pair in zip(self._units, functions.of_unit, strict=True)]
+        made = zip(functions.of_unit, (unit.launch for unit in self._units), strict=True)
+        self._templates = [nodeparams.kernel(f, launch.grid, launch.block, launch.shared_bytes) for f, launch in made]
         self._loaded_unit = -1  # whose template the parameters hold
         self._addresses = memory.addresses()
         lengths = [len(unit.slots) for unit in self._units]
@@ -259,11 +259,6 @@ class _ConditionParameters:
 
 
 _pack_address = struct.Struct("<Q").pack_into
-
-
-def _template(unit: Unit, function: int) -> bytes:
-    launch = unit.launch
-    return nodeparams.kernel(function, launch.grid, launch.block, launch.shared_bytes)
 
 
 def _edge(api: Any, kind: int, from_port: int) -> Any:

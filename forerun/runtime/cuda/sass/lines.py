@@ -64,7 +64,7 @@ def steps_of_lines(kernel: Kernel, unit: Unit) -> StepLines:
     """
     assert isinstance(unit.source, Source)
     lines = unit.source.text.splitlines()
-    at = _entry_line(lines, unit.entry)
+    at = next((i for i, line in enumerate(lines) if line.startswith(f"{unit.entry}(")), 0)
     names = phase_names(kernel)
     found: dict[int, BodyStep] = {}
     for step in body_steps(kernel):
@@ -75,10 +75,6 @@ def steps_of_lines(kernel: Kernel, unit: Unit) -> StepLines:
         found[at + 1] = step
         at += 1
     return StepLines(unit.source.name, found)
-
-
-def _entry_line(lines: Sequence[str], entry: str) -> int:
-    return next((i for i, line in enumerate(lines) if line.startswith(f"{entry}(")), 0)
 
 
 def _next(lines: Sequence[str], at: int, text: str) -> int:
