@@ -16,13 +16,7 @@ _KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the results hold for.
-
-    Attributes:
-        gpu: The product's name.
-        driver: The version of its driver: ``580.95.05``.
-        capability: Compute capability: ``9.0``.
-    """
+    """What the results hold for: a product, the version of its driver (580.95.05), its compute capability (9.0)."""
 
     gpu: str
     driver: str
