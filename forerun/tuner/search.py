@@ -173,7 +173,7 @@ class Search:
     clock: Callable[[], float] = time.monotonic
     progress: Progress | None = None
     save: Callable[[Tuning], object] = lambda tuning: None
-    _start: Graph = field(init=False, repr=False)
+    _start: Graph = field(init=False, repr=False, compare=False)
     _groups: dict[str, GroupFacts] = field(default_factory=dict, init=False, repr=False)
     _trials: list[Trial] = field(default_factory=list, init=False)
     _began: float = field(default=0.0, init=False)

@@ -52,7 +52,7 @@ class ForeignModule:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One specialisation of a kernel: a module with one entry, launched alike by all its nodes. Equal ones are one."""
+    """One specialisation of a kernel: a module with one entry. Nodes whose units are equal share it, and its launch."""
 
     entry: str
     source: Source | ForeignModule

@@ -57,13 +57,14 @@ def upload_weights(
 
 def _bring(resources: Resources, memory: Memory, buffer: Buffer, value: Any, buffers: UploadBuffers) -> None:
     if not is_device_array(value):
-        buffers.upload(memory.place_weight(buffer), weight_array(buffer, value))
+        array = weight_array(buffer, value)
+        buffers.upload(memory.place_weight(buffer), array)
         return
-    array = bind_array(f"weight '%{buffer.name}'", buffer, value, resources)
-    if not memory.adopt_weight(buffer, array):
+    found = bind_array(f"weight '%{buffer.name}'", buffer, value, resources)
+    if not memory.adopt_weight(buffer, found):
         place = memory.place_weight(buffer)
-        resources.driver.call("cuMemcpyDtoDAsync", place, array.address, buffer.size, resources.stream)
-        buffers.keep(array)
+        resources.driver.call("cuMemcpyDtoDAsync", place, found.address, buffer.size, resources.stream)
+        buffers.keep(found)
     buffers.advance(buffer.size)
 
 
