@@ -2,7 +2,3 @@
 
 Only the command line and the benchmarks measure; compiling needs nothing of it.
 """
-
-from __future__ import annotations
-
-__all__: list[str] = []

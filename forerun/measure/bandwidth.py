@@ -35,9 +35,7 @@ def reading_graph(size: int = BYTES) -> Graph:
 def read_bandwidth(target: Target, size: int = BYTES) -> float:
     """Bytes a second that a GPU reads, the median of some replays.
 
-    Args:
-        target: Which GPU.
-        size: How many bytes are read; all of them must fit beside what is loaded already.
+    The bytes that are read must fit beside what is loaded already.
 
     Raises:
         Unsupported: If there is no GPU.

@@ -67,10 +67,7 @@ class Row:
 def node_rows(graph: Graph, timeline: Timeline, read: Callable[[str], NDArray[Any]]) -> list[Row]:
     """A row for each node of a timeline, in its order.
 
-    Args:
-        graph: What ran.
-        timeline: When.
-        read: The value of a buffer, for what the sizes of accesses depend on; each buffer is asked for once.
+    ``read`` gives the value of a buffer that sizes of accesses depend on; it is asked once for each.
     """
     values: dict[str, NDArray[Any]] = {}
 
@@ -101,13 +98,7 @@ def total(label: str, rows: Iterable[Row]) -> Row:
     """The sum of some rows."""
     found = list(rows)
     kernels = {row.kernel for row in found}
-    return Row(
-        label,
-        kernels.pop() if len(kernels) == 1 else "",
-        sum(row.nodes for row in found),
-        sum((row.traffic for row in found), Traffic()),
-        sum(row.share for row in found),
-        sum(row.work for row in found),
-        sum(row.gap for row in found),
-        sum(row.overlap for row in found),
-    )
+    kernel = kernels.pop() if len(kernels) == 1 else ""
+    traffic = sum((row.traffic for row in found), Traffic())
+    counts = {name: sum(getattr(row, name) for row in found) for name in ("nodes", "share", "work", "gap", "overlap")}
+    return Row(label, kernel, traffic=traffic, **counts)

@@ -118,12 +118,6 @@ def timeline_of_step(
     """When the kernels of a step do what: the replay of median length of a few.
 
     The kernels are compiled once more, with timestamps; weights are used where they are.
-
-    Args:
-        target: Where the program runs.
-        program: What runs.
-        inputs: Of the step.
-        prepare: Sets the state.
     """
     from forerun.compiler import Executable
 

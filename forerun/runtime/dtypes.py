@@ -1,15 +1,18 @@
-"""Element types as NumPy knows them."""
+"""Element types as NumPy knows them, and the host's memory as arrays that do not own it."""
 
 from __future__ import annotations
 
+import ctypes
 from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from forerun.ir.buffer import Buffer
 from forerun.ir.types import DType
 
-__all__ = ["describe", "numpy_dtype"]
+__all__ = ["array_at", "bytes_at", "describe", "numpy_dtype"]
 
 
 @cache
@@ -42,3 +45,14 @@ def describe(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
         'f32[2, 3]'
     """
     return f"{_names().get(dtype, str(dtype))}[{', '.join(map(str, shape))}]"
+
+
+def bytes_at(address: int, size: int) -> NDArray[np.uint8]:
+    """The host's memory at an address, as an array that does not own it."""
+    view = memoryview((ctypes.c_uint8 * size).from_address(address)).cast("B")
+    return np.frombuffer(view, np.uint8)
+
+
+def array_at(buffer: Buffer, address: int) -> NDArray[Any]:
+    """A buffer in the host's memory, as an array that does not own it."""
+    return bytes_at(address, buffer.size).view(numpy_dtype(buffer.dtype)).reshape(buffer.shape)

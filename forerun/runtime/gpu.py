@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from forerun.runtime.cuda.driver.driver import Driver
 
 __all__ = ["Gpu", "missing_driver", "no_gpu_reason", "probe_gpus"]
 
@@ -40,10 +43,13 @@ def probe_gpus() -> tuple[list[Gpu], str | None]:
         from cuda.bindings import driver
     except ImportError as error:
         return [], f"cuda-bindings is not installed ({error})"
+    from forerun.runtime.cuda.driver.driver import Driver
+    from forerun.runtime.cuda.driver.errors import CudaError
+
     try:
-        return _ask(driver)
-    except _DriverError as error:
-        return [], str(error)
+        return _ask(Driver(driver))
+    except CudaError as error:
+        return [], f"{error.function}: {error.code}"
     except RuntimeError as error:
         return [], missing_driver(error)
 
@@ -56,33 +62,14 @@ def missing_driver(error: RuntimeError) -> str:
     return f"no CUDA driver ({first_sentence})"
 
 
-class _DriverError(Exception):
-    """A driver call returned an error."""
-
-
-def _ask(driver: Any) -> tuple[list[Gpu], str | None]:
-    _checked(driver, "cuInit", 0)
-    count = _checked(driver, "cuDeviceGetCount")
-    gpus = [_describe(driver, number) for number in range(count)]
+def _ask(driver: Driver) -> tuple[list[Gpu], str | None]:
+    driver.call("cuInit", 0)
+    gpus = [_describe(driver, number) for number in range(driver.call("cuDeviceGetCount"))]
     return gpus, None if gpus else "the driver sees no device"
 
 
-def _describe(driver: Any, number: int) -> Gpu:
-    device = _checked(driver, "cuDeviceGet", number)
-    kinds = driver.CUdevice_attribute
-
-    def attribute(name: str) -> int:
-        return int(_checked(driver, "cuDeviceGetAttribute", getattr(kinds, f"CU_DEVICE_ATTRIBUTE_{name}"), device))
-
-    name = _checked(driver, "cuDeviceGetName", 128, device).split(b"\0")[0].decode()
-    capability = f"{attribute('COMPUTE_CAPABILITY_MAJOR')}.{attribute('COMPUTE_CAPABILITY_MINOR')}"
-    memory = int(_checked(driver, "cuDeviceTotalMem", device))
-    return Gpu(name, capability, memory, attribute("MULTIPROCESSOR_COUNT"))
-
-
-def _checked(driver: Any, function: str, *arguments: object) -> Any:
-    """Call the driver; what it returns besides the error."""
-    error, *values = getattr(driver, function)(*arguments)
-    if error != driver.CUresult.CUDA_SUCCESS:
-        raise _DriverError(f"{function}: {error.name}")
-    return values[0] if values else None
+def _describe(driver: Driver, number: int) -> Gpu:
+    device = driver.call("cuDeviceGet", number)
+    major, minor = (driver.attribute(device, f"COMPUTE_CAPABILITY_{part}") for part in ("MAJOR", "MINOR"))
+    memory = int(driver.call("cuDeviceTotalMem", device))
+    return Gpu(driver.name(device), f"{major}.{minor}", memory, driver.attribute(device, "MULTIPROCESSOR_COUNT"))

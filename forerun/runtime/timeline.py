@@ -188,18 +188,14 @@ def timeline_of(graph: Graph, records: Mapping[str, NDArray[Any]]) -> Timeline:
     kernels = {path: node.kernel for path, node in kernel_nodes(graph)}
     after = dict(_after(graph, "", ran))
     nodes = [_times(path, kernels[path], after[path], rows, origin) for path, rows in ran.items()]
-    return Timeline(graph.name, tuple(nodes), _count(graph) - len(nodes))
+    count = sum(not bodies_in(node) for _, node in all_nodes(graph))  # nodes that do something by themselves
+    return Timeline(graph.name, tuple(nodes), count - len(nodes))
 
 
 def _times(path: str, kernel: str, after: tuple[tuple[str, str], ...], rows: Ints, origin: int) -> NodeTimes:
     times = np.where(rows[:, :4] == 0, -1, rows[:, :4] - origin)
     start, wait, trigger, end = (np.ascontiguousarray(column) for column in times.T)
     return NodeTimes(path, kernel, after, start, wait, trigger, end, rows[:, 4].copy())
-
-
-def _count(graph: Graph) -> int:
-    """Nodes that do something by themselves."""
-    return sum(not bodies_in(node) for _, node in all_nodes(graph))
 
 
 def _after(graph: Graph, prefix: str, timed: Mapping[str, Any]) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:

@@ -20,12 +20,7 @@ _LITERALS = (bool, int, float, list, tuple)
 
 
 def check_names(what: str, expected: Iterable[str], given: Mapping[str, ArrayLike]) -> None:
-    """Check that exactly the expected buffers are given.
-
-    Args:
-        what: ``input`` or ``weight``, for messages.
-        expected: Names of buffers.
-        given: What the caller passed.
+    """Check that exactly the expected buffers are given; ``what`` is ``input`` or ``weight``, for messages.
 
     Raises:
         InvalidInput: If a name is missing or unknown.

@@ -113,11 +113,7 @@ class _Model:
 
     def run(self) -> dict[str, NodeCost]:
         for node in self.graph:
-            bodies = bodies_in(node)
-            if bodies:
-                self.nodes[node.name] = self.of_body(node.name)
-            else:
-                self.nodes[node.name] = self.of_node(node.name)
+            self.nodes[node.name] = (self.of_body if bodies_in(node) else self.of_node)(node.name)
         return self.nodes
 
     def of_body(self, name: str) -> NodeCost:

@@ -52,11 +52,6 @@ class JointMove:
 
     Neighbours share multiprocessors, so what fits beside a kernel depends on them: rings that are smaller in one
     kernel only lose, and rings that are smaller in all may win.
-
-    Attributes:
-        choices: By group.
-        what: What changes, in a few words.
-        keeps_bits: As for :class:`Move`.
     """
 
     choices: Mapping[str, Choice]
@@ -119,13 +114,7 @@ def _bytes(graph: Graph, node: KernelNode) -> int:
 
 
 def moves(facts: GroupFacts, current: Choice, multiprocessors: int = 132) -> Iterator[Move]:
-    """What to try for a group, each once: launches that its kernel accepts, and nothing that the current choice has.
-
-    Args:
-        facts: Of the group.
-        current: What is chosen now.
-        multiprocessors: How many the GPU has.
-    """
+    """What to try for a group, each once: launches that its kernel accepts, and nothing that the current choice has."""
     launch = current.launch or facts.launch
     seen = {launch}
     accepted = facts.kernel.launches
@@ -138,13 +127,7 @@ def moves(facts: GroupFacts, current: Choice, multiprocessors: int = 132) -> Ite
 
 
 def joint_moves(groups: Mapping[str, GroupFacts], tuning: Tuning, multiprocessors: int = 132) -> Iterator[JointMove]:
-    """What to try for several groups at once: each kind of move that at least two have.
-
-    Args:
-        groups: The facts of all groups.
-        tuning: What is chosen now.
-        multiprocessors: How many the GPU has.
-    """
+    """What to try for several groups at once: each kind of move that at least two have."""
     kinds: dict[str, dict[str, Move]] = {}
     for group, facts in groups.items():
         for move in moves(facts, tuning.choice(group), multiprocessors):

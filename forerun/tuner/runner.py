@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from types import TracebackType
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,17 +42,24 @@ def usual_inputs(graph: Graph) -> dict[str, NDArray[Any]]:
     return found
 
 
+@dataclass(eq=False)
+class _Loaded:
+    """A graph that is loaded, the results of its first replay, and how many replays are a measurement."""
+
+    graph: Graph
+    program: DeviceProgram
+    results: dict[str, NDArray[Any]] | None = None
+    replays: int = 0
+
+
 class Runner:
     """Loads graphs that have the same buffers, and replays them.
 
     What is only tried is loaded without the proof of its machine code, which takes longer than all the rest; what is
     kept is loaded again, and proved.
 
-    Args:
-        target: Where.
-        weights: By name. They are loaded once: later graphs use the memory of the first.
-        inputs: By name; what results are compared and times are measured with.
-        tolerance: How far results may be from the first graph's, as the relative L2 norm of a buffer.
+    Weights are loaded once: later graphs use the memory of the first. ``tolerance`` is how far results may be from the
+    first graph's, as the relative L2 norm of a buffer.
     """
 
     def __init__(
@@ -63,21 +70,18 @@ class Runner:
         self.inputs = inputs
         self.tolerance = tolerance
         self._weights: Mapping[str, Any] = weights
-        self._programs: OrderedDict[int, tuple[Graph, DeviceProgram]] = OrderedDict()
-        self._first: DeviceProgram | None = None
+        self._loaded: OrderedDict[int, _Loaded] = OrderedDict()
+        self._first: _Loaded | None = None
         self._expected: dict[str, NDArray[Any]] = {}
-        self._found: dict[int, dict[str, NDArray[Any]]] = {}
         self._state: dict[str, NDArray[Any]] = {}
-        self._replays: dict[int, int] = {}
 
     def seconds(self, graph: Graph) -> float:
         """Seconds of one replay, the mean of as many as take some milliseconds."""
-        program = self._program(graph)
-        count = self._replays.get(id(graph))
-        if count is None:
-            once = max(program.seconds_per_replay(3), 1e-7)  # the first replays also warm up
-            count = self._replays[id(graph)] = min(_MOST_REPLAYS, max(3, math.ceil(_SECONDS_A_MEASUREMENT / once)))
-        return program.seconds_per_replay(count)
+        loaded = self._load(graph)
+        if not loaded.replays:
+            once = max(loaded.program.seconds_per_replay(3), 1e-7)  # the first replays also warm up
+            loaded.replays = min(_MOST_REPLAYS, max(3, math.ceil(_SECONDS_A_MEASUREMENT / once)))
+        return loaded.program.seconds_per_replay(loaded.replays)
 
     def prepare(self, graphs: Sequence[Graph]) -> None:
         """Compile what these graphs need, many kernels at a time, before they are tried one by one."""
@@ -86,9 +90,7 @@ class Runner:
     def same_results(self, graph: Graph, reference: Graph | None = None) -> str:
         """Why outputs and state after a replay are not what they should be; empty if they are.
 
-        Args:
-            graph: What is replayed.
-            reference: A graph that must give the same bit by bit; without one, they must be near to the first graph's.
+        A reference must give the same bit by bit; without one, they must be near to the first graph's.
         """
         expected = self._expected if reference is None else self._results_of(reference)
         tolerance = self.tolerance if reference is None else 0.0
@@ -107,9 +109,9 @@ class Runner:
         """
         expected = self._results_of(graph)
         self._forget(id(graph))
-        self._keep(graph, self.target.load(graph, self._weights))
+        loaded = self._keep(graph, self.target.load(graph, self._weights))
         for _ in range(_REPEATS):
-            wrong = _first_difference(self._results(self._program(graph), graph), expected, 0.0)
+            wrong = _first_difference(self._results(loaded), expected, 0.0)
             if wrong:
                 self._forget(id(graph))
                 return f"two replays are not the same, so there is a race: {wrong}"
@@ -117,69 +119,58 @@ class Runner:
 
     def _results_of(self, graph: Graph) -> dict[str, NDArray[Any]]:
         """The results of a graph's first replay."""
-        program = self._program(graph)
-        if id(graph) not in self._found:
-            self._found[id(graph)] = self._results(program, graph)
-        return self._found[id(graph)]
+        loaded = self._load(graph)
+        if loaded.results is None:
+            loaded.results = self._results(loaded)
+        return loaded.results
 
-    def _results(self, program: DeviceProgram, graph: Graph) -> dict[str, NDArray[Any]]:
+    def _results(self, loaded: _Loaded) -> dict[str, NDArray[Any]]:
+        program = loaded.program
         program.reset()
         for name, value in self._state.items():
             program.write(name, value)
         results = dict(program.run(self.inputs))
-        for buffer in graph.buffers.values():
+        for buffer in loaded.graph.buffers.values():
             if buffer.role is BufferRole.STATE:
                 results[buffer.name] = program.read(buffer.name)
         return results
 
-    def _program(self, graph: Graph) -> DeviceProgram:
-        known = self._programs.get(id(graph))
+    def _load(self, graph: Graph) -> _Loaded:
+        known = self._loaded.get(id(graph))
         if known is not None:
-            self._programs.move_to_end(id(graph))
-            return known[1]
+            self._loaded.move_to_end(id(graph))
+            return known
         if self._first is not None:
             return self._keep(graph, self._trying.load(graph, self._weights))
-        program = self._first = self.target.load(graph, self._weights)
-        self._programs[id(graph)] = graph, program
-        self._weights = _shared(program, graph)
+        first = _Loaded(graph, self.target.load(graph, self._weights))
+        self._first = self._loaded[id(graph)] = first
+        weights = (buffer.name for buffer in graph.buffers.values() if buffer.role is BufferRole.WEIGHT)
+        self._weights = {name: first.program.buffer(name) for name in weights}
         self._state = _random_state(graph)
-        self._expected = self._found[id(graph)] = self._results(program, graph)
-        return program
+        self._expected = first.results = self._results(first)
+        return first
 
-    def _keep(self, graph: Graph, program: DeviceProgram) -> DeviceProgram:
-        self._programs[id(graph)] = graph, program
-        if len(self._programs) > _LOADED + 1:
-            self._close_one()
+    def _keep(self, graph: Graph, program: DeviceProgram) -> _Loaded:
+        loaded = self._loaded[id(graph)] = _Loaded(graph, program)
+        if len(self._loaded) > _LOADED + 1:
+            # What was not used for longest, and is not the first, whose weights all use.
+            self._forget(next(key for key, other in self._loaded.items() if other is not self._first))
         program.run(self.inputs)
-        return program
-
-    def _close_one(self) -> None:
-        """Close the program that was not used for longest, and is not the first, whose weights all use."""
-        key = next((key for key, (_, program) in self._programs.items() if program is not self._first), None)
-        if key is not None:
-            self._forget(key)
+        return loaded
 
     def _forget(self, key: int) -> None:
-        if self._programs[key][1] is self._first:
-            return
-        _, program = self._programs.pop(key)
-        self._replays.pop(key, None)
-        self._found.pop(key, None)
-        program.close()
+        if self._loaded[key] is not self._first:
+            self._loaded.pop(key).program.close()
 
     def close(self) -> None:
         """Give everything back."""
-        programs = [program for _, program in self._programs.values()]
-        self._programs.clear()
-        for program in reversed(programs):
-            program.close()
+        while self._loaded:
+            self._loaded.popitem()[1].program.close()
 
     def __enter__(self) -> Runner:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -192,11 +183,6 @@ def _random_state(graph: Graph) -> dict[str, NDArray[Any]]:
             value = chooser.standard_normal(buffer.shape, np.float32) / 2
             found[buffer.name] = value.astype(numpy_dtype(buffer.dtype))
     return found
-
-
-def _shared(program: DeviceProgram, graph: Graph) -> Mapping[str, Any]:
-    """The weights where the program has them."""
-    return {b.name: program.buffer(b.name) for b in graph.buffers.values() if b.role is BufferRole.WEIGHT}
 
 
 def _first_difference(found: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]], tolerance: float) -> str:

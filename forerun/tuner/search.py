@@ -173,6 +173,8 @@ class Search:
     clock: Callable[[], float] = time.monotonic
     progress: Progress | None = None
     save: Callable[[Tuning], object] = lambda tuning: None
+    _start: Graph = field(init=False, repr=False, compare=False)
+    _groups: dict[str, GroupFacts] = field(default_factory=dict, init=False, repr=False)
     _trials: list[Trial] = field(default_factory=list, init=False)
     _began: float = field(default=0.0, init=False)
     _longest: float = field(default=0.0, init=False)
@@ -192,47 +194,44 @@ class Search:
         self._began = self.clock()
         self._trials = []
         known = known or Tuning()
-        groups = dict(sorted(group_facts(graph).items(), key=lambda item: -item[1].weight))
-        others = {group: choice for group, choice in known.choices.items() if group not in groups}
-        start, began = graph, self.clock()
-        first = self.measure(start)
+        self._start = graph
+        self._groups = dict(sorted(group_facts(graph).items(), key=lambda item: -item[1].weight))
+        others = {group: choice for group, choice in known.choices.items() if group not in self._groups}
+        began = self.clock()
+        untuned = tuned = self.measure(graph)
         # The last comparison takes as long as this many measurements; that much of the budget is kept for it.
         self._final = 16 * self.rounds * (self.clock() - began)
         self._longest = 0.0
-        tuning, best = self._resumed(start, known, others)
-        tuning, best, finished = self._descended(start, tuning, best, groups)
-        untuned = tuned = first
-        if best is not start:
-            times = self._compared(start, best, 4 * self.rounds)
+        tuning, best = self._resumed(known, others)
+        tuning, best, finished = self._descended(tuning, best)
+        if best is not graph:
+            times = self._compared(graph, best, 4 * self.rounds)
             untuned, tuned = times.before, times.after
-            if not (tuned < untuned and times.is_faster(0.0)):
-                self._note(Trial("", "all of it", "undone", untuned, tuned))
-                tuning, best, tuned = replace(tuning, choices=others), start, untuned
-            else:
-                self._note(Trial("", "all of it", "kept", untuned, tuned))
+            is_faster = tuned < untuned and times.is_faster(0.0)
+            self._note(Trial("", "all of it", "kept" if is_faster else "undone", untuned, tuned))
+            if not is_faster:
+                tuning, best, tuned = replace(tuning, choices=others), graph, untuned
         tuning = replace(tuning, seconds={"untuned": untuned, "tuned": tuned})
         gone = self.clock() - self._began
         return TuningResult(best, tuning, untuned, tuned, tuple(self._trials), gone, finished)
 
-    def _resumed(self, start: Graph, known: Tuning, others: Mapping[str, Choice]) -> tuple[Tuning, Graph]:
+    def _resumed(self, known: Tuning, others: Mapping[str, Choice]) -> tuple[Tuning, Graph]:
         """What was chosen before, if it is right and faster, else the start; the choices of other graphs stay."""
         tuning = replace(known, choices=others)
         before = {group: choice for group, choice in known.choices.items() if group not in others}
         if not before or not self._has_time():
-            return tuning, start
+            return tuning, self._start
         move = JointMove(before, "what was chosen before", keeps_bits=False)
-        found = self._tried(start, start, "", move, tuning)
+        found = self._tried(self._start, "", move, tuning)
         if found is None:
-            return tuning, start
+            return tuning, self._start
         tuning = _with(tuning, move)
         self.save(tuning)
         return tuning, found
 
-    def _descended(
-        self, start: Graph, tuning: Tuning, best: Graph, groups: Mapping[str, GroupFacts]
-    ) -> tuple[Tuning, Graph, bool]:
+    def _descended(self, tuning: Tuning, best: Graph) -> tuple[Tuning, Graph, bool]:
         # All groups together are one more thing to go through, and the first.
-        subjects = ("", *groups)
+        subjects = ("", *self._groups)
         kept, kept_at = 0, dict.fromkeys(subjects, -1)
         for _ in range(self.sweeps):
             for subject in subjects:
@@ -240,51 +239,35 @@ class Search:
                     continue  # nothing has changed since all this was tried
                 seen: set[str] = set()
                 ready: set[str] = set()
-                while (move := self._next(groups, subject, tuning, seen)) is not None:
+                while (move := next(self._moves(subject, tuning, seen), None)) is not None:
+                    seen.add(move.what)
                     if not self._has_time():
                         return tuning, best, False
                     if move.what not in ready:
-                        ready = self._prepared(start, groups, subject, tuning, seen, move)
-                    found = self._tried(start, best, subject, move, tuning)
+                        ready = self._prepared(subject, tuning, seen, move)
+                    found = self._tried(best, subject, move, tuning)
                     if found is not None:
                         tuning, best, kept, ready = _with(tuning, move), found, kept + 1, set()
                         self.save(tuning)
                 kept_at[subject] = kept
         return tuning, best, all(at == kept for at in kept_at.values())
 
-    def _moves(self, groups: Mapping[str, GroupFacts], subject: str, tuning: Tuning) -> Iterator[JointMove]:
-        """What to try for a group, or for all together."""
-        if not subject:
-            yield from joint_moves(groups, tuning, self.multiprocessors)
-            return
-        for move in moves(groups[subject], tuning.choice(subject), self.multiprocessors):
-            yield JointMove({subject: move.choice}, move.what, move.keeps_bits)
+    def _moves(self, subject: str, tuning: Tuning, seen: set[str]) -> Iterator[JointMove]:
+        """What to try for a group, or for all together, that this sweep has not seen."""
+        found = joint_moves(self._groups, tuning, self.multiprocessors)
+        if subject:
+            own = moves(self._groups[subject], tuning.choice(subject), self.multiprocessors)
+            found = (JointMove({subject: move.choice}, move.what, move.keeps_bits) for move in own)
+        return (move for move in found if move.what not in seen)
 
-    def _next(self, groups: Mapping[str, GroupFacts], subject: str, tuning: Tuning, seen: set[str]) -> JointMove | None:
-        """A move that this sweep has not seen."""
-        for move in self._moves(groups, subject, tuning):
-            if move.what not in seen:
-                seen.add(move.what)
-                return move
-        return None
-
-    def _prepared(
-        self,
-        start: Graph,
-        groups: Mapping[str, GroupFacts],
-        subject: str,
-        tuning: Tuning,
-        seen: set[str],
-        first: JointMove,
-    ) -> set[str]:
+    def _prepared(self, subject: str, tuning: Tuning, seen: set[str], first: JointMove) -> set[str]:
         """Tell what comes next, if nothing is kept in between: some kernels for each processor."""
         began = self.clock()
-        later = (move for move in self._moves(groups, subject, tuning) if move.what not in seen)
-        coming = [first, *itertools.islice(later, _AHEAD // len(first.choices))]
+        coming = [first, *itertools.islice(self._moves(subject, tuning, seen), _AHEAD // len(first.choices))]
         graphs = []
         for move in coming:
             with contextlib.suppress(ForerunError):  # told when it is tried
-                graphs.append(self._applied(start, _with(tuning, move)))
+                graphs.append(self._applied(_with(tuning, move)))
         self.prepare(graphs)
         self._longest = max(self._longest, self.clock() - began)
         return {move.what for move in coming}
@@ -293,14 +276,14 @@ class Search:
         gone = self.clock() - self._began
         return gone + self._longest + self._final <= self.budget
 
-    def _tried(self, start: Graph, best: Graph, subject: str, move: JointMove, tuning: Tuning) -> Graph | None:
+    def _tried(self, best: Graph, subject: str, move: JointMove, tuning: Tuning) -> Graph | None:
         """The graph with a move if it is to be kept."""
         began = self.clock()
         group = subject or f"{len(move.choices)} groups"
         before = after = 0.0
         keep = False
         try:
-            candidate = self._applied(start, _with(tuning, move))
+            candidate = self._applied(_with(tuning, move))
             wrong = self._wrong(candidate, best if move.keeps_bits else None)
             if not wrong:
                 times = self._compared(best, candidate, self.rounds)
@@ -322,10 +305,10 @@ class Search:
         self._note(Trial(group, move.what, "kept" if keep else "undone", before, after))
         return candidate if keep else None
 
-    def _applied(self, start: Graph, tuning: Tuning) -> Graph:
+    def _applied(self, tuning: Tuning) -> Graph:
         if not tuning.choices:
-            return start
-        return apply_tuning(start, tuning, PassContext(ApplyTuning("")))
+            return self._start
+        return apply_tuning(self._start, tuning, PassContext(ApplyTuning("")))
 
     def _wrong(self, candidate: Graph, reference: Graph | None) -> str:
         verdict = check(candidate)

@@ -35,6 +35,7 @@ def make_driver(count=1, init=lambda flags: (Result.CUDA_SUCCESS,)):
         cuDeviceGetName=lambda size, device: (ok, b"Test GPU\0\0"),
         cuDeviceTotalMem=lambda device: (ok, 1 << 30),
         cuDeviceGetAttribute=lambda attribute, device: (ok, int(attribute)),
+        cuGetErrorString=lambda error: (ok, b"in words"),
     )
 
 

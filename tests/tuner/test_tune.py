@@ -213,7 +213,7 @@ def test_the_path_through_the_cuda_runtime(monkeypatch: pytest.MonkeyPatch, tmp_
     api, path = FakeCuda(), tmp_path / "tuning.json"
     uploads: list[int] = []
     monkeypatch.setattr(CudaProgram, "seconds_per_replay", lambda self, count: arbitrary_seconds(4)(self._graph))
-    original = Runner._program
+    original = Runner._load
 
     def program(self: Runner, graph: Graph) -> Any:
         before = api.log.count("cuMemcpyHtoDAsync")
@@ -221,7 +221,7 @@ def test_the_path_through_the_cuda_runtime(monkeypatch: pytest.MonkeyPatch, tmp_
         uploads.append(api.log.count("cuMemcpyHtoDAsync") - before)
         return found
 
-    monkeypatch.setattr(Runner, "_program", program)
+    monkeypatch.setattr(Runner, "_load", program)
     with on_fake(monkeypatch, api) as current:
         result = forerun.tune(decode(), "cuda", weights=weights(), budget_seconds=0.8, file=path, search=quick())
         gc.collect()

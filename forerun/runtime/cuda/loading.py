@@ -37,19 +37,9 @@ _BINDABLE = (*_INPUTS, BufferRole.OUTPUT, BufferRole.STATE)
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a program works with.
+    """What a program works with, all of it owned by ``resources``.
 
-    Attributes:
-        resources: Owns everything.
-        memory: Where buffers are.
-        staging: Inputs and outputs.
-        functions: The machine code.
-        calls: What the host nodes call.
-        executable: The instantiated graph.
-        seeds: Of pseudo-random delays; ``None`` without.
-        timestamps: What the kernels note their times in; ``None`` if they do not.
-        emit_seconds: What it took to make the CUDA graph.
-        instantiate_seconds: What the driver took to instantiate it.
+    The seconds are what it took to make the CUDA graph, and what the driver took to instantiate it.
     """
 
     resources: Resources
@@ -65,13 +55,7 @@ class Loaded:
 
 
 class Seeds:
-    """The words that the kernels' delays depend on: one a node, all set again before each replay.
-
-    Args:
-        driver: Sets them.
-        block: The words.
-        seed: Where the sequence begins.
-    """
+    """The words that the kernels' delays depend on: one a node, all set again before each replay."""
 
     def __init__(self, driver: Driver, block: Block, seed: int) -> None:
         self._driver = driver
@@ -89,8 +73,8 @@ class Seeds:
         self._driver.call("cuMemsetD32Async", self._block.address, self._value, self._block.size // 4, stream)
 
 
-def check_memory(graph: Graph, memory: Mapping[str, Any]) -> dict[str, Buffer]:
-    """The buffers that the caller wants to bind.
+def check_memory(graph: Graph, memory: Mapping[str, Any]) -> None:
+    """Check the names of the buffers that the caller wants to bind.
 
     Raises:
         InvalidInput: If there is no such buffer, or it cannot be bound.
@@ -102,7 +86,6 @@ def check_memory(graph: Graph, memory: Mapping[str, Any]) -> dict[str, Buffer]:
         if buffer.role not in _BINDABLE:
             what = "pass it in weights=" if buffer.role is BufferRole.WEIGHT else "temporaries are the program's own"
             raise InvalidInput(f"memory '%{name}' is a {buffer.role}, which cannot be bound", hint=what)
-    return {name: graph.buffers[name] for name in memory}
 
 
 def load_graph(
@@ -117,45 +100,31 @@ def load_graph(
 ) -> Loaded:
     """Load a graph whose code is compiled.
 
-    Args:
-        driver: The driver.
-        device: Where.
-        graph: A valid graph.
-        code: Its kernels.
-        weights: By name.
-        memory: The caller's arrays, by buffer.
-        seed: Of delays; 0 for no delays.
-        progress: Called as weights are uploaded.
+    ``memory`` are the caller's arrays, by buffer; ``seed`` is that of delays, 0 for none.
 
     Raises:
         InvalidInput: If a weight or array does not fit, or the function of a host node cannot be found.
         Unsupported: If CUDA graphs have no such node.
         CudaError: If the driver fails; everything was given back then.
     """
-    bindings = check_memory(graph, memory)
+    check_memory(graph, memory)
     weight_names = (b.name for b in graph.buffers.values() if b.role is BufferRole.WEIGHT)
     check_names("weight", weight_names, weights)
     resources = Resources(driver, device)
     try:
         with resources.context.current():
             needed = needed_alignments(graph)
-            bound = {
-                name: _bound(resources, buffer, memory[name], needed.get(buffer.allocation, 1))
-                for name, buffer in bindings.items()
-            }
+            bound = {name: _bound(resources, graph.buffers[name], value, needed) for name, value in memory.items()}
             return _load(resources, graph, code, weights, bound, seed, progress)
     except BaseException:
         resources.close()
         raise
 
 
-def _bound(resources: Resources, buffer: Buffer, value: Any, align: int) -> ExternalArray:
-    number = resources.context.device.index
-    array = bind_array(f"memory '%{buffer.name}'", buffer, value, number, int(resources.stream), align)
+def _bound(resources: Resources, buffer: Buffer, value: Any, needed: Mapping[str, int]) -> ExternalArray:
+    array = bind_array(f"memory '%{buffer.name}'", buffer, value, resources, needed.get(buffer.allocation, 1))
     if not array.writable and buffer.role not in _INPUTS:
         raise InvalidInput(f"memory '%{buffer.name}': its owner lets nobody write it, but the graph does")
-    if array.stream is not None:
-        resources.driver.call("cuStreamSynchronize", array.stream)
     resources.kept.append(array)
     return array
 
@@ -169,7 +138,7 @@ def _load(
     seed: int,
     progress: Progress | None,
 ) -> Loaded:
-    scope, stream, context = resources.scope, resources.stream, resources.context
+    scope, stream = resources.scope, resources.stream
     memory = Memory(scope, graph, bound, resources.kept)
     memory.poison(stream)
     memory.zero_state(stream, bound=False)
@@ -178,14 +147,14 @@ def _load(
         seeds = Seeds(scope.driver, memory.allocate(4 * len(code.unit_of), "the seeds of delays"), seed)
     timestamps = _timestamps(scope.driver, memory, code)
     staging = Staging(resources, graph, memory, bound)
-    upload_weights(scope, memory, graph, weights, stream, context.device.index, progress)
+    upload_weights(resources, memory, graph, weights, progress)
     functions = load_functions(scope, code)
     began = time.perf_counter()
     first_seed = 0 if seeds is None else seeds.address
     records = {} if timestamps is None else timestamps.addresses
     calls = HostCalls()
     resources.until_idle.append(calls)
-    emitter = Emitter(scope, graph, memory, functions, context.handle, calls, first_seed, records)
+    emitter = Emitter(scope, graph, memory, functions, resources.context.handle, calls, first_seed, records)
     made = emitter.emit()
     emitted = time.perf_counter()
     executable = _instantiate(resources, made, emitter)

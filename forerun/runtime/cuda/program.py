@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.graph import Graph
 from forerun.runtime.cuda.driver.errors import CudaError
+from forerun.runtime.cuda.driver.scope import seconds_between_events
 from forerun.runtime.cuda.driver.streams import stream_handle
-from forerun.runtime.cuda.driver.timer import seconds_between_events
 from forerun.runtime.cuda.loading import Loaded
 from forerun.runtime.cuda.memory.array import DeviceArray
 from forerun.runtime.cuda.sass.inspection import Inspection
@@ -131,15 +131,16 @@ class CudaProgram:
         """
         if count < 1:
             raise InvalidInput(f"{count} replays cannot be timed", hint="at least 1")
+
+        def launch_often() -> None:
+            for _ in range(count):
+                self.launch()
+
         with self._working():
             self._wait()
-            seconds = seconds_between_events(self._resources.driver, self._stream, lambda: self._launch_often(count))
+            seconds = seconds_between_events(self._resources.driver, self._stream, launch_often)
             self._wait()
             return seconds / count
-
-    def _launch_often(self, count: int) -> None:
-        for _ in range(count):
-            self.launch()
 
     def timeline(self) -> Timeline:
         """When the kernels of the last replay did what.

@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from forerun.ir.demands import require_vouched
 from forerun.ir.graph import Graph
-from forerun.runtime.cuda.driver.device import (
-    count_multiprocessors,
-    open_device,
-    release_of,
-    require_runnable,
-    resolve_arch,
-)
+from forerun.runtime.cuda.driver.device import open_device, release_of, require_runnable, resolve_arch
 from forerun.runtime.cuda.driver.driver import driver
 from forerun.runtime.cuda.driver.errors import BAD_IMAGE, CudaError
 from forerun.support.diagnostics import InternalError, InvalidInput
@@ -118,7 +112,8 @@ class CudaTarget:
 
         def load(*, fresh: bool) -> CudaProgram:
             code = build_code(graph, arch, delays=self.delays != 0, timeline=self.timeline, fresh=fresh)
-            inspection = inspect_code(graph, code, arch, count_multiprocessors(current, device)) if self.prove else None
+            multiprocessors = current.attribute(device.handle, "MULTIPROCESSOR_COUNT")
+            inspection = inspect_code(graph, code, arch, multiprocessors) if self.prove else None
             loaded = load_graph(current, device, graph, code, weights, memory or {}, self.delays, self.progress)
             return CudaProgram(graph, loaded, inspection)
 
@@ -137,13 +132,11 @@ class CudaTarget:
         Raises:
             Unsupported: If there is no GPU.
         """
-        current = driver()
-        return open_device(current, self.device).name, release_of(current)
+        return open_device(driver(), self.device).name, release_of(driver())
 
     def multiprocessors(self) -> int:
         """How many streaming multiprocessors the GPU has."""
-        current = driver()
-        return count_multiprocessors(current, open_device(current, self.device))
+        return driver().attribute(open_device(driver(), self.device).handle, "MULTIPROCESSOR_COUNT")
 
     def assess(self, candidates: Sequence[Graph]) -> tuple[int, str]:
         """The first of some graphs that survives the assembler, and why not an earlier one; needs no GPU.
@@ -151,7 +144,7 @@ class CudaTarget:
         Raises:
             Unsupported: If no architecture was asked for, and there is no GPU to ask.
         """
-        from forerun.runtime.cuda.sass.assessment import assess
+        from forerun.runtime.cuda.sass.inspection import assess
 
         return assess(candidates, self.arch or resolve_arch(open_device(driver(), self.device), ""))
 

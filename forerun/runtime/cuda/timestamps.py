@@ -41,13 +41,7 @@ def regions_of(code: Code) -> dict[str, tuple[int, int]]:
 
 
 class Timestamps:
-    """The records of a program.
-
-    Args:
-        driver: Clears and reads them.
-        block: The memory.
-        regions: As :func:`regions_of`.
-    """
+    """The records of a program, in regions as :func:`regions_of` gives them."""
 
     def __init__(self, driver: Driver, block: Block, regions: Mapping[str, tuple[int, int]]) -> None:
         self._driver = driver

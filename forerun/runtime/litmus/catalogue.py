@@ -15,7 +15,7 @@ from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = ["TESTS", "select"]
 
-_LATE = "trigger, sleep, store x"
+_LATE, _EARLY = "trigger, sleep, store x", "load x, wait"
 
 _PAIR = (programmatic("A", "B"),)
 _CHAIN = (programmatic("A", "B"), programmatic("B", "C"))
@@ -27,19 +27,19 @@ _MIXED = (full("A", "C"), programmatic("B", "C"))
 
 _H6, _H8, _ALL = frozenset({"H6"}), frozenset({"H8"}), frozenset({"H6", "H8"})
 
-_CTAS, _THREADS = 128, 256
-"""Three grids of this size are resident together on a GPU of 48 SMs or more, so that they can overlap."""
+_WIDE = 128, 256
+"""CTAs and threads: three such grids are resident together on a GPU of 48 SMs or more, so that they can overlap."""
 
-_MORE_THAN_FIT = 2048
-"""CTAs: more than a GPU of today holds at a time, so that some have not begun when others end."""
+_MORE_THAN_FIT = 2048, 256
+"""More CTAs than a GPU of today holds at a time, so that some have not begun when others end."""
 
 _MANY = tuple(f"B{i}" for i in range(64))
 
 _WAITS = (
     LitmusTest("L1", "early trigger, late store; waited read", {"A": _LATE, "B": "wait, load x"}, _PAIR),
     LitmusTest("L1b", "the same, nobody waits", {"A": _LATE, "B": "load x"}, _PAIR, controls=_ALL),
-    LitmusTest("L1w", "as L1, wide", {"A": _LATE, "B": "wait, load x"}, _PAIR, _CTAS, _THREADS),
-    LitmusTest("L1bw", "as L1b, wide", {"A": _LATE, "B": "load x"}, _PAIR, _CTAS, _THREADS, controls=_ALL),
+    LitmusTest("L1w", "as L1, wide", {"A": _LATE, "B": "wait, load x"}, _PAIR, *_WIDE),
+    LitmusTest("L1bw", "as L1b, wide", {"A": _LATE, "B": "load x"}, _PAIR, *_WIDE, controls=_ALL),
     LitmusTest("L2", "no wait, no trigger", {"A": "sleep, store x", "B": "load x"}, _PAIR),
 )
 
@@ -72,76 +72,66 @@ _STARTS = (
     LitmusTest(
         "L5",
         "A to B full, B triggers, C reads A's before its wait",
-        {"A": "sleep, store x", "B": "trigger, sleep", "C": "load x, wait"},
+        {"A": "sleep, store x", "B": "trigger, sleep", "C": _EARLY},
         _FIRST_FULL,
     ),
     LitmusTest(
         "L5b",
         "B waits, then triggers; C reads A's before its wait",
-        {"A": _LATE, "B": "wait, trigger, sleep", "C": "load x, wait"},
+        {"A": _LATE, "B": "wait, trigger, sleep", "C": _EARLY},
         _CHAIN,
     ),
     LitmusTest(
         "L5c",
         "B triggers, then waits; C reads A's before its wait",
-        {"A": _LATE, "B": "trigger, wait, sleep", "C": "load x, wait"},
+        {"A": _LATE, "B": "trigger, wait, sleep", "C": _EARLY},
         _CHAIN,
         controls=_H6,
     ),
     LitmusTest(
         "L5d",
         "one warp of B waits, another triggers",
-        {"A": _LATE, "B": "wait | trigger, sleep", "C": "load x, wait"},
+        {"A": _LATE, "B": "wait | trigger, sleep", "C": _EARLY},
         _CHAIN,
         threads=32,
     ),
     LitmusTest(
         "L5e",
         "the same with a CTA barrier in between",
-        {"A": _LATE, "B": "wait, barrier | barrier, trigger, sleep", "C": "load x, wait"},
+        {"A": _LATE, "B": "wait, barrier | barrier, trigger, sleep", "C": _EARLY},
         _CHAIN,
         threads=32,
     ),
     LitmusTest(
         "L5w",
         "as L5, wide, triggers spread over time",
-        {"A": "stagger, store x", "B": "stagger, trigger, sleep", "C": "load x, wait"},
+        {"A": "stagger, store x", "B": "stagger, trigger, sleep", "C": _EARLY},
         _FIRST_FULL,
-        _CTAS,
-        _THREADS,
+        *_WIDE,
     ),
     LitmusTest(
         "L5bw",
         "as L5b, wide, triggers spread over time",
-        {"A": _LATE, "B": "wait, stagger, trigger, sleep", "C": "load x, wait"},
+        {"A": _LATE, "B": "wait, stagger, trigger, sleep", "C": _EARLY},
         _CHAIN,
-        _CTAS,
-        _THREADS,
+        *_WIDE,
     ),
     LitmusTest(
-        "L5cw",
-        "as L5c, wide",
-        {"A": _LATE, "B": "trigger, wait, sleep", "C": "load x, wait"},
-        _CHAIN,
-        _CTAS,
-        _THREADS,
-        controls=_H6,
+        "L5cw", "as L5c, wide", {"A": _LATE, "B": "trigger, wait, sleep", "C": _EARLY}, _CHAIN, *_WIDE, controls=_H6
     ),
     LitmusTest(
         "L5v",
         "as L5b, more CTAs than fit",
-        {"A": "trigger, stagger, store x", "B": "wait, trigger", "C": "load x, wait"},
+        {"A": "trigger, stagger, store x", "B": "wait, trigger", "C": _EARLY},
         _CHAIN,
-        _MORE_THAN_FIT,
-        _THREADS,
+        *_MORE_THAN_FIT,
     ),
     LitmusTest(
         "L5x",
         "as L5, wide; the SMs have read the old x before",
-        {"P": "load x", "A": "sleep, store x", "B": "trigger, sleep", "C": "load x, wait"},
+        {"P": "load x", "A": "sleep, store x", "B": "trigger, sleep", "C": _EARLY},
         (full("P", "A"), *_FIRST_FULL),
-        _CTAS,
-        _THREADS,
+        *_WIDE,
         watch=("C x",),
     ),
 )
@@ -177,24 +167,21 @@ _FENCES = (
         "stores of many warps, barrier, fenced trigger",
         {"A": "stagger, store x, barrier, fenced trigger, sleep", "B": "load x"},
         _PAIR,
-        _CTAS,
-        _THREADS,
+        *_WIDE,
     ),
     LitmusTest(
         "L7bw",
         "the same with a barrier, but no fence",
         {"A": "stagger, store x, barrier, trigger, sleep", "B": "load x"},
         _PAIR,
-        _CTAS,
-        _THREADS,
+        *_WIDE,
     ),
     LitmusTest(
         "L7cw",
         "the same with neither",
         {"A": "stagger, store x, trigger, sleep", "B": "load x"},
         _PAIR,
-        _CTAS,
-        _THREADS,
+        *_WIDE,
         controls=_H8,
     ),
     LitmusTest(
@@ -202,8 +189,7 @@ _FENCES = (
         "two stores to different lines, fenced trigger",
         {"A": "store x, store y, barrier, fenced trigger, sleep", "B": "load y, load x"},
         _PAIR,
-        _CTAS,
-        _THREADS,
+        *_WIDE,
     ),
 )
 
@@ -241,16 +227,11 @@ _OTHER_EDGES = (
     LitmusTest(
         "L13c",
         "full edge beside a programmatic chain; C reads A's unwaited",
-        {"A": _LATE, "B": "trigger, wait", "C": "load x, wait"},
+        {"A": _LATE, "B": "trigger, wait", "C": _EARLY},
         (*_CHAIN, full("A", "C")),
     ),
     LitmusTest(
-        "L13w",
-        "as L13c, wide",
-        {"A": _LATE, "B": "trigger, wait", "C": "load x, wait"},
-        (*_CHAIN, full("A", "C")),
-        _CTAS,
-        _THREADS,
+        "L13w", "as L13c, wide", {"A": _LATE, "B": "trigger, wait", "C": _EARLY}, (*_CHAIN, full("A", "C")), *_WIDE
     ),
     LitmusTest(
         "L15",
@@ -263,22 +244,20 @@ _OTHER_EDGES = (
 _COPIES = (
     LitmusTest("L10", "waited bulk copy", {"A": _LATE, "B": "wait, copy x"}, _PAIR, threads=32),
     LitmusTest("L10b", "unwaited bulk copy", {"A": _LATE, "B": "copy x"}, _PAIR, threads=32),
-    LitmusTest("L10w", "as L10, wide", {"A": _LATE, "B": "wait, copy x"}, _PAIR, _CTAS, _THREADS),
+    LitmusTest("L10w", "as L10, wide", {"A": _LATE, "B": "wait, copy x"}, _PAIR, *_WIDE),
     LitmusTest(
         "L10c",
         "as L5b, C reads by bulk copy",
         {"A": _LATE, "B": "wait, trigger, sleep", "C": "copy x, wait"},
         _CHAIN,
-        _CTAS,
-        _THREADS,
+        *_WIDE,
     ),
     LitmusTest(
         "L10d",
         "as L7w, B reads by bulk copy",
         {"A": "stagger, store x, barrier, fenced trigger, sleep", "B": "copy x"},
         _PAIR,
-        _CTAS,
-        _THREADS,
+        *_WIDE,
     ),
 )
 
@@ -307,7 +286,7 @@ _FANS = (
     LitmusTest(
         "L12c",
         "as L5b, 64 kernels read A's before their waits",
-        {"A": _LATE, "B": "wait, trigger, sleep", **dict.fromkeys((f"C{i}" for i in range(64)), "load x, wait")},
+        {"A": _LATE, "B": "wait, trigger, sleep", **dict.fromkeys((f"C{i}" for i in range(64)), _EARLY)},
         (programmatic("A", "B"), *(programmatic("B", f"C{i}") for i in range(64))),
     ),
     LitmusTest(
@@ -333,12 +312,7 @@ _LINES = (
         given="y",
     ),
     LitmusTest(
-        "L16w",
-        "as L16, wide",
-        {"A": "trigger, stagger, store x, store y", "B": "wait, load y, load x"},
-        _PAIR,
-        _CTAS,
-        _THREADS,
+        "L16w", "as L16, wide", {"A": "trigger, stagger, store x, store y", "B": "wait, load y, load x"}, _PAIR, *_WIDE
     ),
     LitmusTest(
         "L19",
@@ -353,8 +327,7 @@ _LINES = (
         "the SMs have read the old x before",
         {"P": "trigger, load x", "A": "wait, trigger, sleep, store x", "C": "wait, load x"},
         (programmatic("P", "A"), programmatic("A", "C")),
-        _CTAS,
-        _THREADS,
+        *_WIDE,
     ),
 )
 

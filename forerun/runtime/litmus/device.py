@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from numpy.typing import ArrayLike, NDArray
+from collections.abc import Sequence
 
 from forerun.ir.graph import Graph
 from forerun.runtime.base import Target
@@ -20,9 +17,6 @@ __all__ = ["GpuRunner"]
 
 class GpuRunner:
     """Runs tests on a GPU.
-
-    Args:
-        device: Its number.
 
     Raises:
         Unsupported: If there is no GPU that can run them.
@@ -49,17 +43,9 @@ class GpuRunner:
 
 class _GpuProgram:
     def __init__(self, graph: Graph, target: Target) -> None:
-        self._program = target.load(graph, {})
-
-    def run(self, inputs: Mapping[str, ArrayLike]) -> Mapping[str, NDArray[Any]]:
-        return self._program.run(inputs)
+        program = target.load(graph, {})
+        self.run, self.read, self.close = program.run, program.read, program.close
 
     def settle(self) -> None:
         """A graph that is not drained is complete for its stream while some of its nodes still run."""
         driver().call("cuCtxSynchronize")
-
-    def read(self, buffer: str) -> NDArray[Any]:
-        return self._program.read(buffer)
-
-    def close(self) -> None:
-        self._program.close()

@@ -26,9 +26,7 @@ def rule_text(needed: frozenset[str] | None) -> str:
 def verdict(needed: frozenset[str] | None, counts: Counts) -> str:
     """``kept``, ``BROKEN``, ``allowed, seen``, ``allowed, not seen``, ``nothing to see``, or ``FAULTY``.
 
-    Args:
-        needed: What :func:`~forerun.runtime.litmus.rules.needed_assumptions` says of the test.
-        counts: What was seen.
+    ``needed`` is what :func:`~forerun.runtime.litmus.rules.needed_assumptions` says of the test.
     """
     if counts.foreign:
         return "FAULTY"
@@ -65,14 +63,11 @@ def broken_rules(results: Mapping[str, Counts]) -> tuple[str, ...]:
 
 
 def decide(results: Mapping[str, Counts]) -> dict[str, Decision]:
-    """A decision on each assumption.
+    """A decision on each assumption, by the counts of tests; some may be missing.
 
     An assumption is refuted if a test shows what it forbids. It is granted if all tests that need it, and all its
     controls, ran often enough, none of the former shows anything, and each of the latter does. A control that shows
     nothing means that the tests beside it would have shown nothing either, so the run is inconclusive.
-
-    Args:
-        results: The counts by test; tests may be missing.
     """
     faults = broken_rules(results)
     return {assumption: _decide(assumption, results, faults) for assumption in ASSUMPTIONS}
@@ -83,13 +78,14 @@ def _decide(assumption: str, results: Mapping[str, Counts], faults: tuple[str, .
     controls = [name for name, test in TESTS.items() if assumption in test.controls]
     refuting = [name for name in claims if name in results and results[name].violated]
     if refuting:
-        seen = "; ".join(f"{name} shows it in {_share(results[name])}" for name in refuting)
+        counts = ((name, results[name]) for name in refuting)
+        seen = "; ".join(f"{name} shows it in {found.violated:,} of {found.runs:,} runs" for name, found in counts)
         return Decision("refuted", (f"it was broken: {seen}",))
-    reasons = [f"{_names(faults)} broke the documented rules, or the tests are faulty"] if faults else []
+    reasons = [f"{', '.join(faults)} broke the documented rules, or the tests are faulty"] if faults else []
     reasons += list(_gaps([*claims, *controls], results))
     silent = [name for name in controls if name in results and results[name].runs and not results[name].violated]
     if silent:
-        reasons.append(f"{_names(silent)}, which must show violations, showed none")
+        reasons.append(f"{', '.join(silent)}, which must show violations, showed none")
     if reasons:
         return Decision("inconclusive", tuple(reasons))
     least = min(results[name].runs for name in claims)
@@ -106,11 +102,3 @@ def _gaps(names: Iterable[str], results: Mapping[str, Counts]) -> Iterable[str]:
     few = [name for name in names if name in results and results[name].runs < MINIMUM_RUNS]
     if few:
         yield f"fewer than {MINIMUM_RUNS} runs: {', '.join(few)}"
-
-
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(names)
-
-
-def _share(counts: Counts) -> str:
-    return f"{counts.violated:,} of {counts.runs:,} runs"

@@ -67,11 +67,6 @@ def require_faithful(kernel: Kernel, instructions: Sequence[Instruction]) -> Non
 def compile_faithful(graphs: Iterable[Graph], arch: str, progress: Progress | None = None) -> None:
     """Compile the kernels of many tests at once, into the toolchain's cache, and check the machine code of each.
 
-    Args:
-        graphs: Graphs of tests.
-        arch: The architecture of the GPU.
-        progress: Called with how many kernels are compiled, and how many there are.
-
     Raises:
         Unsupported: If the assembler made something else of a body, or there is no compiler.
     """

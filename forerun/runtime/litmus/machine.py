@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from forerun.runtime.cuda.driver.device import open_device
+from forerun.runtime.cuda.driver.device import open_device, release_of
 from forerun.runtime.cuda.driver.driver import driver
 
 __all__ = ["Machine", "this_machine"]
@@ -16,13 +16,7 @@ _KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the results hold for.
-
-    Attributes:
-        gpu: The product's name.
-        driver: The version of its driver: ``580.95.05``.
-        capability: Compute capability: ``9.0``.
-    """
+    """What the results hold for: a product, the version of its driver (580.95.05), its compute capability (9.0)."""
 
     gpu: str
     driver: str
@@ -48,7 +42,4 @@ def _driver_version() -> str:
         match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", _KERNEL_MODULE.read_text(encoding="utf-8"))
     except OSError:
         match = None
-    if match is not None:
-        return match[1]
-    number = driver().call("cuDriverGetVersion")
-    return f"of CUDA {number // 1000}.{number % 1000 // 10}"
+    return f"of CUDA {release_of(driver())}" if match is None else match[1]

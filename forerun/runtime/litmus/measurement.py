@@ -14,15 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.graph import Graph
-from forerun.runtime.litmus.notation import (
-    LitmusTest,
-    Observation,
-    fresh_buffer,
-    given_buffer,
-    graph_of,
-    observations,
-    writers,
-)
+from forerun.runtime.litmus import notation
+from forerun.runtime.litmus.notation import LitmusTest, Observation, graph_of
 from forerun.runtime.reference import ReferenceTarget
 from forerun.runtime.toolchain import Progress
 
@@ -93,35 +86,21 @@ class Counts:
 
 
 def measure(test: LitmusTest, bench: LitmusRunner, runs: int) -> Counts:
-    """Run a test.
-
-    Args:
-        test: The test.
-        bench: Where it runs.
-        runs: How often.
-    """
+    """Run a test as often as ``runs`` says."""
     graph, wanted = graph_of(test), _Wanted(test)
-    looked = violated = foreign = 0
+    counts = np.zeros(3, np.int64)
     program = bench.open(graph)
     try:
         for replay in range(1, runs + _WARM_UP + 1):
             outputs = program.run(wanted.inputs(replay))
             program.settle()
             if replay > _WARM_UP:
-                found = [wanted.judge(o, replay, outputs, program) for o in observations(test)]
-                looked += any(judged.looked for judged in found)
-                violated += any(judged.violated for judged in found)
-                foreign += any(judged.foreign for judged in found)
+                counts += np.any(
+                    [wanted.judge(o, replay, outputs, program) for o in notation.observations(test)], axis=0
+                )
     finally:
         program.close()
-    return Counts(looked, violated, foreign)
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    looked: bool
-    violated: bool
-    foreign: bool
+    return Counts(*counts.tolist())
 
 
 class _Wanted:
@@ -129,26 +108,27 @@ class _Wanted:
 
     def __init__(self, test: LitmusTest) -> None:
         self._test = test
-        self._writers = writers(test)
+        self._writers = notation.writers(test)
         self._serial = self._of_serial_replays(graph_of(test))
 
     def inputs(self, replay: int) -> dict[str, Values]:
         """The values that each node stores in a replay."""
         first = _PER_REPLAY * replay + 1
         cells = self._test.cells
-        return {fresh_buffer(node): np.full(cells, first + i, np.int32) for i, node in enumerate(self._writers)}
+        names = map(notation.fresh_buffer, self._writers)
+        return {name: np.full(cells, first + i, np.int32) for i, name in enumerate(names)}
 
     def judge(
         self, observation: Observation, replay: int, outputs: Mapping[str, NDArray[Any]], program: LitmusProgram
-    ) -> _Judged:
-        """Compare one observation of a replay with what it should be."""
+    ) -> tuple[bool, bool, bool]:
+        """What one observation of a replay adds to the :class:`Counts`: looked at, violated, foreign."""
         seen = program.read(observation.buffer) if observation.node else outputs[observation.buffer]
         wrong = seen != self._expected(observation.buffer, replay)
-        given = given_buffer(self._test, observation)
+        given = notation.given_buffer(self._test, observation)
         if given is None:
-            return _Judged(True, bool(wrong.any()), self._has_foreign(seen, replay))
+            return True, bool(wrong.any()), self._has_foreign(seen, replay)
         there = program.read(given) == self._expected(given, replay)
-        return _Judged(bool(there.any()), bool((wrong & there).any()), self._has_foreign(seen, replay))
+        return bool(there.any()), bool((wrong & there).any()), self._has_foreign(seen, replay)
 
     def _of_serial_replays(self, graph: Graph) -> Mapping[str, Values]:
         """The outputs of the first replay that is looked at."""

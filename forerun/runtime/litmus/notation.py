@@ -119,12 +119,9 @@ class LitmusTest:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Something to look at after each replay.
+    """Something to look at after each replay: a buffer, whose values are compared with those of a serial replay.
 
-    Attributes:
-        buffer: Whose values are compared with those of a serial replay.
-        node: The node that loaded them; empty for the host.
-        variable: What was loaded.
+    It is what a node (empty: the host) has loaded of a variable.
     """
 
     buffer: str
@@ -132,19 +129,10 @@ class Observation:
     variable: str
 
 
-def full(source: str, target: str) -> Dependency:
-    """A full dependency."""
-    return Dependency(source, target, DependencyKind.FULL)
-
-
-def programmatic(source: str, target: str) -> Dependency:
-    """A programmatic dependency."""
-    return Dependency(source, target, DependencyKind.PROGRAMMATIC)
-
-
-def launch_order(source: str, target: str) -> Dependency:
-    """A launch-order dependency."""
-    return Dependency(source, target, DependencyKind.LAUNCH_ORDER)
+full = functools.partial(Dependency, kind=DependencyKind.FULL)
+programmatic = functools.partial(Dependency, kind=DependencyKind.PROGRAMMATIC)
+launch_order = functools.partial(Dependency, kind=DependencyKind.LAUNCH_ORDER)
+"""The edges, from source to target."""
 
 
 # What a test looks at

@@ -25,13 +25,7 @@ FORMAT = "forerun litmus 1"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A run of litmus tests.
-
-    Attributes:
-        machine: Where.
-        date: When: ISO 8601, UTC.
-        results: The counts by test.
-    """
+    """A run of litmus tests: on which machine, when (ISO 8601, UTC), and the counts by test."""
 
     machine: Machine
     date: str

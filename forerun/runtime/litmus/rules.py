@@ -7,7 +7,7 @@ from functools import cache
 from itertools import chain, combinations
 
 from forerun.ir.graph import Graph
-from forerun.ir.semantics import ASSUMPTIONS, NodeAccess, Race, accesses, check
+from forerun.ir.semantics import ASSUMPTIONS, Race, accesses, check
 from forerun.runtime.litmus.notation import LitmusTest, Observation, graph_of, observations
 from forerun.support.diagnostics import InternalError
 
@@ -32,14 +32,10 @@ def needed_assumptions(test: LitmusTest) -> frozenset[str] | None:
         [frozenset(), frozenset({'H6'}), None]
     """
     graph = graph_of(test)
-    said = {_needed(graph, observation) for observation in observations(test)}
+    said = {next((a for a in _SETS if _forbids(graph, observation, a)), None) for observation in observations(test)}
     if len(said) != 1:
         raise InternalError(f"litmus test {test.name} looks at things of which the rules say different things")
     return said.pop()
-
-
-def _needed(graph: Graph, observation: Observation) -> frozenset[str] | None:
-    return next((assumptions for assumptions in _SETS if _forbids(graph, observation, assumptions)), None)
 
 
 def _forbids(graph: Graph, observation: Observation, assumptions: frozenset[str]) -> bool:
@@ -55,11 +51,8 @@ def _concerns(race: Race, observation: Observation) -> bool:
     ends = (race.earlier, race.later)
     if not observation.node:
         return all(access.write and access.buffer == observation.variable for access in ends)
-    return any(_is_load(access, observation) for access in ends)
-
-
-def _is_load(access: NodeAccess, observation: Observation) -> bool:
-    return (access.node, access.buffer, access.write) == (observation.node, observation.variable, False)
+    load = observation.node, observation.variable, False
+    return any((access.node, access.buffer, access.write) == load for access in ends)
 
 
 def _writers(graph: Graph, variable: str) -> Iterator[str]:

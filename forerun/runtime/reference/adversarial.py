@@ -35,11 +35,10 @@ from forerun.runtime.reference.bound import (
     Reach,
     ScalarSource,
 )
-from forerun.runtime.reference.functions import failed
+from forerun.runtime.reference.functions import failure
+from forerun.runtime.reference.memory import snapshot
 from forerun.runtime.reference.schedule import Action
-from forerun.runtime.reference.snapshot import snapshot
-from forerun.runtime.reference.states import MISSING, LatePhase, NodeState, RoleState
-from forerun.runtime.reference.stores import Store, pieces
+from forerun.runtime.reference.states import MISSING, LatePhase, NodeState, RoleState, Store, pieces
 from forerun.runtime.reference.strategies import Strategy
 from forerun.support.diagnostics import ForerunError, InternalError, InvalidInput
 
@@ -51,14 +50,9 @@ _BLOCKED, _READY, _ARRIVED, _ENDED = RoleState.BLOCKED, RoleState.READY, RoleSta
 class Machine:
     """Runs a graph once, in the order that a strategy chooses among the possible ones.
 
-    Args:
-        graph: The graph, bound to memory.
-        strategy: Chooses.
-        record: Called with each event before it happens.
-        h6: Whether triggers hold back the start of secondaries.
-        loop_limit: How many rounds a ``while`` may take.
-        path: The names of the nodes around a body, each followed by a slash.
-        on_end: Called when the graph ends: its sinks are complete, other nodes perhaps not.
+    ``record`` is called with each event before it happens. With ``h6``, triggers hold back the start of secondaries.
+    ``path`` holds the names of the nodes around a body, each followed by a slash. ``on_end`` is called when the graph
+    ends: its sinks are complete, other nodes perhaps not.
     """
 
     def __init__(
@@ -154,14 +148,12 @@ class Machine:
             if not target.waits_for and target.started:
                 self._awake.append(target)
         self._running_sinks -= state.links.is_sink
-        if state.links.is_sink and not self._running_sinks:
-            self._sinks_complete(state)
-
-    def _sinks_complete(self, last: NodeState) -> None:
+        if not state.links.is_sink or self._running_sinks:
+            return
         if not self._incomplete:
             self._end()
         elif self._on_end is not None:
-            self._add(last, Action("end"), self._end)
+            self._add(state, Action("end"), self._end)
 
     def _end(self) -> None:
         if self._on_end is not None:
@@ -317,7 +309,7 @@ def _call(place: str, function: Callable[..., Any], *arguments: Any) -> Any:
     except ForerunError:
         raise
     except (Exception, SystemExit) as error:  # whatever a reference function raises
-        failed(place, error)
+        raise failure(place, error) from error
 
 
 def _does_not_fit(action: Action, possible: dict[Action, Callable[[], None]]) -> InvalidInput:

@@ -6,14 +6,7 @@ from forerun.ir.affine import AffineLike
 from forerun.ir.bound_kernel import BoundParameters, bind_kernel
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Access, Phase, Role
-from forerun.ir.nodes import (
-    ChildGraphNode,
-    ConditionalNode,
-    KernelNode,
-    Node,
-    ScalarLoad,
-)
-from forerun.ir.region import Region
+from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode, Node, ScalarLoad
 from forerun.ir.types import DependencyKind
 from forerun.runtime.reference.bound import (
     BoundControl,
@@ -29,7 +22,7 @@ from forerun.runtime.reference.bound import (
     linear,
 )
 from forerun.runtime.reference.functions import check_arity, find_function
-from forerun.runtime.reference.memory import BufferMemory, Memory
+from forerun.runtime.reference.memory import Memory
 from forerun.runtime.reference.operations import bind_operation
 from forerun.support.diagnostics import Unsupported
 
@@ -126,15 +119,11 @@ class _KernelBinding:
         return {name: i for i, name in enumerate(dict.fromkeys(name for name in used if name in self.sources))}
 
     def reach(self, access: Access, loads: dict[str, int], place: str, *, write: bool) -> Reach:
-        memory = self.buffers[access.parameter]
-        return _reach(place, memory, access.region.substitute(self.symbols), loads, write=write)
-
-
-def _reach(place: str, memory: BufferMemory, region: Region, loads: dict[str, int], *, write: bool) -> Reach:
-    array = memory.array if write else memory.readable
-    bounds = tuple(None if s is None else (linear(s.start, loads), linear(s.stop, loads)) for s in region.slices)
-    reach = Reach(place, memory, array, None, bounds)
-    return reach if region.symbols else Reach(place, memory, array, reach.at(()))
+        memory, region = self.buffers[access.parameter], access.region.substitute(self.symbols)
+        array = memory.array if write else memory.readable
+        bounds = tuple(None if s is None else (linear(s.start, loads), linear(s.stop, loads)) for s in region.slices)
+        reach = Reach(place, memory, array, None, bounds)
+        return reach if region.symbols else Reach(place, memory, array, reach.at(()))
 
 
 def _scalar_source(memory: Memory, load: ScalarLoad) -> ScalarSource:
@@ -145,21 +134,10 @@ def _scalar_source(memory: Memory, load: ScalarLoad) -> ScalarSource:
 
 def _links(graph: Graph) -> tuple[Links, ...]:
     position = {name: i for i, name in enumerate(graph.nodes)}
+    kinds = DependencyKind.FULL, DependencyKind.PROGRAMMATIC
     links = []
     for name in graph.nodes:
-        sources = [d.kind for d in graph.incoming(name)]
-        outgoing = graph.outgoing(name)
-        targets = {
-            kind: tuple(position[d.target] for d in outgoing if d.kind is kind)
-            for kind in (DependencyKind.FULL, DependencyKind.PROGRAMMATIC)
-        }
-        links.append(
-            Links(
-                sources.count(DependencyKind.FULL),
-                sources.count(DependencyKind.PROGRAMMATIC),
-                targets[DependencyKind.FULL],
-                targets[DependencyKind.PROGRAMMATIC],
-                not outgoing,
-            )
-        )
+        sources, outgoing = [d.kind for d in graph.incoming(name)], graph.outgoing(name)
+        full, programmatic = (tuple(position[d.target] for d in outgoing if d.kind is kind) for kind in kinds)
+        links.append(Links(sources.count(kinds[0]), sources.count(kinds[1]), full, programmatic, not outgoing))
     return tuple(links)

@@ -64,10 +64,7 @@ class Reach:
         return self.array if self.fixed is None else self.fixed
 
     def at(self, loaded: Sequence[int]) -> NDArray[Any]:
-        """The region's elements.
-
-        Args:
-            loaded: The values of the phase's loaded scalars.
+        """The region's elements, by the values of the phase's loaded scalars.
 
         Raises:
             InvalidInput: If it is not inside the buffer.
@@ -225,15 +222,7 @@ BoundNode: TypeAlias = BoundKernel | BoundOperation | BoundControl
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """The dependencies of a node, by the positions of the nodes at the other ends.
-
-    Attributes:
-        full_sources: How many full dependencies come in.
-        programmatic_sources: How many programmatic dependencies come in.
-        full_targets: Where full dependencies go.
-        programmatic_targets: Where programmatic dependencies go.
-        is_sink: Whether no dependency of any kind goes out.
-    """
+    """The dependencies of a node: how many come in, and the positions they go to; none of any kind leaves a sink."""
 
     full_sources: int
     programmatic_sources: int

@@ -32,11 +32,7 @@ def first_not_finite(
 ) -> str | None:
     """What is not finite first in a replay: a weight, or what a node writes.
 
-    Args:
-        graph: The graph.
-        weights: A value for every weight.
-        state: What state buffers hold before the replay.
-        inputs: A value for every input.
+    ``state`` is what state buffers hold before the replay.
 
     Returns:
         Words for it, such as ``node 'output' writes nan to buffer 'logits' at [3]``; ``None`` if all is finite.
@@ -62,11 +58,7 @@ def first_not_finite(
 
 
 class _WatchedReplay(SerialReplay):
-    """A serial replay that remembers the first value that is not finite.
-
-    Attributes:
-        found: Words for it, or ``None``.
-    """
+    """A serial replay that remembers words for the first value that is not finite."""
 
     def __init__(self, graph: BoundGraph) -> None:
         self.found: str | None = None

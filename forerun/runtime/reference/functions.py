@@ -6,18 +6,20 @@ import inspect
 from collections.abc import Callable, Sequence
 from functools import cache
 from types import FunctionType
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.demands import Demand, is_function_vouched, refusal, split_function
+from forerun.ir.nodes import HostCallbackNode
+from forerun.ir.region import BufferView
 from forerun.ir.text.spelling import quote
 from forerun.ir.trust import is_own_function_module, module_of, registered_function
 from forerun.runtime.dtypes import describe
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
-__all__ = ["PhaseFunction", "check_arity", "checked", "failed", "find_function", "results_of"]
+__all__ = ["PhaseFunction", "check_arity", "checked", "failure", "find_function", "host_call", "results_of", "selected"]
 
 PhaseFunction: TypeAlias = Callable[..., Any]
 
@@ -26,10 +28,6 @@ def find_function(path: str, place: str) -> PhaseFunction:
     """The function that ``module:function`` names; nothing is imported unless somebody vouches for it.
 
     It is an attribute of that module, and defined in it: nothing leads from a trusted module into what it imported.
-
-    Args:
-        path: The reference of a phase, or the function of a host call.
-        place: Who needs it, for messages.
 
     Raises:
         InvalidInput: If nobody vouches for it (:mod:`forerun.ir.trust`), it cannot be imported, or is not a function.
@@ -146,10 +144,39 @@ def checked(place: str, buffer: str, target: NDArray[Any], value: Any) -> NDArra
     raise InvalidInput(f"{place}: must return {wanted} for %{buffer}, returned {given}")
 
 
-def failed(place: str, error: Exception | SystemExit) -> NoReturn:
-    """Report what a function raised.
+def host_call(
+    node: HostCallbackNode, place: str, elements: Callable[[BufferView, bool], NDArray[Any]]
+) -> Callable[[], None]:
+    """What a host node does.
+
+    ``elements`` gives the array that a view stands for; its second argument says whether it is written.
 
     Raises:
-        InvalidInput: Always.
+        InvalidInput: If the function cannot be found, or cannot take what the node reads.
     """
-    raise InvalidInput(f"{place}: raised {type(error).__name__}: {error}") from error
+    place = f"{place}, function '{node.function}'"
+    function = find_function(node.function, place)
+    check_arity(function, len(node.reads), place)
+    reads = [elements(view, False) for view in node.reads]
+    writes = [(view.buffer, elements(view, True)) for view in node.writes]
+    # What is returned may be a view of what was read: the first write must not spoil the second.
+    aliased = len(writes) > 1 and any(np.may_share_memory(r, w) for r in reads for _, w in writes)
+
+    def call() -> None:
+        returned = function(*([array.copy() for array in reads] if aliased else reads))
+        for (buffer, target), value in zip(writes, results_of(place, len(writes), returned), strict=True):
+            target[...] = checked(place, buffer, target, value)
+
+    return call
+
+
+def selected(array: NDArray[Any], view: BufferView) -> NDArray[Any]:
+    """The elements of a buffer that a constant region selects."""
+    index = tuple(slice(None) if s is None else slice(s.start.constant, s.stop.constant) for s in view.region.slices)
+    found: NDArray[Any] = array[index]
+    return found
+
+
+def failure(place: str, error: BaseException) -> InvalidInput:
+    """What a function raised, as the fault of who wrote it."""
+    return InvalidInput(f"{place}: raised {type(error).__name__}: {error}")

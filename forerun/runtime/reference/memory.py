@@ -1,4 +1,4 @@
-"""The memory of a program: one array of bytes for each allocation, and typed views of it."""
+"""The memory of a program: one array of bytes for each allocation, typed views of it, and copies of such views."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from forerun.ir.types import BufferRole
 from forerun.runtime.dtypes import numpy_dtype
 from forerun.runtime.values import check_names, input_array, weight_array
 
-__all__ = ["ALIGNMENT", "POISON", "BufferMemory", "Memory", "address", "aligned_empty"]
+__all__ = ["POISON", "BufferMemory", "Memory", "snapshot"]
 
 Bytes = NDArray[np.uint8]
 
@@ -54,9 +54,7 @@ class Memory:
     zeros, which the system commits page by page as they are written. What lives within one replay is poisoned before
     each.
 
-    Args:
-        graph: A valid graph.
-        weights: A value for every weight, by name; each is looked up once.
+    Each weight is looked up once.
 
     Raises:
         InvalidInput: If a weight is missing, unknown, or does not fit.
@@ -127,24 +125,25 @@ class Memory:
                 size = graph.allocations[name].size
                 places[name] = end, end + size
                 end += -(-size // ALIGNMENT) * ALIGNMENT
-        self._transient = aligned_empty(end)
+        self._transient = _aligned(np.empty, end)
         self._bytes.update((name, self._transient[start:stop]) for name, (start, stop) in places.items())
 
     def _add_persistent(self, graph: Graph, views: Mapping[str, list[Buffer]]) -> None:
         """Make the other allocations, except those that a weight fills; :meth:`_add_weight` makes these."""
         self._gaps: list[Bytes] = []
         for name, found in views.items():
-            allocation = graph.allocations[name]
-            if name not in self._bytes and not (len(found) == 1 and _is_filled(allocation, found[0])):
-                data = self._bytes[name] = _aligned(np.zeros, allocation.size)
-                self._gaps += [data[start:stop] for start, stop in _gaps(allocation.size, found)]
+            size = graph.allocations[name].size
+            fills = [buffer.size == size for buffer in found if buffer.role is BufferRole.WEIGHT]
+            if name not in self._bytes and not (len(found) == 1 and any(fills)):
+                data = self._bytes[name] = _aligned(np.zeros, size)
+                self._gaps += [data[start:stop] for start, stop in _gaps(size, found)]
 
     def _add_weight(self, buffer: Buffer, array: NDArray[Any], allocation: Allocation) -> None:
         if allocation.name not in self._bytes and array.flags.c_contiguous and array.flags.aligned:
             self._bytes[allocation.name] = array.reshape(-1).view(np.uint8)
             return
         if allocation.name not in self._bytes:
-            self._bytes[allocation.name] = aligned_empty(allocation.size)
+            self._bytes[allocation.name] = _aligned(np.empty, allocation.size)
         _typed(self._bytes[allocation.name], buffer)[...] = array
 
     def _memory_of(self, buffer: Buffer, constant: bool) -> BufferMemory:
@@ -160,15 +159,11 @@ def address(array: NDArray[Any]) -> int:
     return found
 
 
-def aligned_empty(size: int, shift: int = 0) -> Bytes:
-    """New bytes that begin ``shift`` after a multiple of :data:`ALIGNMENT`."""
-    return _aligned(np.empty, size, shift)
-
-
 _PERSISTENT = {BufferRole.INPUT, BufferRole.WEIGHT, BufferRole.STATE, BufferRole.PARAM}
 
 
 def _aligned(make: Callable[..., Any], size: int, shift: int = 0) -> Bytes:
+    """New bytes that begin ``shift`` after a multiple of :data:`ALIGNMENT`."""
     data: Bytes = make(size + ALIGNMENT, np.uint8)
     start = (shift - address(data)) % ALIGNMENT
     return data[start : start + size]
@@ -176,11 +171,6 @@ def _aligned(make: Callable[..., Any], size: int, shift: int = 0) -> Bytes:
 
 def _typed(data: Bytes, buffer: Buffer) -> NDArray[Any]:
     return data[buffer.offset : buffer.stop].view(numpy_dtype(buffer.dtype)).reshape(buffer.shape)
-
-
-def _is_filled(allocation: Allocation, buffer: Buffer) -> bool:
-    """Whether a buffer is a weight that fills its allocation, which can then be the caller's own array."""
-    return buffer.role is BufferRole.WEIGHT and buffer.size == allocation.size
 
 
 def _gaps(size: int, views: Iterable[Buffer]) -> list[tuple[int, int]]:
@@ -191,3 +181,48 @@ def _gaps(size: int, views: Iterable[Buffer]) -> list[tuple[int, int]]:
             gaps.append((end, start))
         end = max(end, stop)
     return [*gaps, (end, size)] if end < size else gaps
+
+
+def snapshot(
+    data: Bytes, view: NDArray[Any], pending: Iterable[tuple[NDArray[Any], NDArray[Any]]] = ()
+) -> NDArray[Any]:
+    """A copy of a view as it is now.
+
+    The copy has the strides and the alignment of the view. NumPy and BLAS choose the order of their sums by those, so
+    a function gives the same bits for the copy and for the view.
+
+    ``data`` are all bytes of the allocation. What is to be seen in ``pending`` views of them are the values given
+    there, in order.
+
+    Returns:
+        The elements, not writable.
+    """
+    low, high = _span(view)
+    stores = [(target, value, *_span(target)) for target, value in pending]
+    first = min([low, *(start for _, _, start, _ in stores)])
+    last = max([high, *(stop for _, _, _, stop in stores)])
+    scratch = _aligned(np.empty, last - first, first % ALIGNMENT)
+    if stores:
+        base = address(data)
+        scratch[...] = data[first - base : last - base]
+        for target, value, start, _ in stores:
+            _window(scratch, target, start - first)[...] = value
+        copy = _window(scratch, view, low - first)
+    else:
+        copy = _window(scratch, view, low - first)
+        copy[...] = view
+    copy.flags.writeable = False
+    return copy
+
+
+def _span(view: NDArray[Any]) -> tuple[int, int]:
+    """The first byte of a view, and the one after its last; strides are never negative here."""
+    start = address(view)
+    if view.size == 0:
+        return start, start
+    reach = sum((extent - 1) * stride for extent, stride in zip(view.shape, view.strides, strict=True))
+    return start, start + reach + view.itemsize
+
+
+def _window(scratch: Bytes, view: NDArray[Any], offset: int) -> NDArray[Any]:
+    return np.ndarray(view.shape, view.dtype, buffer=scratch, offset=offset, strides=view.strides)

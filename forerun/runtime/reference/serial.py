@@ -22,8 +22,8 @@ from forerun.runtime.reference.bound import (
     BoundPhase,
     Reach,
 )
-from forerun.runtime.reference.functions import failed
-from forerun.runtime.reference.snapshot import snapshot
+from forerun.runtime.reference.functions import failure
+from forerun.runtime.reference.memory import snapshot
 from forerun.support.diagnostics import ForerunError
 
 __all__ = ["SerialReplay", "phases_in_order", "reads_to_copy"]
@@ -32,12 +32,7 @@ Step: TypeAlias = Callable[[], None]
 
 
 class SerialReplay:
-    """A graph, ready to be replayed in serial order; call it.
-
-    Args:
-        graph: The graph, bound to memory.
-        loop_limit: How many rounds a ``while`` may take.
-    """
+    """A graph, ready to be replayed in serial order; call it."""
 
     def __init__(self, graph: BoundGraph, loop_limit: int) -> None:
         self._loop_limit = loop_limit
@@ -56,14 +51,14 @@ class SerialReplay:
         self._run(self._steps)
 
     def _run(self, steps: Sequence[Step]) -> None:
-        step = _nothing
+        step: Step = lambda: None  # noqa: E731
         try:
             for step in steps:
                 step()
         except ForerunError:
             raise
         except (Exception, SystemExit) as error:  # whatever a reference function raises
-            failed(self._places[step], error)
+            raise failure(self._places[step], error) from error
 
     def _graph_steps(self, graph: BoundGraph) -> list[Step]:
         return [step for node in graph.nodes for step in self._node_steps(node)]
@@ -215,7 +210,3 @@ def _most_slots(graph: BoundGraph) -> int:
     counts = [node.slots for node in graph.nodes if isinstance(node, BoundKernel)]
     inner = [_most_slots(body) for node in graph.nodes if isinstance(node, BoundControl) for body in node.bodies]
     return max([0, *counts, *inner])
-
-
-def _nothing() -> None:
-    return None

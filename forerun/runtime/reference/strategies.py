@@ -45,7 +45,7 @@ class Strategy(Protocol):
 
 
 class _Uniform:
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, count: int) -> None:
         self._rng = rng
         self._ready: list[Action] = []
         self._split = rng.choice((0.0, 0.3, 0.7))
@@ -63,7 +63,7 @@ class _Uniform:
         return self._rng.random() < self._split
 
     def nested(self, count: int) -> Strategy:
-        return _Uniform(self._rng)
+        return _Uniform(self._rng, count)
 
 
 class _Pct:
@@ -139,11 +139,7 @@ class _Ranked:
 
 
 class Recorded:
-    """Takes the events of a recorded schedule.
-
-    Args:
-        actions: All of them, those of bodies included.
-    """
+    """Takes the events of a recorded schedule, those of bodies included."""
 
     def __init__(self, actions: Sequence[Action]) -> None:
         self._actions = actions
@@ -183,10 +179,6 @@ class Recorded:
         return self
 
 
-def _uniform(rng: random.Random, count: int) -> Strategy:
-    return _Uniform(rng)
-
-
 def _eager(rng: random.Random, count: int) -> Strategy:
     ranks = {"end": 0, "phase": 1, "run": 1, "load": 2, "flush": 3}
     return _Ranked(rng, ranks, later_first=rng.random() < 0.5, split=rng.choice((0.0, 0.5)))
@@ -198,7 +190,7 @@ def _lazy(rng: random.Random, count: int) -> Strategy:
 
 
 STRATEGIES: dict[str, Callable[[random.Random, int], Strategy]] = {
-    "uniform": _uniform,
+    "uniform": _Uniform,
     "pct": _Pct,
     "eager": _eager,
     "lazy": _lazy,
@@ -209,10 +201,8 @@ STRATEGIES: dict[str, Callable[[random.Random, int], Strategy]] = {
 def strategy_for(seed: int, replay: int, count: int) -> tuple[str, Strategy]:
     """The strategy of a seed, with its name.
 
-    Args:
-        seed: Chosen by the user; equal seeds give equal schedules.
-        replay: Which replay of the program it is for; each gets a draw of its own.
-        count: About how many events the graph has.
+    Equal seeds give equal schedules, and each replay of a program gets a draw of its own; ``count`` is about how many
+    events the graph has.
     """
     name = list(STRATEGIES)[seed % len(STRATEGIES)]
     return name, STRATEGIES[name](random.Random(f"{seed} {replay}"), count)

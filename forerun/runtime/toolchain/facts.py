@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, overload
+from typing import Any, Literal
 
 from forerun.runtime.toolchain import sass_cfg as flow
 
-__all__ = ["EntryFacts", "Instruction", "InstructionKind", "Listing"]
+__all__ = ["EntryFacts", "Instruction", "InstructionKind", "Listing", "is_trigger", "is_wait"]
 
 InstructionKind = Literal["load", "store", "bulk", "wait", "trigger", "barrier", "branch", "exit", "other"]
 """What an instruction does, as far as order among kernels is concerned."""
@@ -72,11 +72,7 @@ class Instruction:
 
 
 class Listing(Sequence[Instruction]):
-    """Instructions that are disassembled at the first look, since that takes much longer than to compile.
-
-    Args:
-        disassemble: Makes the instructions.
-    """
+    """Instructions that are disassembled at the first look, since that takes much longer than to compile."""
 
     def __init__(self, disassemble: Callable[[], tuple[Instruction, ...]]) -> None:
         self._disassemble = disassemble
@@ -85,11 +81,7 @@ class Listing(Sequence[Instruction]):
     def _instructions(self) -> tuple[Instruction, ...]:
         return self._disassemble()
 
-    @overload
-    def __getitem__(self, index: int) -> Instruction: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Instruction, ...]: ...
-    def __getitem__(self, index: int | slice) -> Instruction | tuple[Instruction, ...]:
+    def __getitem__(self, index: Any) -> Any:
         return self._instructions[index]
 
     def __len__(self) -> int:
@@ -129,16 +121,16 @@ class EntryFacts:
         Args:
             kinds: Such as ``load``; none stands for all kinds.
         """
-        return self._chosen(flow.before(self.instructions, _is_wait), kinds)
+        return self._chosen(flow.before(self.instructions, is_wait), kinds)
 
     def after_wait(self, *kinds: InstructionKind) -> tuple[Instruction, ...]:
         """Instructions that no thread executes before it has waited, and that some thread may execute at all."""
-        early = flow.before(self.instructions, _is_wait)
+        early = flow.before(self.instructions, is_wait)
         return self._chosen(flow.reachable(self.instructions) - early, kinds)
 
     def before_trigger(self, *kinds: InstructionKind) -> tuple[Instruction, ...]:
         """Instructions that a thread may execute before it has triggered."""
-        return self._chosen(flow.before(self.instructions, _is_trigger), kinds)
+        return self._chosen(flow.before(self.instructions, is_trigger), kinds)
 
     @property
     def waits(self) -> bool:
@@ -160,9 +152,11 @@ class EntryFacts:
         return tuple(instruction for instruction in chosen if not kinds or instruction.kind in kinds)
 
 
-def _is_wait(instruction: flow.Step) -> bool:
+def is_wait(instruction: Instruction) -> bool:
+    """Whether it is ``griddepcontrol.wait``."""
     return instruction.opcode.startswith("ACQBULK")
 
 
-def _is_trigger(instruction: flow.Step) -> bool:
+def is_trigger(instruction: Instruction) -> bool:
+    """Whether it is ``griddepcontrol.launch_dependents``."""
     return instruction.opcode.startswith("PREEXIT")

@@ -5,41 +5,50 @@ each must name its file in plain words, and neither from the root nor upwards. N
 are then looked for in CUDA's folders alone (NVRTC's ``--no-source-include``; docs/toolchain.md).
 
 What stands in comments or behind ``#if`` counts, too: whether a directive is read is the preprocessor's business.
+
+Some of CUDA's headers include files by macros: Thrust chooses its back ends so (``#include
+__THRUST_HOST_SYSTEM_GATHER_HEADER``), and CUB includes Thrust. The preprocessor replaces each word of such a path
+(``thrust/system/cpp/detail/gather.h``), so a unit beside them may not define what their paths are made of.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from forerun.support.diagnostics import Diagnostic, Location
 
-__all__ = ["BLANK", "HASH", "SPLICE", "IncludeDirective", "included_names", "refused_includes"]
+__all__ = ["IncludeDirective", "included_names", "refused_definitions", "refused_includes"]
 
-SPLICE = re.compile(r"\\\r*\n")
+_SPLICE = re.compile(r"\\\r*\n")
 """What joins a line with the next one. NVRTC lets any number of carriage returns stand between."""
 
-BLANK = r"(?:[^\S\n]|/\*.*?\*/)*+"
+_BLANK = r"(?:[^\S\n]|/\*.*?\*/)*+"
 """What may stand between the words of a directive: blanks and comments."""
 
-HASH = r"(?:\#|%:|\?\?=)"
+_HASH = r"(?:\#|%:|\?\?=)"
 """What a directive begins with, in all its spellings."""
 
 _NAME = r'(?:"(?P<quoted>[^"\n]*)"|<(?P<angled>[^>\n]*)>)?'
-_BEGIN_DIRECTIVE = re.compile(HASH)
-_DIRECTIVE = re.compile(rf"{HASH}{BLANK}(?P<word>include_next|include|import|embed)\b{BLANK}{_NAME}", re.DOTALL)
+_BEGIN_DIRECTIVE = re.compile(_HASH)
+_DIRECTIVE = re.compile(rf"{_HASH}{_BLANK}(?P<word>include_next|include|import|embed)\b{_BLANK}{_NAME}", re.DOTALL)
 _BEGIN_QUESTION = re.compile(r"__has_(?:include|embed)|_CCCL_HAS_INCLUDE")
 _QUESTION = re.compile(
-    rf"(?P<word>__has_(?:include(?:_next)?|embed)\w*|_CCCL_HAS_INCLUDE\b)(?P<asked>{BLANK}\({BLANK}{_NAME})?", re.DOTALL
+    rf"(?P<word>__has_(?:include(?:_next)?|embed)\w*|_CCCL_HAS_INCLUDE\b)(?P<asked>{_BLANK}\({_BLANK}{_NAME})?",
+    re.DOTALL,
 )
 _IS_IT_DEFINED = re.compile(r"\bdefined\s*\(?\s*$|^\s*(?:\#|%:|\?\?=)\s*(?:el)?ifn?def\s*$")
 _PASTE = re.compile(r"##|%:%:|\?\?=\?\?=")
 _PIECE = re.compile(r"(?<![\w$])(_|__|__h|__ha|__has|__has_[a-z]*)(?![\w$])")
 _PASTED = ("__has_include", "__has_embed")
 _TEXTS_KEPT = 512
+_LIBRARIES = ("thrust/", "cub/")
+_DEFINITION = re.compile(rf"{_HASH}{_BLANK}(?:define|undef)\b{_BLANK}([\w$]+)", re.DOTALL)
+_OWN_MACRO = re.compile(r"__THRUST_|THRUST_MR_|_*THRUST_\w*(?:HEADER|ROOT|NAMESPACE)")
+_WORD = re.compile(r"[\w$]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,41 +77,33 @@ def included_names(text: str) -> tuple[str, ...]:
 
 
 def refused_includes(texts: Mapping[str, str], given: frozenset[str]) -> tuple[Diagnostic, ...]:
-    """What the texts of a unit may not include.
-
-    Args:
-        texts: The texts, by their names.
-        given: The names of those that can be included.
-    """
-    return (
-        tuple(
-            Diagnostic("include", problem, Location("text", name, directive.line, 1, 1))
-            for name, text in texts.items()
-            for directive in _directives(text)
-            if (problem := _problem(directive, given))
-        )
-        + tuple(
-            Diagnostic("include", "a text may not hold the character of code 0", Location("file", name))
-            for name, text in texts.items()
-            if "\0" in text
-        )
-        + _pasted_questions(texts)
-    )
+    """What the texts of a unit, by their names, may not include; ``given`` are the names that can be included."""
+    return (*_refused_directives(texts, given), *_refused_characters(texts), *_pasted_questions(texts))
 
 
-def _pasted_questions(texts: Mapping[str, str]) -> tuple[Diagnostic, ...]:
+def _refused_directives(texts: Mapping[str, str], given: frozenset[str]) -> Iterator[Diagnostic]:
+    for name, text in texts.items():
+        for directive in _directives(text):
+            if problem := _problem(directive, given):
+                yield Diagnostic("include", problem, Location("text", name, directive.line, 1, 1))
+
+
+def _refused_characters(texts: Mapping[str, str]) -> Iterator[Diagnostic]:
+    for name, text in texts.items():
+        if "\0" in text:
+            yield Diagnostic("include", "a text may not hold the character of code 0", Location("file", name))
+
+
+def _pasted_questions(texts: Mapping[str, str]) -> Iterator[Diagnostic]:
     """Pieces that macros of the unit may paste together to a question."""
-    spliced = {name: SPLICE.sub("", text) for name, text in texts.items()}
+    spliced = {name: _SPLICE.sub("", text) for name, text in texts.items()}
     if not any(map(_PASTE.search, spliced.values())):
-        return ()
+        return
     pieces = ((name, piece[1]) for name, text in spliced.items() for piece in _PIECE.finditer(text))
-    return tuple(
-        Diagnostic(
-            "include", f"{piece} may become a question for a file where texts are pasted", Location("file", name)
-        )
-        for name, piece in dict.fromkeys(pieces)
-        if any(whole.startswith(piece) and whole != piece for whole in _PASTED)
-    )
+    for name, piece in dict.fromkeys(pieces):
+        if any(whole.startswith(piece) and whole != piece for whole in _PASTED):
+            message = f"{piece} may become a question for a file where texts are pasted"
+            yield Diagnostic("include", message, Location("file", name))
 
 
 def _problem(directive: IncludeDirective, given: frozenset[str]) -> str:
@@ -123,7 +124,7 @@ def _problem(directive: IncludeDirective, given: frozenset[str]) -> str:
 def _directives(text: str) -> tuple[IncludeDirective, ...]:
     if "include" not in text.lower() and "import" not in text and "embed" not in text and "\\" not in text:
         return ()
-    spliced = SPLICE.sub("", text)
+    spliced = _SPLICE.sub("", text)
     lines = None if spliced == text else _lines_of(text)
     return tuple(_found(spliced, lines))
 
@@ -154,3 +155,35 @@ def _lines_of(text: str) -> list[int]:
     pieces = text.split("\n")
     goes_on = [False, *(piece.rstrip("\r").endswith("\\") for piece in pieces)]
     return [number for number, _ in enumerate(pieces, 1) if not goes_on[number - 1]]
+
+
+def refused_definitions(
+    texts: Mapping[str, str], foreign: Iterable[str], folders: Sequence[Path]
+) -> tuple[Diagnostic, ...]:
+    """The definitions of a unit that could lead CUDA's headers to other files.
+
+    ``foreign`` is what they include that is not given with the unit; the folders are those of CUDA's headers.
+    """
+    if not any(name.startswith(_LIBRARIES) for name in foreign):
+        return ()
+    words = _path_words(tuple(folders))
+    return tuple(
+        Diagnostic("include", f"'{word}' may not be defined beside Thrust or CUB: their includes are made of it", place)
+        for name, text in texts.items()
+        for word, place in _definitions(name, _SPLICE.sub("", text))
+        if word in words or _OWN_MACRO.match(word)
+    )
+
+
+def _definitions(name: str, text: str) -> Iterable[tuple[str, Location]]:
+    matches = (_DEFINITION.match(text, place.start()) for place in _BEGIN_DIRECTIVE.finditer(text))
+    return ((match[1], Location("file", name)) for match in matches if match is not None)
+
+
+@lru_cache(maxsize=8)
+def _path_words(folders: tuple[Path, ...]) -> frozenset[str]:
+    """The words in the paths of Thrust's back ends."""
+    paths = (
+        path.relative_to(folder) for folder in folders for path in folder.joinpath("thrust", "system").rglob("*.[hi]*")
+    )
+    return frozenset(word for path in paths for word in _WORD.findall(path.as_posix()))

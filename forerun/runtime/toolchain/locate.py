@@ -41,13 +41,7 @@ _USUAL_ROOT = Path("/usr/local/cuda")
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool that was found.
-
-    Attributes:
-        path: Where it is.
-        version: The release of CUDA that it belongs to.
-        identity: Tells builds apart, for the keys of the cache.
-    """
+    """A tool, the release of CUDA that it belongs to, and what tells builds apart, for the keys of the cache."""
 
     path: Path
     version: Version

@@ -26,11 +26,6 @@ def without_other_files(log: str, texts: Mapping[str, str], include: Sequence[Pa
     """A log of NVRTC without what it says of files that are neither the unit's nor CUDA's: it quotes their lines.
 
     Such files are refused before (:mod:`forerun.runtime.toolchain.includes`); this is what holds if one gets through.
-
-    Args:
-        log: What ``nvrtcGetProgramLog`` gives.
-        texts: The texts that were compiled, by their names.
-        include: The folders of CUDA's headers.
     """
     kept: list[str] = []
     is_shown = True
@@ -58,13 +53,8 @@ def _may_be_shown(file: str, texts: Mapping[str, str], include: Sequence[Path]) 
 
 
 def nvrtc_diagnostics(log: str, texts: Mapping[str, str]) -> tuple[Diagnostic, ...]:
-    """The errors and warnings of a log.
-
-    Args:
-        log: What ``nvrtcGetProgramLog`` gives: a head, the line with a caret below it, further words, an empty line.
-        texts: The texts that were compiled, by their names.
-    """
-    return tuple(_of_nvrtc(block, texts) for block in _blocks(log))
+    """The errors and warnings of a log: each is a head, a line with a caret below it, further words, an empty line."""
+    return tuple(_of_nvrtc(head, rest, texts) for head, rest in _blocks(log))
 
 
 def _blocks(log: str) -> Iterator[tuple[re.Match[str], Sequence[str]]]:
@@ -84,8 +74,7 @@ def _blocks(log: str) -> Iterator[tuple[re.Match[str], Sequence[str]]]:
         yield head, rest
 
 
-def _of_nvrtc(block: tuple[re.Match[str], Sequence[str]], texts: Mapping[str, str]) -> Diagnostic:
-    head, rest = block
+def _of_nvrtc(head: re.Match[str], rest: Sequence[str], texts: Mapping[str, str]) -> Diagnostic:
     caret = next((index for index, line in enumerate(rest) if line.strip() == "^"), None)
     column = 1 if caret is None else max(rest[caret].index("^") - _INDENT + 1, 1)
     words = rest if caret is None else [*rest[: max(caret - 1, 0)], *rest[caret + 1 :]]
@@ -101,12 +90,7 @@ def ptxas_diagnostics(
 ) -> tuple[Diagnostic, ...]:
     """The errors and warnings of a log, at the lines of the source, as far as the PTX tells them.
 
-    Args:
-        log: What ptxas wrote.
-        ptx: What it read.
-        unit: The name of the unit.
-        texts: The texts that were compiled, by their names; the PTX itself may be among them, as ``UNIT.ptx``.
-        worst: ``ERROR`` leaves warnings out.
+    The PTX itself may be among the texts, as ``UNIT.ptx``. ``worst=ERROR`` leaves warnings out.
     """
     found = []
     for match in _PTXAS.finditer(log):

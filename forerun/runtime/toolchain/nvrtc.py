@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from forerun.runtime.toolchain.computed import refused_definitions
 from forerun.runtime.toolchain.errors import CompileError, ToolchainMissing
-from forerun.runtime.toolchain.includes import refused_includes
+from forerun.runtime.toolchain.includes import refused_definitions, refused_includes
 from forerun.runtime.toolchain.messages import nvrtc_diagnostics, without_other_files
-from forerun.runtime.toolchain.unit import Source, virtual_arch
+from forerun.runtime.toolchain.unit import Source, own_name, virtual_arch
 from forerun.support.diagnostics import InvalidInput, Severity
 
 __all__ = ["STANDARD_OPTIONS", "compile_to_ptx"]
@@ -26,11 +25,7 @@ _FILE_DIRECTIVE = re.compile(r'^(\s*\.file\s+\d+\s+")([^"]*)(".*)$', re.MULTILIN
 def compile_to_ptx(source: Source, arch: str, options: Sequence[str], include: Sequence[Path]) -> tuple[str, str]:
     """The PTX of a unit, and NVRTC's warnings. The interpreter's lock is released meanwhile.
 
-    Args:
-        source: The unit.
-        arch: Such as ``sm_90``.
-        options: Further options.
-        include: Folders of headers that the unit does not bring itself.
+    ``include`` are the folders of headers that the unit does not bring itself.
 
     Raises:
         CompileError: If the source is refused.
@@ -90,10 +85,4 @@ def _checked(nvrtc: Any, returned: tuple[Any, ...]) -> Any:
 
 def _with_own_names(ptx: str, source: Source) -> str:
     """The PTX without the working folder, which NVRTC puts before the names: equal sources give equal PTX."""
-
-    def renamed(match: re.Match[str]) -> str:
-        path = match[2].replace("\\", "/")
-        own = [name for name in source.texts if path == name or path.endswith(f"/{name}")]
-        return f"{match[1]}{max(own, key=len, default=match[2])}{match[3]}"
-
-    return _FILE_DIRECTIVE.sub(renamed, ptx + "\n")
+    return _FILE_DIRECTIVE.sub(lambda match: f"{match[1]}{own_name(match[2], source.texts)}{match[3]}", ptx + "\n")

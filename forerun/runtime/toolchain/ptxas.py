@@ -6,7 +6,6 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from forerun.runtime.toolchain.errors import CompileError, ToolchainMissing
@@ -14,7 +13,7 @@ from forerun.runtime.toolchain.messages import ptxas_diagnostics
 from forerun.runtime.toolchain.unit import Source
 from forerun.support.diagnostics import Severity
 
-__all__ = ["Resources", "assemble", "resources"]
+__all__ = ["assemble", "resources"]
 
 _ENTRY = re.compile(r"Compiling entry function '([^']+)'")
 _NUMBERS = {
@@ -26,26 +25,8 @@ _NUMBERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What a kernel needs; see :class:`~forerun.runtime.toolchain.facts.EntryFacts`."""
-
-    registers: int = 0
-    shared_bytes: int = 0
-    stack_bytes: int = 0
-    spill_store_bytes: int = 0
-    spill_load_bytes: int = 0
-
-
 def assemble(ptx: str, source: Source, arch: str, tool: Path, options: Sequence[str]) -> tuple[bytes, str]:
-    """The cubin of a unit, and all that ptxas says.
-
-    Args:
-        ptx: The unit's PTX.
-        source: The unit, for messages.
-        arch: Such as ``sm_90``.
-        tool: Where ptxas is.
-        options: Further options.
+    """The cubin of a unit, and all that ptxas says; the unit itself is for messages.
 
     Raises:
         CompileError: If ptxas refuses the PTX.
@@ -54,16 +35,8 @@ def assemble(ptx: str, source: Source, arch: str, tool: Path, options: Sequence[
     with tempfile.TemporaryDirectory(prefix="forerun-") as folder:
         read, written = Path(folder, "unit.ptx"), Path(folder, "unit.cubin")
         read.write_text(ptx, encoding="utf-8")
-        line: list[str | Path] = [
-            tool,
-            f"--gpu-name={arch}",
-            "--verbose",
-            "--generate-line-info",
-            *options,
-            read,
-            "-o",
-            written,
-        ]
+        flags = (f"--gpu-name={arch}", "--verbose", "--generate-line-info")
+        line: list[str | Path] = [tool, *flags, *options, read, "-o", written]
         try:
             done = subprocess.run(line, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
         except OSError as error:
@@ -74,24 +47,24 @@ def assemble(ptx: str, source: Source, arch: str, tool: Path, options: Sequence[
         return written.read_bytes(), log
 
 
-def resources(log: str) -> Mapping[str, Resources]:
-    r"""What the log of ``ptxas --verbose`` says of each entry.
+def resources(log: str) -> Mapping[str, dict[str, int]]:
+    r"""What the log of ``ptxas --verbose`` says of each entry: numbers by the names of ``EntryFacts``.
 
     Example:
         >>> log = "ptxas info : Compiling entry function 'k' for 'sm_90'\nptxas info : Used 12 registers"
-        >>> resources(log)["k"].registers
+        >>> resources(log)["k"]["registers"]
         12
     """
     _, *pieces = _ENTRY.split(log)
     return {name: _numbers(text) for name, text in zip(pieces[::2], pieces[1::2], strict=True)}
 
 
-def _numbers(text: str) -> Resources:
+def _numbers(text: str) -> dict[str, int]:
     # Device functions that were not inlined follow with words of their own.
     used = _NUMBERS["registers"].search(text)
     own = text[: text.find("\n", used.end())] if used and "\n" in text[used.end() :] else text
     matches = {name: pattern.search(own) for name, pattern in _NUMBERS.items()}
-    return Resources(**{name: int(match[1]) for name, match in matches.items() if match is not None})
+    return {name: 0 if match is None else int(match[1]) for name, match in matches.items()}
 
 
 def _refusal(ptx: str, source: Source, log: str) -> Exception:

@@ -13,7 +13,7 @@ import json
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 from forerun.runtime.toolchain.cache import Cache, key_of
 from forerun.runtime.toolchain.elf import architecture, constant_bytes, section_sizes
@@ -36,14 +36,7 @@ _NUMBERS = frozenset(item.name for item in fields(EntryFacts)) - {"instructions"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A compiled unit, without what the cache or the tools tell of it later.
-
-    Attributes:
-        ptx: What NVRTC made.
-        code: The cubin.
-        log: Warnings.
-        entries: The numbers of :class:`EntryFacts`, by entry.
-    """
+    """A compiled unit, without what the cache or the tools tell of it later; ``log`` holds warnings."""
 
     ptx: str
     code: bytes
@@ -92,18 +85,9 @@ class Record:
 
 
 def record_of(ptx: str, code: bytes, warnings: str, log: str) -> Record:
-    """What is kept of a unit.
-
-    Args:
-        ptx: What NVRTC made.
-        code: The cubin.
-        warnings: Those of NVRTC and ptxas.
-        log: What ``ptxas --verbose`` said.
-    """
+    """What is kept of a unit; ``log`` is what ``ptxas --verbose`` said."""
     sizes = section_sizes(code)
-    entries = {
-        name: {**asdict(found), "constant_bytes": constant_bytes(sizes, name)} for name, found in resources(log).items()
-    }
+    entries = {n: {**found, "constant_bytes": constant_bytes(sizes, n)} for n, found in resources(log).items()}
     return Record(ptx, code, warnings, entries)
 
 

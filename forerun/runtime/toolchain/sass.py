@@ -11,6 +11,7 @@ from pathlib import Path
 
 from forerun.runtime.toolchain.errors import ToolchainMissing
 from forerun.runtime.toolchain.facts import Instruction
+from forerun.runtime.toolchain.unit import own_name
 
 __all__ = ["disassemble", "parse_listing"]
 
@@ -59,9 +60,7 @@ class _Section:
 def parse_listing(text: str, names: Sequence[str] = ()) -> Mapping[str, tuple[Instruction, ...]]:
     r"""The instructions of each kernel in a listing of ``nvdisasm --print-code --print-line-info-inline``.
 
-    Args:
-        text: The listing.
-        names: The texts that were compiled: paths that end in one of them are told by it.
+    Paths that end in one of ``names``, those of the texts that were compiled, are told by it.
 
     Example:
         >>> text = '.text.k:\n //## File "/tmp/k.cu", line 7\n  /*0000*/  ACQBULK ;\n'
@@ -75,7 +74,7 @@ def parse_listing(text: str, names: Sequence[str] = ()) -> Mapping[str, tuple[In
     for line in text.splitlines():
         place = _LINE.match(line)
         if place is not None:
-            here = (_own_name(place[1], names), int(place[2]))
+            here = (own_name(place[1], names), int(place[2]))
             source = [*source, here] if is_inlined else [here]
         elif opening := _SECTION.fullmatch(line):
             section, source = sections.setdefault(opening[1] or opening[2], _Section()), []
@@ -102,8 +101,3 @@ def _placed(section: _Section) -> Iterator[Instruction]:
         named += [label.strip() for labels in _TARGETS.findall(found.text) for label in labels.split(",")]
         targets = tuple(section.labels[label] for label in named if label in section.labels)
         yield Instruction(found.offset, found.opcode, found.text, found.source, targets)
-
-
-def _own_name(path: str, names: Sequence[str]) -> str:
-    own = [name for name in names if path == name or path.endswith(f"/{name}")]
-    return max(own, key=len, default=path)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from forerun.support.cfg import FlowGraph, reach
 
-__all__ = ["Step", "after", "before", "flow_graph", "reachable"]
+if TYPE_CHECKING:
+    from forerun.runtime.toolchain.facts import Instruction
+
+__all__ = ["after", "before", "flow_graph", "reachable"]
 
 # A return goes to where a call is followed, and from a call one goes there anyway.
 _ENDS = frozenset({"EXIT", "RET", "KILL"})
@@ -17,27 +20,8 @@ _JUMPS = frozenset({"BRA", "JMP"})
 _NAME_A_MEETING_POINT = frozenset({"BSSY", "BMOV"})
 
 
-class Step(Protocol):
-    """What must be known of an instruction."""
-
-    @property
-    def offset(self) -> int: ...  # noqa: D102
-    @property
-    def opcode(self) -> str: ...  # noqa: D102
-    @property
-    def text(self) -> str: ...  # noqa: D102
-    @property
-    def targets(self) -> tuple[int, ...]: ...  # noqa: D102
-    @property
-    def predicated(self) -> bool: ...  # noqa: D102
-
-
-def flow_graph(steps: Sequence[Step]) -> FlowGraph:
-    """The control flow of a kernel, an instruction a node, by the indices of the instructions.
-
-    Args:
-        steps: A kernel's instructions in the order of their offsets.
-    """
+def flow_graph(steps: Sequence[Instruction]) -> FlowGraph:
+    """The control flow of a kernel, an instruction a node, by their indices in the order of their offsets."""
     place = {step.offset: index for index, step in enumerate(steps)}
     ways = [dict.fromkeys(_successors(index, step, place)) for index, step in enumerate(steps)]
     last = len(steps)
@@ -45,14 +29,10 @@ def flow_graph(steps: Sequence[Step]) -> FlowGraph:
     return FlowGraph(tuple(tuple(index for index in way if index < last) for way in ways), frozenset(leaves))
 
 
-def before(steps: Sequence[Step], stops: Callable[[Step], bool]) -> frozenset[int]:
+def before(steps: Sequence[Instruction], stops: Callable[[Instruction], bool]) -> frozenset[int]:
     """The indices of what a thread may execute without having executed a stop; stops are not among them.
 
     A predicated stop stops nobody, because some threads may pass it.
-
-    Args:
-        steps: A kernel's instructions in the order of their offsets.
-        stops: Whether an instruction is one.
     """
     successors = flow_graph(steps).successors
     stop = {index for index, step in enumerate(steps) if stops(step)}
@@ -60,28 +40,23 @@ def before(steps: Sequence[Step], stops: Callable[[Step], bool]) -> frozenset[in
     return frozenset(reach(range(min(len(steps), 1)), lambda i: () if i in end else successors[i]) - stop)
 
 
-def after(steps: Sequence[Step], marks: Callable[[Step], bool]) -> frozenset[int]:
-    """The indices of what a thread may execute once it has executed a mark.
-
-    Args:
-        steps: A kernel's instructions in the order of their offsets.
-        marks: Whether an instruction is one.
-    """
+def after(steps: Sequence[Instruction], marks: Callable[[Instruction], bool]) -> frozenset[int]:
+    """The indices of what a thread may execute once it has executed a mark."""
     graph = flow_graph(steps)
     begins = (next_ for index in graph.order if marks(steps[index]) for next_ in graph.successors[index])
     return frozenset(reach(begins, graph.successors.__getitem__))
 
 
-def reachable(steps: Sequence[Step]) -> frozenset[int]:
+def reachable(steps: Sequence[Instruction]) -> frozenset[int]:
     """The indices of what a thread may execute at all."""
     return frozenset(flow_graph(steps).order)
 
 
-def _name(step: Step) -> str:
+def _name(step: Instruction) -> str:
     return step.opcode.partition(".")[0]
 
 
-def _successors(index: int, step: Step, place: Mapping[int, int]) -> Iterator[int]:
+def _successors(index: int, step: Instruction, place: Mapping[int, int]) -> Iterator[int]:
     name = _name(step)
     targets = [place[target] for target in step.targets if target in place]
     if name in _COMPUTED:
@@ -92,7 +67,7 @@ def _successors(index: int, step: Step, place: Mapping[int, int]) -> Iterator[in
         yield index + 1
 
 
-def _never_goes_on(name: str, step: Step) -> bool:
+def _never_goes_on(name: str, step: Instruction) -> bool:
     """Whether an instruction that is executed is never followed by the next one."""
     if name in _JUMPS:  # some have a condition among their operands: BRA.U UP0, label
         return bool(step.targets) and "," not in step.text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,7 +11,7 @@ from forerun.runtime.toolchain.facts import EntryFacts
 from forerun.runtime.toolchain.includes import included_names
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["Cubin", "Source", "virtual_arch"]
+__all__ = ["Cubin", "Source", "own_name", "virtual_arch"]
 
 _ARCH = re.compile(r"sm_(\d+[af]?)")
 
@@ -59,6 +59,13 @@ class Cubin:
     arch: str
     log: str
     entries: Mapping[str, EntryFacts]
+
+
+def own_name(path: str, names: Iterable[str]) -> str:
+    """The text of ours that a tool's path leads to; the path itself if it leads to none."""
+    plain = path.replace("\\", "/")
+    own = [name for name in names if plain == name or plain.endswith(f"/{name}")]
+    return max(own, key=len, default=path)
 
 
 def virtual_arch(arch: str) -> str:

@@ -28,10 +28,9 @@ from forerun.runtime.cuda.codegen.build import Code
 from forerun.runtime.cuda.codegen.specialise import units as units_of
 from forerun.runtime.cuda.codegen.unit import TIMELINE, Unit
 from forerun.runtime.cuda.driver.driver import Driver, use_driver
-from forerun.runtime.cuda.memory.host_arrays import bytes_at
-from forerun.runtime.cuda.sass import assessment
+from forerun.runtime.cuda.sass import inspection
 from forerun.runtime.cuda.timestamps import WORDS
-from forerun.runtime.dtypes import numpy_dtype
+from forerun.runtime.dtypes import bytes_at, numpy_dtype
 from forerun.support.diagnostics import ForerunError
 from tests.kernel_runner import run_kernel
 from tests.runtime.cuda.fake_driver import FakeCuda
@@ -99,7 +98,7 @@ def _stamp(address: int, kernel: Kernel, ctas: int) -> None:
 @contextmanager
 def on_fake(monkeypatch: pytest.MonkeyPatch, api: Any = None) -> Iterator[Driver]:
     """Within the block, graphs are loaded on a fake driver. Candidates are assessed in code that is really built."""
-    assert assessment.build_code is not fake_code
+    assert inspection.build_code is not fake_code
     monkeypatch.setattr(build, "build_code", fake_code)
     with use_driver(Driver(api or FakeCuda())) as driver:
         yield driver

@@ -66,7 +66,7 @@ def test_every_type_there_and_back(dtype: DType) -> None:
     values = np.arange(6).astype(numpy_dtype(dtype)).reshape(2, 3)
     ours = Ours(values, (dlpack.CUDA, 3))
     tensor = dlpack.take(ours.__dlpack__())
-    assert (tensor.dtype, tensor.shape, tensor.device) == (values.dtype, (2, 3), (2, 3))
+    assert (tensor.dtype, tensor.shape, tensor.device) == (values.dtype, (2, 3), 3)
     assert (tensor.address, tensor.contiguous) == (values.ctypes.data, True)
     assert ours.released == 0
     del tensor

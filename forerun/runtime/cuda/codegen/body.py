@@ -11,7 +11,7 @@ from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Step, Trigger, Wait
 from forerun.ir.nodes import Launch
 from forerun.runtime.cuda.codegen.names import identifier
 
-__all__ = ["CannotGenerate", "RoleWarps", "body_lines", "phase_names", "warps_of_roles"]
+__all__ = ["CannotGenerate", "RoleWarps", "body_lines", "phase_names", "statement", "warps_of_roles"]
 
 _WARP = 32
 
@@ -84,12 +84,7 @@ def body_lines(
 ) -> Iterator[str]:
     """The statements of the entry, not indented.
 
-    Args:
-        kernel: Whose body it is.
-        roles: Which warps play which role.
-        namespace: Of the phase functions.
-        delays: Whether delays come between the steps.
-        timeline: The parameter with the address of the records of times; empty for none.
+    ``timeline`` is the parameter with the address of the records of times; empty for none.
 
     Raises:
         CannotGenerate: If there is a grid-wide barrier, or names collide.
@@ -156,12 +151,13 @@ def _without_role(playing: Sequence[RoleWarps]) -> list[str]:
 def _steps(warps: RoleWarps, names: Mapping[str, str], namespace: str, extras: _Extras) -> Iterator[str]:
     yield from extras.delay()
     for step in warps.role.steps:
-        yield _statement(step, names, namespace)
+        yield statement(step, names, namespace)
         yield from extras.stamp(step, warps)
         yield from extras.delay()
 
 
-def _statement(step: Step, names: Mapping[str, str], namespace: str) -> str:
+def statement(step: Step, names: Mapping[str, str], namespace: str) -> str:
+    """The statement that executes a step; ``names`` are those of the phases' functions in the namespace."""
     match step:
         case Phase(name=name):
             return f"{namespace}::{names[name]}(arguments, locals);"

@@ -55,13 +55,8 @@ def build_code(
 ) -> Code:
     """Compile all kernels of a graph. Needs no GPU.
 
-    Args:
-        graph: A valid graph.
-        arch: The architecture, such as ``sm_90``.
-        delays: Put pseudo-random delays into the kernels.
-        timeline: Let the kernels note their times.
-        progress: Told how many units are compiled, and how many there are.
-        fresh: Compile them even if the cache has them.
+    Delays and timeline are as for :func:`~forerun.runtime.cuda.codegen.specialise.specialise`; ``progress`` is told how
+    many units are compiled, and how many there are; ``fresh`` compiles them even if the cache has them.
 
     Raises:
         Unsupported: If a kernel has no code, or there is no toolchain.
@@ -74,7 +69,8 @@ def build_code(
     condition = cubins.pop().code if has_condition else None
     compiled = iter(cubins)
     made = [next(compiled) if isinstance(unit.source, Source) else unit.source for unit in units]
-    if not fresh and not all(map(_has_entry, made, units)):  # of another unit, in spite of its key
+    has_entry = (isinstance(m, ForeignModule) or unit.entry in m.entries for m, unit in zip(made, units, strict=True))
+    if not fresh and not all(has_entry):  # of another unit, in spite of its key
         return build_code(graph, arch, delays=delays, timeline=timeline, progress=progress, fresh=True)
     kernels = _kernel_names(graph, unit_of, len(units))
     both = zip(units, made, strict=True)
@@ -85,10 +81,7 @@ def build_code(
 def compile_ahead(graphs: Sequence[Graph], arch: str, *, delays: bool = False, timeline: bool = False) -> int:
     """Fill the cache with what :func:`build_code` would compile for some graphs, all processors at once.
 
-    What does not compile is left out.
-
-    Returns:
-        How many units there were.
+    What does not compile is left out. Returns how many units there were.
     """
     found: dict[Source, None] = {}
     for graph in graphs:
@@ -106,10 +99,6 @@ def compile_ahead(graphs: Sequence[Graph], arch: str, *, delays: bool = False, t
 def _try_to_compile(source: Source, arch: str) -> None:
     with suppress(ForerunError):
         compile_unit(source, arch)
-
-
-def _has_entry(made: Cubin | ForeignModule, unit: Unit) -> bool:
-    return isinstance(made, ForeignModule) or unit.entry in made.entries
 
 
 def _image(made: Cubin | ForeignModule) -> bytes:

@@ -21,11 +21,9 @@ __all__ = ["GeneratedPhases", "PhaseGenerator", "generator_of"]
 
 @dataclass(frozen=True, slots=True)
 class GeneratedPhases:
-    """CUDA C++ for the phases of one kernel at one node.
+    """CUDA C++ for the phases of one kernel at one node: the struct ``Locals``, and a function for each phase.
 
-    Attributes:
-        text: The struct ``Locals``, and a function for each phase.
-        source: What the text includes: ``package:resource``.
+    ``source`` is what it includes: ``package:resource``.
     """
 
     text: str
@@ -38,13 +36,7 @@ class PhaseGenerator(Protocol):
     def __call__(
         self, kernel: Kernel, buffers: Mapping[str, Buffer], members: Mapping[str, str], roles: Sequence[RoleWarps]
     ) -> GeneratedPhases:
-        """The phases.
-
-        Args:
-            kernel: The kernel.
-            buffers: What is bound to its buffer parameters.
-            members: The members of ``Arguments``, by parameter.
-            roles: The warps that play its roles.
+        """The phases of a kernel, by what is bound to its buffer parameters, and by its members of ``Arguments``.
 
         Raises:
             CannotGenerate: If a declaration does not fit the function that it refers to.

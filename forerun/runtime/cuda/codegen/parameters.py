@@ -26,14 +26,8 @@ _INT_MAX = 2**31 - 1
 class Binding:
     """A node's arguments.
 
-    Attributes:
-        buffers: What is bound to each buffer parameter.
-        members: The name of each parameter in ``Arguments``.
-        fields: The types of those members, by parameter.
-        slots: The entry's parameters.
-        names: Their names in C++.
-        types: Their types in C++.
-        initialisers: One for each member of ``Arguments``.
+    By parameter: the buffer that is bound to it, and its member of ``Arguments``, by name and by type. In order: the
+    entry's slots, with their names and types in C++, and the initialisers of the members.
     """
 
     buffers: Mapping[str, Buffer]

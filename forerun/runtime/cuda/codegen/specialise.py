@@ -71,10 +71,7 @@ def specialise(graph: Graph, node: KernelNode, *, delays: bool = False, timeline
 def units(graph: Graph, *, delays: bool = False, timeline: bool = False) -> tuple[list[Unit], dict[str, int]]:
     """The different units of a graph, and which one each kernel node is launched from.
 
-    Args:
-        graph: A valid graph.
-        delays: As for :func:`specialise`.
-        timeline: As for :func:`specialise`.
+    Delays and timeline are as for :func:`specialise`.
 
     Returns:
         The units, and an index into them by node; a node in a body has the path ``outer/inner``, and ``outer/1/inner``

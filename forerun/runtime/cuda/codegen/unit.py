@@ -43,13 +43,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class ForeignModule:
-    """A module that is loaded as it is.
-
-    Attributes:
-        language: ``ptx`` or ``cubin``.
-        location: ``package:resource`` or a path, as the kernel gives it.
-        code: What is there.
-    """
+    """A module in ``ptx`` or ``cubin`` that is loaded as it is, from where the kernel has it."""
 
     language: str
     location: str
@@ -58,14 +52,7 @@ class ForeignModule:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One specialisation of a kernel: a module with one entry. Nodes whose units are equal share it.
-
-    Attributes:
-        entry: The name of the function.
-        source: CUDA C++ to compile, or a module that exists.
-        slots: The function's parameters, in order.
-        launch: How every node of the unit launches it.
-    """
+    """One specialisation of a kernel: a module with one entry. Nodes whose units are equal share it, and its launch."""
 
     entry: str
     source: Source | ForeignModule

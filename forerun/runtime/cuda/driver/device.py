@@ -17,16 +17,7 @@ from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.gpu import missing_driver
 from forerun.support.diagnostics import InvalidInput, Unsupported
 
-__all__ = [
-    "MINIMUM_DRIVER",
-    "Context",
-    "Device",
-    "count_multiprocessors",
-    "open_device",
-    "release_of",
-    "require_runnable",
-    "resolve_arch",
-]
+__all__ = ["MINIMUM_DRIVER", "Context", "Device", "open_device", "release_of", "require_runnable", "resolve_arch"]
 
 MINIMUM_DRIVER = 13000
 """The oldest driver that loads what the toolchain makes, as ``cuDriverGetVersion`` counts: CUDA 13.0."""
@@ -38,14 +29,7 @@ _NO_GPU = "run it on the CPU with target='reference', or on a machine with an NV
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A GPU.
-
-    Attributes:
-        index: Its number in this process.
-        handle: The driver's.
-        name: The product.
-        capability: Compute capability: major and minor.
-    """
+    """A GPU: its number in this process, the driver's handle, the product's name, and the compute capability."""
 
     index: int
     handle: Any
@@ -95,22 +79,8 @@ def _version(number: int) -> str:
 
 def _describe(driver: Driver, index: int) -> Device:
     handle = driver.call("cuDeviceGet", index)
-    kinds = driver.api.CUdevice_attribute
-    major, minor = (
-        driver.call("cuDeviceGetAttribute", kind, handle)
-        for kind in (
-            kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
-            kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
-        )
-    )
-    name = driver.call("cuDeviceGetName", 128, handle).split(b"\0")[0].decode()
-    return Device(index, handle, name, (int(major), int(minor)))
-
-
-def count_multiprocessors(driver: Driver, device: Device) -> int:
-    """How many streaming multiprocessors a device has."""
-    kind = driver.api.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
-    return int(driver.call("cuDeviceGetAttribute", kind, device.handle))
+    major, minor = (driver.attribute(handle, f"COMPUTE_CAPABILITY_{part}") for part in ("MAJOR", "MINOR"))
+    return Device(index, handle, driver.name(handle), (major, minor))
 
 
 def resolve_arch(device: Device, arch: str) -> str:
@@ -155,12 +125,7 @@ def _uses_programmatic_launch(graph: Graph) -> bool:
 
 
 class Context:
-    """The primary context of a device, which torch, CuPy and the CUDA runtime use as well.
-
-    Args:
-        driver: Keeps it.
-        device: Whose context.
-    """
+    """The primary context of a device, which torch, CuPy and the CUDA runtime use as well."""
 
     def __init__(self, driver: Driver, device: Device) -> None:
         self._driver = driver

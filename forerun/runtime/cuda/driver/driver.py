@@ -5,23 +5,53 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from forerun.runtime.cuda.driver.errors import CudaError
-from forerun.runtime.cuda.driver.handles import Handles
 from forerun.support.diagnostics import Unsupported
 
-__all__ = ["Driver", "driver", "use_driver"]
+__all__ = ["KINDS", "Driver", "Handle", "Handles", "driver", "use_driver"]
+
+KINDS = ("executable", "graph", "module", "memory", "pinned", "event", "stream")
+"""The kinds of handles, in the order in which they are destroyed: users before what they use."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Handle:
+    """Something that the driver gave out and wants back: by which of its functions, with which arguments."""
+
+    kind: str
+    value: Any
+    destroy: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {int(self.value):#x}"
+
+
+class Handles:
+    """All handles that are out, of one driver. Tests assert that it is empty in the end."""
+
+    def __init__(self) -> None:
+        self._live: dict[int, Handle] = {}
+
+    def live(self) -> tuple[Handle, ...]:
+        """What was not given back yet, oldest first."""
+        return tuple(self._live.values())
+
+    def add(self, handle: Handle) -> None:
+        """Note a new handle."""
+        self._live[id(handle)] = handle
+
+    def remove(self, handle: Handle) -> None:
+        """Note that a handle was given back."""
+        self._live.pop(id(handle), None)
 
 
 class Driver:
-    """Calls of ``cuda.bindings.driver``, or of something with the same functions.
+    """Calls of ``cuda.bindings.driver``, or of something with the same functions: tests put a fake in its place.
 
-    Args:
-        api: The module, or a substitute: tests put a fake or a fault injector in its place.
-
-    Attributes:
-        handles: The handles that are out.
+    ``handles`` are those that are out.
     """
 
     def __init__(self, api: Any) -> None:
@@ -51,6 +81,24 @@ class Driver:
         if not values:
             return None
         return values[0] if len(values) == 1 else tuple(values)
+
+    def name(self, device: Any) -> str:
+        """The product's name.
+
+        Raises:
+            CudaError: If the driver fails.
+        """
+        name: bytes = self.call("cuDeviceGetName", 128, device)
+        return name.split(b"\0")[0].decode()
+
+    def attribute(self, device: Any, name: str) -> int:
+        """An attribute of a device, such as ``MULTIPROCESSOR_COUNT``.
+
+        Raises:
+            CudaError: If the driver fails.
+        """
+        kind = getattr(self.api.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")
+        return int(self.call("cuDeviceGetAttribute", kind, device))
 
     def primary_context(self, device: Any) -> Any:
         """The primary context of a device. It is kept for later programs, since making another one takes long.

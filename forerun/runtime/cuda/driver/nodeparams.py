@@ -46,12 +46,7 @@ _HOST_MEMORY, _DEVICE_MEMORY = 1, 2
 
 
 class NodeParams:
-    """One ``CUgraphNodeParams`` of the bindings, for node after node.
-
-    Attributes:
-        params: What ``cuGraphAddNode`` takes.
-        view: Its bytes.
-    """
+    """One ``CUgraphNodeParams`` of the bindings, for node after node: what ``cuGraphAddNode`` takes, and its bytes."""
 
     def __init__(self, api: Any) -> None:
         self.params = api.CUgraphNodeParams()

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
-from forerun.runtime.cuda.driver.driver import Driver
+from forerun.runtime.cuda.driver.driver import KINDS, Driver, Handle
 from forerun.runtime.cuda.driver.errors import CudaError
-from forerun.runtime.cuda.driver.handles import KINDS, Handle
 
-__all__ = ["Scope"]
+__all__ = ["Scope", "seconds_between_events"]
 
 
 class Scope:
-    """The handles of one owner, given back together in the order of :data:`KINDS`, the youngest of a kind first.
-
-    Args:
-        driver: Made the handles.
-    """
+    """The handles of one owner, given back together in the order of :data:`KINDS`, the youngest of a kind first."""
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
@@ -26,11 +21,7 @@ class Scope:
     def own(self, kind: str, value: Any, destroy: str, *arguments: Any) -> Any:
         """Take over a handle that the driver just made; returns it.
 
-        Args:
-            kind: One of :data:`KINDS`.
-            value: The handle.
-            destroy: The driver's function that takes it back.
-            *arguments: What that function is called with, instead of the handle.
+        ``destroy`` is the driver's function that takes it back, called with the arguments, or else with the handle.
         """
         handle = Handle(kind, value, (destroy, *(arguments or (value,))))
         self._handles.append(handle)
@@ -82,3 +73,26 @@ class Scope:
                 if error.is_sticky:
                     self.driver.handles.remove(handle)
         return first
+
+
+def seconds_between_events(driver: Driver, stream: Any, enqueue: Callable[[], object]) -> float:
+    """Enqueue work on a stream between two events, wait for it, and return the seconds between them.
+
+    The resolution is half a microsecond (``cuEventElapsedTime``).
+
+    Raises:
+        CudaError: If the driver fails.
+    """
+    scope = Scope(driver)
+    try:
+        before, after = (scope.own("event", driver.call("cuEventCreate", 0), "cuEventDestroy") for _ in range(2))
+        driver.call("cuEventRecord", before, stream)
+        enqueue()
+        driver.call("cuEventRecord", after, stream)
+        driver.call("cuEventSynchronize", after)
+        milliseconds: float = driver.call("cuEventElapsedTime", before, after)
+    finally:
+        error = scope.release()
+    if error is not None:
+        raise error
+    return milliseconds / 1e3

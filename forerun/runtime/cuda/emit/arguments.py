@@ -31,13 +31,8 @@ def bits(dtype: DType, value: int | float) -> int:
 class Arguments:
     """One word of eight bytes a parameter, and the address of each word. The driver reads them when nodes are added.
 
-    Args:
-        tables: Declares the buffers.
-        addresses: Of the buffers.
-        units: What the nodes launch.
-        count: How many parameters all nodes have.
-        seeds: Address of the delays' seeds, one a node.
-        records: Address of each node's records of times, by its path.
+    ``count`` is how many parameters all nodes have, ``seeds`` the address of the delays' seeds, one a node, and
+    ``records`` that of each node's records of times, by its path.
     """
 
     def __init__(

@@ -12,33 +12,18 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, assert_never
 
+from forerun.ir import nodes
 from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Dependency, Graph
-from forerun.ir.nodes import (
-    AllocNode,
-    ChildGraphNode,
-    ConditionalNode,
-    EmptyNode,
-    EventRecordNode,
-    EventWaitNode,
-    FreeNode,
-    HostCallbackNode,
-    KernelNode,
-    Launch,
-    MemcpyNode,
-    MemsetNode,
-    Node,
-)
-from forerun.ir.types import DependencyKind
+from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode, Launch, Node
+from forerun.ir.types import DependencyKind, DType
 from forerun.ir.walk import body_prefix
 from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY
-from forerun.runtime.cuda.codegen.unit import Unit
 from forerun.runtime.cuda.driver import nodeparams
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
 from forerun.runtime.cuda.emit.arguments import Arguments
-from forerun.runtime.cuda.emit.conditional import KINDS, ConditionParameters
 from forerun.runtime.cuda.emit.functions import Functions
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
 from forerun.runtime.cuda.emit.pitched import Rows, matched, rows_of
@@ -50,19 +35,15 @@ __all__ = ["Emitter"]
 _PORTS = {DependencyKind.FULL: (0, 0), DependencyKind.PROGRAMMATIC: (1, 1), DependencyKind.LAUNCH_ORDER: (1, 2)}
 """``CUgraphEdgeData`` of a dependency: type (1: programmatic), and the source's port (1: its trigger; 2: its start)."""
 
+_CONDITIONAL_KINDS = {"if": 0, "while": 1, "switch": 2}
+"""``CUgraphConditionalNodeType`` by the node's kind."""
+
 
 class Emitter:
     """Makes the CUDA graph of one graph.
 
-    Args:
-        scope: Owns the graphs that are made on the way.
-        graph: A valid graph.
-        memory: Where its buffers are.
-        functions: What its kernel nodes launch.
-        context: The context's handle.
-        calls: Keeps the functions of host nodes.
-        seeds: Address of the delays' seeds, one a kernel node; 0 for none.
-        records: Address of each kernel node's records of times, by its path.
+    ``seeds`` is the address of the delays' seeds, one a kernel node, 0 for none, and ``records`` that of each kernel
+    node's records of times, by its path. The scope owns the graphs that are made on the way.
     """
 
     def __init__(
@@ -85,13 +66,14 @@ class Emitter:
         self._calls = calls
         self._unit_of = functions.code.unit_of
         self._units = functions.code.units
-        self._templates = [_template(*pair) for pair in zip(self._units, functions.of_unit, strict=True)]
+        made = zip(functions.of_unit, (unit.launch for unit in self._units), strict=True)
+        self._templates = [nodeparams.kernel(f, launch.grid, launch.block, launch.shared_bytes) for f, launch in made]
         self._loaded_unit = -1  # whose template the parameters hold
         self._addresses = memory.addresses()
         lengths = [len(unit.slots) for unit in self._units]
         slots = sum(lengths[unit] for unit in self._unit_of.values())
         self._arguments = Arguments(graph, self._addresses, self._units, slots, seeds, records)
-        self._conditions: list[ConditionParameters] = []
+        self._conditions: list[_ConditionParameters] = []
         self._node_params = nodeparams.NodeParams(self._driver.api)
         self._add_node = self._driver.function("cuGraphAddNode")
         self._edges = {kind: _edge(self._driver.api, *ports) for kind, ports in _PORTS.items()}
@@ -157,19 +139,19 @@ class Emitter:
         match node:
             case KernelNode():
                 return self._kernel(node, target, prefix, sources, kinds)
-            case MemcpyNode():
+            case nodes.MemcpyNode():
                 fields = self._copy(node, path)
-            case MemsetNode():
+            case nodes.MemsetNode():
                 fields = self._fill_fields(node, path)
-            case HostCallbackNode():
+            case nodes.HostCallbackNode():
                 fields = nodeparams.host(self._calls.bind(node, f"node '{path}'", self._locate))
-            case EmptyNode() | AllocNode() | FreeNode():  # memory is there for as long as the program is
+            case nodes.EmptyNode() | nodes.AllocNode() | nodes.FreeNode():  # memory is there as long as the program is
                 fields = nodeparams.empty()
             case ChildGraphNode():
                 return self._child(node, target, prefix, sources, kinds)
             case ConditionalNode():
                 return self._conditional(node, target, prefix, sources, kinds)
-            case EventRecordNode() | EventWaitNode():
+            case nodes.EventRecordNode() | nodes.EventWaitNode():
                 hint = "order other work by streams: launch(stream=...)"
                 raise Unsupported(f"node '{path}': target 'cuda' has no {type(node).__name__}", hint=hint)
             case _:
@@ -189,7 +171,7 @@ class Emitter:
     def _locate(self, buffer: str) -> tuple[Buffer, int]:
         return self._tables.buffers[buffer], self._addresses[buffer]
 
-    def _copy(self, node: MemcpyNode, path: str) -> bytes:
+    def _copy(self, node: nodes.MemcpyNode, path: str) -> bytes:
         buffers = self._tables.buffers
         views = node.source, node.destination
         found = [rows_of(buffers[view.buffer], view.region, path) for view in views]
@@ -203,7 +185,7 @@ class Emitter:
         pitch = -rows.pitch if self._memory.is_on_host(buffer) else rows.pitch
         return self._addresses[buffer] + rows.offset, pitch
 
-    def _fill_fields(self, node: MemsetNode, path: str) -> bytes:
+    def _fill_fields(self, node: nodes.MemsetNode, path: str) -> bytes:
         buffer = self._tables.buffers[node.destination.buffer]
         rows = rows_of(buffer, node.destination.region, path).as_one()
         if rows.count == 0:
@@ -232,7 +214,8 @@ class Emitter:
         condition = int(self._create_condition(target, path))
         setter = self._set_condition(node, target, path, condition, sources, kinds)
         self._named.append(({node.name: setter}, prefix))
-        fields = nodeparams.conditional(condition, KINDS[node.kind], len(node.bodies), int(self._context))
+        kind = _CONDITIONAL_KINDS[node.kind]
+        fields = nodeparams.conditional(condition, kind, len(node.bodies), int(self._context))
         handle = self._add(fields, target, path, [setter], [self._edges[DependencyKind.FULL]])
         made = self._node_params.word(nodeparams.BODIES_AT)
         bodies = (ctypes.c_uint64 * len(node.bodies)).from_address(made)
@@ -257,19 +240,25 @@ class Emitter:
         self, node: ConditionalNode, target: Any, path: str, condition: int, sources: list[Any], kinds: list[Any]
     ) -> Any:
         buffer = self._tables.buffers[node.condition]
-        parameters = ConditionParameters(condition, self._addresses[buffer.name], buffer.dtype, node)
+        parameters = _ConditionParameters(condition, self._addresses[buffer.name], buffer.dtype, node)
         self._conditions.append(parameters)
-        launch = Launch(block=(1, 1, 1))
-        fields = nodeparams.kernel(self._functions.condition, launch.grid, launch.block, 0, parameters.address)
+        one = (1, 1, 1)
+        fields = nodeparams.kernel(self._functions.condition, one, one, 0, parameters.address)
         return self._add(fields, target, path, sources, kinds, CONDITION_ENTRY)
 
 
+class _ConditionParameters:
+    """The parameters of one launch of :mod:`~forerun.runtime.cuda.codegen.condition`, and the address of pointers."""
+
+    def __init__(self, handle: int, condition: int, dtype: DType, node: ConditionalNode) -> None:
+        bodies = len(node.bodies) if node.kind == "switch" else 0
+        self._values = (ctypes.c_uint64 * 5)(handle, condition, dtype.itemsize, dtype.is_signed, bodies)
+        base = ctypes.addressof(self._values)
+        self._pointers = (ctypes.c_uint64 * 5)(*(base + 8 * i for i in range(5)))
+        self.address = ctypes.addressof(self._pointers)
+
+
 _pack_address = struct.Struct("<Q").pack_into
-
-
-def _template(unit: Unit, function: int) -> bytes:
-    launch = unit.launch
-    return nodeparams.kernel(function, launch.grid, launch.block, launch.shared_bytes)
 
 
 def _edge(api: Any, kind: int, from_port: int) -> Any:

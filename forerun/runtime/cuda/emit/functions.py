@@ -18,13 +18,7 @@ __all__ = ["Functions", "load_functions"]
 
 @dataclass(frozen=True)
 class Functions:
-    """A program's functions on the device.
-
-    Attributes:
-        code: What they were loaded from.
-        of_unit: ``CUfunction`` of each unit.
-        condition: That of the kernel that sets conditions, or 0.
-    """
+    """Code on the device: the ``CUfunction`` of each unit, and that of the kernel that sets conditions, or 0."""
 
     code: Code
     of_unit: Sequence[int]
@@ -41,8 +35,9 @@ def load_functions(scope: Scope, code: Code) -> Functions:
         _load(scope, image, unit.entry, unit.launch, kernel)
         for image, unit, kernel in zip(code.images, code.units, code.kernel_of, strict=True)
     ]
-    launch = Launch(block=(1, 1, 1))
-    condition = 0 if code.condition is None else _load(scope, code.condition, CONDITION_ENTRY, launch, CONDITION_ENTRY)
+    condition = 0
+    if code.condition is not None:
+        condition = _load(scope, code.condition, CONDITION_ENTRY, Launch(block=(1, 1, 1)), CONDITION_ENTRY)
     return Functions(code, functions, condition)
 
 

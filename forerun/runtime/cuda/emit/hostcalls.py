@@ -6,15 +6,14 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.buffer import Buffer
 from forerun.ir.nodes import HostCallbackNode
 from forerun.ir.region import BufferView
-from forerun.runtime.cuda.memory.host_arrays import array_at
-from forerun.runtime.reference.functions import check_arity, checked, find_function, results_of
-from forerun.support.diagnostics import ForerunError, InvalidInput
+from forerun.runtime.dtypes import array_at
+from forerun.runtime.reference.functions import failure, host_call, selected
+from forerun.support.diagnostics import ForerunError
 
 __all__ = ["HostCalls"]
 
@@ -35,15 +34,12 @@ class HostCalls:
     def bind(self, node: HostCallbackNode, place: str, locate: Callable[[str], tuple[Buffer, int]]) -> int:
         """The address of a C function that does what a node says.
 
-        Args:
-            node: What to call.
-            place: For messages.
-            locate: A buffer by name, and its address in the host's memory.
+        ``locate`` gives a buffer by its name, and its address in the host's memory; ``place`` is for messages.
 
         Raises:
             InvalidInput: If the function cannot be found, or cannot take what the node reads.
         """
-        call = _bound(node, f"{place}, function '{node.function}'", locate)
+        call = host_call(node, place, lambda view, write: _elements(view, locate, write))
 
         def run(_: int | None) -> None:
             if self._failure is not None:
@@ -53,7 +49,7 @@ class HostCalls:
             except ForerunError as error:
                 self._failure = error
             except BaseException as error:  # whatever the caller's function raises
-                self._failure = InvalidInput(f"{place}: raised {type(error).__name__}: {error}")
+                self._failure = failure(place, error)
                 self._failure.__cause__ = error
 
         made = _HostFunction(run)
@@ -67,25 +63,7 @@ class HostCalls:
             raise failure
 
 
-def _bound(node: HostCallbackNode, place: str, locate: Callable[[str], tuple[Buffer, int]]) -> Callable[[], None]:
-    function = find_function(node.function, place)
-    check_arity(function, len(node.reads), place)
-    reads = [_elements(view, locate, write=False) for view in node.reads]
-    writes = [(view.buffer, _elements(view, locate, write=True)) for view in node.writes]
-    # What is returned may be a view of what was read: the first write must not spoil the second.
-    aliased = len(writes) > 1 and any(np.may_share_memory(r, w) for r in reads for _, w in writes)
-
-    def call() -> None:
-        returned = function(*([array.copy() for array in reads] if aliased else reads))
-        for (buffer, target), value in zip(writes, results_of(place, len(writes), returned), strict=True):
-            target[...] = checked(place, buffer, target, value)
-
-    return call
-
-
-def _elements(view: BufferView, locate: Callable[[str], tuple[Buffer, int]], *, write: bool) -> NDArray[Any]:
+def _elements(view: BufferView, locate: Callable[[str], tuple[Buffer, int]], write: bool) -> NDArray[Any]:
     array = array_at(*locate(view.buffer))
     array.flags.writeable = write
-    index = tuple(slice(None) if s is None else slice(s.start.constant, s.stop.constant) for s in view.region.slices)
-    result: NDArray[Any] = array[index]
-    return result
+    return selected(array, view)

@@ -16,11 +16,7 @@ __all__ = ["Rows", "matched", "rows_of"]
 class Rows:
     """Equal rows of bytes, at equal distances.
 
-    Attributes:
-        offset: Bytes from the buffer's begin to the first row.
-        count: How many rows.
-        width: Bytes of a row.
-        pitch: Bytes from one row's begin to the next one's.
+    The first begins at ``offset`` bytes in the buffer; ``pitch`` bytes are from one row's begin to the next one's.
     """
 
     offset: int

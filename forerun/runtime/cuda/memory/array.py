@@ -10,9 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from forerun.ir.buffer import Buffer
 from forerun.ir.types import BufferRole
 from forerun.runtime.cuda.memory import dlpack
-from forerun.runtime.cuda.memory.host_arrays import array_at
 from forerun.runtime.cuda.memory.resources import Resources
-from forerun.runtime.dtypes import describe, numpy_dtype
+from forerun.runtime.dtypes import array_at, describe, numpy_dtype
 from forerun.runtime.values import input_array, state_array
 from forerun.support.diagnostics import InvalidInput
 
@@ -82,19 +81,16 @@ class DeviceArray:
             raise BufferError(f"%{self.name} is on device {self.__dlpack_device__()}, not {dl_device}")
         if copy:
             raise BufferError(f"%{self.name} is shared, not copied")
-        resources = self._resources
+        resources, driver = self._resources, self._resources.driver
         with resources.context.current():
             if self._on_host:
                 resources.synchronize()
             elif stream != -1:
-                self._order(_LEGACY_STREAM if stream is None else int(stream))
+                waiting = _LEGACY_STREAM if stream is None else int(stream)
+                driver.call("cuEventRecord", resources.event, resources.stream)
+                driver.call("cuStreamWaitEvent", waiting, resources.event, 0)
         resources.begin_lease()
         return dlpack.give(self.address, self.dtype, self.shape, self.__dlpack_device__(), resources.end_lease)
-
-    def _order(self, stream: int) -> None:
-        driver, resources = self._resources.driver, self._resources
-        driver.call("cuEventRecord", resources.event, resources.stream)
-        driver.call("cuStreamWaitEvent", stream, resources.event, 0)
 
     def numpy(self) -> NDArray[Any]:
         """A copy on the host, after all that was launched."""
@@ -113,13 +109,11 @@ class DeviceArray:
         Raises:
             InvalidInput: If they do not fit, or the buffer is of another role.
         """
-        if self._buffer.role is BufferRole.STATE:
-            array = np.ascontiguousarray(state_array(self._buffer, values))
-        elif self._buffer.role in (BufferRole.INPUT, BufferRole.PARAM):
-            array = np.ascontiguousarray(input_array(self._buffer, values))
-        else:
-            message = f"%{self.name} is {self._buffer.role}"
-            raise InvalidInput(message, hint="only inputs and state can be written")
+        role = self._buffer.role
+        if role not in (BufferRole.STATE, BufferRole.INPUT, BufferRole.PARAM):
+            raise InvalidInput(f"%{self.name} is {role}", hint="only inputs and state can be written")
+        convert = state_array if role is BufferRole.STATE else input_array
+        array = np.ascontiguousarray(convert(self._buffer, values))
         resources = self._resources
         with resources.context.current():
             resources.synchronize()

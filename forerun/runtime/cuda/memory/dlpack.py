@@ -7,6 +7,7 @@ Source: dlpack.h of DLPack 1.0 (``DLManagedTensor``), and "Python Specification 
 from __future__ import annotations
 
 import ctypes
+import math
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from forerun.ir.types import DType
 from forerun.runtime.dtypes import numpy_dtype
 
-__all__ = ["CUDA", "CUDA_HOST", "CUDA_MANAGED", "Tensor", "dense_strides", "give", "take"]
+__all__ = ["CUDA", "CUDA_HOST", "CUDA_MANAGED", "ExternalArray", "dense_strides", "give", "take"]
 
 CUDA, CUDA_HOST, CUDA_MANAGED = 2, 3, 13
 """Kinds of devices: ``kDLCUDA``, ``kDLCUDAHost`` (pinned memory) and ``kDLCUDAManaged``."""
@@ -66,37 +68,42 @@ _set_name = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(("
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tensor:
-    """A tensor that came in.
+class ExternalArray:
+    """Memory on the GPU that someone else owns.
 
     Attributes:
         address: Of the first element.
         dtype: Element type; ``None`` if NumPy has none like it.
         shape: Extents.
         contiguous: Whether it is dense and row-major.
-        device: Kind and number.
-        owner: When this dies, the producer's deleter is called.
+        device: The device's number; ``None`` if the protocol does not tell.
+        owner: Keeps the memory alive as long as it lives.
+        writable: Whether its owner lets others write it.
+        stream: The stream on which its owner writes it, if there is one to wait for.
     """
 
     address: int
-    dtype: np.dtype[Any] | None
+    dtype: Any
     shape: tuple[int, ...]
     contiguous: bool
-    device: tuple[int, int]
+    device: int | None
     owner: Any
+    writable: bool = True
+    stream: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return math.prod(self.shape) * int(self.dtype.itemsize)
 
 
 class _Owner:
-    """Holds a tensor of a producer."""
+    """Holds a tensor of a producer: when it dies, the producer's deleter is called."""
 
 
 def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides in elements of a dense, row-major array."""
-    strides, step = [], 1
-    for extent in reversed(shape):
-        strides.append(step)
-        step *= extent
-    return tuple(reversed(strides))
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 # Tensors that went out, and what keeps their memory alive, by the address of their ManagedTensor.
@@ -124,12 +131,7 @@ def give(
 ) -> Any:
     """A capsule for an array.
 
-    Args:
-        address: Of the first element.
-        dtype: Element type.
-        shape: Extents; the array is dense and row-major.
-        device: Kind and number.
-        release: Called once, when nobody uses the memory any more. It may be called on any thread.
+    It must be dense and row-major. ``release`` is called once, on any thread, when nobody uses the memory any more.
     """
     shapes = (ctypes.c_int64 * max(1, len(shape)))(*shape)
     strides = (ctypes.c_int64 * max(1, len(shape)))(*dense_strides(shape))
@@ -140,7 +142,7 @@ def give(
     return _new(where, _NAME, ctypes.cast(_destructor, ctypes.c_void_p))
 
 
-def take(capsule: Any) -> Tensor:
+def take(capsule: Any) -> ExternalArray:
     """The tensor of a capsule, which is used up by this.
 
     Raises:
@@ -159,8 +161,7 @@ def take(capsule: Any) -> Tensor:
     strides = tuple(tensor.strides[i] for i in range(tensor.dimensions)) if tensor.strides else dense_strides(shape)
     contiguous = all(s == d or n == 1 for s, d, n in zip(strides, dense_strides(shape), shape, strict=True))
     address = (tensor.data or 0) + tensor.byte_offset
-    device = int(tensor.device.kind), int(tensor.device.number)
-    return Tensor(address, _dtype(tensor.dtype), shape, contiguous, device, owner)
+    return ExternalArray(address, _dtype(tensor.dtype), shape, contiguous, int(tensor.device.number), owner)
 
 
 def _code(dtype: np.dtype[Any]) -> _DataType:
@@ -170,13 +171,4 @@ def _code(dtype: np.dtype[Any]) -> _DataType:
 
 
 def _dtype(found: _DataType) -> np.dtype[Any] | None:
-    from forerun.ir.types import DType
-
-    if found.lanes != 1:
-        return None
-    for dtype in DType:
-        candidate = numpy_dtype(dtype)
-        code = _code(candidate)
-        if (code.code, code.bits) == (found.code, found.bits):
-            return candidate
-    return None
+    return next((dtype for dtype in map(numpy_dtype, DType) if bytes(_code(dtype)) == bytes(found)), None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from forerun.ir.buffer import Buffer
 from forerun.runtime.cuda.memory import dlpack
+from forerun.runtime.cuda.memory.dlpack import ExternalArray
+from forerun.runtime.cuda.memory.resources import Resources
 from forerun.runtime.dtypes import describe, numpy_dtype
 from forerun.support.diagnostics import InvalidInput
 
@@ -19,36 +20,6 @@ ALIGNMENT = 16
 declare that they need, if that is more."""
 
 _DEVICE_KINDS = (dlpack.CUDA, dlpack.CUDA_MANAGED)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ExternalArray:
-    """Memory on the GPU that someone else owns.
-
-    Attributes:
-        address: Of the first element.
-        dtype: Element type.
-        shape: Extents.
-        contiguous: Whether it is dense and row-major.
-        writable: Whether its owner lets others write it.
-        device: The device's number; ``None`` if the protocol does not tell.
-        stream: The stream on which its owner writes it, if there is one to wait for.
-        owner: Keeps the memory alive as long as it lives.
-    """
-
-    address: int
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    contiguous: bool
-    writable: bool
-    device: int | None
-    stream: int | None
-    owner: Any
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
 def is_device_array(value: Any) -> bool:
@@ -62,10 +33,7 @@ def is_device_array(value: Any) -> bool:
 def read_array(what: str, value: Any, stream: int) -> ExternalArray:
     """Look at an array of another library.
 
-    Args:
-        what: For messages.
-        value: Follows one of the protocols.
-        stream: Work of the array's owner is finished before what is put on this stream later.
+    Work of the array's owner is finished before what is put on ``stream`` later; ``what`` is for messages.
 
     Raises:
         InvalidInput: If its owner refuses, or its element type is unknown.
@@ -77,14 +45,12 @@ def read_array(what: str, value: Any, stream: int) -> ExternalArray:
 
 def _from_dlpack(what: str, value: Any, stream: int) -> ExternalArray:
     try:
-        tensor = dlpack.take(value.__dlpack__(stream=stream))
+        array = dlpack.take(value.__dlpack__(stream=stream))
     except (BufferError, TypeError, ValueError, RuntimeError) as error:
         raise InvalidInput(f"{what}: its owner does not share it: {error}", hint="detach it, or pass a copy") from error
-    if tensor.dtype is None:
+    if array.dtype is None:
         raise InvalidInput(f"{what}: an element type that forerun does not know")
-    return ExternalArray(
-        tensor.address, tensor.dtype, tensor.shape, tensor.contiguous, True, tensor.device[1], None, tensor.owner
-    )
+    return array
 
 
 def _from_interface(what: str, value: Any) -> ExternalArray:
@@ -98,41 +64,37 @@ def _from_interface(what: str, value: Any) -> ExternalArray:
         raise InvalidInput(f"{what}: __cuda_array_interface__ cannot be read: {error}") from error
     dense = dlpack.dense_strides(shape)
     contiguous = strides is None or tuple(strides) == tuple(step * dtype.itemsize for step in dense)
-    return ExternalArray(int(address), dtype, shape, contiguous, not read_only, None, described.get("stream"), value)
+    return ExternalArray(int(address), dtype, shape, contiguous, None, value, not read_only, described.get("stream"))
 
 
-def bind_array(
-    what: str, buffer: Buffer, value: Any, device: int, stream: int, align: int = ALIGNMENT
-) -> ExternalArray:
-    """An array of the caller's that can stand for a buffer.
+def bind_array(what: str, buffer: Buffer, value: Any, resources: Resources, align: int = ALIGNMENT) -> ExternalArray:
+    """An array of the caller's that can stand for a buffer; its owner's work is finished before what comes next.
 
-    Args:
-        what: For messages.
-        buffer: What it stands for.
-        value: The array.
-        device: Where the program runs.
-        stream: As for :func:`read_array`.
-        align: What kernels need its address to be a multiple of, in bytes, if that is more than :data:`ALIGNMENT`.
+    Kernels need its address to be a multiple of ``align`` bytes, if that is more than :data:`ALIGNMENT`.
 
     Raises:
         InvalidInput: If its type, shape, layout, place or alignment does not fit.
+        CudaError: If the work of its owner failed.
     """
     if not is_device_array(value):
         given = type(value).__name__
         raise InvalidInput(
             f"{what}: {given} is not an array on a GPU", hint="it needs __dlpack__ or __cuda_array_interface__"
         )
-    array = read_array(what, value, stream)
+    array = read_array(what, value, int(resources.stream))
     wanted = numpy_dtype(buffer.dtype)
     if array.dtype != wanted or array.shape != buffer.shape:
         expected, given = describe(wanted, buffer.shape), describe(array.dtype, array.shape)
         raise InvalidInput(f"{what}: expected {expected}, given {given}")
     if not array.contiguous:
         raise InvalidInput(f"{what}: the array is not dense and row-major", hint="pass array.contiguous()")
+    device = resources.context.device.index
     if array.device not in (None, device):
         raise InvalidInput(f"{what}: the array is on device {array.device}, the program on device {device}")
     align = max(align, ALIGNMENT)
     if array.address % align:
         message = f"{what}: the array begins at {array.address:#x}, not at a multiple of {align} bytes"
         raise InvalidInput(message, hint="pass an array of its own, not a slice of another")
+    if array.stream is not None:
+        resources.driver.call("cuStreamSynchronize", array.stream)
     return array

@@ -40,11 +40,7 @@ class Memory:
     Allocations share blocks by what they hold: one block for state, one for what lives within a replay, one for
     weights, one (pinned) for what the graph keeps on the host. Memory of the caller stands where it is.
 
-    Args:
-        scope: Owns the blocks.
-        graph: A valid graph.
-        bound: The caller's arrays, by buffer.
-        kept: Where the owners of weights that are used in place are put, to keep them alive.
+    ``bound`` are the caller's arrays, by buffer; ``kept`` takes the owners of weights that are used in place.
 
     Raises:
         InvalidInput: If an array of the caller's cannot stand for its buffer.
@@ -52,13 +48,11 @@ class Memory:
         CudaError: If there is not enough memory.
     """
 
-    def __init__(
-        self, scope: Scope, graph: Graph, bound: Mapping[str, ExternalArray], kept: list[Any] | None = None
-    ) -> None:
+    def __init__(self, scope: Scope, graph: Graph, bound: Mapping[str, ExternalArray], kept: list[Any]) -> None:
         self._scope = scope
         self._graph = graph
         self._places: dict[str, int] = {}
-        self._kept = [] if kept is None else kept
+        self._kept = kept
         self._views = views = _views(graph)
         self._needed = needed_alignments(graph)
         self._bound = bound
@@ -107,11 +101,9 @@ class Memory:
         return True
 
     def zero_state(self, stream: Any, *, bound: bool) -> None:
-        """Set all state to zeros, in the order of a stream; at once on the host, so nothing may be in flight.
+        """Set all state to zeros, with ``bound`` also what the caller brought, in the order of a stream.
 
-        Args:
-            stream: Where.
-            bound: Also what the caller brought.
+        State on the host is set at once, so nothing may be in flight.
         """
         if self.state is not None:
             self._fill(self.state, 0, stream)

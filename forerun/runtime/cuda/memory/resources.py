@@ -10,9 +10,10 @@ from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
 
-__all__ = ["Resources"]
+__all__ = ["NO_TIMING", "Resources"]
 
-_NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
+NO_TIMING = 2
+"""``CU_EVENT_DISABLE_TIMING``"""
 
 _WORK = ("executable", "graph", "module")
 _MEMORY = ("memory", "pinned", "event", "stream")
@@ -23,10 +24,6 @@ class Resources:
 
     It knows nothing of the program that uses it, so that the program's death can give it back. Memory outlives the
     program as long as others use it: arrays that were handed out.
-
-    Args:
-        driver: The driver.
-        device: Whose primary context is used.
 
     Raises:
         CudaError: If the driver fails.
@@ -51,7 +48,7 @@ class Resources:
             with self.context.current():
                 # Stream 0 waits for this stream and it for stream 0, so that results of code without streams are seen.
                 self.stream = self.scope.own("stream", driver.call("cuStreamCreate", 0), "cuStreamDestroy")
-                self.event = self.scope.own("event", driver.call("cuEventCreate", _NO_TIMING), "cuEventDestroy")
+                self.event = self.scope.own("event", driver.call("cuEventCreate", NO_TIMING), "cuEventDestroy")
         except BaseException:
             self.close()
             raise

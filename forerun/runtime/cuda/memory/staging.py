@@ -13,9 +13,9 @@ from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole
 from forerun.runtime.cuda.memory.external import ExternalArray, bind_array, is_device_array
-from forerun.runtime.cuda.memory.host_arrays import array_at
 from forerun.runtime.cuda.memory.memory import Memory
 from forerun.runtime.cuda.memory.resources import Resources
+from forerun.runtime.dtypes import array_at
 from forerun.runtime.values import check_names, input_array
 
 __all__ = ["Staging"]
@@ -43,11 +43,7 @@ class _Port:
 class Staging:
     """The inputs and outputs of a program.
 
-    Args:
-        resources: Owns the pinned memory, and orders copies on its stream.
-        graph: Declares them.
-        memory: Says where they are.
-        bound: Inputs that the caller keeps in memory of his own, so that he need not pass them.
+    ``bound`` names inputs that the caller keeps in memory of his own, so that he need not pass them.
     """
 
     def __init__(self, resources: Resources, graph: Graph, memory: Memory, bound: Collection[str]) -> None:
@@ -86,9 +82,7 @@ class Staging:
 
     def _checked(self, buffer: Buffer, value: Any) -> Any:
         if not isinstance(value, np.ndarray) and is_device_array(value):
-            resources = self._resources
-            number = resources.context.device.index
-            return bind_array(f"input '%{buffer.name}'", buffer, value, number, int(resources.stream))
+            return bind_array(f"input '%{buffer.name}'", buffer, value, self._resources)
         return input_array(buffer, value)
 
     def write(self, checked: Mapping[str, Any]) -> None:
@@ -100,20 +94,12 @@ class Staging:
         for name, value in checked.items():
             port = self._inputs[name]
             if isinstance(value, ExternalArray):
-                self._write_foreign(port, value)
+                copy = "cuMemcpyDtoDAsync" if port.staged else "cuMemcpyDtoHAsync"
+                driver.call(copy, port.address, value.address, value.size, stream)
                 continue
             port.view[...] = value
             if port.staged:
                 driver.call("cuMemcpyHtoDAsync", port.address, port.staged, port.buffer.size, stream)
-
-    def _write_foreign(self, port: _Port, array: ExternalArray) -> None:
-        driver, stream = self._resources.driver, self._resources.stream
-        if array.stream is not None:
-            driver.call("cuStreamSynchronize", array.stream)
-        if port.staged:
-            driver.call("cuMemcpyDtoDAsync", port.address, array.address, array.size, stream)
-        else:
-            driver.call("cuMemcpyDtoHAsync", port.address, array.address, array.size, stream)
 
     def read(self) -> None:
         """Fetch the outputs into pinned memory, in the order of the stream."""

@@ -15,8 +15,9 @@ from forerun.ir.types import BufferRole
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
 from forerun.runtime.cuda.memory.external import bind_array, is_device_array
-from forerun.runtime.cuda.memory.host_arrays import bytes_at
 from forerun.runtime.cuda.memory.memory import Memory
+from forerun.runtime.cuda.memory.resources import NO_TIMING, Resources
+from forerun.runtime.dtypes import bytes_at
 from forerun.runtime.values import check_names, weight_array
 
 __all__ = ["Progress", "UploadBuffers", "upload_weights"]
@@ -28,24 +29,12 @@ _CHUNK = 16 << 20
 
 
 def upload_weights(
-    scope: Scope,
-    memory: Memory,
-    graph: Graph,
-    weights: Mapping[str, ArrayLike],
-    stream: Any,
-    device: int,
-    progress: Progress | None = None,
+    resources: Resources, memory: Memory, graph: Graph, weights: Mapping[str, ArrayLike], progress: Progress | None
 ) -> None:
     """Bring all weights to where the graph reads them. Arrays on the device stay where they are, if they can.
 
-    Args:
-        scope: Owns the pinned buffers, for as long as this takes.
-        memory: Says where weights go.
-        graph: Declares them.
-        weights: Values by name; each is looked up once, and let go before the next.
-        stream: Orders the copies. It is drained in the end.
-        device: The device's number.
-        progress: Called after every weight and every chunk.
+    Each weight is looked up once, and let go before the next. The program's stream orders the copies, and is drained in
+    the end; ``progress`` is called after every weight and every chunk.
 
     Raises:
         InvalidInput: If a weight is missing, unknown, or does not fit.
@@ -57,56 +46,48 @@ def upload_weights(
         return
     total = sum(buffer.size for buffer in declared)
     report = progress or (lambda done, total: None)
-    buffers = UploadBuffers(scope, stream, min(_CHUNK, total), lambda done: report(done, total))
+    buffers = UploadBuffers(resources, min(_CHUNK, total), lambda done: report(done, total))
     try:
         for buffer in declared:
-            _bring(scope, memory, buffer, weights[buffer.name], buffers, device)
+            _bring(resources, memory, buffer, weights[buffer.name], buffers)
         buffers.finish()
     finally:
         buffers.close()
 
 
-def _bring(scope: Scope, memory: Memory, buffer: Buffer, value: Any, buffers: UploadBuffers, device: int) -> None:
+def _bring(resources: Resources, memory: Memory, buffer: Buffer, value: Any, buffers: UploadBuffers) -> None:
     if not is_device_array(value):
-        buffers.upload(memory, buffer, weight_array(buffer, value))
+        array = weight_array(buffer, value)
+        buffers.upload(memory.place_weight(buffer), array)
         return
-    what = f"weight '%{buffer.name}'"
-    array = bind_array(what, buffer, value, device, int(buffers.stream))
-    if array.stream is not None:
-        scope.driver.call("cuStreamSynchronize", array.stream)
-    if not memory.adopt_weight(buffer, array):
-        arguments = (memory.place_weight(buffer), array.address, buffer.size, buffers.stream)
-        scope.driver.call("cuMemcpyDtoDAsync", *arguments)
-        buffers.keep(array)
+    found = bind_array(f"weight '%{buffer.name}'", buffer, value, resources)
+    if not memory.adopt_weight(buffer, found):
+        place = memory.place_weight(buffer)
+        resources.driver.call("cuMemcpyDtoDAsync", place, found.address, buffer.size, resources.stream)
+        buffers.keep(found)
     buffers.advance(buffer.size)
 
 
 class UploadBuffers:
     """Two pinned buffers. While one is uploaded, the other is filled.
 
-    Args:
-        scope: Owns them.
-        stream: Orders the copies.
-        size: Bytes of each.
-        report: Called with the number of bytes that are on their way.
+    ``size`` is the bytes of each; ``report`` is called with the number of bytes that are on their way.
     """
 
-    def __init__(self, scope: Scope, stream: Any, size: int, report: Callable[[int], None]) -> None:
-        self.stream = stream
-        self._scope = scope
+    def __init__(self, resources: Resources, size: int, report: Callable[[int], None]) -> None:
+        self._stream = resources.stream
+        self._scope = resources.scope
         self._size = size
         self._report = report
         self._done = 0
         self._kept: list[Any] = []
         self._pending = True
-        self._slots: list[_Slot] = []
-        self._turn = 0
+        self._slots: list[_Slot] = []  # the one whose turn it is comes first
 
-    def upload(self, memory: Memory, buffer: Buffer, array: NDArray[Any]) -> None:
+    def upload(self, destination: int, array: NDArray[Any]) -> None:
         """Upload a weight; the caller's array may be dropped afterwards."""
-        destination = memory.place_weight(buffer)
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        for start in range(0, buffer.size, self._size):
+        for start in range(0, data.size, self._size):
             self._send(destination + start, data[start : start + self._size])
 
     def advance(self, size: int) -> None:
@@ -121,7 +102,7 @@ class UploadBuffers:
     def finish(self) -> None:
         """Wait until everything has arrived."""
         if self._pending:
-            self._scope.driver.call("cuStreamSynchronize", self.stream)
+            self._scope.driver.call("cuStreamSynchronize", self._stream)
         self._pending = False
         self._kept.clear()
 
@@ -138,19 +119,18 @@ class UploadBuffers:
         slot = self._next()
         driver = self._scope.driver
         slot.view[: data.size] = data
-        driver.call("cuMemcpyHtoDAsync", destination, int(slot.handle), data.size, self.stream)
-        driver.call("cuEventRecord", slot.event, self.stream)
+        driver.call("cuMemcpyHtoDAsync", destination, int(slot.handle), data.size, self._stream)
+        driver.call("cuEventRecord", slot.event, self._stream)
         self.advance(data.size)
 
     def _next(self) -> _Slot:
         """The buffer whose turn it is, once its upload is done."""
-        self._turn = (self._turn + 1) % 2
         if len(self._slots) < 2:
-            self._slots.append(_Slot(self._scope, self._size))
-            self._turn = len(self._slots) - 1
-            return self._slots[-1]
-        slot = self._slots[self._turn]
-        self._scope.driver.call("cuEventSynchronize", slot.event)
+            slot = _Slot(self._scope, self._size)
+        else:
+            self._scope.driver.call("cuEventSynchronize", self._slots[0].event)
+            slot = self._slots.pop(0)
+        self._slots.append(slot)
         return slot
 
 
@@ -159,9 +139,5 @@ class _Slot:
 
     def __init__(self, scope: Scope, size: int) -> None:
         self.handle = scope.own("pinned", scope.driver.call("cuMemHostAlloc", size, 0), "cuMemFreeHost")
-        self.event = scope.own("event", scope.driver.call("cuEventCreate", _NO_TIMING), "cuEventDestroy")
+        self.event = scope.own("event", scope.driver.call("cuEventCreate", NO_TIMING), "cuEventDestroy")
         self.view = bytes_at(int(self.handle), size)
-
-
-_NO_TIMING = 2
-"""``CU_EVENT_DISABLE_TIMING``"""

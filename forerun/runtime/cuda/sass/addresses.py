@@ -44,12 +44,7 @@ class _Definition:
 
 
 class Provenance:
-    """Follows addresses back to parameters, in the order of the code.
-
-    Args:
-        facts: The entry's.
-        slots: Its parameters.
-    """
+    """Follows addresses back to parameters, in the order of the code."""
 
     def __init__(self, facts: EntryFacts, slots: Sequence[Slot]) -> None:
         self._code = facts.instructions

@@ -1,8 +1,11 @@
-"""Look at the machine code of a graph before it is loaded: what is wrong is refused, what is slow is told."""
+"""Look at the machine code of a graph before it is loaded: what is wrong is refused, what is slow is told.
+
+Passes ask here whether a body survives the assembler. No GPU is needed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,14 +13,14 @@ from itertools import chain
 
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Wait
-from forerun.runtime.cuda.codegen.build import Code
+from forerun.runtime.cuda.codegen.build import Code, build_code
 from forerun.runtime.cuda.codegen.unit import ForeignModule, Unit
 from forerun.runtime.cuda.sass.occupancy import Occupancy, occupancy
 from forerun.runtime.cuda.sass.proof import Finding, UnitProof, prove_unit
-from forerun.runtime.toolchain import EntryFacts, ToolchainMissing, processors
-from forerun.support.diagnostics import Diagnostic, InternalError, Location, Severity
+from forerun.runtime.toolchain import EntryFacts, ToolchainMissing, missing_toolchain, processors
+from forerun.support.diagnostics import Diagnostic, ForerunError, InternalError, Location, Severity
 
-__all__ = ["Inspection", "entry_facts", "inspect_code", "prove_code"]
+__all__ = ["Inspection", "assess", "entry_facts", "inspect_code", "prove_code"]
 
 _HINT = "no pass makes this: it is between the phases' source and the assembler; see docs/sass-proof.md"
 
@@ -46,10 +49,6 @@ def entry_facts(code: Code) -> dict[str, EntryFacts]:
 def prove_code(graph: Graph, code: Code) -> dict[int, UnitProof]:
     """The proof of every unit that was compiled here, by its number.
 
-    Args:
-        graph: What was compiled.
-        code: The result.
-
     Raises:
         ToolchainMissing: If there is no disassembler.
     """
@@ -71,12 +70,6 @@ def _proved(kernel: Kernel, unit: Unit, image: bytes, facts: EntryFacts) -> Unit
 
 def inspect_code(graph: Graph, code: Code, arch: str, multiprocessors: int) -> Inspection:
     """Compare machine code with the bodies it was made from, and see what fits together.
-
-    Args:
-        graph: What was compiled.
-        code: The result.
-        arch: The architecture that it was compiled for.
-        multiprocessors: How many the GPU has.
 
     Raises:
         InternalError: If an image breaks an order that the absence of races rests on.
@@ -132,3 +125,37 @@ def _lost(code: Code, number: int, proof: UnitProof) -> Iterator[Diagnostic]:
         message = f"kernel '{proof.kernel}'{more}: {finding.message}"
         hint = "the result is right, but comes later"
         yield Diagnostic(finding.code, message, Location("node", nodes[0]), hint, Severity.WARNING)
+
+
+def assess(candidates: Sequence[Graph], arch: str) -> tuple[int, str]:
+    """Choose the first graph that compiles, spills no registers, and keeps the order of its bodies.
+
+    The candidates are valid and mean the same, strongest first; the last is taken if no other is fit.
+
+    Returns:
+        Its number, and what is wrong with the one before it.
+    """
+    if missing_toolchain() is not None:
+        return 0, "no toolchain to assess it with"
+    reason = "nothing is wrong with it"
+    for number, candidate in enumerate(candidates[:-1]):
+        wrong = _unfitness(candidate, arch)
+        if not wrong:
+            return number, reason
+        reason = wrong
+    return len(candidates) - 1, reason
+
+
+def _unfitness(graph: Graph, arch: str) -> str:
+    """Why a graph's machine code is not what is wanted; empty if it is."""
+    try:
+        code = build_code(graph, arch)
+    except ForerunError as error:
+        return f"it cannot be compiled: {error.message}"
+    for unit, facts in zip(code.units, code.entries, strict=True):
+        if facts is not None and facts.spill_store_bytes:
+            return f"'{unit.entry}' spills {facts.spill_store_bytes} bytes of registers a thread"
+    for proof in prove_code(graph, code).values():
+        if proof.findings:
+            return f"kernel '{proof.kernel}': {proof.findings[0].message}"
+    return ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from forerun.ir.kernel import Barrier, Kernel, Phase, Step, Trigger, Wait
-from forerun.runtime.cuda.codegen.body import phase_names
+from forerun.ir.kernel import Kernel, Step, Trigger, Wait
+from forerun.runtime.cuda.codegen.body import phase_names, statement
 from forerun.runtime.cuda.codegen.unit import Unit
 from forerun.runtime.toolchain import Instruction, Source
 from forerun.support.diagnostics import InternalError
@@ -18,13 +18,8 @@ __all__ = ["BodyStep", "StepLines", "body_steps", "steps_of_lines"]
 class BodyStep:
     """A step of a role.
 
-    Attributes:
-        role: The role's name.
-        position: The step's place in the role.
-        step: The phase, wait, trigger or barrier.
-        after_wait: Whether the role waits earlier.
-        before_wait: Whether the role waits later, and not earlier.
-        before_trigger: Whether the role triggers later, and not earlier.
+    ``after_wait`` says that the role waits earlier; ``before_wait`` and ``before_trigger``, that it waits or triggers
+    later, and not earlier.
     """
 
     role: str
@@ -38,26 +33,16 @@ class BodyStep:
 def body_steps(kernel: Kernel) -> tuple[BodyStep, ...]:
     """The steps of all roles, in the order in which the entry has them."""
     found = []
-    for role in kernel.roles or ():
-        waits = [i for i, step in enumerate(role.steps) if isinstance(step, Wait)]
-        triggers = [i for i, step in enumerate(role.steps) if isinstance(step, Trigger)]
-        for position, step in enumerate(role.steps):
-            waited = any(i < position for i in waits)
-            triggered = any(i < position for i in triggers)
-            waits_later = not waited and any(i > position for i in waits)
-            triggers_later = not triggered and any(i > position for i in triggers)
-            found.append(BodyStep(role.name, position, step, waited, waits_later, triggers_later))
+    for role, position, step in kernel.steps():
+        earlier, later = set(map(type, role.steps[:position])), set(map(type, role.steps[position + 1 :]))
+        waits_later, triggers_later = (kind in later - earlier for kind in (Wait, Trigger))
+        found.append(BodyStep(role.name, position, step, Wait in earlier, waits_later, triggers_later))
     return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
 class StepLines:
-    """Where the steps stand in the text of a unit.
-
-    Attributes:
-        file: The name of the text.
-        steps: The steps by line, from 1.
-    """
+    """Where the steps stand in the text of a unit: its name, and the steps by line, from 1."""
 
     file: str
     steps: Mapping[int, BodyStep]
@@ -79,11 +64,11 @@ def steps_of_lines(kernel: Kernel, unit: Unit) -> StepLines:
     """
     assert isinstance(unit.source, Source)
     lines = unit.source.text.splitlines()
-    at = _entry_line(lines, unit.entry)
+    at = next((i for i, line in enumerate(lines) if line.startswith(f"{unit.entry}(")), 0)
     names = phase_names(kernel)
     found: dict[int, BodyStep] = {}
     for step in body_steps(kernel):
-        at = _next(lines, at, _ending(step.step, names))
+        at = _next(lines, at, statement(step.step, names, ""))
         if at == len(lines):
             what = f"role '{step.role}', step {step.position + 1}"
             raise InternalError(f"unit '{unit.entry}' of kernel '{kernel.name}' has no line for {what}")
@@ -92,25 +77,7 @@ def steps_of_lines(kernel: Kernel, unit: Unit) -> StepLines:
     return StepLines(unit.source.name, found)
 
 
-def _entry_line(lines: Sequence[str], entry: str) -> int:
-    return next((i for i, line in enumerate(lines) if line.startswith(f"{entry}(")), 0)
-
-
-def _next(lines: Sequence[str], at: int, ending: str) -> int:
-    return next((i for i in range(at, len(lines)) if _fits(lines[i].strip(), ending)), len(lines))
-
-
-def _fits(line: str, ending: str) -> bool:
-    return line.endswith(ending) if ending.startswith("::") else line == ending
-
-
-def _ending(step: Step, names: Mapping[str, str]) -> str:
-    match step:
-        case Phase(name=name):
-            return f"::{names[name]}(arguments, locals);"
-        case Wait():
-            return "wait();"
-        case Trigger(fenced=fenced):
-            return "fenced_trigger();" if fenced else "trigger();"
-        case Barrier():
-            return "cta_barrier();"
+def _next(lines: Sequence[str], at: int, text: str) -> int:
+    """The next line that is a statement; of a phase's, the namespace in front is not known."""
+    is_it = str.endswith if text.startswith("::") else str.__eq__
+    return next((i for i in range(at, len(lines)) if is_it(lines[i].strip(), text)), len(lines))

@@ -9,8 +9,9 @@ multiprocessor without any. It cannot while a kernel before it holds so much of 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import operator
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass, replace
 from typing import Literal
 
 from forerun.ir.graph import Graph
@@ -76,16 +77,11 @@ class Footprint:
 
     def times(self, count: int) -> Footprint:
         """The footprint of that many such CTAs."""
-        return Footprint(self.registers * count, self.shared_bytes * count, self.threads * count, self.ctas * count)
+        return Footprint(*(held * count for held in astuple(self)))
 
     def beside(self, other: Footprint) -> Footprint:
         """That of both."""
-        return Footprint(
-            self.registers + other.registers,
-            self.shared_bytes + other.shared_bytes,
-            self.threads + other.threads,
-            self.ctas + other.ctas,
-        )
+        return Footprint(*map(operator.add, astuple(self), astuple(other)))
 
     def shortage(self, limits: Limits) -> str:
         """What one multiprocessor has too little of, in words; empty if it all fits."""
@@ -169,41 +165,32 @@ class Occupancy:
 
     def remarks(self) -> tuple[Diagnostic, ...]:
         """Edges that cannot overlap, and kernels that may double up: one remark for each kind of kernel."""
-        found: dict[tuple[object, ...], Diagnostic] = {}
-        counts: dict[tuple[object, ...], int] = {}
-        for key, remark in [*self._of_edges(), *self._of_kernels()]:
-            found.setdefault(key, remark)
-            counts[key] = counts.get(key, 0) + 1
-        return tuple(_with_count(remark, counts[key]) for key, remark in found.items())
+        found: dict[object, list[Diagnostic]] = {}
+        for kind, remark in [*self._of_edges(), *self._of_kernels()]:
+            found.setdefault(kind, []).append(remark)
+        return tuple(_with_count(*same) for same in found.values())
 
-    def _of_edges(self) -> list[tuple[tuple[object, ...], Diagnostic]]:
-        remarks: list[tuple[tuple[object, ...], Diagnostic]] = []
+    def _of_edges(self) -> Iterator[tuple[object, Diagnostic]]:
         for edge in self.edges:
             if edge.overlap == "none":
                 words = f"cannot overlap: a CTA of the target does not fit beside one of the source ({edge.reason})"
                 location = Location("dependency", f"{edge.source} -> {edge.target}")
                 hint = "smaller launches, or less shared memory, let neighbours be resident together"
-                key = ("edge", self.kernels[edge.source].footprint, self.kernels[edge.target].footprint)
-                remarks.append((key, Diagnostic("R1", words, location, hint, Severity.WARNING)))
-        return remarks
+                kind = "edge", self.kernels[edge.source].footprint, self.kernels[edge.target].footprint
+                yield kind, Diagnostic("R1", words, location, hint, Severity.WARNING)
 
-    def _of_kernels(self) -> list[tuple[tuple[object, ...], Diagnostic]]:
-        remarks: list[tuple[tuple[object, ...], Diagnostic]] = []
+    def _of_kernels(self) -> Iterator[tuple[object, Diagnostic]]:
         apart = {edge.target for edge in self.edges if edge.apart}
         for kernel in self.kernels.values():
             if kernel.doubles and kernel.node not in apart:
                 words = f"one CTA a multiprocessor is launched, but {kernel.fit} fit on one and may double up"
                 location = Location("node", kernel.node)
                 hint = "pad its shared memory, or that of the kernel before it, so that two do not fit"
-                remarks.append((("kernel", kernel.footprint), Diagnostic("R2", words, location, hint, Severity.NOTE)))
-        return remarks
+                yield ("kernel", kernel.footprint), Diagnostic("R2", words, location, hint, Severity.NOTE)
 
 
-def _with_count(remark: Diagnostic, count: int) -> Diagnostic:
-    if count == 1:
-        return remark
-    message = f"{remark.message}; so do {count - 1} more like it"
-    return Diagnostic(remark.code, message, remark.location, remark.hint, remark.severity)
+def _with_count(remark: Diagnostic, *others: Diagnostic) -> Diagnostic:
+    return replace(remark, message=f"{remark.message}; so do {len(others)} more like it") if others else remark
 
 
 def occupancy(
@@ -211,11 +198,7 @@ def occupancy(
 ) -> Occupancy | None:
     """What fits together, for all kernel nodes and programmatic dependencies of a graph and its bodies.
 
-    Args:
-        graph: A valid graph.
-        facts: Of the kernel nodes' entries, by the nodes' paths; nodes without are left out.
-        arch: The architecture.
-        multiprocessors: How many the GPU has; by default as an H100.
+    Facts are by the nodes' paths; nodes without are left out. The default is the multiprocessors of an H100.
 
     Returns:
         ``None`` if the architecture is not known.

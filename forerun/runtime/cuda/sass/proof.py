@@ -27,8 +27,7 @@ from forerun.ir.kernel import Kernel, Phase, Trigger, Wait
 from forerun.runtime.cuda.codegen.unit import Unit
 from forerun.runtime.cuda.sass.addresses import Provenance, parameters_read
 from forerun.runtime.cuda.sass.lines import BodyStep, StepLines, body_steps, steps_of_lines
-from forerun.runtime.toolchain import EntryFacts, Instruction
-from forerun.runtime.toolchain.sass_cfg import Step as FlowStep
+from forerun.runtime.toolchain.facts import EntryFacts, Instruction, is_trigger, is_wait
 from forerun.runtime.toolchain.sass_cfg import after, before
 
 __all__ = ["Finding", "PhaseProof", "UnitProof", "prove_unit"]
@@ -86,14 +85,7 @@ class PhaseProof:
 class UnitProof:
     """What the image of a unit does, compared with the body of its kernel.
 
-    Attributes:
-        kernel: The kernel's name.
-        entry: The unit's entry.
-        phases: In the order of the body.
-        waits: Waits of the body, and of the image.
-        triggers: Triggers of the body, and of the image.
-        unplaced: Loads that come from no phase.
-        findings: The rules that are broken.
+    Waits and triggers are numbers of those in the body, and in the image; unplaced loads come from no phase.
     """
 
     kernel: str
@@ -130,10 +122,7 @@ class UnitProof:
 def prove_unit(kernel: Kernel, unit: Unit, facts: EntryFacts) -> UnitProof:
     """Compare the image of a unit with the body that it was made from.
 
-    Args:
-        kernel: The kernel, with a body.
-        unit: Its unit, compiled from CUDA C++.
-        facts: Of the unit's entry; they are disassembled now if they were not before.
+    The unit is compiled from CUDA C++; its instructions are disassembled now if they were not before.
 
     Raises:
         ToolchainMissing: If there is no disassembler.
@@ -157,8 +146,8 @@ class _Image:
         self.facts = facts
         self.steps = body_steps(kernel)
         self.code: Sequence[Instruction] = facts.instructions
-        self.early = before(self.code, _is_wait)
-        self.late = after(self.code, _is_wait)
+        self.early = before(self.code, is_wait)
+        self.late = after(self.code, is_wait)
         self.waits = facts.of_kind("wait")
 
     @cached_property
@@ -272,7 +261,7 @@ class _Image:
             yield from self.of_late_stores()
 
     def of_late_stores(self) -> Iterator[Finding]:
-        triggered = after(self.code, _is_trigger)
+        triggered = after(self.code, is_trigger)
         fenced = any(isinstance(step.step, Trigger) and step.step.fenced for step in self.steps)
         for step in self.steps:
             if not isinstance(step.step, Phase) or not step.before_trigger:
@@ -299,11 +288,3 @@ def _stores(instruction: Instruction) -> bool:
 
 def _shown(instruction: Instruction) -> str:
     return f"{instruction.text} at {instruction.offset:#06x}"
-
-
-def _is_wait(instruction: FlowStep) -> bool:
-    return instruction.opcode.startswith("ACQBULK")
-
-
-def _is_trigger(instruction: FlowStep) -> bool:
-    return instruction.opcode.startswith("PREEXIT")
