@@ -42,37 +42,28 @@ if TYPE_CHECKING:
     from forerun.support.diagnostics import Unsupported as Unsupported
     from forerun.tuner.tune import tune as tune
 
-_EXPORTS = {
-    "CudaTarget": "forerun.runtime.cuda.target",
-    "DType": "forerun.ir.types",
-    "Executable": "forerun.compiler",
-    "ForerunError": "forerun.support.diagnostics",
-    "Graph": "forerun.ir.graph",
-    "GraphBuilder": "forerun.ir.builder",
-    "InternalError": "forerun.support.diagnostics",
-    "InvalidInput": "forerun.support.diagnostics",
-    "KERNELS": "forerun.kernels.builtin",
-    "Launch": "forerun.ir.nodes",
-    "Pass": "forerun.passes.infra.base",
-    "PassContext": "forerun.passes.infra.base",
-    "PassFailure": "forerun.passes.infra.failure",
-    "PassManager": "forerun.passes.infra.manager",
-    "Pipeline": "forerun.passes.infra.pipeline",
-    "ReferenceTarget": "forerun.runtime.reference.target",
-    "Refuted": "forerun.support.diagnostics",
-    "ScalarLoad": "forerun.ir.nodes",
-    "Unsupported": "forerun.support.diagnostics",
-    "compile": "forerun.compiler",
-    "kernel": "forerun.kernels.decorator",
-    "load": "forerun.ir.files",
-    "option": "forerun.passes.infra.base",
-    "phase": "forerun.ir.phases",
-    "register": "forerun.passes.infra.registry",
-    "register_function": "forerun.ir.trust",
-    "trusting": "forerun.ir.trust",
-    "tune": "forerun.tuner.tune",
-    "vouch": "forerun.ir.trust",
+_NAMES = {
+    "compiler": ["Executable", "compile"],
+    "ir.builder": ["GraphBuilder"],
+    "ir.files": ["load"],
+    "ir.graph": ["Graph"],
+    "ir.nodes": ["Launch", "ScalarLoad"],
+    "ir.phases": ["phase"],
+    "ir.trust": ["register_function", "trusting", "vouch"],
+    "ir.types": ["DType"],
+    "kernels.builtin": ["KERNELS"],
+    "kernels.decorator": ["kernel"],
+    "passes.infra.base": ["Pass", "PassContext", "option"],
+    "passes.infra.failure": ["PassFailure"],
+    "passes.infra.manager": ["PassManager"],
+    "passes.infra.pipeline": ["Pipeline"],
+    "passes.infra.registry": ["register"],
+    "runtime.cuda.target": ["CudaTarget"],
+    "runtime.reference.target": ["ReferenceTarget"],
+    "support.diagnostics": ["ForerunError", "InternalError", "InvalidInput", "Refuted", "Unsupported"],
+    "tuner.tune": ["tune"],
 }
+_EXPORTS = {name: f"forerun.{module}" for module, names in _NAMES.items() for name in names}
 
 __all__ = sorted(("__version__", *_EXPORTS))
 

@@ -10,27 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forerun.cli import completion
+from forerun.cli import completion, options
 from forerun.cli.console import account_console, print_json, print_plain
 from forerun.cli.decoding import DecodePlan, compiled, require_clock
 from forerun.cli.errors import Status, guarded, leading_on
 from forerun.cli.files import load_modules, require_one_result, write_text
-from forerun.cli.options import (
-    BY_TARGET,
-    ContextOption,
-    DumpOption,
-    GpuOption,
-    JsonOption,
-    KvOption,
-    LoadOption,
-    MatricesOption,
-    PipelineOption,
-    PositionOption,
-    RandomWeightsOption,
-    ShapeOption,
-    SubjectArgument,
-    VerboseOption,
-)
 from forerun.cli.progress import Progress, progress
 from forerun.cli.random_values import fill_state
 from forerun.cli.subject import Choice, Subject
@@ -74,11 +58,11 @@ class _Benchmark:
 @guarded
 def bench(
     ctx: typer.Context,
-    model: SubjectArgument = None,
-    shape: ShapeOption = None,
-    random_weights: RandomWeightsOption = False,
-    target: GpuOption = "cuda",
-    pipeline: PipelineOption = BY_TARGET,
+    model: options.Subject = None,
+    shape: options.Shape = None,
+    random_weights: options.RandomWeights = False,
+    target: options.Gpu = "cuda",
+    pipeline: options.Pipeline = options.BY_TARGET,
     against: Annotated[
         str | None,
         typer.Option(
@@ -87,18 +71,18 @@ def bench(
             autocompletion=completion.passes,
         ),
     ] = None,
-    position: PositionOption = None,
+    position: options.Position = None,
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="How many replays are timed.")] = 320,
-    dtype: MatricesOption = None,
-    kv_dtype: KvOption = None,
-    context: ContextOption = None,
+    dtype: options.Matrices = None,
+    kv_dtype: options.KvRows = None,
+    context: options.Context = None,
     trace: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write a trace of one step, for ui.perfetto.dev.")
     ] = None,
-    dump: DumpOption = None,
-    load: LoadOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
+    dump: options.Dump = None,
+    load: options.Load = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
 ) -> Status:
     """Time a step on a GPU, and tell where the time goes.
 

@@ -8,7 +8,7 @@ import sys
 import textwrap
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, cast
 
@@ -20,9 +20,9 @@ from forerun.support.escaping import visible, visible_lines
 if TYPE_CHECKING:
     from forerun.ir.graph import Graph
     from forerun.ir.text import SourceMap
-    from forerun.support.diagnostics import Diagnostic, ForerunError
+    from forerun.support.diagnostics import ForerunError
 
-__all__ = ["Status", "diagnostics_as_json", "drawing", "guarded", "leading_on", "report_usage_error"]
+__all__ = ["Status", "drawing", "guarded", "leading_on", "report_usage_error"]
 
 SHOWN_DIAGNOSTICS = 20
 """How many diagnostics are drawn, unless ``-v`` is given."""
@@ -122,11 +122,6 @@ def drawing(source: Graph | SourceMap | str, *, verbose: bool = False) -> Iterat
         raise
 
 
-def diagnostics_as_json(diagnostics: Iterable[Diagnostic]) -> list[dict[str, Any]]:
-    """Diagnostics as JSON has them."""
-    return [d.to_json() for d in diagnostics]
-
-
 def report_usage_error(message: str, usage: str, help_command: str) -> None:
     """Tell that the command line itself is wrong."""
     _print_error(message)
@@ -189,7 +184,7 @@ def _error_as_json(error: ForerunError) -> dict[str, Any]:
         "kind": type(error).__name__,
         "message": error.message,
         "hint": error.hint,
-        "diagnostics": diagnostics_as_json(error.diagnostics),
+        "diagnostics": [diagnostic.to_json() for diagnostic in error.diagnostics],
     }
 
 

@@ -6,20 +6,12 @@ from typing import Annotated
 
 import typer
 
-from forerun.cli import completion
+from forerun.cli import completion, options
 from forerun.cli.console import print_json, print_plain, result_console
 from forerun.cli.decoding import DecodePlan
 from forerun.cli.errors import Status, guarded
 from forerun.cli.files import STANDARD, write_text
-from forerun.cli.options import (
-    ContextOption,
-    JsonOption,
-    KvOption,
-    MatricesOption,
-    ShapeOption,
-    VerboseOption,
-    refuse_unused,
-)
+from forerun.cli.options import refuse_unused
 from forerun.cli.subject import Choice
 from forerun.report.words import plural
 
@@ -37,7 +29,7 @@ def export(
             autocompletion=completion.subjects,
         ),
     ] = None,
-    shape: ShapeOption = None,
+    shape: options.Shape = None,
     sample: Annotated[
         str | None,
         typer.Option(
@@ -61,11 +53,11 @@ def export(
     steps: Annotated[
         int, typer.Option(min=1, metavar="N", help="How many steps; each feeds the choice of the one before.")
     ] = 1,
-    dtype: MatricesOption = None,
-    kv_dtype: KvOption = None,
-    context: ContextOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
+    dtype: options.Matrices = None,
+    kv_dtype: options.KvRows = None,
+    context: options.Context = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
 ) -> Status:
     """Write a model's graph, or a sample, as text.
 

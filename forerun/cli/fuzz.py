@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forerun.cli import completion
+from forerun.cli import completion, options
 from forerun.cli.console import account_console, print_json, print_plain, print_text, result_console
 from forerun.cli.errors import Status, drawing, guarded
 from forerun.cli.files import load_modules, load_what_a_file_needs, read_text, require_one_result, write_text
-from forerun.cli.options import JsonOption, LoadOption, VerboseOption, refuse_unused
+from forerun.cli.options import refuse_unused
 from forerun.cli.progress import progress
 from forerun.report.words import plural
 
@@ -58,9 +58,9 @@ def fuzz(
     graphs: Annotated[
         str | None, typer.Option(metavar="MODULE:NAME", help="A Hypothesis strategy to draw graphs from.")
     ] = None,
-    load: LoadOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
+    load: options.Load = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
 ) -> Status:
     """Try passes on random graphs; keep the smallest failure.
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forerun.cli import completion
+from forerun.cli import completion, options
 from forerun.cli.console import account_console, print_json, print_plain, result_console
 from forerun.cli.errors import Status, guarded, leading_on
 from forerun.cli.files import require_one_result, write_text
-from forerun.cli.options import JsonOption, VerboseOption, refuse_unused
+from forerun.cli.options import refuse_unused
 from forerun.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def litmus(
     show: Annotated[
         bool, typer.Option("--list", help="List the tests and what the rules say of them; run nothing, need no GPU.")
     ] = False,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
 ) -> Status:
     """Find out which rules of programmatic launch this GPU keeps.
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forerun.cli import completion
+from forerun.cli import completion, options
 from forerun.cli.console import error_console, print_json, print_plain, result_console, wrapped, write_result
 from forerun.cli.errors import Status, drawing, guarded
 from forerun.cli.files import STANDARD, load_modules, load_what_a_file_needs, read_graph, write_text
-from forerun.cli.options import DumpOption, JsonOption, LoadOption, VerboseOption, refuse_unused
+from forerun.cli.options import refuse_unused
 from forerun.cli.progress import pass_progress, progress
 from forerun.cli.tables import pass_details, pass_table, time_sentence
 
@@ -60,7 +60,7 @@ def opt(
         str | None,
         typer.Option(metavar="all|changed|PASS", help="Print graphs, or what changed, to standard error."),
     ] = None,
-    dump: DumpOption = None,
+    dump: options.Dump = None,
     stop_after: Annotated[
         str | None,
         typer.Option(
@@ -78,9 +78,9 @@ def opt(
     list_passes: Annotated[
         bool, typer.Option("--list-passes", help="Show all passes with their options, and exit.")
     ] = False,
-    load: LoadOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
+    load: options.Load = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
 ) -> Status:
     """Apply passes to a graph in a file.
 

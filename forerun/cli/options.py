@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands have: types of their parameters, such as ``verbose: options.Verbose = False``."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from forerun.cli.decoding import MatrixType
 
 __all__ = [
     "BY_TARGET",
-    "ContextOption",
-    "DumpOption",
-    "GpuOption",
-    "JsonOption",
-    "KvOption",
-    "LoadOption",
-    "MatricesOption",
-    "PipelineOption",
-    "PositionOption",
-    "RandomWeightsOption",
-    "ShapeOption",
-    "SubjectArgument",
-    "VerboseOption",
+    "Context",
+    "Dump",
+    "Gpu",
+    "Json",
+    "KvRows",
+    "Load",
+    "Matrices",
+    "Pipeline",
+    "Position",
+    "RandomWeights",
+    "Shape",
+    "Subject",
+    "Verbose",
     "refuse_unused",
 ]
 
@@ -49,16 +49,14 @@ def refuse_unused(context: typer.Context, names: Iterable[str], why: str) -> Non
             raise InvalidInput(f"{spelled[name]} has no use here", hint=why)
 
 
-VerboseOption: TypeAlias = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Tell more; show the traceback of an error.")
-]
-JsonOption: TypeAlias = Annotated[
+Verbose: TypeAlias = Annotated[bool, typer.Option("--verbose", "-v", help="Tell more; show the traceback of an error.")]
+Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object, and nothing else, to standard output.")
 ]
-DumpOption: TypeAlias = Annotated[
+Dump: TypeAlias = Annotated[
     str | None, typer.Option("--dump", metavar="DIR", help="Write the graph after each pass, with diffs and a report.")
 ]
-LoadOption: TypeAlias = Annotated[
+Load: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--load",
@@ -70,7 +68,7 @@ LoadOption: TypeAlias = Annotated[
 ]
 
 # What run, bench, tune and export are about.
-SubjectArgument: TypeAlias = Annotated[
+Subject: TypeAlias = Annotated[
     str | None,
     typer.Argument(
         metavar="GRAPH.fir|MODEL",
@@ -78,7 +76,7 @@ SubjectArgument: TypeAlias = Annotated[
         autocompletion=completion.subjects,
     ),
 ]
-ShapeOption: TypeAlias = Annotated[
+Shape: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
@@ -86,10 +84,10 @@ ShapeOption: TypeAlias = Annotated[
         autocompletion=completion.shapes,
     ),
 ]
-RandomWeightsOption: TypeAlias = Annotated[
+RandomWeights: TypeAlias = Annotated[
     bool, typer.Option("--random-weights", help="Say so: the weights of a --shape are random in any case.")
 ]
-GpuOption: TypeAlias = Annotated[
+Gpu: TypeAlias = Annotated[
     str,
     typer.Option(
         "--target",
@@ -99,7 +97,7 @@ GpuOption: TypeAlias = Annotated[
     ),
 ]
 BY_TARGET = "auto"
-PipelineOption: TypeAlias = Annotated[
+Pipeline: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="PASSES",
@@ -108,19 +106,19 @@ PipelineOption: TypeAlias = Annotated[
         help="Pass,pass,...; options in braces. [default: fast on a GPU, exact elsewhere]",
     ),
 ]
-PositionOption: TypeAlias = Annotated[
+Position: TypeAlias = Annotated[
     int | None, typer.Option(min=0, metavar="N", help="Where a decode step stands. [default: 512, or the last]")
 ]
-MatricesOption: TypeAlias = Annotated[
+Matrices: TypeAlias = Annotated[
     MatrixType | None,
     typer.Option(help="Type of a model's matrices. [default: on a GPU bf16 for shapes and f16 for files, else f32]"),
 ]
-KvOption: TypeAlias = Annotated[
+KvRows: TypeAlias = Annotated[
     MatrixType | None,
     typer.Option(
         "--kv-dtype", help="Type of the rows of a model's KV cache. [default: bf16 for shapes on a GPU, else f32]"
     ),
 ]
-ContextOption: TypeAlias = Annotated[
+Context: TypeAlias = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Positions of a model's KV cache. [default: at least 1024]")
 ]

@@ -11,28 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forerun.cli import completion
+from forerun.cli import completion, options
 from forerun.cli.console import print_json, print_plain, result_console, write_result
 from forerun.cli.decoding import DecodePlan, compiled, default_target
 from forerun.cli.errors import Status, guarded
 from forerun.cli.files import load_modules, new_run_folder
 from forerun.cli.models import model_path
-from forerun.cli.options import (
-    BY_TARGET,
-    ContextOption,
-    DumpOption,
-    JsonOption,
-    KvOption,
-    LoadOption,
-    MatricesOption,
-    PipelineOption,
-    PositionOption,
-    RandomWeightsOption,
-    ShapeOption,
-    SubjectArgument,
-    VerboseOption,
-    refuse_unused,
-)
+from forerun.cli.options import refuse_unused
 from forerun.cli.progress import progress
 from forerun.cli.run_steps import StepsRequest, run_steps
 from forerun.cli.subject import Choice
@@ -84,10 +69,10 @@ class _Outcome:
 @guarded
 def run(
     ctx: typer.Context,
-    model: SubjectArgument = None,
+    model: options.Subject = None,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="The text to continue.")] = None,
-    shape: ShapeOption = None,
-    random_weights: RandomWeightsOption = False,
+    shape: options.Shape = None,
+    random_weights: options.RandomWeights = False,
     target: Annotated[
         str | None,
         typer.Option(
@@ -97,25 +82,25 @@ def run(
             autocompletion=completion.targets,
         ),
     ] = None,
-    pipeline: PipelineOption = BY_TARGET,
-    dump: DumpOption = None,
+    pipeline: options.Pipeline = options.BY_TARGET,
+    dump: options.Dump = None,
     max_new_tokens: Annotated[int, typer.Option(min=0, metavar="N", help="The most tokens to add.")] = 32,
-    position: PositionOption = None,
+    position: options.Position = None,
     steps: Annotated[
         int | None,
         typer.Option(
             min=1, metavar="N", help="Without a prompt: how many steps are timed. [default: 640 on a GPU, else 5]"
         ),
     ] = None,
-    dtype: MatricesOption = None,
-    kv_dtype: KvOption = None,
-    context: ContextOption = None,
+    dtype: options.Matrices = None,
+    kv_dtype: options.KvRows = None,
+    context: options.Context = None,
     schedule: Annotated[Schedule | None, typer.Option(help="Order of events on the reference target.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Which adversarial schedules are drawn.")] = None,
-    load: LoadOption = None,
+    load: options.Load = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the new text only.")] = False,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
 ) -> Status:
     """Continue a prompt with a model, or run a graph.
 
@@ -179,11 +164,11 @@ def _with_schedule(target: str, schedule: Schedule | None, seed: int | None) -> 
     if not given:
         return target
     item = parse_item(target, "target")
-    options = {option.key: format_value(option.value, quote=option.quoted) for option in item.options}
+    present = {option.key: format_value(option.value, quote=option.quoted) for option in item.options}
     for key in given:
-        if key in options:
+        if key in present:
             raise InvalidInput(f"--{key} and the target's option '{key}' are both given", hint="give one of them")
-    return format_item(item.name, {**options, **given})
+    return format_item(item.name, {**present, **given})
 
 
 @contextmanager

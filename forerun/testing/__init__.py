@@ -36,29 +36,20 @@ if TYPE_CHECKING:
     from forerun.testing.searching import SearchResult as SearchResult
     from forerun.testing.searching import search as search
 
-_EXPORTS = {
-    "Counterexample": "counterexample",
-    "KernelShape": "kernel_strategy",
-    "PROPERTIES": "properties",
-    "SearchResult": "searching",
-    "assert_close_outputs": "fusion",
-    "assert_hoists_survive": "hoists",
-    "assert_idempotent": "oracles",
-    "assert_properties": "properties",
-    "assert_refines": "oracles",
-    "assert_roundtrip": "oracles",
-    "assert_same_outputs": "oracles",
-    "assert_valid": "oracles",
-    "check_rule": "fusion",
-    "graphs": "graph_strategy",
-    "inputs_of": "random_values",
-    "kernels": "kernel_strategy",
-    "pipelines": "pipeline_strategy",
-    "rare_graphs": "rare_strategy",
-    "schedules": "pipeline_strategy",
-    "search": "searching",
-    "weights_of": "random_values",
+_NAMES = {
+    "counterexample": ["Counterexample"],
+    "fusion": ["assert_close_outputs", "check_rule"],
+    "graph_strategy": ["graphs"],
+    "hoists": ["assert_hoists_survive"],
+    "kernel_strategy": ["KernelShape", "kernels"],
+    "oracles": ["assert_idempotent", "assert_refines", "assert_roundtrip", "assert_same_outputs", "assert_valid"],
+    "pipeline_strategy": ["pipelines", "schedules"],
+    "properties": ["PROPERTIES", "assert_properties"],
+    "random_values": ["inputs_of", "weights_of"],
+    "rare_strategy": ["rare_graphs"],
+    "searching": ["SearchResult", "search"],
 }
+_EXPORTS = {name: f"forerun.testing.{module}" for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "PROPERTIES",
@@ -84,8 +75,7 @@ __all__ = [
     "weights_of",
 ]
 
-
-__getattr__ = lazy_exports(__name__, {name: f"forerun.testing.{module}" for name, module in _EXPORTS.items()})
+__getattr__ = lazy_exports(__name__, _EXPORTS)
 
 
 def __dir__() -> list[str]:
