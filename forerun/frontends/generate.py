@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from forerun.frontends.not_finite import require_finite_logits
+from forerun.frontends.not_finite import Readable, require_finite_logits
 from forerun.frontends.tokenizer import TextStream, Tokenizer
 from forerun.ir.graph import Graph
 from forerun.support.diagnostics import InvalidInput
@@ -22,20 +22,14 @@ _LOOP = "tokens"
 """The buffer that only a generation graph has: what its loop has chosen."""
 
 
-class DecodeStep(Protocol):
-    """What is needed of an executable: a graph of :mod:`~forerun.frontends.decode`, ready to run."""
+class DecodeStep(Readable, Protocol):
+    """What is needed of an executable: a graph of :mod:`~forerun.frontends.decode`, ready to run.
 
-    @property
-    def graph(self) -> Graph:
-        """The graph; its buffer ``position`` says how many positions there are."""
-        ...
+    Its buffer ``position`` says how many positions there are.
+    """
 
     def run(self, inputs: Mapping[str, NDArray[Any]], /) -> Mapping[str, NDArray[Any]]:
         """Outputs by name."""
-        ...
-
-    def read(self, buffer: str) -> NDArray[Any]:
-        """A copy of what a buffer of any role holds."""
         ...
 
 

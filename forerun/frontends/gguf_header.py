@@ -7,6 +7,7 @@ package supplies the table of types and the dequantisation.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -107,10 +108,12 @@ def read_header(data: FileBytes, path: Path) -> Header:
     alignment = _alignment(cursor, metadata)
     start = -(-cursor.position // alignment) * alignment
     tensors: dict[str, TensorInfo] = {}
-    for tensor in raw:
-        if tensor.name in tensors:
-            raise cursor.error(f"tensor '{tensor.name}' occurs twice")
-        tensors[tensor.name] = _located(cursor, tensor, start, alignment)
+    for name, shape, kind, offset in raw:
+        if name in tensors:
+            raise cursor.error(f"tensor '{name}' occurs twice")
+        if offset % alignment:
+            raise cursor.error(f"tensor '{name}' is not aligned to {alignment} bytes")
+        tensors[name] = _located(cursor, name, shape, kind, start + offset)
     _refuse_overlaps(cursor, tensors.values())
     data.forget()
     return Header(metadata, tensors)
@@ -210,15 +213,8 @@ def _value(cursor: _Cursor, key: str) -> Value:
     return cursor.array(_SCALARS[element], cursor.count(what, _SCALARS[element].itemsize, MAX_ELEMENTS), what)
 
 
-@dataclass(frozen=True, slots=True)
-class _RawTensor:
-    name: str
-    shape: tuple[int, ...]
-    type: int
-    offset: int
-
-
-def _raw_tensor(cursor: _Cursor, number: int) -> _RawTensor:
+def _raw_tensor(cursor: _Cursor, number: int) -> tuple[str, tuple[int, ...], int, int]:
+    """Name, shape, type and offset, as the file has them."""
     name = cursor.name(f"name of tensor {number}", MAX_TENSOR_NAME)
     what = f"description of tensor '{name}'"
     dimensions = cursor.u32(what)
@@ -227,7 +223,7 @@ def _raw_tensor(cursor: _Cursor, number: int) -> _RawTensor:
     shape = tuple(cursor.u64(what) for _ in range(dimensions))[::-1]
     if 0 in shape:
         raise cursor.error(f"tensor '{name}' has an empty dimension")
-    return _RawTensor(name, shape, cursor.u32(what), cursor.u64(what))
+    return name, shape, cursor.u32(what), cursor.u64(what)
 
 
 def _alignment(cursor: _Cursor, metadata: dict[str, Value]) -> int:
@@ -237,27 +233,21 @@ def _alignment(cursor: _Cursor, metadata: dict[str, Value]) -> int:
     return alignment
 
 
-def _located(cursor: _Cursor, tensor: _RawTensor, start: int, alignment: int) -> TensorInfo:
+def _located(cursor: _Cursor, name: str, shape: tuple[int, ...], number: int, begin: int) -> TensorInfo:
     try:
-        kind = GGMLQuantizationType(tensor.type)
+        kind = GGMLQuantizationType(number)
         block, block_bytes = GGML_QUANT_SIZES[kind]
     except (ValueError, KeyError) as error:
         hint = f"a newer gguf package may know it; or {_DAMAGED}"
-        raise cursor.error(f"tensor '{tensor.name}' has the unknown type {tensor.type}", hint) from error
-    if tensor.shape[-1] % block:
-        raise cursor.error(
-            f"tensor '{tensor.name}': rows of {tensor.shape[-1]} elements are not whole {kind.name} blocks of {block}"
-        )
-    count = _product(tensor.shape)
-    size = count // block * block_bytes
-    if tensor.offset % alignment:
-        raise cursor.error(f"tensor '{tensor.name}' is not aligned to {alignment} bytes")
-    begin = start + tensor.offset
+        raise cursor.error(f"tensor '{name}' has the unknown type {number}", hint) from error
+    if shape[-1] % block:
+        raise cursor.error(f"tensor '{name}': rows of {shape[-1]} elements are not whole {kind.name} blocks of {block}")
+    size = math.prod(shape) // block * block_bytes
     if begin + size > cursor.size:
         raise cursor.error(
-            f"the file is truncated: tensor '{tensor.name}' ends at byte {begin + size}, the file has {cursor.size}"
+            f"the file is truncated: tensor '{name}' ends at byte {begin + size}, the file has {cursor.size}"
         )
-    return TensorInfo(tensor.name, tensor.shape, kind, begin, size)
+    return TensorInfo(name, shape, kind, begin, size)
 
 
 def _refuse_overlaps(cursor: _Cursor, tensors: Iterable[TensorInfo]) -> None:
@@ -268,10 +258,3 @@ def _refuse_overlaps(cursor: _Cursor, tensors: Iterable[TensorInfo]) -> None:
                 f"tensors '{one.name}' and '{other.name}' overlap: '{other.name}' begins at byte {other.offset}, "
                 f"'{one.name}' ends at byte {one.offset + one.size}"
             )
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    result = 1
-    for extent in shape:
-        result *= extent
-    return result
