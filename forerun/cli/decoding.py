@@ -102,15 +102,7 @@ def compiled(
     told: Progress,
     pipeline: Pipeline | None = None,
 ) -> Executable:
-    """A graph, loaded.
-
-    Args:
-        graph: Before all passes.
-        plan: Where it runs, and what rewrites it.
-        dump: A folder for the dumps.
-        weights: Of the graph.
-        told: Is told which pass runs.
-        pipeline: Rewrites it instead.
+    """A graph, rewritten and loaded as the plan says, or with another pipeline; ``told`` is told which pass runs.
 
     Raises:
         ForerunError: As :func:`forerun.compile`.

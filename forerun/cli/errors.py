@@ -98,12 +98,7 @@ def leading_on(hint: str) -> Iterator[None]:
 
 @contextmanager
 def drawing(source: Graph | SourceMap | str, *, verbose: bool = False) -> Iterator[None]:
-    """Errors that leave the block have their diagnostics drawn in the text that they are about.
-
-    Args:
-        source: A graph, a text that is read as one, or where the elements of a graph stand in its text.
-        verbose: Whether all are drawn, however many there are.
-    """
+    """Errors that leave the block have their diagnostics drawn in the text that they are about."""
     from forerun.ir.text import SourceMap, draw, place_in
     from forerun.support.diagnostics import ForerunError
 

@@ -67,10 +67,6 @@ def read_text(name: str) -> str:
 def read_graph(name: str, *, verbose: bool = False) -> tuple[Graph, SourceMap]:
     """The graph of a ``.fir`` file or of standard input, and where its elements stand in its text.
 
-    Args:
-        name: The file's name.
-        verbose: Whether all errors are drawn, however many there are.
-
     Raises:
         InvalidInput: If it cannot be read, or the text is wrong; the places are drawn.
     """
@@ -199,11 +195,8 @@ def load_modules(names: Iterable[str]) -> None:
 def load_what_a_file_needs(who: str, names: Collection[str], recorded: Collection[str], *, may_ask: bool) -> None:
     """Ask on a terminal whether to load the modules that a file names; elsewhere nothing is loaded.
 
-    Args:
-        who: The file.
-        names: What it names and nobody vouched for, as ``module:name``.
-        recorded: The modules and files that it says they are of.
-        may_ask: Whether to ask.
+    ``names`` are what it names and nobody vouched for, as ``module:name``; ``recorded`` the modules and files
+    that it says they are of.
 
     Raises:
         InvalidInput: If one cannot be imported.

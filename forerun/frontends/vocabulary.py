@@ -84,12 +84,9 @@ class Vocabulary:
 
 
 def read_vocabulary(file: GgufFile, *, model: str, begins: bool) -> Vocabulary:
-    """Read and check the vocabulary of a file.
+    """Read and check the vocabulary of a file whose tokenizer is of the kind ``model``: ``gpt2`` or ``llama``.
 
-    Args:
-        file: The file.
-        model: ``gpt2`` or ``llama``.
-        begins: Whether prompts begin with a token of the model's own unless the file says no.
+    ``begins``: prompts begin with a token of the model's own unless the file says no.
 
     Raises:
         InvalidInput: If a key is missing or wrong, or tokens are there twice.

@@ -148,12 +148,8 @@ def _node(graph: Graph, card: Card, name: str, center: Point, marks: Marks) -> M
     )
     kind = "kernel" if isinstance(node, KernelNode) else "other"
     classes = f"node {kind}" + " marked" * (name in marks.nodes) + " fault" * (name in marks.faults)
-    title = tag("title", _describe_node(graph, node))
-    return tag("g", title, box, label, _inside(graph, node, x, top), *stubs, class_=classes, data_n=_index(card, name))
-
-
-def _index(card: Card, name: str) -> str:
-    return str(card.segment.nodes.index(name))
+    title, index = tag("title", _describe_node(graph, node)), str(card.segment.nodes.index(name))
+    return tag("g", title, box, label, _inside(graph, node, x, top), *stubs, class_=classes, data_n=index)
 
 
 def _stubs(dependencies: Sequence[Dependency], x: float, y: float, direction: str) -> Markup:

@@ -79,13 +79,9 @@ def read_finding(reader: JsonObject) -> Finding:
 
 
 def draw_findings(findings: Sequence[Finding], count: int, file: str, graph: Graph | None) -> Markup:
-    """The findings, the first one unfolded.
+    """The findings of a graph, the first one unfolded, with pictures of their nodes; ``count`` is how many there are.
 
-    Args:
-        findings: What the summary has.
-        count: How many there are.
-        file: The file that lines and columns are of.
-        graph: What is in it, for the pictures of the nodes.
+    Lines and columns are of the file.
     """
     if not findings:
         return join()

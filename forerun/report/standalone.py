@@ -26,11 +26,9 @@ _PAPER = Markup(
 
 
 def standalone_svg(pictures: Sequence[tuple[str, Graph]], *, prefix: str = "") -> str:
-    """An SVG file that shows graphs next to each other; of repeated layers the first is drawn, and the others counted.
+    """An SVG file that shows graphs with their titles; of repeated layers the first is drawn, and the others counted.
 
-    Args:
-        pictures: Title and graph.
-        prefix: What labels leave out where names begin with it; with it, each graph is drawn in one piece.
+    Labels leave out the prefix where names begin with it; with one, each graph is drawn in one piece.
     """
     columns: list[Markup] = []
     x, height = MARGIN, 0.0

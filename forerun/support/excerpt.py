@@ -49,14 +49,9 @@ def draw_in_text(diagnostic: Diagnostic, text: str) -> str:
 
 
 def drawing(head: str, place: str, mark: Mark | None, text_of: Callable[[int], str | None], hint: str) -> str:
-    """A finding's sentence, its place, the excerpt around the mark, and the hint, if there are any.
+    """A finding's sentence (the head), its place, the excerpt around the mark, and the hint, if there are any.
 
-    Args:
-        head: Severity, code and sentence.
-        place: Name, line and column.
-        mark: What to underline; without it only the sentence and the hint are drawn.
-        text_of: A line, by its one-based number; ``None`` if the text has no such line.
-        hint: What to do next; may be empty.
+    ``text_of`` gives a line by its one-based number, ``None`` if the text has no such line.
     """
     margin = "" if mark is None else " " * len(str(mark.line + 1))
     lines = [masked(head)]

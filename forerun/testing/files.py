@@ -82,11 +82,7 @@ def counterexample_text(path: str | Path, found: Counterexample, pipeline: Pipel
 
 
 def read_counterexample(name: str, text: str) -> SavedCounterexample:
-    """What :func:`save_counterexample` wrote.
-
-    Args:
-        name: The file's name, for messages.
-        text: Its text.
+    """What :func:`save_counterexample` wrote; the name is for messages.
 
     Raises:
         InvalidInput: If it is not such a file, or the graph's text is wrong.

@@ -62,7 +62,7 @@ class KernelShape:
 
     def kernels(self, name: str = "kernel") -> st.SearchStrategy[Kernel]:
         """Kernels of this shape; see :func:`kernels`."""
-        return _named_kernels(name, self)
+        return _kernels(name, self)
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,6 @@ def written_parameters(kernel: Kernel) -> frozenset[str]:
 
 
 @cache
-def _named_kernels(name: str, shape: KernelShape) -> st.SearchStrategy[Kernel]:
-    return _kernels(name, shape)
-
-
 @st.composite
 def _kernels(draw: st.DrawFn, name: str, shape: KernelShape) -> Kernel:
     kind = draw(_body_kinds(shape))
@@ -162,6 +158,10 @@ def pick(options: Sequence[_Option]) -> st.SearchStrategy[_Option]:
 
     return st.sampled_from(range(len(options))).map(option)
 
+
+_ACCEPTED = [None, None, None, ANY_LAUNCH, WHOLE_WARPS, Launches(grid=Span(1, 64), shared=Span(0, 1024))]
+_NEEDS = pick([(align, accepted) for align in (None, None, _PAIR) for accepted in _ACCEPTED])
+"""An alignment, of two elements, and accepted launches; most kernels say nothing of either."""
 
 # Strategies are made once, and draw as much as they can in one step: making and validating them is what takes the
 # time. What is more likely occurs in a list several times; what is simpler comes first, since shrinking goes there.
@@ -259,16 +259,9 @@ def _finished(drawn: Iterable[_Drawn], stem: str, given: Iterable[str] = ()) -> 
     return tuple(phases)
 
 
-@cache
-def _needs() -> st.SearchStrategy[tuple[int | None, Launches | None]]:
-    """An alignment, of two elements, and accepted launches; most kernels say nothing of either."""
-    launches = [None, None, None, ANY_LAUNCH, WHOLE_WARPS, Launches(grid=Span(1, 64), shared=Span(0, 1024))]
-    return pick([(align, accepted) for align in (None, None, _PAIR) for accepted in launches])
-
-
 def _declared(draw: st.DrawFn, name: str, roles: tuple[Role, ...]) -> Kernel:
     """The kernel, with the parameters that its phases use."""
-    align, launches = draw(_needs())
+    align, launches = draw(_NEEDS)
     phases = [phase for role in roles for phase in role.phases]
     accesses = [access for phase in phases for access in (*phase.reads, *phase.writes)]
     used = {access.parameter for access in accesses}
