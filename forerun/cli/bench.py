@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forerun.cli import completion, options
+from forerun.cli import options
 from forerun.cli.console import account_console, print_json, print_plain
 from forerun.cli.decoding import DecodePlan, compiled, require_clock
 from forerun.cli.errors import Status, guarded, leading_on
@@ -65,11 +65,7 @@ def bench(
     pipeline: options.Pipeline = options.BY_TARGET,
     against: Annotated[
         str | None,
-        typer.Option(
-            metavar="PASSES",
-            help="A second pipeline: outputs are compared, then times, in pairs A B B A.",
-            autocompletion=completion.passes,
-        ),
+        options.passes_option(help="A second pipeline: outputs are compared, then times, in pairs A B B A."),
     ] = None,
     position: options.Position = None,
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="How many replays are timed.")] = 320,

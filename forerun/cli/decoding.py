@@ -33,15 +33,7 @@ class MatrixType(enum.StrEnum):
 
 @dataclass(frozen=True)
 class DecodePlan:
-    """How a decode step is built, and where it runs.
-
-    Attributes:
-        target: Where it runs.
-        pipeline: What rewrites it.
-        dtype: Of its matrices.
-        context: Its positions; ``None``: by model.
-        cache_dtype: Of the rows of its KV caches.
-    """
+    """How a decode step is built, and where it runs; ``context`` is its positions, ``None``: by model."""
 
     target: Target
     pipeline: Pipeline

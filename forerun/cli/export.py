@@ -42,13 +42,7 @@ def export(
         str, typer.Option("--output", "-o", metavar="FILE", help="Where the graph goes; '-' is standard output.")
     ] = STANDARD,
     target: Annotated[
-        str,
-        typer.Option(
-            "--target",
-            metavar="TARGET",
-            help="What it is for, which decides on types and parts; no GPU is needed.",
-            autocompletion=completion.targets,
-        ),
+        str, options.target_option("What it is for, which decides on types and parts; no GPU is needed.")
     ] = "cuda",
     steps: Annotated[
         int, typer.Option(min=1, metavar="N", help="How many steps; each feeds the choice of the one before.")

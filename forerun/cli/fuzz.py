@@ -27,20 +27,11 @@ def fuzz(
     ctx: typer.Context,
     pipeline: Annotated[
         str | None,
-        typer.Option(
-            "--pipeline",
-            "-p",
-            metavar="PASSES",
-            help="Pass,pass,...; options in braces.",
-            autocompletion=completion.passes,
-        ),
+        options.passes_option("--pipeline", "-p", help="Pass,pass,...; options in braces."),
     ] = None,
     examples: Annotated[int, typer.Option(min=1, metavar="N", help="How many random graphs are tried.")] = 200,
     seed: Annotated[int, typer.Option(min=0, metavar="S", help="Equal seeds try the same graphs.")] = 0,
-    target: Annotated[
-        str,
-        typer.Option("--target", metavar="TARGET", help="Where the graphs run.", autocompletion=completion.targets),
-    ] = "reference",
+    target: Annotated[str, options.target_option("Where the graphs run.")] = "reference",
     output: Annotated[
         str | None,
         typer.Option(

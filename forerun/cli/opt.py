@@ -45,13 +45,7 @@ def opt(
     ] = None,
     pipeline: Annotated[
         str | None,
-        typer.Option(
-            "--pipeline",
-            "-p",
-            metavar="PASSES",
-            help="Pass,pass,...; options in braces: insert-pdl{trigger=start}.",
-            autocompletion=completion.passes,
-        ),
+        options.passes_option("--pipeline", "-p", help="Pass,pass,...; options in braces: insert-pdl{trigger=start}."),
     ] = None,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="Where the graph goes; '-' is standard output.")

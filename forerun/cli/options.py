@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -25,7 +25,9 @@ __all__ = [
     "Shape",
     "Subject",
     "Verbose",
+    "passes_option",
     "refuse_unused",
+    "target_option",
 ]
 
 
@@ -42,6 +44,16 @@ def refuse_unused(context: typer.Context, names: Iterable[str], why: str) -> Non
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise InvalidInput(f"{spelled[name]} has no use here", hint=why)
+
+
+def target_option(help: str) -> Any:
+    """A command's ``--target``."""
+    return typer.Option("--target", metavar="TARGET", help=help, autocompletion=completion.targets)
+
+
+def passes_option(*names: str, help: str) -> Any:
+    """An option that takes passes."""
+    return typer.Option(*names, metavar="PASSES", help=help, autocompletion=completion.passes)
 
 
 Verbose: TypeAlias = Annotated[bool, typer.Option("--verbose", "-v", help="Tell more; show the traceback of an error.")]
@@ -82,15 +94,7 @@ Shape: TypeAlias = Annotated[
 RandomWeights: TypeAlias = Annotated[
     bool, typer.Option("--random-weights", help="Say so: the weights of a --shape are random in any case.")
 ]
-Gpu: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--target",
-        metavar="TARGET",
-        help="Which GPU: cuda, options in braces.",
-        autocompletion=completion.targets,
-    ),
-]
+Gpu: TypeAlias = Annotated[str, target_option("Which GPU: cuda, options in braces.")]
 BY_TARGET = "auto"
 Pipeline: TypeAlias = Annotated[
     str,

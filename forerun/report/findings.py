@@ -26,19 +26,8 @@ DRAWN_NODES = 12
 class Finding:
     """A finding of the summary; the fields are those of ``check --json``.
 
-    Attributes:
-        code: ``R1`` for a race, for instance.
-        subject: The element that it is about: ``node x``.
-        message: What is wrong.
-        hint: What to do.
-        line: Where, in the text of the graph; 0 if it is not known.
-        column: From 1.
-        nodes: The nodes that it is about, in the order of the chain.
-        steps: The schedule, and whether each step is one of the two accesses.
-        steps_left_out: How many steps of other nodes the schedule has besides.
-        missing: The order that would prevent it.
-        reason: Why there is no such order.
-        repairs: What was tried and repairs it, and whether all is proved then.
+    Line (0 if it is not known) and column are places in the text of the graph. ``nodes`` are in the order of the chain.
+    A step of the schedule comes with whether it is one of the two accesses, a repair with whether all is proved then.
     """
 
     code: str

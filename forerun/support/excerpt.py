@@ -97,10 +97,5 @@ def _slice(text: str, start: int, width: int) -> str:
 
 def _columns(text: str) -> int:
     """Columns of a terminal that a piece of text takes."""
-    return sum(_column_count(character) for character in text)
-
-
-def _column_count(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    shown = [character for character in text if not unicodedata.combining(character)]
+    return len(shown) + sum(unicodedata.east_asian_width(character) in "WF" for character in shown)

@@ -14,27 +14,23 @@ from typing import TYPE_CHECKING
 from forerun.support.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from forerun.testing.counterexample import Counterexample as Counterexample
-    from forerun.testing.fusion import assert_close_outputs as assert_close_outputs
-    from forerun.testing.fusion import check_rule as check_rule
-    from forerun.testing.graph_strategy import graphs as graphs
-    from forerun.testing.hoists import assert_hoists_survive as assert_hoists_survive
-    from forerun.testing.kernel_strategy import KernelShape as KernelShape
-    from forerun.testing.kernel_strategy import kernels as kernels
-    from forerun.testing.oracles import assert_idempotent as assert_idempotent
-    from forerun.testing.oracles import assert_refines as assert_refines
-    from forerun.testing.oracles import assert_roundtrip as assert_roundtrip
-    from forerun.testing.oracles import assert_same_outputs as assert_same_outputs
-    from forerun.testing.oracles import assert_valid as assert_valid
-    from forerun.testing.pipeline_strategy import pipelines as pipelines
-    from forerun.testing.pipeline_strategy import schedules as schedules
-    from forerun.testing.properties import PROPERTIES as PROPERTIES
-    from forerun.testing.properties import assert_properties as assert_properties
-    from forerun.testing.random_values import inputs_of as inputs_of
-    from forerun.testing.random_values import weights_of as weights_of
-    from forerun.testing.rare_strategy import rare_graphs as rare_graphs
-    from forerun.testing.searching import SearchResult as SearchResult
-    from forerun.testing.searching import search as search
+    from forerun.testing.counterexample import Counterexample
+    from forerun.testing.fusion import assert_close_outputs, check_rule
+    from forerun.testing.graph_strategy import graphs
+    from forerun.testing.hoists import assert_hoists_survive
+    from forerun.testing.kernel_strategy import KernelShape, kernels
+    from forerun.testing.oracles import (
+        assert_idempotent,
+        assert_refines,
+        assert_roundtrip,
+        assert_same_outputs,
+        assert_valid,
+    )
+    from forerun.testing.pipeline_strategy import pipelines, schedules
+    from forerun.testing.properties import PROPERTIES, assert_properties
+    from forerun.testing.random_values import inputs_of, weights_of
+    from forerun.testing.rare_strategy import rare_graphs
+    from forerun.testing.searching import SearchResult, search
 
 _NAMES = {
     "counterexample": ["Counterexample"],

@@ -43,12 +43,7 @@ _FIELDS = re.compile(r"^// (version|replay|load|pipeline|property|finding): (.*)
 class SavedCounterexample:
     """What a file of a counterexample says.
 
-    Attributes:
-        graph: The graph.
-        pipeline: Pipeline text.
-        property: Which property broke.
-        finding: What was wrong then.
-        loads: The modules and files that its passes and kernels need and that are not installed, for ``--load``.
+    ``loads`` are the modules and files that its passes and kernels need and that are not installed, for ``--load``.
     """
 
     graph: Graph
