@@ -200,7 +200,7 @@ def _dump(folder: Path, found: _Benchmark, summary: Summary) -> None:
     from forerun.passes.instrument import Dump
     from forerun.report import BENCH_FILE, TIMELINE_FILE, write_report
 
-    told = {"format": "forerun bench 1", **_as_json(found)}
+    told = {"format": "forerun bench 1", "status": "ok", "exit_status": 0, **_as_json(found)}
     for name, value in ((BENCH_FILE, told), (TIMELINE_FILE, found.timeline.to_json())):
         write_text(str(folder / name), json.dumps(value, separators=(",", ":")) + "\n")
         summary.files.append(name)
@@ -252,8 +252,6 @@ def _as_json(found: _Benchmark) -> dict[str, Any]:
 
     step = total("step", found.rows)
     return {
-        "status": "ok",
-        "exit_status": 0,
         "graph": found.subject.graph.name,
         "position": found.subject.position,
         "target": found.target,

@@ -109,19 +109,16 @@ def check(
         found = explain(graph, verdict, assumptions, shown)
     status = _STATUS[verdict.status]
     if as_json:
-        print_json(
-            {
-                "status": verdict.status,
-                "exit_status": int(status),
-                "graph": graph.name,
-                "nodes": len(graph),
-                "dependencies": graph.count_dependencies(),
-                "assumptions": sorted(assumptions),
-                "fused": list(fused),
-                "count": verdict.count,
-                "findings": [explanation.to_json(source) for explanation in found],
-            }
-        )
+        told = {
+            "graph": graph.name,
+            "nodes": len(graph),
+            "dependencies": graph.count_dependencies(),
+            "assumptions": sorted(assumptions),
+            "fused": list(fused),
+            "count": verdict.count,
+            "findings": [explanation.to_json(source) for explanation in found],
+        }
+        print_json(told, verdict.status, status)
         return status
     meaning = (_MEANING if after is None else _REWRITE)[verdict.status]
     _print_meaning(verdict, meaning)

@@ -127,9 +127,9 @@ def write_result(text: str) -> None:
     stream.flush()
 
 
-def print_json(value: Mapping[str, Any]) -> None:
+def print_json(told: Mapping[str, Any], status: str = "ok", exit_status: int = 0) -> None:
     """Write the one JSON object of a ``--json`` command."""
-    write_result(json_text(value, indent=1) + "\n")
+    write_result(json_text({"status": status, "exit_status": exit_status, **told}, indent=1) + "\n")
 
 
 def silence() -> None:

@@ -55,7 +55,7 @@ def guarded(command: Callable[_Parameters, Status]) -> Callable[_Parameters, Non
             print_text(error_console(), "\ninterrupted")
             status = Status.INTERRUPTED
             if as_json:
-                print_json({"status": "interrupted", "exit_status": int(status)})
+                print_json({}, "interrupted", status)
         raise typer.Exit(status)
 
     # The signature that typer reads is the command's; what it returns is not typer's business.
@@ -144,7 +144,7 @@ def _tell(error: Exception | SystemExit, *, verbose: bool, as_json: bool) -> Sta
     _print_error(_body(told))
     status = Status(told.exit_status)
     if as_json:
-        print_json({"status": "error", "exit_status": int(status), "error": _error_as_json(told)})
+        print_json({"error": _error_as_json(told)}, "error", status)
     return status
 
 

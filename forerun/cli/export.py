@@ -78,7 +78,7 @@ def export(
         write_text(output, text)
     if as_json:
         where = {"file": None, "text": text} if output == STANDARD else {"file": output, "text": None}
-        print_json({"status": "ok", "exit_status": 0, **where, "graph": graph.name, "nodes": len(graph)})
+        print_json({**where, "graph": graph.name, "nodes": len(graph)})
     elif output != STANDARD:
         print_plain(result_console(), f"wrote {output}: graph {graph.name}, {plural(len(graph), 'node')}")
     return Status.OK

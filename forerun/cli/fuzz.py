@@ -80,10 +80,14 @@ def fuzz(
     if found is not None:
         _save(path, found, passes)
     if as_json:
-        print_json(_as_json(passes, seed, result, path))
+        print_json(_as_json(passes, seed, result, path), *_outcome(found))
     else:
         _tell(passes, result, path, verbose=verbose)
-    return Status.OK if found is None else Status.REFUTED
+    return _outcome(found)[1]
+
+
+def _outcome(found: Counterexample | None) -> tuple[str, Status]:
+    return ("ok", Status.OK) if found is None else ("counterexample", Status.REFUTED)
 
 
 def _parsed(pipeline: str) -> Pipeline:
@@ -177,21 +181,17 @@ def _replay(name: str, targets: tuple[Target, ...], *, as_json: bool) -> Status:
         PROPERTIES[saved.property].check(Application.of(pipeline, saved.graph, targets))
     except Counterexample as error:
         found = error
-    status = Status.OK if found is None else Status.REFUTED
     if as_json:
-        told = {"status": "ok" if found is None else "counterexample", "exit_status": int(status), "file": name}
-        print_json({**told, "pipeline": str(pipeline), **_finding(found)})
+        print_json({"file": name, "pipeline": str(pipeline), **_finding(found)}, *_outcome(found))
     else:
         sentence = f"{saved.property}: it holds now for {pipeline} on this graph"
         print_text(result_console(), sentence if found is None else str(found))
-    return status
+    return _outcome(found)[1]
 
 
 def _as_json(passes: Pipeline, seed: int, result: SearchResult, path: str) -> dict[str, Any]:
     found = result.counterexample
     return {
-        "status": "ok" if found is None else "counterexample",
-        "exit_status": int(Status.OK if found is None else Status.REFUTED),
         "pipeline": str(passes),
         "seed": seed,
         "examples": result.examples,

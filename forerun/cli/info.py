@@ -38,7 +38,7 @@ def info(
     if calibrate:
         facts |= _calibrated()
     if as_json:
-        print_json({"status": "ok", "exit_status": 0, **facts})
+        print_json(facts)
         return Status.OK
     _print_facts(facts)
     return Status.OK

@@ -80,7 +80,7 @@ def _list(tests: Sequence[LitmusTest], *, as_json: bool) -> Status:
     rows = [(test, rule_text(needed_assumptions(test))) for test in tests]
     if as_json:
         listed = [_described(test, rule) for test, rule in rows]
-        print_json({"status": "ok", "exit_status": 0, "tests": listed})
+        print_json({"tests": listed})
         return Status.OK
     table = _table("test", "what", "rules")
     for test, rule in rows:
@@ -135,7 +135,7 @@ def _report(record: Record, out: str | None, *, as_json: bool) -> Status:
     if out is not None:
         write_text(out, json.dumps(told, indent=1) + "\n")
     if as_json:
-        print_json({"status": "broken" if broken else "ok", "exit_status": int(status), "file": out, **told})
+        print_json({"file": out, **told}, "broken" if broken else "ok", status)
         return status
     console = account_console(out)
     print_plain(console, str(record.machine))

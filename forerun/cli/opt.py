@@ -158,8 +158,6 @@ def _tell(result: PipelineResult, output: str, *, as_json: bool, verbose: bool) 
     if as_json:
         print_json(
             {
-                "status": "ok",
-                "exit_status": 0,
                 "file": None if output == STANDARD else output,
                 "text": text if output == STANDARD else None,
                 "summary": summary.to_json(),
@@ -191,7 +189,7 @@ def _tell_bisected(found: BisectResult | None, pipeline: Pipeline, *, as_json: b
         changed = None if found is None else diff_graphs(found.before, found.after)
         where = {name: getattr(found, name, None) for name in ("ordinal", "application", "applications", "tests")}
         told = {"pass": None if found is None else str(found.subject), **where, "diff": changed}
-        print_json({"status": "ok" if found is None else "found", "exit_status": int(status), **told})
+        print_json(told, "ok" if found is None else "found", status)
         return status
     if found is None:
         write_result(f"no pass of {pipeline} makes the graph wrong\n")
@@ -224,7 +222,7 @@ def _list_passes(*, as_json: bool) -> None:
             }
             for name, cls in available().items()
         ]
-        print_json({"status": "ok", "exit_status": 0, "passes": listed, "pipelines": dict(NAMED_PIPELINES)})
+        print_json({"passes": listed, "pipelines": dict(NAMED_PIPELINES)})
         return
     sections = [cls.help() for cls in available().values()]
     sections += [f"The pipeline '{name}' is {text}" for name, text in NAMED_PIPELINES.items()]

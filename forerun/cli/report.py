@@ -39,7 +39,7 @@ def report(
     write_text(path, page)
     size = len(page.encode())
     if as_json:
-        print_json({"status": "ok", "exit_status": 0, "page": path, "bytes": size})
+        print_json({"page": path, "bytes": size})
     elif path != STANDARD:
         print_plain(result_console(), f"wrote {path} ({size / 1e6:.1f} MB)")
     return Status.OK

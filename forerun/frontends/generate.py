@@ -25,8 +25,8 @@ _LOOP = "tokens"
 class DecodeStep(Readable, Protocol):
     """What is needed of an executable: a graph of :mod:`~forerun.frontends.decode`, ready to run.
 
-    It has ``graph``, whose buffer ``position`` says how many positions there are, and ``read(buffer)``, which copies what
-    a buffer of any role holds.
+    It has ``graph``, whose buffer ``position`` says how many positions there are, and ``read(buffer)``, which copies
+    what a buffer of any role holds.
     """
 
     def run(self, inputs: Mapping[str, NDArray[Any]], /) -> Mapping[str, NDArray[Any]]:
@@ -136,15 +136,12 @@ def _choose(executable: DecodeStep, token: int, position: int, wanted: int) -> l
     """What one replay chooses: one token, or up to as many as wanted."""
     inputs = {"token": np.array([token], np.int32), "position": np.array([position], np.int32)}
     loop = executable.graph.buffers.get(_LOOP)
-    if loop is None:
-        outputs = executable.run(inputs)
-        require_finite_logits(executable, inputs, outputs)
-        return [int(outputs["next_token"][0])]
-    inputs["limit"] = np.array([min(wanted, loop.count)], np.int32)
+    if loop is not None:
+        inputs["limit"] = np.array([min(wanted, loop.count)], np.int32)
     outputs = executable.run(inputs)
     require_finite_logits(executable, inputs, outputs)
-    chosen: list[int] = outputs[_LOOP][: outputs["count"][0]].tolist()
-    return chosen
+    chosen = outputs["next_token"][:1] if loop is None else outputs[_LOOP][: outputs["count"][0]]
+    return [int(token) for token in chosen]
 
 
 def _context(graph: Graph) -> int:

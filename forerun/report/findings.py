@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.types import DependencyKind
-from forerun.report.cards import Marks, make_card
+from forerun.report.cards import Marks, make_cards
 from forerun.report.drawing import card_layout, draw_card
 from forerun.report.fold import Segment
 from forerun.report.markup import Markup, join, tag
@@ -128,7 +128,7 @@ def _picture(finding: Finding, graph: Graph | None) -> Markup:
     nodes = tuple(sorted(nodes, key=list(graph.nodes).index))
     ends = finding.nodes[0], finding.nodes[-1]
     marks = Marks(faults=frozenset(ends), missing=frozenset() if graph.dependency(*ends) else frozenset({ends}))
-    card = make_card(graph, Segment("", nodes), marks)
+    (card,) = make_cards(graph, marks, [Segment("", nodes)])
     card.inner += (Dependency(*pair, DependencyKind.FULL) for pair in marks.missing)
     layout = card_layout(card)
     return tag("div", draw_card(graph, card, marks, layout, (layout.left, layout.right)), class_="scroll")

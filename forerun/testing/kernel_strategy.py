@@ -44,15 +44,7 @@ _WIDTHS: dict[Region, int] = {WHOLE: 4, _HALF: 2, _OTHER_HALF: 2, _ROW: 1}
 
 @dataclass(frozen=True)
 class KernelShape:
-    """What a random kernel may contain.
-
-    Attributes:
-        waits: Whether bodies may hold waits and triggers.
-        roles: The most roles, 1 or 2.
-        phases: The most phases of a role.
-        partial: Whether phases may access halves and single elements (which one, a scalar says).
-        asynchronous: Whether reads may go through the copy engine, those of phases that write among them.
-    """
+    """What a random kernel may contain; the fields are arguments of :func:`kernels`."""
 
     waits: bool = True
     roles: int = 2
@@ -99,7 +91,7 @@ def kernels(
         roles: The most roles: 1, or 2 (one that loads, and one that uses what it defines after a barrier).
         phases: The most phases of a role.
         partial: Whether phases may access halves and single elements.
-        asynchronous: Whether reads may go through the copy engine.
+        asynchronous: Whether reads may go through the copy engine, those of phases that write among them.
 
     Example:
         >>> from hypothesis import given, settings
