@@ -64,8 +64,7 @@ def bench(
     target: options.Gpu = "cuda",
     pipeline: options.Pipeline = options.BY_TARGET,
     against: Annotated[
-        str | None,
-        options.passes_option(help="A second pipeline: outputs are compared, then times, in pairs A B B A."),
+        str | None, options.passes_option(help="A second pipeline: outputs are compared, then times, in pairs A B B A.")
     ] = None,
     position: options.Position = None,
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="How many replays are timed.")] = 320,

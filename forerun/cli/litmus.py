@@ -33,15 +33,11 @@ def litmus(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            "--only",
-            metavar="TEST",
-            help="Run this test only. Repeatable.",
-            autocompletion=completion.litmus_tests,
+            "--only", metavar="TEST", help="Run this test only. Repeatable.", autocompletion=completion.litmus_tests
         ),
     ] = None,
     output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Record the result: what assumptions rest on."),
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Record the result: what assumptions rest on.")
     ] = None,
     out: Annotated[str | None, typer.Option("--out", hidden=True)] = None,
     show: Annotated[

@@ -51,8 +51,7 @@ def opt(
         str, typer.Option("--output", "-o", metavar="FILE", help="Where the graph goes; '-' is standard output.")
     ] = "-",
     print_after: Annotated[
-        str | None,
-        typer.Option(metavar="all|changed|PASS", help="Print graphs, or what changed, to standard error."),
+        str | None, typer.Option(metavar="all|changed|PASS", help="Print graphs, or what changed, to standard error.")
     ] = None,
     dump: options.Dump = None,
     stop_after: Annotated[

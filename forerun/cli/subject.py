@@ -146,11 +146,7 @@ def _of_file(name: str, position: int | None, *, verbose: bool) -> Subject:
 
 
 def _of_model(
-    config: LlamaConfig,
-    weights: Callable[[], Mapping[str, Any]],
-    plan: DecodePlan,
-    position: int | None,
-    chained: int,
+    config: LlamaConfig, weights: Callable[[], Mapping[str, Any]], plan: DecodePlan, position: int | None, chained: int
 ) -> Subject:
     from forerun.support.diagnostics import InvalidInput
 

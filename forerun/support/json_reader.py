@@ -52,11 +52,7 @@ def parse_json(data: bytes | str, name: str, *, hint: str = "") -> JsonObject:
     try:
         text = data if isinstance(data, str) else data.decode("utf-8")
         value = json.loads(
-            text,
-            parse_int=_integer,
-            parse_float=_float,
-            parse_constant=_constant,
-            object_pairs_hook=_object,
+            text, parse_int=_integer, parse_float=_float, parse_constant=_constant, object_pairs_hook=_object
         )
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{name} is not UTF-8 text (byte {error.start:,})", hint=hint) from error
