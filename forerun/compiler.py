@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from forerun.ir.demands import require_vouched
 from forerun.ir.graph import Graph
 from forerun.ir.trust import Trusted, trusting
-from forerun.passes.infra.base import Assessment, Assessor
+from forerun.passes.infra.base import Assessment
 from forerun.passes.infra.manager import PassManager, PipelineResult
 from forerun.passes.infra.pipeline import BY_TARGET, Pipeline, PipelineLike
 from forerun.passes.infra.summary import Summary
@@ -98,7 +98,9 @@ def compile(
         try:
             program = _load(resolved, result.graph, weights or {}, memory)
         except KeyboardInterrupt:
-            _note_interruption(result.summary)
+            from forerun.passes.instrument import Dump
+
+            Dump.note_interruption(result.summary)
             raise
     _take_remarks(result.summary, program)
     return Executable(result.graph, result.summary, program)
@@ -121,7 +123,8 @@ def prepare(
     if target.name in _CODE_OF:
         require_vouched(graph, **_CODE_OF[target.name])
     passes = _tuned(pipeline_for(target, pipeline), target, tuning)
-    manager = PassManager(passes, _accompany(dump, instruments), assessor=_assessor(target))
+    assessor = _OfTarget(target) if isinstance(target, DeviceTarget) else None
+    manager = PassManager(passes, _accompany(dump, instruments), assessor=assessor)
     with reporting(dump):
         result = manager.run(graph)
     for message in result.summary.warnings:
@@ -341,16 +344,6 @@ class _OfTarget:
         from forerun.passes.infra.known_tunings import SHIPPED, known_tuning
 
         return known_tuning(groups, *self._target.identity(), (tunings_folder(), SHIPPED))
-
-
-def _assessor(target: Target) -> Assessor | None:
-    return _OfTarget(target) if isinstance(target, DeviceTarget) else None
-
-
-def _note_interruption(summary: Summary) -> None:
-    from forerun.passes.instrument import Dump
-
-    Dump.note_interruption(summary)
 
 
 def _take_remarks(summary: Summary, program: Program) -> None:

@@ -45,7 +45,7 @@ def _graph_svg(graph: Graph) -> str | None:
 
 
 def _graph_html(graph: Graph) -> str:
-    from forerun.report.notebook import graph_frame
+    from forerun.report.standalone import graph_frame
 
     return graph_frame(graph)
 

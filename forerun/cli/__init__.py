@@ -12,14 +12,7 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        arguments: By default those of the process.
-
-    Returns:
-        The exit status.
-    """
+    """Run the command line, by default that of the process, and return the exit status."""
     try:
         from forerun.cli.app import run_command
 

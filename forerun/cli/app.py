@@ -77,13 +77,7 @@ def _command_line() -> Callable[..., Any]:
 
 
 def run_command(arguments: Sequence[str] | None = None) -> int:
-    """What a command line asks for.
-
-    Args:
-        arguments: By default those of the process.
-
-    Returns:
-        The exit status.
+    """Do what a command line, by default that of the process, asks for, and return the exit status.
 
     Raises:
         KeyboardInterrupt: If somebody pressed Ctrl-C before the command began; while it runs, it has a status.

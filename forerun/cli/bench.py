@@ -10,27 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forerun.cli import completion
+from forerun.cli import options
 from forerun.cli.console import account_console, print_json, print_plain
 from forerun.cli.decoding import DecodePlan, compiled, require_clock
 from forerun.cli.errors import Status, guarded, leading_on
 from forerun.cli.files import load_modules, require_one_result, write_text
-from forerun.cli.options import (
-    BY_TARGET,
-    ContextOption,
-    DumpOption,
-    GpuOption,
-    JsonOption,
-    KvOption,
-    LoadOption,
-    MatricesOption,
-    PipelineOption,
-    PositionOption,
-    RandomWeightsOption,
-    ShapeOption,
-    SubjectArgument,
-    VerboseOption,
-)
 from forerun.cli.progress import Progress, progress
 from forerun.cli.random_values import fill_state
 from forerun.cli.subject import Choice, Subject
@@ -74,31 +58,26 @@ class _Benchmark:
 @guarded
 def bench(
     ctx: typer.Context,
-    model: SubjectArgument = None,
-    shape: ShapeOption = None,
-    random_weights: RandomWeightsOption = False,
-    target: GpuOption = "cuda",
-    pipeline: PipelineOption = BY_TARGET,
+    model: options.Subject = None,
+    shape: options.Shape = None,
+    random_weights: options.RandomWeights = False,
+    target: options.Gpu = "cuda",
+    pipeline: options.Pipeline = options.BY_TARGET,
     against: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PASSES",
-            help="A second pipeline: outputs are compared, then times, in pairs A B B A.",
-            autocompletion=completion.passes,
-        ),
+        str | None, options.passes_option(help="A second pipeline: outputs are compared, then times, in pairs A B B A.")
     ] = None,
-    position: PositionOption = None,
+    position: options.Position = None,
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="How many replays are timed.")] = 320,
-    dtype: MatricesOption = None,
-    kv_dtype: KvOption = None,
-    context: ContextOption = None,
+    dtype: options.Matrices = None,
+    kv_dtype: options.KvRows = None,
+    context: options.Context = None,
     trace: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write a trace of one step, for ui.perfetto.dev.")
     ] = None,
-    dump: DumpOption = None,
-    load: LoadOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
+    dump: options.Dump = None,
+    load: options.Load = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
 ) -> Status:
     """Time a step on a GPU, and tell where the time goes.
 
@@ -220,7 +199,7 @@ def _dump(folder: Path, found: _Benchmark, summary: Summary) -> None:
     from forerun.passes.instrument import Dump
     from forerun.report import BENCH_FILE, TIMELINE_FILE, write_report
 
-    told = {"format": "forerun bench 1", **_as_json(found)}
+    told = {"format": "forerun bench 1", "status": "ok", "exit_status": 0, **_as_json(found)}
     for name, value in ((BENCH_FILE, told), (TIMELINE_FILE, found.timeline.to_json())):
         write_text(str(folder / name), json.dumps(value, separators=(",", ":")) + "\n")
         summary.files.append(name)
@@ -272,8 +251,6 @@ def _as_json(found: _Benchmark) -> dict[str, Any]:
 
     step = total("step", found.rows)
     return {
-        "status": "ok",
-        "exit_status": 0,
         "graph": found.subject.graph.name,
         "position": found.subject.position,
         "target": found.target,

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forerun.cli import completion
+from forerun.cli import completion, options
 from forerun.cli.console import print_json, print_plain, result_console
 from forerun.cli.errors import Status, drawing, guarded
 from forerun.cli.files import STANDARD, load_modules, read_graph
-from forerun.cli.options import JsonOption, LoadOption, VerboseOption, refuse_unused
+from forerun.cli.options import refuse_unused
 from forerun.cli.progress import progress
-from forerun.cli.verdicts import findings_as_json, print_findings
 from forerun.report.words import counted, plural
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
+    from forerun.ir.explain import Explanation
     from forerun.ir.graph import Graph
     from forerun.ir.semantics import Verdict
     from forerun.ir.text import SourceMap
@@ -39,15 +42,6 @@ _REWRITE = {
     "refuted": "the second graph may give what the first does not",
     "unsupported": "it cannot be shown that the second graph gives only what the first does",
 }
-
-
-def _recorded(litmus: str | None) -> frozenset[str]:
-    """The assumptions that a recorded run of the litmus tests gives on this machine."""
-    if litmus is None:
-        return frozenset()
-    from forerun.runtime.litmus import assumptions_from
-
-    return assumptions_from(litmus)
 
 
 @guarded
@@ -73,9 +67,9 @@ def check(
         str | None,
         typer.Option("--litmus", metavar="FILE", help="Trust what this GPU has kept, as 'forerun litmus' recorded."),
     ] = None,
-    load: LoadOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
+    load: options.Load = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
 ) -> Status:
     """Decide whether a graph is free of races, or a rewrite right.
 
@@ -88,7 +82,12 @@ def check(
     from forerun.ir.semantics.order import require_assumptions
     from forerun.support.diagnostics import InvalidInput
 
-    assumptions = require_assumptions([*(assumption or ()), *(["H6"] if sched else []), *_recorded(litmus)])
+    trusted = [*(assumption or ()), *(["H6"] if sched else [])]
+    if litmus is not None:
+        from forerun.runtime.litmus import assumptions_from
+
+        trusted += assumptions_from(litmus)
+    assumptions = require_assumptions(trusted)
     if file == after == STANDARD:
         raise InvalidInput("standard input cannot be both graphs", hint="name a file for one of them")
     if after is None:
@@ -110,23 +109,20 @@ def check(
         found = explain(graph, verdict, assumptions, shown)
     status = _STATUS[verdict.status]
     if as_json:
-        print_json(
-            {
-                "status": verdict.status,
-                "exit_status": int(status),
-                "graph": graph.name,
-                "nodes": len(graph),
-                "dependencies": graph.count_dependencies(),
-                "assumptions": sorted(assumptions),
-                "fused": list(fused),
-                "count": verdict.count,
-                "findings": findings_as_json(found, source),
-            }
-        )
+        told = {
+            "graph": graph.name,
+            "nodes": len(graph),
+            "dependencies": graph.count_dependencies(),
+            "assumptions": sorted(assumptions),
+            "fused": list(fused),
+            "count": verdict.count,
+            "findings": [explanation.to_json(source) for explanation in found],
+        }
+        print_json(told, verdict.status, status)
         return status
     meaning = (_MEANING if after is None else _REWRITE)[verdict.status]
     _print_meaning(verdict, meaning)
-    print_findings(source, found, None if verbose else SHOWN_FINDINGS, verdict.count)
+    _print_findings(source, found, None if verbose else SHOWN_FINDINGS, verdict.count)
     _print_counts(graph, assumptions)
     if fused and all(fused.values()):
         whose = plural(len(fused), "fused node")
@@ -170,3 +166,37 @@ def _print_counts(graph: Graph, assumptions: frozenset[str]) -> None:
     counts = counted(graph.count_dependencies())
     trusted = f"; assumptions: {', '.join(sorted(assumptions))}" if assumptions else ""
     print_plain(result_console(), f"graph {graph.name}: {plural(len(graph), 'node')}; dependencies: {counts}{trusted}")
+
+
+def _print_findings(source: SourceMap, found: list[Explanation], shown: int | None, count: int) -> None:
+    """Draw findings in the text of the graph, each with its schedule and repairs, and count those left out.
+
+    Of ``count`` findings, of which some may be known by nothing but their number, ``shown`` are drawn (``None``: all).
+    """
+    from forerun.ir.text import draw
+
+    console = result_console()
+    for number, explanation in enumerate(found[:shown]):
+        drawn = [*([""] if number else []), *draw([explanation.finding], source).splitlines()]
+        for line in [*drawn, *explanation.lines()]:
+            print_plain(console, _styled(line))
+    drawn_count = len(found[:shown])
+    if count > drawn_count:
+        every = "all" if count == len(found) else f"the first {len(found):,}"
+        hint = f"; -v shows {every}" if len(found) > drawn_count else ""
+        print_plain(console, "", f"... and {count - drawn_count:,} more{hint}")
+
+
+_STYLES = (
+    (re.compile(r"(error|warning|note)\["), "bold red"),
+    (re.compile(r"\s*\| +\^"), "red"),
+    (re.compile(r"  > +\d+ "), "bold yellow"),
+    (re.compile(r"  (missing|because)\b"), "cyan"),
+    (re.compile(r"    \d\. "), "green"),
+)
+
+
+def _styled(line: str) -> Text:
+    from rich.text import Text
+
+    return Text(line, next((style for pattern, style in _STYLES if pattern.match(line)), ""))

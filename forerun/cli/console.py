@@ -15,6 +15,7 @@ from forerun.support.escaping import json_text, visible, visible_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.segment import Segment
     from rich.text import Text
 
 __all__ = [
@@ -47,7 +48,14 @@ def account_console(*outputs: str | None) -> Console:
 
 
 def _console(*, stderr: bool, file: TextIO | None) -> Console:
-    from forerun.cli.safe_console import SafeConsole
+    from rich.console import Console
+
+    class SafeConsole(Console):
+        """Escapes in the segments that everything is rendered to: cells of tables, messages, names."""
+
+        def render(self, *args: Any, **kwargs: Any) -> Iterator[Segment]:
+            for segment in super().render(*args, **kwargs):
+                yield segment if segment.control else segment._replace(text=visible_lines(segment.text))
 
     return SafeConsole(stderr=stderr, file=file, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
@@ -119,9 +127,9 @@ def write_result(text: str) -> None:
     stream.flush()
 
 
-def print_json(value: Mapping[str, Any]) -> None:
+def print_json(told: Mapping[str, Any], status: str = "ok", exit_status: int = 0) -> None:
     """Write the one JSON object of a ``--json`` command."""
-    write_result(json_text(value, indent=1) + "\n")
+    write_result(json_text({"status": status, "exit_status": exit_status, **told}, indent=1) + "\n")
 
 
 def silence() -> None:

@@ -33,15 +33,7 @@ class MatrixType(enum.StrEnum):
 
 @dataclass(frozen=True)
 class DecodePlan:
-    """How a decode step is built, and where it runs.
-
-    Attributes:
-        target: Where it runs.
-        pipeline: What rewrites it.
-        dtype: Of its matrices.
-        context: Its positions; ``None``: by model.
-        cache_dtype: Of the rows of its KV caches.
-    """
+    """How a decode step is built, and where it runs; ``context`` is its positions, ``None``: by model."""
 
     target: Target
     pipeline: Pipeline
@@ -102,15 +94,7 @@ def compiled(
     told: Progress,
     pipeline: Pipeline | None = None,
 ) -> Executable:
-    """A graph, loaded.
-
-    Args:
-        graph: Before all passes.
-        plan: Where it runs, and what rewrites it.
-        dump: A folder for the dumps.
-        weights: Of the graph.
-        told: Is told which pass runs.
-        pipeline: Rewrites it instead.
+    """A graph, rewritten and loaded as the plan says, or with another pipeline; ``told`` is told which pass runs.
 
     Raises:
         ForerunError: As :func:`forerun.compile`.

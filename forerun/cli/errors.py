@@ -8,7 +8,7 @@ import sys
 import textwrap
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, cast
 
@@ -20,9 +20,9 @@ from forerun.support.escaping import visible, visible_lines
 if TYPE_CHECKING:
     from forerun.ir.graph import Graph
     from forerun.ir.text import SourceMap
-    from forerun.support.diagnostics import Diagnostic, ForerunError
+    from forerun.support.diagnostics import ForerunError
 
-__all__ = ["Status", "diagnostics_as_json", "drawing", "guarded", "leading_on", "report_usage_error"]
+__all__ = ["Status", "drawing", "guarded", "leading_on", "report_usage_error"]
 
 SHOWN_DIAGNOSTICS = 20
 """How many diagnostics are drawn, unless ``-v`` is given."""
@@ -55,7 +55,7 @@ def guarded(command: Callable[_Parameters, Status]) -> Callable[_Parameters, Non
             print_text(error_console(), "\ninterrupted")
             status = Status.INTERRUPTED
             if as_json:
-                print_json({"status": "interrupted", "exit_status": int(status)})
+                print_json({}, "interrupted", status)
         raise typer.Exit(status)
 
     # The signature that typer reads is the command's; what it returns is not typer's business.
@@ -98,12 +98,7 @@ def leading_on(hint: str) -> Iterator[None]:
 
 @contextmanager
 def drawing(source: Graph | SourceMap | str, *, verbose: bool = False) -> Iterator[None]:
-    """Errors that leave the block have their diagnostics drawn in the text that they are about.
-
-    Args:
-        source: A graph, a text that is read as one, or where the elements of a graph stand in its text.
-        verbose: Whether all are drawn, however many there are.
-    """
+    """Errors that leave the block have their diagnostics drawn in the text that they are about."""
     from forerun.ir.text import SourceMap, draw, place_in
     from forerun.support.diagnostics import ForerunError
 
@@ -120,11 +115,6 @@ def drawing(source: Graph | SourceMap | str, *, verbose: bool = False) -> Iterat
             if isinstance(source, SourceMap):
                 error.diagnostics = tuple(d.at(place_in(source, d.location)) for d in error.diagnostics)
         raise
-
-
-def diagnostics_as_json(diagnostics: Iterable[Diagnostic]) -> list[dict[str, Any]]:
-    """Diagnostics as JSON has them."""
-    return [d.to_json() for d in diagnostics]
 
 
 def report_usage_error(message: str, usage: str, help_command: str) -> None:
@@ -154,7 +144,7 @@ def _tell(error: Exception | SystemExit, *, verbose: bool, as_json: bool) -> Sta
     _print_error(_body(told))
     status = Status(told.exit_status)
     if as_json:
-        print_json({"status": "error", "exit_status": int(status), "error": _error_as_json(told)})
+        print_json({"error": _error_as_json(told)}, "error", status)
     return status
 
 
@@ -189,7 +179,7 @@ def _error_as_json(error: ForerunError) -> dict[str, Any]:
         "kind": type(error).__name__,
         "message": error.message,
         "hint": error.hint,
-        "diagnostics": diagnostics_as_json(error.diagnostics),
+        "diagnostics": [diagnostic.to_json() for diagnostic in error.diagnostics],
     }
 
 

@@ -6,20 +6,12 @@ from typing import Annotated
 
 import typer
 
-from forerun.cli import completion
+from forerun.cli import completion, options
 from forerun.cli.console import print_json, print_plain, result_console
 from forerun.cli.decoding import DecodePlan
 from forerun.cli.errors import Status, guarded
 from forerun.cli.files import STANDARD, write_text
-from forerun.cli.options import (
-    ContextOption,
-    JsonOption,
-    KvOption,
-    MatricesOption,
-    ShapeOption,
-    VerboseOption,
-    refuse_unused,
-)
+from forerun.cli.options import refuse_unused
 from forerun.cli.subject import Choice
 from forerun.report.words import plural
 
@@ -37,7 +29,7 @@ def export(
             autocompletion=completion.subjects,
         ),
     ] = None,
-    shape: ShapeOption = None,
+    shape: options.Shape = None,
     sample: Annotated[
         str | None,
         typer.Option(
@@ -50,22 +42,16 @@ def export(
         str, typer.Option("--output", "-o", metavar="FILE", help="Where the graph goes; '-' is standard output.")
     ] = STANDARD,
     target: Annotated[
-        str,
-        typer.Option(
-            "--target",
-            metavar="TARGET",
-            help="What it is for, which decides on types and parts; no GPU is needed.",
-            autocompletion=completion.targets,
-        ),
+        str, options.target_option("What it is for, which decides on types and parts; no GPU is needed.")
     ] = "cuda",
     steps: Annotated[
         int, typer.Option(min=1, metavar="N", help="How many steps; each feeds the choice of the one before.")
     ] = 1,
-    dtype: MatricesOption = None,
-    kv_dtype: KvOption = None,
-    context: ContextOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
+    dtype: options.Matrices = None,
+    kv_dtype: options.KvRows = None,
+    context: options.Context = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
 ) -> Status:
     """Write a model's graph, or a sample, as text.
 
@@ -92,7 +78,7 @@ def export(
         write_text(output, text)
     if as_json:
         where = {"file": None, "text": text} if output == STANDARD else {"file": output, "text": None}
-        print_json({"status": "ok", "exit_status": 0, **where, "graph": graph.name, "nodes": len(graph)})
+        print_json({**where, "graph": graph.name, "nodes": len(graph)})
     elif output != STANDARD:
         print_plain(result_console(), f"wrote {output}: graph {graph.name}, {plural(len(graph), 'node')}")
     return Status.OK

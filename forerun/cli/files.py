@@ -67,10 +67,6 @@ def read_text(name: str) -> str:
 def read_graph(name: str, *, verbose: bool = False) -> tuple[Graph, SourceMap]:
     """The graph of a ``.fir`` file, of a captured graph's folder or of standard input, and where its elements stand.
 
-    Args:
-        name: The name of the file or folder.
-        verbose: Whether all errors are drawn, however many there are.
-
     Raises:
         InvalidInput: If it cannot be read, or the text is wrong; the places are drawn.
     """
@@ -208,11 +204,8 @@ def load_modules(names: Iterable[str]) -> None:
 def load_what_a_file_needs(who: str, names: Collection[str], recorded: Collection[str], *, may_ask: bool) -> None:
     """Ask on a terminal whether to load the modules that a file names; elsewhere nothing is loaded.
 
-    Args:
-        who: The file.
-        names: What it names and nobody vouched for, as ``module:name``.
-        recorded: The modules and files that it says they are of.
-        may_ask: Whether to ask.
+    ``names`` are what it names and nobody vouched for, as ``module:name``; ``recorded`` the modules and files
+    that it says they are of.
 
     Raises:
         InvalidInput: If one cannot be imported.

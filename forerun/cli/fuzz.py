@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forerun.cli import completion
+from forerun.cli import completion, options
 from forerun.cli.console import account_console, print_json, print_plain, print_text, result_console
 from forerun.cli.errors import Status, drawing, guarded
 from forerun.cli.files import load_modules, load_what_a_file_needs, read_text, require_one_result, write_text
-from forerun.cli.options import JsonOption, LoadOption, VerboseOption, refuse_unused
+from forerun.cli.options import refuse_unused
 from forerun.cli.progress import progress
 from forerun.report.words import plural
 
@@ -27,20 +27,11 @@ def fuzz(
     ctx: typer.Context,
     pipeline: Annotated[
         str | None,
-        typer.Option(
-            "--pipeline",
-            "-p",
-            metavar="PASSES",
-            help="Pass,pass,...; options in braces.",
-            autocompletion=completion.passes,
-        ),
+        options.passes_option("--pipeline", "-p", help="Pass,pass,...; options in braces."),
     ] = None,
     examples: Annotated[int, typer.Option(min=1, metavar="N", help="How many random graphs are tried.")] = 200,
     seed: Annotated[int, typer.Option(min=0, metavar="S", help="Equal seeds try the same graphs.")] = 0,
-    target: Annotated[
-        str,
-        typer.Option("--target", metavar="TARGET", help="Where the graphs run.", autocompletion=completion.targets),
-    ] = "reference",
+    target: Annotated[str, options.target_option("Where the graphs run.")] = "reference",
     output: Annotated[
         str | None,
         typer.Option(
@@ -58,9 +49,9 @@ def fuzz(
     graphs: Annotated[
         str | None, typer.Option(metavar="MODULE:NAME", help="A Hypothesis strategy to draw graphs from.")
     ] = None,
-    load: LoadOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
+    load: options.Load = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
 ) -> Status:
     """Try passes on random graphs; keep the smallest failure.
 
@@ -89,10 +80,14 @@ def fuzz(
     if found is not None:
         _save(path, found, passes)
     if as_json:
-        print_json(_as_json(passes, seed, result, path))
+        print_json(_as_json(passes, seed, result, path), *_outcome(found))
     else:
         _tell(passes, result, path, verbose=verbose)
-    return Status.OK if found is None else Status.REFUTED
+    return _outcome(found)[1]
+
+
+def _outcome(found: Counterexample | None) -> tuple[str, Status]:
+    return ("ok", Status.OK) if found is None else ("counterexample", Status.REFUTED)
 
 
 def _parsed(pipeline: str) -> Pipeline:
@@ -186,21 +181,17 @@ def _replay(name: str, targets: tuple[Target, ...], *, as_json: bool) -> Status:
         PROPERTIES[saved.property].check(Application.of(pipeline, saved.graph, targets))
     except Counterexample as error:
         found = error
-    status = Status.OK if found is None else Status.REFUTED
     if as_json:
-        told = {"status": "ok" if found is None else "counterexample", "exit_status": int(status), "file": name}
-        print_json({**told, "pipeline": str(pipeline), **_finding(found)})
+        print_json({"file": name, "pipeline": str(pipeline), **_finding(found)}, *_outcome(found))
     else:
         sentence = f"{saved.property}: it holds now for {pipeline} on this graph"
         print_text(result_console(), sentence if found is None else str(found))
-    return status
+    return _outcome(found)[1]
 
 
 def _as_json(passes: Pipeline, seed: int, result: SearchResult, path: str) -> dict[str, Any]:
     found = result.counterexample
     return {
-        "status": "ok" if found is None else "counterexample",
-        "exit_status": int(Status.OK if found is None else Status.REFUTED),
         "pipeline": str(passes),
         "seed": seed,
         "examples": result.examples,

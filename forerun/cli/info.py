@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from forerun.cli import options
 from forerun.cli.console import print_json, result_console
 from forerun.cli.errors import Status, guarded
-from forerun.cli.options import JsonOption, VerboseOption
 from forerun.support.version import __version__
 
 if TYPE_CHECKING:
@@ -30,15 +30,15 @@ def info(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure what the cost model needs to know of this GPU, and keep it.")
     ] = False,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
 ) -> Status:
     """Show versions, GPUs, the toolchain and folders."""
     facts = _facts()
     if calibrate:
         facts |= _calibrated()
     if as_json:
-        print_json({"status": "ok", "exit_status": 0, **facts})
+        print_json(facts)
         return Status.OK
     _print_facts(facts)
     return Status.OK

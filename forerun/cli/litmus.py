@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forerun.cli import completion
+from forerun.cli import completion, options
 from forerun.cli.console import account_console, print_json, print_plain, result_console
 from forerun.cli.errors import Status, guarded, leading_on
 from forerun.cli.files import require_one_result, write_text
-from forerun.cli.options import JsonOption, VerboseOption, refuse_unused
+from forerun.cli.options import refuse_unused
 from forerun.cli.progress import progress
 
 if TYPE_CHECKING:
@@ -33,22 +33,18 @@ def litmus(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            "--only",
-            metavar="TEST",
-            help="Run this test only. Repeatable.",
-            autocompletion=completion.litmus_tests,
+            "--only", metavar="TEST", help="Run this test only. Repeatable.", autocompletion=completion.litmus_tests
         ),
     ] = None,
     output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Record the result: what assumptions rest on."),
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Record the result: what assumptions rest on.")
     ] = None,
     out: Annotated[str | None, typer.Option("--out", hidden=True)] = None,
     show: Annotated[
         bool, typer.Option("--list", help="List the tests and what the rules say of them; run nothing, need no GPU.")
     ] = False,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
 ) -> Status:
     """Find out which rules of programmatic launch this GPU keeps.
 
@@ -80,7 +76,7 @@ def _list(tests: Sequence[LitmusTest], *, as_json: bool) -> Status:
     rows = [(test, rule_text(needed_assumptions(test))) for test in tests]
     if as_json:
         listed = [_described(test, rule) for test, rule in rows]
-        print_json({"status": "ok", "exit_status": 0, "tests": listed})
+        print_json({"tests": listed})
         return Status.OK
     table = _table("test", "what", "rules")
     for test, rule in rows:
@@ -135,7 +131,7 @@ def _report(record: Record, out: str | None, *, as_json: bool) -> Status:
     if out is not None:
         write_text(out, json.dumps(told, indent=1) + "\n")
     if as_json:
-        print_json({"status": "broken" if broken else "ok", "exit_status": int(status), "file": out, **told})
+        print_json({"file": out, **told}, "broken" if broken else "ok", status)
         return status
     console = account_console(out)
     print_plain(console, str(record.machine))

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from forerun.cli import completion
+from forerun.cli import completion, options
 from forerun.cli.console import error_console, print_json, print_plain, result_console, wrapped, write_result
 from forerun.cli.errors import Status, drawing, guarded
 from forerun.cli.files import STANDARD, load_modules, load_what_a_file_needs, read_graph, write_text
-from forerun.cli.options import DumpOption, JsonOption, LoadOption, VerboseOption, refuse_unused
+from forerun.cli.options import refuse_unused
 from forerun.cli.progress import pass_progress, progress
 from forerun.cli.tables import pass_details, pass_table, time_sentence
 
@@ -45,22 +45,15 @@ def opt(
     ] = None,
     pipeline: Annotated[
         str | None,
-        typer.Option(
-            "--pipeline",
-            "-p",
-            metavar="PASSES",
-            help="Pass,pass,...; options in braces: insert-pdl{trigger=start}.",
-            autocompletion=completion.passes,
-        ),
+        options.passes_option("--pipeline", "-p", help="Pass,pass,...; options in braces: insert-pdl{trigger=start}."),
     ] = None,
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="Where the graph goes; '-' is standard output.")
     ] = "-",
     print_after: Annotated[
-        str | None,
-        typer.Option(metavar="all|changed|PASS", help="Print graphs, or what changed, to standard error."),
+        str | None, typer.Option(metavar="all|changed|PASS", help="Print graphs, or what changed, to standard error.")
     ] = None,
-    dump: DumpOption = None,
+    dump: options.Dump = None,
     stop_after: Annotated[
         str | None,
         typer.Option(
@@ -78,9 +71,9 @@ def opt(
     list_passes: Annotated[
         bool, typer.Option("--list-passes", help="Show all passes with their options, and exit.")
     ] = False,
-    load: LoadOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
+    load: options.Load = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
 ) -> Status:
     """Apply passes to a graph in a file.
 
@@ -164,8 +157,6 @@ def _tell(result: PipelineResult, output: str, *, as_json: bool, verbose: bool) 
     if as_json:
         print_json(
             {
-                "status": "ok",
-                "exit_status": 0,
                 "file": None if output == STANDARD else output,
                 "text": text if output == STANDARD else None,
                 "summary": summary.to_json(),
@@ -197,7 +188,7 @@ def _tell_bisected(found: BisectResult | None, pipeline: Pipeline, *, as_json: b
         changed = None if found is None else diff_graphs(found.before, found.after)
         where = {name: getattr(found, name, None) for name in ("ordinal", "application", "applications", "tests")}
         told = {"pass": None if found is None else str(found.subject), **where, "diff": changed}
-        print_json({"status": "ok" if found is None else "found", "exit_status": int(status), **told})
+        print_json(told, "ok" if found is None else "found", status)
         return status
     if found is None:
         write_result(f"no pass of {pipeline} makes the graph wrong\n")
@@ -230,7 +221,7 @@ def _list_passes(*, as_json: bool) -> None:
             }
             for name, cls in available().items()
         ]
-        print_json({"status": "ok", "exit_status": 0, "passes": listed, "pipelines": dict(NAMED_PIPELINES)})
+        print_json({"passes": listed, "pipelines": dict(NAMED_PIPELINES)})
         return
     sections = [cls.help() for cls in available().values()]
     sections += [f"The pipeline '{name}' is {text}" for name, text in NAMED_PIPELINES.items()]

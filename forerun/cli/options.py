@@ -1,9 +1,9 @@
-"""Options that several commands have."""
+"""Options that several commands have: types of their parameters, such as ``verbose: options.Verbose = False``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -12,30 +12,27 @@ from forerun.cli.decoding import MatrixType
 
 __all__ = [
     "BY_TARGET",
-    "ContextOption",
-    "DumpOption",
-    "GpuOption",
-    "JsonOption",
-    "KvOption",
-    "LoadOption",
-    "MatricesOption",
-    "PipelineOption",
-    "PositionOption",
-    "RandomWeightsOption",
-    "ShapeOption",
-    "SubjectArgument",
-    "VerboseOption",
+    "Context",
+    "Dump",
+    "Gpu",
+    "Json",
+    "KvRows",
+    "Load",
+    "Matrices",
+    "Pipeline",
+    "Position",
+    "RandomWeights",
+    "Shape",
+    "Subject",
+    "Verbose",
+    "passes_option",
     "refuse_unused",
+    "target_option",
 ]
 
 
 def refuse_unused(context: typer.Context, names: Iterable[str], why: str) -> None:
-    """Refuse options that were given and would be ignored.
-
-    Args:
-        context: Of the command.
-        names: The command's parameters that have no use here.
-        why: Why not: what would have to be, or what decides instead.
+    """Refuse parameters of the command that were given and would be ignored; ``why`` says what decides instead.
 
     Raises:
         InvalidInput: If one was given.
@@ -49,16 +46,24 @@ def refuse_unused(context: typer.Context, names: Iterable[str], why: str) -> Non
             raise InvalidInput(f"{spelled[name]} has no use here", hint=why)
 
 
-VerboseOption: TypeAlias = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Tell more; show the traceback of an error.")
-]
-JsonOption: TypeAlias = Annotated[
+def target_option(help: str) -> Any:
+    """A command's ``--target``."""
+    return typer.Option("--target", metavar="TARGET", help=help, autocompletion=completion.targets)
+
+
+def passes_option(*names: str, help: str) -> Any:
+    """An option that takes passes."""
+    return typer.Option(*names, metavar="PASSES", help=help, autocompletion=completion.passes)
+
+
+Verbose: TypeAlias = Annotated[bool, typer.Option("--verbose", "-v", help="Tell more; show the traceback of an error.")]
+Json: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object, and nothing else, to standard output.")
 ]
-DumpOption: TypeAlias = Annotated[
+Dump: TypeAlias = Annotated[
     str | None, typer.Option("--dump", metavar="DIR", help="Write the graph after each pass, with diffs and a report.")
 ]
-LoadOption: TypeAlias = Annotated[
+Load: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--load",
@@ -70,7 +75,7 @@ LoadOption: TypeAlias = Annotated[
 ]
 
 # What run, bench, tune and export are about.
-SubjectArgument: TypeAlias = Annotated[
+Subject: TypeAlias = Annotated[
     str | None,
     typer.Argument(
         metavar="GRAPH.fir|MODEL",
@@ -78,7 +83,7 @@ SubjectArgument: TypeAlias = Annotated[
         autocompletion=completion.subjects,
     ),
 ]
-ShapeOption: TypeAlias = Annotated[
+Shape: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
@@ -86,20 +91,12 @@ ShapeOption: TypeAlias = Annotated[
         autocompletion=completion.shapes,
     ),
 ]
-RandomWeightsOption: TypeAlias = Annotated[
+RandomWeights: TypeAlias = Annotated[
     bool, typer.Option("--random-weights", help="Say so: the weights of a --shape are random in any case.")
 ]
-GpuOption: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--target",
-        metavar="TARGET",
-        help="Which GPU: cuda, options in braces.",
-        autocompletion=completion.targets,
-    ),
-]
+Gpu: TypeAlias = Annotated[str, target_option("Which GPU: cuda, options in braces.")]
 BY_TARGET = "auto"
-PipelineOption: TypeAlias = Annotated[
+Pipeline: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="PASSES",
@@ -108,19 +105,19 @@ PipelineOption: TypeAlias = Annotated[
         help="Pass,pass,...; options in braces. [default: fast on a GPU, exact elsewhere]",
     ),
 ]
-PositionOption: TypeAlias = Annotated[
+Position: TypeAlias = Annotated[
     int | None, typer.Option(min=0, metavar="N", help="Where a decode step stands. [default: 512, or the last]")
 ]
-MatricesOption: TypeAlias = Annotated[
+Matrices: TypeAlias = Annotated[
     MatrixType | None,
     typer.Option(help="Type of a model's matrices. [default: on a GPU bf16 for shapes and f16 for files, else f32]"),
 ]
-KvOption: TypeAlias = Annotated[
+KvRows: TypeAlias = Annotated[
     MatrixType | None,
     typer.Option(
         "--kv-dtype", help="Type of the rows of a model's KV cache. [default: bf16 for shapes on a GPU, else f32]"
     ),
 ]
-ContextOption: TypeAlias = Annotated[
+Context: TypeAlias = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Positions of a model's KV cache. [default: at least 1024]")
 ]

@@ -32,13 +32,7 @@ class Progress:
         self._is_over = False
 
     def __call__(self, what: str | None = None, *, done: float | None = None, total: float | None = None) -> None:
-        """Tell how far it is.
-
-        Args:
-            what: What is being done now; what there is to do of it is not known until it is said.
-            done: How much is done.
-            total: How much there is to do.
-        """
+        """Tell how far it is. Of something new, what there is to do is not known until it is said."""
         if what is not None:
             self._state = {"description": visible(what), "completed": 0, "total": None}
         given = {"completed": done, "total": total}
@@ -79,12 +73,7 @@ class Progress:
 
 @contextmanager
 def progress(what: str, *, shown: bool = True) -> Iterator[Progress]:
-    """Show what the block does, on a terminal.
-
-    Args:
-        what: What is being done.
-        shown: Whether anything is shown at all.
-    """
+    """Show what the block does, on a terminal."""
     told = Progress(what)
     timer = Timer(DELAY, told.begin)
     timer.daemon = True

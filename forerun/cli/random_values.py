@@ -21,11 +21,7 @@ _DEVIATION = 0.02
 
 
 class GraphWeights(Mapping[str, "NDArray[Any]"]):
-    """The weights of any graph: normal, the same each time, drawn when they are asked for; integers are zeros.
-
-    Args:
-        graph: Declares them.
-    """
+    """The weights of any graph: normal, the same each time, drawn when they are asked for; integers are zeros."""
 
     def __init__(self, graph: Graph) -> None:
         from forerun.ir.types import BufferRole

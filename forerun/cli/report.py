@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from forerun.cli import options
 from forerun.cli.console import print_json, print_plain, result_console
 from forerun.cli.errors import Status, guarded
 from forerun.cli.files import STANDARD, require_one_result, write_text
-from forerun.cli.options import JsonOption, VerboseOption
 from forerun.cli.progress import progress
 
 __all__ = ["report"]
@@ -23,8 +23,8 @@ def report(
         str | None,
         typer.Option("--output", "-o", metavar="FILE", help="Where the page goes. [default: DIR/index.html]"),
     ] = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
 ) -> Status:
     """Make an HTML page of a dump.
 
@@ -39,7 +39,7 @@ def report(
     write_text(path, page)
     size = len(page.encode())
     if as_json:
-        print_json({"status": "ok", "exit_status": 0, "page": path, "bytes": size})
+        print_json({"page": path, "bytes": size})
     elif path != STANDARD:
         print_plain(result_console(), f"wrote {path} ({size / 1e6:.1f} MB)")
     return Status.OK

@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from forerun.cli import completion
+from forerun.cli import options
 from forerun.cli.console import print_json, print_plain, result_console, write_result
 from forerun.cli.decoding import DecodePlan, compiled, default_target
 from forerun.cli.errors import Status, guarded
 from forerun.cli.files import load_modules, new_run_folder
 from forerun.cli.models import model_path
-from forerun.cli.options import (
-    BY_TARGET,
-    ContextOption,
-    DumpOption,
-    JsonOption,
-    KvOption,
-    LoadOption,
-    MatricesOption,
-    PipelineOption,
-    PositionOption,
-    RandomWeightsOption,
-    ShapeOption,
-    SubjectArgument,
-    VerboseOption,
-    refuse_unused,
-)
+from forerun.cli.options import refuse_unused
 from forerun.cli.progress import progress
 from forerun.cli.run_steps import StepsRequest, run_steps
 from forerun.cli.subject import Choice
@@ -53,69 +37,38 @@ class Schedule(enum.StrEnum):
     ADVERSARIAL = "adversarial"
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What was asked for. ``talks``: progress and an account are shown; ``streams``: the text is, as it comes."""
-
-    choice: Choice
-    prompt: str
-    plan: DecodePlan
-    dump: str | None
-    max_new_tokens: int
-    talks: bool
-    streams: bool
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What a run came to."""
-
-    request: _Request
-    generation: Generation
-    summary: Summary
-    dump: Path
-
-    @property
-    def tokens_per_second(self) -> float:
-        seconds = self.generation.seconds_per_token
-        return 1 / seconds if seconds else 0.0
-
-
 @guarded
 def run(
     ctx: typer.Context,
-    model: SubjectArgument = None,
+    model: options.Subject = None,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="The text to continue.")] = None,
-    shape: ShapeOption = None,
-    random_weights: RandomWeightsOption = False,
+    shape: options.Shape = None,
+    random_weights: options.RandomWeights = False,
     target: Annotated[
         str | None,
-        typer.Option(
-            "--target",
-            metavar="TARGET",
-            help="reference or cuda, options in braces. [default: reference; with --shape: cuda where there is a GPU]",
-            autocompletion=completion.targets,
+        options.target_option(
+            "reference or cuda, options in braces. [default: reference; with --shape: cuda where there is a GPU]"
         ),
     ] = None,
-    pipeline: PipelineOption = BY_TARGET,
-    dump: DumpOption = None,
+    pipeline: options.Pipeline = options.BY_TARGET,
+    dump: options.Dump = None,
     max_new_tokens: Annotated[int, typer.Option(min=0, metavar="N", help="The most tokens to add.")] = 32,
-    position: PositionOption = None,
+    position: options.Position = None,
     steps: Annotated[
         int | None,
         typer.Option(
             min=1, metavar="N", help="Without a prompt: how many steps are timed. [default: 640 on a GPU, else 5]"
         ),
     ] = None,
-    dtype: MatricesOption = None,
-    kv_dtype: KvOption = None,
-    context: ContextOption = None,
+    dtype: options.Matrices = None,
+    kv_dtype: options.KvRows = None,
+    context: options.Context = None,
     schedule: Annotated[Schedule | None, typer.Option(help="Order of events on the reference target.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Which adversarial schedules are drawn.")] = None,
-    load: LoadOption = None,
+    load: options.Load = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the new text only.")] = False,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
 ) -> Status:
     """Continue a prompt with a model, or run a graph.
 
@@ -125,6 +78,8 @@ def run(
     Graphs of files, and models of which only the shapes are known, run on random values: single steps, which are timed.
     So are those of other models if --steps or --position is given in the place of a prompt.
     """
+    from forerun.support.diagnostics import InvalidInput
+
     load_modules(load or ())
     choice = Choice.of(ctx, model, shape)
     talks, shaped = not (quiet or as_json), shape is not None
@@ -138,35 +93,40 @@ def run(
         request = StepsRequest(choice, position, steps, plan, dump)
         return run_steps(request, talks=talks, as_json=as_json, verbose=verbose)
     refuse_unused(ctx, ("steps", "position"), "a prompt decides which steps there are; leave it out to time some")
-    outcome = _run(_Request(choice, _text_to_continue(prompt), plan, dump, max_new_tokens, talks, not as_json))
+    if prompt is None:
+        raise InvalidInput("a prompt is missing", hint='give --prompt "...", or --steps N to time single steps')
+    streaming = nullcontext() if as_json else _streaming(prompt, talks=talks)
+    generation, summary, folder = _run(choice, prompt, plan, dump, max_new_tokens, streaming, talks=talks)
     if as_json:
-        print_json(_as_json(outcome))
+        told = {"model": choice.name, "target": str(plan.target), "dtype": str(plan.dtype), "prompt": prompt}
+        print_json({**told, **_as_json(generation, summary, folder)})
     elif talks:
-        _print_account(outcome, verbose=verbose)
+        _print_account(plan, generation, summary, folder, verbose=verbose)
     return Status.OK
 
 
-def _run(request: _Request) -> _Outcome:
+def _run(
+    choice: Choice,
+    prompt: str,
+    plan: DecodePlan,
+    dump: str | None,
+    most: int,
+    streaming: AbstractContextManager[Callable[[str], None] | None],
+    *,
+    talks: bool,
+) -> tuple[Generation, Summary, Path]:
+    """What was generated, what the passes did, and the folder of the dumps."""
     from forerun.frontends.generate import generate
     from forerun.frontends.llama import LlamaModel
 
-    model = LlamaModel.open(model_path(str(request.choice.name), shown=request.talks))
-    folder = new_run_folder(request.choice.label) if request.dump is None else Path(request.dump)
-    plan = request.plan
-    with progress("reading weights", shown=request.talks) as told:
+    model = LlamaModel.open(model_path(str(choice.name), shown=talks))
+    folder = new_run_folder(choice.label) if dump is None else Path(dump)
+    with progress("reading weights", shown=talks) as told:
         graph = plan.graph(model.config)
         executable = compiled(graph, plan, str(folder), model.weights_as(plan.dtype), told)
-    with executable, _streaming(request) as on_text:
-        generation = generate(executable, model.tokenizer, request.prompt, request.max_new_tokens, on_text)
-    return _Outcome(request, generation, executable.summary, folder)
-
-
-def _text_to_continue(prompt: str | None) -> str:
-    from forerun.support.diagnostics import InvalidInput
-
-    if prompt is None:
-        raise InvalidInput("a prompt is missing", hint='give --prompt "...", or --steps N to time single steps')
-    return prompt
+    with executable, streaming as on_text:
+        generation = generate(executable, model.tokenizer, prompt, most, on_text)
+    return generation, executable.summary, folder
 
 
 def _with_schedule(target: str, schedule: Schedule | None, seed: int | None) -> str:
@@ -179,55 +139,56 @@ def _with_schedule(target: str, schedule: Schedule | None, seed: int | None) -> 
     if not given:
         return target
     item = parse_item(target, "target")
-    options = {option.key: format_value(option.value, quote=option.quoted) for option in item.options}
+    present = {option.key: format_value(option.value, quote=option.quoted) for option in item.options}
     for key in given:
-        if key in options:
+        if key in present:
             raise InvalidInput(f"--{key} and the target's option '{key}' are both given", hint="give one of them")
-    return format_item(item.name, {**options, **given})
+    return format_item(item.name, {**present, **given})
 
 
 @contextmanager
-def _streaming(request: _Request) -> Iterator[Callable[[str], None] | None]:
+def _streaming(prompt: str, *, talks: bool) -> Iterator[Callable[[str], None]]:
     """A callback that writes text as it comes, after the prompt; a spinner until then. Nothing if the block fails."""
-    if not request.streams:
-        yield None
-        return
-    prompt = request.prompt if request.talks else ""
+    shown = prompt if talks else ""
     pieces = 0
     with ExitStack() as spinner:
-        spinner.enter_context(progress("reading the prompt", shown=request.talks))
+        spinner.enter_context(progress("reading the prompt", shown=talks))
 
         def on_text(piece: str) -> None:
             nonlocal pieces
             spinner.close()
-            write_result(piece if pieces else prompt + piece)
+            write_result(piece if pieces else shown + piece)
             pieces += 1
 
         yield on_text
-    write_result("\n" if pieces else f"{prompt}\n")
+    write_result("\n" if pieces else f"{shown}\n")
 
 
-def _print_account(outcome: _Outcome, *, verbose: bool) -> None:
+def _print_account(plan: DecodePlan, generation: Generation, summary: Summary, folder: Path, *, verbose: bool) -> None:
     from rich.text import Text
 
     console = result_console()
     console.print()
-    console.print(pass_table(outcome.summary))
+    console.print(pass_table(summary))
     console.print()
-    generation = outcome.generation
     lines = [
-        time_sentence(outcome.summary),
-        promise_sentence(outcome.summary),
-        f"{plural(generation.steps, 'token')} on {outcome.request.plan.target}, "
-        f"{outcome.tokens_per_second:.1f} tokens/s{_prefill(generation)}",
+        time_sentence(summary),
+        promise_sentence(summary),
+        f"{plural(generation.steps, 'token')} on {plan.target}, {_rate(generation):.1f} tokens/s{_prefill(generation)}",
     ]
     if verbose:
         lines.append(f"stopped because of: {generation.stop}; tokens: {' '.join(map(str, generation.tokens))}")
-        lines += pass_details(outcome.summary)
+        lines += pass_details(summary)
     for line in lines:
         print_plain(console, line)
-    print_plain(console, Text.assemble(("dumps: ", "bold"), str(outcome.dump)))
-    print_plain(console, Text.assemble(("report: ", "bold"), str(outcome.dump / "index.html")))
+    print_plain(console, Text.assemble(("dumps: ", "bold"), str(folder)))
+    print_plain(console, Text.assemble(("report: ", "bold"), str(folder / "index.html")))
+
+
+def _rate(generation: Generation) -> float:
+    """Tokens a second."""
+    seconds = generation.seconds_per_token
+    return 1 / seconds if seconds else 0.0
 
 
 def _prefill(generation: Generation) -> str:
@@ -236,22 +197,15 @@ def _prefill(generation: Generation) -> str:
     return f"; {before:,} more of the prompt in {duration(generation.prefill_seconds)}" if before else ""
 
 
-def _as_json(outcome: _Outcome) -> dict[str, Any]:
-    request, generation = outcome.request, outcome.generation
+def _as_json(generation: Generation, summary: Summary, folder: Path) -> dict[str, Any]:
     return {
-        "status": "ok",
-        "exit_status": 0,
-        "model": request.choice.name,
-        "target": str(request.plan.target),
-        "dtype": str(request.plan.dtype),
-        "prompt": request.prompt,
         "text": generation.text,
         "prompt_tokens": list(generation.prompt_tokens),
         "tokens": list(generation.tokens),
         "stop": generation.stop,
         "prefill_seconds": generation.prefill_seconds,
         "decode_seconds": generation.decode_seconds,
-        "tokens_per_second": outcome.tokens_per_second,
-        "dump": str(outcome.dump),
-        "summary": outcome.summary.to_json(),
+        "tokens_per_second": _rate(generation),
+        "dump": str(folder),
+        "summary": summary.to_json(),
     }

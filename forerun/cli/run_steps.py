@@ -167,8 +167,6 @@ def _as_json(
         else {}
     )
     return {
-        "status": "ok",
-        "exit_status": 0,
         "graph": subject.graph.name,
         **model,
         "target": str(request.plan.target),

@@ -112,14 +112,7 @@ class Choice:
         return self._model(None, talks=talks)[0]
 
     def load(self, plan: DecodePlan, position: int | None, *, chained: int = 1, talks: bool, verbose: bool) -> Subject:
-        """The subject.
-
-        Args:
-            plan: Types and positions of decode steps.
-            position: Where they stand.
-            chained: How many of them the graph has, if there are positions for them.
-            talks: Whether progress is shown.
-            verbose: Whether all errors of a graph's text are drawn.
+        """The subject, with ``chained`` decode steps from a position on, if there are positions for them.
 
         Raises:
             InvalidInput: If it is not there, or the position does not fit.
@@ -153,11 +146,7 @@ def _of_file(name: str, position: int | None, *, verbose: bool) -> Subject:
 
 
 def _of_model(
-    config: LlamaConfig,
-    weights: Callable[[], Mapping[str, Any]],
-    plan: DecodePlan,
-    position: int | None,
-    chained: int,
+    config: LlamaConfig, weights: Callable[[], Mapping[str, Any]], plan: DecodePlan, position: int | None, chained: int
 ) -> Subject:
     from forerun.support.diagnostics import InvalidInput
 

@@ -95,11 +95,7 @@ _COLUMNS = ("nodes", "MB", "us", "share", "GB/s", "ceiling", "work", "gap", "ear
 def roofline_table(title: str, rows: Sequence[Row], step: Row, ceiling: float) -> Table:
     """A row for each kernel or node, and one for the step; 80 columns are enough for the usual ones.
 
-    Args:
-        title: What the rows are.
-        rows: In the order in which they are shown.
-        step: Their sum.
-        ceiling: Bytes a second that the GPU reads.
+    ``ceiling`` is the bytes a second that the GPU reads.
     """
     from rich.table import Table
 

@@ -6,25 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from forerun.cli import options
 from forerun.cli.console import account_console, error_console, print_json, print_plain
 from forerun.cli.decoding import DecodePlan, require_clock
 from forerun.cli.errors import Status, guarded, leading_on
 from forerun.cli.files import STANDARD, load_modules, require_one_result, write_text
-from forerun.cli.options import (
-    BY_TARGET,
-    ContextOption,
-    GpuOption,
-    JsonOption,
-    KvOption,
-    LoadOption,
-    MatricesOption,
-    PipelineOption,
-    PositionOption,
-    RandomWeightsOption,
-    ShapeOption,
-    SubjectArgument,
-    VerboseOption,
-)
 from forerun.cli.progress import progress
 from forerun.cli.subject import Choice
 from forerun.report.words import plural
@@ -43,11 +29,11 @@ _STEPS = 2
 @guarded
 def tune(
     ctx: typer.Context,
-    model: SubjectArgument = None,
-    shape: ShapeOption = None,
-    random_weights: RandomWeightsOption = False,
-    target: GpuOption = "cuda",
-    pipeline: PipelineOption = BY_TARGET,
+    model: options.Subject = None,
+    shape: options.Shape = None,
+    random_weights: options.RandomWeights = False,
+    target: options.Gpu = "cuda",
+    pipeline: options.Pipeline = options.BY_TARGET,
     output: Annotated[
         str | None,
         typer.Option(
@@ -64,13 +50,13 @@ def tune(
     tolerance: Annotated[
         float, typer.Option(min=0.0, metavar="X", help="Relative L2 by which results may differ where launches change.")
     ] = 1e-4,
-    position: PositionOption = None,
-    dtype: MatricesOption = None,
-    kv_dtype: KvOption = None,
-    context: ContextOption = None,
-    load: LoadOption = None,
-    as_json: JsonOption = False,
-    verbose: VerboseOption = False,
+    position: options.Position = None,
+    dtype: options.Matrices = None,
+    kv_dtype: options.KvRows = None,
+    context: options.Context = None,
+    load: options.Load = None,
+    as_json: options.Json = False,
+    verbose: options.Verbose = False,
 ) -> Status:
     """Find the fastest launches and dependencies on a GPU.
 
@@ -135,8 +121,6 @@ def _print_account(console: Console, result: TuningResult, steps: int) -> None:
 
 def _as_json(result: TuningResult, steps: int) -> dict[str, Any]:
     return {
-        "status": "ok",
-        "exit_status": 0,
         "file": None if result.file is None else str(result.file),
         "gpu": result.tuning.gpu,
         "driver": result.tuning.driver,

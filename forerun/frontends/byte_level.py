@@ -46,13 +46,9 @@ _LLAMA3_NAMES = frozenset({"llama-bpe", "llama3", "llama-v3"})
 
 @dataclass(frozen=True, slots=True)
 class ByteLevel:
-    """Encodes text between special tokens.
+    """Encodes text between special tokens, with the bytes of each token, and the bytes that are tokens of their own.
 
-    Attributes:
-        backend: Splits and merges.
-        lengths: Bytes of each token.
-        bytes: The bytes that are tokens of their own.
-        unknown: The token for what is not in the vocabulary, or ``None``.
+    ``unknown`` is the token for what is not in the vocabulary, or ``None``.
     """
 
     backend: tokenizers.Tokenizer

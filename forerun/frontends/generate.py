@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from forerun.frontends.not_finite import require_finite_logits
+from forerun.frontends.not_finite import Readable, require_finite_logits
 from forerun.frontends.tokenizer import TextStream, Tokenizer
 from forerun.ir.graph import Graph
 from forerun.support.diagnostics import InvalidInput
@@ -22,20 +22,15 @@ _LOOP = "tokens"
 """The buffer that only a generation graph has: what its loop has chosen."""
 
 
-class DecodeStep(Protocol):
-    """What is needed of an executable: a graph of :mod:`~forerun.frontends.decode`, ready to run."""
+class DecodeStep(Readable, Protocol):
+    """What is needed of an executable: a graph of :mod:`~forerun.frontends.decode`, ready to run.
 
-    @property
-    def graph(self) -> Graph:
-        """The graph; its buffer ``position`` says how many positions there are."""
-        ...
+    It has ``graph``, whose buffer ``position`` says how many positions there are, and ``read(buffer)``, which copies
+    what a buffer of any role holds.
+    """
 
     def run(self, inputs: Mapping[str, NDArray[Any]], /) -> Mapping[str, NDArray[Any]]:
         """Outputs by name."""
-        ...
-
-    def read(self, buffer: str) -> NDArray[Any]:
-        """A copy of what a buffer of any role holds."""
         ...
 
 
@@ -141,15 +136,12 @@ def _choose(executable: DecodeStep, token: int, position: int, wanted: int) -> l
     """What one replay chooses: one token, or up to as many as wanted."""
     inputs = {"token": np.array([token], np.int32), "position": np.array([position], np.int32)}
     loop = executable.graph.buffers.get(_LOOP)
-    if loop is None:
-        outputs = executable.run(inputs)
-        require_finite_logits(executable, inputs, outputs)
-        return [int(outputs["next_token"][0])]
-    inputs["limit"] = np.array([min(wanted, loop.count)], np.int32)
+    if loop is not None:
+        inputs["limit"] = np.array([min(wanted, loop.count)], np.int32)
     outputs = executable.run(inputs)
     require_finite_logits(executable, inputs, outputs)
-    chosen: list[int] = outputs[_LOOP][: outputs["count"][0]].tolist()
-    return chosen
+    chosen = outputs["next_token"][:1] if loop is None else outputs[_LOOP][: outputs["count"][0]]
+    return [int(token) for token in chosen]
 
 
 def _context(graph: Graph) -> int:

@@ -23,9 +23,6 @@ _ENCODING_HINT = "GGUF texts are UTF-8; convert the model again"
 class GgufFile:
     """An open GGUF file: opening reads the header only, and each tensor is read when it is asked for.
 
-    Args:
-        path: The file.
-
     Raises:
         InvalidInput: If it cannot be read, with the key or tensor at which that showed.
 

@@ -21,9 +21,6 @@ _HINT = "name a model file in GGUF"
 class FileBytes:
     """An open file. It is closed when the object goes.
 
-    Args:
-        path: The file.
-
     Raises:
         InvalidInput: If it cannot be opened.
 

@@ -7,7 +7,7 @@ package supplies the table of types and the dequantisation.
 
 from __future__ import annotations
 
-import struct
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,22 +27,8 @@ Value: TypeAlias = "int | float | bool | str | list[str] | NDArray[np.generic]"
 
 _MAGIC = b"GGUF"
 _STRING, _ARRAY = 8, 9
-_SCALARS: dict[int, np.dtype[np.generic]] = {
-    kind: np.dtype(code)
-    for kind, code in {
-        0: "<u1",
-        1: "<i1",
-        2: "<u2",
-        3: "<i2",
-        4: "<u4",
-        5: "<i4",
-        6: "<f4",
-        7: "?",
-        10: "<u8",
-        11: "<i8",
-        12: "<f8",
-    }.items()
-}
+_CODES = {0: "u1", 1: "i1", 2: "u2", 3: "i2", 4: "u4", 5: "i4", 6: "f4", 7: "?", 10: "u8", 11: "i8", 12: "f8"}
+_SCALARS = {kind: np.dtype(code).newbyteorder("<") for kind, code in _CODES.items()}
 _MAX_DIMENSIONS = 4
 
 # Bounds on what is read, far beyond any model. A key has at most 65,535 bytes, and a tensor's name 64, says gguf.md.
@@ -59,15 +45,7 @@ _DAMAGED = "the file is damaged or was not completely downloaded; fetch it again
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where a tensor lies.
-
-    Attributes:
-        name: The tensor's name.
-        shape: Extents, slowest first (the reverse of the order in the file).
-        type: How its elements are encoded.
-        offset: First byte in the file.
-        size: Bytes.
-    """
+    """Where a tensor lies in the file, in bytes; extents are slowest first, the reverse of their order there."""
 
     name: str
     shape: tuple[int, ...]
@@ -107,10 +85,12 @@ def read_header(data: FileBytes, path: Path) -> Header:
     alignment = _alignment(cursor, metadata)
     start = -(-cursor.position // alignment) * alignment
     tensors: dict[str, TensorInfo] = {}
-    for tensor in raw:
-        if tensor.name in tensors:
-            raise cursor.error(f"tensor '{tensor.name}' occurs twice")
-        tensors[tensor.name] = _located(cursor, tensor, start, alignment)
+    for name, shape, kind, offset in raw:
+        if name in tensors:
+            raise cursor.error(f"tensor '{name}' occurs twice")
+        if offset % alignment:
+            raise cursor.error(f"tensor '{name}' is not aligned to {alignment} bytes")
+        tensors[name] = _located(cursor, name, shape, kind, start + offset)
     _refuse_overlaps(cursor, tensors.values())
     data.forget()
     return Header(metadata, tensors)
@@ -137,12 +117,10 @@ class _Cursor:
         return start
 
     def u32(self, what: str) -> int:
-        value: int = struct.unpack("<I", self.data.part(self.skip(4, what), 4))[0]
-        return value
+        return int.from_bytes(self.data.part(self.skip(4, what), 4), "little")
 
     def u64(self, what: str) -> int:
-        value: int = struct.unpack("<Q", self.data.part(self.skip(8, what), 8))[0]
-        return value
+        return int.from_bytes(self.data.part(self.skip(8, what), 8), "little")
 
     def count(self, what: str, least: int, most: int) -> int:
         """A number of things, at most ``most``, of at least ``least`` bytes each: they must fit in the file's rest."""
@@ -210,15 +188,8 @@ def _value(cursor: _Cursor, key: str) -> Value:
     return cursor.array(_SCALARS[element], cursor.count(what, _SCALARS[element].itemsize, MAX_ELEMENTS), what)
 
 
-@dataclass(frozen=True, slots=True)
-class _RawTensor:
-    name: str
-    shape: tuple[int, ...]
-    type: int
-    offset: int
-
-
-def _raw_tensor(cursor: _Cursor, number: int) -> _RawTensor:
+def _raw_tensor(cursor: _Cursor, number: int) -> tuple[str, tuple[int, ...], int, int]:
+    """Name, shape, type and offset, as the file has them."""
     name = cursor.name(f"name of tensor {number}", MAX_TENSOR_NAME)
     what = f"description of tensor '{name}'"
     dimensions = cursor.u32(what)
@@ -227,7 +198,7 @@ def _raw_tensor(cursor: _Cursor, number: int) -> _RawTensor:
     shape = tuple(cursor.u64(what) for _ in range(dimensions))[::-1]
     if 0 in shape:
         raise cursor.error(f"tensor '{name}' has an empty dimension")
-    return _RawTensor(name, shape, cursor.u32(what), cursor.u64(what))
+    return name, shape, cursor.u32(what), cursor.u64(what)
 
 
 def _alignment(cursor: _Cursor, metadata: dict[str, Value]) -> int:
@@ -237,27 +208,21 @@ def _alignment(cursor: _Cursor, metadata: dict[str, Value]) -> int:
     return alignment
 
 
-def _located(cursor: _Cursor, tensor: _RawTensor, start: int, alignment: int) -> TensorInfo:
+def _located(cursor: _Cursor, name: str, shape: tuple[int, ...], number: int, begin: int) -> TensorInfo:
     try:
-        kind = GGMLQuantizationType(tensor.type)
+        kind = GGMLQuantizationType(number)
         block, block_bytes = GGML_QUANT_SIZES[kind]
     except (ValueError, KeyError) as error:
         hint = f"a newer gguf package may know it; or {_DAMAGED}"
-        raise cursor.error(f"tensor '{tensor.name}' has the unknown type {tensor.type}", hint) from error
-    if tensor.shape[-1] % block:
-        raise cursor.error(
-            f"tensor '{tensor.name}': rows of {tensor.shape[-1]} elements are not whole {kind.name} blocks of {block}"
-        )
-    count = _product(tensor.shape)
-    size = count // block * block_bytes
-    if tensor.offset % alignment:
-        raise cursor.error(f"tensor '{tensor.name}' is not aligned to {alignment} bytes")
-    begin = start + tensor.offset
+        raise cursor.error(f"tensor '{name}' has the unknown type {number}", hint) from error
+    if shape[-1] % block:
+        raise cursor.error(f"tensor '{name}': rows of {shape[-1]} elements are not whole {kind.name} blocks of {block}")
+    size = math.prod(shape) // block * block_bytes
     if begin + size > cursor.size:
         raise cursor.error(
-            f"the file is truncated: tensor '{tensor.name}' ends at byte {begin + size}, the file has {cursor.size}"
+            f"the file is truncated: tensor '{name}' ends at byte {begin + size}, the file has {cursor.size}"
         )
-    return TensorInfo(tensor.name, tensor.shape, kind, begin, size)
+    return TensorInfo(name, shape, kind, begin, size)
 
 
 def _refuse_overlaps(cursor: _Cursor, tensors: Iterable[TensorInfo]) -> None:
@@ -268,10 +233,3 @@ def _refuse_overlaps(cursor: _Cursor, tensors: Iterable[TensorInfo]) -> None:
                 f"tensors '{one.name}' and '{other.name}' overlap: '{other.name}' begins at byte {other.offset}, "
                 f"'{one.name}' ends at byte {one.offset + one.size}"
             )
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    result = 1
-    for extent in shape:
-        result *= extent
-    return result

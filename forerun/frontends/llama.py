@@ -22,6 +22,7 @@ from forerun.frontends.llama_config import (
 )
 from forerun.frontends.not_finite import fitted
 from forerun.ir.types import DType
+from forerun.runtime.dtypes import numpy_dtype
 from forerun.support.diagnostics import InvalidInput
 
 if TYPE_CHECKING:
@@ -113,9 +114,11 @@ class LlamaWeights(Mapping[str, NDArray[Any]]):
     """
 
     def __init__(self, file: GgufFile, config: LlamaConfig, matrices: DType = DType.F32) -> None:
+        if matrices not in (DType.F32, DType.BF16, DType.F16):
+            raise InvalidInput(f"matrices of type {matrices} are not supported", hint="f32, f16 and bf16 are")
         self._file = file
         self._config = config
-        self._matrices = _numpy_type(matrices)
+        self._matrices = numpy_dtype(matrices)
         self._names: dict[str, tuple[int, ...]] = {}
         self._decoded: dict[str, NDArray[Any]] = {}
         for name, shape in weight_shapes(config):
@@ -158,14 +161,3 @@ class LlamaWeights(Mapping[str, NDArray[Any]]):
         if not (factors > 0).all():
             raise self._file.error(f"tensor '{_ROPE_FACTORS}' holds factors that are not positive")
         return rope_frequencies(self._config, factors)
-
-
-def _numpy_type(dtype: DType) -> np.dtype[Any]:
-    if dtype is DType.BF16:
-        import ml_dtypes
-
-        bf16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return bf16
-    if dtype not in (DType.F32, DType.F16):
-        raise InvalidInput(f"matrices of type {dtype} are not supported", hint="f32, f16 and bf16 are")
-    return np.dtype(np.float32 if dtype is DType.F32 else np.float16)

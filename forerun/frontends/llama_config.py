@@ -95,18 +95,7 @@ SMOLLM2_135M = LlamaConfig("smollm2_135m", 30, 576, 9, 3, 64, 1536, 49152, 8192,
 TINYLLAMA_1_1B = LlamaConfig("tinyllama_1_1b", 22, 2048, 32, 4, 64, 5632, 32000, 2048, tied=False)
 LLAMA_3_2_1B = LlamaConfig("llama_3_2_1b", 16, 2048, 32, 8, 64, 8192, 128256, 131072, rope_base=500000.0)
 QWEN2_5_0_5B = LlamaConfig(
-    "qwen2_5_0_5b",
-    layers=24,
-    width=896,
-    heads=14,
-    kv_heads=2,
-    head_size=64,
-    hidden=4864,
-    vocabulary=151936,
-    context_length=32768,
-    norm_epsilon=1e-6,
-    rope_base=1000000.0,
-    attention_bias=True,
+    "qwen2_5_0_5b", 24, 896, 14, 2, 64, 4864, 151936, 32768, norm_epsilon=1e-6, rope_base=1000000.0, attention_bias=True
 )
 
 SHAPES = MappingProxyType(

@@ -35,12 +35,7 @@ _LOOP_LOGITS = "output.out"
 
 
 def fitted(values: NDArray[np.float32], dtype: np.dtype[Any], where: str) -> NDArray[Any]:
-    """Finite weights as another type, which must hold each of them.
-
-    Args:
-        values: The weights.
-        dtype: The type.
-        where: The tensor, and the file that it is in, for the message.
+    """Finite weights as another type, which must hold each of them; ``where`` says for the message whose they are.
 
     Raises:
         InvalidInput: If one of them is too large for the type.
@@ -62,11 +57,6 @@ def fitted(values: NDArray[np.float32], dtype: np.dtype[Any], where: str) -> NDA
 
 def require_finite_logits(executable: Readable, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, Any]) -> None:
     """Check the logits of a replay, before a token that was chosen from them is used.
-
-    Args:
-        executable: What ran.
-        inputs: With what.
-        outputs: What came of it.
 
     Raises:
         InvalidInput: If a logit is not finite; it names the first node for which that is so in a second, serial run on

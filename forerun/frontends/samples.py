@@ -19,6 +19,7 @@ _TINY = LlamaConfig("tiny", 2, 64, 2, 1, 32, 96, 128, 64)
 
 
 def _two_layers(name: str, *, ordered: bool) -> Graph:
+    """Two products of a matrix and a vector, one after the other; or nothing orders the second after the first."""
     matvec, launch = gemv.declare(DType.F32), gemv.launch_for(256)
     builder = GraphBuilder(name)
     x = builder.input("x", DType.F32, (256,))
@@ -29,30 +30,15 @@ def _two_layers(name: str, *, ordered: bool) -> Graph:
     return builder.build()
 
 
-def _two_layers_in_order() -> Graph:
-    """Two products of a matrix and a vector, one after the other."""
-    return _two_layers("two_layers", ordered=True)
-
-
-def _race() -> Graph:
-    """The same two products, of which nothing orders the second after the first."""
-    return _two_layers("race", ordered=False)
-
-
-def _decode() -> Graph:
-    """One decode step of a model with two layers."""
-    return decode_graph(_TINY, splits=4, argmax_parts=2)
-
-
-def _loop() -> Graph:
-    """A loop of decode steps that ends on the device."""
-    return generation_graph(_TINY, limit=8, eot=2)
-
-
 SAMPLES: Mapping[str, Callable[[], Graph]] = MappingProxyType(
-    {"two-layers": _two_layers_in_order, "race": _race, "decode": _decode, "loop": _loop}
+    {
+        "two-layers": lambda: _two_layers("two_layers", ordered=True),
+        "race": lambda: _two_layers("race", ordered=False),
+        "decode": lambda: decode_graph(_TINY, splits=4, argmax_parts=2),
+        "loop": lambda: generation_graph(_TINY, limit=8, eot=2),
+    }
 )
-"""Graphs by name; the docstring of each says what it is."""
+"""What makes each graph, by name: the last two are a decode step, and a loop of steps that ends on the device."""
 
 
 def sample_named(name: str) -> Graph:

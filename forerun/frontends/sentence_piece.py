@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,12 +31,8 @@ _JOINED = frozenset({Kind.NORMAL, Kind.USER_DEFINED, Kind.UNUSED})
 class SentencePiece:
     """Encodes text between special tokens.
 
-    Attributes:
-        numbers: Token by text, of those that joining can make.
-        scores: Score by token; the best is joined first.
-        unused: Tokens that are taken apart again.
-        byte_tokens: Token by byte, or empty.
-        unknown: The token for what is not in the vocabulary, or ``None``.
+    ``numbers`` are those of texts that joining can make, of which the one with the best score is joined first; unused
+    tokens are taken apart again. There are byte tokens for all bytes, or none; ``unknown`` may be ``None``.
     """
 
     numbers: dict[str, int]
@@ -131,12 +128,8 @@ def read_sentence_piece(file: GgufFile, vocabulary: Vocabulary) -> SentencePiece
 
 def byte_of(text: str) -> int | None:
     """The byte that a token such as ``<0x0A>`` stands for, or ``None``."""
-    if len(text) != 6 or not text.startswith("<0x") or not text.endswith(">"):
-        return None
-    try:
-        return bytes.fromhex(text[3:5])[0]
-    except (ValueError, IndexError):
-        return None
+    found = re.fullmatch("<0x([0-9A-Fa-f]{2})>", text)
+    return None if found is None else int(found[1], 16)
 
 
 def _read_scores(file: GgufFile, count: int) -> list[float]:

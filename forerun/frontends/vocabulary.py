@@ -7,8 +7,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from forerun.frontends.end_tokens import END_TEXTS, GGUF_END_ROLES
-
 if TYPE_CHECKING:
     from forerun.frontends.gguf import GgufFile
 
@@ -21,6 +19,22 @@ _DEFAULT_BOS = (1, "<s>")
 """Token and text where the kind ``llama`` has its first token unless the file says otherwise (llama.cpp's default)."""
 _DEFAULT_EOS = (2, "</s>")
 _DEFAULT_UNKNOWN = (0, "<unk>")
+
+_END_ROLES = ("eot", "eom")
+"""Roles besides ``eos`` whose tokens end generation: ``tokenizer.ggml.ROLE_token_id``."""
+
+# Those that llama.cpp knows (``llama_vocab_is_eog``), asked one by one.
+_END_TEXTS = """
+    </s> <EOT> <\uff5cend\u2581of\u2581sentence\uff5c> <end_of_turn> <end_of_utterance> <eos> <turn|> <|calls|>
+    <|call|> <|end_of_text|> <|endoftext|> <|end|> <|eom_id|> <|eot_id|> <|flush|> <|im_end|> <|return|>
+    <|tool_response> [EOS] [EOT] [e~[ _<EOT>
+"""
+# Of models that fill in the middle: padding, and where another file or repository begins.
+_FILL_TEXTS = """
+    <PAD> <REPO> <fim-pad> <fim-repo> <fim_pad> <reponame> <|file_sep|> <|fim_pad|> <|fim_repo|> <|repo_name|> [PAD]
+"""
+END_TEXTS = frozenset((_END_TEXTS + _FILL_TEXTS).split())
+"""Texts of tokens that end a text, a turn or a message, and so generation."""
 
 
 class Kind(enum.IntEnum):
@@ -70,12 +84,9 @@ class Vocabulary:
 
 
 def read_vocabulary(file: GgufFile, *, model: str, begins: bool) -> Vocabulary:
-    """Read and check the vocabulary of a file.
+    """Read and check the vocabulary of a file whose tokenizer is of the kind ``model``: ``gpt2`` or ``llama``.
 
-    Args:
-        file: The file.
-        model: ``gpt2`` or ``llama``.
-        begins: Whether prompts begin with a token of the model's own unless the file says no.
+    ``begins``: prompts begin with a token of the model's own unless the file says no.
 
     Raises:
         InvalidInput: If a key is missing or wrong, or tokens are there twice.
@@ -171,7 +182,7 @@ def _read_bos(file: GgufFile, tokens: Sequence[str], kinds: Sequence[Kind], mode
 
 def _read_ends(file: GgufFile, tokens: Sequence[str], kinds: Sequence[Kind], model: str) -> frozenset[int]:
     """By role, and by text whatever the file says of its type: converters forget either."""
-    ends = {_token_id(file, role, len(tokens)) for role in GGUF_END_ROLES}
+    ends = {_token_id(file, role, len(tokens)) for role in _END_ROLES}
     ends.add(_role(file, "eos", tokens, kinds, _DEFAULT_EOS if model == "llama" else None))
     ends |= {number for number, text in enumerate(tokens) if text in END_TEXTS}
     return frozenset(number for number in ends if number is not None)

@@ -35,13 +35,7 @@ def load_weights(w_gate: Floats, w_up: Floats) -> tuple[Floats, Floats]:
 
 
 @phase(defines="gate, up")
-def dot(
-    _w_gate: Floats,
-    _w_up: Floats,
-    tile_gate: Floats,
-    tile_up: Floats,
-    vector: Floats,
-) -> tuple[Floats, Floats]:
+def dot(_w_gate: Floats, _w_up: Floats, tile_gate: Floats, tile_up: Floats, vector: Floats) -> tuple[Floats, Floats]:
     """Both products."""
     return tile_gate @ vector, tile_up @ vector
 

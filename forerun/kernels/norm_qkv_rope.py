@@ -96,10 +96,7 @@ def _by_head(q: Floats, k: Floats, v: Floats, sine: Floats) -> tuple[Floats, Flo
 def declare(dtype: DType = DType.F32, cache_dtype: DType = DType.F32, *, bias: bool = False) -> Kernel:
     """The kernel for matrices and KV caches of those types; all else is f32.
 
-    Args:
-        dtype: Of the matrices.
-        cache_dtype: Of the caches.
-        bias: Whether there are biases, ``b_q``, ``b_k`` and ``b_v``, which are parameters after the matrices then.
+    If there are biases, ``b_q``, ``b_k`` and ``b_v`` are parameters after the matrices.
     """
     stem = "norm_qkv_bias_rope" if bias else "norm_qkv_rope"
     name = typed_name(stem, dtype) if cache_dtype is DType.F32 else f"{stem}_{dtype}_{cache_dtype}"

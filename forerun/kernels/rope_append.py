@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import Launch
@@ -46,25 +45,13 @@ def load_table(frequencies: Floats, pos: int) -> tuple[Floats, Floats]:
 
 
 @phase(writes=OUTPUTS)
-def rotate_append(
-    q: Floats,
-    k: Floats,
-    v: Floats,
-    cosine: Floats,
-    sine: Floats,
-) -> tuple[Floats, Floats, Floats]:
+def rotate_append(q: Floats, k: Floats, v: Floats, cosine: Floats, sine: Floats) -> tuple[Floats, Floats, Floats]:
     """The rotated query, and the rows to append."""
     return _rotated(q, cosine, sine), _rotated(k, cosine, sine)[np.newaxis], v[np.newaxis]
 
 
 @phase(name="rotate_append", writes=OUTPUTS)
-def rotate_append_bf16(
-    q: Floats,
-    k: Floats,
-    v: Floats,
-    cosine: Floats,
-    sine: Floats,
-) -> tuple[Floats, NDArray[Any], NDArray[Any]]:
+def rotate_append_bf16(q: Floats, k: Floats, v: Floats, cosine: Floats, sine: Floats) -> tuple[Floats, Any, Any]:
     """The same for caches of bf16."""
     import ml_dtypes
 
@@ -73,13 +60,7 @@ def rotate_append_bf16(
 
 
 @phase(name="rotate_append", writes=OUTPUTS)
-def rotate_append_f16(
-    q: Floats,
-    k: Floats,
-    v: Floats,
-    cosine: Floats,
-    sine: Floats,
-) -> tuple[Floats, NDArray[np.float16], NDArray[np.float16]]:
+def rotate_append_f16(q: Floats, k: Floats, v: Floats, cosine: Floats, sine: Floats) -> tuple[Floats, Any, Any]:
     """The same for caches of f16."""
     rotated, key, value = rotate_append(q, k, v, cosine, sine)
     return rotated, key.astype(np.float16), value.astype(np.float16)

@@ -19,18 +19,7 @@ from forerun.ir.types import DType
 from forerun.kernels import rmsnorm
 from forerun.kernels.shapes import Floats
 
-__all__ = [
-    "LAUNCHES",
-    "NORM",
-    "SMS",
-    "WARPS",
-    "dot",
-    "launch_for",
-    "load_weights",
-    "ring_depth",
-    "split_of",
-    "streams",
-]
+__all__ = ["LAUNCHES", "NORM", "SMS", "WARPS", "dot", "launch_for", "load_weights", "ring_depth", "split_of", "streams"]
 
 SMS = 132
 """Streaming multiprocessors of an H100: as many CTAs stream best."""
@@ -68,14 +57,9 @@ def streams(columns: int, dtype: DType) -> bool:
 
 
 def ring_depth(columns: int, dtype: DType, rows: int, shared_bytes: int, *, normalized: bool) -> int:
-    """Tiles a warp that fit in so much shared memory; what ``cuda/row_stream.cuh`` derives from the launch.
+    """Tiles a warp that fit in the shared memory of a launch; what ``cuda/row_stream.cuh`` derives from it.
 
-    Args:
-        columns: Of the matrix.
-        dtype: Of its elements.
-        rows: The most that a CTA has.
-        shared_bytes: Of the launch.
-        normalized: Whether the vector is normalized, and so is kept there too.
+    ``rows`` are the most that a CTA has. A vector that is normalized is kept there too.
     """
     split = split_of(columns, dtype)
     assert split is not None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from forerun.report.dump_files import BENCH_FILE
 from forerun.report.load import Dump
 from forerun.report.markup import Markup, join, tag
-from forerun.report.picture import save_button
+from forerun.report.picture import save_button, swatch
 from forerun.support.json_reader import JsonObject, read_json
 
 __all__ = ["Bench", "Kernel", "Pipeline", "draw_bench", "read_bench"]
@@ -64,15 +64,10 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A measurement.
+    """A measurement: pipelines, the first of which the kernels are of, and kernels, the largest part of a step first.
 
-    Attributes:
-        gpu: Where.
-        position: Of the decode step; ``None`` if the graph has none.
-        pipelines: What ran, the first one being that of the kernels.
-        speedup: How many times as fast as the second the first is; 0 if there is one only.
-        ceiling: Gigabytes a second that the GPU reads.
-        kernels: The one with the largest part of the step first.
+    ``position`` is ``None`` if the graph has none, ``speedup`` (of the first over the second pipeline) 0 if there is
+    only one, ``ceiling`` the gigabytes a second that the GPU reads.
     """
 
     gpu: str
@@ -150,13 +145,9 @@ def _pipelines(bench: Bench) -> Iterator[Markup]:
 
 
 def _keys() -> Markup:
-    def item(kind: str, words: str) -> Markup:
-        box = tag("rect", width=18, height=10, class_=kind)
-        return tag("li", tag("svg", box, width=18, height=10, aria_hidden="true"), words)
-
-    items = [item(kind, words) for kind, words in _PARTS.items()]
+    items = [swatch(kind, words) for kind, words in _PARTS.items()]
     how = tag("li", "width: part of the step; height: GB/s; so the area is the bytes")
-    return tag("ul", *items, item("room", "room below the ceiling"), how, class_="keys")
+    return tag("ul", *items, swatch("room", "room below the ceiling"), how, class_="keys")
 
 
 # The picture: widths in per cent, so that it is as wide as its place

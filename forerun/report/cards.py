@@ -10,7 +10,7 @@ from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DependencyKind
 from forerun.report.fold import Segment, fold, mask
 
-__all__ = ["NO_MARKS", "Card", "Marks", "Wire", "changes", "make_card", "make_cards"]
+__all__ = ["NO_MARKS", "Card", "Marks", "Wire", "changes", "make_cards"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +99,11 @@ def _differing_nodes(these: Graph, those: Graph) -> frozenset[str]:
     )
 
 
-def make_cards(graph: Graph, marks: Marks) -> list[Card]:
-    """The cards of a graph, from the first launched to the last."""
-    return _cards(graph, fold(list(graph.nodes)), marks)
-
-
-def make_card(graph: Graph, segment: Segment, marks: Marks) -> Card:
-    """The one card of a graph that is not folded."""
-    return _cards(graph, [segment], marks)[0]
-
-
-def _cards(graph: Graph, segments: Sequence[Segment], marks: Marks) -> list[Card]:
+def make_cards(graph: Graph, marks: Marks, segments: Sequence[Segment] | None = None) -> list[Card]:
+    """The cards of a graph, from the first launched to the last; of other segments than those of folding."""
     cards: list[Card] = []
     home: dict[str, int] = {}
-    for segment in segments:
+    for segment in fold(list(graph.nodes)) if segments is None else segments:
         home.update(dict.fromkeys(segment.nodes, len(cards)))
         cards.append(Card(segment, start=len(home) - len(segment.nodes)))
     place = {name: i for i, name in enumerate(graph.nodes)}

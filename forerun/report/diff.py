@@ -15,12 +15,7 @@ _CLASSES = {"+": "add", "-": "del", "@": "hunk"}
 
 
 def draw_diff(text: str, file: str) -> Markup:
-    """The diff, folded.
-
-    Args:
-        text: The diff.
-        file: The name of the file that holds it, for what does not fit.
-    """
+    """The diff, folded; ``file`` is the name of the one that holds it, for what does not fit."""
     lines = _body(text)
     if not lines:
         return tag("p", "The text of the graph is the same.", class_="note")

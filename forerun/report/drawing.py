@@ -5,22 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
+from forerun.ir import nodes
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Barrier, Phase, Role, Step, Trigger, Wait
-from forerun.ir.nodes import (
-    AllocNode,
-    ChildGraphNode,
-    ConditionalNode,
-    EmptyNode,
-    EventRecordNode,
-    EventWaitNode,
-    FreeNode,
-    HostCallbackNode,
-    KernelNode,
-    MemcpyNode,
-    MemsetNode,
-    Node,
-)
 from forerun.report.cards import NO_MARKS, Card, Marks, Wire
 from forerun.report.layout import NODE_HEIGHT, NODE_WIDTH, Layout, Point, lay_out, port_positions
 from forerun.report.markup import Markup, number, tag
@@ -146,14 +133,10 @@ def _node(graph: Graph, card: Card, name: str, center: Point, marks: Marks) -> M
         _stubs(card.incoming.get(name, []), left, top + 8, "in"),
         _stubs(card.outgoing.get(name, []), left + NODE_WIDTH, top + 22, "out"),
     )
-    kind = "kernel" if isinstance(node, KernelNode) else "other"
+    kind = "kernel" if isinstance(node, nodes.KernelNode) else "other"
     classes = f"node {kind}" + " marked" * (name in marks.nodes) + " fault" * (name in marks.faults)
-    title = tag("title", _describe_node(graph, node))
-    return tag("g", title, box, label, _inside(graph, node, x, top), *stubs, class_=classes, data_n=_index(card, name))
-
-
-def _index(card: Card, name: str) -> str:
-    return str(card.segment.nodes.index(name))
+    title, index = tag("title", _describe_node(graph, node)), str(card.segment.nodes.index(name))
+    return tag("g", title, box, label, _inside(graph, node, x, top), *stubs, class_=classes, data_n=index)
 
 
 def _stubs(dependencies: Sequence[Dependency], x: float, y: float, direction: str) -> Markup:
@@ -169,38 +152,38 @@ def _stubs(dependencies: Sequence[Dependency], x: float, y: float, direction: st
     return tag("g", tag("title", lines + more), path, count, class_=f"edge {kind} far")
 
 
-def _word_of(node: Node) -> str:
+def _word_of(node: nodes.Node) -> str:
     """What kind of node it is."""
     match node:
-        case KernelNode():
+        case nodes.KernelNode():
             return "kernel"
-        case MemcpyNode():
+        case nodes.MemcpyNode():
             return "copy"
-        case MemsetNode():
+        case nodes.MemsetNode():
             return "fill"
-        case HostCallbackNode():
+        case nodes.HostCallbackNode():
             return "host call"
-        case EmptyNode():
+        case nodes.EmptyNode():
             return "empty"
-        case AllocNode():
+        case nodes.AllocNode():
             return "alloc"
-        case FreeNode():
+        case nodes.FreeNode():
             return "free"
-        case EventRecordNode():
+        case nodes.EventRecordNode():
             return "record event"
-        case EventWaitNode():
+        case nodes.EventWaitNode():
             return "wait for event"
-        case ChildGraphNode():
+        case nodes.ChildGraphNode():
             return "child graph"
-        case ConditionalNode():
+        case nodes.ConditionalNode():
             return "conditional"
         case _:
             assert_never(node)
 
 
-def _inside(graph: Graph, node: Node, x: float, top: float) -> Markup:
+def _inside(graph: Graph, node: nodes.Node, x: float, top: float) -> Markup:
     """The second line of a node: the kernel's steps as little signs, or what kind of node it is."""
-    if not isinstance(node, KernelNode):
+    if not isinstance(node, nodes.KernelNode):
         return tag("text", _word_of(node), x=x, y=top + 25, class_="what")
     kernel = graph.kernels.get(node.kernel)
     if kernel is None or kernel.is_black_box:
@@ -240,8 +223,8 @@ def _sign(step: Step, *, early: bool) -> tuple[Markup, float]:
             return tag("path", d="M1 -1V9M3.5 -1V9", class_="barrier"), 6.5
 
 
-def _describe_node(graph: Graph, node: Node) -> str:
-    if not isinstance(node, KernelNode):
+def _describe_node(graph: Graph, node: nodes.Node) -> str:
+    if not isinstance(node, nodes.KernelNode):
         return f"{node.name}\n{_word_of(node)}"
     grid, block = ("x".join(map(str, size)) for size in (node.launch.grid, node.launch.block))
     lines = [node.name, f"kernel {node.kernel}, grid {grid}, block {block}"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.types import DependencyKind
-from forerun.report.cards import Marks, make_card
+from forerun.report.cards import Marks, make_cards
 from forerun.report.drawing import card_layout, draw_card
 from forerun.report.fold import Segment
 from forerun.report.markup import Markup, join, tag
@@ -26,19 +26,8 @@ DRAWN_NODES = 12
 class Finding:
     """A finding of the summary; the fields are those of ``check --json``.
 
-    Attributes:
-        code: ``R1`` for a race, for instance.
-        subject: The element that it is about: ``node x``.
-        message: What is wrong.
-        hint: What to do.
-        line: Where, in the text of the graph; 0 if it is not known.
-        column: From 1.
-        nodes: The nodes that it is about, in the order of the chain.
-        steps: The schedule, and whether each step is one of the two accesses.
-        steps_left_out: How many steps of other nodes the schedule has besides.
-        missing: The order that would prevent it.
-        reason: Why there is no such order.
-        repairs: What was tried and repairs it, and whether all is proved then.
+    Line (0 if it is not known) and column are places in the text of the graph. ``nodes`` are in the order of the chain.
+    A step of the schedule comes with whether it is one of the two accesses, a repair with whether all is proved then.
     """
 
     code: str
@@ -79,13 +68,9 @@ def read_finding(reader: JsonObject) -> Finding:
 
 
 def draw_findings(findings: Sequence[Finding], count: int, file: str, graph: Graph | None) -> Markup:
-    """The findings, the first one unfolded.
+    """The findings of a graph, the first one unfolded, with pictures of their nodes; ``count`` is how many there are.
 
-    Args:
-        findings: What the summary has.
-        count: How many there are.
-        file: The file that lines and columns are of.
-        graph: What is in it, for the pictures of the nodes.
+    Lines and columns are of the file.
     """
     if not findings:
         return join()
@@ -143,7 +128,7 @@ def _picture(finding: Finding, graph: Graph | None) -> Markup:
     nodes = tuple(sorted(nodes, key=list(graph.nodes).index))
     ends = finding.nodes[0], finding.nodes[-1]
     marks = Marks(faults=frozenset(ends), missing=frozenset() if graph.dependency(*ends) else frozenset({ends}))
-    card = make_card(graph, Segment("", nodes), marks)
+    (card,) = make_cards(graph, marks, [Segment("", nodes)])
     card.inner += (Dependency(*pair, DependencyKind.FULL) for pair in marks.missing)
     layout = card_layout(card)
     return tag("div", draw_card(graph, card, marks, layout, (layout.left, layout.right)), class_="scroll")

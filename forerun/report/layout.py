@@ -66,10 +66,7 @@ def port_positions(count: int) -> list[float]:
 
 
 def lay_out(
-    count: int,
-    edges: Sequence[tuple[int, int]],
-    tops: Sequence[Sequence[int]] = (),
-    bottoms: Sequence[int] = (),
+    count: int, edges: Sequence[tuple[int, int]], tops: Sequence[Sequence[int]] = (), bottoms: Sequence[int] = ()
 ) -> Layout:
     """Lay out ``count`` nodes.
 

@@ -48,17 +48,8 @@ class PassDump:
 class Dump:
     """A dumped run.
 
-    Attributes:
-        folder: Where it lies.
-        graph: The graph's name.
-        pipeline: The pipeline's text.
-        status: ``ok``, ``failed`` or ``running``.
-        error: What went wrong, or nothing.
-        seconds: Time of the whole run.
-        version: The version of forerun that ran it.
-        input: What came in, as the record of a pass with ordinal 0.
-        passes: In the order in which they ran.
-        remarks: What the target had to say of its machine code.
+    ``status`` is ``ok``, ``failed`` or ``running``; ``input`` is what came in, as the record of a pass with ordinal 0;
+    ``remarks`` are the target's, of its machine code.
     """
 
     folder: Path

@@ -35,15 +35,7 @@ def render(dump: Dump) -> str:
     """The whole page of a dumped run."""
     tables = NameTables()
     sections = list(_sections(dump, tables))
-    body = tag(
-        "main",
-        _header(dump),
-        _overview(dump),
-        _machine_code(dump),
-        _measured(dump),
-        legend(),
-        *sections,
-    )
+    body = tag("main", _header(dump), _overview(dump), _machine_code(dump), _measured(dump), legend(), *sections)
     names = tag("script", embed_json(tables.tables), type="application/json", id="names")
     head = tag(
         "head",

@@ -12,7 +12,7 @@ from forerun.report.drawing import card_layout, draw_card, draw_gap
 from forerun.report.layout import Layout
 from forerun.report.markup import Markup, join, tag
 
-__all__ = ["NameTables", "Picture", "draw_picture", "legend", "markers", "save_button"]
+__all__ = ["NameTables", "Picture", "draw_picture", "legend", "markers", "save_button", "swatch"]
 
 OPENED = 3
 """How many different cards of repeated layers are open from the start."""
@@ -45,13 +45,9 @@ class NameTables:
 def draw_picture(
     graph: Graph, marks: Marks = NO_MARKS, *, tables: NameTables | None = None, ident: str = "g"
 ) -> Markup:
-    """A picture of the graph.
+    """A picture of the graph, which may be broken, with marks.
 
-    Args:
-        graph: What to draw; broken graphs are drawn too.
-        marks: What to make stand out.
-        tables: Collects names for the page's script.
-        ident: Makes element ids unique on the page.
+    ``tables`` collects names for the page's script; ``ident`` makes ids of elements unique on the page.
     """
     if not len(graph):
         return tag("p", "No nodes.", class_="note")
@@ -198,6 +194,12 @@ def save_button(title: str, ident: str) -> Markup:
     """The button that saves the picture next to it; the page's script shows it."""
     name = f"{ident}{'-' * bool(title)}{title}.svg"
     return tag("button", "save as SVG", type="button", class_="save", data_name=name, hidden=True)
+
+
+def swatch(kind: str, words: str) -> Markup:
+    """A colour of a picture, and what it means, in the list of its keys."""
+    box = tag("rect", width=18, height=10, class_=kind)
+    return tag("li", tag("svg", box, width=18, height=10, aria_hidden="true"), words)
 
 
 def legend() -> Markup:

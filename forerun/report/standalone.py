@@ -1,17 +1,17 @@
-"""Graphs side by side as one SVG file, for documents."""
+"""Graphs side by side as one SVG file, for documents, and a graph as a page in a frame, for notebooks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from forerun.ir.graph import Graph
-from forerun.report.cards import NO_MARKS, Card, make_card, make_cards
+from forerun.report.cards import NO_MARKS, Card, make_cards
 from forerun.report.drawing import GAP_HEIGHT, draw_card, draw_gap
 from forerun.report.fold import Segment
-from forerun.report.markup import Markup, asset, join, number, tag
-from forerun.report.picture import Picture, markers
+from forerun.report.markup import Markup, asset, embed_json, join, number, tag
+from forerun.report.picture import NameTables, Picture, draw_picture, legend, markers
 
-__all__ = ["standalone_svg"]
+__all__ = ["graph_frame", "standalone_svg"]
 
 TITLE_HEIGHT = 30.0
 LABEL_HEIGHT = 26.0
@@ -24,18 +24,20 @@ _PAPER = Markup(
     ".box { fill: none; stroke: var(--border); } .part { text-anchor: start; }"
 )
 
+_LEAST, _MOST, _A_NODE = 160, 560, 64
+"""Height of a frame in pixels."""
+
 
 def standalone_svg(pictures: Sequence[tuple[str, Graph]], *, prefix: str = "") -> str:
-    """An SVG file that shows graphs next to each other; of repeated layers the first is drawn, and the others counted.
+    """An SVG file that shows graphs with their titles; of repeated layers the first is drawn, and the others counted.
 
-    Args:
-        pictures: Title and graph.
-        prefix: What labels leave out where names begin with it; with it, each graph is drawn in one piece.
+    Labels leave out the prefix where names begin with it; with one, each graph is drawn in one piece.
     """
     columns: list[Markup] = []
     x, height = MARGIN, 0.0
     for title, graph in pictures:
-        picture = Picture(graph, NO_MARKS, "", _cards(graph, prefix))
+        segments = [Segment("", tuple(graph.nodes), prefix)] if prefix else None
+        picture = Picture(graph, NO_MARKS, "", make_cards(graph, NO_MARKS, segments))
         left, right = picture.sides
         if len(picture.cards) > 1:
             left, right = min(left, -NARROWEST), max(right, NARROWEST)
@@ -59,12 +61,6 @@ def standalone_svg(pictures: Sequence[tuple[str, Graph]], *, prefix: str = "") -
         height=height,
     )
     return f"{svg}\n"
-
-
-def _cards(graph: Graph, prefix: str) -> list[Card]:
-    if prefix:
-        return [make_card(graph, Segment("", tuple(graph.nodes), prefix), NO_MARKS)]
-    return make_cards(graph, NO_MARKS)
 
 
 def _stacked(picture: Picture, left: float, right: float) -> Iterator[tuple[Markup, float]]:
@@ -93,3 +89,16 @@ def _fitting(text: str, width: float) -> str:
     """As much of the end as there is room for, in a font of 11 pixels."""
     fits = int(width / 6.7)
     return text if len(text) <= fits else "…" + text[1 - fits :]
+
+
+def graph_frame(graph: Graph) -> str:
+    """An element ``iframe`` with the picture of a graph of any size: neither page changes how the other looks."""
+    tables = NameTables()
+    picture = draw_picture(graph, NO_MARKS, tables=tables)
+    names = tag("script", embed_json(tables.tables), type="application/json", id="names")
+    head = tag("head", tag("meta", charset="utf-8"), tag("style", asset("graph.css"), asset("page.css")))
+    body = tag("body", markers(), legend(), picture, names, tag("script", asset("page.js")))
+    height = min(_MOST, _LEAST + _A_NODE * len(graph))
+    page = f"<!DOCTYPE html>{tag('html', head, body, lang='en')}"
+    style = f"width:100%;height:{height}px;border:0"
+    return tag("iframe", srcdoc=page, sandbox="allow-scripts", style=style, title=f"graph {graph.name}")

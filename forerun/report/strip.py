@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from forerun.report.dump_files import TIMELINE_FILE
 from forerun.report.load import Dump
 from forerun.report.markup import Markup, join, tag
-from forerun.report.picture import save_button
+from forerun.report.picture import save_button, swatch
 from forerun.support.json_reader import JsonObject, read_json
 
 __all__ = ["Span", "Step", "draw_step", "read_step"]
@@ -112,10 +112,6 @@ def draw_step(step: Step) -> Markup:
 
 
 def _legend() -> Markup:
-    def swatch(kind: str, words: str) -> Markup:
-        box = tag("rect", width=18, height=10, class_=kind)
-        return tag("li", tag("svg", box, width=18, height=10, aria_hidden="true"), words)
-
     triangle = tag("svg", tag("path", d="M1 10L5 1L9 10Z", class_="trigger"), width=10, height=10, aria_hidden="true")
     items = (
         swatch("early", "early: before the first wait returned"),

@@ -27,13 +27,7 @@ def reach(begins: Iterable[int], successors: Callable[[int], Iterable[int]]) -> 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A natural loop.
-
-    Attributes:
-        header: The node through which control enters it.
-        nodes: All of it, the header included.
-        latches: The nodes from which control goes back to the header.
-    """
+    """A natural loop: control enters it through the header, one of its nodes, and goes back there from the latches."""
 
     header: int
     nodes: frozenset[int]

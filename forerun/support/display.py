@@ -11,12 +11,7 @@ _displays: dict[str, Callable[..., Any]] = {}
 
 
 def register_display(form: str, function: Callable[..., Any]) -> None:
-    """Say how something is shown.
-
-    Args:
-        form: What is shown and how, such as ``graph.svg``.
-        function: Takes what is shown, and what else :func:`display` passes on.
-    """
+    """Say which function shows what :func:`display` is given, in a form such as ``graph.svg``."""
     _displays[form] = function
 
 

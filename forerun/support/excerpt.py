@@ -49,14 +49,9 @@ def draw_in_text(diagnostic: Diagnostic, text: str) -> str:
 
 
 def drawing(head: str, place: str, mark: Mark | None, text_of: Callable[[int], str | None], hint: str) -> str:
-    """A finding's sentence, its place, the excerpt around the mark, and the hint, if there are any.
+    """A finding's sentence (the head), its place, the excerpt around the mark, and the hint, if there are any.
 
-    Args:
-        head: Severity, code and sentence.
-        place: Name, line and column.
-        mark: What to underline; without it only the sentence and the hint are drawn.
-        text_of: A line, by its one-based number; ``None`` if the text has no such line.
-        hint: What to do next; may be empty.
+    ``text_of`` gives a line by its one-based number, ``None`` if the text has no such line.
     """
     margin = "" if mark is None else " " * len(str(mark.line + 1))
     lines = [masked(head)]
@@ -102,10 +97,5 @@ def _slice(text: str, start: int, width: int) -> str:
 
 def _columns(text: str) -> int:
     """Columns of a terminal that a piece of text takes."""
-    return sum(_column_count(character) for character in text)
-
-
-def _column_count(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    shown = [character for character in text if not unicodedata.combining(character)]
+    return len(shown) + sum(unicodedata.east_asian_width(character) in "WF" for character in shown)

@@ -59,12 +59,7 @@ def _require_regular(path: str | Path, mode: int) -> None:
 
 
 def read_regular(path: str | Path, *, most: int, follow: bool = True) -> bytes:
-    """What a regular file holds.
-
-    Args:
-        path: The file.
-        most: The most bytes that it may have.
-        follow: As for :func:`open_regular`.
+    """What a regular file of at most ``most`` bytes holds; ``follow`` as for :func:`open_regular`.
 
     Raises:
         InvalidInput: If it cannot be read, is not a regular file, or is larger.

@@ -29,11 +29,8 @@ _KINDS = {dict: "an object", list: "a list", str: "a string", bool: "true or fal
 def read_json(path: str | Path, *, what: str = "", hint: str = "", follow: bool = True) -> JsonObject:
     """The object that a JSON file holds.
 
-    Args:
-        path: A regular file.
-        what: What it should be, for messages: ``the tuning file``.
-        hint: What to do if it is not that.
-        follow: Whether a symbolic link may lead to it.
+    For messages: ``what`` it should be (``the tuning file``), and a hint for who has another file. ``follow`` as for
+    :func:`~forerun.support.files.open_regular`.
 
     Raises:
         InvalidInput: If it cannot be read, or does not hold a JSON object.
@@ -47,12 +44,7 @@ def read_json(path: str | Path, *, what: str = "", hint: str = "", follow: bool 
 
 
 def parse_json(data: bytes | str, name: str, *, hint: str = "") -> JsonObject:
-    """The object that a JSON text is.
-
-    Args:
-        data: The text.
-        name: What it is, for messages.
-        hint: What to do if it is not that.
+    """The object that a JSON text is; name and hint are for messages.
 
     Raises:
         InvalidInput: If it is not UTF-8, not JSON, or not an object.
@@ -60,11 +52,7 @@ def parse_json(data: bytes | str, name: str, *, hint: str = "") -> JsonObject:
     try:
         text = data if isinstance(data, str) else data.decode("utf-8")
         value = json.loads(
-            text,
-            parse_int=_integer,
-            parse_float=_float,
-            parse_constant=_constant,
-            object_pairs_hook=_object,
+            text, parse_int=_integer, parse_float=_float, parse_constant=_constant, object_pairs_hook=_object
         )
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{name} is not UTF-8 text (byte {error.start:,})", hint=hint) from error

@@ -10,13 +10,9 @@ __all__ = ["lazy_exports"]
 
 
 def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package.
+    """The ``__getattr__`` of a package, from the module that defines each name.
 
     No name may be that of a submodule: importing that one would put it in the name's place.
-
-    Args:
-        package: Its name.
-        modules: Where each name is defined.
 
     Example:
         >>> load = lazy_exports("numbers", {"Fraction": "fractions"})

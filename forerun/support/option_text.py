@@ -102,11 +102,7 @@ class OptionTextError(InvalidInput):
 
 
 def parse_items(text: str, what: str = "pipeline") -> tuple[ItemText, ...]:
-    r"""All items of a text.
-
-    Args:
-        text: What the user wrote.
-        what: What it is, for messages.
+    r"""All items of a text; ``what`` it is, messages say.
 
     Raises:
         OptionTextError: If the text does not follow the grammar.
@@ -157,8 +153,7 @@ class _Parser:
     def __init__(self, text: str, what: str) -> None:
         self.text = text
         self.what = what
-        self.position = 0
-        self.skip_space()
+        self.advance(0)
 
     def fail(self, message: str, span: Span, hint: str = "") -> NoReturn:
         raise OptionTextError.of(self.what, self.text, [("O1", message, span, hint)])
@@ -220,12 +215,11 @@ class _Parser:
     def token(self, pattern: re.Pattern[str], what: str) -> tuple[str, Span]:
         found = pattern.match(self.text, self.position)
         if found is None:
-            self.fail(f"{what} is missing here", self.here(), self.advice())
+            is_single = self.text.startswith("'", self.position)
+            hint = "values are quoted with double quotes" if is_single else ""
+            self.fail(f"{what} is missing here", self.here(), hint)
         self.advance(found.end())
         return found.group(), Span(found.start(), len(found.group()))
-
-    def advice(self) -> str:
-        return "values are quoted with double quotes" if self.text.startswith("'", self.position) else ""
 
     def take(self, character: str) -> bool:
         if not self.text.startswith(character, self.position):
@@ -237,12 +231,9 @@ class _Parser:
         return Span(self.position, 1)
 
     def advance(self, position: int) -> None:
-        self.position = position
-        self.skip_space()
-
-    def skip_space(self) -> None:
-        found = _SPACE.match(self.text, self.position)
-        self.position = found.end() if found else self.position
+        """Go to a position, and past the white space there."""
+        found = _SPACE.match(self.text, position)
+        self.position = found.end() if found else position
 
     def at_end(self) -> bool:
         return self.position >= len(self.text)

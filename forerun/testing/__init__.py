@@ -14,51 +14,38 @@ from typing import TYPE_CHECKING
 from forerun.support.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from forerun.testing.counterexample import Counterexample as Counterexample
-    from forerun.testing.fusion import assert_close_outputs as assert_close_outputs
-    from forerun.testing.fusion import check_rule as check_rule
-    from forerun.testing.graph_strategy import graphs as graphs
-    from forerun.testing.hoists import assert_hoists_survive as assert_hoists_survive
-    from forerun.testing.kernel_strategy import KernelShape as KernelShape
-    from forerun.testing.kernel_strategy import kernels as kernels
-    from forerun.testing.oracles import assert_idempotent as assert_idempotent
-    from forerun.testing.oracles import assert_refines as assert_refines
-    from forerun.testing.oracles import assert_roundtrip as assert_roundtrip
-    from forerun.testing.oracles import assert_same_outputs as assert_same_outputs
-    from forerun.testing.oracles import assert_valid as assert_valid
-    from forerun.testing.pipeline_strategy import pipelines as pipelines
-    from forerun.testing.pipeline_strategy import schedules as schedules
-    from forerun.testing.properties import PROPERTIES as PROPERTIES
-    from forerun.testing.properties import assert_properties as assert_properties
-    from forerun.testing.random_values import inputs_of as inputs_of
-    from forerun.testing.random_values import weights_of as weights_of
-    from forerun.testing.rare_strategy import rare_graphs as rare_graphs
-    from forerun.testing.searching import SearchResult as SearchResult
-    from forerun.testing.searching import search as search
+    from forerun.testing.counterexample import Counterexample
+    from forerun.testing.fusion import assert_close_outputs, check_rule
+    from forerun.testing.graph_strategy import graphs
+    from forerun.testing.hoists import assert_hoists_survive
+    from forerun.testing.kernel_strategy import KernelShape, kernels
+    from forerun.testing.oracles import (
+        assert_idempotent,
+        assert_refines,
+        assert_roundtrip,
+        assert_same_outputs,
+        assert_valid,
+    )
+    from forerun.testing.pipeline_strategy import pipelines, schedules
+    from forerun.testing.properties import PROPERTIES, assert_properties
+    from forerun.testing.random_values import inputs_of, weights_of
+    from forerun.testing.rare_strategy import rare_graphs
+    from forerun.testing.searching import SearchResult, search
 
-_EXPORTS = {
-    "Counterexample": "counterexample",
-    "KernelShape": "kernel_strategy",
-    "PROPERTIES": "properties",
-    "SearchResult": "searching",
-    "assert_close_outputs": "fusion",
-    "assert_hoists_survive": "hoists",
-    "assert_idempotent": "oracles",
-    "assert_properties": "properties",
-    "assert_refines": "oracles",
-    "assert_roundtrip": "oracles",
-    "assert_same_outputs": "oracles",
-    "assert_valid": "oracles",
-    "check_rule": "fusion",
-    "graphs": "graph_strategy",
-    "inputs_of": "random_values",
-    "kernels": "kernel_strategy",
-    "pipelines": "pipeline_strategy",
-    "rare_graphs": "rare_strategy",
-    "schedules": "pipeline_strategy",
-    "search": "searching",
-    "weights_of": "random_values",
+_NAMES = {
+    "counterexample": ["Counterexample"],
+    "fusion": ["assert_close_outputs", "check_rule"],
+    "graph_strategy": ["graphs"],
+    "hoists": ["assert_hoists_survive"],
+    "kernel_strategy": ["KernelShape", "kernels"],
+    "oracles": ["assert_idempotent", "assert_refines", "assert_roundtrip", "assert_same_outputs", "assert_valid"],
+    "pipeline_strategy": ["pipelines", "schedules"],
+    "properties": ["PROPERTIES", "assert_properties"],
+    "random_values": ["inputs_of", "weights_of"],
+    "rare_strategy": ["rare_graphs"],
+    "searching": ["SearchResult", "search"],
 }
+_EXPORTS = {name: f"forerun.testing.{module}" for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "PROPERTIES",
@@ -84,8 +71,7 @@ __all__ = [
     "weights_of",
 ]
 
-
-__getattr__ = lazy_exports(__name__, {name: f"forerun.testing.{module}" for name, module in _EXPORTS.items()})
+__getattr__ = lazy_exports(__name__, _EXPORTS)
 
 
 def __dir__() -> list[str]:

@@ -43,12 +43,7 @@ _FIELDS = re.compile(r"^// (version|replay|load|pipeline|property|finding): (.*)
 class SavedCounterexample:
     """What a file of a counterexample says.
 
-    Attributes:
-        graph: The graph.
-        pipeline: Pipeline text.
-        property: Which property broke.
-        finding: What was wrong then.
-        loads: The modules and files that its passes and kernels need and that are not installed, for ``--load``.
+    ``loads`` are the modules and files that its passes and kernels need and that are not installed, for ``--load``.
     """
 
     graph: Graph
@@ -82,11 +77,7 @@ def counterexample_text(path: str | Path, found: Counterexample, pipeline: Pipel
 
 
 def read_counterexample(name: str, text: str) -> SavedCounterexample:
-    """What :func:`save_counterexample` wrote.
-
-    Args:
-        name: The file's name, for messages.
-        text: Its text.
+    """What :func:`save_counterexample` wrote; the name is for messages.
 
     Raises:
         InvalidInput: If it is not such a file, or the graph's text is wrong.

@@ -77,7 +77,7 @@ def graphs(
     if unknown or not nodes:
         raise ValueError(f"nodes: choose from {', '.join(DRAWN_KINDS)}, not {', '.join(sorted(unknown)) or 'nothing'}")
     shape = kernel_shape or KernelShape(waits=waits)
-    node = _any_node(tuple(nodes), shape, tuple(kinds), 0)
+    node = _nodes(tuple(nodes), shape, tuple(kinds), 0)
     # Lists alone are mostly of one element. What ``kept`` is for: see assembly.
     sizes = [1, min(2, max_nodes), min(3, max_nodes)]
     drawn_nodes = st.one_of([st.lists(node, min_size=least, max_size=max_nodes) for least in sizes])
@@ -130,12 +130,6 @@ def _rare_contents(graph: Graph) -> set[str]:
 
 
 @cache
-def _any_node(
-    allowed: tuple[str, ...], shape: KernelShape, kinds: tuple[DependencyKind, ...], depth: int
-) -> st.SearchStrategy[DrawnNode]:
-    return _nodes(allowed, shape, kinds, depth)
-
-
 @st.composite
 def _nodes(
     draw: st.DrawFn, allowed: tuple[str, ...], shape: KernelShape, kinds: tuple[DependencyKind, ...], depth: int
@@ -208,7 +202,7 @@ def _bodies(
     without = {"host", "event"} if owner == "conditional" else set()
     without |= {"memory", *(("child", "conditional") if depth else ())}
     inside = tuple(kind for kind in allowed if kind not in without) or ("empty",)
-    return st.lists(_any_node(inside, shape, kinds, depth + 1), min_size=1, max_size=3)
+    return st.lists(_nodes(inside, shape, kinds, depth + 1), min_size=1, max_size=3)
 
 
 @cache

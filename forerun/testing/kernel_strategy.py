@@ -44,15 +44,7 @@ _WIDTHS: dict[Region, int] = {WHOLE: 4, _HALF: 2, _OTHER_HALF: 2, _ROW: 1}
 
 @dataclass(frozen=True)
 class KernelShape:
-    """What a random kernel may contain.
-
-    Attributes:
-        waits: Whether bodies may hold waits and triggers.
-        roles: The most roles, 1 or 2.
-        phases: The most phases of a role.
-        partial: Whether phases may access halves and single elements (which one, a scalar says).
-        asynchronous: Whether reads may go through the copy engine, those of phases that write among them.
-    """
+    """What a random kernel may contain; the fields are arguments of :func:`kernels`."""
 
     waits: bool = True
     roles: int = 2
@@ -62,7 +54,7 @@ class KernelShape:
 
     def kernels(self, name: str = "kernel") -> st.SearchStrategy[Kernel]:
         """Kernels of this shape; see :func:`kernels`."""
-        return _named_kernels(name, self)
+        return _kernels(name, self)
 
 
 @dataclass(frozen=True)
@@ -99,7 +91,7 @@ def kernels(
         roles: The most roles: 1, or 2 (one that loads, and one that uses what it defines after a barrier).
         phases: The most phases of a role.
         partial: Whether phases may access halves and single elements.
-        asynchronous: Whether reads may go through the copy engine.
+        asynchronous: Whether reads may go through the copy engine, those of phases that write among them.
 
     Example:
         >>> from hypothesis import given, settings
@@ -118,10 +110,6 @@ def written_parameters(kernel: Kernel) -> frozenset[str]:
 
 
 @cache
-def _named_kernels(name: str, shape: KernelShape) -> st.SearchStrategy[Kernel]:
-    return _kernels(name, shape)
-
-
 @st.composite
 def _kernels(draw: st.DrawFn, name: str, shape: KernelShape) -> Kernel:
     kind = draw(_body_kinds(shape))
@@ -162,6 +150,10 @@ def pick(options: Sequence[_Option]) -> st.SearchStrategy[_Option]:
 
     return st.sampled_from(range(len(options))).map(option)
 
+
+_ACCEPTED = [None, None, None, ANY_LAUNCH, WHOLE_WARPS, Launches(grid=Span(1, 64), shared=Span(0, 1024))]
+_NEEDS = pick([(align, accepted) for align in (None, None, _PAIR) for accepted in _ACCEPTED])
+"""An alignment, of two elements, and accepted launches; most kernels say nothing of either."""
 
 # Strategies are made once, and draw as much as they can in one step: making and validating them is what takes the
 # time. What is more likely occurs in a list several times; what is simpler comes first, since shrinking goes there.
@@ -259,16 +251,9 @@ def _finished(drawn: Iterable[_Drawn], stem: str, given: Iterable[str] = ()) -> 
     return tuple(phases)
 
 
-@cache
-def _needs() -> st.SearchStrategy[tuple[int | None, Launches | None]]:
-    """An alignment, of two elements, and accepted launches; most kernels say nothing of either."""
-    launches = [None, None, None, ANY_LAUNCH, WHOLE_WARPS, Launches(grid=Span(1, 64), shared=Span(0, 1024))]
-    return pick([(align, accepted) for align in (None, None, _PAIR) for accepted in launches])
-
-
 def _declared(draw: st.DrawFn, name: str, roles: tuple[Role, ...]) -> Kernel:
     """The kernel, with the parameters that its phases use."""
-    align, launches = draw(_needs())
+    align, launches = draw(_NEEDS)
     phases = [phase for role in roles for phase in role.phases]
     accesses = [access for phase in phases for access in (*phase.reads, *phase.writes)]
     used = {access.parameter for access in accesses}

@@ -23,14 +23,7 @@ from forerun.testing.counterexample import Counterexample
 from forerun.testing.random_values import inputs_of, weights_of
 from forerun.testing.subject import Subject, applied, pipeline_of
 
-__all__ = [
-    "SEEDS",
-    "assert_idempotent",
-    "assert_refines",
-    "assert_roundtrip",
-    "assert_same_outputs",
-    "assert_valid",
-]
+__all__ = ["SEEDS", "assert_idempotent", "assert_refines", "assert_roundtrip", "assert_same_outputs", "assert_valid"]
 
 SEEDS = tuple(range(8))
 """Adversarial schedules that are tried by default: two of each strategy."""

@@ -25,13 +25,9 @@ def ordered(graph: Graph, order: str) -> Graph:
 
 
 def with_extra(graph: Graph, name: str, extra: tuple[int, DependencyKind], kinds: Collection[DependencyKind]) -> Graph:
-    """The graph with one more dependency of a node, from a node some places before, if no race comes of it.
+    """A proved graph with one more dependency of a node, from a node some places before, if no race comes of it.
 
-    Args:
-        graph: A proved graph.
-        name: The node.
-        extra: How many nodes before, and the kind; if that cannot be, it is full.
-        kinds: Which kinds may occur besides full ones.
+    It is of the kind that ``extra`` says if that may occur and can be, else full.
     """
     distance, kind = extra
     names = list(graph.nodes)

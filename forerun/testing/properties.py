@@ -27,15 +27,7 @@ _SEEDS = range(4)
 
 @dataclass(frozen=True)
 class Application:
-    """Passes, the graph that they got, and what they made of it: a graph, or an exception.
-
-    Attributes:
-        pipeline: The passes.
-        before: The graph that they got.
-        after: What they made of it.
-        error: What they raised instead.
-        targets: Where graphs run, besides the reference target.
-    """
+    """Passes, the graph that they got, what they made of it (a graph, or an error), and targets to run on too."""
 
     pipeline: Pipeline
     before: Graph
@@ -61,10 +53,7 @@ class Application:
 class Property:
     """Something that must hold for every application of a pass.
 
-    Attributes:
-        name: How it is called.
-        summary: What it says.
-        demand: Raises :class:`Counterexample` if an application, which made a graph, breaks it.
+    ``demand`` raises :class:`Counterexample` if an application, which made a graph, breaks it.
     """
 
     name: str

@@ -63,20 +63,12 @@ _LAUNCHES = (
 )
 
 
-def rare_kernels(name: str, read: Buffer, written: Buffer, *, black_box: bool) -> st.SearchStrategy[Kernel]:
-    """Kernels that read a parameter ``x`` and write a parameter ``y``, which share no bytes.
-
-    Args:
-        name: The kernel's name.
-        read: What will be bound to ``x``.
-        written: What will be bound to ``y``.
-        black_box: Whether nothing is known of the body.
-    """
-    return _kernels(name, read, written, black_box)
-
-
 @st.composite
-def _kernels(draw: st.DrawFn, name: str, read: Buffer, written: Buffer, black_box: bool) -> Kernel:
+def rare_kernels(draw: st.DrawFn, name: str, read: Buffer, written: Buffer, *, black_box: bool) -> Kernel:
+    """Kernels that read a parameter ``x`` and write a parameter ``y``, to which ``read`` and ``written`` will be bound.
+
+    The two share no bytes. Of a black box, nothing is known of the body.
+    """
     parameters: list[Parameter] = [draw(_parameters("x", read)), draw(_parameters("y", written))]
     scalar = ScalarParameter("s", draw(pick(_INTEGERS)))
     sources, accepted = draw(pick(_SOURCES)), draw(pick(_ACCEPTED))

@@ -14,28 +14,11 @@ from typing import TypeAlias
 
 from hypothesis import strategies as st
 
+from forerun.ir import nodes
 from forerun.ir.buffer import Allocation, Buffer, Paged, Ragged
 from forerun.ir.fusion import fusion_rules
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel
-from forerun.ir.nodes import (
-    AllocNode,
-    Argument,
-    BufferArgument,
-    ChildGraphNode,
-    ConditionalNode,
-    ConstantArgument,
-    EmptyNode,
-    EventRecordNode,
-    EventWaitNode,
-    FreeNode,
-    HostCallbackNode,
-    KernelNode,
-    MemcpyNode,
-    MemsetNode,
-    Node,
-    ScalarLoad,
-)
 from forerun.ir.region import BufferView, region
 from forerun.ir.types import DEVICE0, HOST, BufferRole, DType, Place
 from forerun.testing import hashing
@@ -49,25 +32,11 @@ _ROWS = (8, 65_536, 70_001)
 """Rows of the matrices: few, and more than a list of runs may hold."""
 
 _PLACES = (DEVICE0, DEVICE0, Place("device", 1))
-_KINDS = (
-    "kernel",
-    "kernel",
-    "kernel",
-    "copy",
-    "fill",
-    "host",
-    "record",
-    "wait",
-    "empty",
-    "child",
-    "if",
-    "while",
-    "switch",
-)
+_KINDS = ("kernel",) * 3 + ("copy", "fill", "host", "record", "wait", "empty", "child", "if", "while", "switch")
 _INDEX: Mapping[str, Paged | Ragged] = {"p": Paged("table", 1), "r": Ragged("offsets")}
 _BODIES = {"if": 2, "while": 1, "switch": 2}
 
-_Arguments: TypeAlias = tuple[tuple[str, Argument], ...]
+_Arguments: TypeAlias = tuple[tuple[str, nodes.Argument], ...]
 
 
 @cache
@@ -77,15 +46,9 @@ def _examples() -> list[tuple[str, int]]:
 
 @dataclass
 class _Memory:
-    """The buffers that rare nodes share, and which of them some node uses.
+    """The buffers that rare nodes share, which of them some node uses, and the kernels that occur.
 
-    Attributes:
-        dtype: Element type of the matrices.
-        rows: Their rows.
-        place: Where one of them lies.
-        chain: Temporaries and state of the chain that rules fuse.
-        used: The buffers that occur, by name.
-        kernels: The kernels that occur.
+    One of the matrices lies at ``place``; ``chain`` are temporaries and state of the chain that rules fuse.
     """
 
     dtype: DType
@@ -161,43 +124,43 @@ def _graphs(draw: st.DrawFn, max_nodes: int) -> Graph:
     chain = fusion_rules()[name].example(Random(seed))
     shared = [b for b in chain.buffers.values() if b.role in (BufferRole.TEMP, BufferRole.STATE) and b.index is None]
     memory = _Memory(draw(st.sampled_from(DType)), draw(st.sampled_from(_ROWS)), draw(st.sampled_from(_PLACES)), shared)
-    nodes = list(chain)
+    order = list(chain)
     for number in range(draw(st.integers(1, max_nodes))):
-        at = draw(st.integers(0, len(nodes)))
-        nodes.insert(at, draw(_nodes(memory, f"rare{number}", pick(_KINDS), _filled(chain, nodes[:at]))))
+        at = draw(st.integers(0, len(order)))
+        order.insert(at, draw(_nodes(memory, f"rare{number}", _KINDS, _filled(chain, order[:at]))))
     managed = draw(st.booleans())
-    nodes = _managed(chain, nodes) if managed else nodes
+    order = _managed(chain, order) if managed else order
     buffers = {**chain.buffers, **memory.used}
     allocations = [*chain.allocations.values(), *memory.allocations(chain.allocations)]
     kernels = [*chain.kernels.values(), *memory.kernels]
     return ordered(
-        Graph("rare", allocations, buffers.values(), kernels, nodes), draw(st.sampled_from(["stream", "dag"]))
+        Graph("rare", allocations, buffers.values(), kernels, order), draw(st.sampled_from(["stream", "dag"]))
     )
 
 
-def _filled(chain: Graph, before: Iterable[Node]) -> frozenset[str]:
+def _filled(chain: Graph, before: Iterable[nodes.Node]) -> frozenset[str]:
     """The chain's allocations that nodes before have certainly written, at least in part."""
     return frozenset(
         chain.buffers[argument.buffer].allocation
         for node in before
-        if isinstance(node, KernelNode) and node.name in chain.nodes
+        if isinstance(node, nodes.KernelNode) and node.name in chain.nodes
         for _, argument in node.arguments
-        if isinstance(argument, BufferArgument) and argument.buffer in chain.buffers
+        if isinstance(argument, nodes.BufferArgument) and argument.buffer in chain.buffers
     )
 
 
-def _managed(chain: Graph, nodes: Sequence[Node]) -> list[Node]:
+def _managed(chain: Graph, order: Sequence[nodes.Node]) -> list[nodes.Node]:
     """The nodes, with the memory of all temporaries of the chain allocated before, and freed after them."""
     kept = {b.allocation for b in chain.buffers.values() if b.role is not BufferRole.TEMP}
     names = [a for a in chain.allocations if a not in kept]
-    begins: list[Node] = [AllocNode(f"alloc.{name}", name) for name in names]
-    return [*begins, *nodes, *(FreeNode(f"free.{name}", name) for name in names)]
+    begins: list[nodes.Node] = [nodes.AllocNode(f"alloc.{name}", name) for name in names]
+    return [*begins, *order, *(nodes.FreeNode(f"free.{name}", name) for name in names)]
 
 
 @st.composite
-def _nodes(draw: st.DrawFn, memory: _Memory, name: str, kinds: st.SearchStrategy[str], filled: frozenset[str]) -> Node:
+def _nodes(draw: st.DrawFn, memory: _Memory, name: str, kinds: Sequence[str], filled: frozenset[str]) -> nodes.Node:
     """A node of one of the kinds; temporaries of the chain that are not among the filled ones are not read."""
-    kind, place = draw(kinds), draw(st.sampled_from(_PLACES))
+    kind, place = draw(pick(kinds)), draw(st.sampled_from(_PLACES))
     match kind:
         case "kernel":
             return draw(_launches(memory, name, filled))
@@ -207,32 +170,32 @@ def _nodes(draw: st.DrawFn, memory: _Memory, name: str, kinds: st.SearchStrategy
                 BufferView(memory.matrix("m").name, region((2, 4))),
             )
             source, target = draw(pick([ends, ends[::-1]]))
-            return MemcpyNode(name, source, target, place)
+            return nodes.MemcpyNode(name, source, target, place)
         case "fill":
             buffer = memory.matrix(draw(st.sampled_from("mpr"))) if memory.dtype.itemsize <= 4 else memory.small("c")
-            return MemsetNode(name, BufferView(buffer.name), 0, place)
+            return nodes.MemsetNode(name, BufferView(buffer.name), 0, place)
         case "host":
             view, half = BufferView(memory.small("h").name), BufferView("h", region((0, 2)))
             declared = [((), ()), ((view,), ()), ((half, view), (view,))]
             # The call that may do anything orders everything, so it is drawn most.
             calls = [(False, declared[0])] * 3 + [(pure, found) for found in declared for pure in (False, True)]
             pure, (reads, writes) = draw(pick(calls))
-            return HostCallbackNode(name, f"{hashing.__name__}:store_4", reads, writes, pure=pure)
+            return nodes.HostCallbackNode(name, f"{hashing.__name__}:store_4", reads, writes, pure=pure)
         case "record":
-            return EventRecordNode(name, "event", place)
+            return nodes.EventRecordNode(name, "event", place)
         case "wait":
-            return EventWaitNode(name, "event", place)
+            return nodes.EventWaitNode(name, "event", place)
         case "empty":
-            return EmptyNode(name, place)
-    inside = [draw(_nodes(memory, f"{name}.{i}", pick(_KINDS[:5]), filled)) for i in range(_BODIES.get(kind, 1))]
+            return nodes.EmptyNode(name, place)
+    inside = [draw(_nodes(memory, f"{name}.{i}", _KINDS[:5], filled)) for i in range(_BODIES.get(kind, 1))]
     bodies = tuple(Graph("body", nodes=[node]) for node in inside)
     if kind == "child":
-        return ChildGraphNode(name, bodies[0], place)
-    return ConditionalNode(name, kind, memory.small("c").name, bodies, place)
+        return nodes.ChildGraphNode(name, bodies[0], place)
+    return nodes.ConditionalNode(name, kind, memory.small("c").name, bodies, place)
 
 
 @st.composite
-def _launches(draw: st.DrawFn, memory: _Memory, name: str, filled: frozenset[str]) -> KernelNode:
+def _launches(draw: st.DrawFn, memory: _Memory, name: str, filled: frozenset[str]) -> nodes.KernelNode:
     """A launch of a kernel of its own that reads one buffer and writes another, with bytes of their own."""
     source, target = draw(pick([("n", "m"), ("n", "p"), ("n", "r"), ("m", "n"), ("p", "n"), ("r", "n")]))
     read, written = memory.matrix(source), memory.matrix(target)
@@ -245,10 +208,10 @@ def _launches(draw: st.DrawFn, memory: _Memory, name: str, filled: frozenset[str
         written = memory.over(fitting[draw(st.integers(0, len(fitting) - 1))], draw(st.sampled_from("pr")))
     kernel = draw(rare_kernels(f"{name}.k", read, written, black_box=black_box))
     memory.kernels.append(kernel)
-    bound: _Arguments = (("x", BufferArgument(read.name)), ("y", BufferArgument(written.name)))
+    bound: _Arguments = (("x", nodes.BufferArgument(read.name)), ("y", nodes.BufferArgument(written.name)))
     if kernel.scalar_parameters:
         loaded = draw(pick([None, -1, 0, 1]))
-        value = ConstantArgument(1) if loaded is None else ScalarLoad(memory.small("pos").name, 0, loaded)
+        value = nodes.ConstantArgument(1) if loaded is None else nodes.ScalarLoad(memory.small("pos").name, 0, loaded)
         bound = (*bound, ("s", value))
     fuses = draw(pick([()] * 9 + [(f"{name}.first", f"{name}.second")]))
-    return KernelNode(name, kernel.name, bound, draw(launches_of(kernel)), draw(st.sampled_from(_PLACES)), fuses)
+    return nodes.KernelNode(name, kernel.name, bound, draw(launches_of(kernel)), draw(st.sampled_from(_PLACES)), fuses)

@@ -25,6 +25,7 @@ from forerun.testing.subject import Subject, pipeline_of
 __all__ = ["SearchResult", "search"]
 
 _PREPARATION = "infer-dependencies,insert-pdl"
+"""What makes graphs of the kind that passes late in a pipeline get."""
 
 
 @dataclass
@@ -83,7 +84,9 @@ def search(
     chosen = [PROPERTIES[name] for name in properties]
     hunt = _Hunt(pipeline, chosen, shrinks, on_progress or (lambda result: None), targets)
     started = time.perf_counter()
-    run = _hypothesis_test(hunt, _graphs_for(pipeline) if strategy is None else strategy, examples, seed)
+    if strategy is None:
+        strategy = graphs(aimed_at=pipeline) | graphs(aimed_at=pipeline, after=_PREPARATION)
+    run = _hypothesis_test(hunt, strategy, examples, seed)
     try:
         with trusting(trust):
             run()
@@ -93,11 +96,6 @@ def search(
         raise InvalidInput(f"the strategy gives no graphs: {error}") from error
     hunt.result.seconds = time.perf_counter() - started
     return hunt.result
-
-
-def _graphs_for(pipeline: Pipeline) -> st.SearchStrategy[Graph]:
-    """Graphs of all kinds, and of the kind that passes late in a pipeline get."""
-    return graphs(aimed_at=pipeline) | graphs(aimed_at=pipeline, after=_PREPARATION)
 
 
 class _EnoughError(BaseException):

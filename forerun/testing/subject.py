@@ -8,6 +8,7 @@ from forerun.ir.graph import Graph
 from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.infra.pipeline import Pipeline
 from forerun.support.diagnostics import InternalError
+from forerun.support.option_text import parse_items
 
 __all__ = ["Subject", "applied", "is_idempotent", "pipeline_of", "with_colons"]
 
@@ -39,21 +40,12 @@ def with_colons(text: str) -> str:
         >>> with_colons("reduce-edges, mypkg.MyPass{limit=3}")
         'reduce-edges, mypkg:MyPass{limit=3}'
     """
-    names, depth, quoted = [""], 0, False
-    for character in text:
-        quoted ^= character == '"'
-        depth += 0 if quoted else (character == "{") - (character == "}")
-        if character == "," and not depth and not quoted:
-            names.append("")
-        else:
-            names[-1] += character
-    return ",".join(map(_with_colon, names))
-
-
-def _with_colon(item: str) -> str:
-    name, brace, options = item.partition("{")
-    module, dot, attribute = name.rpartition(".")
-    return f"{module}:{attribute}{brace}{options}" if dot and ":" not in name else item
+    for item in reversed(parse_items(text)):
+        module, dot, attribute = item.name.rpartition(".")
+        if dot and ":" not in item.name:
+            start, stop = item.span.start, item.span.start + item.span.length
+            text = f"{text[:start]}{module}:{attribute}{text[stop:]}"
+    return text
 
 
 def applied(pipeline: Pipeline, graph: Graph) -> Graph:

@@ -22,12 +22,6 @@ class Trial:
     fired: int = 0
     seconds: float = 0.0
 
-    def add(self, examples: int, fired: int, seconds: float) -> None:
-        """Account for one search."""
-        self.examples += examples
-        self.fired += fired
-        self.seconds += seconds
-
     def __str__(self) -> str:
         return f"{self.subject}: changed {self.fired} of {self.examples} graphs, {self.seconds:.1f} s"
 
@@ -42,7 +36,10 @@ class Tally:
         """Account for the searches of one test."""
         values: list[Any] = [value for name, value in report.user_properties if name == PROPERTY]
         for subject, examples, fired, seconds in values if report.when == "call" else []:
-            self.trials.setdefault(subject, Trial(subject)).add(examples, fired, seconds)
+            trial = self.trials.setdefault(subject, Trial(subject))
+            trial.examples += examples
+            trial.fired += fired
+            trial.seconds += seconds
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say how often each pass changed a graph."""

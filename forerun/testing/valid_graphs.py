@@ -10,26 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from forerun.ir.buffer import Allocation, Buffer
+from forerun.ir import nodes
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import BufferParameter, Kernel, Parameter
-from forerun.ir.nodes import (
-    AllocNode,
-    Argument,
-    BufferArgument,
-    ChildGraphNode,
-    ConditionalNode,
-    ConstantArgument,
-    EmptyNode,
-    EventRecordNode,
-    FreeNode,
-    HostCallbackNode,
-    KernelNode,
-    MemcpyNode,
-    MemsetNode,
-    Node,
-    ScalarLoad,
-)
 from forerun.ir.region import BufferView, region
 from forerun.ir.types import DependencyKind, DType
 from forerun.testing import hashing
@@ -71,13 +54,7 @@ class DrawnNode:
 
 @dataclass(frozen=True)
 class Manner:
-    """How nodes are put together.
-
-    Attributes:
-        order: ``stream`` or ``dag``.
-        kinds: Which kinds of dependencies may occur besides full ones.
-        dtype: The element type of what is computed.
-    """
+    """How nodes are put together; ``kinds`` of dependencies may occur besides full ones."""
 
     order: str
     kinds: frozenset[DependencyKind]
@@ -99,80 +76,81 @@ class _Tables:
     filled: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
 
-    def graph(self, name: str, drawn: Sequence[DrawnNode], last: Iterable[Node] = ()) -> Graph:
+    def graph(self, name: str, drawn: Sequence[DrawnNode], last: Iterable[nodes.Node] = ()) -> Graph:
         """The graph of some nodes, with the tables that it needs."""
         kept = [node for node in drawn if node.kept] or drawn[:1]
-        nodes = [self.node(f"n{i}", node) for i, node in enumerate(kept)]
-        tables = self.allocations(), self.buffers(), self.kernels.values()
-        graph = ordered(Graph(name, *tables, [*nodes, *last]), self.manner.order)
-        for node, found in zip(nodes, kept, strict=True):
+        made = [self.node(f"n{i}", node) for i, node in enumerate(kept)]
+        buffers = buffers_of(self.used, self.manner.dtype)
+        tables = allocations_of(buffers), buffers, self.kernels.values()
+        graph = ordered(Graph(name, *tables, [*made, *last]), self.manner.order)
+        for node, found in zip(made, kept, strict=True):
             if found.extra is not None:
                 graph = with_extra(graph, node.name, found.extra, self.manner.kinds)
             graph = weakened(graph, node.name, found.weakened)
         return graph
 
-    def body(self, name: str, drawn: Sequence[DrawnNode], last: Iterable[Node] = ()) -> Graph:
+    def body(self, name: str, drawn: Sequence[DrawnNode], last: Iterable[nodes.Node] = ()) -> Graph:
         """The graph of some nodes as a body, which names the tables of the graph around it."""
         graph = self.graph(name, drawn, last)
         return Graph(name, nodes=graph.nodes.values(), dependencies=graph.dependencies)
 
-    def node(self, name: str, drawn: DrawnNode) -> Node:
+    def node(self, name: str, drawn: DrawnNode) -> nodes.Node:
         """The node, with arguments that fit."""
         arguments = drawn.arguments
         match drawn.kind:
             case "copy":
                 source, target = self.reads(arguments["a"]), self.writes(arguments["y"])
                 source = "w" if overlap(source, target) else source
-                return MemcpyNode(name, BufferView(self.uses(source)), BufferView(self.fills(target)))
+                return nodes.MemcpyNode(name, BufferView(self.uses(source)), BufferView(self.fills(target)))
             case "fill":
-                return MemsetNode(name, BufferView(self.fills(self.writes(arguments["y"]))), arguments["value"])
+                return nodes.MemsetNode(name, BufferView(self.fills(self.writes(arguments["y"]))), arguments["value"])
             case "memory":
                 return self.memory(name, arguments["a"])
             case "empty":
-                return EmptyNode(name)
+                return nodes.EmptyNode(name)
             case "event":
-                return EventRecordNode(name, "event")
+                return nodes.EventRecordNode(name, "event")
             case "host":
                 return self.host(name, arguments)
             case "child":
-                return ChildGraphNode(name, self.body("body", drawn.bodies[0]))
+                return nodes.ChildGraphNode(name, self.body("body", drawn.bodies[0]))
             case "conditional":
                 return self.conditional(name, arguments, drawn.bodies)
         assert drawn.kernel is not None
         return self.launch(name, drawn.kernel, arguments)
 
-    def memory(self, name: str, temporary: str) -> Node:
+    def memory(self, name: str, temporary: str) -> nodes.Node:
         """A node that allocates the memory of a temporary which nothing has used yet, or frees it, once each."""
         if temporary in self.ended:
-            return EmptyNode(name)
+            return nodes.EmptyNode(name)
         if temporary not in self.used:
-            return AllocNode(name, self.uses(temporary))
+            return nodes.AllocNode(name, self.uses(temporary))
         self.ended.add(temporary)
         self.filled.discard(temporary)
-        return FreeNode(name, self.uses(temporary))
+        return nodes.FreeNode(name, self.uses(temporary))
 
-    def host(self, name: str, drawn: Mapping[str, Any]) -> HostCallbackNode:
+    def host(self, name: str, drawn: Mapping[str, Any]) -> nodes.HostCallbackNode:
         """A host call that stores a hash of what it reads: all of a buffer, or half of it."""
         width = drawn["width"]
         target = BufferView(self.uses(drawn["y"]), region() if width == WIDTH else region((0, width)))
         reads = tuple(BufferView(self.uses(buffer)) for buffer in drawn["a"])
-        return HostCallbackNode(
+        return nodes.HostCallbackNode(
             name, f"{hashing.__name__}:{hashing.store_name(width)}", reads, (target,), pure=drawn["pure"]
         )
 
     def conditional(
         self, name: str, drawn: Mapping[str, Any], bodies: Sequence[Sequence[DrawnNode]]
-    ) -> ConditionalNode:
+    ) -> nodes.ConditionalNode:
         """A conditional; what its bodies fill may not be filled after it. A ``while`` runs at most once."""
         condition = self.uses("c" if drawn["kind"] == "while" else drawn["condition"])
-        stop = [MemsetNode("stop", BufferView("c"), 0)] if drawn["kind"] == "while" else []
+        stop = [nodes.MemsetNode("stop", BufferView("c"), 0)] if drawn["kind"] == "while" else []
         before, made = set(self.filled), []
         for number, body in enumerate(bodies):
             made.append(self.body(f"body{number}", body, stop))
             self.filled = set(before)
-        return ConditionalNode(name, drawn["kind"], condition, tuple(made))
+        return nodes.ConditionalNode(name, drawn["kind"], condition, tuple(made))
 
-    def launch(self, name: str, kernel: Kernel, drawn: Mapping[str, Any]) -> KernelNode:
+    def launch(self, name: str, kernel: Kernel, drawn: Mapping[str, Any]) -> nodes.KernelNode:
         """A launch whose kernel has no race with itself, and reads no temporary that nothing has filled."""
         written = written_parameters(kernel)
         read = {access.parameter for phase in kernel.phases for access in phase.reads}
@@ -186,14 +164,14 @@ class _Tables:
             for parameter in buffers:
                 if parameter not in written and any(overlap(buffers[parameter], target) for target in targets):
                     buffers[parameter] = "w"
-        bound: list[tuple[str, Argument]] = [(p, BufferArgument(self.uses(b))) for p, b in buffers.items()]
+        bound: list[tuple[str, nodes.Argument]] = [(p, nodes.BufferArgument(self.uses(b))) for p, b in buffers.items()]
         if kernel.scalar_parameters:
             value = drawn["s"]
             loaded = isinstance(value, str)
-            bound.append(("s", ScalarLoad(self.uses(value)) if loaded else ConstantArgument(value)))
+            bound.append(("s", nodes.ScalarLoad(self.uses(value)) if loaded else nodes.ConstantArgument(value)))
         for phase in kernel.phases:
             self.filled |= {buffers[a.parameter] for a in phase.writes if a.region.is_whole}
-        return KernelNode(name, self.declared(kernel), tuple(bound))
+        return nodes.KernelNode(name, self.declared(kernel), tuple(bound))
 
     def declared(self, kernel: Kernel) -> str:
         """The name under which the graph has the kernel, for its element type; equal bodies are one kernel."""
@@ -224,14 +202,6 @@ class _Tables:
         """The buffer, which will be declared."""
         self.used[buffer] = None
         return buffer
-
-    def buffers(self) -> list[Buffer]:
-        """The buffers that occur."""
-        return buffers_of(self.used, self.manner.dtype)
-
-    def allocations(self) -> list[Allocation]:
-        """The memory under them."""
-        return allocations_of(self.buffers())
 
 
 def _typed(parameter: Parameter, dtype: DType) -> Parameter:

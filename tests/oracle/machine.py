@@ -22,24 +22,13 @@ from dataclasses import dataclass, field
 
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Barrier, Phase, Trigger, Wait
-from forerun.ir.nodes import (
-    AllocNode,
-    ChildGraphNode,
-    ConditionalNode,
-    EventRecordNode,
-    EventWaitNode,
-    FreeNode,
-    HostCallbackNode,
-    KernelNode,
-    MemcpyNode,
-    MemsetNode,
-    Node,
-)
+from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode, Node
 from forerun.ir.region import BufferView
 from forerun.ir.types import BufferRole, DependencyKind
-from tests.oracle.facts import is_opaque, phase_identity
+from tests.oracle.actions import Action, acts
+from tests.oracle.facts import phase_identity
 from tests.oracle.launches import Launched, Store, Values
-from tests.oracle.memory import Memory, mixed, number_in, spelled
+from tests.oracle.memory import Memory, number_in
 
 __all__ = ["Deadlock", "Machine", "Priority"]
 
@@ -142,6 +131,7 @@ class _Unit:
 
     def __init__(self, run: _Run, node: Node) -> None:
         self.run, self.node = run, node
+        self.action = Action(run.machine.memory, node, run.machine.log)
         self.started = self.complete = self.triggered = False
         self.threads: list[_Thread] = []
         self.open = 0
@@ -188,7 +178,7 @@ class _Unit:
             self.check_complete()
         elif isinstance(node, ChildGraphNode):
             _Run(machine, node.body, self.finish)
-        elif isinstance(node, KernelNode | ConditionalNode) or _acts(node):
+        elif isinstance(node, KernelNode | ConditionalNode) or acts(node):
             machine.can_do(node.name, "role", 0, self.act)
         else:
             self.finish()
@@ -240,88 +230,18 @@ class _Unit:
 
     def act(self) -> None:
         """Do all that the node does, in one step."""
-        node, machine = self.node, self.machine
-        memory = machine.memory
-        match node:
-            case MemcpyNode():
-                self.put(node.destination, self.get(node.source))
-            case MemsetNode():
-                width = machine.graph.buffers[node.destination.buffer].dtype.itemsize
-                value = tuple(node.value.to_bytes(width, "little"))
-                self.put(node.destination, value, repeated=True)
-            case HostCallbackNode():
-                self.call(node)
-            case EventRecordNode() | EventWaitNode():
-                kind = "record" if isinstance(node, EventRecordNode) else "wait"
-                machine.log.append((f"{kind} {node.event}", memory.snapshot(_VISIBLE)))
-                self.disturb((BufferRole.INPUT, BufferRole.STATE), spelled(node.event))
-            case AllocNode():
-                memory.refresh(node.allocation, 1)
-            case FreeNode():
-                memory.dead.add(node.allocation)
-            case ConditionalNode():
-                self.choose(0)
-                return
-            case KernelNode():
-                self.black_box(node)
-        self.finish()
-
-    def get(self, view: BufferView) -> tuple[int, ...]:
-        where, index = self.machine.memory.where(self.machine.graph.buffers[view.buffer], view.region, {})
-        return (*index, *self.machine.memory.read(where))
-
-    def put(self, view: BufferView, values: tuple[int, ...], *, repeated: bool = False) -> None:
-        where, index = self.machine.memory.where(self.machine.graph.buffers[view.buffer], view.region, {})
-        if repeated:
-            values = values * (len(where.at) // max(len(values), 1))
-        elif len(values) != len(where.at) or index:
-            values = tuple(mixed(values, index, i) for i in range(len(where.at)))
-        self.machine.memory.write(where, values)
-
-    def call(self, node: HostCallbackNode) -> None:
-        """A host call sees and changes all that it can, unless it declares what it does."""
-        reads = tuple(value for view in node.reads for value in self.get(view))
-        if is_opaque(node):
-            reads += self.machine.memory.snapshot(_VISIBLE)
-            self.machine.log.append((node.function, reads))
-            self.disturb(_CHANGED, spelled(node.function))
-        result = mixed(spelled(node.function), reads)
-        for number, view in enumerate(node.writes):
-            where, _ = self.machine.memory.where(self.machine.graph.buffers[view.buffer], view.region, {})
-            self.put(view, tuple(mixed(result, number, i) for i in range(len(where.at))))
-
-    def disturb(self, roles: tuple[BufferRole, ...], salt: int) -> None:
-        """Somebody outside changes memory."""
-        memory = self.machine.memory
-        for buffer in memory.graph.buffers.values():
-            if buffer.role in roles and buffer.allocation not in memory.dead:
-                found = memory.bytes[buffer.allocation]
-                for i in range(buffer.offset, buffer.stop):
-                    found[i] = mixed(found[i], salt)
-
-    def black_box(self, node: KernelNode) -> None:
-        """It reads all that it can reach, and writes some of it."""
-        memory, graph = self.machine.memory, self.machine.graph
-        names = [a.buffer for _, a in node.arguments if hasattr(a, "buffer")]
-        reached = list(dict.fromkeys(graph.buffers[name].allocation for name in names))
-        for name in list(names):
-            index = graph.buffers[name].index
-            reached += [graph.buffers[getattr(index, "table", None) or index.offsets].allocation] if index else []
-        identity = spelled(repr((node.kernel, node.launch, [a for a in node.arguments if not hasattr(a[1], "buffer")])))
-        seen = mixed(identity, *(tuple(memory.bytes[name]) for name in reached))
-        if memory.dead & set(reached):
-            memory.misuses += 1
-        for name in dict.fromkeys(reached):
-            found = memory.bytes[name]
-            for i in range(len(found)):
-                if mixed(identity, spelled(name), i) % 4 == 0:
-                    found[i] = mixed(seen, spelled(name), i)
+        if isinstance(self.node, ConditionalNode):
+            self.choose(0)
+        else:
+            self.action.perform()
+            self.finish()
 
     def choose(self, rounds: int) -> None:
         """A conditional reads its condition, at the start and before each round of a loop."""
         node = self.node
         assert isinstance(node, ConditionalNode)
-        element = self.get(BufferView(node.condition))[: self.machine.graph.buffers[node.condition].dtype.itemsize]
+        width = self.machine.graph.buffers[node.condition].dtype.itemsize
+        element = self.action.get(BufferView(node.condition))[:width]
         value = number_in(element, 0, 2)
         if node.kind == "while":
             again = value != 0 and rounds < _LOOPS
@@ -336,11 +256,6 @@ class _Unit:
             _Run(self.machine, body, lambda: self.machine.can_do(node.name, "role", 0, lambda: self.choose(rounds + 1)))
         else:
             _Run(self.machine, body, self.finish)
-
-
-def _acts(node: Node) -> bool:
-    kinds = MemcpyNode | MemsetNode | HostCallbackNode | EventRecordNode | EventWaitNode | AllocNode | FreeNode
-    return isinstance(node, kinds)
 
 
 class _Thread:

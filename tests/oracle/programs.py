@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from itertools import combinations, pairwise
+from dataclasses import dataclass, field
 from random import Random
 
 from forerun.ir.affine import affine
 from forerun.ir.buffer import Allocation, Buffer, Paged, Ragged
-from forerun.ir.graph import Dependency, Graph
+from forerun.ir.graph import Graph
 from forerun.ir.kernel import (
     Access,
     Barrier,
@@ -44,10 +43,11 @@ from forerun.ir.nodes import (
     ScalarLoad,
 )
 from forerun.ir.region import WHOLE, BufferView, Region, region
-from forerun.ir.types import HOST, BufferRole, DependencyKind, DType
+from forerun.ir.types import HOST, BufferRole, DType
 from tests.oracle.clear import is_clear
+from tests.oracle.ordering import chain, ordered, touched
 
-__all__ = ["CONSTANTS", "handing_on", "program", "touched"]
+__all__ = ["CONSTANTS", "handing_on", "program"]
 
 CONSTANTS = (0.0, -0.0, 1.0, float("nan"), 2.5)
 """Values of floating point constants."""
@@ -190,7 +190,7 @@ class _Maker:
         bodies = []
         for number in range(count):
             inner = self.nodes(chooser.randint(1, 3), f"{name}b{number}_", outer=False)
-            bodies.append(Graph("body", nodes=inner, dependencies=_chain(inner)))
+            bodies.append(Graph("body", nodes=inner, dependencies=chain(inner)))
             if kind != "child":
                 self.filled = list(filled)
         if kind == "child":
@@ -342,8 +342,8 @@ def program(chooser: Random, least: int = 2, most: int = 5) -> Graph:
     unused = [b.name for b in declared if b.role is BufferRole.OUTPUT and not _is_written(nodes, maker.kernels, b.name)]
     if unused:
         nodes += [MemsetNode(f"last{i}", BufferView(name)) for i, name in enumerate(unused)]
-    graph = Graph("g", allocations, declared, maker.kernels.values(), nodes, _chain(nodes))
-    return _ordered(chooser, graph)
+    graph = Graph("g", allocations, declared, maker.kernels.values(), nodes, chain(nodes))
+    return ordered(chooser, graph)
 
 
 def handing_on(chooser: Random) -> Graph:
@@ -369,7 +369,7 @@ def handing_on(chooser: Random) -> Graph:
     for buffer in buffers.values():
         sizes[buffer.allocation] = max(sizes.get(buffer.allocation, 0), buffer.stop)
     homes = dict.fromkeys(buffer.allocation for buffer in declared)
-    return Graph("g", [Allocation(a, sizes[a]) for a in homes], declared, kernels, nodes, _chain(nodes))
+    return Graph("g", [Allocation(a, sizes[a]) for a in homes], declared, kernels, nodes, chain(nodes))
 
 
 def _with_memory(maker: _Maker, nodes: list[Node]) -> list[Node]:
@@ -379,104 +379,16 @@ def _with_memory(maker: _Maker, nodes: list[Node]) -> list[Node]:
     maker.uses("m0")
     source = maker.uses(chooser.choice(["x", "w"]))
     target = maker.uses("o")
-    for kernel in (
-        Kernel(
-            "kin",
-            (BufferParameter("a", maker.dtype, (None,)), BufferParameter("b", maker.dtype, (None,))),
-            (Role("r", (Wait(), Phase("p", (Access("a"),), (Access("b"),), reference="m:f0"))),),
-        ),
-    ):
-        maker.kernels[kernel.name] = kernel
+    maker.kernels["kin"] = Kernel(
+        "kin",
+        (BufferParameter("a", maker.dtype, (None,)), BufferParameter("b", maker.dtype, (None,))),
+        (Role("r", (Wait(), Phase("p", (Access("a"),), (Access("b"),), reference="m:f0"))),),
+    )
     fill = KernelNode("use0", "kin", (("a", BufferArgument(source)), ("b", BufferArgument("m0"))))
     take = KernelNode("use1", "kin", (("a", BufferArgument("m0")), ("b", BufferArgument(target))))
     between = nodes[at : at + 1]
-    return [
-        *nodes[:at],
-        AllocNode("al", "M"),
-        fill,
-        *between,
-        take,
-        FreeNode("fr", "M"),
-        *nodes[at + 1 :],
-    ]
+    return [*nodes[:at], AllocNode("al", "M"), fill, *between, take, FreeNode("fr", "M"), *nodes[at + 1 :]]
 
 
 def _is_written(nodes: Sequence[Node], kernels: dict[str, Kernel], buffer: str) -> bool:
     return any(buffer in found for node in nodes for found in [touched(node, kernels)[1]])
-
-
-def touched(node: Node, kernels: dict[str, Kernel]) -> tuple[set[str], set[str]]:
-    """The buffers that a node names to read and to write; a black box both."""
-    reads, writes = set[str](), set[str]()
-    match node:
-        case KernelNode():
-            kernel = kernels[node.kernel]
-            arguments = dict(node.arguments)
-            for phase in kernel.phases:
-                reads |= {a.buffer for a in (arguments.get(x.parameter) for x in phase.reads) if _names(a)}
-                writes |= {a.buffer for a in (arguments.get(x.parameter) for x in phase.writes) if _names(a)}
-            reads |= {a.buffer for a in arguments.values() if isinstance(a, ScalarLoad)}
-            if kernel.roles is None:
-                named = {a.buffer for a in arguments.values() if isinstance(a, BufferArgument)}
-                reads, writes = reads | named, writes | named
-        case MemcpyNode():
-            reads, writes = {node.source.buffer}, {node.destination.buffer}
-        case MemsetNode():
-            writes = {node.destination.buffer}
-        case HostCallbackNode():
-            reads, writes = {v.buffer for v in node.reads}, {v.buffer for v in node.writes}
-        case ChildGraphNode() | ConditionalNode():
-            bodies = (node.body,) if isinstance(node, ChildGraphNode) else node.bodies
-            for inner in (inner for body in bodies for inner in body):
-                more = touched(inner, kernels)
-                reads, writes = reads | more[0], writes | more[1]
-            if isinstance(node, ConditionalNode):
-                reads.add(node.condition)
-    return reads, writes
-
-
-def _names(argument: object) -> bool:
-    return isinstance(argument, BufferArgument)
-
-
-def _chain(nodes: Sequence[Node]) -> list[Dependency]:
-    return [Dependency(u.name, v.name) for u, v in pairwise(nodes)]
-
-
-_ANYTHING = (HostCallbackNode, EventRecordNode, EventWaitNode, AllocNode, FreeNode)
-
-
-def _ordered(chooser: Random, graph: Graph) -> Graph:
-    """A chain; or full dependencies for whatever shares memory; and some of those weakened."""
-    kind = chooser.random()
-    if kind < 0.3:
-        return graph
-    edges = list[Dependency]()
-    tables = graph.allocations.values(), graph.buffers.values(), graph.kernels.values()
-    kernels, buffers = dict(graph.kernels), graph.buffers
-    homes = {}
-    for name, node in graph.nodes.items():
-        reads, writes = touched(node, kernels)
-        for indexed in [buffers[b].index for b in (*reads, *writes)]:
-            if indexed is not None:
-                reads.add(indexed.table if isinstance(indexed, Paged) else indexed.offsets)
-        homes[name] = [{(buffers[b].allocation) for b in found} for found in (reads, writes)]
-    for u, v in combinations(graph.nodes, 2):
-        first, second = homes[u], homes[v]
-        anything = isinstance(graph.nodes[u], _ANYTHING) or isinstance(graph.nodes[v], _ANYTHING)
-        if anything or first[1] & (second[0] | second[1]) or first[0] & second[1]:
-            edges.append(Dependency(u, v))
-    if kind > 0.6:
-        edges = [_weak(chooser, graph, edge) for edge in edges]
-    return Graph(graph.name, *tables, graph.nodes.values(), edges)
-
-
-def _weak(chooser: Random, graph: Graph, edge: Dependency) -> Dependency:
-    ends = graph.nodes[edge.source], graph.nodes[edge.target]
-    if chooser.random() < 0.4 and all(isinstance(end, KernelNode) for end in ends):
-        target = ends[1]
-        assert isinstance(target, KernelNode)
-        roles = graph.kernels[target.kernel].roles or ()
-        if roles and all(isinstance(role.steps[0], Wait) for role in roles):
-            return replace(edge, kind=DependencyKind.PROGRAMMATIC)
-    return edge

@@ -114,7 +114,7 @@ def test_valid_graphs_use_every_construct() -> None:
 
 def test_any_graphs_use_what_is_broken() -> None:
     seen: set[Construct] = set()
-    for graph in (*drawn(strategies.graphs(0), 60), *drawn(strategies.graphs(), 100)):
+    for graph in (*drawn(strategies.graphs(0), 60), *drawn(strategies.graphs(), 200)):
         seen |= GRAMMAR.used_by(print_graph(graph))
     missing = sorted(map(str, BROKEN - seen))
     assert not missing, f"tests.strategies.graphs() never draws {'; '.join(missing)}"
