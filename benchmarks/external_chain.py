@@ -71,6 +71,9 @@ extern "C" __global__ void count(float* p) {
 """
 
 
+_MOVED = ",hoist-loads{full_edges=false}"
+
+
 def shapes() -> list[tuple[int, int, int, int]]:
     """Rows, columns, and the numbers of the vectors that each product reads and writes; no rows: the small kernel."""
     layer = [(3072, 2048, 0, 1), (0, 0, 0, 0), (2048, 2048, 1, 2), (16384, 2048, 2, 3), (2048, 8192, 3, 0)]
@@ -126,14 +129,15 @@ def main() -> None:
         counter.fill(0)
         cupy.cuda.Device().synchronize()
 
-    moved = "insert-pdl,hoist-loads{full_edges=false}"
     replays: dict[str, Callable[[], None]] = {"CuPy": lambda: graph.launch(stream)}
     made: dict[str, Any] = {}
-    for name, pipeline, early in (
-        ("wait at entry", "insert-pdl", "none"),
-        ("loads moved", moved, "move"),
-        ("loads fetched", moved, "fetch"),
-    ):
+    variants = [
+        (f"{words}, trigger {trigger}", f"insert-pdl{{trigger={trigger}}}{more}", early)
+        for trigger in ("start", "after-wait", "none")
+        for words, more, early in (("wait at entry", "", "none"), ("loads moved", _MOVED, "move"))
+    ]
+    variants.append(("loads fetched", f"insert-pdl{_MOVED}", "fetch"))
+    for name, pipeline, early in variants:
         optimized = forerun.optimize(live, pipeline, early=early)  # type: ignore[arg-type]
         print(f"  {name}: {optimized}, unfit {dict(optimized.unfit)}", flush=True)
         for code in optimized.made.values():

@@ -41,7 +41,8 @@ class Program:
     tokens: Any
     written: list[Any]
     saved: list[Any]
-    model: Any
+    results: list[Any]
+    kept: Any
 
     def restore(self) -> None:
         for now, before in zip(self.written, self.saved, strict=True):
@@ -74,12 +75,13 @@ def llama(compiled: bool, layers: int = 16) -> Any:
         out = model(
             input_ids=token, past_key_values=cache, cache_position=position, position_ids=position[None], use_cache=True
         )
-        return out.logits.argmax(-1)
+        return out.logits, out.logits.argmax(-1)
 
     return model, step, token
 
 
-def capture(step: Callable[[], Any]) -> Any:
+def capture(step: Callable[[], Any]) -> tuple[Any, list[Any]]:
+    """The graph of a step, and the tensors that it returns."""
     import torch
 
     with torch.no_grad():
@@ -90,9 +92,9 @@ def capture(step: Callable[[], Any]) -> Any:
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph(keep_graph=True)
         with torch.cuda.graph(graph):
-            step()
+            results = list(step())
         graph.instantiate()
-    return graph
+    return graph, results
 
 
 def bytes_at(address: int, size: int) -> Any:
@@ -105,32 +107,42 @@ def bytes_at(address: int, size: int) -> Any:
     return torch.as_tensor(Memory(), device="cuda")
 
 
-def program(graph: Any, live: Any, model: Any, token: Any) -> Program:
+def program(graph: Any, live: Any, model: Any, token: Any, results: list[Any]) -> Program:
     """The step with all memory that its pointers point into, the model's parameters left out."""
     weights = sorted(parameter.data_ptr() for parameter in model.parameters())
     ranges = [m for m in live.graph.memory if m.kind == "device" and not any(w in m for w in weights)]
     written = [bytes_at(m.address, m.size) for m in ranges]
-    return Program(graph, token, written, [tensor.clone() for tensor in written], model)
+    return Program(graph, token, written, [tensor.clone() for tensor in written], results, model)
 
 
-def identical(one: Program, replays: dict[str, Callable[[], None]], steps: int) -> dict[str, int]:
-    """In how many steps of how many variants some byte differs from what torch's own replay leaves."""
+def identical(one: Program, replays: dict[str, Callable[[], None]], steps: int) -> dict[str, dict[str, int]]:
+    """In how many steps of each variant some byte differs from what torch's own replay leaves.
+
+    Of all that the graph can write, and of what the program sees: logits, the token, the cache.
+    """
     import torch
 
     generator = random.Random(0)
-    wrong: Counter[str] = Counter(dict.fromkeys(replays, 0))
+    wrong = {name: {"bytes": 0, "results": 0} for name in replays}
+    places: Counter[int] = Counter()
     for _ in range(steps):
         one.tokens.fill_(generator.randrange(128256))
         one.save()
         one.graph.replay()
         torch.cuda.synchronize()
         expected = [tensor.clone() for tensor in one.written]
+        results = [tensor.clone() for tensor in one.results]
         for name, replay in replays.items():
             one.restore()
             replay()
             torch.cuda.synchronize()
-            wrong[name] += not all(torch.equal(a, b) for a, b in zip(one.written, expected, strict=True))
-    return dict(wrong)
+            differ = [n for n, (a, b) in enumerate(zip(one.written, expected, strict=True)) if not torch.equal(a, b)]
+            places.update(differ)
+            wrong[name]["bytes"] += bool(differ)
+            wrong[name]["results"] += not all(torch.equal(a, b) for a, b in zip(one.results, results, strict=True))
+    for number, count in places.items():
+        print(f"  range {number} of {one.written[number].numel()} bytes differs {count} times", flush=True)
+    return wrong
 
 
 def timed(replays: dict[str, tuple[Program, Callable[[], None]]]) -> dict[str, list[float]]:
@@ -156,9 +168,12 @@ def timed(replays: dict[str, tuple[Program, Callable[[], None]]]) -> dict[str, l
 
 def variants(case: str) -> dict[str, tuple[str, Any]]:
     """Pipelines, and what becomes of early loads."""
-    moved = "insert-pdl,hoist-loads{full_edges=false}"
-    found = {"wait at entry": ("insert-pdl", "none"), "loads moved": (moved, "move"), "loads fetched": (moved, "fetch")}
-    return {"untouched clone": ("", "none"), **found}
+    found: dict[str, tuple[str, Any]] = {"untouched clone": ("", "none")}
+    for trigger in ("start", "after-wait", "none") if case != "eager" else ("start",):
+        pdl = f"insert-pdl{{trigger={trigger}}}"
+        found[f"wait at entry, trigger {trigger}"] = (pdl, "none")
+        found[f"loads moved, trigger {trigger}"] = (f"{pdl},hoist-loads{{full_edges=false}}", "move")
+    return found
 
 
 def with_enable_pdl() -> tuple[Program, Callable[[], None]]:
@@ -170,11 +185,11 @@ def with_enable_pdl() -> tuple[Program, Callable[[], None]]:
     inductor.triton.enable_pdl = True
     try:
         _model, step, token = llama(True)
-        graph = capture(step)
+        graph, results = capture(step)
     finally:
         inductor.triton.enable_pdl = False
     saved = step_state(step)
-    return Program(graph, token, saved, [tensor.clone() for tensor in saved], step), graph.replay
+    return Program(graph, token, saved, [tensor.clone() for tensor in saved], results, step), graph.replay
 
 
 def step_state(step: Any) -> list[Any]:
@@ -193,7 +208,7 @@ def run(case: str, steps: int, folder: Path | None) -> dict[str, Any]:
             inductor.coordinate_descent_tuning = case != "plain"
             inductor.triton.enable_pdl = case == "enable_pdl"
         model, step, token = llama(case != "eager")
-        graph = capture(step)
+        graph, results = capture(step)
         begin = time.perf_counter()
         live = session.graph(graph)
         read = time.perf_counter() - begin
@@ -201,7 +216,7 @@ def run(case: str, steps: int, folder: Path | None) -> dict[str, Any]:
     print(case, captured, f"read in {read:.2f} s", *captured.remarks, sep="\n  ", flush=True)
     if folder is not None:
         live.save(folder)
-    one = program(graph, live, model, token)
+    one = program(graph, live, model, token, [*results, *step_state(step)])
     replays: dict[str, Callable[[], None]] = {"torch": graph.replay}
     made: dict[str, dict[str, Any]] = {}
     kept = []
@@ -240,7 +255,7 @@ def run(case: str, steps: int, folder: Path | None) -> dict[str, Any]:
     for name, samples in times.items():
         middle = statistics.median(samples)
         print(
-            f"  {name:24} {middle:8.1f} us {base / middle:.3f}x  steps that differ {wrong.get(name)} of {steps}",
+            f"  {name:36} {middle:8.1f} us {base / middle:.3f}x  of {steps} steps differ {wrong.get(name)}",
             flush=True,
         )
     reasons = Counter(kept[0].imported.reasons.values()) if kept else Counter()

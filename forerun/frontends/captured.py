@@ -191,12 +191,13 @@ class _Importer:
         function = self.captured.function_of(node)
         nulls = tuple(not any(data) for data in node.parameters)
         pointers = self._pointers(function, node)
-        key = node.function, nulls, None if pointers is None else frozenset(pointers)
+        places = None if pointers is None else frozenset(pointers)
+        zeros = frozenset(function.parameters[number][0] + at for number, at, value in node.pointers() if value == 0)
+        fixed = self.fixed.get(node.function, "")
+        # Of kernels with PTX, only which parameters are 0 counts.
+        key = node.function, nulls, None if function.text and not fixed else (places, zeros)
         if key not in self.read:
-            offsets = None if pointers is None else frozenset(pointers)
-            self.read[key] = self._declared(
-                self.reader.read(function, nulls, offsets, self.fixed.get(node.function, ""))
-            )
+            self.read[key] = self._declared(self.reader.read(function, nulls, places, zeros, fixed))
         read = self.read[key]
         arguments = self._arguments(read.kernel, node, pointers or {})
         if arguments is None:

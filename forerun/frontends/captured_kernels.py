@@ -28,7 +28,7 @@ from forerun.runtime.toolchain import EntryFacts, processors
 from forerun.runtime.toolchain.errors import ToolchainMissing
 from forerun.runtime.toolchain.image import facts_of_image, parameters_at
 from forerun.runtime.toolchain.sass_cfg import flow_graph
-from forerun.runtime.toolchain.sass_reach import reach_of
+from forerun.runtime.toolchain.sass_reach import linked_of, reach_of
 
 __all__ = ["EVERYTHING", "KernelReader", "ReadKernel", "pointer_name", "unfit"]
 
@@ -60,7 +60,12 @@ class KernelReader:
         self._facts = {(one.image, one.name): found for one, found in zip(closed, facts, strict=True)}
 
     def read(
-        self, function: CapturedFunction, nulls: tuple[bool, ...], pointers: frozenset[int] | None, fixed: str = ""
+        self,
+        function: CapturedFunction,
+        nulls: tuple[bool, ...],
+        pointers: frozenset[int] | None,
+        zeros: frozenset[int] = frozenset(),
+        fixed: str = "",
     ) -> ReadKernel:
         """The kernel of a function.
 
@@ -69,6 +74,7 @@ class KernelReader:
             nulls: For each parameter, whether all its bytes are 0 at the node.
             pointers: Where in its parameters there are pointers into memory of the device; ``None`` if some point to
                 other memory.
+            zeros: Where in its parameters there are words of 64 bits that are 0, as null pointers are.
             fixed: Why its code must stay, if it must.
         """
         reason = fixed or "its PTX is not known"
@@ -83,10 +89,12 @@ class KernelReader:
             reason = unfit(module, entry, flow, summary, function)
             if not reason:
                 return ReadKernel(_from_text(function, entry, summary, nulls))
-        kernel, why = self._from_image(function, pointers)
+        kernel, why = self._from_image(function, pointers, zeros)
         return ReadKernel(kernel, f"{reason}; {why}" if why else reason)
 
-    def _from_image(self, function: CapturedFunction, pointers: frozenset[int] | None) -> tuple[Kernel, str]:
+    def _from_image(
+        self, function: CapturedFunction, pointers: frozenset[int] | None, zeros: frozenset[int]
+    ) -> tuple[Kernel, str]:
         """What machine code shows: a wait before all accesses, and through which pointers it accesses memory."""
         code = Implementation("cubin", f"images/{function.image or 'unknown'}.cubin", function.name)
         facts = self._facts_of(function)
@@ -98,7 +106,8 @@ class KernelReader:
         steps: list[Step] = [Trigger()] if facts.of_kind("trigger") else []
         if facts.always_waits and not facts.before_wait("load", "store", "bulk"):
             steps.append(Wait())
-        reach = reach_of(facts, pointers, parameters_at(self.captured.images[function.image]))
+        code_of = self.captured.images[function.image]
+        reach = reach_of(facts, pointers, parameters_at(code_of), zeros, linked_of(code_of))
         if reach.unknown:
             return _anything(function, code, steps, polls), reach.unknown
         reads, writes = (
@@ -119,7 +128,7 @@ class KernelReader:
         return self._facts[key]
 
     def _look(self, function: CapturedFunction) -> EntryFacts | None:
-        """The instructions of a function; ``None`` if its image was not seen, or there is nothing to look at it with."""
+        """The instructions of a function; ``None`` if its image was not seen, or nothing is there to look with."""
         code = self.captured.images.get(function.image)
         try:
             return None if code is None else facts_of_image(code, function.name)

@@ -86,7 +86,7 @@ class Ahead:
         return self._first[loop.header]
 
 
-def move_loads(slicer: Slicer, accesses: Sequence[Access]) -> Ahead:
+def move_loads(slicer: Slicer, accesses: Sequence[Access], most: int | None = None) -> Ahead:
     """Move loads to the front, as far as every thread executes them for certain, and their addresses are known there.
 
     Of a load in a loop the first turn moves.
@@ -94,6 +94,7 @@ def move_loads(slicer: Slicer, accesses: Sequence[Access]) -> Ahead:
     Args:
         slicer: Of the kernel.
         accesses: Loads of what nothing that may still run writes.
+        most: How many move at the most: the first ones; ``None`` is all that can.
     """
     ahead = Ahead(slicer)
     certain = _certain(slicer.flow)
@@ -104,6 +105,8 @@ def move_loads(slicer: Slicer, accesses: Sequence[Access]) -> Ahead:
         is_simple = one.base == "ld" and not _ORDERED & set(one.parts) and access.kind == "read"
         is_plain = not any("@" in register.name for register in (*writes(one), *uses(one)))
         can_move = is_simple and is_plain and block in certain and ahead.can_have(uses(one), access.index)
+        if most is not None and ahead.moved >= most:
+            break
         if can_move and all(len(loop.latches) == 1 for loop in loops) and len(loops) <= 1:
             _move(ahead, access.index, one, loops)
     return ahead

@@ -31,6 +31,7 @@ class Changes:
             loads: these loads may stand before the wait.
         by: How they get there: they ``move``, or what they load is ``fetch``-ed into L2 there, and they stay.
         turns: For loads in loops that are fetched: of how many turns.
+        most: How many loads move at the most; ``None`` is all that can.
     """
 
     wait: bool = True
@@ -38,6 +39,7 @@ class Changes:
     ahead: frozenset[str] = frozenset()
     by: Literal["move", "fetch"] = "move"
     turns: int = 1
+    most: int | None = None
 
 
 def rewrite(module: Module, name: str, changes: Changes) -> Module:
@@ -65,7 +67,9 @@ def rewrite(module: Module, name: str, changes: Changes) -> Module:
     if changes.wait and not summary.waits:
         loads = [a for a in summary.global_accesses if a.kind == "read" and a.parameter in changes.ahead]
         by_moving = changes.by == "move"
-        ahead = move_loads(ahead.slicer, loads) if by_moving else fetch(ahead.slicer, loads, changes.turns)
+        ahead = (
+            move_loads(ahead.slicer, loads, changes.most) if by_moving else fetch(ahead.slicer, loads, changes.turns)
+        )
     front: list[Statement] = [*ahead.declarations]
     front += [_TRIGGER] if changes.trigger == "start" and not triggers else []
     front += ahead.front

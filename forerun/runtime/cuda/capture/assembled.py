@@ -13,7 +13,7 @@ from forerun.ir.kernel import Kernel, Wait
 from forerun.ir.nodes import Launch
 from forerun.runtime.cuda.capture.verified import assemble_as
 from forerun.runtime.cuda.codegen.body import CannotGenerate
-from forerun.runtime.cuda.codegen.foreign import Early, follow_body
+from forerun.runtime.cuda.codegen.foreign import Early, FollowedText, follow_body
 from forerun.runtime.cuda.sass.occupancy import LIMITS, footprint
 from forerun.runtime.toolchain import EntryFacts
 from forerun.runtime.toolchain.image import facts_of_image
@@ -22,6 +22,9 @@ from forerun.runtime.toolchain.ptxas import resources
 __all__ = ["MadeCode", "make_code"]
 
 _ARITHMETIC = re.compile(r"(U?[DFH](ADD|FMA|MUL|MNMX|SETP?|SWZADD|CHK)|MUFU|[A-Z]*MMA|F2F|F2FP|F2I|I2F)[\d.]*")
+_ENOUGH = 64 << 10
+"""Bytes that a multiprocessor has on their way before the wait that make up for fewer resident CTAs."""
+
 _CONSTANT = re.compile(r"HFMA2[.\w]* R\w+, -RZ, RZ,")
 """How ptxas puts a constant into a register."""
 
@@ -80,44 +83,50 @@ def make_code(
     """
     old = _Old(function, image, node, multiprocessors)
     refused: list[str] = []
-    forms: tuple[Early, ...] = (early, "none") if early != "none" else ("none",)
-    for form in forms:
+    forms: list[tuple[Early, int | None]] = [(early, None), ("none", None)]
+    while forms:
+        form, most = forms.pop(0)
         try:
-            changed = follow_body(text.text, kernel, function.name, form)
+            changed = follow_body(text.text, kernel, function.name, form, most)
         except CannotGenerate as error:
             return str(error)
         code, log = assemble_as(changed.text, text.options, *assembler)
-        early_loads = changed.early_loads if kernel.has(Wait) else None
-        problem = _unfit(code, log, old, early_loads) if code else f"ptxas refuses it: {log.strip()[:300]}"
+        waits = kernel.has(Wait)
+        problem = (
+            _unfit(code, log, old, changed if waits else None) if code else f"ptxas refuses it: {log.strip()[:300]}"
+        )
         if not problem:
             return MadeCode(code, form, changed.early_loads, tuple(refused))
         refused.append(problem)
+        if changed.early_loads > 1 and form == "move":
+            forms.insert(0, (form, changed.early_loads // 2))
     return refused[-1]
 
 
-def _unfit(code: bytes, log: str, old: _Old, early_loads: int | None) -> str:
-    """Why new code may not be used; ``early_loads`` is ``None`` for code that need not wait."""
+def _unfit(code: bytes, log: str, old: _Old, changed: FollowedText | None) -> str:
+    """Why new code may not be used; ``changed`` is ``None`` for code that need not wait."""
     name = old.function.name
     new, before = facts_of_image(code, name), facts_of_image(old.image, name)
     if new is None or before is None:
         return "its machine code has no such kernel"
-    if early_loads is not None:
+    if changed is not None:
         if not new.always_waits or new.before_wait("store", "bulk"):
             return "in its machine code an access stands before the wait that may not"
         found = len(new.before_wait("load"))
-        if found > early_loads:
-            return f"in its machine code {found} loads stand before the wait, and {early_loads} may"
+        if found > changed.early_loads:
+            return f"in its machine code {found} loads stand before the wait, and {changed.early_loads} may"
     if _arithmetic(new) != _arithmetic(before):
         return "ptxas makes other arithmetic of it, so results could differ"
     needs = resources(log).get(name)
     if needs is None:
         return "ptxas does not tell its registers"
-    if needs.spill_store_bytes and needs.stack_bytes > old.function.attributes.get("local_bytes", 0):
-        return f"it spills {needs.spill_store_bytes} bytes"
+    if needs["spill_store_bytes"] and needs["stack_bytes"] > old.function.attributes.get("local_bytes", 0):
+        return f"it spills {needs['spill_store_bytes']} bytes"
     launch = Launch(old.node.grid, old.node.block, old.node.shared_bytes)
     shared = old.function.attributes.get("shared_bytes", 0)
-    fits = [_resident(launch, EntryFacts(count, shared)) for count in (needs.registers, _registers(old.function))]
-    if fits[0] < min(fits[1], -(-math.prod(launch.grid) // old.multiprocessors)):
+    fits = [_resident(launch, EntryFacts(count, shared)) for count in (needs["registers"], _registers(old.function))]
+    on_their_way = fits[0] * math.prod(launch.block) * (changed.early_bytes if changed is not None else 0)
+    if fits[0] < min(fits[1], -(-math.prod(launch.grid) // old.multiprocessors)) and on_their_way < _ENOUGH:
         return f"only {fits[0]} of its CTAs fit on a multiprocessor, and {fits[1]} before"
     return ""
 

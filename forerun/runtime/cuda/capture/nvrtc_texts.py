@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from forerun.captured.graph import AssembledText, digest_of
-from forerun.runtime.cuda.capture.texts import FoundText
+from forerun.captured.graph import AssembledText
+from forerun.runtime.cuda.capture.texts import FoundText, stored_digest
 from forerun.runtime.toolchain.locate import find_toolchain
 
 __all__ = ["NvrtcRecorder"]
@@ -29,7 +29,7 @@ class NvrtcRecorder:
     """Notes texts and options of what NVRTC compiles.
 
     Attributes:
-        texts: The PTX and its options, by the digest of the machine code.
+        texts: The PTX and its options, by the :func:`~forerun.runtime.cuda.capture.texts.stored_digest` of the code.
     """
 
     texts: dict[str, AssembledText] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class NvrtcRecorder:
     def _note(self, program: int, code: bytes, text: bytes | str) -> None:
         ptx = text if isinstance(text, str) else text.decode(errors="replace")
         options = tuple(_assembler_options(self._options.get(program, ())))
-        self.texts[digest_of(code)] = AssembledText(ptx.rstrip("\0"), options, "", "NVRTC")
+        self.texts[stored_digest(code)] = AssembledText(ptx.rstrip("\0"), options, "", "NVRTC")
 
     def _cupy_compile(self, original: Any) -> Any:
         def compile_program(program: Any, options: Any) -> Any:

@@ -14,7 +14,7 @@ from forerun.runtime.cuda.capture.images import ImageRecorder
 from forerun.runtime.cuda.capture.memory import memory_of, refined
 from forerun.runtime.cuda.capture.nvrtc_texts import NvrtcRecorder
 from forerun.runtime.cuda.capture.reading import GraphReader, Handles
-from forerun.runtime.cuda.capture.texts import FoundText, triton_texts
+from forerun.runtime.cuda.capture.texts import FoundText, stored_digest, triton_texts
 from forerun.runtime.cuda.capture.verified import verified_texts
 from forerun.runtime.cuda.driver.device import release_of
 from forerun.runtime.cuda.driver.driver import Driver, driver
@@ -85,7 +85,7 @@ class CaptureSession:
         read, handles = reader.read(handle)
         used = {one.image for one in reader.functions if one.image}
         images = {digest: self.recorder.images[digest] for digest in used}
-        known = self._texts(used)
+        known = self._texts(images)
         found = verified_texts(known, images)
         functions = tuple(_with_text(one, found) for one in reader.functions)
         texts: dict[str, AssembledText] = {digest: one.text for digest, one in _by_text(found).items()}
@@ -98,10 +98,12 @@ class CaptureSession:
         assemblers = {digest: (one.assembler, one.architecture) for digest, one in _by_text(found).items()}
         return LiveCapture(graph, handles, source, assemblers, self._driver)
 
-    def _texts(self, images: set[str]) -> Mapping[str, FoundText]:
+    def _texts(self, images: Mapping[str, bytes]) -> Mapping[str, FoundText]:
         """The PTX of images, as far as NVRTC made it within the session, or Triton keeps it."""
-        compiled = {image: text for image in images if (text := self.compiled.found(image)) is not None}
-        return {**compiled, **triton_texts(images - compiled.keys())}
+        stored = {stored_digest(code): image for image, code in images.items()}
+        found = {one: text for one in stored if (text := self.compiled.found(one)) is not None}
+        found |= triton_texts(stored.keys() - found.keys())
+        return {stored[one]: text for one, text in found.items()}
 
     def _entries(self) -> Mapping[str, list[str]]:
         """The images that hold a kernel of each name, of those that no module's handle stands for."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from forerun.captured.graph import AssembledText, digest_of
 
-__all__ = ["FoundText", "triton_texts"]
+__all__ = ["FoundText", "stored_digest", "triton_texts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,13 @@ class FoundText:
     architecture: str
 
 
+def stored_digest(code: bytes) -> str:
+    """The digest of machine code without zeros at its end: what is loaded may be padded, and CuPy drops a last byte."""
+    return digest_of(code.rstrip(b"\0"))
+
+
 def triton_texts(images: Iterable[str]) -> Mapping[str, FoundText]:
-    """The texts of images, by the images' digests, as far as Triton's caches have them."""
+    """The texts of images, by their :func:`stored_digest`, as far as Triton's caches have them."""
     wanted = set(images)
     found: dict[str, FoundText] = {}
     for folder in _caches():
@@ -61,7 +66,7 @@ def _caches() -> Iterator[Path]:
 
 def _digest(path: Path) -> str:
     try:
-        return digest_of(path.read_bytes())
+        return stored_digest(path.read_bytes())
     except OSError:
         return ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from forerun.ir.kernel import Kernel, Phase, Step, Trigger, Wait
@@ -22,13 +22,14 @@ _TURNS = 16
 
 @dataclass(frozen=True, slots=True)
 class FollowedText:
-    """PTX that follows a body, and how many loads of memory it has before the wait."""
+    """PTX that follows a body, how many loads of memory it has before the wait, and how many bytes a thread loads so."""
 
     text: str
     early_loads: int = 0
+    early_bytes: int = 0
 
 
-def follow_body(text: str, kernel: Kernel, entry: str, early: Early = "move") -> FollowedText:
+def follow_body(text: str, kernel: Kernel, entry: str, early: Early = "move", most: int | None = None) -> FollowedText:
     """The text of a kernel that does what its body says, as far as waits, triggers and early loads are concerned.
 
     Loads of phases that stand before the wait, and write nothing, are issued there as far as they can be; the others
@@ -39,6 +40,7 @@ def follow_body(text: str, kernel: Kernel, entry: str, early: Early = "move") ->
         kernel: Whose parameters are those of the entry, in their order.
         entry: The kernel's name in the text.
         early: What becomes of loads that the body has before the wait.
+        most: How many of them move at the most; by default all that can.
 
     Raises:
         InvalidInput: If the text cannot be read.
@@ -53,7 +55,7 @@ def follow_body(text: str, kernel: Kernel, entry: str, early: Early = "move") ->
     if len(names) < len(kernel.parameters):
         raise CannotGenerate(f"its PTX has {len(names)} parameters, and the kernel {len(kernel.parameters)}")
     own = dict(zip([p.name for p in kernel.parameters], names, strict=False))
-    made = rewrite(module, entry, _changes(kernel, own, early))
+    made = rewrite(module, entry, replace(_changes(kernel, own, early), most=most))
     summary = summarise(made.entry(entry))
     ahead = [access for access in summary.global_accesses if not access.after_wait and access.kind != "prefetch"]
     if kernel.has(Wait) and not summary.always_waits:
@@ -61,7 +63,8 @@ def follow_body(text: str, kernel: Kernel, entry: str, early: Early = "move") ->
     allowed, theirs = _before_wait(kernel), {name: mine for mine, name in own.items()}
     if kernel.has(Wait) and any(theirs.get(access.parameter or "") not in allowed for access in ahead):
         raise CannotGenerate("its PTX accesses memory before the wait that its body accesses after it")
-    return FollowedText(print_module(made), sum(access.kind == "read" for access in ahead))
+    loads = [access for access in ahead if access.kind == "read"]
+    return FollowedText(print_module(made), len(loads), sum(access.bytes or 0 for access in loads))
 
 
 def _before_wait(kernel: Kernel) -> set[str]:
