@@ -136,9 +136,10 @@ def main() -> None:
         for trigger in ("start", "after-wait", "none")
         for words, more, early in (("wait at entry", "", "none"), ("loads moved", _MOVED, "move"))
     ]
-    variants.append(("loads fetched", f"insert-pdl{_MOVED}", "fetch"))
+    variants += [("loads fetched", f"insert-pdl{_MOVED}", "fetch"), ("measured", "", "measured")]
     for name, pipeline, early in variants:
-        optimized = forerun.optimize(live, pipeline, early=early)  # type: ignore[arg-type]
+        own = early == "measured"
+        optimized = forerun.optimize(live, pipeline, early="move" if own else early, measure=own)  # type: ignore[arg-type]
         print(f"  {name}: {optimized}, unfit {dict(optimized.unfit)}", flush=True)
         for code in optimized.made.values():
             print(f"    {code.early}, {code.early_loads} early loads, refused {code.refused}", flush=True)

@@ -168,12 +168,22 @@ def timed(replays: dict[str, tuple[Program, Callable[[], None]]]) -> dict[str, l
 
 def variants(case: str) -> dict[str, tuple[str, Any]]:
     """Pipelines, and what becomes of early loads."""
-    found: dict[str, tuple[str, Any]] = {"untouched clone": ("", "none")}
-    for trigger in ("start", "after-wait", "none") if case != "eager" else ("start",):
-        pdl = f"insert-pdl{{trigger={trigger}}}"
-        found[f"wait at entry, trigger {trigger}"] = (pdl, "none")
-        found[f"loads moved, trigger {trigger}"] = (f"{pdl},hoist-loads{{full_edges=false}}", "move")
-    return found
+    entry, moved = "insert-pdl", "insert-pdl,hoist-loads{full_edges=false}"
+    found: dict[str, tuple[str, Any]] = {"untouched clone": ("", "none"), "wait at entry": (entry, "none")}
+    found["loads moved"] = (moved, "move")
+    return found if case == "eager" else {**found, "measured": ("measured", "move")}
+
+
+def _found(optimized: Any) -> str:
+    """What a search found, in short."""
+    search = optimized.search
+    if search is None:
+        return ""
+    kept = sum(trial.kept for trial in search.trials)
+    targets = Counter(choice.target for choice in search.choices.values())
+    triggers = Counter(choice.trigger for choice in search.choices.values())
+    times = f"{1e6 * search.begin:.1f} to {1e6 * search.seconds:.1f} us"
+    return f"{len(search.trials)} trials, {kept} kept, {times}, {dict(targets)}, {dict(triggers)}, "
 
 
 def with_enable_pdl() -> tuple[Program, Callable[[], None]]:
@@ -223,7 +233,10 @@ def run(case: str, steps: int, folder: Path | None) -> dict[str, Any]:
     for name, (pipeline, early) in variants(case).items():
         begin = time.perf_counter()
         try:
-            optimized = forerun.optimize(live, pipeline, early=early)
+            if pipeline == "measured":
+                optimized = forerun.optimize(live, early=early, measure=True)
+            else:
+                optimized = forerun.optimize(live, pipeline, early=early)
         except forerun.ForerunError as error:
             made[name] = {"error": str(error)[:4000]}
             print(f"  {name}: {str(error)[:1500]}", flush=True)
@@ -237,13 +250,14 @@ def run(case: str, steps: int, folder: Path | None) -> dict[str, Any]:
             "early": early,
             "early_loads": sum(code.early_loads for code in optimized.made.values()),
             "seconds": seconds,
+            "trials": [] if optimized.search is None else [str(trial) for trial in optimized.search.trials],
             "kernels": len(optimized.made),
             "dependencies": optimized.graph.count_dependencies(),
             "unfit": dict(Counter(optimized.unfit.values())),
             "refused": dict(refused),
         }
         print(
-            f"  {name}: {optimized}, {seconds:.1f} s, unfit {dict(optimized.unfit)}, refused {dict(refused)}",
+            f"  {name}: {optimized}, {seconds:.1f} s, {_found(optimized)}unfit {dict(optimized.unfit)}, refused {dict(refused)}",
             flush=True,
         )
     wrong = identical(one, replays, steps)

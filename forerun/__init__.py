@@ -14,6 +14,8 @@ from forerun.support.version import __version__ as __version__
 if TYPE_CHECKING:
     from forerun.compiler import Executable as Executable
     from forerun.compiler import compile as compile
+    from forerun.external.optimize import OptimizedGraph as OptimizedGraph
+    from forerun.external.optimize import optimize as optimize
     from forerun.ir.builder import GraphBuilder as GraphBuilder
     from forerun.ir.files import load as load
     from forerun.ir.graph import Graph as Graph
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from forerun.ir.types import DType as DType
     from forerun.kernels.builtin import KERNELS as KERNELS
     from forerun.kernels.decorator import kernel as kernel
-    from forerun.optimizer import optimize as optimize
     from forerun.passes.infra.base import Pass as Pass
     from forerun.passes.infra.base import PassContext as PassContext
     from forerun.passes.infra.base import option as option
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "compiler": ["Executable", "compile"],
+    "external.optimize": ["OptimizedGraph", "optimize"],
     "ir.builder": ["GraphBuilder"],
     "ir.files": ["load"],
     "ir.graph": ["Graph"],
@@ -55,7 +57,6 @@ _NAMES = {
     "ir.types": ["DType"],
     "kernels.builtin": ["KERNELS"],
     "kernels.decorator": ["kernel"],
-    "optimizer": ["optimize"],
     "passes.infra.base": ["Pass", "PassContext", "option"],
     "passes.infra.failure": ["PassFailure"],
     "passes.infra.manager": ["PassManager"],

@@ -68,7 +68,7 @@ def reach_of(
 ) -> Reach:
     """What a kernel may access through its parameters.
 
-    To read a variable that only the module can name is no access; a kernel that writes one may access anything.
+    To read a variable that only the module can name does not count; a kernel that writes one may access anything.
 
     Args:
         facts: The kernel's instructions.

@@ -21,7 +21,9 @@ from forerun.runtime.cuda.codegen import build
 from forerun.runtime.cuda.codegen.build import build_code
 from forerun.runtime.cuda.sass import inspection
 from forerun.runtime.cuda.sass.inspection import inspect_code
-from forerun.runtime.toolchain import missing_toolchain
+from forerun.runtime.toolchain import Source, missing_toolchain
+from forerun.runtime.toolchain.locate import require_compiler
+from forerun.runtime.toolchain.ptxas import assemble
 from forerun.support.diagnostics import InternalError, Location
 from tests.runtime.cuda.hoist_samples import PLAIN, UNORDERED, N, all_steps, hoisting_graph, weigh_kernel
 from tests.runtime.cuda.support import fake_code, on_fake
@@ -59,21 +61,38 @@ def test_remarks_reach_the_summary_the_dump_and_the_report(tmp_path: Path, monke
     assert "sunk below" in page
 
 
-def test_ptx_without_the_wait_that_it_declares_is_refused(tmp_path: Path) -> None:
-    def code_of(ptx: str) -> tuple[Graph, Any]:
-        path = tmp_path / f"weigh{len(ptx)}.ptx"
-        path.write_text(ptx, encoding="utf-8")
-        vouch(path)
-        made = weigh_kernel(tmp_path, PLAIN, all_steps())
-        foreign = Kernel(made.name, made.parameters, made.roles, (Implementation("ptx", str(path), "weigh"),))
-        graph = hoisting_graph(foreign, pipeline="")
-        return graph, build_code(graph, "sm_90")
+def foreign(tmp_path: Path, language: str, content: bytes) -> tuple[Graph, Any]:
+    """A graph whose kernel is given, with a body that waits; and its code."""
+    path = tmp_path / f"weigh{len(content)}.{language}"
+    path.write_bytes(content)
+    vouch(path)
+    made = weigh_kernel(tmp_path, PLAIN, all_steps())
+    given = Kernel(made.name, made.parameters, made.roles, (Implementation(language, str(path), "weigh"),))
+    graph = hoisting_graph(given, pipeline="")
+    return graph, build_code(graph, "sm_90")
 
-    graph, code = code_of(".entry weigh { griddepcontrol.wait; }")
-    assert inspect_code(graph, code, "sm_90", 132).remarks == ()
-    graph, code = code_of(".entry weigh { }")
-    with pytest.raises(InternalError, match=r"S1.*\n?.*no griddepcontrol.wait"):
-        inspect_code(graph, code, "sm_90", 132)
+
+HEAD = ".version 9.0\n.target sm_90\n.visible .entry weigh (.param .u64 a, .param .u64 b, .param .u64 c)\n{\n"
+
+
+def test_ptx_gets_the_wait_that_its_kernel_declares(tmp_path: Path) -> None:
+    for body in ("griddepcontrol.wait; ret; }", "ret; }"):
+        graph, code = foreign(tmp_path, "ptx", (HEAD + body).encode())
+        assert inspect_code(graph, code, "sm_90", 132).remarks == ()
+        assert code.units[0].source.code.count(b"griddepcontrol.wait") == 1
+
+
+@needs_toolchain
+def test_machine_code_without_the_wait_that_it_declares_is_refused(tmp_path: Path) -> None:
+    ptxas = require_compiler().ptxas.path
+    for body, waits in (("griddepcontrol.wait; ret; }", True), ("ret; }", False)):
+        image, _ = assemble(HEAD + body, Source("weigh", ""), "sm_90", ptxas, ())
+        graph, code = foreign(tmp_path, "cubin", image)
+        if waits:
+            assert inspect_code(graph, code, "sm_90", 132).remarks == ()
+        else:
+            with pytest.raises(InternalError, match=r"S1.*\n?.*not every thread"):
+                inspect_code(graph, code, "sm_90", 132)
 
 
 @dataclass(frozen=True)

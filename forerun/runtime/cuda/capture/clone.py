@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from forerun.ir.graph import Dependency, Graph
+from forerun.ir.kernel import Kernel, Role
 from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DependencyKind
 from forerun.runtime.cuda.capture.assembled import MadeCode, make_code
@@ -20,7 +21,7 @@ from forerun.runtime.cuda.driver.streams import stream_handle
 from forerun.runtime.toolchain.compile import processors
 from forerun.support.diagnostics import ForerunError, InvalidInput, Unsupported
 
-__all__ = ["Clone", "CodeOfNodes", "code_of_nodes", "make_clone"]
+__all__ = ["Clone", "CodeMaker", "CodeOfNodes", "make_clone"]
 
 _FLAGS = 1 | 8
 """As torch instantiates: ``AUTO_FREE_ON_LAUNCH`` and ``USE_NODE_PRIORITY``."""
@@ -43,37 +44,50 @@ class CodeOfNodes:
     unfit: Mapping[int, str]
 
 
-def code_of_nodes(live: LiveCapture, before: Graph, after: Graph, names: Iterable[str], early: Early) -> CodeOfNodes:
-    """Make the code of all kernels that have another body than before, all processors at once.
+class CodeMaker:
+    """Makes the code of changed kernels, each body of a function once.
 
     Args:
         live: The captured graph.
         before: What it was imported as.
-        after: The graph after the passes.
         names: The nodes' names, in the order of the captured ones.
         early: See :func:`~forerun.runtime.cuda.capture.assembled.make_code`.
     """
-    graph = live.graph
-    count = _multiprocessors(live.driver)
-    wanted: dict[str, int] = {}
-    for number, name in enumerate(names):
-        node = after.nodes[name]
-        if isinstance(node, KernelNode) and node != before.nodes[name]:
-            wanted.setdefault(node.kernel, number)
 
-    def make(kernel: str) -> MadeCode | str:
-        node = graph.nodes[wanted[kernel]]
+    def __init__(self, live: LiveCapture, before: Graph, names: tuple[str, ...], early: Early) -> None:
+        self.live = live
+        self.before = before
+        self.names = names
+        self.early = early
+        self._multiprocessors = _multiprocessors(live.driver)
+        self._made: dict[tuple[int, tuple[Role, ...] | None], MadeCode | str] = {}
+
+    def code(self, *graphs: Graph) -> CodeOfNodes:
+        """The code of all kernels of some graphs that have another body than before, all processors at once."""
+        kernels: dict[str, tuple[int, Kernel]] = {}
+        for graph in graphs:
+            for number, name in enumerate(self.names):
+                node = graph.nodes[name]
+                if isinstance(node, KernelNode) and node != self.before.nodes[name]:
+                    kernels.setdefault(node.kernel, (number, graph.kernels[node.kernel]))
+        keys = {name: (self._function(number), kernel.roles) for name, (number, kernel) in kernels.items()}
+        wanted = {keys[name]: own for name, own in kernels.items() if keys[name] not in self._made}
+        with ThreadPoolExecutor(processors()) as workers:
+            self._made |= zip(wanted, workers.map(lambda own: self._make(*own), wanted.values()), strict=True)
+        found = {name: self._made[key] for name, key in keys.items()}
+        made = {name: code for name, code in found.items() if isinstance(code, MadeCode)}
+        return CodeOfNodes(made, {keys[name][0]: code for name, code in found.items() if isinstance(code, str)})
+
+    def _function(self, number: int) -> int:
+        return self.live.graph.nodes[number].function
+
+    def _make(self, number: int, kernel: Kernel) -> MadeCode | str:
+        graph = self.live.graph
+        node = graph.nodes[number]
         function = graph.function_of(node)
         text, image = graph.texts[function.text], graph.images[function.image]
-        return make_code(
-            text, live.assemblers[function.text], after.kernels[kernel], function, image, node, count, early
-        )  # fmt: skip
-
-    with ThreadPoolExecutor(processors()) as workers:
-        found = dict(zip(wanted, workers.map(make, wanted), strict=True))
-    made = {kernel: code for kernel, code in found.items() if isinstance(code, MadeCode)}
-    unfit = {graph.nodes[wanted[k]].function: code for k, code in found.items() if isinstance(code, str)}
-    return CodeOfNodes(made, unfit)
+        assembler = self.live.assemblers[function.text]
+        return make_code(text, assembler, kernel, function, image, node, self._multiprocessors, self.early)
 
 
 def _multiprocessors(driver: Driver) -> int:

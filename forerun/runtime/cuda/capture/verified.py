@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from forerun.runtime.cuda.capture.texts import FoundText
 from forerun.runtime.toolchain.compile import processors
 from forerun.runtime.toolchain.elf import sections
+from forerun.runtime.toolchain.locate import find_toolchain
 
 __all__ = ["assemble_as", "same_code", "verified_texts"]
 
@@ -24,16 +28,30 @@ def verified_texts(found: Mapping[str, FoundText], images: Mapping[str, bytes]) 
 
     def verified(digest: str) -> FoundText | None:
         text = found[digest]
-        for more in _MORE_OPTIONS:
+        for assembler, more in product(_assemblers(text.assembler), _MORE_OPTIONS):
             options = (*text.text.options, *more)
-            code, _ = assemble_as(text.text.text, options, text.assembler, text.architecture)
+            code, _ = assemble_as(text.text.text, options, assembler, text.architecture)
             if same_code(code, images[digest]):
-                return replace(text, text=replace(text.text, options=options))
+                version = text.text.assembler if assembler == text.assembler else ""
+                own = replace(text.text, options=options, assembler=version)
+                return replace(text, text=own, assembler=assembler)
         return None
 
     with ThreadPoolExecutor(processors()) as workers:
         made = dict(zip(found, workers.map(verified, found), strict=True))
     return {digest: text for digest, text in made.items() if text is not None}
+
+
+def _assemblers(first: str) -> list[str]:
+    """The assemblers that may have made an image: the one that is thought of first, and others that are here.
+
+    Inductor compiles in processes of its own, for which it may choose another one than Triton does.
+    """
+    torch, known = sys.modules.get("torch"), find_toolchain().ptxas
+    others = [os.environ.get("TRITON_PTXAS_PATH", ""), "" if known is None else str(known.path)]
+    place = None if torch is None else torch.__file__
+    others += [] if place is None else [str(Path(place).parent / "bin" / "ptxas")]
+    return [path for path in dict.fromkeys((first, *others)) if Path(path).is_file()]
 
 
 def assemble_as(text: str, options: Sequence[str], assembler: str, architecture: str) -> tuple[bytes, str]:

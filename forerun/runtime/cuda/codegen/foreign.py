@@ -22,7 +22,7 @@ _TURNS = 16
 
 @dataclass(frozen=True, slots=True)
 class FollowedText:
-    """PTX that follows a body, how many loads of memory it has before the wait, and how many bytes a thread loads so."""
+    """PTX that follows a body, how many loads it has before the wait, and how many bytes a thread loads there."""
 
     text: str
     early_loads: int = 0
@@ -52,8 +52,6 @@ def follow_body(text: str, kernel: Kernel, entry: str, early: Early = "move", mo
     if entry not in [one.name for one in module.entries]:
         raise CannotGenerate(f"its PTX has no kernel '{entry}'")
     names = [one.name for one in module.entry(entry).parameters or ()]
-    if len(names) < len(kernel.parameters):
-        raise CannotGenerate(f"its PTX has {len(names)} parameters, and the kernel {len(kernel.parameters)}")
     own = dict(zip([p.name for p in kernel.parameters], names, strict=False))
     made = rewrite(module, entry, replace(_changes(kernel, own, early), most=most))
     summary = summarise(made.entry(entry))
@@ -89,7 +87,8 @@ def _changes(kernel: Kernel, names: Mapping[str, str], early: Early) -> Changes:
     elif trigger is not None and trigger - 1 == wait:
         where = "after-wait"
     phases = [step for step in steps[: wait or 0] if isinstance(step, Phase) and not step.writes]
-    ahead = frozenset(names[access.parameter] for phase in phases for access in phase.reads)
+    read = [access.parameter for phase in phases for access in phase.reads]
+    ahead = frozenset(names[parameter] for parameter in read if parameter in names)
     if early == "none":
         return Changes(kernel.has(Wait), where)
     return Changes(kernel.has(Wait), where, ahead, early, _TURNS)

@@ -18,6 +18,7 @@ from forerun.runtime.cuda.codegen.unit import ForeignModule, Unit
 from forerun.runtime.cuda.sass.occupancy import Occupancy, occupancy
 from forerun.runtime.cuda.sass.proof import Finding, UnitProof, prove_unit
 from forerun.runtime.toolchain import EntryFacts, ToolchainMissing, missing_toolchain, processors
+from forerun.runtime.toolchain.image import facts_of_image
 from forerun.support.diagnostics import Diagnostic, ForerunError, InternalError, Location, Severity
 
 __all__ = ["Inspection", "assess", "entry_facts", "inspect_code", "prove_code"]
@@ -90,13 +91,15 @@ def inspect_code(graph: Graph, code: Code, arch: str, multiprocessors: int) -> I
 
 
 def _foreign(graph: Graph, code: Code) -> Iterator[tuple[int, Finding]]:
-    """PTX that is given without the wait that its kernel declares."""
+    """Machine code that is given without the wait that its kernel declares; PTX gets the wait if it has none."""
     for number, unit in enumerate(code.units):
         source = unit.source
-        if isinstance(source, ForeignModule) and source.language == "ptx":
-            waits = graph.kernels[code.kernel_of[number]].has(Wait)
-            if waits and b"griddepcontrol.wait" not in source.code:
-                yield number, Finding("S1", "race", f"the body waits, but {source.location} has no griddepcontrol.wait")
+        if not isinstance(source, ForeignModule) or source.language != "cubin":
+            continue
+        if graph.kernels[code.kernel_of[number]].has(Wait):
+            facts = facts_of_image(source.code, unit.entry)
+            if facts is None or not facts.always_waits:
+                yield number, Finding("S1", "race", f"the body waits, but not every thread of {source.location} does")
 
 
 def _nodes(code: Code, number: int) -> list[str]:

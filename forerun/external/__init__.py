@@ -1,0 +1,1 @@
+"""Programs of others: their captured graphs, made faster with the same bits."""

@@ -1,0 +1,92 @@
+"""Which choices pay: each function's are tried in turn on the GPU, in the program's graph, and the best are kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from forerun.external.choices import TARGETS, TRIGGERS, Choice, Choices, Target, TriggerAt
+
+__all__ = ["Search", "Trial", "search"]
+
+_GAIN = 0.002
+"""What a change must bring: less may be noise."""
+
+Measure = Callable[[Choices], float]
+"""Seconds of a replay with some choices; infinite if there is no fit code for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Something that was measured: which function got what, seconds of a replay, and whether it was kept."""
+
+    function: int
+    choice: Choice
+    seconds: float
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search found.
+
+    Attributes:
+        choices: The best.
+        seconds: Of a replay with them.
+        begin: Seconds of a replay with what it began with.
+        trials: All that was measured, in order.
+    """
+
+    choices: Choices
+    seconds: float
+    begin: float
+    trials: tuple[Trial, ...]
+
+
+def search(launches: Counter[int], measure: Measure, rounds: int = 2) -> Search:
+    """Look for the best choices: the better of a few for all functions, then function by function.
+
+    Args:
+        launches: How many nodes launch each function that can get other code.
+        measure: Takes the time.
+        rounds: How often every function's choices are tried; it ends earlier when nothing brings more.
+    """
+    trials: list[Trial] = []
+    starts: list[Choices] = [
+        dict.fromkeys(launches, Choice(target, trigger)) for target in TARGETS for trigger in _triggers(target)
+    ]
+    times = [measure(start) for start in starts]
+    trials += [Trial(-1, next(iter(s.values()), Choice()), t, False) for s, t in zip(starts, times, strict=True)]
+    best = min(times)
+    choices = dict(starts[times.index(best)])
+    begin = best
+    for _ in range(rounds):
+        improved = False
+        for function, _count in launches.most_common():
+            for choice in _others(choices[function]):
+                seconds = measure({**choices, function: choice})
+                kept = seconds < best * (1 - _GAIN)
+                if kept:
+                    # Once more, both: a single good measurement may be luck.
+                    again, base = measure({**choices, function: choice}), measure(choices)
+                    seconds = max(seconds, again)
+                    kept = seconds < base * (1 - _GAIN / 2)
+                trials.append(Trial(function, choice, seconds, kept))
+                if kept:
+                    choices[function] = choice
+                    best = seconds
+                    improved = True
+        if not improved:
+            break
+    return Search(choices, best, begin, tuple(trials))
+
+
+def _triggers(target: Target) -> Sequence[TriggerAt]:
+    return TRIGGERS if target != "keep" else TRIGGERS[:1]
+
+
+def _others(now: Choice) -> Iterator[Choice]:
+    """The choices that differ from one in one respect."""
+    yield from (replace(now, target=target) for target in TARGETS if target != now.target)
+    yield from (replace(now, trigger=trigger) for trigger in TRIGGERS if trigger != now.trigger)
