@@ -183,7 +183,7 @@ def _found(optimized: Any) -> str:
     targets = Counter(choice.target for choice in search.choices.values())
     triggers = Counter(choice.trigger for choice in search.choices.values())
     times = f"{1e6 * search.begin:.1f} to {1e6 * search.seconds:.1f} us"
-    return f"{len(search.trials)} trials, {kept} kept, {times}, {dict(targets)}, {dict(triggers)}, "
+    return f", {len(search.trials)} trials, {kept} kept, {times}, {dict(targets)}, {dict(triggers)}"
 
 
 def with_enable_pdl() -> tuple[Program, Callable[[], None]]:
@@ -256,10 +256,8 @@ def run(case: str, steps: int, folder: Path | None) -> dict[str, Any]:
             "unfit": dict(Counter(optimized.unfit.values())),
             "refused": dict(refused),
         }
-        print(
-            f"  {name}: {optimized}, {seconds:.1f} s, {_found(optimized)}unfit {dict(optimized.unfit)}, refused {dict(refused)}",
-            flush=True,
-        )
+        print(f"  {name}: {optimized}, {seconds:.1f} s{_found(optimized)}", flush=True)
+        print(f"    unfit {dict(optimized.unfit)}, refused {dict(refused)}", flush=True)
     wrong = identical(one, replays, steps)
     turns = {name: (one, replay) for name, replay in replays.items()}
     if case == "compiled":

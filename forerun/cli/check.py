@@ -12,7 +12,7 @@ import typer
 from forerun.cli import completion, options
 from forerun.cli.console import print_json, print_plain, result_console
 from forerun.cli.errors import Status, drawing, guarded
-from forerun.cli.files import STANDARD, load_modules, read_graph
+from forerun.cli.files import STANDARD, is_capture, load_modules, read_graph
 from forerun.cli.options import refuse_unused
 from forerun.cli.progress import progress
 from forerun.report.words import counted, plural
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from forerun.ir.graph import Graph
     from forerun.ir.semantics import Verdict
     from forerun.ir.text import SourceMap
+    from forerun.support.diagnostics import Diagnostic
 
 __all__ = ["check"]
 
 SHOWN_FINDINGS = 10
+SHOWN_ADVICE = 3
 EXPLAINED_FINDINGS = 20
 """How many findings get a schedule and repairs in JSON; each repair that is tried checks the whole graph again."""
 
@@ -77,6 +79,7 @@ def check(
 
     Exit status 0 means proved, 1 refuted, 2 invalid, 3 unsupported (neither proved nor refuted).
     """
+    from forerun.frontends.captured_advice import advice
     from forerun.ir.explain import explain
     from forerun.ir.semantics import check as check_meaning
     from forerun.ir.semantics.order import require_assumptions
@@ -107,6 +110,7 @@ def check(
             verdict = _resting_on_rules(certify(before, graph, assumptions), fused)
         shown = None if verbose else EXPLAINED_FINDINGS if as_json else SHOWN_FINDINGS
         found = explain(graph, verdict, assumptions, shown)
+        told_of_pdl = list(advice(graph)) if after is None and is_capture(file) else []
     status = _STATUS[verdict.status]
     if as_json:
         told = {
@@ -118,16 +122,31 @@ def check(
             "count": verdict.count,
             "findings": [explanation.to_json(source) for explanation in found],
         }
+        if told_of_pdl:
+            told["advice"] = [{"code": d.code, "message": d.message, "where": d.location.name} for d in told_of_pdl]
         print_json(told, verdict.status, status)
         return status
     meaning = (_MEANING if after is None else _REWRITE)[verdict.status]
     _print_meaning(verdict, meaning)
     _print_findings(source, found, None if verbose else SHOWN_FINDINGS, verdict.count)
     _print_counts(graph, assumptions)
+    _print_advice(told_of_pdl, source, verbose=verbose)
     if fused and all(fused.values()):
         whose = plural(len(fused), "fused node")
         print_plain(result_console(), f"taken on trust, as fusion rules state it: what the kernels of {whose} compute")
     return status
+
+
+def _print_advice(found: list[Diagnostic], source: SourceMap, *, verbose: bool) -> None:
+    """Notes on waits, triggers and programmatic dependencies, the first few of each kind."""
+    from forerun.ir.text import draw
+
+    for code in dict.fromkeys(one.code for one in found):
+        alike = [one for one in found if one.code == code]
+        shown = alike if verbose else alike[:SHOWN_ADVICE]
+        print_plain(result_console(), "", *draw(shown, source).splitlines())
+        if len(alike) > len(shown):
+            print_plain(result_console(), f"... and {len(alike) - len(shown):,} more of {code}; -v shows all")
 
 
 def _resting_on_rules(verdict: Verdict, fused: Mapping[str, bool]) -> Verdict:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KEPT_RUNS",
     "STANDARD",
+    "is_capture",
     "load_modules",
     "load_what_a_file_needs",
     "new_run_folder",
@@ -72,9 +73,14 @@ def read_graph(name: str, *, verbose: bool = False) -> tuple[Graph, SourceMap]:
     """
     from forerun.ir.text import parse_graph_with_locations
 
-    text = _captured_text(name) if (Path(name) / "capture.json").is_file() else read_text(name)
+    text = _captured_text(name) if is_capture(name) else read_text(name)
     with drawing(text, verbose=verbose):
         return parse_graph_with_locations(text, _shown(name))
+
+
+def is_capture(name: str) -> bool:
+    """Whether it is the folder of a captured graph."""
+    return (Path(name) / "capture.json").is_file()
 
 
 def _captured_text(folder: str) -> str:

@@ -29,6 +29,7 @@ from forerun.runtime.toolchain.errors import ToolchainMissing
 from forerun.runtime.toolchain.image import facts_of_image, parameters_at
 from forerun.runtime.toolchain.sass_cfg import flow_graph
 from forerun.runtime.toolchain.sass_reach import linked_of, reach_of
+from forerun.support.cfg import reach
 
 __all__ = ["EVERYTHING", "KernelReader", "ReadKernel", "pointer_name", "unfit"]
 
@@ -88,7 +89,7 @@ class KernelReader:
             summary = summarise(entry, flow)
             reason = unfit(module, entry, flow, summary, function)
             if not reason:
-                return ReadKernel(_from_text(function, entry, summary, nulls))
+                return ReadKernel(_from_text(function, entry, flow, summary, nulls))
         kernel, why = self._from_image(function, pointers, zeros)
         return ReadKernel(kernel, f"{reason}; {why}" if why else reason)
 
@@ -107,11 +108,11 @@ class KernelReader:
         if facts.always_waits and not facts.before_wait("load", "store", "bulk"):
             steps.append(Wait())
         code_of = self.captured.images[function.image]
-        reach = reach_of(facts, pointers, parameters_at(code_of), zeros, linked_of(code_of))
-        if reach.unknown:
-            return _anything(function, code, steps, polls), reach.unknown
+        reached = reach_of(facts, pointers, parameters_at(code_of), zeros, linked_of(code_of))
+        if reached.unknown:
+            return _anything(function, code, steps, polls), reached.unknown
         reads, writes = (
-            tuple(Access(pointer_name(at)) for at in sorted(found)) for found in (reach.reads, reach.writes)
+            tuple(Access(pointer_name(at)) for at in sorted(found)) for found in (reached.reads, reached.writes)
         )
         names = dict.fromkeys(access.parameter for access in (*reads, *writes))
         # Which bytes it stores is not known, so it counts as reading them, too.
@@ -207,7 +208,9 @@ def _polls(flow: ControlFlow, accesses: tuple[TextAccess, ...]) -> TextAccess | 
     return None
 
 
-def _from_text(function: CapturedFunction, entry: Function, summary: AccessSummary, nulls: tuple[bool, ...]) -> Kernel:
+def _from_text(
+    function: CapturedFunction, entry: Function, flow: ControlFlow, summary: AccessSummary, nulls: tuple[bool, ...]
+) -> Kernel:
     """A kernel whose parameters are those of its PTX, with a phase for each parameter that it only loads from."""
     names = {one.name: f"p{number}" for number, one in enumerate(entry.parameters or ())}
     accesses: dict[str, list[TextAccess]] = {}
@@ -222,19 +225,35 @@ def _from_text(function: CapturedFunction, entry: Function, summary: AccessSumma
     pointers = {p.name for p in parameters if isinstance(p, BufferParameter)}
     used = {name: found for name, found in accesses.items() if name in pointers}
     code = Implementation("ptx", f"ptx/{function.text}.ptx", function.name)
-    return Kernel(function.name, tuple(parameters), (Role("all", _steps(summary, used)),), (code,))
+    return Kernel(function.name, tuple(parameters), (Role("all", _steps(flow, summary, used)),), (code,))
 
 
-def _steps(summary: AccessSummary, accesses: Mapping[str, list[TextAccess]]) -> tuple[Step, ...]:
-    """Triggers first, wherever they are; then what is accessed before the kernel's own wait, the wait, and the rest."""
-    steps: list[Step] = [Trigger()] if summary.triggers else []
+def _steps(flow: ControlFlow, summary: AccessSummary, accesses: Mapping[str, list[TextAccess]]) -> tuple[Step, ...]:
+    """What is accessed before the kernel's own wait, the wait, and the rest; its trigger as early as it may come."""
+    steps: list[Step] = []
     if summary.waits:
         early = {name: [a for a in found if not a.after_wait] for name, found in accesses.items()}
         steps += _phases("early_", {name: found for name, found in early.items() if found})
         steps.append(Wait())
         late = {name: [a for a in found if a.after_wait] for name, found in accesses.items()}
         accesses = {name: found for name, found in late.items() if found}
-    return (*steps, *_phases("", accesses))
+    wait = len(steps)
+    steps += _phases("", accesses)
+    if summary.triggers:
+        at = wait if summary.waits and summary.waits_before_trigger else 0
+        steps.insert(len(steps) if _triggers_last(flow, summary) else at, Trigger())
+    return tuple(steps)
+
+
+def _triggers_last(flow: ControlFlow, summary: AccessSummary) -> bool:
+    """Whether nothing is accessed after a trigger, on any way."""
+    blocks = {flow.block_of[index] for index in summary.triggers}
+    after = reach([s for block in blocks for s in flow.graph.successors[block]], flow.graph.successors.__getitem__)
+    return not any(
+        flow.block_of[a.index] in after
+        or any(flow.block_of[t] == flow.block_of[a.index] and t < a.index for t in summary.triggers)
+        for a in summary.global_accesses
+    )
 
 
 def _phases(prefix: str, accesses: Mapping[str, list[TextAccess]]) -> list[Phase]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from forerun.captured import CapturedEdge, CapturedGraph, CapturedNode, MemoryRange, Transfer, save_capture
 from forerun.cli.app import app
 from forerun.frontends.captured import ImportedGraph, import_capture
+from forerun.frontends.captured_advice import advice
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Phase, Wait
 from forerun.ir.nodes import EmptyNode, EventWaitNode, HostCallbackNode, KernelNode, MemcpyNode, MemsetNode
@@ -195,3 +197,45 @@ def test_check_takes_a_folder(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["check", str(tmp_path / "capture")])
     assert result.exit_code == 1
     assert "RAW race" in result.output
+
+
+def advised(graph: CapturedGraph) -> list[str]:
+    return [f"{one.code} {one.location.name}" for one in advice(import_capture(graph).graph)]
+
+
+PROGRAMMATIC = (CapturedEdge(0, 1, "programmatic", 1),)
+TRIGGER = "griddepcontrol.launch_dependents;"
+
+
+@pytest.mark.parametrize(
+    ("lines", "edges", "expected"),
+    [
+        (SCALE, None, ["P4 captured"]),
+        (SCALE, PROGRAMMATIC, ["P1 n0 -> n1"]),
+        (("griddepcontrol.wait;", *SCALE), PROGRAMMATIC, ["P2 n0"]),
+        (("griddepcontrol.wait;", *SCALE), None, ["P2 n0", "P2 n1", "P4 captured"]),
+        ((*SCALE, TRIGGER), None, ["P3 n0", "P3 n1", "P4 captured"]),
+        ((*SCALE[:3], TRIGGER, SCALE[3]), None, ["P4 captured"]),
+        (("$L:", TRIGGER, *SCALE, "@%p1 bra $L;"), None, ["P4 captured"]),
+    ],
+)
+def test_advice(lines: tuple[str, ...], edges: tuple[CapturedEdge, ...] | None, expected: list[str]) -> None:
+    graph = chain(*lines)
+    assert advised(graph if edges is None else replace(graph, edges=edges)) == expected
+
+
+def test_what_pdl_could_bring() -> None:
+    (found,) = advice(import_capture(chain()).graph)
+    assert found.message.startswith("1 of 1 full dependencies between kernels can become programmatic, which saves")
+    (found,) = advice(import_capture(chain(opened=False)).graph)
+    assert "0 of 1" in found.message
+    assert "no PTX to put one into" in found.message
+
+
+def test_check_prints_the_advice(tmp_path: Path) -> None:
+    save_capture(chain(), tmp_path / "capture")
+    result = CliRunner().invoke(app, ["check", str(tmp_path / "capture")])
+    assert result.exit_code == 0
+    assert "note[P4]" in result.output
+    told = CliRunner().invoke(app, ["check", "--json", str(tmp_path / "capture")])
+    assert [one["code"] for one in json.loads(told.output)["advice"]] == ["P4"]

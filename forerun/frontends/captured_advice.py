@@ -1,0 +1,79 @@
+"""What a captured graph's programmatic dependencies, waits and triggers bring, and where one lacks the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from forerun.ir.graph import Dependency, Graph
+from forerun.ir.kernel import Kernel, Phase, Role, Trigger, Wait
+from forerun.ir.nodes import KernelNode
+from forerun.ir.types import DependencyKind
+from forerun.passes.insert_pdl import can_overlap, convertible_dependencies
+from forerun.support.diagnostics import Diagnostic, Location, Severity
+
+__all__ = ["BOUNDARY_US", "advice"]
+
+BOUNDARY_US = (1.0, 1.5)
+"""What a boundary between two kernels costs that read memory at full speed, in microseconds; measured on an H200."""
+
+
+def advice(graph: Graph) -> Iterator[Diagnostic]:
+    """What somebody who looks after a graph's programmatic dependencies wants to know, besides races.
+
+    P1: a programmatic dependency whose target never waits orders nothing. P2: a wait that no programmatic dependency
+    serves is no use. P3: a trigger after the last store lets nothing start that would not start then anyway. P4: how
+    many full dependencies could be programmatic, and what that brings at the most.
+    """
+    for dependency in graph.dependencies:
+        if dependency.kind is DependencyKind.PROGRAMMATIC and not _waits(graph, dependency.target):
+            yield _of(dependency, "P1", "the target never waits, so nothing orders what it does after the source")
+    for node in graph:
+        kernel = _kernel(graph, node.name)
+        if kernel is None:
+            continue
+        kinds = {dependency.kind for dependency in graph.incoming(node.name)}
+        if kernel.has(Wait) and DependencyKind.PROGRAMMATIC not in kinds:
+            yield _note("P2", node.name, "it waits, but no programmatic dependency leads to it")
+        if any(_triggers_last(role) for role in kernel.roles or ()):
+            yield _note("P3", node.name, "it triggers after its last store, when dependents could start anyway")
+    yield from _what_pdl_could_bring(graph)
+
+
+def _what_pdl_could_bring(graph: Graph) -> Iterator[Diagnostic]:
+    full = [
+        dependency
+        for dependency in graph.dependencies
+        if dependency.kind is DependencyKind.FULL and all(can_overlap(graph, name) for name in dependency.pair)
+    ]
+    if full:
+        could = len(convertible_dependencies(graph))
+        least, most = (could * cost for cost in BOUNDARY_US)
+        message = f"{could} of {len(full)} full dependencies between kernels can become programmatic"
+        message += f", which saves at the most {least:.0f} to {most:.0f} us a replay on an H200" if could else ""
+        message += "" if could == len(full) else "; the others' targets have no wait, and no PTX to put one into"
+        yield Diagnostic("P4", message, Location("graph", graph.name), severity=Severity.NOTE)
+
+
+def _kernel(graph: Graph, name: str) -> Kernel | None:
+    node = graph.nodes[name]
+    return graph.kernels[node.kernel] if isinstance(node, KernelNode) else None
+
+
+def _waits(graph: Graph, name: str) -> bool:
+    kernel = _kernel(graph, name)
+    return kernel is not None and kernel.has(Wait)
+
+
+def _triggers_last(role: Role) -> bool:
+    """Whether no phase that writes comes after the first trigger."""
+    first = next((i for i, step in enumerate(role.steps) if isinstance(step, Trigger)), None)
+    return first is not None and not any(isinstance(s, Phase) and s.writes for s in role.steps[first:])
+
+
+def _of(dependency: Dependency, code: str, message: str) -> Diagnostic:
+    place = Location("dependency", f"{dependency.source} -> {dependency.target}")
+    return Diagnostic(code, message, place, severity=Severity.WARNING)
+
+
+def _note(code: str, node: str, message: str) -> Diagnostic:
+    return Diagnostic(code, message, Location("node", node), severity=Severity.NOTE)
