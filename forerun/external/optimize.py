@@ -108,7 +108,7 @@ def optimize(
         early: What becomes of loads that may stand before the wait: they ``move`` there, what they load is
             ``fetch``-ed into L2 there, or ``none``.
         measure: Keep what pays only: each function's wait, early loads and trigger are tried in turn on the GPU, in the
-            program's memory, which is put back as it was; the pipeline is left out then. Takes some 20 seconds.
+            program's memory, which is put back as it was; the pipeline is left out then. It takes a minute or two.
 
     Raises:
         Refuted: If the captured graph has a race.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from forerun.external.choices import TARGETS, TRIGGERS, Choice, Choices, Target, TriggerAt
 
@@ -12,6 +12,8 @@ __all__ = ["Search", "Trial", "search"]
 
 _GAIN = 0.002
 """What a change must bring: less may be noise."""
+
+_ALL = [Choice(target, trigger) for target in TARGETS for trigger in TRIGGERS]
 
 Measure = Callable[[Choices], float]
 """Seconds of a replay with some choices; infinite if there is no fit code for them."""
@@ -64,7 +66,9 @@ def search(launches: Counter[int], measure: Measure, rounds: int = 2) -> Search:
     for _ in range(rounds):
         improved = False
         for function, _count in launches.most_common():
-            for choice in _others(choices[function]):
+            for choice in _ALL:
+                if choice == choices[function]:
+                    continue
                 seconds = measure({**choices, function: choice})
                 kept = seconds < best * (1 - _GAIN)
                 if kept:
@@ -84,9 +88,3 @@ def search(launches: Counter[int], measure: Measure, rounds: int = 2) -> Search:
 
 def _triggers(target: Target) -> Sequence[TriggerAt]:
     return TRIGGERS if target != "keep" else TRIGGERS[:1]
-
-
-def _others(now: Choice) -> Iterator[Choice]:
-    """The choices that differ from one in one respect."""
-    yield from (replace(now, target=target) for target in TARGETS if target != now.target)
-    yield from (replace(now, trigger=trigger) for trigger in TRIGGERS if trigger != now.trigger)

@@ -17,7 +17,6 @@ from typing import Any
 
 from forerun.captured.graph import AssembledText
 from forerun.runtime.cuda.capture.texts import FoundText, stored_digest
-from forerun.runtime.toolchain.locate import find_toolchain
 
 __all__ = ["NvrtcRecorder"]
 
@@ -54,6 +53,8 @@ class NvrtcRecorder:
 
     def found(self, image: str) -> FoundText | None:
         """The text of an image, with the assembler that is here; ``None`` if there is no text or no assembler."""
+        from forerun.runtime.toolchain.locate import find_toolchain
+
         text, ptxas = self.texts.get(image), find_toolchain().ptxas
         if text is None or ptxas is None:
             return None

@@ -15,10 +15,7 @@ from forerun.runtime.cuda.capture.memory import memory_of, refined
 from forerun.runtime.cuda.capture.nvrtc_texts import NvrtcRecorder
 from forerun.runtime.cuda.capture.reading import GraphReader, Handles
 from forerun.runtime.cuda.capture.texts import FoundText, stored_digest, triton_texts
-from forerun.runtime.cuda.capture.verified import verified_texts
-from forerun.runtime.cuda.driver.device import release_of
 from forerun.runtime.cuda.driver.driver import Driver, driver
-from forerun.runtime.toolchain.elf import section_sizes
 from forerun.support.diagnostics import InvalidInput, Unsupported
 
 __all__ = ["CaptureSession", "LiveCapture", "capture", "raw_graph"]
@@ -79,6 +76,8 @@ class CaptureSession:
             Unsupported: If the graph was not kept.
             CudaError: If the driver fails.
         """
+        from forerun.runtime.cuda.capture.verified import verified_texts  # the toolchain is not needed to import this
+
         handle = self._driver.api.CUgraph(init_value=raw_graph(source))
         entries = self._entries()
         reader = GraphReader(self._driver, self._image_of(entries))
@@ -107,6 +106,8 @@ class CaptureSession:
 
     def _entries(self) -> Mapping[str, list[str]]:
         """The images that hold a kernel of each name, of those that no module's handle stands for."""
+        from forerun.runtime.toolchain.elf import section_sizes
+
         found: dict[str, list[str]] = {}
         for digest in self.recorder.unclaimed:
             try:
@@ -130,6 +131,8 @@ class CaptureSession:
         return find
 
     def _machine(self) -> Mapping[str, str]:
+        from forerun.runtime.cuda.driver.device import release_of
+
         device = self._driver.call("cuCtxGetDevice")
         name = self._driver.call("cuDeviceGetName", 256, device)
         text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)

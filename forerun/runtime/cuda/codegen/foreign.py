@@ -17,7 +17,7 @@ Early: TypeAlias = Literal["move", "fetch", "none"]
 """What becomes of loads that a body has before the wait: see :class:`forerun.ptx.rewrite.Changes`."""
 
 _TURNS = 16
-"""Of how many turns of a loop loads are fetched, at the most."""
+"""How many turns of a loop loads are fetched of, at the most."""
 
 
 @dataclass(frozen=True, slots=True)

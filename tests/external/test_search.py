@@ -1,0 +1,104 @@
+"""Choices for the functions of a captured graph: their graphs are certified, and the search finds what pays."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forerun.external.choices import TARGETS, TRIGGERS, Choice, Choices, chosen_graph, functions_of
+from forerun.external.search import search
+from forerun.frontends.captured import import_capture
+from forerun.ir.graph import Graph
+from forerun.ir.kernel import Phase, Trigger, Wait
+from forerun.ir.nodes import KernelNode
+from forerun.ir.refinement.certificate import certify
+from forerun.passes.infra.manager import PassManager
+from tests.captured.samples import SCALE, captured, kernel, launch
+
+NODES = [launch(0, "w0", "x", "y"), launch(1, "w1", "y", "z"), launch(0, "w0", "z", "x"), launch(1, "w1", "x", "y")]
+IMPORTED = import_capture(captured([kernel("first", *SCALE), kernel("second", *SCALE)], NODES))
+STRONGEST = PassManager("insert-pdl{trigger=none},hoist-loads{full_edges=false}").run(IMPORTED.graph).graph
+FUNCTIONS = functions_of(IMPORTED.captured, IMPORTED.names)
+
+any_choices = st.dictionaries(
+    st.sampled_from([0, 1]), st.builds(Choice, st.sampled_from(TARGETS), st.sampled_from(TRIGGERS)), max_size=2
+)
+
+
+def graph_of(choices: Choices) -> Graph:
+    return chosen_graph(IMPORTED.graph, STRONGEST, FUNCTIONS, choices)
+
+
+def steps(graph: Graph, node: str) -> list[str]:
+    found = graph.nodes[node]
+    assert isinstance(found, KernelNode)
+    (role,) = graph.kernels[found.kernel].roles or ()
+    return [step.name if isinstance(step, Phase) else type(step).__name__ for step in role.steps]
+
+
+def test_which_function_each_node_launches() -> None:
+    assert FUNCTIONS == {"n0": 0, "n1": 1, "n2": 0, "n3": 1}
+
+
+@given(any_choices)
+def test_every_combination_is_certified(choices: Choices) -> None:
+    graph = graph_of(choices)
+    assert certify(IMPORTED.graph, graph).proved
+    for node, function in FUNCTIONS.items():
+        choice, found = choices.get(function, Choice()), steps(graph, node)
+        kinds = [str(dependency.kind) for dependency in graph.incoming(node)]
+        assert kinds in ([], ["full" if choice.target == "keep" else "programmatic"])
+        if choice.target == "ahead" and node != "n0":
+            assert found.index("load_p0") < found.index(Wait.__name__)
+        if choice.target == "keep":
+            assert Wait.__name__ not in found
+
+
+def test_where_triggers_stand() -> None:
+    for trigger, expected in (
+        ("none", ["load_p0", "Wait", "load_p1", "store"]),
+        ("start", ["Trigger", "load_p0", "Wait", "load_p1", "store"]),
+        ("after-wait", ["load_p0", "Wait", "Trigger", "load_p1", "store"]),
+    ):
+        assert steps(graph_of(dict.fromkeys([0, 1], Choice("ahead", trigger))), "n2") == expected  # type: ignore[arg-type]
+    # The last node has no dependents to start.
+    assert Trigger.__name__ not in steps(graph_of(dict.fromkeys([0, 1], Choice("ahead", "start"))), "n3")
+
+
+def test_to_keep_all_is_the_captured_graph() -> None:
+    assert graph_of(dict.fromkeys([0, 1], Choice("keep"))) == IMPORTED.graph
+
+
+def clock(costs: Mapping[tuple[int, str, str], float], noise: float = 0.0):  # type: ignore[no-untyped-def]
+    asked = Counter[int]()
+
+    def measure(choices: Choices) -> float:
+        asked[0] += 1
+        cost = sum(costs.get((f, choice.target, choice.trigger), 0.0) for f, choice in choices.items())
+        return 1.0 + cost + noise * (asked[0] % 3)
+
+    return measure
+
+
+def test_the_search_finds_what_pays() -> None:
+    costs = {(0, "keep", "none"): -0.1, (1, "wait", "start"): -0.05, (0, "ahead", "start"): 0.2}
+    found = search(Counter({0: 5, 1: 2}), clock(costs))
+    assert found.choices[0] == Choice("keep", "none")
+    assert found.choices[1].target == "wait"
+    assert found.seconds == pytest.approx(0.85)
+    assert any(trial.kept for trial in found.trials)
+
+
+def test_nothing_is_kept_that_brings_nothing() -> None:
+    found = search(Counter({0: 5, 1: 2}), clock({}, noise=0.0005))
+    assert not any(trial.kept for trial in found.trials)
+    assert found.seconds == found.begin
+
+
+def test_what_has_no_fit_code_is_never_chosen() -> None:
+    costs = {(0, target, trigger): float("inf") for target in ("ahead", "wait") for trigger in TRIGGERS}
+    assert search(Counter({0: 5, 1: 2}), clock(costs)).choices[0].target == "keep"
