@@ -21,8 +21,8 @@ def advice(graph: Graph) -> Iterator[Diagnostic]:
     """What somebody who looks after a graph's programmatic dependencies wants to know, besides races.
 
     P1: a programmatic dependency whose target never waits orders nothing. P2: a wait that no programmatic dependency
-    serves orders nothing. P3: a trigger after the last store lets nothing start that would not start then anyway. P4: how
-    many full dependencies could be programmatic, and what that brings at the most.
+    serves orders nothing. P3: a trigger after the last store lets nothing start that would not start then anyway. P4:
+    how many full dependencies can become programmatic, and what that brings at the most.
     """
     for dependency in graph.dependencies:
         if dependency.kind is DependencyKind.PROGRAMMATIC and not _waits(graph, dependency.target):

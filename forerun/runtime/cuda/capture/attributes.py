@@ -67,7 +67,7 @@ def launch_attributes(driver: Driver, node: Any) -> tuple[dict[str, int], tuple[
     for name, words, read in _LAUNCH:
         error, *value = get(node, getattr(kinds, f"CU_LAUNCH_ATTRIBUTE_{name}"))
         if error:
-            unreadable.append(f"its {words} cannot be read ({getattr(error, 'name', int(error))})")
+            unreadable.append(f"its {words} cannot be read ({getattr(error, 'name', error)})")
         else:
             found |= {key: number for key, number in read(value[0]).items() if number}
     return found, tuple(unreadable)

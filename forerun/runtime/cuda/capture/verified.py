@@ -12,12 +12,17 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+from forerun.runtime.cache_folder import cache_folder
 from forerun.runtime.cuda.capture.texts import FoundText
+from forerun.runtime.toolchain.cache import cache_at, key_of
 from forerun.runtime.toolchain.compile import processors
 from forerun.runtime.toolchain.elf import sections
 from forerun.runtime.toolchain.locate import find_toolchain
 
 __all__ = ["assemble_as", "same_code", "verified_texts"]
+
+_BETWEEN = b"\0--- log ---\0"
+"""Between a cubin and what the assembler said, in the cache."""
 
 _MORE_OPTIONS: tuple[tuple[str, ...], ...] = ((), ("--regAllocOptLevel=2",))
 """What releases of Triton give ptxas besides (3.9 does, 3.6 does not)."""
@@ -55,7 +60,32 @@ def _assemblers(first: str) -> list[str]:
 
 
 def assemble_as(text: str, options: Sequence[str], assembler: str, architecture: str) -> tuple[bytes, str]:
-    """The cubin that an assembler makes, and what it says; an empty one if it refuses the text."""
+    """The cubin that an assembler makes, and what it says; an empty one if it refuses the text.
+
+    Cubins are kept in the user's cache folder.
+    """
+    cache = cache_at(cache_folder() / "toolchain")
+    key = key_of("cubin", text, *options, architecture, _identity(assembler))
+    kept = cache.get(key)
+    if kept is not None:
+        code, _, log = kept.partition(_BETWEEN)
+        return code, log.decode(errors="replace")
+    code, said = _assembled(text, options, assembler, architecture)
+    if code:
+        cache.put(key, code + _BETWEEN + said.encode())
+    return code, said
+
+
+def _identity(path: str) -> str:
+    """What tells one program from another that takes its place."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return path
+    return f"{path} {state.st_size} {state.st_mtime_ns}"
+
+
+def _assembled(text: str, options: Sequence[str], assembler: str, architecture: str) -> tuple[bytes, str]:
     with tempfile.TemporaryDirectory(prefix="forerun-") as folder:
         read, written = Path(folder, "unit.ptx"), Path(folder, "unit.cubin")
         read.write_text(text, encoding="utf-8")
