@@ -51,7 +51,11 @@ def check(
     ctx: typer.Context,
     file: Annotated[
         str,
-        typer.Argument(metavar="FILE", help="A graph (.fir); '-' is standard input.", autocompletion=completion.graphs),
+        typer.Argument(
+            metavar="FILE",
+            help="A graph (.fir), or the folder of a captured one; '-' is standard input.",
+            autocompletion=completion.graphs,
+        ),
     ],
     after: Annotated[
         str | None,

@@ -193,9 +193,9 @@ class _Importer:
         pointers = self._pointers(function, node)
         places = None if pointers is None else frozenset(pointers)
         zeros = frozenset(function.parameters[number][0] + at for number, at, value in node.pointers() if value == 0)
-        fixed = self.fixed.get(node.function, "")
+        fixed = self.fixed.get(node.function, "") or "; ".join(node.unsupported)
         # Of kernels with PTX, only which parameters are 0 counts.
-        key = node.function, nulls, None if function.text and not fixed else (places, zeros)
+        key = node.function, fixed, nulls, None if function.text and not fixed else (places, zeros)
         if key not in self.read:
             self.read[key] = self._declared(self.reader.read(function, nulls, places, zeros, fixed))
         read = self.read[key]

@@ -257,16 +257,16 @@ def _triggers_last(flow: ControlFlow, summary: AccessSummary) -> bool:
 
 
 def _phases(prefix: str, accesses: Mapping[str, list[TextAccess]]) -> list[Phase]:
+    """What is stored, first; then a phase for each parameter that is only loaded from.
+
+    The order of the text is not kept: a load may follow a store to the same bytes through another parameter. So all of
+    them do, and what overlaps the kernel's own stores does not move ahead of them.
+    """
     reads = [name for name, found in accesses.items() if all(_only_loads(access) for access in found)]
     rest = tuple(Access(name) for name in accesses if name not in reads)
-    phases = [
-        Phase(f"{prefix}load_{name}", (Access(name),), defines=(f"{prefix}{name}_loaded",)) for name in reads
-    ]  # fmt: skip
-    if rest:
-        # Which bytes it stores is not known, so it counts as reading them, too.
-        uses = tuple(f"{prefix}{name}_loaded" for name in reads)
-        phases.append(Phase(f"{prefix}store", rest, rest, uses))
-    return phases
+    # Which bytes it stores is not known, so it counts as reading them, too.
+    stores = [Phase(f"{prefix}store", rest, rest)] if rest else []
+    return [*stores, *(Phase(f"{prefix}load_{name}", (Access(name),)) for name in reads)]
 
 
 def _only_loads(access: TextAccess) -> bool:

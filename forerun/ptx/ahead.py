@@ -17,7 +17,8 @@ from forerun.support.cfg import Loop
 
 __all__ = ["Ahead", "fetch", "move_loads", "statements"]
 
-_ORDERED = frozenset({"volatile", "relaxed", "acquire", "mmio"})
+_ORDERED = frozenset({"volatile", "relaxed", "acquire", "mmio", "cv"})
+"""Loads that may wait for what others write, or must see it."""
 
 
 @dataclass

@@ -62,6 +62,23 @@ def test_what_another_node_writes_is_no_weight() -> None:
     assert early(after, "n1") == ["load_p1"]
 
 
+def test_what_a_kernel_stores_itself_is_not_loaded_ahead() -> None:
+    """Its text may store before it loads: the same bytes through another parameter."""
+    own = ("st.global.u32 [%rd6], 7;", "ld.global.u32 %r2, [%rd5];", "st.global.u32 [%rd6+4], %r2;")
+    nodes = [launch(0, "w0", "x", "y"), launch(0, "w1", "z", "z")]
+    assert early(rewritten(captured([kernel("scale", *own)], nodes)), "n1") == []
+    nodes = [launch(0, "w0", "x", "y"), launch(0, "w1", "x", "z")]
+    assert early(rewritten(captured([kernel("scale", *own)], nodes)), "n1") == ["load_p1"]
+
+
+def test_a_node_that_cannot_be_made_again_keeps_its_code() -> None:
+    graph = chain()
+    nodes = (graph.nodes[0], replace(graph.nodes[1], unsupported=("its priority cannot be read",)))
+    found = import_capture(replace(graph, nodes=nodes))
+    assert found.reasons["n1"].startswith("its priority cannot be read")
+    assert rewritten(replace(graph, nodes=nodes)).count_dependencies()["programmatic"] == 0
+
+
 def test_what_is_loaded_with_an_index_of_the_node_before_stays() -> None:
     gather = ("ld.global.u32 %r2, [%rd5];", "mad.wide.u32 %rd8, %r2, 4, %rd1;", "ld.global.u32 %r3, [%rd8];",
               "st.global.u32 [%rd6], %r3;")  # fmt: skip

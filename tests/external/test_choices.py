@@ -60,9 +60,9 @@ def test_every_combination_is_certified(choices: Choices) -> None:
 
 def test_where_triggers_stand() -> None:
     for trigger, expected in (
-        ("none", ["load_p0", "Wait", "load_p1", "store"]),
-        ("start", ["Trigger", "load_p0", "Wait", "load_p1", "store"]),
-        ("after-wait", ["load_p0", "Wait", "Trigger", "load_p1", "store"]),
+        ("none", ["load_p0", "Wait", "store", "load_p1"]),
+        ("start", ["Trigger", "load_p0", "Wait", "store", "load_p1"]),
+        ("after-wait", ["load_p0", "Wait", "Trigger", "store", "load_p1"]),
     ):
         assert steps(graph_of(dict.fromkeys([0, 1], Choice("ahead", trigger))), "n2") == expected  # type: ignore[arg-type]
     # The last node has no dependents to start.
