@@ -89,7 +89,7 @@ class _Round:
 
 
 def optimize(
-    captured: LiveCapture,
+    graph: Any,
     pipeline: PipelineLike = CAPTURED_PIPELINE,
     dump: str | Path | None = None,
     *,
@@ -102,7 +102,8 @@ def optimize(
     become programmatic where the check proves that the order of all conflicting accesses stays.
 
     Args:
-        captured: What :meth:`CaptureSession.graph` returned.
+        graph: A graph of torch, CuPy or cuda.core, or a handle, whose kernels were loaded within
+            :func:`forerun.capture`; or what :meth:`CaptureSession.graph` returned.
         pipeline: The passes, as :func:`forerun.compile` takes them.
         dump: A folder for the graph after each pass, the differences, the summary and a report.
         early: What becomes of loads that may stand before the wait: they ``move`` there, what they load is
@@ -111,12 +112,15 @@ def optimize(
             program's memory, which is put back as it was; the pipeline is left out then. It takes a minute or two.
 
     Raises:
-        Refuted: If the captured graph has a race.
-        Unsupported: If it has nodes that no clone may have.
+        InvalidInput: If it is not a graph.
+        PassFailure: If the captured graph has a race, or a pass fails.
+        Unsupported: If it has nodes that no clone may have, or its kernels were not seen.
         CudaError: If the driver fails.
     """
     from forerun.runtime.cuda.capture.clone import make_clone
+    from forerun.runtime.cuda.capture.session import read_graph
 
+    captured = read_graph(graph)
     fixed: dict[int, str] = {}
     for _ in range(_ROUNDS):
         found = _rewritten(captured, _STRONGEST if measure else pipeline, dump, fixed, early)
@@ -125,13 +129,13 @@ def optimize(
             break
         # Kernels whose new code is not fit keep theirs; what that means for edges is proved once more.
         fixed.update(code.unfit)
-    graph, search = found.graph, None
+    made, search = found.graph, None
     if measure:
-        graph, search = _measured(captured, found)
-        code = found.maker.code(graph)
-    clone = make_clone(captured, found.imported.graph, graph, found.imported.names, code.made)
+        made, search = _measured(captured, found)
+        code = found.maker.code(made)
+    clone = make_clone(captured, found.imported.graph, made, found.imported.names, code.made)
     unfit = {captured.graph.functions[number].name: reason for number, reason in fixed.items()}
-    return OptimizedGraph(found, graph, code, unfit, search, clone)
+    return OptimizedGraph(found, made, code, unfit, search, clone)
 
 
 def _rewritten(

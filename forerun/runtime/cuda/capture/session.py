@@ -18,7 +18,7 @@ from forerun.runtime.cuda.capture.texts import FoundText, stored_digest, triton_
 from forerun.runtime.cuda.driver.driver import Driver, driver
 from forerun.support.diagnostics import InvalidInput, Unsupported
 
-__all__ = ["CaptureSession", "LiveCapture", "capture", "raw_graph"]
+__all__ = ["CaptureSession", "LiveCapture", "capture", "raw_graph", "read_graph"]
 
 _ENTRY = ".text."
 
@@ -168,8 +168,30 @@ def capture() -> Iterator[CaptureSession]:
     own = driver()
     started_late = _is_at_work(own)
     recorder, compiled = ImageRecorder(), NvrtcRecorder()
+    session = CaptureSession(recorder, compiled, own, started_late)
     with recorder.recording(), compiled.recording():
-        yield CaptureSession(recorder, compiled, own, started_late)
+        _sessions.append(session)
+        yield session
+
+
+def read_graph(source: Any) -> LiveCapture:
+    """What the latest session of this process reads of a graph; what was read before stays as it is.
+
+    Raises:
+        InvalidInput: If it is not a graph.
+        Unsupported: If there was no session.
+    """
+    if isinstance(source, LiveCapture):
+        return source
+    raw_graph(source)
+    if not _sessions:
+        hint = "with forerun.capture() as session: ... around the program, from before it first uses CUDA"
+        raise Unsupported("the graph's kernels were not seen when they were loaded", hint=hint)
+    return _sessions[-1].graph(source)
+
+
+_sessions: list[CaptureSession] = []
+"""Those of this process: what they have seen stays, after their blocks, too."""
 
 
 def raw_graph(source: Any) -> int:

@@ -196,6 +196,12 @@ class FakeCuda:
     def cuModuleGetFunction(self, module: Any, name: bytes) -> tuple[int, Handle]:  # noqa: N802
         return self.made("cuModuleGetFunction", int(module), name)
 
+    def cuStreamCreate(self, flags: int) -> tuple[int, Handle]:  # noqa: N802
+        return self.made("cuStreamCreate", flags)
+
+    def cuMemAlloc(self, size: int) -> tuple[int, Handle]:  # noqa: N802
+        return self.made("cuMemAlloc", size)
+
     def cuGraphInstantiate(self, graph: Any, flags: int) -> tuple[int, Handle]:  # noqa: N802
         return self.made("cuGraphInstantiate", int(graph), flags)
 

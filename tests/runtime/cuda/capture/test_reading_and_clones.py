@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import forerun
 from forerun.captured import CapturedEdge
 from forerun.captured.graph import digest_of
 from forerun.frontends.captured import import_capture
@@ -19,6 +20,7 @@ from forerun.runtime.cuda.capture.images import ImageRecorder
 from forerun.runtime.cuda.capture.nvrtc_texts import NvrtcRecorder
 from forerun.runtime.cuda.capture.session import CaptureSession, LiveCapture
 from forerun.runtime.cuda.capture.texts import AssembledText, FoundText
+from forerun.runtime.cuda.capture.timing import Timing
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.support.diagnostics import InvalidInput, Unsupported
 from tests.captured.samples import BLOCKS, SCALE, kernel
@@ -225,3 +227,62 @@ def test_whether_cuda_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
             cuDevicePrimaryCtxGetState=lambda device, active=active: (0, 0, active),
         )  # fmt: skip
         assert sessions._is_at_work(Driver(api)) == bool(active)
+
+
+def test_what_the_latest_session_saw_is_known_after_it(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "_sessions", [])
+    with pytest.raises(InvalidInput, match="str is not a CUDA graph"):
+        sessions.read_graph("graph")
+    with pytest.raises(Unsupported, match="were not seen when they were loaded") as caught:
+        sessions.read_graph(handle(3))
+    assert "forerun.capture()" in str(caught.value)
+    sessions._sessions.append(CaptureSession(ImageRecorder(), NvrtcRecorder(), Driver(cuda), started_late=False))
+    found = sessions.read_graph(handle(3))
+    assert len(found.graph.nodes) == 2
+    assert sessions.read_graph(found) is found
+
+
+def test_optimize_makes_a_clone_with_certified_code(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    captured = live(cuda, monkeypatch)
+    unfit = iter(["it spills"])
+
+    def make(text: Any, assembler: Any, body: Any, *rest: Any) -> MadeCode | str:
+        return next(unfit, MadeCode(b"code", "move", 1))
+
+    monkeypatch.setattr(clones, "make_code", make)
+    # What has no fit code keeps its own, and its full dependencies, which is proved once more.
+    with forerun.optimize(captured) as optimized:
+        assert optimized.graph.count_dependencies()["programmatic"] == 0
+        assert optimized.unfit == {"scale": "it spills"}
+    with forerun.optimize(captured) as optimized:
+        assert optimized.graph.count_dependencies()["programmatic"] == 1
+        assert str(optimized).startswith(
+            "2 nodes, 2 kernels with new code; dependencies: 0 full (was 1), 1 programmatic"
+        )
+        optimized.replay(stream=4)
+        assert cuda.calls[-1][0] == "cuGraphLaunch"
+    assert captured.driver.handles.live() == ()
+    cuda.edges.clear()
+    with pytest.raises(forerun.PassFailure, match="RAW race"):
+        forerun.optimize(live(cuda, monkeypatch))
+
+
+def test_optimize_by_measuring(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    captured = live(cuda, monkeypatch)
+    monkeypatch.setattr(clones, "make_code", lambda *arguments: MadeCode(b"code", "move", 1))
+    monkeypatch.setattr(Timing, "_block", lambda self, executable: float(kinds(cuda)))
+    with forerun.optimize(captured, measure=True) as optimized:
+        assert optimized.search is not None
+        # In this clock full dependencies are the fastest.
+        assert optimized.graph == optimized.imported.graph
+        assert optimized.search.seconds == 0
+    copies = [call for call in cuda.calls if call[0] == "cuMemcpyDtoDAsync"]
+    written = {BLOCKS["y"], BLOCKS["z"]}
+    assert {call[2] for call in copies[:2]} == written == {call[1] for call in copies[-2:]}
+    assert captured.driver.handles.live() == ()
+
+
+def kinds(cuda: FakeCuda) -> int:
+    """How many programmatic edges the latest clone got."""
+    latest = max(i for i, call in enumerate(cuda.calls) if call[0] == "cuGraphClone")
+    return sum(call[0] == "cuGraphAddDependencies" for call in cuda.calls[latest:])
