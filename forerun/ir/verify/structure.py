@@ -57,7 +57,8 @@ def _order(graph: Graph) -> Iterator[Diagnostic]:
         return
     names = [source for source, _ in cycle] + [cycle[0][0]]
     shown = names if len(names) <= 12 else [*names[:6], "...", *names[-5:]]
-    dependency = next(d for d in backward if d.pair in {(u, v) for u, v in cycle})
+    # One through a node that is not there is in no order, so the whole of the cycle may seem to point forwards.
+    dependency = next(d for d in (*backward, *graph.dependencies) if d.pair in {(u, v) for u, v in cycle})
     message = f"cycle of {len(cycle)}: " + " -> ".join(f"#{n}" if n != "..." else n for n in shown)
     yield Diagnostic("G3", message, _location(dependency), "remove one of these dependencies")
 

@@ -391,3 +391,11 @@ def test_a_long_cycle_is_cut() -> None:
     assert found.code == "G3"
     assert found.message.startswith("cycle of 40: #n0 -> #n1")
     assert " -> ... -> " in found.message
+
+
+def test_a_cycle_through_a_node_that_is_not_there() -> None:
+    nodes = [EmptyNode("a"), EmptyNode("b")]
+    dependencies = [Dependency("b", "a"), Dependency("a", "zz"), Dependency("zz", "a")]
+    found = [diagnostic.code for diagnostic in verify(Graph("g", nodes=nodes, dependencies=dependencies))]
+    assert "G2" in found
+    assert "G3" in found
