@@ -131,15 +131,14 @@ def main() -> None:
 
     replays: dict[str, Callable[[], None]] = {"CuPy": lambda: graph.launch(stream)}
     made: dict[str, Any] = {}
-    variants = [
+    variants: list[tuple[str, str | None, str]] = [
         (f"{words}, trigger {trigger}", f"insert-pdl{{trigger={trigger}}}{more}", early)
         for trigger in ("start", "after-wait", "none")
         for words, more, early in (("wait at entry", "", "none"), ("loads moved", _MOVED, "move"))
     ]
-    variants += [("loads fetched", f"insert-pdl{_MOVED}", "fetch"), ("measured", "", "measured")]
+    variants += [("loads fetched", f"insert-pdl{_MOVED}", "fetch"), ("measured", None, "move")]
     for name, pipeline, early in variants:
-        own = early == "measured"
-        optimized = forerun.optimize(live, pipeline, early="move" if own else early, measure=own)  # type: ignore[arg-type]
+        optimized = forerun.optimize(live, pipeline, early=early)  # type: ignore[arg-type]
         print(f"  {name}: {optimized}, unfit {dict(optimized.unfit)}", flush=True)
         for code in optimized.made.values():
             print(f"    {code.early}, {code.early_loads} early loads, refused {code.refused}", flush=True)

@@ -166,12 +166,12 @@ def timed(replays: dict[str, tuple[Program, Callable[[], None]]]) -> dict[str, l
     return found
 
 
-def variants(case: str) -> dict[str, tuple[str, Any]]:
+def variants(case: str) -> dict[str, tuple[str | None, Any]]:
     """Pipelines, and what becomes of early loads."""
     entry, moved = "insert-pdl", "insert-pdl,hoist-loads{full_edges=false}"
-    found: dict[str, tuple[str, Any]] = {"untouched clone": ("", "none"), "wait at entry": (entry, "none")}
+    found: dict[str, tuple[str | None, Any]] = {"untouched clone": ("", "none"), "wait at entry": (entry, "none")}
     found["loads moved"] = (moved, "move")
-    return found if case == "eager" else {**found, "measured": ("measured", "move")}
+    return found if case == "eager" else {**found, "measured": (None, "move")}
 
 
 def _found(optimized: Any) -> str:
@@ -210,6 +210,15 @@ def step_state(step: Any) -> list[Any]:
     return [value for layer in cache.layers for value in vars(layer).values() if isinstance(value, torch.Tensor)]
 
 
+def table(times: dict[str, list[float]], wrong: dict[str, dict[str, int]], steps: int) -> None:
+    base = statistics.median(times["torch"])
+    for name, samples in times.items():
+        middle = statistics.median(samples)
+        print(
+            f"  {name:20} {middle:8.1f} us {base / middle:.3f}x  of {steps} steps differ {wrong.get(name)}", flush=True
+        )
+
+
 def run(case: str, steps: int, folder: Path | None) -> dict[str, Any]:
     with forerun.capture() as session:
         if case != "eager":
@@ -233,10 +242,7 @@ def run(case: str, steps: int, folder: Path | None) -> dict[str, Any]:
     for name, (pipeline, early) in variants(case).items():
         begin = time.perf_counter()
         try:
-            if pipeline == "measured":
-                optimized = forerun.optimize(live, early=early, measure=True)
-            else:
-                optimized = forerun.optimize(live, pipeline, early=early)
+            optimized = forerun.optimize(live, pipeline, early=early)
         except forerun.ForerunError as error:
             made[name] = {"error": str(error)[:4000]}
             print(f"  {name}: {str(error)[:1500]}", flush=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -90,11 +90,10 @@ class _Round:
 
 def optimize(
     graph: Any,
-    pipeline: PipelineLike = CAPTURED_PIPELINE,
+    pipeline: PipelineLike | None = None,
     dump: str | Path | None = None,
     *,
     early: Early = "move",
-    measure: bool = False,
 ) -> OptimizedGraph:
     """Make a captured graph faster without changing a bit of what it computes.
 
@@ -104,12 +103,13 @@ def optimize(
     Args:
         graph: A graph of torch, CuPy or cuda.core, or a handle, whose kernels were loaded within
             :func:`forerun.capture`; or what :meth:`CaptureSession.graph` returned.
-        pipeline: The passes, as :func:`forerun.compile` takes them.
+        pipeline: Passes, such as :data:`CAPTURED_PIPELINE`, which decide alone. By default what pays is measured, so
+            that the result is never slower than the program's own graph: each function's wait, early loads and trigger
+            are tried in turn on the GPU, in the program's memory, which is put back as it was. That takes a minute or
+            two the first time, and is remembered.
         dump: A folder for the graph after each pass, the differences, the summary and a report.
         early: What becomes of loads that may stand before the wait: they ``move`` there, what they load is
             ``fetch``-ed into L2 there, or ``none``.
-        measure: Keep what pays only: each function's wait, early loads and trigger are tried in turn on the GPU, in the
-            program's memory, which is put back as it was; the pipeline is left out then. It takes a minute or two.
 
     Raises:
         InvalidInput: If it is not a graph.
@@ -123,15 +123,15 @@ def optimize(
     captured = read_graph(graph)
     fixed: dict[int, str] = {}
     for _ in range(_ROUNDS):
-        found = _rewritten(captured, _STRONGEST if measure else pipeline, dump, fixed, early)
+        found = _rewritten(captured, _STRONGEST if pipeline is None else pipeline, dump, fixed, early)
         code = found.maker.code(found.graph)
         if not code.unfit:
             break
         # Kernels whose new code is not fit keep theirs; what that means for edges is proved once more.
         fixed.update(code.unfit)
     made, search = found.graph, None
-    if measure:
-        made, search = _measured(captured, found)
+    if pipeline is None:
+        made, search = _measured(captured, found, fixed)
         code = found.maker.code(made)
     clone = make_clone(captured, found.imported.graph, made, found.imported.names, code.made)
     unfit = {captured.graph.functions[number].name: reason for number, reason in fixed.items()}
@@ -154,22 +154,27 @@ def _rewritten(
     return _Round(imported, result.graph, result.summary, maker)
 
 
-def _measured(captured: LiveCapture, found: _Round) -> tuple[Graph, Search]:
+def _measured(captured: LiveCapture, found: _Round, fixed: Collection[int]) -> tuple[Graph, Search]:
     """The graph of the best choices, certified."""
     from forerun.external.choices import TARGETS, TRIGGERS, Choice, chosen_graph, functions_of
+    from forerun.external.known_choices import KnownChoices
     from forerun.external.search import search
     from forerun.ir.refinement.certificate import certify
     from forerun.runtime.cuda.capture.clone import make_clone
     from forerun.runtime.cuda.capture.timing import Timing
-    from forerun.support.diagnostics import InternalError
 
     before, names = found.imported.graph, found.imported.names
     functions = functions_of(captured.graph, names)
-    opened = Counter(number for number in functions.values() if captured.graph.functions[number].text)
+    open_ = {number for number, one in enumerate(captured.graph.functions) if one.text and number not in fixed}
+    opened = Counter(number for number in functions.values() if number in open_)
 
     def graph_of(choices: Choices) -> Graph:
         return chosen_graph(before, found.graph, functions, choices)
 
+    known = KnownChoices.of(captured.graph)
+    remembered = known.read(opened)
+    if remembered is not None:
+        return _certified(before, graph_of(remembered.choices)), remembered
     every = (Choice(target, trigger) for target in TARGETS for trigger in TRIGGERS)
     found.maker.code(*(graph_of(dict.fromkeys(opened, choice)) for choice in every))
     with Timing(captured.driver, _written(found.imported)) as timing:
@@ -186,11 +191,18 @@ def _measured(captured: LiveCapture, found: _Round) -> tuple[Graph, Search]:
                 clone.close()
 
         result = search(opened, seconds)
-    graph = graph_of(result.choices)
+    known.write(result)
+    return _certified(before, graph_of(result.choices)), result
+
+
+def _certified(before: Graph, graph: Graph) -> Graph:
+    from forerun.ir.refinement.certificate import certify
+    from forerun.support.diagnostics import InternalError
+
     verdict = certify(before, graph)
     if not verdict.proved:
         raise InternalError(f"a choice among certified rewrites is not certified: {verdict.findings[:1]}")
-    return graph, result
+    return graph
 
 
 def _written(imported: ImportedGraph) -> Iterator[MemoryRange]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import forerun
 from forerun.captured import CapturedEdge
 from forerun.captured.graph import digest_of
+from forerun.external.optimize import CAPTURED_PIPELINE
 from forerun.frontends.captured import import_capture
 from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda.capture import clone as clones
@@ -251,10 +253,10 @@ def test_optimize_makes_a_clone_with_certified_code(cuda: FakeCuda, monkeypatch:
 
     monkeypatch.setattr(clones, "make_code", make)
     # What has no fit code keeps its own, and its full dependencies, which is proved once more.
-    with forerun.optimize(captured) as optimized:
+    with forerun.optimize(captured, CAPTURED_PIPELINE) as optimized:
         assert optimized.graph.count_dependencies()["programmatic"] == 0
         assert optimized.unfit == {"scale": "it spills"}
-    with forerun.optimize(captured) as optimized:
+    with forerun.optimize(captured, CAPTURED_PIPELINE) as optimized:
         assert optimized.graph.count_dependencies()["programmatic"] == 1
         assert str(optimized).startswith(
             "2 nodes, 2 kernels with new code; dependencies: 0 full (was 1), 1 programmatic"
@@ -264,14 +266,15 @@ def test_optimize_makes_a_clone_with_certified_code(cuda: FakeCuda, monkeypatch:
     assert captured.driver.handles.live() == ()
     cuda.edges.clear()
     with pytest.raises(forerun.PassFailure, match="RAW race"):
-        forerun.optimize(live(cuda, monkeypatch))
+        forerun.optimize(live(cuda, monkeypatch), CAPTURED_PIPELINE)
 
 
-def test_optimize_by_measuring(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_optimize_by_measuring(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FORERUN_CACHE_DIR", str(tmp_path))
     captured = live(cuda, monkeypatch)
     monkeypatch.setattr(clones, "make_code", lambda *arguments: MadeCode(b"code", "move", 1))
     monkeypatch.setattr(Timing, "_block", lambda self, executable: float(kinds(cuda)))
-    with forerun.optimize(captured, measure=True) as optimized:
+    with forerun.optimize(captured) as optimized:
         assert optimized.search is not None
         # In this clock full dependencies are the fastest.
         assert optimized.graph == optimized.imported.graph
@@ -279,6 +282,15 @@ def test_optimize_by_measuring(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) 
     copies = [call for call in cuda.calls if call[0] == "cuMemcpyDtoDAsync"]
     written = {BLOCKS["y"], BLOCKS["z"]}
     assert {call[2] for call in copies[:2]} == written == {call[1] for call in copies[-2:]}
+    # The second time it is remembered; what is not understood is measured again.
+    with forerun.optimize(captured) as again:
+        assert again.search is not None
+        assert (again.search.trials, again.search.choices) == ((), optimized.search.choices)
+    (entry,) = (tmp_path / "captured").glob("*/*.entry")
+    entry.write_bytes(b"damaged")
+    with forerun.optimize(captured) as measured:
+        assert measured.search is not None
+        assert measured.search.trials
     assert captured.driver.handles.live() == ()
 
 
