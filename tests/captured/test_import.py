@@ -193,6 +193,9 @@ def test_a_programmatic_edge_whose_target_never_waits_is_a_race() -> None:
     assert check(import_capture(graph).graph).status == "refuted"
     waiting = replace(chain("griddepcontrol.wait;", *SCALE), edges=(CapturedEdge(0, 1, "programmatic", 1),))
     assert check(import_capture(waiting).graph).proved
+    # A wait of some threads orders nothing for the others.
+    some = replace(chain("@%p1 griddepcontrol.wait;", *SCALE), edges=(CapturedEdge(0, 1, "programmatic", 1),))
+    assert check(import_capture(some).graph).status == "refuted"
     # The weights may be loaded before.
     late = replace(chain(SCALE[0], "griddepcontrol.wait;", *SCALE[1:]), edges=(CapturedEdge(0, 1, "programmatic", 1),))
     assert check(import_capture(late).graph).proved
@@ -229,6 +232,7 @@ TRIGGER = "griddepcontrol.launch_dependents;"
     [
         (SCALE, None, ["P4 captured"]),
         (SCALE, PROGRAMMATIC, ["P1 n0 -> n1"]),
+        (("@%p1 griddepcontrol.wait;", *SCALE), PROGRAMMATIC, ["P1 n0 -> n1"]),
         (("griddepcontrol.wait;", *SCALE), PROGRAMMATIC, ["P2 n0"]),
         (("griddepcontrol.wait;", *SCALE), None, ["P2 n0", "P2 n1", "P4 captured"]),
         ((*SCALE, TRIGGER), None, ["P3 n0", "P3 n1", "P4 captured"]),
