@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from forerun.compiler import compile as compile
     from forerun.external.optimize import OptimizedGraph as OptimizedGraph
     from forerun.external.optimize import optimize as optimize
+    from forerun.frontends.foreign_kernels import foreign_kernel as foreign_kernel
     from forerun.ir.builder import GraphBuilder as GraphBuilder
     from forerun.ir.files import load as load
     from forerun.ir.graph import Graph as Graph
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "compiler": ["Executable", "compile"],
     "external.optimize": ["OptimizedGraph", "optimize"],
+    "frontends.foreign_kernels": ["foreign_kernel"],
     "ir.builder": ["GraphBuilder"],
     "ir.files": ["load"],
     "ir.graph": ["Graph"],

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from forerun.captured.graph import CapturedFunction, CapturedGraph
+from forerun.frontends.ptx_phases import steps_of, unfit
 from forerun.ir.kernel import (
     Access,
     BufferParameter,
@@ -29,16 +30,14 @@ from forerun.runtime.toolchain.errors import ToolchainMissing
 from forerun.runtime.toolchain.image import facts_of_image, parameters_at
 from forerun.runtime.toolchain.sass_cfg import flow_graph
 from forerun.runtime.toolchain.sass_reach import linked_of, reach_of
-from forerun.support.cfg import reach
 
-__all__ = ["EVERYTHING", "KernelReader", "ReadKernel", "pointer_name", "unfit"]
+__all__ = ["EVERYTHING", "KernelReader", "ReadKernel", "pointer_name"]
 
 EVERYTHING = "everything"
 """The parameter, and the buffer, of all memory that the program's pointers point into, and what lies between."""
 
 _EVERYTHING = BufferParameter(EVERYTHING, DType.U8)
 _INTEGERS = {1: DType.U8, 2: DType.U16, 4: DType.U32, 8: DType.U64}
-_POLLING = frozenset({"volatile", "relaxed", "acquire", "acq_rel"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,47 +166,6 @@ def _may_poll(facts: EntryFacts) -> bool:
     return any(index in looping for index in suspects)
 
 
-def unfit(
-    module: Module, entry: Function, flow: ControlFlow, summary: AccessSummary, function: CapturedFunction
-) -> str:
-    """Why a kernel's text does not tell all that it does, or must stay as it is; empty if neither is so."""
-    parameters = entry.parameters or ()
-    if [one.bytes for one in parameters] != [size for _, size in function.parameters]:
-        return "the parameters of its PTX are not those of the loaded function"
-    struct = next((one for one in parameters if one.bytes not in _INTEGERS), None)
-    if struct is not None:
-        return f"parameter '{struct.name}' is a struct, in which pointers may be"
-    if summary.strict:
-        return summary.strict[0]
-    private = {
-        name.name for one in module.variables if one.space == ".global" and not one.linkage for name in one.names
-    }
-    for access in summary.global_accesses:
-        if access.space == "any" or "?" in access.roots:
-            return f"line {access.line}: {access.opcode} accesses memory through a pointer that is not a parameter"
-        variables = {root[1:] for root in access.roots if root.startswith("&")}
-        if variables and (not variables <= private or access.kind != "read"):
-            return f"line {access.line}: it uses variables of its module that others may write"
-        if access.parameter_offset:
-            return f"line {access.line}: it uses a pointer inside a struct"
-    polled = _polls(flow, summary.global_accesses)
-    if polled is not None:
-        return f"line {polled.line}: {polled.opcode} in a loop, which may wait for others"
-    if summary.waits and not summary.always_waits:
-        return "it waits on some ways only"
-    return ""
-
-
-def _polls(flow: ControlFlow, accesses: tuple[TextAccess, ...]) -> TextAccess | None:
-    """An access in a loop that may wait for what others write."""
-    looping = {block for loop in flow.graph.loops for block in loop.nodes}
-    for access in accesses:
-        is_ordered = access.kind == "update" or _POLLING & set(access.cache)
-        if is_ordered and access.kind != "write" and flow.block_of[access.index] in looping:
-            return access
-    return None
-
-
 def _from_text(
     function: CapturedFunction, entry: Function, flow: ControlFlow, summary: AccessSummary, nulls: tuple[bool, ...]
 ) -> Kernel:
@@ -225,49 +183,4 @@ def _from_text(
     pointers = {p.name for p in parameters if isinstance(p, BufferParameter)}
     used = {name: found for name, found in accesses.items() if name in pointers}
     code = Implementation("ptx", f"ptx/{function.text}.ptx", function.name)
-    return Kernel(function.name, tuple(parameters), (Role("all", _steps(flow, summary, used)),), (code,))
-
-
-def _steps(flow: ControlFlow, summary: AccessSummary, accesses: Mapping[str, list[TextAccess]]) -> tuple[Step, ...]:
-    """What is accessed before the kernel's own wait, the wait, and the rest; its trigger as early as it may come."""
-    steps: list[Step] = []
-    if summary.waits:
-        early = {name: [a for a in found if not a.after_wait] for name, found in accesses.items()}
-        steps += _phases("early_", {name: found for name, found in early.items() if found})
-        steps.append(Wait())
-        late = {name: [a for a in found if a.after_wait] for name, found in accesses.items()}
-        accesses = {name: found for name, found in late.items() if found}
-    wait = len(steps)
-    steps += _phases("", accesses)
-    if summary.triggers:
-        at = wait if summary.waits and summary.waits_before_trigger else 0
-        steps.insert(len(steps) if _triggers_last(flow, summary) else at, Trigger())
-    return tuple(steps)
-
-
-def _triggers_last(flow: ControlFlow, summary: AccessSummary) -> bool:
-    """Whether nothing is accessed after a trigger, on any way."""
-    blocks = {flow.block_of[index] for index in summary.triggers}
-    after = reach([s for block in blocks for s in flow.graph.successors[block]], flow.graph.successors.__getitem__)
-    return not any(
-        flow.block_of[a.index] in after
-        or any(flow.block_of[t] == flow.block_of[a.index] and t < a.index for t in summary.triggers)
-        for a in summary.global_accesses
-    )
-
-
-def _phases(prefix: str, accesses: Mapping[str, list[TextAccess]]) -> list[Phase]:
-    """What is stored, first; then a phase for each parameter that is only loaded from.
-
-    The order of the text is not kept: a load may follow a store to the same bytes through another parameter. So all of
-    them do, and what overlaps the kernel's own stores does not move ahead of them.
-    """
-    reads = [name for name, found in accesses.items() if all(_only_loads(access) for access in found)]
-    rest = tuple(Access(name) for name in accesses if name not in reads)
-    # Which bytes it stores is not known, so it counts as reading them, too.
-    stores = [Phase(f"{prefix}store", rest, rest)] if rest else []
-    return [*stores, *(Phase(f"{prefix}load_{name}", (Access(name),)) for name in reads)]
-
-
-def _only_loads(access: TextAccess) -> bool:
-    return access.kind in ("read", "prefetch") and not access.is_asynchronous
+    return Kernel(function.name, tuple(parameters), (Role("all", steps_of(flow, summary, used)),), (code,))
