@@ -125,7 +125,10 @@ class _Importer:
         return Buffer(name, dtype, (count,), BufferRole.STATE, "memory", address - self.base)
 
     def _block(self, number: int, memory: MemoryRange) -> str:
+        """The name of a block's buffer: its own, unless that is taken. Two blocks are never one buffer."""
         name = _identifier(memory.name) or f"m{number}"
+        while name in self.buffers:
+            name = f"{name}_{number}"
         self.buffers[name] = self._buffer(name, memory.address, memory.size)
         return name
 

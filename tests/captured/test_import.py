@@ -260,3 +260,14 @@ def test_check_prints_the_advice(tmp_path: Path) -> None:
     assert "note[P4]" in result.output
     told = CliRunner().invoke(app, ["check", "--json", str(tmp_path / "capture")])
     assert [one["code"] for one in json.loads(told.output)["advice"]] == ["P4"]
+
+
+def test_blocks_of_one_name_are_different_buffers() -> None:
+    graph = chain()
+    for name in ("w", "everything"):
+        buffers = import_capture(
+            replace(graph, memory=tuple(replace(m, name=name) for m in graph.memory))
+        ).graph.buffers
+        assert {buffer.offset for buffer in buffers.values()} == {at - min(BLOCKS.values()) for at in BLOCKS.values()}
+        assert len(buffers) == 1 + len(BLOCKS)
+        assert buffers["everything"].size > SIZE
