@@ -33,6 +33,7 @@ from forerun.ir.nodes import (
 from forerun.ir.region import BufferView
 from forerun.ir.types import BufferRole, DependencyKind, DType
 from forerun.support.collection import collection_paused
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["ImportedGraph", "import_capture"]
 
@@ -69,7 +70,7 @@ def import_capture(
         fixed: Functions that must keep their code, by their number, and why.
 
     Raises:
-        InvalidInput: If PTX that belongs to it cannot be read.
+        InvalidInput: If PTX that belongs to it cannot be read, or its edges have a cycle.
     """
     with collection_paused():
         return _Importer(captured, name, fixed or {}).run()
@@ -111,7 +112,10 @@ class _Importer:
         topology: nx.DiGraph[int] = nx.DiGraph()
         topology.add_nodes_from(range(len(self.captured.nodes)))
         topology.add_edges_from((edge.source, edge.target) for edge in self.captured.edges)
-        return list(nx.lexicographical_topological_sort(topology))
+        try:
+            return list(nx.lexicographical_topological_sort(topology))
+        except nx.NetworkXUnfeasible as error:
+            raise InvalidInput("the edges of the captured graph have a cycle", hint="capture it again") from error
 
     def _dependencies(self, names: tuple[str, ...]) -> Iterator[Dependency]:
         for edge in self.captured.edges:
@@ -175,6 +179,8 @@ class _Importer:
         if not transfer.is_contiguous:
             return None
         size = transfer.width * transfer.rows
+        if not size:
+            return EmptyNode(name)
         if kind == "memset":
             dtype = _WIDTHS.get(transfer.element_size, DType.U8)
             view = self._view(transfer.destination, size, dtype)
@@ -213,7 +219,7 @@ class _Importer:
 
     def _declared(self, read: ReadKernel) -> ReadKernel:
         """The kernel under a name of its own among the graph's."""
-        stem = _identifier(read.kernel.name)
+        stem = _identifier(read.kernel.name) or "kernel"
         name = stem
         while name in self.kernels:
             name = f"{stem}_{len(self.kernels)}"

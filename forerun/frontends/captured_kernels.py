@@ -78,12 +78,11 @@ class KernelReader:
             fixed: Why its code must stay, if it must.
         """
         reason = fixed or "its PTX is not known"
-        if function.text and not fixed:
-            if function.text not in self._texts:
-                text = self.captured.texts[function.text]
-                self._texts[function.text] = parse_module(text.text, f"{function.name}.ptx")
-            module = self._texts[function.text]
-            entry = module.entry(function.name)
+        module = None if fixed else self._module(function)
+        entry = None if module is None else next((e for e in module.entries if e.name == function.name), None)
+        if module is not None and entry is None:
+            reason = "its PTX has no kernel of its name"
+        elif module is not None and entry is not None:
             flow = control_flow(entry)
             summary = summarise(entry, flow)
             reason = unfit(module, entry, flow, summary, function)
@@ -91,6 +90,12 @@ class KernelReader:
                 return ReadKernel(_from_text(function, entry, flow, summary, nulls))
         kernel, why = self._from_image(function, pointers, zeros)
         return ReadKernel(kernel, f"{reason}; {why}" if why else reason)
+
+    def _module(self, function: CapturedFunction) -> Module | None:
+        text = self.captured.texts.get(function.text)
+        if text is not None and function.text not in self._texts:
+            self._texts[function.text] = parse_module(text.text, f"{function.name}.ptx")
+        return self._texts.get(function.text)
 
     def _from_image(
         self, function: CapturedFunction, pointers: frozenset[int] | None, zeros: frozenset[int]

@@ -20,6 +20,7 @@ from forerun.ir.semantics import check
 from forerun.ir.text import parse_graph, print_graph
 from forerun.ir.verify import require_valid
 from forerun.passes.infra.manager import PassManager
+from forerun.support.diagnostics import InvalidInput
 from tests.captured.samples import BLOCKS, SCALE, SIZE, captured, chain, kernel, launch
 
 PIPELINE = "insert-pdl,hoist-loads{full_edges=false}"
@@ -271,3 +272,24 @@ def test_blocks_of_one_name_are_different_buffers() -> None:
         assert {buffer.offset for buffer in buffers.values()} == {at - min(BLOCKS.values()) for at in BLOCKS.values()}
         assert len(buffers) == 1 + len(BLOCKS)
         assert buffers["everything"].size > SIZE
+
+
+@pytest.mark.parametrize("edges", [((0, 1), (1, 0)), ((0, 0),)])
+def test_edges_that_have_a_cycle(edges: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(InvalidInput, match="have a cycle"):
+        import_capture(replace(chain(), edges=tuple(CapturedEdge(*edge) for edge in edges)))
+
+
+def test_texts_that_are_not_there_and_names_that_they_do_not_have() -> None:
+    graph = chain()
+    assert import_capture(replace(graph, texts={})).reasons["n0"].startswith("its PTX is not known")
+    other = replace(graph, functions=(replace(graph.functions[0], name=""),))
+    found = import_capture(other)
+    assert found.reasons["n0"].startswith("its PTX has no kernel of its name")
+    require_valid(found.graph)
+
+
+def test_a_copy_of_nothing() -> None:
+    found = import_capture(captured([], [CapturedNode("memcpy", transfer=Transfer(BLOCKS["x"], BLOCKS["y"], 0, 0))]))
+    assert [type(node) for node in found.graph] == [EmptyNode]
+    require_valid(found.graph)
