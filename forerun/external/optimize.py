@@ -176,7 +176,7 @@ def _measured(captured: LiveCapture, found: _Round, fixed: Collection[int]) -> t
     if remembered is not None:
         return _certified(before, graph_of(remembered.choices)), remembered
     every = (Choice(target, trigger) for target in TARGETS for trigger in TRIGGERS)
-    found.maker.code(*(graph_of(dict.fromkeys(opened, choice)) for choice in every))
+    found.maker.prepare(graph_of(dict.fromkeys(opened, choice)) for choice in every)
     with Timing(captured.driver, _written(found.imported)) as timing:
 
         def seconds(choices: Choices) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +44,10 @@ class CodeOfNodes:
     unfit: Mapping[int, str]
 
 
+_Body = tuple[int, tuple[Role, ...] | None]
+"""The number of a function, and what it is to do. Kernels of different graphs have the same names for other bodies."""
+
+
 class CodeMaker:
     """Makes the code of changed kernels, each body of a function once.
 
@@ -60,26 +64,28 @@ class CodeMaker:
         self.names = names
         self.early = early
         self._multiprocessors = _multiprocessors(live.driver)
-        self._made: dict[tuple[int, tuple[Role, ...] | None], MadeCode | str] = {}
+        self._made: dict[_Body, MadeCode | str] = {}
 
-    def code(self, *graphs: Graph) -> CodeOfNodes:
-        """The code of all kernels of some graphs that have another body than before, all processors at once."""
-        kernels: dict[str, tuple[int, Kernel]] = {}
-        for graph in graphs:
-            for number, name in enumerate(self.names):
-                node = graph.nodes[name]
-                if isinstance(node, KernelNode) and node != self.before.nodes[name]:
-                    kernels.setdefault(node.kernel, (number, graph.kernels[node.kernel]))
-        keys = {name: (self._function(number), kernel.roles) for name, (number, kernel) in kernels.items()}
-        wanted = {keys[name]: own for name, own in kernels.items() if keys[name] not in self._made}
+    def prepare(self, graphs: Iterable[Graph]) -> None:
+        """Make the code of all kernels of some graphs that have another body than before, all processors at once."""
+        wanted = {key: own for graph in graphs for _, key, own in self._changed(graph) if key not in self._made}
         with ThreadPoolExecutor(processors()) as workers:
             self._made |= zip(wanted, workers.map(lambda own: self._make(*own), wanted.values()), strict=True)
-        found = {name: self._made[key] for name, key in keys.items()}
-        made = {name: code for name, code in found.items() if isinstance(code, MadeCode)}
-        return CodeOfNodes(made, {keys[name][0]: code for name, code in found.items() if isinstance(code, str)})
 
-    def _function(self, number: int) -> int:
-        return self.live.graph.nodes[number].function
+    def code(self, graph: Graph) -> CodeOfNodes:
+        """The code of the kernels of a graph that have another body than before."""
+        self.prepare([graph])
+        found = {name: (key[0], self._made[key]) for name, key, _ in self._changed(graph)}
+        made = {name: code for name, (_, code) in found.items() if isinstance(code, MadeCode)}
+        return CodeOfNodes(made, {number: code for number, code in found.values() if isinstance(code, str)})
+
+    def _changed(self, graph: Graph) -> Iterator[tuple[str, _Body, tuple[int, Kernel]]]:
+        """The kernels with another body: their names, their bodies, and a node of each."""
+        for number, name in enumerate(self.names):
+            node = graph.nodes[name]
+            if isinstance(node, KernelNode) and node != self.before.nodes[name]:
+                kernel = graph.kernels[node.kernel]
+                yield node.kernel, (self.live.graph.nodes[number].function, kernel.roles), (number, kernel)
 
     def _make(self, number: int, kernel: Kernel) -> MadeCode | str:
         graph = self.live.graph

@@ -210,8 +210,14 @@ def test_each_body_of_a_function_is_made_once(cuda: FakeCuda, monkeypatch: pytes
     assert sorted(made) == ["scale.pdl", "scale.pdl2.hoisted"]
     assert code.made.keys() == {"scale.pdl"}
     assert code.unfit == {0: "it spills"}
-    assert maker.code(after, imported.graph) == code
+    assert maker.code(after) == code
     assert len(made) == 2
+    # The same names with other bodies, as another graph has them, are other code.
+    other = PassManager("insert-pdl{trigger=after-wait}").run(imported.graph).graph
+    maker.prepare([after, other, imported.graph])
+    assert len(made) == 4
+    assert maker.code(other).made.keys() == {"scale.pdl", "scale.pdl2"}
+    assert len(made) == 4
 
 
 def test_a_late_session_says_what_is_missing(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
