@@ -31,7 +31,6 @@ No full dependencies are added: on an H200 they cost a chain of captured kernels
 """
 
 _STRONGEST = "insert-pdl{trigger=none},hoist-loads{full_edges=false}"
-_ROUNDS = 4
 
 
 class OptimizedGraph:
@@ -122,12 +121,13 @@ def optimize(
 
     captured = read_graph(graph)
     fixed: dict[int, str] = {}
-    for _ in range(_ROUNDS):
+    while True:
         found = _rewritten(captured, _STRONGEST if pipeline is None else pipeline, dump, fixed, early)
         code = found.maker.code(found.graph)
         if not code.unfit:
             break
-        # Kernels whose new code is not fit keep theirs; what that means for edges is proved once more.
+        # Kernels whose new code is not fit keep theirs; what that means for edges is proved once more. It ends, since
+        # each round adds functions.
         fixed.update(code.unfit)
     made, search = found.graph, None
     if pipeline is None:
