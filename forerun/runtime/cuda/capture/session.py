@@ -165,12 +165,13 @@ def capture() -> Iterator[CaptureSession]:
     Raises:
         Unsupported: If there is no driver or no CUPTI, or a profiler holds it.
     """
+    global _latest
     own = driver()
     started_late = _is_at_work(own)
     recorder, compiled = ImageRecorder(), NvrtcRecorder()
     session = CaptureSession(recorder, compiled, own, started_late)
     with recorder.recording(), compiled.recording():
-        _sessions.append(session)
+        _latest = session
         yield session
 
 
@@ -184,14 +185,14 @@ def read_graph(source: Any) -> LiveCapture:
     if isinstance(source, LiveCapture):
         return source
     raw_graph(source)
-    if not _sessions:
+    if _latest is None:
         hint = "with forerun.capture() as session: ... around the program, from before it first uses CUDA"
         raise Unsupported("the graph's kernels were not seen when they were loaded", hint=hint)
-    return _sessions[-1].graph(source)
+    return _latest.graph(source)
 
 
-_sessions: list[CaptureSession] = []
-"""Those of this process: what they have seen stays, after their blocks, too."""
+_latest: CaptureSession | None = None
+"""What it has seen stays, after its block, too."""
 
 
 def raw_graph(source: Any) -> int:
