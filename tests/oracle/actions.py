@@ -27,7 +27,7 @@ _CHANGED = (BufferRole.OUTPUT, BufferRole.STATE)
 
 
 def acts(node: Node) -> bool:
-    """Whether a node that is no kernel does something by itself."""
+    """Whether a node other than a kernel does something by itself."""
     kinds = MemcpyNode | MemsetNode | HostCallbackNode | EventRecordNode | EventWaitNode | AllocNode | FreeNode
     return isinstance(node, kinds)
 
