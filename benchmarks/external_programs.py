@@ -183,11 +183,14 @@ def _found(optimized: Any) -> str:
     targets = Counter(choice.target for choice in search.choices.values())
     triggers = Counter(choice.trigger for choice in search.choices.values())
     times = f"{1e6 * search.begin:.1f} to {1e6 * search.seconds:.1f} us"
+    for trial in search.trials:
+        if trial.function < 0 or trial.kept:
+            print(f"    {trial.function} {trial.choice.target} {trial.choice.trigger} {1e6 * trial.seconds:.1f}")
     return f", {len(search.trials)} trials, {kept} kept, {times}, {dict(targets)}, {dict(triggers)}"
 
 
-def with_enable_pdl() -> tuple[Program, Callable[[], None]]:
-    """The same model, with the waits that Inductor puts into its kernels."""
+def with_enable_pdl(session: Any, folder: Path | None) -> dict[str, tuple[Program, Callable[[], None]]]:
+    """The same model, with the waits that Inductor puts into its kernels: its own replay, and what becomes of it."""
     import torch
     import torch._inductor.config as inductor
 
@@ -195,11 +198,23 @@ def with_enable_pdl() -> tuple[Program, Callable[[], None]]:
     inductor.triton.enable_pdl = True
     try:
         _model, step, token = llama(True)
-        graph, results = capture(step)
+        graph, _results = capture(step)
     finally:
         inductor.triton.enable_pdl = False
     saved = step_state(step)
-    return Program(graph, token, saved, [tensor.clone() for tensor in saved], results, step), graph.replay
+    one = Program(graph, token, saved, [tensor.clone() for tensor in saved], [], step)
+    live = session.graph(graph)
+    print("torch, enable_pdl:", live.graph, *live.graph.remarks, sep="\n  ", flush=True)
+    if folder is not None:
+        live.save(folder.with_name(folder.name + "_enable_pdl"))
+    found = {"torch, enable_pdl": (one, graph.replay)}
+    try:
+        better = forerun.optimize(live)
+        print(f"  of enable_pdl: {better}{_found(better)}", flush=True)
+        found["enable_pdl, measured"] = (one, better.replay)
+    except forerun.ForerunError as error:
+        print(f"  of enable_pdl: {str(error)[:3000]}", flush=True)
+    return found
 
 
 def step_state(step: Any) -> list[Any]:
@@ -221,16 +236,20 @@ def table(times: dict[str, list[float]], wrong: dict[str, dict[str, int]], steps
 
 def run(case: str, steps: int, folder: Path | None) -> dict[str, Any]:
     with forerun.capture() as session:
-        if case != "eager":
-            import torch._inductor.config as inductor
+        return _run(session, case, steps, folder)
 
-            inductor.coordinate_descent_tuning = case != "plain"
-            inductor.triton.enable_pdl = case == "enable_pdl"
-        model, step, token = llama(case != "eager")
-        graph, results = capture(step)
-        begin = time.perf_counter()
-        live = session.graph(graph)
-        read = time.perf_counter() - begin
+
+def _run(session: Any, case: str, steps: int, folder: Path | None) -> dict[str, Any]:
+    if case != "eager":
+        import torch._inductor.config as inductor
+
+        inductor.coordinate_descent_tuning = case != "plain"
+        inductor.triton.enable_pdl = case == "enable_pdl"
+    model, step, token = llama(case != "eager")
+    graph, results = capture(step)
+    begin = time.perf_counter()
+    live = session.graph(graph)
+    read = time.perf_counter() - begin
     captured = live.graph
     print(case, captured, f"read in {read:.2f} s", *captured.remarks, sep="\n  ", flush=True)
     if folder is not None:
@@ -267,7 +286,7 @@ def run(case: str, steps: int, folder: Path | None) -> dict[str, Any]:
     wrong = identical(one, replays, steps)
     turns = {name: (one, replay) for name, replay in replays.items()}
     if case == "compiled":
-        turns["torch, enable_pdl"] = with_enable_pdl()
+        turns |= with_enable_pdl(session, folder)
     times = timed(turns)
     base = statistics.median(times["torch"])
     for name, samples in times.items():

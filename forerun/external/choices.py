@@ -12,17 +12,17 @@ from typing import Literal, TypeAlias
 
 from forerun.captured.graph import CapturedGraph
 from forerun.ir.graph import Graph
-from forerun.ir.kernel import Kernel, Role, Step, Trigger, Wait
+from forerun.ir.kernel import Kernel, Phase, Role, Step, Trigger, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DependencyKind
 
 __all__ = ["TARGETS", "TRIGGERS", "Choice", "Choices", "Target", "TriggerAt", "chosen_graph", "functions_of"]
 
 Target: TypeAlias = Literal["keep", "wait", "ahead"]
-TriggerAt: TypeAlias = Literal["none", "start", "after-wait"]
+TriggerAt: TypeAlias = Literal["none", "start", "after-wait", "late"]
 
 TARGETS: tuple[Target, ...] = ("keep", "wait", "ahead")
-TRIGGERS: tuple[TriggerAt, ...] = ("none", "start", "after-wait")
+TRIGGERS: tuple[TriggerAt, ...] = ("none", "start", "after-wait", "late")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class Choice:
     Attributes:
         target: As targets of dependencies: ``keep`` their code and full dependencies; ``wait`` at their entry behind
             programmatic ones; or load ``ahead`` of that wait what the strongest graph does.
-        trigger: As sources of programmatic dependencies: where they let dependents start; ``none`` is at their end.
+        trigger: As sources of programmatic dependencies: where they let dependents start: at their ``start``; ``after-wait``;
+            ``late``, when all is loaded, and before the first store; ``none`` is at their end.
     """
 
     target: Target = "ahead"
@@ -99,7 +100,17 @@ def _roles(kernel: Kernel, strong: Kernel, choice: Choice, is_source: bool) -> t
     if choice.target != "keep" and strong.has(Wait) and not kernel.has(Wait):
         steps = strong.roles[0].steps if choice.target == "ahead" and strong.roles else (Wait(), *steps)
     if is_source and choice.trigger != "none" and not kernel.has(Trigger):
-        wait = next((i for i, step in enumerate(steps) if isinstance(step, Wait)), -1)
-        at = wait + 1 if choice.trigger == "after-wait" else 0
+        at = _trigger_place(steps, choice.trigger)
         steps = (*steps[:at], Trigger(), *steps[at:])
     return (replace(role, steps=steps),)
+
+
+def _trigger_place(steps: tuple[Step, ...], trigger: TriggerAt) -> int:
+    """Before which step a trigger comes."""
+    if trigger == "start":
+        return 0
+    behind = next((i for i, step in enumerate(steps) if isinstance(step, Wait)), -1) + 1
+    if trigger == "after-wait":
+        return behind
+    writes = (i for i, step in enumerate(steps) if i >= behind and isinstance(step, Phase) and step.writes)
+    return next(writes, behind)

@@ -93,6 +93,7 @@ def optimize(
     dump: str | Path | None = None,
     *,
     early: Early = "move",
+    limit_s: float = 120.0,
 ) -> OptimizedGraph:
     """Make a captured graph faster without changing a bit of what it computes.
 
@@ -104,11 +105,12 @@ def optimize(
             :func:`forerun.capture`; or what :meth:`CaptureSession.graph` returned.
         pipeline: Passes, such as :data:`CAPTURED_PIPELINE`, which decide alone. By default what pays is measured, so
             that the result is never slower than the program's own graph: each function's wait, early loads and trigger
-            are tried in turn on the GPU, in the program's memory, which is put back as it was. That takes a minute or
-            two the first time, and is remembered.
+            are tried in turn on the GPU, in the program's memory, which is put back as it was. What is found is
+            remembered.
         dump: A folder for the graph after each pass, the differences, the summary and a report.
         early: What becomes of loads that may stand before the wait: they ``move`` there, what they load is
             ``fetch``-ed into L2 there, or ``none``.
+        limit_s: For how many seconds, about, function by function is measured.
 
     Raises:
         InvalidInput: If it is not a graph.
@@ -131,7 +133,7 @@ def optimize(
         fixed.update(code.unfit)
     made, search = found.graph, None
     if pipeline is None:
-        made, search = _measured(captured, found, fixed)
+        made, search = _measured(captured, found, fixed, limit_s)
         code = found.maker.code(made)
     clone = make_clone(captured, found.imported.graph, made, found.imported.names, code.made)
     unfit = {captured.graph.functions[number].name: reason for number, reason in fixed.items()}
@@ -154,7 +156,9 @@ def _rewritten(
     return _Round(imported, result.graph, result.summary, maker)
 
 
-def _measured(captured: LiveCapture, found: _Round, fixed: Collection[int]) -> tuple[Graph, Search]:
+def _measured(
+    captured: LiveCapture, found: _Round, fixed: Collection[int], limit_s: float
+) -> tuple[Graph, Search]:
     """The graph of the best choices, certified."""
     from forerun.external.choices import TARGETS, TRIGGERS, Choice, chosen_graph, functions_of
     from forerun.external.known_choices import KnownChoices
@@ -190,7 +194,7 @@ def _measured(captured: LiveCapture, found: _Round, fixed: Collection[int]) -> t
             finally:
                 clone.close()
 
-        result = search(opened, seconds)
+        result = search(opened, seconds, limit_s=limit_s)
     known.write(result)
     return _certified(before, graph_of(result.choices)), result
 

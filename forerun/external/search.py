@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,14 +47,16 @@ class Search:
     trials: tuple[Trial, ...]
 
 
-def search(launches: Counter[int], measure: Measure, rounds: int = 2) -> Search:
+def search(launches: Counter[int], measure: Measure, rounds: int = 2, limit_s: float = 120.0) -> Search:
     """Look for the best choices: the better of a few for all functions, then function by function.
 
     Args:
         launches: How many nodes launch each function that can get other code.
         measure: Takes the time.
         rounds: How often every function's choices are tried; it ends earlier when nothing brings more.
+        limit_s: Seconds after which it ends with the best that was found; the few for all functions are always tried.
     """
+    end = time.monotonic() + limit_s
     trials: list[Trial] = []
     starts: list[Choices] = [
         dict.fromkeys(launches, Choice(target, trigger)) for target in TARGETS for trigger in _triggers(target)
@@ -67,7 +70,7 @@ def search(launches: Counter[int], measure: Measure, rounds: int = 2) -> Search:
         improved = False
         for function, _count in launches.most_common():
             for choice in _ALL:
-                if choice == choices[function]:
+                if choice == choices[function] or time.monotonic() > end:
                     continue
                 seconds = measure({**choices, function: choice})
                 kept = seconds < best * (1 - _GAIN)

@@ -8,8 +8,7 @@ from forerun.captured.graph import CapturedFunction
 from forerun.ir.kernel import Access, Phase, Step, Trigger, Wait
 from forerun.ptx import AccessSummary, Function, Module
 from forerun.ptx.accesses import Access as TextAccess
-from forerun.ptx.cfg import ControlFlow
-from forerun.support.cfg import reach
+from forerun.ptx.cfg import ControlFlow, may_follow
 
 __all__ = ["SCALARS", "steps_of", "unfit"]
 
@@ -65,40 +64,34 @@ def steps_of(flow: ControlFlow, summary: AccessSummary, accesses: Mapping[str, l
     steps: list[Step] = []
     if summary.waits:
         early = {name: [a for a in found if not a.after_wait] for name, found in accesses.items()}
-        steps += _phases("early_", {name: found for name, found in early.items() if found})
+        steps += _phases("early_", flow, {name: found for name, found in early.items() if found})
         steps.append(Wait())
         late = {name: [a for a in found if a.after_wait] for name, found in accesses.items()}
         accesses = {name: found for name, found in late.items() if found}
     wait = len(steps)
-    steps += _phases("", accesses)
+    steps += _phases("", flow, accesses)
     if summary.triggers:
         at = wait if summary.waits and summary.waits_before_trigger else 0
-        steps.insert(len(steps) if _triggers_last(flow, summary) else at, Trigger())
+        accessed = [access.index for access in summary.global_accesses]
+        steps.insert(at if may_follow(flow, summary.triggers, accessed) else len(steps), Trigger())
     return tuple(steps)
 
 
-def _triggers_last(flow: ControlFlow, summary: AccessSummary) -> bool:
-    """Whether nothing is accessed after a trigger, on any way."""
-    blocks = {flow.block_of[index] for index in summary.triggers}
-    after = reach([s for block in blocks for s in flow.graph.successors[block]], flow.graph.successors.__getitem__)
-    return not any(
-        flow.block_of[a.index] in after
-        or any(flow.block_of[t] == flow.block_of[a.index] and t < a.index for t in summary.triggers)
-        for a in summary.global_accesses
-    )
+def _phases(prefix: str, flow: ControlFlow, accesses: Mapping[str, list[TextAccess]]) -> list[Phase]:
+    """A phase for each parameter that is only loaded from, and one for what is stored.
 
-
-def _phases(prefix: str, accesses: Mapping[str, list[TextAccess]]) -> list[Phase]:
-    """What is stored, first; then a phase for each parameter that is only loaded from.
-
-    The order of the text is not kept: a load may follow a store to the same bytes through another parameter. So all of
-    them do, and what overlaps the kernel's own stores does not move ahead of them.
+    Loads come first if none follows a store on any way. Otherwise the order of the text is not kept, and all of them
+    come last: a load may follow a store to the same bytes through another parameter, and what overlaps the kernel's own
+    stores does not move ahead of them.
     """
     reads = [name for name, found in accesses.items() if all(_only_loads(access) for access in found)]
     rest = tuple(Access(name) for name in accesses if name not in reads)
     # Which bytes it stores is not known, so it counts as reading them, too.
     stores = [Phase(f"{prefix}store", rest, rest)] if rest else []
-    return [*stores, *(Phase(f"{prefix}load_{name}", (Access(name),)) for name in reads)]
+    loads = [Phase(f"{prefix}load_{name}", (Access(name),)) for name in reads]
+    stored = [access.index for name in accesses if name not in reads for access in accesses[name]]
+    loaded = [access.index for name in reads for access in accesses[name]]
+    return [*stores, *loads] if may_follow(flow, stored, loaded) else [*loads, *stores]
 
 
 def _only_loads(access: TextAccess) -> bool:

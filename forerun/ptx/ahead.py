@@ -15,7 +15,7 @@ from forerun.ptx.syntax import Declaration, Declarator, Guard, Instruction, Stat
 from forerun.ptx.values import Term
 from forerun.support.cfg import Loop
 
-__all__ = ["Ahead", "fetch", "move_loads", "statements"]
+__all__ = ["Ahead", "certain_blocks", "fetch", "move_loads", "statements"]
 
 _ORDERED = frozenset({"volatile", "relaxed", "acquire", "mmio", "cv"})
 """Loads that may wait for what others write, or must see it."""
@@ -30,7 +30,7 @@ class Ahead:
         declarations: Registers of its own.
         front: Instructions for the front, each after those that it depends on.
         instead: For instructions of the kernel, by number, what stands in their place.
-        ends: For loops, by the number of their last instruction, what stands before it.
+        before: What stands before instructions of the kernel, by their number.
         moved: How many loads moved.
     """
 
@@ -38,7 +38,7 @@ class Ahead:
     declarations: list[Declaration] = field(default_factory=list)
     front: list[Instruction] = field(default_factory=list)
     instead: dict[int, list[Statement]] = field(default_factory=dict)
-    ends: dict[int, list[Statement]] = field(default_factory=dict)
+    before: dict[int, list[Statement]] = field(default_factory=dict)
     moved: int = 0
     _copies: dict[tuple[int, str], Register] = field(default_factory=dict)
     _first: dict[int, Register] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Ahead:
             self._first[loop.header] = predicate
             self.front.append(Instruction("setp.eq.u32", (predicate, Immediate("0"), Immediate("0"))))
             last = flow.blocks[loop.latches[0]][-1]
-            self.ends.setdefault(last, []).append(
+            self.before.setdefault(last, []).append(
                 Instruction("setp.ne.u32", (predicate, Immediate("0"), Immediate("0")))
             )
         return self._first[loop.header]
@@ -98,7 +98,7 @@ def move_loads(slicer: Slicer, accesses: Sequence[Access], most: int | None = No
         most: How many move at the most: the first ones; ``None`` is all that can.
     """
     ahead = Ahead(slicer)
-    certain = _certain(slicer.flow)
+    certain = certain_blocks(slicer.flow)
     for access in accesses:
         one = slicer.flow.instructions[access.index]
         block = slicer.flow.block_of[access.index]
@@ -113,14 +113,14 @@ def move_loads(slicer: Slicer, accesses: Sequence[Access], most: int | None = No
     return ahead
 
 
-def _certain(flow: ControlFlow) -> frozenset[int]:
-    """The blocks that every thread comes to."""
+def certain_blocks(flow: ControlFlow) -> tuple[int, ...]:
+    """The blocks that every thread comes to, in the order in which it does."""
     found: list[int] = []
     block: int | None = 0
     while block is not None:
         found.append(block)
         block = flow.graph.immediate_post_dominators[block]
-    return frozenset(found)
+    return tuple(found)
 
 
 def _move(ahead: Ahead, index: int, one: Instruction, loops: Sequence[Loop]) -> None:
@@ -238,5 +238,5 @@ def statements(ahead: Ahead, flow: ControlFlow, body: Sequence[Statement]) -> It
     number = {position: index for index, position in enumerate(flow.positions)}
     for position, one in enumerate(body):
         index = number.get(position, -1)
-        yield from ahead.ends.get(index, ())
+        yield from ahead.before.get(index, ())
         yield from ahead.instead.get(index, (one,))

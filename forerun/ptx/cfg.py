@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
 from forerun.ptx.operands import Register, Symbol, registers_of, with_registers
 from forerun.ptx.syntax import Brace, Declaration, Directive, Function, Instruction, Label
-from forerun.support.cfg import FlowGraph
+from forerun.support.cfg import FlowGraph, reach
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["ENDS", "ControlFlow", "control_flow"]
+__all__ = ["ENDS", "ControlFlow", "control_flow", "may_follow"]
 
 ENDS = frozenset({"ret", "exit", "trap"})
 """Opcodes after which a thread does nothing more in the function."""
@@ -57,6 +57,14 @@ class ControlFlow:
     def branch_of(self, block: int) -> Instruction:
         """The last instruction of a block."""
         return self.instructions[self.blocks[block][-1]]
+
+
+def may_follow(flow: ControlFlow, firsts: Collection[int], seconds: Collection[int]) -> bool:
+    """Whether a thread may come to one of the second instructions after one of the first."""
+    blocks = {flow.block_of[index] for index in firsts}
+    after = reach([s for block in blocks for s in flow.graph.successors[block]], flow.graph.successors.__getitem__)
+    begin = {block: min(index for index in firsts if flow.block_of[index] == block) for block in blocks}
+    return any(flow.block_of[index] in after or index > begin.get(flow.block_of[index], index) for index in seconds)
 
 
 class _Scope:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from forerun.ptx.accesses import Access, summarise
-from forerun.ptx.ahead import Ahead, fetch, move_loads, statements
-from forerun.ptx.cfg import ControlFlow, control_flow
+from forerun.ptx.ahead import Ahead, certain_blocks, fetch, move_loads, statements
+from forerun.ptx.cfg import ControlFlow, control_flow, may_follow
 from forerun.ptx.opcodes import is_trigger
 from forerun.ptx.slices import Slicer
 from forerun.ptx.syntax import Declaration, Directive, Function, Instruction, Module, Statement
 from forerun.support.diagnostics import Unsupported
 
-__all__ = ["Changes", "rewrite"]
+__all__ = ["Changes", "TriggerPlace", "rewrite"]
+
+TriggerPlace: TypeAlias = Literal["start", "after-wait", "late", "none"]
 
 _WAIT = Instruction("griddepcontrol.wait")
 _TRIGGER = Instruction("griddepcontrol.launch_dependents")
@@ -26,7 +28,8 @@ class Changes:
 
     Attributes:
         wait: Whether every thread waits before it does anything else that other grids can see.
-        trigger: Where it triggers: ``start``, before the wait; ``after-wait``; or ``none``.
+        trigger: Where it triggers: ``start``, before the wait; ``after-wait``; ``late``, where every thread comes when it
+            has loaded all that it loads from global memory; or ``none``.
         ahead: The pointer parameters of which nothing that may still run at the start of the kernel writes what it
             loads: these loads may stand before the wait.
         by: How they get there: they ``move``, or what they load is ``fetch``-ed into L2 there, and they stay.
@@ -35,7 +38,7 @@ class Changes:
     """
 
     wait: bool = True
-    trigger: Literal["start", "after-wait", "none"] = "start"
+    trigger: TriggerPlace = "start"
     ahead: frozenset[str] = frozenset()
     by: Literal["move", "fetch"] = "move"
     turns: int = 1
@@ -76,8 +79,24 @@ def rewrite(module: Module, name: str, changes: Changes) -> Module:
     front += [_WAIT] if changes.wait and not summary.waits else []
     front += [_TRIGGER] if changes.trigger == "after-wait" and not triggers else []
     ordered = _with_ordered_loads(function, flow, summary.global_accesses)
+    if changes.trigger == "late" and not triggers:
+        _trigger_late(ahead, flow, summary.global_accesses)
     body = tuple(statements(ahead, flow, ordered.body or ()))
     return module.with_function(_with_front(replace(ordered, body=body), front))
+
+
+def _trigger_late(ahead: Ahead, flow: ControlFlow, accesses: Collection[Access]) -> None:
+    """Put a trigger before the first instruction that every thread comes to, and after which none loads.
+
+    A kernel in which there is none triggers at its end, as every kernel does.
+    """
+    loads = [access.index for access in accesses if access.kind in ("read", "update")]
+    for block in certain_blocks(flow):
+        own = [index for index in loads if flow.block_of[index] == block]
+        at = max(own) + 1 if own else flow.blocks[block].start
+        if at in flow.blocks[block] and not may_follow(flow, [at], loads):
+            ahead.before.setdefault(at, []).append(_TRIGGER)
+            return
 
 
 def _with_front(function: Function, front: list[Statement]) -> Function:

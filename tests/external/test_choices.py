@@ -60,9 +60,10 @@ def test_every_combination_is_certified(choices: Choices) -> None:
 
 def test_where_triggers_stand() -> None:
     for trigger, expected in (
-        ("none", ["load_p0", "Wait", "store", "load_p1"]),
-        ("start", ["Trigger", "load_p0", "Wait", "store", "load_p1"]),
-        ("after-wait", ["load_p0", "Wait", "Trigger", "store", "load_p1"]),
+        ("none", ["load_p0", "Wait", "load_p1", "store"]),
+        ("start", ["Trigger", "load_p0", "Wait", "load_p1", "store"]),
+        ("after-wait", ["load_p0", "Wait", "Trigger", "load_p1", "store"]),
+        ("late", ["load_p0", "Wait", "load_p1", "Trigger", "store"]),
     ):
         assert steps(graph_of(dict.fromkeys([0, 1], Choice("ahead", trigger))), "n2") == expected  # type: ignore[arg-type]
     # The last node has no dependents to start.
@@ -102,3 +103,10 @@ def test_nothing_is_kept_that_brings_nothing() -> None:
 def test_what_has_no_fit_code_is_never_chosen() -> None:
     costs = {(0, target, trigger): float("inf") for target in ("ahead", "wait") for trigger in TRIGGERS}
     assert search(Counter({0: 5, 1: 2}), clock(costs)).choices[0].target == "keep"
+
+
+def test_it_ends_in_time() -> None:
+    costs = {(0, "keep", "none"): -0.1, (0, "wait", "late"): -0.05}
+    found = search(Counter({0: 5, 1: 2}), clock(costs), limit_s=0.0)
+    assert all(trial.function == -1 for trial in found.trials)
+    assert found.choices[0] == Choice("keep", "none")

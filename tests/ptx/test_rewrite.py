@@ -34,6 +34,8 @@ class MemoryThread(Thread):
     stored: list[tuple[int, int]] = field(default_factory=list)
     fetched: set[int] = field(default_factory=set)
     waited_after: int | None = None
+    loads: int = 0
+    triggered_after: int | None = None
 
     def address(self, operand: object) -> int:
         assert isinstance(operand, Address)
@@ -45,11 +47,14 @@ class MemoryThread(Thread):
         parts = one.parts
         if one.opcode == "griddepcontrol.wait":
             self.waited_after = len(self.loaded)
+        elif one.opcode == "griddepcontrol.launch_dependents":
+            self.triggered_after = self.loads
         elif one.opcode.startswith("prefetch"):
             self.fetched.add(self.address(one.operands[0]))
         elif parts[:2] == ("ld", "global"):
             address = self.address(one.operands[1])
             self.loaded.add(address)
+            self.loads += 1
             self.write(one.operands[0], address * 2654435761 >> 7)
         elif parts[:2] == ("st", "global"):
             self.stored.append((self.address(one.operands[0]), self.value(one.operands[1])))
@@ -95,10 +100,13 @@ def programs_with_loads(draw: st.DrawFn) -> str:
     programs_with_loads(),
     st.sampled_from(["move", "fetch"]),
     st.sampled_from([BOTH, frozenset({"a"}), frozenset[str]()]),
+    st.sampled_from(["start", "late"]),
 )
-def test_threads_do_the_same(text: str, by: Literal["move", "fetch"], ahead: frozenset[str]) -> None:
+def test_threads_do_the_same(
+    text: str, by: Literal["move", "fetch"], ahead: frozenset[str], trigger: Literal["start", "late"]
+) -> None:
     before = parse_module(text)
-    after = printed(rewrite(before, "k", Changes(ahead=ahead, by=by, turns=2)))
+    after = printed(rewrite(before, "k", Changes(ahead=ahead, by=by, turns=2, trigger=trigger)))
     summary = summarise(after.entry("k"))
     early = [access for access in summary.global_accesses if not access.after_wait]
     assert summary.always_waits
@@ -110,6 +118,9 @@ def test_threads_do_the_same(text: str, by: Literal["move", "fetch"], ahead: fro
         assert new.loaded <= old.loaded
         assert new.waited_after is not None
         moved += new.waited_after
+        if trigger == "late" and new.triggered_after is not None:
+            assert new.triggered_after == new.loads
+        assert trigger == "late" or new.triggered_after == 0
     event(f"{by}: {'some' if moved or early else 'no'} loads are early")
 
 
@@ -191,6 +202,35 @@ def test_of_a_loop_several_turns_are_fetched() -> None:
     first = run(after)[0]
     assert first.fetched == {PARAMETERS["a"] + 64 * turn for turn in range(3)}
     assert first.fetched <= first.loaded
+
+
+@pytest.mark.parametrize(
+    ("lines", "loads"),
+    [
+        (("ld.global.u32 %r2, [%rd4];", "st.global.u32 [%rd5], %r2;"), 1),
+        (("mov.u32 %r2, 0;", *LOOP), 10),
+        (("@%p1 bra $L;", "ld.global.u32 %r2, [%rd4];", "$L:", "st.global.u32 [%rd5], %r1;"), None),
+        # Nothing is loaded.
+        (("st.global.u32 [%rd5], %r1;",), 0),
+    ],
+)
+def test_a_late_trigger_comes_when_all_is_loaded_and_before_the_last_store(
+    lines: tuple[str, ...], loads: int | None
+) -> None:
+    after = printed(rewrite(module(*lines), "k", Changes(trigger="late")))
+    flow = control_flow(after.entry("k"))
+    opcodes = [one.opcode for one in flow.instructions]
+    assert instructions(after) == [WAIT, TRIGGER]
+    stores = [index for index, opcode in enumerate(opcodes) if opcode == "st.global.u32"]
+    assert opcodes.index(TRIGGER) < stores[-1] or lines[1:] == LOOP  # which stores in its loop alone
+    for thread in run(after):
+        assert thread.triggered_after == thread.loads
+        assert loads is None or thread.special["%tid.x"] >= 2 or thread.loads == loads
+
+
+def test_who_loads_last_on_some_ways_only_triggers_at_the_end() -> None:
+    lines = ("@%p1 bra $L;", "ret;", "$L:", "ld.global.u32 %r2, [%rd4];", "st.global.u32 [%rd5], %r2;")
+    assert instructions(printed(rewrite(module(*lines), "k", Changes(trigger="late")))) == [WAIT]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from forerun.ir.kernel import Kernel, Phase, Step, Trigger, Wait
 from forerun.ptx import parse_module, print_module, summarise
-from forerun.ptx.rewrite import Changes, rewrite
+from forerun.ptx.rewrite import Changes, TriggerPlace, rewrite
 from forerun.runtime.cuda.codegen.body import CannotGenerate
 
 __all__ = ["Early", "FollowedText", "follow_body"]
@@ -81,11 +81,10 @@ def _changes(kernel: Kernel, names: Mapping[str, str], early: Early) -> Changes:
     steps: Sequence[Step] = kernel.roles[0].steps if kernel.roles else ()
     wait = next((i for i, step in enumerate(steps) if isinstance(step, Wait)), None)
     trigger = next((i for i, step in enumerate(steps) if isinstance(step, Trigger)), None)
-    where: Literal["start", "after-wait", "none"] = "none"
-    if trigger is not None and (wait is None or trigger < wait):
-        where = "start"
-    elif trigger is not None and trigger - 1 == wait:
-        where = "after-wait"
+    where: TriggerPlace = "none"
+    if trigger is not None:
+        behind = -1 if wait is None else wait
+        where = "start" if trigger == 0 or trigger < behind else "after-wait" if trigger - 1 == behind else "late"
     phases = [step for step in steps[: wait or 0] if isinstance(step, Phase) and not step.writes]
     read = [access.parameter for phase in phases for access in phase.reads]
     ahead = frozenset(names[parameter] for parameter in read if parameter in names)
