@@ -32,8 +32,8 @@ class Choice:
     Attributes:
         target: As targets of dependencies: ``keep`` their code and full dependencies; ``wait`` at their entry behind
             programmatic ones; or load ``ahead`` of that wait what the strongest graph does.
-        trigger: As sources of programmatic dependencies: where they let dependents start: at their ``start``; ``after-wait``;
-            ``late``, when all is loaded, and before the first store; ``none`` is at their end.
+        trigger: As sources of programmatic dependencies: where they let dependents start: at their ``start``;
+            ``after-wait``; ``late``, when all is loaded, and before the first store; ``none`` is at their end.
     """
 
     target: Target = "ahead"

@@ -28,8 +28,8 @@ class Changes:
 
     Attributes:
         wait: Whether every thread waits before it does anything else that other grids can see.
-        trigger: Where it triggers: ``start``, before the wait; ``after-wait``; ``late``, where every thread comes when it
-            has loaded all that it loads from global memory; or ``none``.
+        trigger: Where it triggers: ``start``, before the wait; ``after-wait``; ``late``, where every thread comes when
+            it has loaded all that it loads from global memory; or ``none``.
         ahead: The pointer parameters of which nothing that may still run at the start of the kernel writes what it
             loads: these loads may stand before the wait.
         by: How they get there: they ``move``, or what they load is ``fetch``-ed into L2 there, and they stay.
