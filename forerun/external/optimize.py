@@ -156,9 +156,7 @@ def _rewritten(
     return _Round(imported, result.graph, result.summary, maker)
 
 
-def _measured(
-    captured: LiveCapture, found: _Round, fixed: Collection[int], limit_s: float
-) -> tuple[Graph, Search]:
+def _measured(captured: LiveCapture, found: _Round, fixed: Collection[int], limit_s: float) -> tuple[Graph, Search]:
     """The graph of the best choices, certified."""
     from forerun.external.choices import TARGETS, TRIGGERS, Choice, chosen_graph, functions_of
     from forerun.external.known_choices import KnownChoices
