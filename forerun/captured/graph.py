@@ -6,6 +6,7 @@ The terms are the driver's (CUDA Driver API, "Graph Management"). Addresses are 
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -184,7 +185,7 @@ class CapturedGraph:
         functions: The kernels.
         images: Machine code, by digest.
         texts: PTX, by digest of the text.
-        memory: What pointers of the nodes point into; ranges do not overlap.
+        memory: What pointers of the nodes point into, by address; ranges do not overlap.
         machine: The GPU, the driver and what captured, for people.
         remarks: What is missing, a sentence each.
     """
@@ -201,6 +202,12 @@ class CapturedGraph:
     def function_of(self, node: CapturedNode) -> CapturedFunction:
         """The kernel that a kernel node launches."""
         return self.functions[node.function]
+
+    def memory_at(self, address: int) -> MemoryRange | None:
+        """The range around an address; ``None`` if it lies in none."""
+        at = bisect_right(self.memory, address, key=lambda memory: memory.address) - 1
+        found = self.memory[at] if at >= 0 else None
+        return found if found is not None and address in found else None
 
     @cached_property
     def kinds(self) -> Mapping[str, int]:

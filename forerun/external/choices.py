@@ -15,13 +15,24 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Phase, Role, Step, Trigger, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DependencyKind
+from forerun.runtime.cuda.codegen.foreign import Early
 
-__all__ = ["TARGETS", "TRIGGERS", "Choice", "Choices", "Target", "TriggerAt", "chosen_graph", "functions_of"]
+__all__ = [
+    "TARGETS",
+    "TRIGGERS",
+    "Choice",
+    "Choices",
+    "Target",
+    "TriggerAt",
+    "chosen_graph",
+    "early_of",
+    "functions_of",
+]
 
-Target: TypeAlias = Literal["keep", "wait", "ahead"]
+Target: TypeAlias = Literal["keep", "wait", "move", "fetch"]
 TriggerAt: TypeAlias = Literal["none", "start", "after-wait", "late"]
 
-TARGETS: tuple[Target, ...] = ("keep", "wait", "ahead")
+TARGETS: tuple[Target, ...] = ("keep", "wait", "move", "fetch")
 TRIGGERS: tuple[TriggerAt, ...] = ("none", "start", "after-wait", "late")
 
 
@@ -31,17 +42,23 @@ class Choice:
 
     Attributes:
         target: As targets of dependencies: ``keep`` their code and full dependencies; ``wait`` at their entry behind
-            programmatic ones; or load ``ahead`` of that wait what the strongest graph does.
+            programmatic ones; ``move`` loads ahead of that wait that the strongest graph has there; or ``fetch`` the
+            memory that they load from, besides.
         trigger: As sources of programmatic dependencies: where they let dependents start: at their ``start``;
             ``after-wait``; ``late``, when all is loaded, and before the first store; ``none`` is at their end.
     """
 
-    target: Target = "ahead"
+    target: Target = "move"
     trigger: TriggerAt = "none"
 
 
 Choices: TypeAlias = Mapping[int, Choice]
 """By the number of the function in the captured graph."""
+
+
+def early_of(choices: Choices) -> Mapping[int, Early]:
+    """What becomes of early loads, by the number of the function."""
+    return {number: "fetch" if choice.target == "fetch" else "move" for number, choice in choices.items()}
 
 
 def functions_of(captured: CapturedGraph, names: tuple[str, ...]) -> Mapping[str, int]:
@@ -98,7 +115,7 @@ def _roles(kernel: Kernel, strong: Kernel, choice: Choice, is_source: bool) -> t
     (role,) = kernel.roles
     steps: tuple[Step, ...] = role.steps
     if choice.target != "keep" and strong.has(Wait) and not kernel.has(Wait):
-        steps = strong.roles[0].steps if choice.target == "ahead" and strong.roles else (Wait(), *steps)
+        steps = strong.roles[0].steps if choice.target != "wait" and strong.roles else (Wait(), *steps)
     if is_source and choice.trigger != "none" and not kernel.has(Trigger):
         at = _trigger_place(steps, choice.trigger)
         steps = (*steps[:at], Trigger(), *steps[at:])

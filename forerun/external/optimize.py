@@ -108,8 +108,8 @@ def optimize(
             are tried in turn on the GPU, in the program's memory, which is put back as it was. What is found is
             remembered.
         dump: A folder for the graph after each pass, the differences, the summary and a report.
-        early: What becomes of loads that may stand before the wait: they ``move`` there, what they load is
-            ``fetch``-ed into L2 there, or ``none``.
+        early: What becomes of loads that may stand before the wait, where passes decide: they ``move`` there; the
+            memory that they load from is ``fetch``-ed into L2 there besides; or ``none``.
         limit_s: For how many seconds, about, function by function is measured.
 
     Raises:
@@ -133,8 +133,10 @@ def optimize(
         fixed.update(code.unfit)
     made, search = found.graph, None
     if pipeline is None:
+        from forerun.external.choices import early_of
+
         made, search = _measured(captured, found, fixed, limit_s)
-        code = found.maker.code(made)
+        code = found.maker.code(made, early_of(search.choices))
     clone = make_clone(captured, found.imported.graph, made, found.imported.names, code.made)
     unfit = {captured.graph.functions[number].name: reason for number, reason in fixed.items()}
     return OptimizedGraph(found, made, code, unfit, search, clone)
@@ -158,7 +160,7 @@ def _rewritten(
 
 def _measured(captured: LiveCapture, found: _Round, fixed: Collection[int], limit_s: float) -> tuple[Graph, Search]:
     """The graph of the best choices, certified."""
-    from forerun.external.choices import TARGETS, TRIGGERS, Choice, chosen_graph, functions_of
+    from forerun.external.choices import TARGETS, TRIGGERS, Choice, chosen_graph, early_of, functions_of
     from forerun.external.known_choices import KnownChoices
     from forerun.external.search import search
     from forerun.ir.refinement.certificate import certify
@@ -177,13 +179,13 @@ def _measured(captured: LiveCapture, found: _Round, fixed: Collection[int], limi
     remembered = known.read(opened)
     if remembered is not None:
         return _certified(before, graph_of(remembered.choices)), remembered
-    every = (Choice(target, trigger) for target in TARGETS for trigger in TRIGGERS)
-    found.maker.prepare(graph_of(dict.fromkeys(opened, choice)) for choice in every)
+    every = [dict.fromkeys(opened, Choice(target, trigger)) for target in TARGETS for trigger in TRIGGERS]
+    found.maker.prepare((graph_of(choices), early_of(choices)) for choices in every)
     with Timing(captured.driver, _written(found.imported)) as timing:
 
         def seconds(choices: Choices) -> float:
             graph = graph_of(choices)
-            code = found.maker.code(graph)
+            code = found.maker.code(graph, early_of(choices))
             if code.unfit or not certify(before, graph).proved:
                 return float("inf")
             clone = make_clone(captured, before, graph, names, code.made)

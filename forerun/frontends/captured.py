@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from forerun.captured.graph import CapturedFunction, CapturedGraph, CapturedNode, MemoryRange, Transfer
 from forerun.frontends.captured_kernels import EVERYTHING, KernelReader, ReadKernel, pointer_name
@@ -136,21 +135,9 @@ class _Importer:
         self.buffers[name] = self._buffer(name, memory.address, memory.size)
         return name
 
-    @cached_property
-    def _addresses(self) -> list[int]:
-        return [memory.address for memory in self.captured.memory]
-
-    def _around(self, address: int) -> MemoryRange | None:
-        """The block around an address."""
-        from bisect import bisect_right
-
-        at = bisect_right(self._addresses, address) - 1
-        found = self.captured.memory[at] if at >= 0 else None
-        return found if found is not None and address in found else None
-
     def _view(self, address: int, size: int, dtype: DType = DType.U8) -> BufferView | None:
         """Some bytes as a buffer of their own; ``None`` if they lie outside what is known."""
-        memory = self._around(address)
+        memory = self.captured.memory_at(address)
         if memory is None or address + size > memory.stop or size % dtype.itemsize:
             return None
         name = f"{self.blocks[memory.address]}_{address - memory.address}_{size}_{dtype}"
@@ -234,7 +221,7 @@ class _Importer:
         """
         found = {}
         for number, at, value in node.pointers():
-            memory = self._around(value)
+            memory = self.captured.memory_at(value)
             if memory is None:
                 continue
             if memory.kind != "device":
@@ -256,7 +243,7 @@ class _Importer:
             if not isinstance(parameter, BufferParameter):
                 found.append((parameter.name, ConstantArgument(value)))
                 continue
-            memory = self._around(value)
+            memory = self.captured.memory_at(value)
             if memory is None or memory.kind != "device":
                 return None
             found.append((parameter.name, BufferArgument(self.blocks[memory.address])))

@@ -9,16 +9,18 @@ from functools import partial
 from forerun.ptx.accesses import Access
 from forerun.ptx.cfg import ControlFlow
 from forerun.ptx.opcodes import type_bits, uses, writes
-from forerun.ptx.operands import Address, Immediate, Operand, Register, Sum, with_registers
-from forerun.ptx.slices import Slicer, trip_count
+from forerun.ptx.operands import Address, Immediate, Register, Symbol, with_registers
+from forerun.ptx.slices import Slicer
 from forerun.ptx.syntax import Declaration, Declarator, Guard, Instruction, Statement
-from forerun.ptx.values import Term
 from forerun.support.cfg import Loop
 
-__all__ = ["Ahead", "certain_blocks", "fetch", "move_loads", "statements"]
+__all__ = ["Ahead", "add_fetch", "certain_blocks", "move_loads", "statements"]
 
 _ORDERED = frozenset({"volatile", "relaxed", "acquire", "mmio", "cv"})
 """Loads that may wait for what others write, or must see it."""
+
+_UNIT = 16
+"""Bytes."""
 
 
 @dataclass
@@ -174,63 +176,36 @@ def _bits(type_: str) -> int:
     return type_bits(type_.removeprefix("."))
 
 
-def fetch(slicer: Slicer, accesses: Sequence[Access], turns: int) -> Ahead:
-    """Fetch into L2 what loads will read: at their first arrival, and in further turns of a loop.
+def add_fetch(ahead: Ahead, parameter: str, bytes_: int, ctas: int) -> None:
+    """Let the first CTAs fetch the memory that a parameter points to into L2, each an equal share.
 
     A fetch reads no value, so it is right whatever is written meanwhile; and it does not fail, wherever it points
-    (measured on an H200: addresses that are not mapped are ignored).
+    (measured on an H200: addresses that are not mapped are ignored). PTX ISA, ``cp.async.bulk.prefetch``: addresses and
+    sizes are multiples of 16 bytes.
 
     Args:
-        slicer: Of the kernel.
-        accesses: Its loads.
-        turns: Of how many turns at the most.
+        ahead: What is executed at the front.
+        parameter: A pointer to global memory.
+        bytes_: How many bytes, from where it points; less than a multiple of 16 a CTA is left.
+        ctas: How many CTAs share in it: those with the lowest ``%ctaid.x``.
     """
-    flow = slicer.flow
-    ahead = Ahead(slicer)
-    for access in accesses:
-        one = flow.instructions[access.index]
-        address = next(operand for operand in one.operands if isinstance(operand, Address))
-        if address.base is None or address.offset is None or not ahead.can_have(uses(one), access.index):
-            continue
-        at_front = partial(ahead.register, use=access.index)
-        guard = None if one.guard is None else replace(one.guard, register=at_front(one.guard.register))
-        place = with_registers(address, at_front)
-        step, most = _per_turn(slicer, access)
-        for turn in range(min(turns, most) if step else 1):
-            ahead.front.append(Instruction("prefetch.global.L2", (_moved(place, turn * step),), guard))
-        ahead.moved += 1
-    return ahead
-
-
-def _per_turn(slicer: Slicer, access: Access) -> tuple[int, int]:
-    """By how many bytes the address of a load grows in each turn of the loop around it, and how many turns there are.
-
-    No bytes if it is in no loop, or does not grow steadily.
-    """
-    flow = slicer.flow
-    block = flow.block_of[access.index]
-    around = [loop for loop in flow.graph.loops if block in loop.nodes]
-    if not around or access.offset is None:
-        return 0, 1
-    loop = min(around, key=lambda loop: len(loop.nodes))
-    growing = [(term, factor) for term, factor in access.offset.terms if _depends_on_turns(term)]
-    if len(growing) != 1 or growing[0][0].kind != "turn" or growing[0][0].name != str(loop.header):
-        return 0, 1
-    return access.offset.signed(growing[0][1]), trip_count(slicer, loop) or 1
-
-
-def _depends_on_turns(term: Term) -> bool:
-    inner = (one for value in term.operands for one, _ in value.terms)
-    return term.kind in ("turn", "phi") or any(map(_depends_on_turns, inner))
-
-
-def _moved(address: Operand, by: int) -> Address:
-    """The address, some bytes further."""
-    assert isinstance(address, Address)
-    base, offset = address.base, address.offset
-    assert base is not None
-    assert offset is not None
-    return Address((Sum(base, "+", Immediate(str(offset + by))),) if offset + by else (base,))
+    share = bytes_ // ctas // _UNIT * _UNIT
+    if not share:
+        return
+    tid, cta = ahead.new(".b32"), ahead.new(".b32")
+    is_first, has_share, does = (ahead.new(".pred") for _ in range(3))
+    base, place, aligned = (ahead.new(".b64") for _ in range(3))
+    ahead.front += [
+        Instruction("mov.u32", (tid, Register("%tid.x"))),
+        Instruction("mov.u32", (cta, Register("%ctaid.x"))),
+        Instruction("setp.eq.u32", (is_first, tid, Immediate("0"))),
+        Instruction("setp.lt.u32", (has_share, cta, Immediate(str(ctas)))),
+        Instruction("and.pred", (does, is_first, has_share)),
+        Instruction("ld.param.u64", (base, Address((Symbol(parameter),)))),
+        Instruction("mad.wide.u32", (place, cta, Immediate(str(share)), base)),
+        Instruction("and.b64", (aligned, place, Immediate(str(-_UNIT)))),
+        Instruction("cp.async.bulk.prefetch.L2.global", (Address((aligned,)), Immediate(str(share))), Guard(does)),
+    ]
 
 
 def statements(ahead: Ahead, flow: ControlFlow, body: Sequence[Statement]) -> Iterator[Statement]:

@@ -7,19 +7,34 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from forerun.ptx.accesses import Access, summarise
-from forerun.ptx.ahead import Ahead, certain_blocks, fetch, move_loads, statements
+from forerun.ptx.ahead import Ahead, add_fetch, certain_blocks, move_loads, statements
 from forerun.ptx.cfg import ControlFlow, control_flow, may_follow
 from forerun.ptx.opcodes import is_trigger
 from forerun.ptx.slices import Slicer
 from forerun.ptx.syntax import Declaration, Directive, Function, Instruction, Module, Statement
 from forerun.support.diagnostics import Unsupported
 
-__all__ = ["Changes", "TriggerPlace", "rewrite"]
+__all__ = ["Changes", "Fetch", "TriggerPlace", "rewrite"]
 
 TriggerPlace: TypeAlias = Literal["start", "after-wait", "late", "none"]
 
 _WAIT = Instruction("griddepcontrol.wait")
 _TRIGGER = Instruction("griddepcontrol.launch_dependents")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Memory that is fetched into L2, an equal share by each of the first CTAs.
+
+    Attributes:
+        parameter: Points to its begin.
+        bytes: How many.
+        ctas: How many CTAs share in it.
+    """
+
+    parameter: str
+    bytes: int
+    ctas: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +47,15 @@ class Changes:
             it has loaded all that it loads from global memory; or ``none``.
         ahead: The pointer parameters of which nothing that may still run at the start of the kernel writes what it
             loads: these loads may stand before the wait.
-        by: How they get there: they ``move``, or what they load is ``fetch``-ed into L2 there, and they stay.
-        turns: For loads in loops that are fetched: of how many turns.
         most: How many loads move at the most; ``None`` is all that can.
+        fetches: What is fetched into L2 before the wait.
     """
 
     wait: bool = True
     trigger: TriggerPlace = "start"
     ahead: frozenset[str] = frozenset()
-    by: Literal["move", "fetch"] = "move"
-    turns: int = 1
     most: int | None = None
+    fetches: tuple[Fetch, ...] = ()
 
 
 def rewrite(module: Module, name: str, changes: Changes) -> Module:
@@ -69,10 +82,9 @@ def rewrite(module: Module, name: str, changes: Changes) -> Module:
     ahead = Ahead(Slicer.of(flow))
     if changes.wait and not summary.waits:
         loads = [a for a in summary.global_accesses if a.kind == "read" and a.parameter in changes.ahead]
-        by_moving = changes.by == "move"
-        ahead = (
-            move_loads(ahead.slicer, loads, changes.most) if by_moving else fetch(ahead.slicer, loads, changes.turns)
-        )
+        ahead = move_loads(ahead.slicer, loads, changes.most)
+        for one in changes.fetches:
+            add_fetch(ahead, one.parameter, one.bytes, one.ctas)
     front: list[Statement] = [*ahead.declarations]
     front += [_TRIGGER] if changes.trigger == "start" and not triggers else []
     front += ahead.front

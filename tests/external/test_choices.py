@@ -52,7 +52,7 @@ def test_every_combination_is_certified(choices: Choices) -> None:
         choice, found = choices.get(function, Choice()), steps(graph, node)
         kinds = [str(dependency.kind) for dependency in graph.incoming(node)]
         assert kinds in ([], ["full" if choice.target == "keep" else "programmatic"])
-        if choice.target == "ahead" and node != "n0":
+        if choice.target in ("move", "fetch") and node != "n0":
             assert found.index("load_p0") < found.index(Wait.__name__)
         if choice.target == "keep":
             assert Wait.__name__ not in found
@@ -65,9 +65,9 @@ def test_where_triggers_stand() -> None:
         ("after-wait", ["load_p0", "Wait", "Trigger", "load_p1", "store"]),
         ("late", ["load_p0", "Wait", "load_p1", "Trigger", "store"]),
     ):
-        assert steps(graph_of(dict.fromkeys([0, 1], Choice("ahead", trigger))), "n2") == expected  # type: ignore[arg-type]
+        assert steps(graph_of(dict.fromkeys([0, 1], Choice("move", trigger))), "n2") == expected  # type: ignore[arg-type]
     # The last node has no dependents to start.
-    assert Trigger.__name__ not in steps(graph_of(dict.fromkeys([0, 1], Choice("ahead", "start"))), "n3")
+    assert Trigger.__name__ not in steps(graph_of(dict.fromkeys([0, 1], Choice("move", "start"))), "n3")
 
 
 def test_to_keep_all_is_the_captured_graph() -> None:
@@ -86,7 +86,7 @@ def clock(costs: Mapping[tuple[int, str, str], float], noise: float = 0.0):  # t
 
 
 def test_the_search_finds_what_pays() -> None:
-    costs = {(0, "keep", "none"): -0.1, (1, "wait", "start"): -0.05, (0, "ahead", "start"): 0.2}
+    costs = {(0, "keep", "none"): -0.1, (1, "wait", "start"): -0.05, (0, "move", "start"): 0.2}
     found = search(Counter({0: 5, 1: 2}), clock(costs))
     assert found.choices[0] == Choice("keep", "none")
     assert found.choices[1].target == "wait"
@@ -101,7 +101,7 @@ def test_nothing_is_kept_that_brings_nothing() -> None:
 
 
 def test_what_has_no_fit_code_is_never_chosen() -> None:
-    costs = {(0, target, trigger): float("inf") for target in ("ahead", "wait") for trigger in TRIGGERS}
+    costs = {(0, target, trigger): float("inf") for target in TARGETS[1:] for trigger in TRIGGERS}
     assert search(Counter({0: 5, 1: 2}), clock(costs)).choices[0].target == "keep"
 
 

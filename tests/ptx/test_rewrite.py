@@ -15,7 +15,7 @@ from forerun.ptx.cfg import ControlFlow, control_flow
 from forerun.ptx.operands import Address, Register
 from forerun.ptx.parser import parse_module
 from forerun.ptx.printer import print_module
-from forerun.ptx.rewrite import Changes, rewrite
+from forerun.ptx.rewrite import Changes, Fetch, rewrite
 from forerun.ptx.slices import Slicer, trip_count
 from forerun.ptx.syntax import Instruction, Module
 from forerun.support.diagnostics import Unsupported
@@ -49,7 +49,7 @@ class MemoryThread(Thread):
             self.waited_after = len(self.loaded)
         elif one.opcode == "griddepcontrol.launch_dependents":
             self.triggered_after = self.loads
-        elif one.opcode.startswith("prefetch"):
+        elif one.opcode.startswith("cp.async.bulk.prefetch"):
             self.fetched.add(self.address(one.operands[0]))
         elif parts[:2] == ("ld", "global"):
             address = self.address(one.operands[1])
@@ -98,20 +98,21 @@ def programs_with_loads(draw: st.DrawFn) -> str:
 
 @given(
     programs_with_loads(),
-    st.sampled_from(["move", "fetch"]),
+    st.booleans(),
     st.sampled_from([BOTH, frozenset({"a"}), frozenset[str]()]),
     st.sampled_from(["start", "late"]),
 )
 def test_threads_do_the_same(
-    text: str, by: Literal["move", "fetch"], ahead: frozenset[str], trigger: Literal["start", "late"]
+    text: str, fetches: bool, ahead: frozenset[str], trigger: Literal["start", "late"]
 ) -> None:
     before = parse_module(text)
-    after = printed(rewrite(before, "k", Changes(ahead=ahead, by=by, turns=2, trigger=trigger)))
+    fetched = (Fetch("a", 40, 2),) if fetches else ()
+    after = printed(rewrite(before, "k", Changes(ahead=ahead, fetches=fetched, trigger=trigger)))
     summary = summarise(after.entry("k"))
     early = [access for access in summary.global_accesses if not access.after_wait]
     assert summary.always_waits
-    assert {access.kind for access in early} <= {"read" if by == "move" else "prefetch"}
-    assert {access.parameter for access in early} <= ahead
+    assert [access.kind for access in early if access.kind != "read"] == ["prefetch"] * fetches
+    assert {access.parameter for access in early if access.kind == "read"} <= ahead
     moved = 0
     for old, new in zip(run(before), run(after), strict=True):
         assert new.stored == old.stored
@@ -121,7 +122,7 @@ def test_threads_do_the_same(
         if trigger == "late" and new.triggered_after is not None:
             assert new.triggered_after == new.loads
         assert trigger == "late" or new.triggered_after == 0
-    event(f"{by}: {'some' if moved or early else 'no'} loads are early")
+    event(f"{'some' if moved else 'no'} loads are early")
 
 
 HEAD = """.version 9.0
@@ -195,13 +196,12 @@ def test_of_a_loop_the_first_turn_moves() -> None:
         assert new.waited_after == int(new.special["%tid.x"] < 2)
 
 
-def test_of_a_loop_several_turns_are_fetched() -> None:
-    after = printed(
-        rewrite(module("mov.u32 %r2, 0;", *LOOP), "k", Changes(ahead=frozenset({"a"}), by="fetch", turns=3))
-    )
-    first = run(after)[0]
-    assert first.fetched == {PARAMETERS["a"] + 64 * turn for turn in range(3)}
-    assert first.fetched <= first.loaded
+def test_the_first_ctas_fetch_their_shares() -> None:
+    after = printed(rewrite(module("mov.u32 %r2, 0;", *LOOP), "k", Changes(fetches=(Fetch("a", 200, 2),))))
+    fetched = [thread.fetched for thread in run(after)]
+    assert fetched == [{PARAMETERS["a"] + 96 * (n // 4)} if n % 4 == 0 else set() for n in range(8)]
+    # Not enough for each of them: nothing is fetched.
+    assert not any(thread.fetched for thread in run(rewrite(module(), "k", Changes(fetches=(Fetch("a", 31, 2),)))))
 
 
 @pytest.mark.parametrize(
@@ -293,9 +293,9 @@ def test_texts_of_compilers(name: str) -> None:
         if summarise(entry).waits:
             continue
         names = frozenset(one.name for one in entry.parameters or ())
-        for by in ("move", "fetch"):
-            after = printed(rewrite(before, entry.name, Changes(ahead=names, by=by)))  # type: ignore[arg-type]
+        for fetches in ((), tuple(Fetch(name, 1 << 20, 100) for name in sorted(names))):
+            after = printed(rewrite(before, entry.name, Changes(ahead=names, fetches=fetches)))
             summary = summarise(after.entry(entry.name))
             assert summary.always_waits
             kinds = {access.kind for access in summary.global_accesses if not access.after_wait}
-            assert kinds <= {"read" if by == "move" else "prefetch"}
+            assert kinds <= {"read", *(["prefetch"] if fetches else [])}

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from forerun.ir.kernel import Kernel, Phase, Step, Trigger, Wait
 from forerun.ptx import parse_module, print_module, summarise
-from forerun.ptx.rewrite import Changes, TriggerPlace, rewrite
+from forerun.ptx.rewrite import Changes, Fetch, TriggerPlace, rewrite
 from forerun.runtime.cuda.codegen.body import CannotGenerate
 
 __all__ = ["Early", "FollowedText", "follow_body"]
 
 Early: TypeAlias = Literal["move", "fetch", "none"]
-"""What becomes of loads that a body has before the wait: see :class:`forerun.ptx.rewrite.Changes`."""
-
-_TURNS = 16
-"""How many turns of a loop loads are fetched of, at the most."""
+"""What becomes of loads that a body has before the wait: what every thread loads for certain may ``move`` there; what
+they load is ``fetch``-ed into L2 there besides; or ``none``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,14 @@ class FollowedText:
     early_bytes: int = 0
 
 
-def follow_body(text: str, kernel: Kernel, entry: str, early: Early = "move", most: int | None = None) -> FollowedText:
+def follow_body(
+    text: str,
+    kernel: Kernel,
+    entry: str,
+    early: Early = "move",
+    most: int | None = None,
+    fetches: Collection[Fetch] = (),
+) -> FollowedText:
     """The text of a kernel that does what its body says, as far as waits, triggers and early loads are concerned.
 
     Loads of phases that stand before the wait, and write nothing, are issued there as far as they can be; the others
@@ -41,6 +46,7 @@ def follow_body(text: str, kernel: Kernel, entry: str, early: Early = "move", mo
         entry: The kernel's name in the text.
         early: What becomes of loads that the body has before the wait.
         most: How many of them move at the most; by default all that can.
+        fetches: What may be fetched, by the kernel's parameters; of it is what the body loads before the wait.
 
     Raises:
         InvalidInput: If the text cannot be read.
@@ -53,7 +59,7 @@ def follow_body(text: str, kernel: Kernel, entry: str, early: Early = "move", mo
         raise CannotGenerate(f"its PTX has no kernel '{entry}'")
     names = [one.name for one in module.entry(entry).parameters or ()]
     own = dict(zip([p.name for p in kernel.parameters], names, strict=False))
-    made = rewrite(module, entry, replace(_changes(kernel, own, early), most=most))
+    made = rewrite(module, entry, _changes(kernel, own, early, most, fetches))
     summary = summarise(made.entry(entry))
     ahead = [access for access in summary.global_accesses if not access.after_wait and access.kind != "prefetch"]
     if kernel.has(Wait) and not summary.always_waits:
@@ -76,7 +82,9 @@ def _before_wait(kernel: Kernel) -> set[str]:
     return found
 
 
-def _changes(kernel: Kernel, names: Mapping[str, str], early: Early) -> Changes:
+def _changes(
+    kernel: Kernel, names: Mapping[str, str], early: Early, most: int | None, fetches: Collection[Fetch]
+) -> Changes:
     """What the body asks for; ``names`` are those of the text, by the kernel's."""
     steps: Sequence[Step] = kernel.roles[0].steps if kernel.roles else ()
     wait = next((i for i, step in enumerate(steps) if isinstance(step, Wait)), None)
@@ -85,9 +93,10 @@ def _changes(kernel: Kernel, names: Mapping[str, str], early: Early) -> Changes:
     if trigger is not None:
         behind = -1 if wait is None else wait
         where = "start" if trigger == 0 or trigger < behind else "after-wait" if trigger - 1 == behind else "late"
-    phases = [step for step in steps[: wait or 0] if isinstance(step, Phase) and not step.writes]
-    read = [access.parameter for phase in phases for access in phase.reads]
-    ahead = frozenset(names[parameter] for parameter in read if parameter in names)
     if early == "none":
         return Changes(kernel.has(Wait), where)
-    return Changes(kernel.has(Wait), where, ahead, early, _TURNS)
+    phases = [step for step in steps[: wait or 0] if isinstance(step, Phase) and not step.writes]
+    read = {access.parameter for phase in phases for access in phase.reads} & names.keys()
+    fetched = [replace(one, parameter=names[one.parameter]) for one in fetches if one.parameter in read]
+    ahead = frozenset(names[parameter] for parameter in read)
+    return Changes(kernel.has(Wait), where, ahead, most, tuple(fetched) if early == "fetch" else ())
