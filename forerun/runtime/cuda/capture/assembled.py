@@ -106,8 +106,9 @@ def make_code(
         if not problem:
             return MadeCode(code, form, changed.early_loads, tuple(refused))
         refused.append(problem)
-        if changed.early_loads > 1 and form != "none":
-            forms.insert(0, (form, changed.early_loads // 2))
+        fewer = min(changed.early_loads, most or changed.early_loads) // 2
+        if fewer and form != "none":
+            forms.insert(0, (form, fewer))
     return refused[-1]
 
 

@@ -67,7 +67,7 @@ def follow_body(
     allowed, theirs = _before_wait(kernel), {name: mine for mine, name in own.items()}
     if kernel.has(Wait) and any(theirs.get(access.parameter or "") not in allowed for access in ahead):
         raise CannotGenerate("its PTX accesses memory before the wait that its body accesses after it")
-    loads = [access for access in ahead if access.kind == "read"]
+    loads = [access for access in ahead if access.kind == "read" and kernel.has(Wait)]
     return FollowedText(print_module(made), len(loads), sum(access.bytes or 0 for access in loads))
 
 
