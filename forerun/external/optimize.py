@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from forerun.captured import MemoryRange
-    from forerun.external.choices import Choices
+    from forerun.external.choices import Choice, Choices
     from forerun.external.search import Search
     from forerun.frontends.captured import ImportedGraph
     from forerun.ir.graph import Graph
@@ -160,7 +160,7 @@ def _rewritten(
 
 def _measured(captured: LiveCapture, found: _Round, fixed: Collection[int], limit_s: float) -> tuple[Graph, Search]:
     """The graph of the best choices, certified."""
-    from forerun.external.choices import TARGETS, TRIGGERS, Choice, chosen_graph, early_of, functions_of
+    from forerun.external.choices import chosen_graph, early_of, functions_of
     from forerun.external.known_choices import KnownChoices
     from forerun.external.search import search
     from forerun.ir.refinement.certificate import certify
@@ -179,8 +179,7 @@ def _measured(captured: LiveCapture, found: _Round, fixed: Collection[int], limi
     remembered = known.read(opened)
     if remembered is not None:
         return _certified(before, graph_of(remembered.choices)), remembered
-    every = [dict.fromkeys(opened, Choice(target, trigger)) for target in TARGETS for trigger in TRIGGERS]
-    found.maker.prepare((graph_of(choices), early_of(choices)) for choices in every)
+    options = _options(found.maker, opened, graph_of)
     with Timing(captured.driver, _written(found.imported)) as timing:
 
         def seconds(choices: Choices) -> float:
@@ -194,9 +193,25 @@ def _measured(captured: LiveCapture, found: _Round, fixed: Collection[int], limi
             finally:
                 clone.close()
 
-        result = search(opened, seconds, limit_s=limit_s)
+        result = search(opened, options, seconds, limit_s=limit_s)
     known.write(result)
     return _certified(before, graph_of(result.choices)), result
+
+
+def _options(
+    maker: CodeMaker, functions: Collection[int], graph_of: Callable[[Choices], Graph]
+) -> Mapping[int, list[Choice]]:
+    """What each function can get: the choices for which there is fit code."""
+    from forerun.external.choices import TARGETS, TRIGGERS, Choice, early_of
+
+    every = [Choice(target, trigger) for target in TARGETS for trigger in TRIGGERS]
+    graphs = [(graph_of(choices), early_of(choices)) for choices in (dict.fromkeys(functions, one) for one in every)]
+    maker.prepare(graphs)
+    unfit = [maker.code(*one).unfit for one in graphs]
+    return {
+        number: [choice for choice, without in zip(every, unfit, strict=True) if number not in without]
+        for number in functions
+    }
 
 
 def _certified(before: Graph, graph: Graph) -> Graph:

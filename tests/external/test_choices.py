@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forerun.external.choices import TARGETS, TRIGGERS, Choice, Choices, chosen_graph, functions_of
-from forerun.external.search import search
+from forerun.external.search import Options, search
 from forerun.frontends.captured import import_capture
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Phase, Trigger, Wait
@@ -85,9 +85,13 @@ def clock(costs: Mapping[tuple[int, str, str], float], noise: float = 0.0):  # t
     return measure
 
 
+EVERY = [Choice(target, trigger) for target in TARGETS for trigger in TRIGGERS]
+OPTIONS: Options = {0: EVERY, 1: EVERY}
+
+
 def test_the_search_finds_what_pays() -> None:
     costs = {(0, "keep", "none"): -0.1, (1, "wait", "start"): -0.05, (0, "move", "start"): 0.2}
-    found = search(Counter({0: 5, 1: 2}), clock(costs))
+    found = search(Counter({0: 5, 1: 2}), OPTIONS, clock(costs))
     assert found.choices[0] == Choice("keep", "none")
     assert found.choices[1].target == "wait"
     assert found.seconds == pytest.approx(0.85)
@@ -95,18 +99,44 @@ def test_the_search_finds_what_pays() -> None:
 
 
 def test_nothing_is_kept_that_brings_nothing() -> None:
-    found = search(Counter({0: 5, 1: 2}), clock({}, noise=0.0005))
+    found = search(Counter({0: 5, 1: 2}), OPTIONS, clock({}, noise=0.0005))
     assert not any(trial.kept for trial in found.trials)
     assert found.seconds == found.begin
 
 
 def test_what_has_no_fit_code_is_never_chosen() -> None:
     costs = {(0, target, trigger): float("inf") for target in TARGETS[1:] for trigger in TRIGGERS}
-    assert search(Counter({0: 5, 1: 2}), clock(costs)).choices[0].target == "keep"
+    assert search(Counter({0: 5, 1: 2}), OPTIONS, clock(costs)).choices[0].target == "keep"
 
 
 def test_it_ends_in_time() -> None:
     costs = {(0, "keep", "none"): -0.1, (0, "wait", "late"): -0.05}
-    found = search(Counter({0: 5, 1: 2}), clock(costs), limit_s=0.0)
+    found = search(Counter({0: 5, 1: 2}), OPTIONS, clock(costs), limit_s=0.0)
     assert all(trial.function == -1 for trial in found.trials)
     assert found.choices[0] == Choice("keep", "none")
+
+
+def test_nothing_is_tried_that_is_no_option() -> None:
+    options: Options = {0: [Choice("keep"), Choice("wait", "late")], 1: EVERY}
+    asked: list[Choice] = []
+
+    def measure(choices: Choices) -> float:
+        asked.append(choices[0])
+        return 1.0
+
+    search(Counter({0: 5, 1: 2}), options, measure)
+    assert set(asked) == set(options[0])
+
+
+def test_a_gpu_that_becomes_slower_hides_no_gain() -> None:
+    asked = Counter[int]()
+
+    def measure(choices: Choices) -> float:
+        asked[0] += 1
+        gain = 0.1 * (choices[1] == Choice("move", "late"))
+        return 1.0 - gain + (0.5 if asked[0] > len(EVERY) - 3 else 0.0)
+
+    options: Options = {0: EVERY, 1: EVERY}
+    # For all functions at once it is not tried in time.
+    found = search(Counter({0: 1, 1: 2}), options, lambda choices: measure(choices) + (choices[0] != Choice("keep")))
+    assert found.choices[1] == Choice("move", "late")
