@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -21,6 +21,7 @@ __all__ = [
     "MemoryRange",
     "Transfer",
     "digest_of",
+    "range_at",
 ]
 
 
@@ -175,6 +176,12 @@ class MemoryRange:
         return self.address <= address < self.stop
 
 
+def range_at(ranges: Sequence[MemoryRange], address: int) -> MemoryRange | None:
+    """The range around an address, of ranges by address that do not overlap; ``None`` if it lies in none."""
+    at = bisect_right(ranges, address, key=lambda memory: memory.address) - 1
+    return ranges[at] if at >= 0 and address in ranges[at] else None
+
+
 @dataclass(frozen=True)
 class CapturedGraph:
     """A graph that a program captured.
@@ -205,9 +212,7 @@ class CapturedGraph:
 
     def memory_at(self, address: int) -> MemoryRange | None:
         """The range around an address; ``None`` if it lies in none."""
-        at = bisect_right(self.memory, address, key=lambda memory: memory.address) - 1
-        found = self.memory[at] if at >= 0 else None
-        return found if found is not None and address in found else None
+        return range_at(self.memory, address)
 
     @cached_property
     def kinds(self) -> Mapping[str, int]:

@@ -1,18 +1,18 @@
 """Captured graphs as graphs of the IR: what each kernel accesses, from its PTX or its machine code; all else strictly.
 
-Memory is one allocation, in which blocks of the program's allocators are buffers. What a kernel does to a pointer's
-memory, it may do to the whole block. A kernel of which nothing is known may do anything to all of it.
+Memory is one allocation, in which blocks of the program's allocators are buffers. A kernel reaches those bytes of the
+block that its pointer points into which its PTX and its launch tell, and otherwise the whole block. A kernel of which
+nothing is known may do anything to all memory.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from forerun.captured.graph import CapturedFunction, CapturedGraph, CapturedNode, MemoryRange, Transfer
+from forerun.captured.graph import CapturedFunction, CapturedGraph, CapturedNode, Transfer
 from forerun.frontends.captured_kernels import EVERYTHING, KernelReader, ReadKernel, pointer_name
-from forerun.ir.buffer import Allocation, Buffer
+from forerun.frontends.captured_memory import CapturedMemory, identifier
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import BufferParameter, Kernel
 from forerun.ir.nodes import (
@@ -30,7 +30,8 @@ from forerun.ir.nodes import (
     Node,
 )
 from forerun.ir.region import BufferView
-from forerun.ir.types import BufferRole, DependencyKind, DType
+from forerun.ir.types import DependencyKind, DType
+from forerun.ptx.launched import AtLaunch
 from forerun.support.collection import collection_paused
 from forerun.support.diagnostics import InvalidInput
 
@@ -39,6 +40,9 @@ __all__ = ["ImportedGraph", "import_capture"]
 _KINDS = {"full": DependencyKind.FULL, "programmatic": DependencyKind.PROGRAMMATIC}
 _STARTED = 2  # CU_GRAPH_KERNEL_NODE_PORT_LAUNCH_ORDER
 _WIDTHS = {1: DType.U8, 2: DType.U16, 4: DType.U32}
+_MOST_INSTRUCTIONS = 400_000
+"""How many instructions are looked at for ranges, which takes a second or two; the same kernel with the same numbers
+counts once. After these, blocks are whole."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,9 @@ class _Importer:
         self.read: dict[tuple[object, ...], ReadKernel] = {}
         self.reasons: dict[str, str] = {}
         self.reader = KernelReader(captured)
-        ranges = captured.memory or (MemoryRange(0, 1),)
-        self.base = ranges[0].address
-        self.size = ranges[-1].stop - self.base
-        self.buffers = {EVERYTHING: self._buffer(EVERYTHING, self.base, self.size)}
-        self.blocks = {memory.address: self._block(number, memory) for number, memory in enumerate(captured.memory)}
+        self.memory = CapturedMemory(captured.memory)
+        self.looked_at = 0
+        self.spans: dict[tuple[object, ...], Mapping[str, tuple[int, int]]] = {}
 
     def run(self) -> ImportedGraph:
         order = self._launch_order()
@@ -96,8 +98,8 @@ class _Importer:
         nodes = [self._node(names[number], self.captured.nodes[number]) for number in order]
         graph = Graph(
             self.name,
-            [Allocation("memory", self.size)],
-            self.buffers.values(),
+            [self.memory.allocation],
+            self.memory.buffers.values(),
             self.kernels.values(),
             nodes,
             list(self._dependencies(names)),
@@ -121,28 +123,10 @@ class _Importer:
             kind = DependencyKind.LAUNCH_ORDER if edge.from_port == _STARTED else _KINDS.get(edge.kind)
             yield Dependency(names[edge.source], names[edge.target], kind or DependencyKind.LAUNCH_ORDER)
 
-    # Memory
-
-    def _buffer(self, name: str, address: int, size: int, dtype: DType = DType.U8) -> Buffer:
-        count = size // dtype.itemsize
-        return Buffer(name, dtype, (count,), BufferRole.STATE, "memory", address - self.base)
-
-    def _block(self, number: int, memory: MemoryRange) -> str:
-        """The name of a block's buffer: its own, unless that is taken. Two blocks are never one buffer."""
-        name = _identifier(memory.name) or f"m{number}"
-        while name in self.buffers:
-            name = f"{name}_{number}"
-        self.buffers[name] = self._buffer(name, memory.address, memory.size)
-        return name
-
     def _view(self, address: int, size: int, dtype: DType = DType.U8) -> BufferView | None:
-        """Some bytes as a buffer of their own; ``None`` if they lie outside what is known."""
-        memory = self.captured.memory_at(address)
-        if memory is None or address + size > memory.stop or size % dtype.itemsize:
-            return None
-        name = f"{self.blocks[memory.address]}_{address - memory.address}_{size}_{dtype}"
-        self.buffers.setdefault(name, self._buffer(name, address, size, dtype))
-        return BufferView(name)
+        """Some bytes; ``None`` if they lie outside what is known."""
+        name = self.memory.part(address, size, dtype)
+        return None if name is None else BufferView(name)
 
     # Nodes
 
@@ -178,7 +162,7 @@ class _Importer:
 
     def _anything(self, name: str, what: str, reason: str) -> KernelNode:
         """A node that may do anything to all memory."""
-        kernel = Kernel(_identifier(what) or "unknown", (BufferParameter(EVERYTHING, DType.U8),))
+        kernel = Kernel(identifier(what) or "unknown", (BufferParameter(EVERYTHING, DType.U8),))
         self.kernels[kernel.name] = kernel
         self.reasons[name] = reason
         return KernelNode(name, kernel.name, ((EVERYTHING, BufferArgument(EVERYTHING)),))
@@ -195,7 +179,7 @@ class _Importer:
         if key not in self.read:
             self.read[key] = self._declared(self.reader.read(function, nulls, places, zeros, fixed))
         read = self.read[key]
-        arguments = self._arguments(read.kernel, node, pointers or {})
+        arguments = self._arguments(read, node, pointers or {})
         if arguments is None:
             reason = read.reason or "a pointer of it does not point into memory that the driver knows"
             found = self._anything(name, f"{function.name}_unknown", reason)
@@ -206,13 +190,13 @@ class _Importer:
 
     def _declared(self, read: ReadKernel) -> ReadKernel:
         """The kernel under a name of its own among the graph's."""
-        stem = _identifier(read.kernel.name) or "kernel"
+        stem = identifier(read.kernel.name) or "kernel"
         name = stem
         while name in self.kernels:
             name = f"{stem}_{len(self.kernels)}"
         kernel = Kernel(name, read.kernel.parameters, read.kernel.roles, read.kernel.implementations)
         self.kernels[name] = kernel
-        return ReadKernel(kernel, read.reason)
+        return replace(read, kernel=kernel)
 
     def _pointers(self, function: CapturedFunction, node: CapturedNode) -> dict[int, str] | None:
         """The blocks that words of the parameters point into, by the words' offsets.
@@ -221,21 +205,22 @@ class _Importer:
         """
         found = {}
         for number, at, value in node.pointers():
-            memory = self.captured.memory_at(value)
+            memory = self.memory.around(value)
             if memory is None:
                 continue
             if memory.kind != "device":
                 return None
-            found[function.parameters[number][0] + at] = self.blocks[memory.address]
+            found[function.parameters[number][0] + at] = self.memory.block(memory)
         return found
 
     def _arguments(
-        self, kernel: Kernel, node: CapturedNode, pointers: Mapping[int, str]
+        self, read: ReadKernel, node: CapturedNode, pointers: Mapping[int, str]
     ) -> tuple[tuple[str, Argument], ...] | None:
         """What the parameters are bound to; ``None`` if a pointer points nowhere."""
         found: list[tuple[str, Argument]] = []
         named = {EVERYTHING: EVERYTHING} | {pointer_name(at): block for at, block in pointers.items()}
-        for number, parameter in enumerate(kernel.parameters):
+        spans = self._spans(read, node)
+        for number, parameter in enumerate(read.kernel.parameters):
             if parameter.name in named:
                 found.append((parameter.name, BufferArgument(named[parameter.name])))
                 continue
@@ -243,20 +228,27 @@ class _Importer:
             if not isinstance(parameter, BufferParameter):
                 found.append((parameter.name, ConstantArgument(value)))
                 continue
-            memory = self.captured.memory_at(value)
-            if memory is None or memory.kind != "device":
+            buffer = self.memory.reached(value, spans.get(parameter.name))
+            if buffer is None:
                 return None
-            found.append((parameter.name, BufferArgument(self.blocks[memory.address])))
+            found.append((parameter.name, BufferArgument(buffer)))
         return tuple(found)
+
+    def _spans(self, read: ReadKernel, node: CapturedNode) -> Mapping[str, tuple[int, int]]:
+        """The bytes that a node may access of its pointers, as far as its PTX tells; the same for the same launches."""
+        if read.ranges is None or self.looked_at > _MOST_INSTRUCTIONS:
+            return {}
+        values = dict(zip(read.names, node.parameters, strict=False))
+        used = tuple(values.get(name) for name in sorted(read.ranges.scalars))
+        key = read.kernel.name, node.grid, node.block, used
+        if key not in self.spans:
+            self.looked_at += read.ranges.size
+            found = read.ranges.of(AtLaunch(node.grid, node.block, values))
+            self.spans[key] = {f"p{read.names.index(name)}": span for name, span in found.items()}
+        return self.spans[key]
 
 
 def _launch(node: CapturedNode) -> Launch:
     axes = [node.attributes.get(f"cluster_{axis}", 1) for axis in "xyz"]
     cluster = (axes[0], axes[1], axes[2]) if max(axes) > 1 else None
     return Launch(node.grid, node.block, node.shared_bytes, cluster, bool(node.attributes.get("cooperative")))
-
-
-def _identifier(name: str) -> str:
-    """A name as the text form has them, not too long."""
-    plain = re.sub(r"\W", "_", name)[:60].strip("_")
-    return f"_{plain}" if plain[:1].isdigit() else plain

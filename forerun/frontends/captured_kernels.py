@@ -25,6 +25,7 @@ from forerun.ir.types import DType
 from forerun.ptx import AccessSummary, Function, Module, parse_module, summarise
 from forerun.ptx.accesses import Access as TextAccess
 from forerun.ptx.cfg import ControlFlow, control_flow
+from forerun.ptx.ranges import Ranges
 from forerun.runtime.toolchain import EntryFacts, processors
 from forerun.runtime.toolchain.errors import ToolchainMissing
 from forerun.runtime.toolchain.image import facts_of_image, parameters_at
@@ -42,10 +43,19 @@ _INTEGERS = {1: DType.U8, 2: DType.U16, 4: DType.U32, 8: DType.U64}
 
 @dataclass(frozen=True, slots=True)
 class ReadKernel:
-    """A kernel, and why it is treated strictly, if it is."""
+    """A kernel.
+
+    Attributes:
+        kernel: Its parameters are ``p0``, ``p1``, ... if its PTX says what it does.
+        reason: Why it is treated strictly, if it is.
+        names: The names of its parameters in its PTX.
+        ranges: Which bytes its launches may access, by its PTX.
+    """
 
     kernel: Kernel
     reason: str = ""
+    names: tuple[str, ...] = ()
+    ranges: Ranges | None = None
 
 
 class KernelReader:
@@ -87,7 +97,9 @@ class KernelReader:
             summary = summarise(entry, flow)
             reason = unfit(module, entry, flow, summary, function)
             if not reason:
-                return ReadKernel(_from_text(function, entry, flow, summary, nulls))
+                names = tuple(one.name for one in entry.parameters or ())
+                kernel = _from_text(function, entry, flow, summary, nulls)
+                return ReadKernel(kernel, "", names, Ranges(flow, summary))
         kernel, why = self._from_image(function, pointers, zeros)
         return ReadKernel(kernel, f"{reason}; {why}" if why else reason)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from forerun.ptx.cfg import ControlFlow, control_flow
 from forerun.ptx.opcodes import Effect, effects, is_trigger, is_wait
@@ -84,6 +84,7 @@ class AccessSummary:
         always_waits: Whether every path to an exit waits.
         waits_before_trigger: Whether every trigger comes after a wait of its thread.
         strict: Why something is not known, a sentence each.
+        values: What addresses and comparisons are made of.
     """
 
     name: str
@@ -93,6 +94,7 @@ class AccessSummary:
     always_waits: bool
     waits_before_trigger: bool
     strict: tuple[str, ...] = ()
+    values: Provenance | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         waits = "always waits" if self.always_waits else "may end without having waited"
@@ -151,6 +153,7 @@ def summarise(function: Function, flow: ControlFlow | None = None) -> AccessSumm
         _always(flow, waits),
         all(_dominated(flow, waits, index) for index in triggers),
         tuple(_reasons(flow)),
+        values,
     )
 
 

@@ -51,6 +51,7 @@ class Provenance:
         incoming: For each ``phi``, the values that paths bring to it; ``None`` stands for one that is not known.
         turns: For each ``phi`` that grows by the same in each turn of a loop, what it is then; and for each operation
             on such.
+        comparisons: What each ``setp`` of whole numbers compares, by its index, as far as that is known.
     """
 
     addresses: Mapping[tuple[int, int], Value]
@@ -58,6 +59,7 @@ class Provenance:
     pointers: frozenset[Term]
     incoming: Mapping[Term, tuple[Value | None, ...]]
     turns: Mapping[Term, Value]
+    comparisons: Mapping[int, tuple[Value, Value]]
 
     def expanded(self, value: Value) -> Value:
         """The value with numbers of turns for what grows in loops."""
@@ -72,11 +74,12 @@ def provenance(function: Function, flow: ControlFlow) -> Provenance:
         flow: Its control flow.
     """
     if not flow.graph.is_reducible:
-        return Provenance({}, (), frozenset(), {}, {})
+        return Provenance({}, (), frozenset(), {}, {}, {})
     walk = _Walk(function, flow)
     walk.run()
     made = walk.terms.made
-    return Provenance(walk.addresses, made, frozenset(walk.pointers), walk.incoming, _turns(walk))
+    pointers, turns = frozenset(walk.pointers), _turns(walk)
+    return Provenance(walk.addresses, made, pointers, walk.incoming, turns, walk.comparisons)
 
 
 Known = dict[str, Value | None]
@@ -102,6 +105,7 @@ class _Walk:
         self.addresses: dict[tuple[int, int], Value] = {}
         self.incoming: dict[Term, tuple[Value | None, ...]] = {}
         self.phis: dict[Term, tuple[int, str]] = {}
+        self.comparisons: dict[int, tuple[Value, Value]] = {}
         for one in parameters:
             if one.is_pointer and one.bytes == 8:
                 self.pointers.add(self.terms.term("param", one.name, 64))
@@ -153,6 +157,8 @@ class _Walk:
                 value = self._address(operand, index)
                 if value is not None:
                     self.addresses[index, number] = value
+        if one.base == "setp":
+            self._compare(index, one)
         if not writes(one):
             return
         results = self.evaluator.result(one, index, lambda operand, bits: self.read(operand, bits, index)) or ()
@@ -161,6 +167,14 @@ class _Walk:
             for register in registers_of(target):
                 is_whole = target == Register(_stem(register.name)) and number < len(results)
                 self._write(index, one, _stem(register.name), results[number] if is_whole else None)
+
+    def _compare(self, index: int, one: Instruction) -> None:
+        kind = one.parts[-1]
+        if len(one.parts) != 3 or len(one.operands) != 3 or kind[0] not in "bsu" or not kind[1:].isdigit():
+            return
+        left, right = (self.read(operand, type_bits(kind), index) for operand in one.operands[1:])
+        if left is not None and right is not None:
+            self.comparisons[index] = left, right
 
     def _write(self, index: int, one: Instruction, name: str, result: Value | None) -> None:
         bits = self.bits.get(name, 0)

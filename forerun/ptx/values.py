@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, count
 
-__all__ = ["Term", "Terms", "Value"]
+__all__ = ["Term", "Terms", "Value", "summed"]
 
 _DEPTH = 5
 _MOST_SHOWN = 8
@@ -103,11 +103,11 @@ class Value:
         factors = dict(self.terms)
         for term, factor in other.terms:
             factors[term] = factors.get(term, 0) + factor
-        return _sum(self.bits, factors, self.constant + other.constant)
+        return summed(self.bits, factors, self.constant + other.constant)
 
     def times(self, factor: int) -> Value:
         """The product with a number."""
-        return _sum(self.bits, {term: own * factor for term, own in self.terms}, self.constant * factor)
+        return summed(self.bits, {term: own * factor for term, own in self.terms}, self.constant * factor)
 
     def minus(self, other: Value) -> Value:
         """The difference of two."""
@@ -115,7 +115,7 @@ class Value:
 
     def to(self, bits: int) -> Value:
         """The lowest bits; or the same sum with more bits, which is right only if it never leaves the fewer."""
-        return _sum(bits, {term: self.signed(own) for term, own in self.terms}, self.signed(self.constant))
+        return summed(bits, {term: self.signed(own) for term, own in self.terms}, self.signed(self.constant))
 
     @property
     def interval(self) -> tuple[int, int]:
@@ -256,10 +256,12 @@ class Terms:
         return self.op("shr", value.bits, value, amount, high=high >> distance, mask=value.mask >> distance)
 
 
-def _sum(bits: int, factors: Mapping[Term, int], constant: int) -> Value:
+def summed(bits: int, factors: Mapping[Term, int], constant: int) -> Value:
+    """The sum of terms with coefficients, and a constant."""
     full = (1 << bits) - 1
     pairs = [(term, factor & full) for term, factor in factors.items() if factor & full]
-    pairs.sort(key=lambda pair: pair[0].serial)
+    if len(pairs) > 1:
+        pairs.sort(key=lambda pair: pair[0].serial)
     return Value(bits, tuple(pairs), constant & full)
 
 

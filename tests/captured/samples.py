@@ -17,7 +17,7 @@ from forerun.captured import (
 )
 from forerun.captured.graph import digest_of
 
-__all__ = ["BLOCKS", "SCALE", "captured", "chain", "graphs", "kernel", "launch"]
+__all__ = ["BLOCKS", "GUARDED", "POOL", "SCALE", "captured", "chain", "graphs", "kernel", "launch", "two_chains"]
 
 SIZE = 1 << 16
 BLOCKS = {name: 0x7F0000000000 + (number << 20) for number, name in enumerate(("w0", "w1", "x", "y", "z"))}
@@ -82,6 +82,30 @@ def chain(*lines: str, opened: bool = True) -> CapturedGraph:
     """``y = w0 + x``, ``z = w1 + y``, both by a kernel of some lines."""
     nodes = [launch(0, "w0", "x", "y"), launch(0, "w1", "y", "z")]
     return captured([kernel("scale", *(lines or SCALE))], nodes, opened=opened)
+
+
+POOL = BLOCKS["x"]
+"""Where the private pool of :func:`two_chains` begins."""
+
+
+GUARDED = (
+    "mov.u32 %r5, %ctaid.x;", "mad.lo.s32 %r4, %r5, 128, %r1;", "setp.ge.s32 %p1, %r4, 400;", "@%p1 ret;",
+    "mul.wide.s32 %rd7, %r4, 4;", "add.s64 %rd4, %rd1, %rd7;", "add.s64 %rd5, %rd2, %rd7;", "add.s64 %rd6, %rd3, %rd7;",
+    *SCALE,
+)  # fmt: skip
+"""As :data:`SCALE`, for 400 elements."""
+
+
+def two_chains(
+    *lines: str, tensors: Sequence[tuple[int, int]] = ((0, 1), (1, 2), (3, 4), (4, 5)), size: int = 2048
+) -> CapturedGraph:
+    """Nodes that were captured one after the other: each reads one tensor of 400 elements and writes another.
+
+    The tensors lie in one block, some bytes apart.
+    """
+    places = [[(POOL + size * number).to_bytes(8, "little") for number in pair] for pair in tensors]
+    nodes = [launch(0, f"w{number % 2}", *pair) for number, pair in enumerate(places)]
+    return captured([kernel("scale", *(lines or GUARDED))], nodes)
 
 
 # Any graph

@@ -269,8 +269,9 @@ def test_blocks_of_one_name_are_different_buffers() -> None:
         buffers = import_capture(
             replace(graph, memory=tuple(replace(m, name=name) for m in graph.memory))
         ).graph.buffers
-        assert {buffer.offset for buffer in buffers.values()} == {at - min(BLOCKS.values()) for at in BLOCKS.values()}
-        assert len(buffers) == 1 + len(BLOCKS)
+        whole = [buffer for buffer in buffers.values() if buffer.size >= SIZE]
+        assert {buffer.offset for buffer in whole} == {at - min(BLOCKS.values()) for at in BLOCKS.values()}
+        assert len(whole) == 1 + len(BLOCKS)
         assert buffers["everything"].size > SIZE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -36,7 +37,9 @@ BINARY: Mapping[str, Callable[[int, int], int]] = {
     "xor": int.__xor__,
     "min": min,
     "max": max,
-    "rem": lambda a, b: a % b if b else 0,
+    "rem": lambda a, b: abs(a) % abs(b) * (-1 if a < 0 else 1) if b else 0,
+    "div": lambda a, b: abs(a) // abs(b) * (-1 if (a < 0) != (b < 0) else 1) if b else 0,
+    "mul.hi": lambda a, b: a * b >> 32,
     "shl": lambda a, b: a << min(b, 64),
     "shr": lambda a, b: a >> min(b, 64),
     "sar": lambda a, b: a >> min(b, 64),
@@ -119,6 +122,7 @@ class Thread:
             loaded = self.parameters[str(address.base)] if isinstance(address.base, Symbol) else index * 77
             self.write(one.operands[0], loaded)
             return
+        types = types or ["u1"]  # of predicates
         values = [extended(self.value(o), types[-1]) for o in one.operands[1:3]]
         bits = int(types[-1][1:])
         match base:
@@ -129,9 +133,7 @@ class Thread:
             case "cvt":
                 self.write(one.operands[0], values[0], int(types[0][1:]))
             case "setp":
-                self.write(
-                    one.operands[0], int({"lt": values[0] < values[1], "eq": values[0] == values[1]}[one.parts[1]])
-                )
+                self.write(one.operands[0], int(getattr(operator, one.parts[1])(*values)))
             case "selp":
                 self.write(one.operands[0], values[0] if self.value(one.operands[3]) else values[1], bits)
             case "mad":
@@ -143,6 +145,7 @@ class Thread:
             case "neg" | "not":
                 self.write(one.operands[0], -values[0] - (base == "not"), bits)
             case _:
+                base = "mul.hi" if "hi" in one.parts else base
                 self.write(one.operands[0], BINARY[base](*values), 2 * bits if "wide" in one.parts else bits)
 
     def write(self, target: Operand, value: int, bits: int = 64) -> None:
@@ -181,12 +184,12 @@ class Thread:
             assert not number & ~operand.mask, operand
             first = low + (number - low) % (1 << operand.bits)
             assert first <= high, operand
-        name, _, type_ = term.name.partition(".")
+        name, _, type_ = term.name.rpartition(".") if "." in term.name else (term.name, "", "")
         if name in ("zext", "sext"):
             return signed(operands[0], int(type_)) if name == "sext" else operands[0]
         if name == "sar" or type_.startswith("s"):
             operands[0] = signed(operands[0], term.bits)
-            if name in ("min", "max"):
+            if name in ("min", "max", "div", "rem", "mul.hi"):
                 operands[1] = signed(operands[1], term.bits)
         return BINARY[name](*operands)
 
