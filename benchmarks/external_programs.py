@@ -242,7 +242,7 @@ def run(case: str, steps: int, folder: Path | None) -> dict[str, Any]:
     for name, (pipeline, early) in variants(case).items():
         begin = time.perf_counter()
         try:
-            optimized = forerun.optimize(live, pipeline, early=early)
+            optimized = forerun.optimize(live, pipeline=pipeline, early=early)
         except forerun.ForerunError as error:
             made[name] = {"error": str(error)[:4000]}
             print(f"  {name}: {str(error)[:1500]}", flush=True)
