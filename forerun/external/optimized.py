@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from forerun.external.reasons import reasons_of
-from forerun.external.search import Search
-from forerun.frontends.captured import ImportedGraph
-from forerun.ir.graph import Graph
-from forerun.passes.infra.summary import Summary
-from forerun.runtime.cuda.capture.assembled import MadeCode
-from forerun.runtime.cuda.capture.clone import Clone
-from forerun.runtime.cuda.capture.session import LiveCapture
 from forerun.support.diagnostics import InvalidInput
+
+if TYPE_CHECKING:
+    from forerun.external.search import Search
+    from forerun.frontends.captured import ImportedGraph
+    from forerun.ir.graph import Graph
+    from forerun.passes.infra.summary import Summary
+    from forerun.runtime.cuda.capture.assembled import MadeCode
+    from forerun.runtime.cuda.capture.clone import Clone
+    from forerun.runtime.cuda.capture.session import LiveCapture
 
 __all__ = ["OptimizedCall", "OptimizedGraph", "Rewritten"]
 
@@ -79,6 +80,8 @@ class OptimizedGraph:
     @property
     def reasons(self) -> Mapping[str, str]:
         """Why kernels keep their code, their full dependencies, or loads behind the wait, by their names."""
+        from forerun.external.reasons import reasons_of
+
         return reasons_of(self.imported, self.graph, self.made, self.unfit)
 
     def replay(self, stream: Any = None) -> None:
