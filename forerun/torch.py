@@ -51,11 +51,11 @@ def optimize(
 ) -> Any:
     """Let a function of tensors run as a captured graph that :func:`forerun.optimize` made faster.
 
-    The first call with arguments of a kind (shapes, strides, types, and values of all that is not a tensor) captures
-    the function, and optimizes the graph; later calls copy their tensors into the graph's inputs, and replay. It is for
-    inference: what wants gradients is refused. Call it within or after :func:`forerun.capture`. All else that the
-    function looks at is as it was at the capture: globals, attributes, where a module's parameters lie. Calls from
-    several threads or streams must not overlap.
+    The first call with arguments of a kind (shapes, strides, types, and values of all that is not a tensor) runs the
+    function three times, captures it, and optimizes the graph; later calls copy their tensors into the graph's inputs,
+    and replay. It is for inference: what wants gradients is refused. Call it within or after :func:`forerun.capture`.
+    All else that the function looks at is as it was at the capture: globals, attributes, where a module's parameters
+    lie. Calls from several threads or streams must not overlap.
 
     Args:
         function: A function or module of tensors on the current GPU, in nested tuples, lists and dictionaries; it must
@@ -106,7 +106,6 @@ class OptimizedFunction(Generic[P, R]):
         self._options = options
         self._max_graphs = max_graphs
         self._copy_outputs = copy_outputs
-        self._held: list[Any] = []  # where parameters lie, should the module get others
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """The function as a method."""
@@ -128,7 +127,8 @@ class OptimizedFunction(Generic[P, R]):
         graph = self.graphs.get(key)
         if graph is None:
             graph = self.graphs[key] = self._captured(torch, args, kwargs)
-        for mine, theirs in zip(tensors_of(torch, graph.inputs), tensors_of(torch, (args, kwargs)), strict=True):
+        own = tensors_of(torch, (graph.inputs, graph.named_inputs))
+        for mine, theirs in zip(own, tensors_of(torch, (args, kwargs)), strict=True):
             mine.copy_(theirs)
         graph.replay()
         if not self._copy_outputs:
@@ -142,7 +142,6 @@ class OptimizedFunction(Generic[P, R]):
         """Give back all graphs; the next call captures again."""
         while self.graphs:
             self.graphs.popitem()[1].close()
-        self._held.clear()
 
     def _captured(self, torch: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> OptimizedCall:
         from forerun.external.optimize import optimize as optimize_graph
@@ -155,15 +154,12 @@ class OptimizedFunction(Generic[P, R]):
             hint = "pad the arguments to few sizes, or say max_graphs=..."
             raise Unsupported(f"it was called with more than {self._max_graphs} kinds of arguments", hint=hint)
         own = torch.utils._pytree.tree_map_only(torch.Tensor, lambda one: one.detach().clone(), (args, kwargs))
-        graph, outputs = capture_callable(self.function, *own)
+        found = capture_callable(self.function, *own)
         pairs = zip(tensors_of(torch, own), tensors_of(torch, (args, kwargs)), strict=True)
         if not all(_same_bits(torch, mine, theirs) for mine, theirs in pairs):
             hint = "forerun.optimize(function, *args) works on the arguments themselves"
             raise InvalidInput("the function writes into its arguments, which are copies here", hint=hint)
-        if isinstance(self.function, torch.nn.Module):
-            state = (*self.function.parameters(), *self.function.buffers())
-            self._held += [one.detach() for one in state]
-        return OptimizedCall(optimize_graph(graph, **self._options), own, outputs)
+        return OptimizedCall(optimize_graph(found.graph, **self._options), found)
 
     def _kind(self, torch: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
         """What tells arguments for one graph from those for another."""

@@ -86,9 +86,8 @@ def optimize(
     from forerun.runtime.cuda.capture.session import latest_session
 
     session = latest_session()
-    graph, outputs = capture_callable(source, args, {})
-    optimized = OptimizedGraph(again(session.graph(graph)), again)
-    return OptimizedCall(optimized, args, outputs)
+    found = capture_callable(source, args, {})
+    return OptimizedCall(OptimizedGraph(again(session.graph(found.graph)), again), found)
 
 
 def is_graph(source: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from forerun.support.diagnostics import InvalidInput
 
 if TYPE_CHECKING:
     from forerun.external.search import Search
+    from forerun.external.torch_capture import CallableCapture
     from forerun.frontends.captured import ImportedGraph
     from forerun.ir.graph import Graph
     from forerun.passes.infra.summary import Summary
@@ -35,6 +37,13 @@ class Rewritten:
     unfit: Mapping[str, str]
     search: Search | None
     clone: Clone = field(repr=False)
+
+    @cached_property
+    def reasons(self) -> Mapping[str, str]:
+        """What holds it back; see :func:`forerun.external.reasons.reasons_of`."""
+        from forerun.external.reasons import reasons_of
+
+        return reasons_of(self.imported, self.graph, self.made, self.unfit)
 
 
 class OptimizedGraph:
@@ -80,9 +89,7 @@ class OptimizedGraph:
     @property
     def reasons(self) -> Mapping[str, str]:
         """Why kernels keep their code, their full dependencies, or loads behind the wait, by their names."""
-        from forerun.external.reasons import reasons_of
-
-        return reasons_of(self.imported, self.graph, self.made, self.unfit)
+        return self._rewritten.reasons
 
     def replay(self, stream: Any = None) -> None:
         """Launch it; generators of torch's advance as in torch's own replay.
@@ -145,17 +152,20 @@ class OptimizedGraph:
 
 
 class OptimizedCall(OptimizedGraph):
-    """A callable that was captured, as an optimized graph.
+    """A callable that was captured, as an optimized graph. It keeps the callable, and with it what that reads.
 
     Attributes:
         inputs: The arguments that it was captured with. Fill their tensors before a replay.
+        named_inputs: Those that have names.
         outputs: What the callable returned when it was captured. Each replay stores into its tensors.
     """
 
-    def __init__(self, optimized: OptimizedGraph, inputs: tuple[Any, ...], outputs: Any) -> None:
+    def __init__(self, optimized: OptimizedGraph, capture: CallableCapture) -> None:
         super().__init__(optimized._rewritten, optimized._again)
-        self.inputs = inputs
-        self.outputs = outputs
+        self.inputs = capture.inputs
+        self.named_inputs = capture.named_inputs
+        self.outputs = capture.outputs
+        self._kept = capture.kept
 
     def __enter__(self) -> OptimizedCall:
         return self

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from forerun.support.diagnostics import InvalidInput, Unsupported
 
-__all__ = ["capture_callable", "require_inference", "tensors_of", "torch_module"]
+__all__ = ["CallableCapture", "capture_callable", "require_inference", "tensors_of", "torch_module"]
 
 _WARM_UP = 3
 """Runs before the capture, as torch's documentation has it: libraries set themselves up, kernels are compiled."""
+
+
+@dataclass(frozen=True)
+class CallableCapture:
+    """A callable, captured.
+
+    Attributes:
+        graph: The ``torch.cuda.CUDAGraph``.
+        inputs: The arguments that it was captured with.
+        named_inputs: Those that have names.
+        outputs: What it returned: tensors that each replay stores into.
+        kept: The callable, and where a module's parameters lie, which may get others.
+    """
+
+    graph: Any
+    inputs: tuple[Any, ...]
+    named_inputs: Mapping[str, Any]
+    outputs: Any
+    kept: tuple[Any, ...]
 
 
 def torch_module() -> Any:
@@ -44,14 +64,11 @@ def require_inference(torch: Any, tree: Any, what: str) -> None:
         raise InvalidInput(f"{what} of the callable want gradients, which a replay does not record", hint=hint)
 
 
-def capture_callable(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+def capture_callable(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> CallableCapture:
     """Capture what a callable does with some arguments, which become the graph's inputs.
 
     It runs three times on a stream of its own before; these runs change what it changes. The states of random
     number generators are put back, so that the first replay draws what the first call would have drawn.
-
-    Returns:
-        The ``torch.cuda.CUDAGraph``, and what the callable returned: tensors that each replay stores into.
 
     Raises:
         InvalidInput: If tensors want gradients, or are not on the current device.
@@ -79,4 +96,5 @@ def capture_callable(function: Callable[..., Any], args: tuple[Any, ...], kwargs
             first = str(error).partition("\n")[0]
             hint = "no synchronization, no copies to the host and no shapes from data within the callable"
             raise Unsupported(f"torch cannot capture the callable: {first}", hint=hint) from error
-    return graph, outputs
+    state = [*function.parameters(), *function.buffers()] if isinstance(function, torch.nn.Module) else []
+    return CallableCapture(graph, args, kwargs, outputs, (function, *(one.detach() for one in state)))

@@ -65,6 +65,7 @@ def test_a_callable_is_captured_with_its_own_arguments(torch: FakeTorch) -> None
     assert found.inputs == (x, 2.0)
     assert len(calls) == 4  # three runs before the capture
     assert torch.forks == 1
+    assert found._kept == (work,)
     x.data[:] = 5, 7
     found.replay()
     assert values(found.outputs["twice"]) == [10, 14]
@@ -87,6 +88,8 @@ def test_later_calls_copy_into_the_graph_and_replay(torch: FakeTorch) -> None:
     assert (values(first), word) == ([4, 6], "a word")
     second, _ = work(tensor(10, 20), other=tensor(1, 1))
     assert values(second) == [11, 21]
+    (graph,) = work.graphs.values()
+    assert graph.named_inputs.keys() == {"other"}
     # Results are tensors of their own.
     assert values(first) == [4, 6]
     assert len(runs) == 4
@@ -149,7 +152,7 @@ def test_modules_have_graphs_for_training_and_not(torch: FakeTorch) -> None:
     module.training = True
     work(tensor(1, 1))
     assert len(work.graphs) == 2
-    assert work._held == [module.weight, module.weight]
+    assert all(graph._kept == (module, module.weight) for graph in work.graphs.values())
 
 
 def test_methods_are_bound(torch: FakeTorch) -> None:
