@@ -176,6 +176,28 @@ def test_a_graph_that_was_reset_is_not_replayed(cuda: FakeCuda, monkeypatch: pyt
     with_clone.close()
 
 
+@pytest.mark.parametrize("attribute", ["handle", "graph"])  # as cuda.core and CuPy name it
+def test_other_graphs_that_were_closed_are_not_replayed(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, attribute: str
+) -> None:
+    source = SimpleNamespace(**{attribute: 3})
+    monkeypatch.setattr(clones, "make_code", lambda *arguments: MadeCode(b"code", "move", 1))
+    with forerun.optimize(live(cuda, monkeypatch, source), pipeline=CAPTURED_PIPELINE.partition(",")[0]) as optimized:
+        optimized.replay(stream=9)
+        for now in (4, None):
+            setattr(source, attribute, now)
+            with pytest.raises(InvalidInput, match="was reset"):
+                optimized.replay(stream=9)
+
+
+def test_clones_are_instantiated_as_torch_does(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    captured = live(cuda, monkeypatch)
+    imported = import_capture(captured.graph)
+    make_clone(captured, imported.graph, imported.graph, imported.names, {}).close()
+    (flags,) = [call[2] for call in cuda.calls if call[0] == "cuGraphInstantiate"]
+    assert flags == 0b1001  # AUTO_FREE_ON_LAUNCH, USE_NODE_PRIORITY
+
+
 @pytest.mark.parametrize("kind", ["CONDITIONAL", "updatable"])
 def test_graphs_that_are_not_changed(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     if kind == "updatable":
