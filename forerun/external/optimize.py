@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from forerun.support.diagnostics import InvalidInput
 
 if TYPE_CHECKING:
     from forerun.captured import MemoryRange
     from forerun.external.choices import Choices
-    from forerun.external.optimized import OptimizedGraph, Rewritten
+    from forerun.external.optimized import OptimizedCall, OptimizedGraph, Rewritten
     from forerun.external.search import Search
     from forerun.frontends.captured import ImportedGraph
     from forerun.ir.graph import Graph
@@ -33,6 +33,19 @@ No full dependencies are added: on an H200 they cost a chain of captured kernels
 """
 
 _STRONGEST = "insert-pdl{trigger=none},hoist-loads{full_edges=false}"
+
+
+@overload
+def optimize(
+    source: Callable[..., Any], *args: Any, pipeline: PipelineLike | None = ..., dump: str | Path | None = ...,
+    early: Early = ...,
+) -> OptimizedCall: ...  # fmt: skip
+
+
+@overload
+def optimize(
+    source: Any, *, pipeline: PipelineLike | None = ..., dump: str | Path | None = ..., early: Early = ...
+) -> OptimizedGraph: ...
 
 
 def optimize(

@@ -136,9 +136,9 @@ def callable_bits() -> dict[str, Any]:
         for _ in range(STEPS):
             x.copy_(vector())
             expected = function(x)
-            optimized.outputs.fill_(float("nan"))  # type: ignore[attr-defined]
+            optimized.outputs.fill_(float("nan"))
             optimized.replay()
-            wrong += not same(expected, optimized.outputs)  # type: ignore[attr-defined]
+            wrong += not same(expected, optimized.outputs)
         require(optimized.made, f"no kernel got new code: {dict(optimized.reasons)}")
         require(not wrong, f"{wrong} of {STEPS} steps differ")
         optimized.close()
