@@ -138,7 +138,7 @@ def main() -> None:
     ]
     variants += [("loads fetched", f"insert-pdl{_MOVED}", "fetch"), ("measured", None, "move")]
     for name, pipeline, early in variants:
-        optimized = forerun.optimize(live, pipeline, early=early)  # type: ignore[arg-type]
+        optimized = forerun.optimize(live, pipeline=pipeline, early=early)  # type: ignore[arg-type]
         print(f"  {name}: {optimized}, unfit {dict(optimized.unfit)}", flush=True)
         for code in optimized.made.values():
             print(f"    {code.early}, {code.early_loads} early loads, refused {code.refused}", flush=True)

@@ -261,7 +261,7 @@ def _run(session: Any, case: str, steps: int, folder: Path | None) -> dict[str, 
     for name, (pipeline, early) in variants(case).items():
         begin = time.perf_counter()
         try:
-            optimized = forerun.optimize(live, pipeline, early=early)
+            optimized = forerun.optimize(live, pipeline=pipeline, early=early)
         except forerun.ForerunError as error:
             made[name] = {"error": str(error)[:4000]}
             print(f"  {name}: {str(error)[:1500]}", flush=True)

@@ -12,10 +12,11 @@ from forerun.support.lazy import lazy_exports
 from forerun.support.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from forerun import torch as torch
     from forerun.compiler import Executable as Executable
     from forerun.compiler import compile as compile
-    from forerun.external.optimize import OptimizedGraph as OptimizedGraph
     from forerun.external.optimize import optimize as optimize
+    from forerun.external.optimized import OptimizedGraph as OptimizedGraph
     from forerun.frontends.foreign_kernels import foreign_kernel as foreign_kernel
     from forerun.ir.builder import GraphBuilder as GraphBuilder
     from forerun.ir.files import load as load
@@ -48,7 +49,8 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "compiler": ["Executable", "compile"],
-    "external.optimize": ["OptimizedGraph", "optimize"],
+    "external.optimize": ["optimize"],
+    "external.optimized": ["OptimizedGraph"],
     "frontends.foreign_kernels": ["foreign_kernel"],
     "ir.builder": ["GraphBuilder"],
     "ir.files": ["load"],
@@ -67,6 +69,7 @@ _NAMES = {
     "runtime.cuda.capture.session": ["capture"],
     "runtime.cuda.target": ["CudaTarget"],
     "runtime.reference.target": ["ReferenceTarget"],
+    "torch": ["torch"],
     "support.diagnostics": ["ForerunError", "InternalError", "InvalidInput", "Refuted", "Unsupported"],
     "tuner.tune": ["tune"],
 }

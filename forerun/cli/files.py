@@ -24,12 +24,14 @@ from forerun.cli.console import error_console, print_plain, write_result
 from forerun.cli.errors import drawing
 
 if TYPE_CHECKING:
+    from forerun.frontends.captured import ImportedGraph
     from forerun.ir.graph import Graph
     from forerun.ir.text import SourceMap
 
 __all__ = [
     "KEPT_RUNS",
     "STANDARD",
+    "imported_capture",
     "is_capture",
     "load_modules",
     "load_what_a_file_needs",
@@ -85,11 +87,21 @@ def is_capture(name: str) -> bool:
 
 def _captured_text(folder: str) -> str:
     """What a captured graph means, as text."""
-    from forerun.captured import load_capture
-    from forerun.frontends.captured import import_capture
     from forerun.ir.text import print_graph
 
-    return print_graph(import_capture(load_capture(folder)).graph)
+    return print_graph(imported_capture(folder).graph)
+
+
+def imported_capture(folder: str) -> ImportedGraph:
+    """The captured graph of a folder, with its meaning.
+
+    Raises:
+        InvalidInput: If the folder cannot be read.
+    """
+    from forerun.captured import load_capture
+    from forerun.frontends.captured import import_capture
+
+    return import_capture(load_capture(folder))
 
 
 def require_one_result(*outputs: str | None, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,15 @@ import typer
 from forerun.cli import completion, options
 from forerun.cli.console import error_console, print_json, print_plain, result_console, wrapped, write_result
 from forerun.cli.errors import Status, drawing, guarded
-from forerun.cli.files import STANDARD, load_modules, load_what_a_file_needs, read_graph, write_text
+from forerun.cli.files import (
+    STANDARD,
+    imported_capture,
+    is_capture,
+    load_modules,
+    load_what_a_file_needs,
+    read_graph,
+    write_text,
+)
 from forerun.cli.options import refuse_unused
 from forerun.cli.progress import pass_progress, progress
 from forerun.cli.tables import pass_details, pass_table, time_sentence
@@ -102,6 +111,8 @@ def opt(
     if bisect:
         return _tell_bisected(found, passes, as_json=as_json)
     _tell(result, output, as_json=as_json, verbose=verbose)
+    if is_capture(file or ""):
+        print_plain(error_console(), *_what_holds_back(str(file), result.graph))
     return Status.OK
 
 
@@ -162,6 +173,14 @@ def _tell(result: PipelineResult, output: str, *, as_json: bool, verbose: bool) 
                 "summary": summary.to_json(),
             }
         )
+
+
+def _what_holds_back(folder: str, after: Graph) -> Iterator[str]:
+    """Why kernels of a captured graph keep their code, their full dependencies, or loads after the wait."""
+    from forerun.external.reasons import reasons_of
+
+    for name, reason in reasons_of(imported_capture(folder), after).items():
+        yield f"note: {name}: {reason}"
 
 
 def _bisected(graph: Graph, pipeline: Pipeline) -> BisectResult | None:

@@ -6,23 +6,25 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
+
+from forerun.support.diagnostics import InvalidInput
 
 if TYPE_CHECKING:
     from forerun.captured import MemoryRange
-    from forerun.external.choices import Choice, Choices
+    from forerun.external.choices import Choices
+    from forerun.external.optimized import OptimizedCall, OptimizedGraph, Rewritten
     from forerun.external.search import Search
     from forerun.frontends.captured import ImportedGraph
     from forerun.ir.graph import Graph
     from forerun.passes.infra.pipeline import PipelineLike
     from forerun.passes.infra.summary import Summary
-    from forerun.runtime.cuda.capture.assembled import MadeCode
-    from forerun.runtime.cuda.capture.clone import Clone, CodeMaker, CodeOfNodes
+    from forerun.runtime.cuda.capture.clone import CodeMaker
+    from forerun.runtime.cuda.capture.random_numbers import GeneratorAdvance
     from forerun.runtime.cuda.capture.session import LiveCapture
     from forerun.runtime.cuda.codegen.foreign import Early
 
-__all__ = ["CAPTURED_PIPELINE", "OptimizedGraph", "optimize"]
+__all__ = ["CAPTURED_PIPELINE", "is_graph", "optimize"]
 
 CAPTURED_PIPELINE = "insert-pdl,hoist-loads{full_edges=false}"
 """The passes for captured graphs. Their order is their author's, so dependencies stay, and get other kinds.
@@ -33,76 +35,38 @@ No full dependencies are added: on an H200 they cost a chain of captured kernels
 _STRONGEST = "insert-pdl{trigger=none},hoist-loads{full_edges=false}"
 
 
-class OptimizedGraph:
-    """A graph that takes the place of the program's own: the same buffers, the same results. Made by :func:`optimize`.
-
-    Attributes:
-        imported: The captured graph, and its meaning.
-        graph: What runs: the graph after the passes.
-        summary: What the passes did.
-        made: The new code, by the kernel's name in :attr:`graph`.
-        unfit: Why kernels kept their code, by their names in the image.
-        search: What was measured; ``None`` if nothing was.
-    """
-
-    def __init__(
-        self, round_: _Round, graph: Graph, code: CodeOfNodes, unfit: Mapping[str, str], search: Search | None,
-        clone: Clone,
-    ) -> None:  # fmt: skip
-        self.imported = round_.imported
-        self.graph = graph
-        self.summary = round_.summary
-        self.made: Mapping[str, MadeCode] = code.made
-        self.unfit = unfit
-        self.search = search
-        self._clone = clone
-
-    def replay(self, stream: Any = None) -> None:
-        """Launch it; see :meth:`forerun.runtime.cuda.capture.clone.Clone.replay`."""
-        self._clone.replay(stream)
-
-    def close(self) -> None:
-        """Give back what it holds. Closing twice is fine."""
-        self._clone.close()
-
-    def __enter__(self) -> OptimizedGraph:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __str__(self) -> str:
-        before, after = (one.count_dependencies() for one in (self.imported.graph, self.graph))
-        kinds = ", ".join(f"{after[kind]} {kind} (was {before[kind]})" for kind in after if before[kind] or after[kind])
-        return f"{len(self.graph)} nodes, {len(self.made)} kernels with new code; dependencies: {kinds}"
+@overload
+def optimize(
+    source: Callable[..., Any], *args: Any, pipeline: PipelineLike | None = ..., dump: str | Path | None = ...,
+    early: Early = ...,
+) -> OptimizedCall: ...  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Round:
-    imported: ImportedGraph
-    graph: Graph
-    summary: Summary
-    maker: CodeMaker
+@overload
+def optimize(
+    source: Any, *, pipeline: PipelineLike | None = ..., dump: str | Path | None = ..., early: Early = ...
+) -> OptimizedGraph: ...
 
 
 def optimize(
-    graph: Any,
+    source: Any,
+    *args: Any,
     pipeline: PipelineLike | None = None,
     dump: str | Path | None = None,
-    *,
     early: Early = "move",
     limit_s: float = 120.0,
 ) -> OptimizedGraph:
-    """Make a captured graph faster without changing a bit of what it computes.
+    """Make a captured graph, or a callable, faster without changing a bit of what it computes.
 
     Kernels whose PTX is known get waits and triggers, and load ahead of their wait what no other node writes; edges
     become programmatic where the check proves that the order of all conflicting accesses stays.
 
     Args:
-        graph: A graph of torch, CuPy or cuda.core, or a handle, whose kernels were loaded within
-            :func:`forerun.capture`; or what :meth:`CaptureSession.graph` returned.
+        source: A graph of torch, CuPy or cuda.core, or a handle, whose kernels were loaded within
+            :func:`forerun.capture`; or what :meth:`CaptureSession.graph` returned; or a callable of torch's, which is
+            captured here: it runs three times on a stream of its own, then it is captured.
+        args: What the callable is called with. Its tensors are the graph's inputs: fill them before a replay. Bind
+            arguments with names by ``functools.partial``.
         pipeline: Passes, such as :data:`CAPTURED_PIPELINE`, which decide alone. By default what pays is measured, so
             that the result is never slower than the program's own graph: each function's wait, early loads and trigger
             are tried in turn on the GPU, in the program's memory, which is put back as it was. What is found is
@@ -112,16 +76,45 @@ def optimize(
             memory that they load from is ``fetch``-ed into L2 there besides; or ``none``.
         limit_s: For how many seconds, about, function by function is measured.
 
+    Returns:
+        What has ``replay()``; of a callable also ``outputs``, which each replay stores into.
+
     Raises:
-        InvalidInput: If it is not a graph.
+        InvalidInput: If it is not a graph or callable, or a callable wants gradients.
         PassFailure: If the captured graph has a race, or a pass fails.
-        Unsupported: If it has nodes that no clone may have, or its kernels were not seen.
+        Unsupported: If it has nodes that no clone may have, its kernels were not seen, or a clone could not draw the
+            random numbers that torch's own replay draws.
         CudaError: If the driver fails.
     """
-    from forerun.runtime.cuda.capture.clone import make_clone
+    from forerun.external.optimized import OptimizedCall, OptimizedGraph
     from forerun.runtime.cuda.capture.session import read_graph
 
-    captured = read_graph(graph)
+    def again(captured: LiveCapture) -> Rewritten:
+        return _rewrite(captured, pipeline, dump, early)
+
+    if is_graph(source):
+        if args:
+            hint = "name what else is meant: optimize(graph, pipeline=...)"
+            raise InvalidInput(f"a graph takes no arguments, and {len(args)} are given", hint=hint)
+        return OptimizedGraph(again(read_graph(source)), again)
+    from forerun.external.torch_capture import capture_callable
+    from forerun.runtime.cuda.capture.session import latest_session
+
+    session = latest_session()
+    found = capture_callable(source, args, {})
+    return OptimizedCall(OptimizedGraph(again(session.graph(found.graph)), again), found)
+
+
+def is_graph(source: Any) -> bool:
+    """Whether it is to be read as a graph: whatever cannot be called, or is torch's graph."""
+    return not callable(source) or hasattr(source, "raw_cuda_graph")
+
+
+def _rewrite(captured: LiveCapture, pipeline: PipelineLike | None, dump: str | Path | None, early: Early) -> Rewritten:
+    """The captured graph after the passes, with its new code, ready to run."""
+    from forerun.external.optimized import Rewritten
+    from forerun.runtime.cuda.capture.clone import make_clone
+
     fixed: dict[int, str] = {}
     while True:
         found = _rewritten(captured, _STRONGEST if pipeline is None else pipeline, dump, fixed, early)
@@ -131,6 +124,7 @@ def optimize(
         # Kernels whose new code is not fit keep theirs; what that means for edges is proved once more. It ends, since
         # each round adds functions.
         fixed.update(code.unfit)
+    generators = _generators(captured, found.imported)
     made, search = found.graph, None
     if pipeline is None:
         from forerun.external.choices import early_of
@@ -138,8 +132,33 @@ def optimize(
         made, search = _measured(captured, found, fixed, limit_s)
         code = found.maker.code(made, early_of(search.choices))
     clone = make_clone(captured, found.imported.graph, made, found.imported.names, code.made)
+    clone.generators = generators
     unfit = {captured.graph.functions[number].name: reason for number, reason in fixed.items()}
-    return OptimizedGraph(found, made, code, unfit, search, clone)
+    return Rewritten(found.imported, made, found.summary, code.made, unfit, search, clone)
+
+
+def _generators(captured: LiveCapture, imported: ImportedGraph) -> tuple[GeneratorAdvance, ...]:
+    """What a replay does with torch's generators."""
+    from forerun.runtime.cuda.capture.clone import make_clone
+    from forerun.runtime.cuda.capture.random_numbers import may_draw, random_numbers
+    from forerun.runtime.cuda.capture.saved_memory import SavedMemory
+
+    if not may_draw(captured):
+        return ()
+    plain = make_clone(captured, imported.graph, imported.graph, imported.names, {})
+    try:
+        with SavedMemory(captured.driver, _written(imported)) as memory:
+            return random_numbers(captured, memory, plain.executable)
+    finally:
+        plain.close()
+
+
+@dataclass(frozen=True)
+class _Round:
+    imported: ImportedGraph
+    graph: Graph
+    summary: Summary
+    maker: CodeMaker
 
 
 def _rewritten(

@@ -9,6 +9,7 @@ from forerun.ir.kernel import Access, Phase, Step, Trigger, Wait
 from forerun.ptx import AccessSummary, Function, Module
 from forerun.ptx.accesses import Access as TextAccess
 from forerun.ptx.cfg import ControlFlow, may_follow
+from forerun.ptx.opcodes import is_wait
 
 __all__ = ["SCALARS", "steps_of", "unfit"]
 
@@ -44,7 +45,9 @@ def unfit(
     polled = _polls(flow, summary.global_accesses)
     if polled is not None:
         return f"line {polled.line}: {polled.opcode} in a loop, which may wait for others"
-    if summary.waits and not summary.always_waits:
+    instructions = [flow.instructions[index] for index in flow.reached]
+    some_threads = any(is_wait(one) and one.guard for one in instructions)
+    if some_threads or (summary.waits and not summary.always_waits):
         return "it waits on some ways only"
     return ""
 

@@ -12,7 +12,8 @@ __all__ = ["lazy_exports"]
 def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
     """The ``__getattr__`` of a package, from the module that defines each name.
 
-    No name may be that of a submodule: importing that one would put it in the name's place.
+    A name whose module is the package's submodule of that name stands for the submodule itself. No other name may be
+    that of a submodule: importing that one would put it in the name's place.
 
     Example:
         >>> load = lazy_exports("numbers", {"Fraction": "fractions"})
@@ -24,6 +25,7 @@ def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], An
         module = modules.get(name)
         if module is None:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")
-        return getattr(importlib.import_module(module), name)
+        found = importlib.import_module(module)
+        return found if module == f"{package}.{name}" else getattr(found, name)
 
     return load

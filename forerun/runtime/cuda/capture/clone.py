@@ -13,6 +13,7 @@ from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DependencyKind
 from forerun.runtime.cuda.capture.assembled import MadeCode, make_code
 from forerun.runtime.cuda.capture.attributes import copy_function_attributes
+from forerun.runtime.cuda.capture.random_numbers import GeneratorAdvance
 from forerun.runtime.cuda.capture.session import LiveCapture, raw_graph
 from forerun.runtime.cuda.codegen.foreign import Early
 from forerun.runtime.cuda.driver.driver import Driver
@@ -131,12 +132,14 @@ class Clone:
     Attributes:
         live: The captured graph, kept so that its memory and modules stay.
         executable: The driver's handle.
+        generators: Those of torch's generators that a replay draws from.
     """
 
     live: LiveCapture
     executable: Any
     scope: Scope = field(repr=False)
-    handle: int
+    identity: object
+    generators: tuple[GeneratorAdvance, ...] = ()
 
     def replay(self, stream: Any = None) -> None:
         """Launch it.
@@ -151,10 +154,12 @@ class Clone:
         """
         if self.executable is None:
             raise InvalidInput("the graph is closed", hint="optimize the program's graph again")
-        self._require_source()
-        self.live.driver.call(
-            "cuGraphLaunch", self.executable, _current_stream() if stream is None else stream_handle(stream)
-        )
+        if not self.has_source():
+            raise InvalidInput("the program's graph was reset", hint="capture it again, and optimize that")
+        driver, handle = self.live.driver, _current_stream() if stream is None else stream_handle(stream)
+        for generator in self.generators:
+            generator.prepare(driver, handle)
+        driver.call("cuGraphLaunch", self.executable, handle)
 
     def close(self) -> None:
         """Give back what it holds."""
@@ -163,13 +168,19 @@ class Clone:
         if error is not None:
             raise error
 
-    def _require_source(self) -> None:
+    def has_source(self) -> bool:
+        """Whether the program's graph is the one that was captured: it was not reset since."""
         try:
-            is_same = raw_graph(self.live.source) == self.handle
-        except ForerunError:
-            is_same = False
-        if not is_same:
-            raise InvalidInput("the program's graph was reset", hint="capture it again, and optimize that")
+            return _identity(self.live.source) == self.identity
+        except (ForerunError, RuntimeError):  # torch's pool() raises after a reset
+            return False
+
+
+def _identity(source: Any) -> object:
+    """What tells a graph from one that the program captures after a reset: the driver gives out handles again."""
+    handle = raw_graph(source)
+    pool = getattr(source, "pool", None)
+    return (handle, pool()) if callable(pool) else handle
 
 
 def _current_stream() -> int:
@@ -189,6 +200,7 @@ def make_clone(
         CudaError: If the driver fails.
     """
     _require_changeable(live)
+    identity = _identity(live.source)
     driver = live.driver
     scope = Scope(driver)
     try:
@@ -210,7 +222,7 @@ def make_clone(
     except BaseException:
         scope.release()
         raise
-    return Clone(live, executable, scope, int(live.handles.graph))
+    return Clone(live, executable, scope, identity)
 
 
 def _require_changeable(live: LiveCapture) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from forerun.captured.graph import CapturedGraph, MemoryRange
 from forerun.runtime.cuda.driver.driver import Driver
 
-__all__ = ["memory_of", "refined"]
+__all__ = ["memory_of", "refined", "torch_segments"]
 
 _LEAST_ADDRESS = 1 << 16
 """No memory lies below; what is less is a number."""
@@ -72,7 +72,7 @@ def refined(memory: Iterable[MemoryRange], segments: Iterable[Any] | None = None
         memory: The driver's ranges.
         segments: What ``torch.cuda.memory_snapshot()`` returns; by default it is asked if torch is loaded.
     """
-    found = _snapshot() if segments is None else segments
+    found = torch_segments() if segments is None else segments
     blocks: list[MemoryRange] = []
     for segment in found:
         if tuple(segment.get("segment_pool_id", (0, 0))) != (0, 0):
@@ -100,7 +100,8 @@ def _split(one: MemoryRange, blocks: list[MemoryRange]) -> Iterator[MemoryRange]
         yield MemoryRange(at, one.stop - at, "free", whole=False)
 
 
-def _snapshot() -> list[Any]:
+def torch_segments() -> list[Any]:
+    """The segments of torch's allocator with their blocks, as ``torch.cuda.memory_snapshot()``; none without torch."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return []

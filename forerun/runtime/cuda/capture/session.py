@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from forerun.runtime.cuda.capture.texts import FoundText, stored_digest, triton_
 from forerun.runtime.cuda.driver.driver import Driver, driver
 from forerun.support.diagnostics import InvalidInput, Unsupported
 
-__all__ = ["CaptureSession", "LiveCapture", "capture", "raw_graph", "read_graph"]
+__all__ = ["CaptureSession", "LiveCapture", "capture", "latest_session", "raw_graph", "read_graph"]
 
 _ENTRY = ".text."
 
@@ -33,6 +33,7 @@ class LiveCapture:
         source: What the program calls its graph, kept so that its memory stays.
         assemblers: For each text of :attr:`graph`, the path of the ptxas that makes its image, and the architecture.
         driver: The driver.
+        session: What read it.
     """
 
     graph: CapturedGraph
@@ -40,6 +41,16 @@ class LiveCapture:
     source: Any
     assemblers: Mapping[str, tuple[str, str]]
     driver: Driver
+    session: CaptureSession = field(repr=False)
+
+    def is_current(self) -> bool:
+        """Whether the program's graph still is what was captured: nodes, parameters, edges, functions, images.
+
+        Raises:
+            Unsupported: If torch's graph was reset.
+            CudaError: If the driver fails.
+        """
+        return self.session.reads_the_same(self)
 
     def save(self, folder: str | Path) -> Path:
         """Write the captured graph to a folder; see :func:`forerun.captured.save_capture`."""
@@ -95,7 +106,21 @@ class CaptureSession:
         )  # fmt: skip
         graph = replace(graph, memory=refined(memory_of(self._driver, graph)))
         assemblers = {digest: (one.assembler, one.architecture) for digest, one in _by_text(found).items()}
-        return LiveCapture(graph, handles, source, assemblers, self._driver)
+        return LiveCapture(graph, handles, source, assemblers, self._driver, self)
+
+    def reads_the_same(self, live: LiveCapture) -> bool:
+        """Whether a graph that was read before is the same when it is read again; memory is not looked at."""
+        handle = self._driver.api.CUgraph(init_value=raw_graph(live.source))
+        reader = GraphReader(self._driver, self._image_of(self._entries()))
+        read, handles = reader.read(handle)
+        functions = tuple(replace(one, text="") for one in live.graph.functions)
+        nodes = tuple(_with_functions(node, functions) for node in live.graph.nodes)
+        now = tuple(_with_functions(node, read.functions) for node in read.nodes)
+        same_handles = [
+            [int(one) for one in (found.graph, *found.nodes, *found.functions)] for found in (handles, live.handles)
+        ]
+        same = (now, read.edges, read.functions) == (nodes, live.graph.edges, functions)
+        return same and same_handles[0] == same_handles[1]
 
     def _texts(self, images: Mapping[str, bytes]) -> Mapping[str, FoundText]:
         """The PTX of images, as far as NVRTC made it within the session, or Triton keeps it."""
@@ -185,10 +210,19 @@ def read_graph(source: Any) -> LiveCapture:
     if isinstance(source, LiveCapture):
         return source
     raw_graph(source)
+    return latest_session().graph(source)
+
+
+def latest_session() -> CaptureSession:
+    """The latest session of this process.
+
+    Raises:
+        Unsupported: If there was none.
+    """
     if _latest is None:
         hint = "with forerun.capture() as session: ... around the program, from before it first uses CUDA"
         raise Unsupported("the graph's kernels were not seen when they were loaded", hint=hint)
-    return _latest.graph(source)
+    return _latest
 
 
 _latest: CaptureSession | None = None

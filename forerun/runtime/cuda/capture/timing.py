@@ -8,13 +8,13 @@ from types import TracebackType
 from typing import Any
 
 from forerun.captured.graph import MemoryRange
+from forerun.runtime.cuda.capture.saved_memory import SavedMemory
 from forerun.runtime.cuda.driver.driver import Driver
-from forerun.runtime.cuda.driver.scope import Scope, seconds_between_events
+from forerun.runtime.cuda.driver.scope import seconds_between_events
 
 __all__ = ["Timing"]
 
 _REPLAYS, _WARM, _BLOCKS = 8, 2, 3
-_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 
 
 class Timing:
@@ -27,38 +27,23 @@ class Timing:
 
     def __init__(self, driver: Driver, written: Iterable[MemoryRange]) -> None:
         self.driver = driver
-        self.scope = Scope(driver)
-        driver.call("cuCtxSynchronize")
-        self._stream = self.scope.own("stream", driver.call("cuStreamCreate", _NON_BLOCKING), "cuStreamDestroy")
-        self._copies: list[tuple[MemoryRange, Any]] = []
-        try:
-            for memory in written:
-                copy = self.scope.own("memory", driver.call("cuMemAlloc", memory.size), "cuMemFree")
-                self._copies.append((memory, copy))
-                driver.call("cuMemcpyDtoDAsync", copy, memory.address, memory.size, self._stream)
-            driver.call("cuStreamSynchronize", self._stream)
-        except BaseException:
-            self.scope.release()
-            raise
+        self.memory = SavedMemory(driver, written)
 
     def seconds(self, executable: Any) -> float:
         """The median time of a replay, in blocks that each begin with memory as it was."""
         return statistics.median(self._block(executable) for _ in range(_BLOCKS))
 
     def _block(self, executable: Any) -> float:
-        self._restore()
+        self.memory.restore()
+        stream = self.memory.stream
         for _ in range(_WARM):
-            self.driver.call("cuGraphLaunch", executable, self._stream)
+            self.driver.call("cuGraphLaunch", executable, stream)
 
         def replay() -> None:
             for _ in range(_REPLAYS):
-                self.driver.call("cuGraphLaunch", executable, self._stream)
+                self.driver.call("cuGraphLaunch", executable, stream)
 
-        return seconds_between_events(self.driver, self._stream, replay) / _REPLAYS
-
-    def _restore(self) -> None:
-        for memory, copy in self._copies:
-            self.driver.call("cuMemcpyDtoDAsync", memory.address, copy, memory.size, self._stream)
+        return seconds_between_events(self.driver, stream, replay) / _REPLAYS
 
     def __enter__(self) -> Timing:
         return self
@@ -66,10 +51,4 @@ class Timing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._restore()
-            self.driver.call("cuStreamSynchronize", self._stream)
-        finally:
-            failed = self.scope.release()
-        if failed is not None and error is None:
-            raise failed
+        self.memory.__exit__(kind, error, trace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import forerun
 from forerun.captured import CapturedEdge
 from forerun.captured.graph import digest_of
 from forerun.external.optimize import CAPTURED_PIPELINE
+from forerun.external.reasons import reasons_of
 from forerun.frontends.captured import import_capture
 from forerun.ir.text import parse_graph, print_graph
 from forerun.passes.infra.manager import PassManager
@@ -174,6 +176,28 @@ def test_a_graph_that_was_reset_is_not_replayed(cuda: FakeCuda, monkeypatch: pyt
     with_clone.close()
 
 
+@pytest.mark.parametrize("attribute", ["handle", "graph"])  # as cuda.core and CuPy name it
+def test_other_graphs_that_were_closed_are_not_replayed(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, attribute: str
+) -> None:
+    source = SimpleNamespace(**{attribute: 3})
+    monkeypatch.setattr(clones, "make_code", lambda *arguments: MadeCode(b"code", "move", 1))
+    with forerun.optimize(live(cuda, monkeypatch, source), pipeline=CAPTURED_PIPELINE.partition(",")[0]) as optimized:
+        optimized.replay(stream=9)
+        for now in (4, None):
+            setattr(source, attribute, now)
+            with pytest.raises(InvalidInput, match="was reset"):
+                optimized.replay(stream=9)
+
+
+def test_clones_are_instantiated_as_torch_does(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    captured = live(cuda, monkeypatch)
+    imported = import_capture(captured.graph)
+    make_clone(captured, imported.graph, imported.graph, imported.names, {}).close()
+    (flags,) = [call[2] for call in cuda.calls if call[0] == "cuGraphInstantiate"]
+    assert flags == 0b1001  # AUTO_FREE_ON_LAUNCH, USE_NODE_PRIORITY
+
+
 @pytest.mark.parametrize("kind", ["CONDITIONAL", "updatable"])
 def test_graphs_that_are_not_changed(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     if kind == "updatable":
@@ -262,10 +286,10 @@ def test_optimize_makes_a_clone_with_certified_code(cuda: FakeCuda, monkeypatch:
 
     monkeypatch.setattr(clones, "make_code", make)
     # What has no fit code keeps its own, and its full dependencies, which is proved once more.
-    with forerun.optimize(captured, CAPTURED_PIPELINE) as optimized:
+    with forerun.optimize(captured, pipeline=CAPTURED_PIPELINE) as optimized:
         assert optimized.graph.count_dependencies()["programmatic"] == 0
         assert optimized.unfit == {"scale": "it spills"}
-    with forerun.optimize(captured, CAPTURED_PIPELINE) as optimized:
+    with forerun.optimize(captured, pipeline=CAPTURED_PIPELINE) as optimized:
         assert optimized.graph.count_dependencies()["programmatic"] == 1
         assert str(optimized).startswith(
             "2 nodes, 2 kernels with new code; dependencies: 0 full (was 1), 1 programmatic"
@@ -275,7 +299,96 @@ def test_optimize_makes_a_clone_with_certified_code(cuda: FakeCuda, monkeypatch:
     assert captured.driver.handles.live() == ()
     cuda.edges.clear()
     with pytest.raises(forerun.PassFailure, match="RAW race"):
+        forerun.optimize(live(cuda, monkeypatch), pipeline=CAPTURED_PIPELINE)
+
+
+def test_what_the_program_changes_is_proved_again(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    captured = live(cuda, monkeypatch)
+    monkeypatch.setattr(clones, "make_code", lambda *arguments: MadeCode(b"code", "move", 1))
+    optimized = forerun.optimize(captured, pipeline=CAPTURED_PIPELINE)
+    first = optimized.graph
+    assert not optimized.refresh()
+    assert optimized.graph is first
+    # Another weight, for which the same is proved.
+    cuda.add_kernel(2, 7, pointer("w0"), pointer("y"), pointer("z"))
+    assert optimized.refresh()
+    assert optimized.graph != first
+    assert optimized.graph.count_dependencies()["programmatic"] == 1
+    assert len([one for one in captured.driver.handles.live() if one.kind == "executable"]) == 1
+    optimized.replay(stream=4)
+    # A weight that the other node writes: what was proved does not hold, and nothing is loaded ahead of the wait.
+    assert optimized.reasons == {"scale": "loaded after the wait: p1, which another node may write"}
+    cuda.add_kernel(2, 7, pointer("y"), pointer("x"), pointer("z"))
+    assert optimized.refresh()
+    assert optimized.reasons == {"scale": "loaded after the wait: p0, which another node may write"}
+    # A race is refused, and what was proved for another graph does not go on.
+    cuda.edges.clear()
+    with pytest.raises(forerun.PassFailure, match="RAW race"):
+        optimized.refresh()
+    with pytest.raises(InvalidInput, match="is closed"):
+        optimized.replay()
+    with pytest.raises(InvalidInput, match="is closed"):
+        optimized.refresh()
+    assert captured.driver.handles.live() == ()
+
+
+def test_each_part_of_a_graph_is_compared(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    captured = live(cuda, monkeypatch)
+    assert captured.is_current()
+
+    def changes() -> Iterator[None]:
+        cuda.nodes[1].params.gridDimX = 5
+        yield
+        cuda.nodes[1].params.gridDimX = 4
+        cuda.nodes[1].attributes = {"priority": -1}
+        yield
+        cuda.nodes[1].attributes = {}
+        cuda.edges[0][2].type = 1
+        yield
+        cuda.edges[0][2].type = 0
+        # The module is loaded again, with other code under the same name and handle.
+        captured.session.recorder.images["other"] = b"other"
+        captured.session.recorder.by_module[70] = "other"
+        yield
+        captured.session.recorder.by_module[70] = digest_of(b"image")
+        # The same code under another handle: it may be unloaded on its own.
+        captured.session.recorder.by_module[80] = digest_of(b"image")
+        cuda.add_function(8, "scale", [8, 8, 8])
+        cuda.nodes[2].params.func = 8
+        yield
+        cuda.nodes[2].params.func = 7
+
+    for _ in changes():
+        assert not captured.is_current()
+    assert captured.is_current()
+
+
+def test_code_of_an_image_that_was_replaced_is_not_used(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text is that of the image which was loaded before under the same name; the handle has another one."""
+    captured = live(cuda, monkeypatch)
+    monkeypatch.undo()
+    session = captured.session
+    session.recorder.images[digest_of(b"newer")] = b"newer"
+    session.recorder.by_module[70] = digest_of(b"newer")
+    session.compiled = SimpleNamespace(found=lambda stored: None)  # type: ignore[assignment]
+    graph = session.graph(handle(3)).graph
+    assert (graph.functions[0].image, graph.functions[0].text) == (digest_of(b"newer"), "")
+    found = import_capture(graph)
+    assert found.reasons["n0"].startswith("its PTX is not known")
+    after = PassManager(PIPELINE).run(found.graph).graph
+    assert after.count_dependencies()["programmatic"] == 0
+    assert "its PTX is not known" in reasons_of(found, after)["scale"]
+
+
+def test_optimize_takes_a_graph_or_a_callable_and_its_arguments(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InvalidInput, match="a graph takes no arguments, and 1 are given") as caught:
         forerun.optimize(live(cuda, monkeypatch), CAPTURED_PIPELINE)
+    assert "pipeline=" in str(caught.value)
+    monkeypatch.setattr(sessions, "_latest", None)
+    with pytest.raises(Unsupported, match="were not seen when they were loaded"):
+        forerun.optimize(lambda x: x, 1)
 
 
 def test_optimize_by_measuring(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,171 @@
+"""What :func:`forerun.optimize` gives: a graph that takes the place of the program's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from forerun.support.diagnostics import InvalidInput
+
+if TYPE_CHECKING:
+    from forerun.external.search import Search
+    from forerun.external.torch_capture import CallableCapture
+    from forerun.frontends.captured import ImportedGraph
+    from forerun.ir.graph import Graph
+    from forerun.passes.infra.summary import Summary
+    from forerun.runtime.cuda.capture.assembled import MadeCode
+    from forerun.runtime.cuda.capture.clone import Clone
+    from forerun.runtime.cuda.capture.session import LiveCapture
+
+__all__ = ["OptimizedCall", "OptimizedGraph", "Rewritten"]
+
+_SHOWN = 8
+"""Reasons that the text of an optimized graph shows."""
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A captured graph, what passes made of it, and what runs; see :class:`OptimizedGraph`."""
+
+    imported: ImportedGraph
+    graph: Graph
+    summary: Summary
+    made: Mapping[str, MadeCode]
+    unfit: Mapping[str, str]
+    search: Search | None
+    clone: Clone = field(repr=False)
+
+    @cached_property
+    def reasons(self) -> Mapping[str, str]:
+        """What holds it back; see :func:`forerun.external.reasons.reasons_of`."""
+        from forerun.external.reasons import reasons_of
+
+        return reasons_of(self.imported, self.graph, self.made, self.unfit)
+
+
+class OptimizedGraph:
+    """A graph that takes the place of the program's own: the same buffers, the same results.
+
+    Made by :func:`forerun.optimize`. It keeps the program's graph alive, and with it memory and modules.
+    """
+
+    def __init__(self, rewritten: Rewritten, again: Callable[[LiveCapture], Rewritten]) -> None:
+        self._rewritten = rewritten
+        self._again = again
+
+    @property
+    def imported(self) -> ImportedGraph:
+        """The captured graph, and its meaning."""
+        return self._rewritten.imported
+
+    @property
+    def graph(self) -> Graph:
+        """What runs: the graph after the passes."""
+        return self._rewritten.graph
+
+    @property
+    def summary(self) -> Summary:
+        """What the passes did."""
+        return self._rewritten.summary
+
+    @property
+    def made(self) -> Mapping[str, MadeCode]:
+        """The new code, by the kernel's name in :attr:`graph`."""
+        return self._rewritten.made
+
+    @property
+    def unfit(self) -> Mapping[str, str]:
+        """Why new code of kernels was not fit, by their names in the image."""
+        return self._rewritten.unfit
+
+    @property
+    def search(self) -> Search | None:
+        """What was measured; ``None`` if nothing was."""
+        return self._rewritten.search
+
+    @property
+    def reasons(self) -> Mapping[str, str]:
+        """Why kernels keep their code, their full dependencies, or loads behind the wait, by their names."""
+        return self._rewritten.reasons
+
+    def replay(self, stream: Any = None) -> None:
+        """Launch it; generators of torch's advance as in torch's own replay.
+
+        Args:
+            stream: A stream of torch, CuPy or cuda.core, or a handle; by default torch's current one, or the default
+                stream where torch is not loaded.
+
+        Raises:
+            InvalidInput: If it was closed, or the program's graph was reset.
+            CudaError: If the driver fails.
+        """
+        self._rewritten.clone.replay(stream)
+
+    def refresh(self) -> bool:
+        """Take over what the program changed in its graph since: it is read again, proved again, and cloned again.
+
+        Replays do not look for changes, as those of ``torch.cuda.CUDAGraph`` do not: call this where the program
+        would instantiate its graph again. Nothing is done if nothing changed. If the changed graph is refused, this one
+        is closed, since it is not the program's any more.
+
+        Returns:
+            Whether something had changed.
+
+        Raises:
+            InvalidInput: If it was closed.
+            PassFailure: If the changed graph has a race.
+            Unsupported: If it was reset, or cannot be cloned.
+            CudaError: If the driver fails.
+        """
+        clone = self._rewritten.clone
+        if clone.executable is None:
+            raise InvalidInput("the graph is closed", hint="optimize the program's graph again")
+        if clone.has_source() and clone.live.is_current():
+            return False
+        clone.close()
+        self._rewritten = self._again(clone.live.session.graph(clone.live.source))
+        return True
+
+    def close(self) -> None:
+        """Give back what it holds. Closing twice is fine."""
+        self._rewritten.clone.close()
+
+    def __enter__(self) -> OptimizedGraph:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __str__(self) -> str:
+        before, after = (one.count_dependencies() for one in (self.imported.graph, self.graph))
+        kinds = ", ".join(f"{after[kind]} {kind} (was {before[kind]})" for kind in after if before[kind] or after[kind])
+        head = f"{len(self.graph)} nodes, {len(self.made)} kernels with new code; dependencies: {kinds}"
+        reasons = [f"  {remark}" for remark in self.imported.captured.remarks]
+        reasons += [f"  {name}: {reason}" for name, reason in self.reasons.items()]
+        more = [f"  and {len(reasons) - _SHOWN} more: see .reasons"] if len(reasons) > _SHOWN else []
+        return "\n".join([head, *reasons[:_SHOWN], *more])
+
+
+class OptimizedCall(OptimizedGraph):
+    """A callable that was captured, as an optimized graph. It keeps the callable, and with it what that reads.
+
+    Attributes:
+        inputs: The arguments that it was captured with. Fill their tensors before a replay.
+        named_inputs: Those that have names.
+        outputs: What the callable returned when it was captured. Each replay stores into its tensors.
+    """
+
+    def __init__(self, optimized: OptimizedGraph, capture: CallableCapture) -> None:
+        super().__init__(optimized._rewritten, optimized._again)
+        self.inputs = capture.inputs
+        self.named_inputs = capture.named_inputs
+        self.outputs = capture.outputs
+        self._kept = capture.kept
+
+    def __enter__(self) -> OptimizedCall:
+        return self
