@@ -131,17 +131,16 @@ def main() -> None:
 
     replays: dict[str, Callable[[], None]] = {"CuPy": lambda: graph.launch(stream)}
     made: dict[str, Any] = {}
-    variants: list[tuple[str, str | None, str]] = [
-        (f"{words}, trigger {trigger}", f"insert-pdl{{trigger={trigger}}}{more}", early)
+    variants: list[tuple[str, str | None]] = [
+        (f"{words}, trigger {trigger}", f"insert-pdl{{trigger={trigger}}}{more}")
         for trigger in ("start", "after-wait", "none")
-        for words, more, early in (("wait at entry", "", "none"), ("loads moved", _MOVED, "move"))
+        for words, more in (("wait at entry", ""), ("loads moved", _MOVED))
     ]
-    variants += [("loads fetched", f"insert-pdl{_MOVED}", "fetch"), ("measured", None, "move")]
-    for name, pipeline, early in variants:
-        optimized = forerun.optimize(live, pipeline=pipeline, early=early)  # type: ignore[arg-type]
-        print(f"  {name}: {optimized}, unfit {dict(optimized.unfit)}", flush=True)
+    for name, pipeline in [*variants, ("measured", None)]:
+        optimized = forerun.optimize(live, pipeline=pipeline)
+        print(f"  {name}: {optimized}", flush=True)
         for code in optimized.made.values():
-            print(f"    {code.early}, {code.early_loads} early loads, refused {code.refused}", flush=True)
+            print(f"    {code.early_loads} early loads, refused {code.refused}", flush=True)
         replays[name] = lambda own=optimized: own.replay(stream)  # type: ignore[misc]
         made[name] = {"dependencies": optimized.graph.count_dependencies(), "unfit": dict(optimized.unfit)}
     wrong = dict.fromkeys(replays, 0)

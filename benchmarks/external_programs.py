@@ -166,12 +166,17 @@ def timed(replays: dict[str, tuple[Program, Callable[[], None]]]) -> dict[str, l
     return found
 
 
-def variants(case: str) -> dict[str, tuple[str | None, Any]]:
-    """Pipelines, and what becomes of early loads."""
-    entry, moved = "insert-pdl", "insert-pdl,hoist-loads{full_edges=false}"
-    found: dict[str, tuple[str | None, Any]] = {"untouched clone": ("", "none"), "wait at entry": (entry, "none")}
-    found["loads moved"] = (moved, "move")
-    return found if case == "eager" else {**found, "measured": (None, "move")}
+def variants(case: str) -> dict[str, str | None]:
+    """Pipelines; none measures."""
+    found = {
+        "untouched clone": "",
+        "wait at entry": "insert-pdl",
+        "loads moved": "insert-pdl,hoist-loads{full_edges=false}",
+        "order of hazards": "infer-dependencies,reduce-edges",
+        "order of hazards, wait at entry": "infer-dependencies,reduce-edges,insert-pdl",
+        "passes alone": forerun.CAPTURED_PIPELINE,
+    }
+    return {**found} if case == "eager" else {**found, "measured": None}
 
 
 def _found(optimized: Any) -> str:
@@ -258,10 +263,10 @@ def _run(session: Any, case: str, steps: int, folder: Path | None) -> dict[str, 
     replays: dict[str, Callable[[], None]] = {"torch": graph.replay}
     made: dict[str, dict[str, Any]] = {}
     kept = []
-    for name, (pipeline, early) in variants(case).items():
+    for name, pipeline in variants(case).items():
         begin = time.perf_counter()
         try:
-            optimized = forerun.optimize(live, pipeline=pipeline, early=early)
+            optimized = forerun.optimize(live, pipeline=pipeline)
         except forerun.ForerunError as error:
             made[name] = {"error": str(error)[:4000]}
             print(f"  {name}: {str(error)[:1500]}", flush=True)
@@ -272,7 +277,6 @@ def _run(session: Any, case: str, steps: int, folder: Path | None) -> dict[str, 
         refused = Counter(reason for code in optimized.made.values() for reason in code.refused)
         made[name] = {
             "pipeline": pipeline,
-            "early": early,
             "early_loads": sum(code.early_loads for code in optimized.made.values()),
             "seconds": seconds,
             "trials": [] if optimized.search is None else [str(trial) for trial in optimized.search.trials],

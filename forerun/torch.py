@@ -15,7 +15,6 @@ from forerun.support.diagnostics import InvalidInput, Unsupported
 if TYPE_CHECKING:
     from forerun.external.optimized import OptimizedCall
     from forerun.passes.infra.pipeline import PipelineLike
-    from forerun.runtime.cuda.codegen.foreign import Early
 
 __all__ = ["OptimizedFunction", "optimize"]
 
@@ -28,13 +27,13 @@ _MOST_GRAPHS = 8
 @overload
 def optimize(
     function: Callable[P, R], /, *, pipeline: PipelineLike | None = ..., dump: str | Path | None = ...,
-    early: Early = ..., max_graphs: int = ..., copy_outputs: bool = ...,
+    max_graphs: int = ..., copy_outputs: bool = ...,
 ) -> OptimizedFunction[P, R]: ...  # fmt: skip
 
 
 @overload
 def optimize(
-    *, pipeline: PipelineLike | None = ..., dump: str | Path | None = ..., early: Early = ..., max_graphs: int = ...,
+    *, pipeline: PipelineLike | None = ..., dump: str | Path | None = ..., max_graphs: int = ...,
     copy_outputs: bool = ...,
 ) -> Callable[[Callable[P, R]], OptimizedFunction[P, R]]: ...  # fmt: skip
 
@@ -45,7 +44,6 @@ def optimize(
     *,
     pipeline: PipelineLike | None = None,
     dump: str | Path | None = None,
-    early: Early = "move",
     max_graphs: int = _MOST_GRAPHS,
     copy_outputs: bool = True,
 ) -> Any:
@@ -62,7 +60,6 @@ def optimize(
             not write into its arguments. Without one, a decorator is returned.
         pipeline: As for :func:`forerun.optimize`.
         dump: As for :func:`forerun.optimize`.
-        early: As for :func:`forerun.optimize`.
         max_graphs: How many kinds of arguments are captured; calls with more are refused, since each takes a minute.
         copy_outputs: Whether results are tensors of their own. Otherwise they are those of the graph, which the next
             call overwrites.
@@ -79,7 +76,7 @@ def optimize(
     """
 
     def wrap(function: Callable[..., Any]) -> OptimizedFunction[..., Any]:
-        options = {"pipeline": pipeline, "dump": dump, "early": early}
+        options = {"pipeline": pipeline, "dump": dump}
         return OptimizedFunction(function, options, max_graphs, copy_outputs)
 
     return wrap if function is None else wrap(function)

@@ -12,28 +12,33 @@ from typing import Literal, TypeAlias
 
 from forerun.captured.graph import CapturedGraph
 from forerun.ir.graph import Graph
-from forerun.ir.kernel import Kernel, Phase, Role, Step, Trigger, Wait
+from forerun.ir.kernel import Kernel, Role, Step, Trigger, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DependencyKind
-from forerun.runtime.cuda.codegen.foreign import Early
 
 __all__ = [
+    "ORDERS",
     "TARGETS",
     "TRIGGERS",
     "Choice",
     "Choices",
+    "Order",
     "Target",
     "TriggerAt",
     "chosen_graph",
-    "early_of",
     "functions_of",
 ]
 
-Target: TypeAlias = Literal["keep", "wait", "move", "fetch"]
-TriggerAt: TypeAlias = Literal["none", "start", "after-wait", "late"]
+Order: TypeAlias = Literal["captured", "hazards"]
+"""Which nodes come after which: as captured; or only where one must see, or not disturb, what another does."""
 
-TARGETS: tuple[Target, ...] = ("keep", "wait", "move", "fetch")
-TRIGGERS: tuple[TriggerAt, ...] = ("none", "start", "after-wait", "late")
+ORDERS: tuple[Order, ...] = ("captured", "hazards")
+
+Target: TypeAlias = Literal["keep", "wait", "ahead"]
+TriggerAt: TypeAlias = Literal["none", "start", "after-wait"]
+
+TARGETS: tuple[Target, ...] = ("keep", "wait", "ahead")
+TRIGGERS: tuple[TriggerAt, ...] = ("none", "start", "after-wait")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +47,16 @@ class Choice:
 
     Attributes:
         target: As targets of dependencies: ``keep`` their code and full dependencies; ``wait`` at their entry behind
-            programmatic ones; ``move`` loads ahead of that wait that the strongest graph has there; or ``fetch`` the
-            memory that they load from, besides.
-        trigger: As sources of programmatic dependencies: where they let dependents start: at their ``start``;
-            ``after-wait``; ``late``, when all is loaded, and before the first store; ``none`` is at their end.
+            programmatic ones; or load ``ahead`` of that wait what the strongest graph does.
+        trigger: As sources of programmatic dependencies: where they let dependents start; ``none`` is at their end.
     """
 
-    target: Target = "move"
+    target: Target = "ahead"
     trigger: TriggerAt = "none"
 
 
 Choices: TypeAlias = Mapping[int, Choice]
 """By the number of the function in the captured graph."""
-
-
-def early_of(choices: Choices) -> Mapping[int, Early]:
-    """What becomes of early loads, by the number of the function."""
-    return {number: "fetch" if choice.target == "fetch" else "move" for number, choice in choices.items()}
 
 
 def functions_of(captured: CapturedGraph, names: tuple[str, ...]) -> Mapping[str, int]:
@@ -70,9 +68,9 @@ def chosen_graph(before: Graph, strongest: Graph, functions: Mapping[str, int], 
     """The captured graph with what was chosen.
 
     Args:
-        before: The captured graph.
-        strongest: What passes made of it, with no triggers: every dependency programmatic that can be, every load ahead
-            that may be.
+        before: The captured graph, in one of the orders, with full dependencies where it was captured with such.
+        strongest: What passes made of that, with no triggers: every dependency programmatic that can be, every load
+            ahead that may be.
         functions: The function of each kernel node.
         choices: For each function; those that are not named get what :class:`Choice` is by default.
     """
@@ -115,19 +113,9 @@ def _roles(kernel: Kernel, strong: Kernel, choice: Choice, is_source: bool) -> t
     (role,) = kernel.roles
     steps: tuple[Step, ...] = role.steps
     if choice.target != "keep" and strong.has(Wait) and not kernel.has(Wait):
-        steps = strong.roles[0].steps if choice.target != "wait" and strong.roles else (Wait(), *steps)
+        steps = strong.roles[0].steps if choice.target == "ahead" and strong.roles else (Wait(), *steps)
     if is_source and choice.trigger != "none" and not kernel.has(Trigger):
-        at = _trigger_place(steps, choice.trigger)
+        wait = next((i for i, step in enumerate(steps) if isinstance(step, Wait)), -1)
+        at = wait + 1 if choice.trigger == "after-wait" else 0
         steps = (*steps[:at], Trigger(), *steps[at:])
     return (replace(role, steps=steps),)
-
-
-def _trigger_place(steps: tuple[Step, ...], trigger: TriggerAt) -> int:
-    """Before which step a trigger comes."""
-    if trigger == "start":
-        return 0
-    behind = next((i for i, step in enumerate(steps) if isinstance(step, Wait)), -1) + 1
-    if trigger == "after-wait":
-        return behind
-    writes = (i for i, step in enumerate(steps) if i >= behind and isinstance(step, Phase) and step.writes)
-    return next(writes, behind)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TypeVar
 
 from forerun.captured.graph import CapturedGraph
-from forerun.external.choices import TARGETS, TRIGGERS, Choice
+from forerun.external.choices import ORDERS, TARGETS, TRIGGERS, Choice
 from forerun.external.search import Search
 from forerun.runtime.cache_folder import cache_folder
 from forerun.runtime.toolchain.cache import cache_at, key_of
@@ -15,6 +16,8 @@ from forerun.support.diagnostics import InvalidInput
 from forerun.support.json_reader import JsonObject, parse_json
 
 __all__ = ["KnownChoices"]
+
+Text = TypeVar("Text", bound=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +47,24 @@ class KnownChoices:
         try:
             found = parse_json(kept, "what was measured of a captured graph")
             choices = {number: _choice(found.inside("choices").inside(str(number))) for number in functions}
-            return Search(choices, found.number("seconds"), found.number("begin"), ())
+            return Search(_one_of(ORDERS, found, "order"), choices, found.number("seconds"), found.number("begin"), ())
         except InvalidInput:
             return None
 
     def write(self, found: Search) -> None:
         """Keep it."""
         choices = {str(number): {"target": one.target, "trigger": one.trigger} for number, one in found.choices.items()}
-        about = {"choices": choices, "seconds": found.seconds, "begin": found.begin}
+        about = {"order": found.order, "choices": choices, "seconds": found.seconds, "begin": found.begin}
         cache_at(cache_folder() / "captured").put(self.key, json.dumps(about).encode())
 
 
 def _choice(found: JsonObject) -> Choice:
-    target, trigger = found.text("target"), found.text("trigger")
-    for known in TARGETS:
-        for where in TRIGGERS:
-            if (known, where) == (target, trigger):
-                return Choice(known, where)
-    raise found.error(f"{target}, {trigger} is not a choice", "target")
+    return Choice(_one_of(TARGETS, found, "target"), _one_of(TRIGGERS, found, "trigger"))
+
+
+def _one_of(known: Collection[Text], found: JsonObject, name: str) -> Text:
+    text = found.text(name)
+    for one in known:
+        if one == text:
+            return one
+    raise found.error(f"{text} is not one of {', '.join(known)}", name)

@@ -116,7 +116,7 @@ class OptimizedGraph:
 
         Raises:
             InvalidInput: If it was closed.
-            PassFailure: If the changed graph has a race.
+            Refuted: If the changed graph has a race.
             Unsupported: If it was reset, or cannot be cloned.
             CudaError: If the driver fails.
         """

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from forerun.external.choices import TARGETS, TRIGGERS, Choice, Choices
+from forerun.external.choices import ORDERS, TARGETS, TRIGGERS, Choice, Choices, Order
 
 __all__ = ["Options", "Search", "Trial", "search"]
 
@@ -19,14 +19,18 @@ _ALL = [Choice(target, trigger) for target in TARGETS for trigger in TRIGGERS]
 _KEEP = Choice("keep")
 _STARTS = [_KEEP, *(choice for choice in _ALL if choice.target != "keep")]
 
-Measure = Callable[[Choices], float]
-"""Seconds of a replay with some choices; infinite if there is no fit code for them."""
+Measure = Callable[[Order, Choices], float]
+"""Seconds of a replay with an order and some choices; infinite if there is no fit code for them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Something that was measured: which function got what, seconds of a replay, and whether it was kept."""
+    """Something that was measured: which function got what, seconds of a replay, and whether it was kept.
 
+    The function is -1 where all of them got it.
+    """
+
+    order: Order
     function: int
     choice: Choice
     seconds: float
@@ -38,12 +42,14 @@ class Search:
     """What a search found.
 
     Attributes:
-        choices: The best.
+        order: The better order.
+        choices: The best choices.
         seconds: Of a replay with them.
-        begin: Seconds of a replay with what it began with.
+        begin: Seconds of a replay with the best that all functions have in common.
         trials: All that was measured, in order.
     """
 
+    order: Order
     choices: Choices
     seconds: float
     begin: float
@@ -55,48 +61,57 @@ Options: TypeAlias = Mapping[int, Sequence[Choice]]
 
 
 def search(
-    launches: Counter[int], options: Options, measure: Measure, rounds: int = 2, limit_s: float = 120.0
+    launches: Counter[int],
+    options: Options,
+    measure: Measure,
+    orders: Sequence[Order] = ORDERS,
+    rounds: int = 2,
+    limit_s: float = 120.0,
 ) -> Search:
-    """Look for the best choices: the better of a few for all functions, then function by function.
+    """Look for the best choices: the better of a few for all functions, in each order, then function by function.
 
     Args:
         launches: How many nodes launch each function that can get other code.
         options: What each of them can get.
         measure: Takes the time.
+        orders: Those that differ.
         rounds: How often every function's choices are tried; it ends earlier when nothing brings more.
         limit_s: Seconds after which it ends with the best that was found; the few for all functions are always tried.
     """
     end = time.monotonic() + limit_s
-    starts = [{f: choice if choice in options[f] else _KEEP for f in launches} for choice in _STARTS]
-    starts = [start for n, start in enumerate(starts) if start not in starts[:n]]
-    times = [measure(start) for start in starts]
-    trials = [Trial(-1, _most_common(s), t, False) for s, t in zip(starts, times, strict=True)]
-    begin = best = min(times)
-    choices = starts[times.index(best)]
+    trials = [
+        Trial(order, -1, choice, measure(order, _everywhere(choice, launches, options)), False)
+        for order in orders
+        for choice in _STARTS
+    ]
+    first = min(trials, key=lambda trial: trial.seconds)
+    order, best = first.order, first.seconds
+    choices = _everywhere(first.choice, launches, options)
     for _ in range(rounds):
         improved = False
         for function, _count in launches.most_common():
             # The GPU may run faster or slower than a while ago.
-            best = measure(choices)
+            best = measure(order, choices)
             for choice in options[function]:
                 if choice == choices[function] or time.monotonic() > end:
                     continue
-                seconds = measure({**choices, function: choice})
+                changed = {**choices, function: choice}
+                seconds = measure(order, changed)
                 kept = seconds < best * (1 - _GAIN)
                 if kept:
                     # Once more, both: a single good measurement may be luck.
-                    again, base = measure({**choices, function: choice}), measure(choices)
+                    again, base = measure(order, changed), measure(order, choices)
                     seconds = max(seconds, again)
                     kept = seconds < base * (1 - _GAIN / 2)
-                trials.append(Trial(function, choice, seconds, kept))
+                trials.append(Trial(order, function, choice, seconds, kept))
                 if kept:
-                    choices = {**choices, function: choice}
-                    best = seconds
+                    choices, best = changed, seconds
                     improved = True
         if not improved:
             break
-    return Search(choices, best, begin, tuple(trials))
+    return Search(order, choices, best, first.seconds, tuple(trials))
 
 
-def _most_common(choices: Choices) -> Choice:
-    return Counter(choices.values()).most_common(1)[0][0] if choices else _KEEP
+def _everywhere(choice: Choice, launches: Counter[int], options: Options) -> Choices:
+    """One choice for all functions that can get it; the others keep what they have."""
+    return {function: choice if choice in options[function] else _KEEP for function in launches}

@@ -1,4 +1,4 @@
-"""Loads that are issued earlier than they were written: moved to the front of a kernel, or fetched into L2 there."""
+"""Loads that are issued earlier than they were written: at the front of a kernel."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from functools import partial
 from forerun.ptx.accesses import Access
 from forerun.ptx.cfg import ControlFlow
 from forerun.ptx.opcodes import type_bits, uses, writes
-from forerun.ptx.operands import Address, Immediate, Register, Symbol, with_registers
+from forerun.ptx.operands import Immediate, Register, with_registers
 from forerun.ptx.slices import Slicer
 from forerun.ptx.syntax import Declaration, Declarator, Guard, Instruction, Statement
 from forerun.support.cfg import Loop
 
-__all__ = ["Ahead", "add_fetch", "certain_blocks", "move_loads", "statements"]
+__all__ = ["Ahead", "move_loads", "statements"]
 
 _ORDERED = frozenset({"volatile", "relaxed", "acquire", "mmio", "cv"})
 """Loads that may wait for what others write, or must see it."""
-
-_UNIT = 16
-"""Bytes."""
 
 
 @dataclass
@@ -32,7 +29,7 @@ class Ahead:
         declarations: Registers of its own.
         front: Instructions for the front, each after those that it depends on.
         instead: For instructions of the kernel, by number, what stands in their place.
-        before: What stands before instructions of the kernel, by their number.
+        ends: For loops, by the number of their last instruction, what stands before it.
         moved: How many loads moved.
     """
 
@@ -40,7 +37,7 @@ class Ahead:
     declarations: list[Declaration] = field(default_factory=list)
     front: list[Instruction] = field(default_factory=list)
     instead: dict[int, list[Statement]] = field(default_factory=dict)
-    before: dict[int, list[Statement]] = field(default_factory=dict)
+    ends: dict[int, list[Statement]] = field(default_factory=dict)
     moved: int = 0
     _copies: dict[tuple[int, str], Register] = field(default_factory=dict)
     _first: dict[int, Register] = field(default_factory=dict)
@@ -83,7 +80,7 @@ class Ahead:
             self._first[loop.header] = predicate
             self.front.append(Instruction("setp.eq.u32", (predicate, Immediate("0"), Immediate("0"))))
             last = flow.blocks[loop.latches[0]][-1]
-            self.before.setdefault(last, []).append(
+            self.ends.setdefault(last, []).append(
                 Instruction("setp.ne.u32", (predicate, Immediate("0"), Immediate("0")))
             )
         return self._first[loop.header]
@@ -100,7 +97,7 @@ def move_loads(slicer: Slicer, accesses: Sequence[Access], most: int | None = No
         most: How many move at the most: the first ones; ``None`` is all that can.
     """
     ahead = Ahead(slicer)
-    certain = certain_blocks(slicer.flow)
+    certain = _certain(slicer.flow)
     for access in accesses:
         one = slicer.flow.instructions[access.index]
         block = slicer.flow.block_of[access.index]
@@ -115,14 +112,14 @@ def move_loads(slicer: Slicer, accesses: Sequence[Access], most: int | None = No
     return ahead
 
 
-def certain_blocks(flow: ControlFlow) -> tuple[int, ...]:
-    """The blocks that every thread comes to, in the order in which it does."""
+def _certain(flow: ControlFlow) -> frozenset[int]:
+    """The blocks that every thread comes to."""
     found: list[int] = []
     block: int | None = 0
     while block is not None:
         found.append(block)
         block = flow.graph.immediate_post_dominators[block]
-    return tuple(found)
+    return frozenset(found)
 
 
 def _move(ahead: Ahead, index: int, one: Instruction, loops: Sequence[Loop]) -> None:
@@ -176,42 +173,10 @@ def _bits(type_: str) -> int:
     return type_bits(type_.removeprefix("."))
 
 
-def add_fetch(ahead: Ahead, parameter: str, bytes_: int, ctas: int) -> None:
-    """Let the first CTAs fetch the memory that a parameter points to into L2, each an equal share.
-
-    A fetch reads no value, so it is right whatever is written meanwhile; and it does not fail, wherever it points
-    (measured on an H200: addresses that are not mapped are ignored). PTX ISA, ``cp.async.bulk.prefetch``: addresses and
-    sizes are multiples of 16 bytes.
-
-    Args:
-        ahead: What is executed at the front.
-        parameter: A pointer to global memory.
-        bytes_: How many bytes, from where it points; less than a multiple of 16 a CTA is left.
-        ctas: How many CTAs share in it: those with the lowest ``%ctaid.x``.
-    """
-    share = bytes_ // ctas // _UNIT * _UNIT
-    if not share:
-        return
-    tid, cta = ahead.new(".b32"), ahead.new(".b32")
-    is_first, has_share, does = (ahead.new(".pred") for _ in range(3))
-    base, place, aligned = (ahead.new(".b64") for _ in range(3))
-    ahead.front += [
-        Instruction("mov.u32", (tid, Register("%tid.x"))),
-        Instruction("mov.u32", (cta, Register("%ctaid.x"))),
-        Instruction("setp.eq.u32", (is_first, tid, Immediate("0"))),
-        Instruction("setp.lt.u32", (has_share, cta, Immediate(str(ctas)))),
-        Instruction("and.pred", (does, is_first, has_share)),
-        Instruction("ld.param.u64", (base, Address((Symbol(parameter),)))),
-        Instruction("mad.wide.u32", (place, cta, Immediate(str(share)), base)),
-        Instruction("and.b64", (aligned, place, Immediate(str(-_UNIT)))),
-        Instruction("cp.async.bulk.prefetch.L2.global", (Address((aligned,)), Immediate(str(share))), Guard(does)),
-    ]
-
-
 def statements(ahead: Ahead, flow: ControlFlow, body: Sequence[Statement]) -> Iterator[Statement]:
     """The body with what takes the place of moved loads."""
     number = {position: index for index, position in enumerate(flow.positions)}
     for position, one in enumerate(body):
         index = number.get(position, -1)
-        yield from ahead.before.get(index, ())
+        yield from ahead.ends.get(index, ())
         yield from ahead.instead.get(index, (one,))

@@ -7,34 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from forerun.ptx.accesses import Access, summarise
-from forerun.ptx.ahead import Ahead, add_fetch, certain_blocks, move_loads, statements
-from forerun.ptx.cfg import ControlFlow, control_flow, may_follow
+from forerun.ptx.ahead import Ahead, move_loads, statements
+from forerun.ptx.cfg import ControlFlow, control_flow
 from forerun.ptx.opcodes import is_trigger
 from forerun.ptx.slices import Slicer
 from forerun.ptx.syntax import Declaration, Directive, Function, Instruction, Module, Statement
 from forerun.support.diagnostics import Unsupported
 
-__all__ = ["Changes", "Fetch", "TriggerPlace", "rewrite"]
+__all__ = ["Changes", "TriggerPlace", "rewrite"]
 
-TriggerPlace: TypeAlias = Literal["start", "after-wait", "late", "none"]
+TriggerPlace: TypeAlias = Literal["start", "after-wait", "none"]
 
 _WAIT = Instruction("griddepcontrol.wait")
 _TRIGGER = Instruction("griddepcontrol.launch_dependents")
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch:
-    """Memory that is fetched into L2, an equal share by each of the first CTAs.
-
-    Attributes:
-        parameter: Points to its begin.
-        bytes: How many.
-        ctas: How many CTAs share in it.
-    """
-
-    parameter: str
-    bytes: int
-    ctas: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +28,16 @@ class Changes:
 
     Attributes:
         wait: Whether every thread waits before it does anything else that other grids can see.
-        trigger: Where it triggers: ``start``, before the wait; ``after-wait``; ``late``, where every thread comes when
-            it has loaded all that it loads from global memory; or ``none``.
+        trigger: Where it triggers: ``start``, before the wait; ``after-wait``; or ``none``.
         ahead: The pointer parameters of which nothing that may still run at the start of the kernel writes what it
             loads: these loads may stand before the wait.
         most: How many loads move at the most; ``None`` is all that can.
-        fetches: What is fetched into L2 before the wait.
     """
 
     wait: bool = True
     trigger: TriggerPlace = "start"
     ahead: frozenset[str] = frozenset()
     most: int | None = None
-    fetches: tuple[Fetch, ...] = ()
 
 
 def rewrite(module: Module, name: str, changes: Changes) -> Module:
@@ -83,32 +65,14 @@ def rewrite(module: Module, name: str, changes: Changes) -> Module:
     if changes.wait and not summary.waits:
         loads = [a for a in summary.global_accesses if a.kind == "read" and a.parameter in changes.ahead]
         ahead = move_loads(ahead.slicer, loads, changes.most)
-        for one in changes.fetches:
-            add_fetch(ahead, one.parameter, one.bytes, one.ctas)
     front: list[Statement] = [*ahead.declarations]
     front += [_TRIGGER] if changes.trigger == "start" and not triggers else []
     front += ahead.front
     front += [_WAIT] if changes.wait and not summary.waits else []
     front += [_TRIGGER] if changes.trigger == "after-wait" and not triggers else []
     ordered = _with_ordered_loads(function, flow, summary.global_accesses)
-    if changes.trigger == "late" and not triggers:
-        _trigger_late(ahead, flow, summary.global_accesses)
     body = tuple(statements(ahead, flow, ordered.body or ()))
     return module.with_function(_with_front(replace(ordered, body=body), front))
-
-
-def _trigger_late(ahead: Ahead, flow: ControlFlow, accesses: Collection[Access]) -> None:
-    """Put a trigger before the first instruction that every thread comes to, and after which none loads.
-
-    A kernel in which there is none triggers at its end, as every kernel does.
-    """
-    loads = [access.index for access in accesses if access.kind in ("read", "update")]
-    for block in certain_blocks(flow):
-        own = [index for index in loads if flow.block_of[index] == block]
-        at = max(own) + 1 if own else flow.blocks[block].start
-        if at in flow.blocks[block] and not may_follow(flow, [at], loads):
-            ahead.before.setdefault(at, []).append(_TRIGGER)
-            return
 
 
 def _with_front(function: Function, front: list[Statement]) -> Function:

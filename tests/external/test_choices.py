@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forerun.external.choices import TARGETS, TRIGGERS, Choice, Choices, chosen_graph, functions_of
+from forerun.external.choices import ORDERS, TARGETS, TRIGGERS, Choice, Choices, Order, chosen_graph, functions_of
 from forerun.external.search import Options, search
 from forerun.frontends.captured import import_capture
 from forerun.ir.graph import Graph
@@ -52,7 +52,7 @@ def test_every_combination_is_certified(choices: Choices) -> None:
         choice, found = choices.get(function, Choice()), steps(graph, node)
         kinds = [str(dependency.kind) for dependency in graph.incoming(node)]
         assert kinds in ([], ["full" if choice.target == "keep" else "programmatic"])
-        if choice.target in ("move", "fetch") and node != "n0":
+        if choice.target == "ahead" and node != "n0":
             assert found.index("load_p0") < found.index(Wait.__name__)
         if choice.target == "keep":
             assert Wait.__name__ not in found
@@ -63,24 +63,23 @@ def test_where_triggers_stand() -> None:
         ("none", ["load_p0", "Wait", "load_p1", "store"]),
         ("start", ["Trigger", "load_p0", "Wait", "load_p1", "store"]),
         ("after-wait", ["load_p0", "Wait", "Trigger", "load_p1", "store"]),
-        ("late", ["load_p0", "Wait", "load_p1", "Trigger", "store"]),
     ):
-        assert steps(graph_of(dict.fromkeys([0, 1], Choice("move", trigger))), "n2") == expected  # type: ignore[arg-type]
+        assert steps(graph_of(dict.fromkeys([0, 1], Choice("ahead", trigger))), "n2") == expected  # type: ignore[arg-type]
     # The last node has no dependents to start.
-    assert Trigger.__name__ not in steps(graph_of(dict.fromkeys([0, 1], Choice("move", "start"))), "n3")
+    assert Trigger.__name__ not in steps(graph_of(dict.fromkeys([0, 1], Choice("ahead", "start"))), "n3")
 
 
 def test_to_keep_all_is_the_captured_graph() -> None:
     assert graph_of(dict.fromkeys([0, 1], Choice("keep"))) == IMPORTED.graph
 
 
-def clock(costs: Mapping[tuple[int, str, str], float], noise: float = 0.0):  # type: ignore[no-untyped-def]
+def clock(costs: Mapping[tuple[int, str, str], float], noise: float = 0.0, orders: Mapping[Order, float] = {}):  # type: ignore[no-untyped-def]
     asked = Counter[int]()
 
-    def measure(choices: Choices) -> float:
+    def measure(order: Order, choices: Choices) -> float:
         asked[0] += 1
         cost = sum(costs.get((f, choice.target, choice.trigger), 0.0) for f, choice in choices.items())
-        return 1.0 + cost + noise * (asked[0] % 3)
+        return 1.0 + cost + orders.get(order, 0.0) + noise * (asked[0] % 3)
 
     return measure
 
@@ -90,12 +89,21 @@ OPTIONS: Options = {0: EVERY, 1: EVERY}
 
 
 def test_the_search_finds_what_pays() -> None:
-    costs = {(0, "keep", "none"): -0.1, (1, "wait", "start"): -0.05, (0, "move", "start"): 0.2}
+    costs = {(0, "keep", "none"): -0.1, (1, "wait", "start"): -0.05, (0, "ahead", "start"): 0.2}
     found = search(Counter({0: 5, 1: 2}), OPTIONS, clock(costs))
     assert found.choices[0] == Choice("keep", "none")
     assert found.choices[1].target == "wait"
     assert found.seconds == pytest.approx(0.85)
     assert any(trial.kept for trial in found.trials)
+
+
+def test_the_better_order_is_kept() -> None:
+    for better in ORDERS:
+        found = search(Counter({0: 5, 1: 2}), OPTIONS, clock({(0, "wait", "start"): -0.1}, orders={better: -0.2}))
+        assert (found.order, found.choices[0]) == (better, Choice("wait", "start"))
+        assert {trial.order for trial in found.trials if trial.function >= 0} == {better}
+    one = search(Counter({0: 5, 1: 2}), OPTIONS, clock({}, orders={"hazards": -0.2}), ["captured"])
+    assert one.order == "captured"
 
 
 def test_nothing_is_kept_that_brings_nothing() -> None:
@@ -110,17 +118,17 @@ def test_what_has_no_fit_code_is_never_chosen() -> None:
 
 
 def test_it_ends_in_time() -> None:
-    costs = {(0, "keep", "none"): -0.1, (0, "wait", "late"): -0.05}
+    costs = {(0, "keep", "none"): -0.1, (0, "wait", "start"): -0.05}
     found = search(Counter({0: 5, 1: 2}), OPTIONS, clock(costs), limit_s=0.0)
     assert all(trial.function == -1 for trial in found.trials)
     assert found.choices[0] == Choice("keep", "none")
 
 
 def test_nothing_is_tried_that_is_no_option() -> None:
-    options: Options = {0: [Choice("keep"), Choice("wait", "late")], 1: EVERY}
+    options: Options = {0: [Choice("keep"), Choice("wait", "start")], 1: EVERY}
     asked: list[Choice] = []
 
-    def measure(choices: Choices) -> float:
+    def measure(_order: Order, choices: Choices) -> float:
         asked.append(choices[0])
         return 1.0
 
@@ -131,12 +139,10 @@ def test_nothing_is_tried_that_is_no_option() -> None:
 def test_a_gpu_that_becomes_slower_hides_no_gain() -> None:
     asked = Counter[int]()
 
-    def measure(choices: Choices) -> float:
+    def measure(_order: Order, choices: Choices) -> float:
         asked[0] += 1
-        gain = 0.1 * (choices[1] == Choice("move", "late"))
-        return 1.0 - gain + (0.5 if asked[0] > len(EVERY) - 3 else 0.0)
+        slower = 0.5 if asked[0] > len(EVERY) - 2 else 0.0  # after the first choices, which are for all functions
+        return 1.0 + slower - 0.1 * (choices[1] == Choice("ahead", "start")) + (choices[0] != Choice("keep"))
 
-    options: Options = {0: EVERY, 1: EVERY}
-    # For all functions at once it is not tried in time.
-    found = search(Counter({0: 1, 1: 2}), options, lambda choices: measure(choices) + (choices[0] != Choice("keep")))
-    assert found.choices[1] == Choice("move", "late")
+    found = search(Counter({0: 1, 1: 2}), OPTIONS, measure, ["captured"])
+    assert found.choices[1] == Choice("ahead", "start")

@@ -109,7 +109,7 @@ def test_an_index_that_the_node_before_wrote() -> None:
     assert early_loads(graph, after, "n1") == 0
     node = after.nodes["n1"]
     assert isinstance(node, KernelNode)
-    told = reasons_of(found, after, {node.kernel: MadeCode(b"", "move", 0)})["scale"]
+    told = reasons_of(found, after, {node.kernel: MadeCode(b"", 0)})["scale"]
     assert "no load is ahead of the wait: their addresses or guards are known only after it" in told
     assert "loaded after the wait: p1, which another node may write" in told
 
@@ -121,7 +121,7 @@ def test_a_weight_that_another_node_writes() -> None:
     assert "p0, which another node may write" in reasons_of(found, after)["scale"]
     assert early_loads(found.captured, after, "n2") == 1  # x alone
     # The same bytes under another address.
-    inside = (BLOCKS["w1"] + 4096).to_bytes(8, "little")
+    inside = (BLOCKS["w1"] + 256).to_bytes(8, "little")
     found, after = rewritten(
         captured([kernel("scale", *SCALE)], [launch(0, "w0", "x", inside), launch(0, "w1", "x", "z")])
     )
@@ -184,7 +184,7 @@ def test_reasons_look_at_the_steps_that_stay() -> None:
     node = after.nodes["n1"]
     assert isinstance(node, KernelNode)
     assert after.kernels[node.kernel].has(Wait)
-    refused = MadeCode(b"", "move", 1, ("it spills 4 bytes",))
+    refused = MadeCode(b"", 1, ("it spills 4 bytes",))
     assert "stronger code was refused: it spills 4 bytes" in reasons_of(found, after, {node.kernel: refused})["scale"]
     assert "its new code is not fit" not in reasons_of(found, after, {}, {"scale": "it spills"})["scale"]
     assert reasons_of(found, after, {}, {"scale": "it spills"})["scale"].startswith("it spills; loaded after")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import pytest
 from hypothesis import event, given
@@ -15,7 +14,7 @@ from forerun.ptx.cfg import ControlFlow, control_flow
 from forerun.ptx.operands import Address, Register
 from forerun.ptx.parser import parse_module
 from forerun.ptx.printer import print_module
-from forerun.ptx.rewrite import Changes, Fetch, rewrite
+from forerun.ptx.rewrite import Changes, rewrite
 from forerun.ptx.slices import Slicer, trip_count
 from forerun.ptx.syntax import Instruction, Module
 from forerun.support.diagnostics import Unsupported
@@ -32,10 +31,7 @@ class MemoryThread(Thread):
 
     loaded: set[int] = field(default_factory=set)
     stored: list[tuple[int, int]] = field(default_factory=list)
-    fetched: set[int] = field(default_factory=set)
     waited_after: int | None = None
-    loads: int = 0
-    triggered_after: int | None = None
 
     def address(self, operand: object) -> int:
         assert isinstance(operand, Address)
@@ -47,14 +43,9 @@ class MemoryThread(Thread):
         parts = one.parts
         if one.opcode == "griddepcontrol.wait":
             self.waited_after = len(self.loaded)
-        elif one.opcode == "griddepcontrol.launch_dependents":
-            self.triggered_after = self.loads
-        elif one.opcode.startswith("cp.async.bulk.prefetch"):
-            self.fetched.add(self.address(one.operands[0]))
         elif parts[:2] == ("ld", "global"):
             address = self.address(one.operands[1])
             self.loaded.add(address)
-            self.loads += 1
             self.write(one.operands[0], address * 2654435761 >> 7)
         elif parts[:2] == ("st", "global"):
             self.stored.append((self.address(one.operands[0]), self.value(one.operands[1])))
@@ -96,32 +87,21 @@ def programs_with_loads(draw: st.DrawFn) -> str:
     return f"{head}setp.eq.u32 %p1, %r2, 0;\n{own}{''.join(lines)}"
 
 
-@given(
-    programs_with_loads(),
-    st.booleans(),
-    st.sampled_from([BOTH, frozenset({"a"}), frozenset[str]()]),
-    st.sampled_from(["start", "late"]),
-)
-def test_threads_do_the_same(
-    text: str, fetches: bool, ahead: frozenset[str], trigger: Literal["start", "late"]
-) -> None:
+@given(programs_with_loads(), st.sampled_from([BOTH, frozenset({"a"}), frozenset[str]()]))
+def test_threads_do_the_same(text: str, ahead: frozenset[str]) -> None:
     before = parse_module(text)
-    fetched = (Fetch("a", 40, 2),) if fetches else ()
-    after = printed(rewrite(before, "k", Changes(ahead=ahead, fetches=fetched, trigger=trigger)))
+    after = printed(rewrite(before, "k", Changes(ahead=ahead)))
     summary = summarise(after.entry("k"))
     early = [access for access in summary.global_accesses if not access.after_wait]
     assert summary.always_waits
-    assert [access.kind for access in early if access.kind != "read"] == ["prefetch"] * fetches
-    assert {access.parameter for access in early if access.kind == "read"} <= ahead
+    assert {access.kind for access in early} <= {"read"}
+    assert {access.parameter for access in early} <= ahead
     moved = 0
     for old, new in zip(run(before), run(after), strict=True):
         assert new.stored == old.stored
         assert new.loaded <= old.loaded
         assert new.waited_after is not None
         moved += new.waited_after
-        if trigger == "late" and new.triggered_after is not None:
-            assert new.triggered_after == new.loads
-        assert trigger == "late" or new.triggered_after == 0
     event(f"{'some' if moved else 'no'} loads are early")
 
 
@@ -196,43 +176,6 @@ def test_of_a_loop_the_first_turn_moves() -> None:
         assert new.waited_after == int(new.special["%tid.x"] < 2)
 
 
-def test_the_first_ctas_fetch_their_shares() -> None:
-    after = printed(rewrite(module("mov.u32 %r2, 0;", *LOOP), "k", Changes(fetches=(Fetch("a", 200, 2),))))
-    fetched = [thread.fetched for thread in run(after)]
-    assert fetched == [{PARAMETERS["a"] + 96 * (n // 4)} if n % 4 == 0 else set() for n in range(8)]
-    # Not enough for each of them: nothing is fetched.
-    assert not any(thread.fetched for thread in run(rewrite(module(), "k", Changes(fetches=(Fetch("a", 31, 2),)))))
-
-
-@pytest.mark.parametrize(
-    ("lines", "loads"),
-    [
-        (("ld.global.u32 %r2, [%rd4];", "st.global.u32 [%rd5], %r2;"), 1),
-        (("mov.u32 %r2, 0;", *LOOP), 10),
-        (("@%p1 bra $L;", "ld.global.u32 %r2, [%rd4];", "$L:", "st.global.u32 [%rd5], %r1;"), None),
-        # Nothing is loaded.
-        (("st.global.u32 [%rd5], %r1;",), 0),
-    ],
-)
-def test_a_late_trigger_comes_when_all_is_loaded_and_before_the_last_store(
-    lines: tuple[str, ...], loads: int | None
-) -> None:
-    after = printed(rewrite(module(*lines), "k", Changes(trigger="late")))
-    flow = control_flow(after.entry("k"))
-    opcodes = [one.opcode for one in flow.instructions]
-    assert instructions(after) == [WAIT, TRIGGER]
-    stores = [index for index, opcode in enumerate(opcodes) if opcode == "st.global.u32"]
-    assert opcodes.index(TRIGGER) < stores[-1] or lines[1:] == LOOP  # which stores in its loop alone
-    for thread in run(after):
-        assert thread.triggered_after == thread.loads
-        assert loads is None or thread.special["%tid.x"] >= 2 or thread.loads == loads
-
-
-def test_who_loads_last_on_some_ways_only_triggers_at_the_end() -> None:
-    lines = ("@%p1 bra $L;", "ret;", "$L:", "ld.global.u32 %r2, [%rd4];", "st.global.u32 [%rd5], %r2;")
-    assert instructions(printed(rewrite(module(*lines), "k", Changes(trigger="late")))) == [WAIT]
-
-
 @pytest.mark.parametrize(
     ("start", "step", "relation", "bound", "expected"),
     [
@@ -293,9 +236,7 @@ def test_texts_of_compilers(name: str) -> None:
         if summarise(entry).waits:
             continue
         names = frozenset(one.name for one in entry.parameters or ())
-        for fetches in ((), tuple(Fetch(name, 1 << 20, 100) for name in sorted(names))):
-            after = printed(rewrite(before, entry.name, Changes(ahead=names, fetches=fetches)))
-            summary = summarise(after.entry(entry.name))
-            assert summary.always_waits
-            kinds = {access.kind for access in summary.global_accesses if not access.after_wait}
-            assert kinds <= {"read", *(["prefetch"] if fetches else [])}
+        after = printed(rewrite(before, entry.name, Changes(ahead=names)))
+        summary = summarise(after.entry(entry.name))
+        assert summary.always_waits
+        assert {access.kind for access in summary.global_accesses if not access.after_wait} <= {"read"}

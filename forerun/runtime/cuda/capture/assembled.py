@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from forerun.captured.graph import AssembledText, CapturedFunction, CapturedNode
 from forerun.ir.kernel import Kernel, Wait
 from forerun.ir.nodes import Launch
-from forerun.ptx.rewrite import Fetch
 from forerun.runtime.cuda.capture.verified import assemble_as
 from forerun.runtime.cuda.codegen.body import CannotGenerate
-from forerun.runtime.cuda.codegen.foreign import Early, FollowedText, follow_body
+from forerun.runtime.cuda.codegen.foreign import FollowedText, follow_body
 from forerun.runtime.cuda.sass.occupancy import LIMITS, footprint
 from forerun.runtime.toolchain import EntryFacts
-from forerun.runtime.toolchain.facts import Instruction
 from forerun.runtime.toolchain.image import facts_of_image
 from forerun.runtime.toolchain.ptxas import resources
 
@@ -26,9 +24,6 @@ __all__ = ["MadeCode", "make_code"]
 _ARITHMETIC = re.compile(r"(U?[DFH](ADD|FMA|MUL|MNMX|SETP?|SWZADD|CHK)|MUFU|[A-Z]*MMA|F2F|F2FP|F2I|I2F)[\d.]*")
 _ENOUGH = 64 << 10
 """Bytes that a multiprocessor has on their way before the wait that make up for fewer resident CTAs."""
-
-_LARGE, _MOST_FETCHED = 1 << 20, 16 << 20
-"""Bytes: less is not worth a fetch; more may drive out of L2 what was fetched before."""
 
 _CONSTANT = re.compile(r"HFMA2[.\w]* R\w+, -RZ, RZ,")
 """How ptxas puts a constant into a register."""
@@ -40,13 +35,11 @@ class MadeCode:
 
     Attributes:
         code: The cubin.
-        early: What became of loads that the body has before the wait.
         early_loads: How many loads of the text stand before the wait.
         refused: Why stronger forms were refused, a sentence each.
     """
 
     code: bytes
-    early: Early
     early_loads: int
     refused: tuple[str, ...] = ()
 
@@ -69,8 +62,6 @@ def make_code(
     image: bytes,
     node: CapturedNode,
     multiprocessors: int,
-    early: Early,
-    sizes: Mapping[str, int],
 ) -> MadeCode | str:
     """The strongest form of a kernel's new body that is fit; why there is none, if there is none.
 
@@ -85,17 +76,13 @@ def make_code(
         image: Its machine code.
         node: One of the nodes that launch it.
         multiprocessors: Of the GPU.
-        early: What is to become of loads that the body has before the wait.
-        sizes: How many bytes each pointer parameter points to, as far as that is known.
     """
     old = _Old(function, image, node, multiprocessors)
-    fetches = list(_fetches(old, sizes))
     refused: list[str] = []
-    forms: list[tuple[Early, int | None]] = [(early, None), ("none", None)]
-    while forms:
-        form, most = forms.pop(0)
+    most: int | None = None
+    while True:
         try:
-            changed = follow_body(text.text, kernel, function.name, form, most, fetches)
+            changed = follow_body(text.text, kernel, function.name, most)
         except CannotGenerate as error:
             return str(error)
         code, log = assemble_as(changed.text, text.options, *assembler)
@@ -104,12 +91,11 @@ def make_code(
             _unfit(code, log, old, changed if waits else None) if code else f"ptxas refuses it: {log.strip()[:300]}"
         )
         if not problem:
-            return MadeCode(code, form, changed.early_loads, tuple(refused))
+            return MadeCode(code, changed.early_loads, tuple(refused))
         refused.append(problem)
-        fewer = min(changed.early_loads, most or changed.early_loads) // 2
-        if fewer and form != "none":
-            forms.insert(0, (form, fewer))
-    return refused[-1]
+        if not changed.early_loads:
+            return problem
+        most = min(changed.early_loads, most or changed.early_loads) // 2
 
 
 def _unfit(code: bytes, log: str, old: _Old, changed: FollowedText | None) -> str:
@@ -119,7 +105,7 @@ def _unfit(code: bytes, log: str, old: _Old, changed: FollowedText | None) -> st
     if new is None or before is None:
         return "its machine code has no such kernel"
     if changed is not None:
-        if not new.always_waits or any(not _fetches_only(one) for one in new.before_wait("store", "bulk")):
+        if not new.always_waits or new.before_wait("store", "bulk"):
             return "in its machine code an access stands before the wait that may not"
         found = len(new.before_wait("load"))
         if found > changed.early_loads:
@@ -138,23 +124,6 @@ def _unfit(code: bytes, log: str, old: _Old, changed: FollowedText | None) -> st
     if fits[0] < min(fits[1], -(-math.prod(launch.grid) // old.multiprocessors)) and on_their_way < _ENOUGH:
         return f"only {fits[0]} of its CTAs fit on a multiprocessor, and {fits[1]} before"
     return ""
-
-
-def _fetches(old: _Old, sizes: Mapping[str, int]) -> Iterator[Fetch]:
-    """What the CTAs that are resident first may fetch: of large memory the part that is read first."""
-    if max(*old.node.grid[1:], *old.node.block[1:]) > 1:
-        return
-    shared = old.function.attributes.get("shared_bytes", 0)
-    launch = Launch(old.node.grid, old.node.block, old.node.shared_bytes)
-    resident = _resident(launch, EntryFacts(_registers(old.function), shared)) * old.multiprocessors
-    for parameter, size in sizes.items():
-        if size >= _LARGE:
-            yield Fetch(parameter, min(size, _MOST_FETCHED), min(resident, old.node.grid[0]))
-
-
-def _fetches_only(one: Instruction) -> bool:
-    """Whether it brings something into L2, and no value anywhere."""
-    return one.opcode.startswith("UBLKPF")
 
 
 def _registers(function: CapturedFunction) -> int:

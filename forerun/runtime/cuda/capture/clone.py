@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forerun.ir.graph import Dependency, Graph
-from forerun.ir.kernel import BufferParameter, Kernel, Role
+from forerun.ir.kernel import Kernel, Role
 from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DependencyKind
 from forerun.runtime.cuda.capture.assembled import MadeCode, make_code
 from forerun.runtime.cuda.capture.attributes import copy_function_attributes
 from forerun.runtime.cuda.capture.random_numbers import GeneratorAdvance
 from forerun.runtime.cuda.capture.session import LiveCapture, raw_graph
-from forerun.runtime.cuda.codegen.foreign import Early
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.scope import Scope
 from forerun.runtime.cuda.driver.streams import stream_handle
@@ -45,9 +44,8 @@ class CodeOfNodes:
     unfit: Mapping[int, str]
 
 
-_Body = tuple[int, tuple[Role, ...] | None, Early]
-"""The number of a function, what it is to do, and what becomes of early loads. Kernels of different graphs have one
-name for other bodies."""
+_Body = tuple[int, tuple[Role, ...] | None]
+"""The number of a function, and what it is to do. Kernels of different graphs have the same names for other bodies."""
 
 
 class CodeMaker:
@@ -57,67 +55,43 @@ class CodeMaker:
         live: The captured graph.
         before: What it was imported as.
         names: The nodes' names, in the order of the captured ones.
-        early: What becomes of loads that bodies have before the wait, where nothing else is asked for.
     """
 
-    def __init__(self, live: LiveCapture, before: Graph, names: tuple[str, ...], early: Early) -> None:
+    def __init__(self, live: LiveCapture, before: Graph, names: tuple[str, ...]) -> None:
         self.live = live
         self.before = before
         self.names = names
-        self.early = early
         self._multiprocessors = _multiprocessors(live.driver)
         self._made: dict[_Body, MadeCode | str] = {}
 
-    def prepare(self, graphs: Iterable[tuple[Graph, Mapping[int, Early]]]) -> None:
-        """Make the code of all kernels of some graphs that have another body than before, all processors at once.
-
-        Args:
-            graphs: Each with what becomes of early loads, by the number of the function.
-        """
-        found = (changed for graph, early in graphs for changed in self._changed(graph, early))
-        wanted = {key: own for _, key, own in found if key not in self._made}
+    def prepare(self, graphs: Iterable[Graph]) -> None:
+        """Make the code of all kernels of some graphs that have another body than before, all processors at once."""
+        wanted = {key: own for graph in graphs for _, key, own in self._changed(graph) if key not in self._made}
         with ThreadPoolExecutor(processors()) as workers:
-            made = workers.map(lambda key: self._make(*wanted[key], key[2]), wanted)
-            self._made |= zip(wanted, made, strict=True)
+            self._made |= zip(wanted, workers.map(lambda own: self._make(*own), wanted.values()), strict=True)
 
-    def code(self, graph: Graph, early: Mapping[int, Early] | None = None) -> CodeOfNodes:
+    def code(self, graph: Graph) -> CodeOfNodes:
         """The code of the kernels of a graph that have another body than before."""
-        self.prepare([(graph, early or {})])
-        found = {name: (key[0], self._made[key]) for name, key, _ in self._changed(graph, early or {})}
+        self.prepare([graph])
+        found = {name: (key[0], self._made[key]) for name, key, _ in self._changed(graph)}
         made = {name: code for name, (_, code) in found.items() if isinstance(code, MadeCode)}
         return CodeOfNodes(made, {number: code for number, code in found.values() if isinstance(code, str)})
 
-    def _changed(self, graph: Graph, early: Mapping[int, Early]) -> Iterator[tuple[str, _Body, tuple[int, Kernel]]]:
+    def _changed(self, graph: Graph) -> Iterator[tuple[str, _Body, tuple[int, Kernel]]]:
         """The kernels with another body: their names, their bodies, and a node of each."""
         for number, name in enumerate(self.names):
             node = graph.nodes[name]
             if isinstance(node, KernelNode) and node != self.before.nodes[name]:
-                kernel, function = graph.kernels[node.kernel], self.live.graph.nodes[number].function
-                yield node.kernel, (function, kernel.roles, early.get(function, self.early)), (number, kernel)
+                kernel = graph.kernels[node.kernel]
+                yield node.kernel, (self.live.graph.nodes[number].function, kernel.roles), (number, kernel)
 
-    def _make(self, number: int, kernel: Kernel, early: Early) -> MadeCode | str:
+    def _make(self, number: int, kernel: Kernel) -> MadeCode | str:
         graph = self.live.graph
         node = graph.nodes[number]
         function = graph.function_of(node)
         text, image = graph.texts[function.text], graph.images[function.image]
-        assembler, sizes = self.live.assemblers[function.text], self._sizes(node.function, kernel)
-        return make_code(text, assembler, kernel, function, image, node, self._multiprocessors, early, sizes)
-
-    def _sizes(self, function: int, kernel: Kernel) -> Mapping[str, int]:
-        """How many bytes each pointer parameter points to in all nodes that launch a function."""
-        graph = self.live.graph
-        nodes = [node for node in graph.nodes if node.function == function]
-        found = {}
-        for number, parameter in enumerate(kernel.parameters):
-            if isinstance(parameter, BufferParameter) and number < len(nodes[0].parameters):
-                places = [int.from_bytes(node.parameters[number], "little") for node in nodes]
-                found[parameter.name] = min(map(self._bytes_from, places))
-        return found
-
-    def _bytes_from(self, address: int) -> int:
-        """How many bytes of a block lie behind an address; 0 if it is in none."""
-        memory = self.live.graph.memory_at(address)
-        return 0 if memory is None else memory.stop - address
+        assembler = self.live.assemblers[function.text]
+        return make_code(text, assembler, kernel, function, image, node, self._multiprocessors)
 
 
 def _multiprocessors(driver: Driver) -> int:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from forerun.ir.kernel import Kernel, Phase, Step, Trigger, Wait
 from forerun.ptx import parse_module, print_module, summarise
-from forerun.ptx.rewrite import Changes, Fetch, TriggerPlace, rewrite
+from forerun.ptx.rewrite import Changes, TriggerPlace, rewrite
 from forerun.runtime.cuda.codegen.body import CannotGenerate
 
-__all__ = ["Early", "FollowedText", "follow_body"]
-
-Early: TypeAlias = Literal["move", "fetch", "none"]
-"""What becomes of loads that a body has before the wait: what every thread loads for certain may ``move`` there; what
-they load is ``fetch``-ed into L2 there besides; or ``none``."""
+__all__ = ["FollowedText", "follow_body"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +22,7 @@ class FollowedText:
     early_bytes: int = 0
 
 
-def follow_body(
-    text: str,
-    kernel: Kernel,
-    entry: str,
-    early: Early = "move",
-    most: int | None = None,
-    fetches: Collection[Fetch] = (),
-) -> FollowedText:
+def follow_body(text: str, kernel: Kernel, entry: str, most: int | None = None) -> FollowedText:
     """The text of a kernel that does what its body says, as far as waits, triggers and early loads are concerned.
 
     Loads of phases that stand before the wait, and write nothing, are issued there as far as they can be; the others
@@ -44,9 +32,7 @@ def follow_body(
         text: PTX.
         kernel: Whose parameters are those of the entry, in their order.
         entry: The kernel's name in the text.
-        early: What becomes of loads that the body has before the wait.
-        most: How many of them move at the most; by default all that can.
-        fetches: What may be fetched, by the kernel's parameters; of it is what the body loads before the wait.
+        most: How many loads move at the most; by default all that can.
 
     Raises:
         InvalidInput: If the text cannot be read.
@@ -59,7 +45,7 @@ def follow_body(
         raise CannotGenerate(f"its PTX has no kernel '{entry}'")
     names = [one.name for one in module.entry(entry).parameters or ()]
     own = dict(zip([p.name for p in kernel.parameters], names, strict=False))
-    made = rewrite(module, entry, _changes(kernel, own, early, most, fetches))
+    made = rewrite(module, entry, _changes(kernel, own, most))
     summary = summarise(made.entry(entry))
     ahead = [access for access in summary.global_accesses if not access.after_wait and access.kind != "prefetch"]
     if kernel.has(Wait) and not summary.always_waits:
@@ -82,21 +68,16 @@ def _before_wait(kernel: Kernel) -> set[str]:
     return found
 
 
-def _changes(
-    kernel: Kernel, names: Mapping[str, str], early: Early, most: int | None, fetches: Collection[Fetch]
-) -> Changes:
+def _changes(kernel: Kernel, names: Mapping[str, str], most: int | None) -> Changes:
     """What the body asks for; ``names`` are those of the text, by the kernel's."""
     steps: Sequence[Step] = kernel.roles[0].steps if kernel.roles else ()
     wait = next((i for i, step in enumerate(steps) if isinstance(step, Wait)), None)
     trigger = next((i for i, step in enumerate(steps) if isinstance(step, Trigger)), None)
     where: TriggerPlace = "none"
-    if trigger is not None:
-        behind = -1 if wait is None else wait
-        where = "start" if trigger == 0 or trigger < behind else "after-wait" if trigger - 1 == behind else "late"
-    if early == "none":
-        return Changes(kernel.has(Wait), where)
+    if trigger is not None and (wait is None or trigger < wait):
+        where = "start"
+    elif trigger is not None and trigger - 1 == wait:
+        where = "after-wait"
     phases = [step for step in steps[: wait or 0] if isinstance(step, Phase) and not step.writes]
-    read = {access.parameter for phase in phases for access in phase.reads} & names.keys()
-    fetched = [replace(one, parameter=names[one.parameter]) for one in fetches if one.parameter in read]
-    ahead = frozenset(names[parameter] for parameter in read)
-    return Changes(kernel.has(Wait), where, ahead, most, tuple(fetched) if early == "fetch" else ())
+    read = {access.parameter for phase in phases for access in phase.reads}
+    return Changes(kernel.has(Wait), where, frozenset(names[one] for one in read & names.keys()), most)

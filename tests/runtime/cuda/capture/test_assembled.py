@@ -10,7 +10,6 @@ from forerun.captured import AssembledText
 from forerun.frontends.captured import import_capture
 from forerun.ir.kernel import Kernel, Step, Trigger, Wait
 from forerun.runtime.cuda.capture import assembled
-from forerun.runtime.cuda.codegen.foreign import Early
 from tests.captured.samples import captured, kernel, launch
 
 LOADS = [f"ld.global.u32 %r{2 + n}, [%rd4+{4 * n}];" for n in range(4)]
@@ -18,7 +17,7 @@ TEXT = kernel("scale", *LOADS, "ld.global.u32 %r6, [%rd5];", "st.global.u32 [%rd
 IMPORTED = import_capture(captured([TEXT], [launch(0, "w0", "x", "y")]))
 
 
-def attempts(monkeypatch: pytest.MonkeyPatch, order: str, early: Early) -> list[int]:
+def attempts(monkeypatch: pytest.MonkeyPatch, order: str) -> list[int]:
     """How many loads stand before the wait in each form that is tried of a body, when none is fit."""
     (own,) = IMPORTED.graph.kernels.values()
     (role,) = own.roles or ()
@@ -37,21 +36,19 @@ def attempts(monkeypatch: pytest.MonkeyPatch, order: str, early: Early) -> list[
     monkeypatch.setattr(assembled, "assemble_as", assemble)
     graph = IMPORTED.captured
     found = assembled.make_code(
-        AssembledText(TEXT), ("ptxas", "sm_90a"), changed, graph.functions[0], b"", graph.nodes[0], 132, early,
-        {"p0": 1 << 24},
-    )  # fmt: skip
+        AssembledText(TEXT), ("ptxas", "sm_90a"), changed, graph.functions[0], b"", graph.nodes[0], 132
+    )
     assert found == "ptxas refuses it: no such thing"
     return tried
 
 
-@pytest.mark.parametrize("early", ["move", "fetch"])
-def test_fewer_and_fewer_loads_are_moved(monkeypatch: pytest.MonkeyPatch, early: Early) -> None:
-    assert attempts(monkeypatch, "load_p0 wait load_p1 store", early) == [4, 2, 1, 0]
+def test_fewer_and_fewer_loads_are_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert attempts(monkeypatch, "load_p0 wait load_p1 store") == [4, 2, 1, 0]
 
 
 def test_none_are_moved_where_none_is_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert attempts(monkeypatch, "wait load_p0 load_p1 store", "move") == [0, 0]
+    assert attempts(monkeypatch, "wait load_p0 load_p1 store") == [0]
 
 
 def test_what_only_triggers_has_no_early_loads(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert attempts(monkeypatch, "trigger load_p0 load_p1 store", "move") == [0, 0]
+    assert attempts(monkeypatch, "trigger load_p0 load_p1 store") == [0]

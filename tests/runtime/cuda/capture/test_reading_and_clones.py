@@ -134,7 +134,7 @@ def test_a_clone_has_other_code_and_edges(cuda: FakeCuda, monkeypatch: pytest.Mo
     captured = live(cuda, monkeypatch)
     imported = import_capture(captured.graph)
     after = PassManager(PIPELINE).run(imported.graph).graph
-    made = {after.nodes[name].kernel: MadeCode(name.encode(), "move", 1) for name in imported.names}  # type: ignore[union-attr]
+    made = {after.nodes[name].kernel: MadeCode(name.encode(), 1) for name in imported.names}  # type: ignore[union-attr]
     clone = make_clone(captured, imported.graph, after, imported.names, made)
     loaded = [call for call in cuda.calls if call[0] == "cuModuleLoadData"]
     assert [call[1] for call in loaded] == [b"n0", b"n1"]
@@ -181,7 +181,7 @@ def test_other_graphs_that_were_closed_are_not_replayed(
     cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, attribute: str
 ) -> None:
     source = SimpleNamespace(**{attribute: 3})
-    monkeypatch.setattr(clones, "make_code", lambda *arguments: MadeCode(b"code", "move", 1))
+    monkeypatch.setattr(clones, "make_code", lambda *arguments: MadeCode(b"code", 1))
     with forerun.optimize(live(cuda, monkeypatch, source), pipeline=CAPTURED_PIPELINE.partition(",")[0]) as optimized:
         optimized.replay(stream=9)
         for now in (4, None):
@@ -227,10 +227,10 @@ def test_each_body_of_a_function_is_made_once(cuda: FakeCuda, monkeypatch: pytes
 
     def make(text: Any, assembler: Any, body: Any, *rest: Any) -> MadeCode | str:
         made.append(body.name)
-        return "it spills" if "hoisted" in body.name else MadeCode(b"code", "move", 0)
+        return "it spills" if "hoisted" in body.name else MadeCode(b"code", 0)
 
     monkeypatch.setattr(clones, "make_code", make)
-    maker = CodeMaker(captured, imported.graph, imported.names, "move")
+    maker = CodeMaker(captured, imported.graph, imported.names)
     code = maker.code(after)
     assert sorted(made) == ["scale.pdl", "scale.pdl2.hoisted"]
     assert code.made.keys() == {"scale.pdl"}
@@ -282,7 +282,7 @@ def test_optimize_makes_a_clone_with_certified_code(cuda: FakeCuda, monkeypatch:
     unfit = iter(["it spills"])
 
     def make(text: Any, assembler: Any, body: Any, *rest: Any) -> MadeCode | str:
-        return next(unfit, MadeCode(b"code", "move", 1))
+        return next(unfit, MadeCode(b"code", 1))
 
     monkeypatch.setattr(clones, "make_code", make)
     # What has no fit code keeps its own, and its full dependencies, which is proved once more.
@@ -298,13 +298,13 @@ def test_optimize_makes_a_clone_with_certified_code(cuda: FakeCuda, monkeypatch:
         assert cuda.calls[-1][0] == "cuGraphLaunch"
     assert captured.driver.handles.live() == ()
     cuda.edges.clear()
-    with pytest.raises(forerun.PassFailure, match="RAW race"):
+    with pytest.raises(forerun.Refuted, match="RAW race"):
         forerun.optimize(live(cuda, monkeypatch), pipeline=CAPTURED_PIPELINE)
 
 
 def test_what_the_program_changes_is_proved_again(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     captured = live(cuda, monkeypatch)
-    monkeypatch.setattr(clones, "make_code", lambda *arguments: MadeCode(b"code", "move", 1))
+    monkeypatch.setattr(clones, "make_code", lambda *arguments: MadeCode(b"code", 1))
     optimized = forerun.optimize(captured, pipeline=CAPTURED_PIPELINE)
     first = optimized.graph
     assert not optimized.refresh()
@@ -323,7 +323,7 @@ def test_what_the_program_changes_is_proved_again(cuda: FakeCuda, monkeypatch: p
     assert optimized.reasons == {"scale": "loaded after the wait: p0, which another node may write"}
     # A race is refused, and what was proved for another graph does not go on.
     cuda.edges.clear()
-    with pytest.raises(forerun.PassFailure, match="RAW race"):
+    with pytest.raises(forerun.Refuted, match="RAW race"):
         optimized.refresh()
     with pytest.raises(InvalidInput, match="is closed"):
         optimized.replay()
@@ -394,7 +394,7 @@ def test_optimize_takes_a_graph_or_a_callable_and_its_arguments(
 def test_optimize_by_measuring(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FORERUN_CACHE_DIR", str(tmp_path))
     captured = live(cuda, monkeypatch)
-    monkeypatch.setattr(clones, "make_code", lambda *arguments: MadeCode(b"code", "move", 1))
+    monkeypatch.setattr(clones, "make_code", lambda *arguments: MadeCode(b"code", 1))
     monkeypatch.setattr(Timing, "_block", lambda self, executable: float(kinds(cuda)))
     with forerun.optimize(captured) as optimized:
         assert optimized.search is not None

@@ -1,0 +1,122 @@
+"""The choices that pay, by measuring them in the program's own graph and memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+
+from forerun.captured import MemoryRange
+from forerun.external.choices import TARGETS, TRIGGERS, Choice, Choices, Order, chosen_graph, functions_of
+from forerun.external.known_choices import KnownChoices
+from forerun.external.search import Options, Search, search
+from forerun.frontends.captured import ImportedGraph
+from forerun.ir.graph import Graph
+from forerun.ir.refinement.certificate import certify
+from forerun.ir.semantics import accesses
+from forerun.passes.infra.manager import PassManager
+from forerun.runtime.cuda.capture.clone import CodeMaker, make_clone
+from forerun.runtime.cuda.capture.session import LiveCapture
+from forerun.runtime.cuda.capture.timing import Timing
+from forerun.support.diagnostics import InternalError
+
+__all__ = ["STRONGEST", "measured", "written_memory"]
+
+_HAZARDS = "infer-dependencies,reduce-edges"
+_STRONG = "insert-pdl{trigger=none},hoist-loads{full_edges=false}"
+STRONGEST = f"{_HAZARDS},{_STRONG}"
+"""The passes after which nothing more is left to choose than what triggers, and what gets less."""
+
+
+class _Family:
+    """The graphs of all choices, in each order.
+
+    Args:
+        imported: The captured graph.
+        functions: The function of each kernel node.
+    """
+
+    def __init__(self, imported: ImportedGraph, functions: Mapping[str, int]) -> None:
+        self.before = imported.graph
+        self.functions = functions
+        bases: dict[Order, Graph] = {"captured": self.before, "hazards": PassManager(_HAZARDS).run(self.before).graph}
+        if bases["hazards"].dependencies == self.before.dependencies:
+            del bases["hazards"]
+        self._bases = {order: (base, PassManager(_STRONG).run(base).graph) for order, base in bases.items()}
+
+    @property
+    def orders(self) -> tuple[Order, ...]:
+        """The orders that differ."""
+        return tuple(self._bases)
+
+    def graph(self, order: Order, choices: Choices) -> Graph:
+        """The captured graph with what was chosen."""
+        return chosen_graph(*self._bases[order], self.functions, choices)
+
+    def certified(self, order: Order, choices: Choices) -> Graph:
+        """The same, proved to be as good as the captured graph."""
+        graph = self.graph(order, choices)
+        verdict = certify(self.before, graph)
+        if not verdict.proved:
+            raise InternalError(f"a choice among certified rewrites is not certified: {verdict.findings[:1]}")
+        return graph
+
+
+def measured(
+    captured: LiveCapture, imported: ImportedGraph, maker: CodeMaker, open_: Collection[int], limit_s: float
+) -> tuple[Graph, Search]:
+    """The graph of the best choices, certified, and how they were found.
+
+    Args:
+        captured: The captured graph.
+        imported: Its meaning.
+        maker: Makes code for its kernels.
+        open_: The functions that can get other code.
+        limit_s: For how many seconds, about, function by function is measured.
+    """
+    functions = functions_of(captured.graph, imported.names)
+    opened = Counter(number for number in functions.values() if number in open_)
+    family = _Family(imported, functions)
+    known = KnownChoices.of(captured.graph)
+    found = known.read(opened)
+    if found is None or found.order not in family.orders:
+        options = _options(maker, opened, family)
+        with Timing(captured.driver, written_memory(imported)) as timing:
+
+            def seconds(order: Order, choices: Choices) -> float:
+                graph = family.graph(order, choices)
+                code = maker.code(graph)
+                if code.unfit or not certify(imported.graph, graph).proved:
+                    return float("inf")
+                clone = make_clone(captured, imported.graph, graph, imported.names, code.made)
+                try:
+                    return timing.seconds(clone.executable)
+                finally:
+                    clone.close()
+
+            found = search(opened, options, seconds, family.orders, limit_s=limit_s)
+        known.write(found)
+    return family.certified(found.order, found.choices), found
+
+
+def _options(maker: CodeMaker, functions: Collection[int], family: _Family) -> Options:
+    """What each function can get: the choices for which there is fit code."""
+    every = [Choice(target, trigger) for target in TARGETS for trigger in TRIGGERS]
+    graphs = [[family.graph(order, dict.fromkeys(functions, one)) for order in family.orders] for one in every]
+    maker.prepare(graph for found in graphs for graph in found)
+    unfit = [{number for graph in found for number in maker.code(graph).unfit} for found in graphs]
+    return {
+        number: [choice for choice, without in zip(every, unfit, strict=True) if number not in without]
+        for number in functions
+    }
+
+
+def written_memory(imported: ImportedGraph) -> Iterator[MemoryRange]:
+    """The memory that the graph may write."""
+    buffers = imported.graph.buffers
+    written = {access.buffer for found in accesses(imported.graph).values() for access in found if access.write}
+    spans = [(buffers[name].offset, buffers[name].stop) for name in written]
+    base = imported.captured.memory[0].address if imported.captured.memory else 0
+    for memory in imported.captured.memory:
+        begin, end = memory.address - base, memory.stop - base
+        if memory.kind == "device" and any(start < end and begin < stop for start, stop in spans):
+            yield memory
