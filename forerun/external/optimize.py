@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from forerun.captured import MemoryRange
     from forerun.external.choices import Choices
+    from forerun.external.debug import DebugReport
     from forerun.external.search import Search
+    from forerun.external.trials import Prepare
     from forerun.frontends.captured import ImportedGraph
     from forerun.ir.graph import Graph
     from forerun.passes.infra.pipeline import PipelineLike
@@ -43,6 +44,7 @@ class OptimizedGraph:
         made: The new code, by the kernel's name in :attr:`graph`.
         unfit: Why kernels kept their code, by their names in the image.
         search: What was measured; ``None`` if nothing was.
+        live: The program's graph.
     """
 
     def __init__(
@@ -55,11 +57,18 @@ class OptimizedGraph:
         self.made: Mapping[str, MadeCode] = code.made
         self.unfit = unfit
         self.search = search
+        self.live = clone.live
         self._clone = clone
 
     def replay(self, stream: Any = None) -> None:
         """Launch it; see :meth:`forerun.runtime.cuda.capture.clone.Clone.replay`."""
         self._clone.replay(stream)
+
+    def check_on_gpu(self, prepare: Prepare | None = None) -> DebugReport:
+        """Test on the GPU what the certificate rests on; see :func:`forerun.external.debug.check_on_gpu`."""
+        from forerun.external.debug import check_on_gpu
+
+        return check_on_gpu(self, prepare)
 
     def close(self) -> None:
         """Give back what it holds. Closing twice is fine."""
@@ -159,6 +168,7 @@ def _measured(captured: LiveCapture, found: _Round, fixed: Collection[int]) -> t
     from forerun.external.choices import TARGETS, TRIGGERS, Choice, chosen_graph, functions_of
     from forerun.external.known_choices import KnownChoices
     from forerun.external.search import search
+    from forerun.external.written import written_memory
     from forerun.ir.refinement.certificate import certify
     from forerun.runtime.cuda.capture.clone import make_clone
     from forerun.runtime.cuda.capture.timing import Timing
@@ -177,7 +187,7 @@ def _measured(captured: LiveCapture, found: _Round, fixed: Collection[int]) -> t
         return _certified(before, graph_of(remembered.choices)), remembered
     every = (Choice(target, trigger) for target in TARGETS for trigger in TRIGGERS)
     found.maker.prepare(graph_of(dict.fromkeys(opened, choice)) for choice in every)
-    with Timing(captured.driver, _written(found.imported)) as timing:
+    with Timing(captured.driver, written_memory(found.imported)) as timing:
 
         def seconds(choices: Choices) -> float:
             graph = graph_of(choices)
@@ -203,17 +213,3 @@ def _certified(before: Graph, graph: Graph) -> Graph:
     if not verdict.proved:
         raise InternalError(f"a choice among certified rewrites is not certified: {verdict.findings[:1]}")
     return graph
-
-
-def _written(imported: ImportedGraph) -> Iterator[MemoryRange]:
-    """The memory that the graph may write."""
-    from forerun.ir.semantics import accesses
-
-    buffers = imported.graph.buffers
-    written = {access.buffer for found in accesses(imported.graph).values() for access in found if access.write}
-    spans = [(buffers[name].offset, buffers[name].stop) for name in written]
-    base = imported.captured.memory[0].address if imported.captured.memory else 0
-    for memory in imported.captured.memory:
-        begin, end = memory.address - base, memory.stop - base
-        if memory.kind == "device" and any(start < end and begin < stop for start, stop in spans):
-            yield memory

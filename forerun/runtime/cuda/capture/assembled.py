@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from forerun.captured.graph import AssembledText, CapturedFunction, CapturedNode
 from forerun.ir.kernel import Kernel, Wait
@@ -38,12 +38,14 @@ class MadeCode:
         early: What became of loads that the body has before the wait.
         early_loads: How many loads of the text stand before the wait.
         refused: Why stronger forms were refused, a sentence each.
+        text: The PTX that it was assembled from.
     """
 
     code: bytes
     early: Early
     early_loads: int
     refused: tuple[str, ...] = ()
+    text: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def make_code(
             _unfit(code, log, old, changed if waits else None) if code else f"ptxas refuses it: {log.strip()[:300]}"
         )
         if not problem:
-            return MadeCode(code, form, changed.early_loads, tuple(refused))
+            return MadeCode(code, form, changed.early_loads, tuple(refused), changed.text)
         refused.append(problem)
         if changed.early_loads > 1 and form == "move":
             forms.insert(0, (form, changed.early_loads // 2))

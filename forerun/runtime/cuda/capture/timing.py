@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from forerun.captured.graph import MemoryRange
+from forerun.runtime.cuda.capture.snapshot import Snapshot
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.scope import Scope, seconds_between_events
 
@@ -30,12 +31,8 @@ class Timing:
         self.scope = Scope(driver)
         driver.call("cuCtxSynchronize")
         self._stream = self.scope.own("stream", driver.call("cuStreamCreate", _NON_BLOCKING), "cuStreamDestroy")
-        self._copies: list[tuple[MemoryRange, Any]] = []
         try:
-            for memory in written:
-                copy = self.scope.own("memory", driver.call("cuMemAlloc", memory.size), "cuMemFree")
-                self._copies.append((memory, copy))
-                driver.call("cuMemcpyDtoDAsync", copy, memory.address, memory.size, self._stream)
+            self._before = Snapshot(written, self.scope, self._stream)
             driver.call("cuStreamSynchronize", self._stream)
         except BaseException:
             self.scope.release()
@@ -46,7 +43,7 @@ class Timing:
         return statistics.median(self._block(executable) for _ in range(_BLOCKS))
 
     def _block(self, executable: Any) -> float:
-        self._restore()
+        self._before.put_back()
         for _ in range(_WARM):
             self.driver.call("cuGraphLaunch", executable, self._stream)
 
@@ -56,10 +53,6 @@ class Timing:
 
         return seconds_between_events(self.driver, self._stream, replay) / _REPLAYS
 
-    def _restore(self) -> None:
-        for memory, copy in self._copies:
-            self.driver.call("cuMemcpyDtoDAsync", memory.address, copy, memory.size, self._stream)
-
     def __enter__(self) -> Timing:
         return self
 
@@ -67,7 +60,7 @@ class Timing:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._restore()
+            self._before.put_back()
             self.driver.call("cuStreamSynchronize", self._stream)
         finally:
             failed = self.scope.release()
