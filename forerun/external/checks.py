@@ -1,4 +1,4 @@
-"""Checks of a graph's accesses on the GPU: each node's code counts, in a table of its own, where its summary is wrong."""
+"""Checks of a graph's accesses on the GPU: the code of each node counts in a table where its summary is wrong."""
 
 from __future__ import annotations
 

@@ -52,9 +52,7 @@ class Trials:
         try:
             self.synchronize()
             self.stream = self.scope.own("stream", self._call("cuStreamCreate", _NON_BLOCKING), "cuStreamDestroy")
-            self._at_first, self._begin, self._expected = (
-                Snapshot(written, self.scope, self.stream) for _ in range(3)
-            )
+            self._at_first, self._begin, self._expected = (Snapshot(written, self.scope, self.stream) for _ in range(3))
             self._differences = Differences(self.scope, self.stream)
             self.functions = Functions(live, self.scope)
             self._own = self.clone(imported.graph, {})

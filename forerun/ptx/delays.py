@@ -1,4 +1,4 @@
-"""Delays in the text of a kernel, which show what a wrong verdict hides: before stores, before waits, around triggers."""
+"""Delays in the text of a kernel, before stores and waits and around triggers: they show what a wrong verdict hides."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def instrument(text: str, name: str) -> Instrumented:
         name: The kernel.
 
     Raises:
-        Unsupported: If it has accesses whose bytes no instruction of one thread names (tensor maps, bulk copies, calls).
+        Unsupported: If an instruction does not say which bytes a thread accesses: tensor maps, bulk copies, calls.
         InvalidInput: If the text cannot be read.
         KeyError: If there is no such kernel.
     """
@@ -153,9 +153,7 @@ def instrument(text: str, name: str) -> Instrumented:
     body = tuple(additions(flow, function.body or (), _REGISTERS, _FRONT, before, after))
     checked = with_parameter(replace(function, body=body), TABLE)
     printed = print_module(module.with_function(checked))
-    return Instrumented(
-        printed, tuple(writer.parameters), tuple(writer.roots), tuple(writer.sites), writer.unclaimed
-    )
+    return Instrumented(printed, tuple(writer.parameters), tuple(writer.roots), tuple(writer.sites), writer.unclaimed)
 
 
 def _notes_of_waits(flow: ControlFlow) -> Mapping[int, str]:

@@ -29,9 +29,11 @@ from forerun.ptx.opcodes import is_wait
 from forerun.runtime.cuda.codegen.body import CannotGenerate
 from forerun.runtime.cuda.codegen.foreign import follow_body
 
-__all__ = ["KINDS", "Fault", "FaultKind", "Outcome", "plant", "with_nc", "without_waits", "run_faults"]
+__all__ = ["KINDS", "Fault", "FaultKind", "Outcome", "plant", "run_faults", "with_nc", "without_waits"]
 
 FaultKind: TypeAlias = Literal["wait removed", "edge removed", "load too early", "nc put back"]
+
+_ORDERED = frozenset({"volatile", "relaxed", "acquire"})
 
 KINDS: tuple[FaultKind, ...] = ("wait removed", "edge removed", "load too early", "nc put back")
 
@@ -215,16 +217,18 @@ def with_nc(text: str, entry: str, parameters: Sequence[int]) -> str:
         position = flow.positions[access.index]
         one = body[position]
         assert isinstance(one, Instruction)
-        if access.parameter in names and one.parts[:2] == ("ld", "global") and not access.is_nc:
-            if not {"volatile", "relaxed", "acquire"} & set(access.cache):
-                body[position] = replace(one, opcode=one.opcode.replace("ld.global", "ld.global.nc", 1))
+        is_plain = one.parts[:2] == ("ld", "global") and not access.is_nc and not _ORDERED & set(access.cache)
+        if access.parameter in names and is_plain:
+            body[position] = replace(one, opcode=one.opcode.replace("ld.global", "ld.global.nc", 1))
     return print_module(module.with_function(replace(function, body=tuple(body))))
 
 
 def run_faults(
     subject: Subject, faults: Sequence[Fault], trials: Trials, *, seeds: int = 6, nanoseconds: int = 20_000
-) -> list[Outcome]:
+) -> Iterator[Outcome]:
     """Replay wrong graphs with delays, each until a byte differs from what the program's own replay leaves.
+
+    Outcomes come one by one, so another step may begin in between.
 
     Args:
         subject: What they were made from.
@@ -232,30 +236,29 @@ def run_faults(
         trials: A step of which has begun.
         seeds: How many replays each gets at the most.
         nanoseconds: How long a warp sleeps at one place, about.
+
+    Raises:
+        CudaError: If the driver fails.
     """
     delays = delayed_code(subject)
     texts = subject.texts.texts
     changed = [(texts[one.target], delayed(one.text, texts[one.target].entry)) for one in faults if one.text]
     codes = iter(assemble_all(changed))
-    outcomes = []
     for fault in faults:
         code = next(codes) if fault.text else b""
         if isinstance(code, str):
-            outcomes.append(Outcome(fault, 0, code))
+            yield Outcome(fault, 0, code)
             continue
         made = DelayedCode({**delays.made, fault.target: code} if code else delays.made, delays.kept)
         run = partial(_differs, subject, made, trials)
         if run(subject.imported.graph, 0, 0):
-            outcomes.append(Outcome(fault, 0, "its code leaves other bytes in the program's own order, too"))
+            yield Outcome(fault, 0, "its code leaves other bytes in the program's own order, too")
         else:
             seen = (seed + 1 for seed in range(seeds) if run(fault.graph, seed, nanoseconds))
-            outcomes.append(Outcome(fault, next(seen, 0)))
-    return outcomes
+            yield Outcome(fault, next(seen, 0))
 
 
-def _differs(
-    subject: Subject, made: DelayedCode, trials: Trials, graph: Graph, seed: int, nanoseconds: int
-) -> bool:
+def _differs(subject: Subject, made: DelayedCode, trials: Trials, graph: Graph, seed: int, nanoseconds: int) -> bool:
     clone = trials.clone(graph, made.codes(subject, seed, nanoseconds))
     try:
         return bool(trials.differences(clone))

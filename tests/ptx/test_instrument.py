@@ -108,8 +108,9 @@ def test_the_first_ones_are_told() -> None:
     # Threads 0 and 1 of two CTAs store to b, of which the fifth word is inside.
     assert report.executed == (4, 8)
     assert report.counted == {"outside": 2, "wrong side": 0}
+    place = f"before the wait, address {PARAMETERS['b'] + 20:#x}"
     assert [str(one) for one in report.first] == [
-        f"outside: line 13: @%p1 write global 4 bytes at b + 4*%tid.x+16, before the wait, address {PARAMETERS['b'] + 20:#x}"
+        f"outside: line 13: @%p1 write global 4 bytes at b + 4*%tid.x+16, {place}"
     ] * 2
 
 
