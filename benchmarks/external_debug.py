@@ -33,7 +33,8 @@ from forerun.external.optimize import OptimizedGraph
 from forerun.external.subject import Subject
 from forerun.external.trials import Prepare, Trials
 from forerun.ir.refinement.certificate import certify
-from forerun.testing.planted_faults import KINDS, Fault, Outcome, plant, run_faults
+from forerun.testing.fault_runs import Outcome, run_faults
+from forerun.testing.planted_faults import KINDS, Fault, plant
 
 TRIGGERS_AT_START = "insert-pdl{trigger=start},hoist-loads{full_edges=false}"
 """Faults show themselves where dependents may start early."""
@@ -174,6 +175,9 @@ def run_compiled(arguments: argparse.Namespace) -> dict[str, Any]:
         graph, results = external_programs.capture(step)
         live = session.graph(graph)
     print(live, *live.graph.remarks, sep="\n  ", flush=True)
+    # What is read too early are then numbers that the program can have, indices among them.
+    graph.replay()
+    torch.cuda.synchronize()
 
     def prepare(number: int) -> None:
         token.fill_(random.Random(number).randrange(128256))

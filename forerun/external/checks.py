@@ -11,7 +11,8 @@ from forerun.captured import CapturedNode, MemoryRange
 from forerun.external.node_texts import NodeText, assemble_all
 from forerun.external.subject import Subject
 from forerun.external.trials import Trials
-from forerun.ptx.instrument import Block, Instrumented, Root, TableReport, instrument
+from forerun.ptx.check_table import Block, Instrumented, Root, TableReport
+from forerun.ptx.instrument import instrument
 from forerun.runtime.cuda.capture.clone import Clone, NodeCode
 from forerun.support.diagnostics import Unsupported
 

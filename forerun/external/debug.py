@@ -11,8 +11,8 @@ from forerun.external.checks import Checks
 from forerun.external.node_texts import assemble_all
 from forerun.external.subject import Subject
 from forerun.external.trials import Prepare, Trials
+from forerun.ptx.check_table import TableReport, Wrong
 from forerun.ptx.delays import delay_word, delayed
-from forerun.ptx.instrument import TableReport, Wrong
 from forerun.runtime.cuda.capture.clone import NodeCode
 
 __all__ = ["DebugReport", "DelayedCode", "WrongAccess", "check_on_gpu", "delayed_code"]

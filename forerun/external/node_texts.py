@@ -6,9 +6,13 @@ import math
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 
+from forerun.frontends.ptx_phases import polls
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode
+from forerun.ptx import parse_module, summarise
+from forerun.ptx.cfg import control_flow
 from forerun.runtime.cuda.capture.assembled import MadeCode
 from forerun.runtime.cuda.capture.session import LiveCapture
 from forerun.runtime.cuda.capture.verified import assemble_as
@@ -58,6 +62,7 @@ def node_texts(live: LiveCapture, names: tuple[str, ...], graph: Graph, made: Ma
         graph: What it became.
         made: The new code of that, by the kernels' names.
     """
+    may_poll = cache(_may_poll)
     texts: dict[str, NodeText] = {}
     kept: dict[str, str] = {}
     for number, (name, captured) in enumerate(zip(names, live.graph.nodes, strict=True)):
@@ -67,14 +72,23 @@ def node_texts(live: LiveCapture, names: tuple[str, ...], graph: Graph, made: Ma
         source, node = live.graph.texts.get(function.text), graph.nodes[name]
         if source is None:
             kept[name] = "its PTX is not known"
-        elif captured.unsupported or captured.attributes.get("cooperative"):
-            kept[name] = "; ".join(captured.unsupported) or "its CTAs wait for each other, so they must all be resident"
+        elif captured.unsupported:
+            kept[name] = "; ".join(captured.unsupported)
+        elif captured.attributes.get("cooperative") or may_poll(source.text, function.name):
+            kept[name] = "its CTAs may wait for each other, so they must all be resident"
         else:
             new = made.get(node.kernel) if isinstance(node, KernelNode) else None
             text = source.text if new is None else new.text
             options = source.options + _limit(text, math.prod(captured.block), source.options)
             texts[name] = NodeText(name, number, function.name, text, options, live.assemblers[function.text])
     return NodeTexts(texts, kept)
+
+
+def _may_poll(text: str, entry: str) -> bool:
+    """Whether a kernel may wait for what others write."""
+    function = parse_module(text).entry(entry)
+    flow = control_flow(function)
+    return polls(flow, summarise(function, flow).global_accesses) is not None
 
 
 def _limit(text: str, threads: int, options: tuple[str, ...]) -> tuple[str, ...]:

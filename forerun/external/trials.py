@@ -13,6 +13,7 @@ from forerun.ir.graph import Graph
 from forerun.runtime.cuda.capture.clone import Clone, Functions, NodeCode, clone_with
 from forerun.runtime.cuda.capture.session import LiveCapture
 from forerun.runtime.cuda.capture.snapshot import Differences, Snapshot
+from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
 from forerun.support.diagnostics import Unsupported
 
@@ -114,4 +115,9 @@ class Trials:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except CudaError:
+            # After an error that stays, nothing can be put back, and the first error says why.
+            if error is None:
+                raise

@@ -7,14 +7,13 @@ as one more parameter. Checks are executed under predicates, so no thread goes a
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from forerun.ptx.accesses import Access, summarise
 from forerun.ptx.additions import additions, with_parameter
 from forerun.ptx.cfg import ControlFlow, control_flow
+from forerun.ptx.check_table import KEPT, Fault, Instrumented, Root, block_at, count_at, fault_at, kept_at
 from forerun.ptx.opcodes import effects, is_wait
 from forerun.ptx.operands import Address, Immediate, Register
 from forerun.ptx.parser import parse_module
@@ -22,22 +21,10 @@ from forerun.ptx.printer import print_module
 from forerun.ptx.syntax import Function, Guard, Instruction, Module
 from forerun.support.diagnostics import Unsupported
 
-__all__ = ["TABLE", "Block", "Fault", "Instrumented", "Root", "TableReport", "Wrong", "instrument"]
+__all__ = ["TABLE", "instrument"]
 
 TABLE = "forerun_checks"
 """The parameter that points to the table."""
-
-_KEPT = 4
-"""How many accesses of each fault are kept with their addresses."""
-
-Fault: TypeAlias = Literal["outside", "wrong side"]
-"""What the summary may be wrong about: the memory, or the side of the wait."""
-
-_FAULTS: tuple[Fault, ...] = ("outside", "wrong side")
-
-_COUNTED = 0  # a word for each fault; then the kept accesses, two words each; then blocks; then a count for each site
-_FIRST = 8 * len(_FAULTS)
-_BLOCKS = _FIRST + 16 * _KEPT * len(_FAULTS)
 
 _REGISTERS = """
 	.reg .pred %check_p<3>;
@@ -47,90 +34,6 @@ _FRONT = f"""
 	ld.param.u64 %check_t, [{TABLE}];
 	cvta.to.global.u64 %check_t, %check_t;
 	mov.b32 %check_w, 0;"""
-
-
-class Root(NamedTuple):
-    """A pointer in the parameters: the parameter, and where in it the pointer lies."""
-
-    parameter: str
-    offset: int = 0
-
-
-class Block(NamedTuple):
-    """Memory: its first byte, and how many there are."""
-
-    address: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wrong:
-    """An access of which the summary is wrong: what is wrong, which access, and the address."""
-
-    fault: Fault
-    access: Access
-    address: int
-
-    def __str__(self) -> str:
-        return f"{self.fault}: {self.access}, address {self.address:#x}"
-
-
-@dataclass(frozen=True)
-class TableReport:
-    """What a table holds after launches.
-
-    Attributes:
-        executed: How many threads executed each access.
-        counted: How often the summary was wrong, by what was wrong.
-        first: The first few of these.
-    """
-
-    executed: tuple[int, ...]
-    counted: Mapping[Fault, int]
-    first: tuple[Wrong, ...]
-
-
-@dataclass(frozen=True)
-class Instrumented:
-    """A text with checks.
-
-    Attributes:
-        text: PTX. Its kernel has the address of a table as one more parameter.
-        parameters: The names of the others, in their order.
-        roots: The pointers whose blocks must be in the table.
-        sites: The accesses that are checked.
-        unclaimed: Those among them of which the summary does not say which memory they access: their side of the wait
-            alone is checked.
-    """
-
-    text: str = field(repr=False)
-    parameters: tuple[str, ...]
-    roots: tuple[Root, ...]
-    sites: tuple[Access, ...]
-    unclaimed: int
-
-    @property
-    def table_bytes(self) -> int:
-        """The size of the table; it begins at a multiple of 16."""
-        return _BLOCKS + 16 * len(self.roots) + 8 * len(self.sites)
-
-    def table(self, blocks: Mapping[Root, Block]) -> bytes:
-        """The table before the first launch. A pointer without a block points to nothing that may be accessed."""
-        words = [word for root in self.roots for word in blocks.get(root, Block(0, 0))]
-        return struct.pack(f"<{_BLOCKS}x{len(words)}Q{8 * len(self.sites)}x", *words)
-
-    def report(self, table: bytes) -> TableReport:
-        """What a table says."""
-        words = struct.unpack(f"<{self.table_bytes // 8}Q", table)
-        counted = dict(zip(_FAULTS, words, strict=False))
-        executed = words[len(words) - len(self.sites) :]
-        return TableReport(executed, counted, tuple(self._first(words, counted)))
-
-    def _first(self, words: Sequence[int], counted: Mapping[Fault, int]) -> Iterator[Wrong]:
-        for number, fault in enumerate(_FAULTS):
-            begin = (_FIRST + 16 * _KEPT * number) // 8
-            for at in range(begin, begin + 2 * min(counted[fault], _KEPT), 2):
-                yield Wrong(fault, self.sites[words[at]], words[at + 1])
 
 
 def instrument(text: str, name: str) -> Instrumented:
@@ -236,7 +139,7 @@ class _Writer:
         """One check. ``%check_p0`` says whether the access is executed, goes to global memory, and lies outside."""
         one = self.body[self.flow.positions[access.index]]
         assert isinstance(one, Instruction)
-        address, count = self._addresses[number], _BLOCKS + 16 * len(self.roots) + 8 * number
+        address, count = self._addresses[number], count_at(number, len(self.roots))
         lines = [_address_of(address), _line(f"red.global.add.u64 [%check_t+{count}], 1", one.guard)]
         guard = "" if one.guard is None else f", {'!' if one.guard.negated else ''}{one.guard.register}"
         lines.append(_line(f"setp.eq{'.and' if guard else ''}.u32 %check_p0, 0, 0{guard}"))
@@ -254,7 +157,7 @@ class _Writer:
     def _outside(self, root: Root | str, access: Access) -> Iterator[str]:
         """``%check_p0`` stays if the bytes do not lie in the memory of the root."""
         if isinstance(root, Root):
-            yield _line(f"ld.global.v2.u64 {{%check_b, %check_n}}, [%check_t+{_BLOCKS + 16 * self.roots[root]}]")
+            yield _line(f"ld.global.v2.u64 {{%check_b, %check_n}}, [%check_t+{block_at(self.roots[root])}]")
         else:
             yield _line(f"mov.u64 %check_b, {root}") + _line(f"mov.u64 %check_n, {self.variables[root]}")
         yield _line("sub.s64 %check_b, %check_a, %check_b")
@@ -274,11 +177,9 @@ def _address_of(address: Address) -> str:
 
 def _noted(number: int, fault: Fault, predicate: str) -> Iterator[str]:
     """Count what is wrong where a predicate holds, and keep it if it is one of the first."""
-    kind = _FAULTS.index(fault)
-    yield _line(f"mov.u64 %check_n, {_KEPT}")
-    yield _line(f"@{predicate} atom.global.add.u64 %check_n, [%check_t+{_COUNTED + 8 * kind}], 1")
-    yield _line(f"setp.lt.u64 %check_p1, %check_n, {_KEPT}")
+    yield _line(f"mov.u64 %check_n, {KEPT}")
+    yield _line(f"@{predicate} atom.global.add.u64 %check_n, [%check_t+{fault_at(fault)}], 1")
+    yield _line(f"setp.lt.u64 %check_p1, %check_n, {KEPT}")
     yield _line("mad.lo.u64 %check_b, %check_n, 16, %check_t")
     yield _line(f"mov.u64 %check_n, {number}")
-    place = _FIRST + 16 * _KEPT * kind
-    yield _line(f"@%check_p1 st.global.v2.u64 [%check_b+{place}], {{%check_n, %check_a}}")
+    yield _line(f"@%check_p1 st.global.v2.u64 [%check_b+{kept_at(fault)}], {{%check_n, %check_a}}")

@@ -1,4 +1,4 @@
-"""Faults that are planted into optimized graphs of other programs: whether a debug run, with its delays, sees them.
+"""Faults that are planted into optimized graphs of other programs, to see whether a debug run would show them.
 
 Each is one that the certificate refutes: a wait or an edge is gone that orders a result before its use, or a load
 stands ahead of the wait for the node that stores what it reads. A read-only load (``.nc``) of such memory is planted,
@@ -10,26 +10,21 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import zip_longest
 from typing import Literal, TypeAlias
 
-from forerun.external.debug import DelayedCode, delayed_code
-from forerun.external.node_texts import assemble_all
 from forerun.external.subject import Subject
-from forerun.external.trials import Trials
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Kernel, Role, Trigger, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DependencyKind
 from forerun.ptx import Instruction, parse_module, print_module, summarise
 from forerun.ptx.cfg import control_flow
-from forerun.ptx.delays import delayed
 from forerun.ptx.opcodes import is_wait
 from forerun.runtime.cuda.codegen.body import CannotGenerate
 from forerun.runtime.cuda.codegen.foreign import follow_body
 
-__all__ = ["KINDS", "Fault", "FaultKind", "Outcome", "plant", "run_faults", "with_nc", "without_waits"]
+__all__ = ["KINDS", "Fault", "FaultKind", "plant", "with_nc", "without_waits"]
 
 FaultKind: TypeAlias = Literal["wait removed", "edge removed", "load too early", "nc put back"]
 
@@ -58,21 +53,6 @@ class Fault:
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.source} -> {self.target}"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a planted fault.
-
-    Attributes:
-        fault: The fault.
-        replays: After how many replays with delays a byte differed; 0 if none did.
-        reason: Why it could not be run; empty if it was.
-    """
-
-    fault: Fault
-    replays: int
-    reason: str = ""
 
 
 def plant(subject: Subject, count: int, seed: int = 0, kinds: Sequence[FaultKind] = KINDS) -> list[Fault]:
@@ -221,46 +201,3 @@ def with_nc(text: str, entry: str, parameters: Sequence[int]) -> str:
         if access.parameter in names and is_plain:
             body[position] = replace(one, opcode=one.opcode.replace("ld.global", "ld.global.nc", 1))
     return print_module(module.with_function(replace(function, body=tuple(body))))
-
-
-def run_faults(
-    subject: Subject, faults: Sequence[Fault], trials: Trials, *, seeds: int = 6, nanoseconds: int = 20_000
-) -> Iterator[Outcome]:
-    """Replay wrong graphs with delays, each until a byte differs from what the program's own replay leaves.
-
-    Outcomes come one by one, so another step may begin in between.
-
-    Args:
-        subject: What they were made from.
-        faults: The wrong graphs.
-        trials: A step of which has begun.
-        seeds: How many replays each gets at the most.
-        nanoseconds: How long a warp sleeps at one place, about.
-
-    Raises:
-        CudaError: If the driver fails.
-    """
-    delays = delayed_code(subject)
-    texts = subject.texts.texts
-    changed = [(texts[one.target], delayed(one.text, texts[one.target].entry)) for one in faults if one.text]
-    codes = iter(assemble_all(changed))
-    for fault in faults:
-        code = next(codes) if fault.text else b""
-        if isinstance(code, str):
-            yield Outcome(fault, 0, code)
-            continue
-        made = DelayedCode({**delays.made, fault.target: code} if code else delays.made, delays.kept)
-        run = partial(_differs, subject, made, trials)
-        if run(subject.imported.graph, 0, 0):
-            yield Outcome(fault, 0, "its code leaves other bytes in the program's own order, too")
-        else:
-            seen = (seed + 1 for seed in range(seeds) if run(fault.graph, seed, nanoseconds))
-            yield Outcome(fault, next(seen, 0))
-
-
-def _differs(subject: Subject, made: DelayedCode, trials: Trials, graph: Graph, seed: int, nanoseconds: int) -> bool:
-    clone = trials.clone(graph, made.codes(subject, seed, nanoseconds))
-    try:
-        return bool(trials.differences(clone))
-    finally:
-        clone.close()

@@ -11,7 +11,7 @@ import pytest
 import forerun
 from forerun.captured import AssembledText
 from forerun.captured.graph import digest_of
-from forerun.external import node_texts
+from forerun.external import debug, node_texts
 from forerun.external.debug import check_on_gpu
 from forerun.external.optimize import OptimizedGraph
 from forerun.external.subject import Subject
@@ -26,7 +26,8 @@ from forerun.runtime.cuda.capture.texts import FoundText
 from forerun.runtime.cuda.codegen.foreign import follow_body
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.support.diagnostics import Unsupported
-from forerun.testing.planted_faults import KINDS, plant, run_faults
+from forerun.testing.fault_runs import run_faults
+from forerun.testing.planted_faults import KINDS, plant
 from tests.captured.samples import BLOCKS, SCALE, kernel
 from tests.external.running_cuda import RunningCuda, compiled
 
@@ -104,6 +105,14 @@ def test_a_right_graph_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(cuda.memory.blocks) == set(BLOCKS.values())
 
 
+def test_an_optimized_graph_checks_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    with optimized(chain(), monkeypatch) as graph:
+        found: list[OptimizedGraph] = []
+        monkeypatch.setattr(debug, "check_on_gpu", lambda own, prepare: found.append(own))
+        graph.check_on_gpu()
+        assert found == [graph]
+
+
 def test_the_code_of_the_program_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = chain()
     report = check_on_gpu(live(cuda, monkeypatch), inputs(cuda), steps=2, seeds=1)
@@ -131,7 +140,11 @@ def test_kernels_that_keep_their_code(monkeypatch: pytest.MonkeyPatch) -> None:
     found = live(cuda, monkeypatch)
     report = check_on_gpu(found, steps=1, seeds=1)
     assert report.nodes_checked == NODES - 1
-    assert report.kept == {"n1": "its CTAs wait for each other, so they must all be resident"}
+    assert report.kept == {"n1": "its CTAs may wait for each other, so they must all be resident"}
+    polling = kernel(
+        "scale", "$L:", "ld.acquire.gpu.global.u32 %r2, [%rd5];", "setp.eq.u32 %p1, %r2, 0;", "@%p1 bra $L;"
+    )
+    assert len(Subject.of(live(chain(polling), monkeypatch)).texts.kept) == NODES
     closed = replace(found, graph=replace(found.graph, functions=(replace(found.graph.functions[0], text=""),)))
     assert set(check_on_gpu(closed, steps=1, seeds=1).kept.values()) == {"its PTX is not known"}
 

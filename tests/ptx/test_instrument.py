@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from forerun.ptx import AccessSummary, parse_module, summarise
 from forerun.ptx import instrument as instruments
 from forerun.ptx.cfg import control_flow
+from forerun.ptx.check_table import Block, Instrumented, Root, TableReport
 from forerun.ptx.delays import DELAY, PLACES, Place, delay_word, delayed
-from forerun.ptx.instrument import TABLE, Block, Instrumented, Root, TableReport, instrument
+from forerun.ptx.instrument import TABLE, instrument
 from forerun.ptx.syntax import Function
 from forerun.runtime.toolchain import Source, compile_unit, missing_toolchain
 from forerun.runtime.toolchain.image import facts_of_image
