@@ -94,6 +94,7 @@ def _report(report: DebugReport) -> dict[str, Any]:
         "delayed_replays": report.delayed_replays,
         "delayed_mismatches": report.delayed_mismatches,
         "control_mismatches": report.control_mismatches,
+        "steps_without_effect": report.steps_without_effect,
         "wrong": [str(one) for one in report.wrong[:20]],
         "kept": dict(Counter(report.kept.values())),
     }

@@ -79,7 +79,7 @@ class Checks:
             table = one.instrumented.table(self._blocks(one.instrumented, captured))
             tables[one.offset : one.offset + len(table)] = table
         data = (ctypes.c_uint8 * max(self._bytes, 1)).from_buffer(tables or bytearray(1))
-        driver.call("cuMemcpyHtoD", self._address, ctypes.addressof(data), self._bytes)
+        driver.call("cuMemcpyHtoD", self._address, ctypes.addressof(data), max(self._bytes, 1))
         codes = {name: NodeCode(one.code, (self._address + one.offset,)) for name, one in self.nodes.items()}
         return trials.clone(self.subject.graph, {**self.subject.codes, **codes})
 
@@ -97,7 +97,7 @@ class Checks:
         """What the tables say, by the nodes' names. All replays must be complete."""
         data = (ctypes.c_uint8 * max(self._bytes, 1))()
         driver = self.subject.live.driver
-        driver.call("cuMemcpyDtoH", ctypes.addressof(data), self._address, self._bytes)
+        driver.call("cuMemcpyDtoH", ctypes.addressof(data), self._address, max(self._bytes, 1))
         tables = bytes(data)
         found = {}
         for name, one in self.nodes.items():

@@ -52,6 +52,7 @@ class DebugReport:
         delayed_mismatches: How many of them left some byte that the program's own replay does not leave.
         control_mismatches: Steps in which the code with delays leaves other bytes in the program's own order, too: then
             it is not the order that is wrong, but the assembler made other arithmetic of that code.
+        steps_without_effect: Steps in which the program's own replay changes no byte, which show nothing.
         wrong: The first wrong accesses of each node.
         kept: Why nodes are not checked, or not delayed, by name.
     """
@@ -67,6 +68,7 @@ class DebugReport:
     delayed_replays: int
     delayed_mismatches: int
     control_mismatches: int
+    steps_without_effect: int
     wrong: tuple[WrongAccess, ...]
     kept: Mapping[str, str]
 
@@ -84,7 +86,8 @@ class DebugReport:
                 f"{self.instructions_unclaimed} access memory that is not known",
                 f"{self.delayed_replays} replays with delays in {self.nodes_delayed} nodes: "
                 f"{self.delayed_mismatches} differ from the program's own"
-                + (f"; {self.control_mismatches} do in its own order, too" if self.control_mismatches else ""),
+                + (f"; {self.control_mismatches} do in its own order, too" if self.control_mismatches else "")
+                + (f"; {self.steps_without_effect} steps change nothing" if self.steps_without_effect else ""),
                 *map(str, self.wrong[:_MOST_SHOWN]),
             ]
         )
@@ -125,15 +128,15 @@ def check_on_gpu(
         clones = [trials.clone(subject.graph, delays.codes(subject, seed, nanoseconds)) for seed in range(seeds)]
         for clone in clones:
             stack.callback(clone.close)
-        mismatches = controls = 0
+        mismatches = controls = idle = 0
         for step in range(steps):
-            trials.start(step)
+            idle += not trials.start(step)
             trials.replay(checked)
             controls += bool(trials.differences(control))
             mismatches += sum(bool(trials.differences(clone)) for clone in clones)
         trials.synchronize()
         found = checks.reports()
-    return _report(checks, delays, found, (steps * seeds, mismatches, controls))
+    return _report(checks, delays, found, (steps * seeds, mismatches, controls, idle))
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ def delayed_code(subject: Subject) -> DelayedCode:
 
 
 def _report(
-    checks: Checks, delays: DelayedCode, found: Mapping[str, TableReport], replays: tuple[int, int, int]
+    checks: Checks, delays: DelayedCode, found: Mapping[str, TableReport], replays: tuple[int, int, int, int]
 ) -> DebugReport:
     kernels = {name: one.entry for name, one in checks.subject.texts.texts.items()}
     return DebugReport(
@@ -180,6 +183,7 @@ def _report(
         delayed_replays=replays[0],
         delayed_mismatches=replays[1],
         control_mismatches=replays[2],
+        steps_without_effect=replays[3],
         wrong=tuple(WrongAccess(name, kernels[name], wrong) for name, one in found.items() for wrong in one.first),
         kept={**delays.kept, **checks.kept},
     )

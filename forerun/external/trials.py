@@ -77,8 +77,12 @@ class Trials:
         names = self.imported.names
         return clone_with(self.live, self.imported.graph, graph, names, codes, self.functions)
 
-    def start(self, step: int) -> None:
-        """Begin a step: its inputs are put in place, and what the program's own replay leaves is what is expected."""
+    def start(self, step: int) -> bool:
+        """Begin a step: its inputs are put in place, and what the program's own replay leaves is what is expected.
+
+        Returns:
+            Whether that replay changes a byte. If not, no result that is read too early can be told from the right one.
+        """
         self._at_first.put_back()
         if self.prepare is not None:
             self.synchronize()
@@ -87,6 +91,7 @@ class Trials:
         self._begin.take()
         self.replay(self._own)
         self._expected.take()
+        return bool(self._differences.of(self._begin))
 
     def replay(self, clone: Clone) -> None:
         """Replay a clone from the beginning of the step. The work is enqueued."""

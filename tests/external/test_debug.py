@@ -98,6 +98,7 @@ def test_a_right_graph_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (report.instructions, report.instructions_executed) == (3 * NODES, 3 * NODES)
         assert (report.nodes_checked, report.nodes_delayed, report.kept) == (NODES, NODES, {})
         assert (report.delayed_replays, report.delayed_mismatches, report.control_mismatches) == (8, 0, 0)
+        assert report.steps_without_effect == 0
         assert str(report).startswith("192 accesses of 4 nodes: 0 outside, 0 on the wrong side of the wait\n")
         # Memory is as it was, and nothing is left.
         assert {name: cuda.memory.bytes_at(at, 64) for name, at in BLOCKS.items()} == before
@@ -147,6 +148,13 @@ def test_kernels_that_keep_their_code(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(Subject.of(live(chain(polling), monkeypatch)).texts.kept) == NODES
     closed = replace(found, graph=replace(found.graph, functions=(replace(found.graph.functions[0], text=""),)))
     assert set(check_on_gpu(closed, steps=1, seeds=1).kept.values()) == {"its PTX is not known"}
+
+
+def test_steps_that_show_nothing_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = chain(kernel("scale", "ld.global.u32 %r2, [%rd6];", "st.global.u32 [%rd6], %r2;"))
+    report = check_on_gpu(live(cuda, monkeypatch), steps=2, seeds=1)
+    assert report.steps_without_effect == 2
+    assert "0 differ from the program's own; 2 steps change nothing" in str(report)
 
 
 def test_what_cannot_be_assembled_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
