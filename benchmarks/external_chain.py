@@ -14,6 +14,7 @@ import os
 import statistics
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,61 @@ def shapes() -> list[tuple[int, int, int, int]]:
     return layer * LAYERS + [(128256, 2048, 0, 4)]
 
 
+@dataclass
+class Chain:
+    """The captured program: graph and stream, what it writes, what its first vector is, and what must stay alive."""
+
+    graph: Any
+    stream: Any
+    vectors: list[Any]
+    counter: Any
+    first: Any
+    kept: Any
+
+    def reset(self) -> None:
+        import cupy
+
+        for vector in self.vectors:
+            vector.fill(0)
+        self.vectors[0][: self.first.size] = self.first
+        self.counter.fill(0)
+        cupy.cuda.Device().synchronize()
+
+
+def program() -> Chain:
+    """Build the program, and let CuPy capture it."""
+    import cupy
+
+    module = cupy.RawModule(code=SOURCE, options=("-std=c++17",))
+    kernels = {name: module.get_function(name) for name in ("gemv_2048", "gemv_8192", "count")}
+    total = sum(rows * columns for rows, columns, _, _ in shapes())
+    generator = cupy.random.default_rng(0)
+    # bf16 from -0.5 to 0.5: the upper halves of float32.
+    weights = cupy.empty(total, dtype=cupy.uint16)
+    for begin in range(0, total, 1 << 26):
+        part = generator.random(min(1 << 26, total - begin), dtype=cupy.float32) - 0.5
+        weights[begin : begin + part.size] = (part.view(cupy.uint32) >> 16).astype(cupy.uint16)
+    vectors = [cupy.zeros(131072, dtype=cupy.uint16) for _ in range(5)]
+    counter = cupy.zeros(1, dtype=cupy.float32)
+    first = ((generator.random(2048, dtype=cupy.float32) - 0.5).view(cupy.uint32) >> 16).astype(cupy.uint16)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    cupy.cuda.Device().synchronize()
+    with stream:
+        stream.begin_capture()
+        at = 0
+        for rows, columns, source, target in shapes():
+            if rows == 0:
+                kernels["count"]((32,), (128,), (counter,))
+                continue
+            name = "gemv_2048" if columns == 2048 else "gemv_8192"
+            grid = -(-rows // (16 if columns == 2048 else 4))
+            own = weights[at : at + rows * columns]
+            kernels[name]((grid,), (128,), (own, vectors[source], vectors[target], rows))
+            at += rows * columns
+        graph = stream.end_capture()
+    return Chain(graph, stream, vectors, counter, first, (module, kernels, weights))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=50)
@@ -90,45 +146,13 @@ def main() -> None:
     with forerun.capture() as session:
         import cupy
 
-        module = cupy.RawModule(code=SOURCE, options=("-std=c++17",))
-        kernels = {name: module.get_function(name) for name in ("gemv_2048", "gemv_8192", "count")}
-        total = sum(rows * columns for rows, columns, _, _ in shapes())
-        generator = cupy.random.default_rng(0)
-        # bf16 from -0.5 to 0.5: the upper halves of float32.
-        weights = cupy.empty(total, dtype=cupy.uint16)
-        for begin in range(0, total, 1 << 26):
-            part = generator.random(min(1 << 26, total - begin), dtype=cupy.float32) - 0.5
-            weights[begin : begin + part.size] = (part.view(cupy.uint32) >> 16).astype(cupy.uint16)
-        vectors = [cupy.zeros(131072, dtype=cupy.uint16) for _ in range(5)]
-        counter = cupy.zeros(1, dtype=cupy.float32)
-        first = ((generator.random(2048, dtype=cupy.float32) - 0.5).view(cupy.uint32) >> 16).astype(cupy.uint16)
-        stream = cupy.cuda.Stream(non_blocking=True)
-        cupy.cuda.Device().synchronize()
-        with stream:
-            stream.begin_capture()
-            at = 0
-            for rows, columns, source, target in shapes():
-                if rows == 0:
-                    kernels["count"]((32,), (128,), (counter,))
-                    continue
-                name = "gemv_2048" if columns == 2048 else "gemv_8192"
-                grid = -(-rows // (16 if columns == 2048 else 4))
-                own = weights[at : at + rows * columns]
-                kernels[name]((grid,), (128,), (own, vectors[source], vectors[target], rows))
-                at += rows * columns
-            graph = stream.end_capture()
-        live = session.graph(graph)
+        chain = program()
+        live = session.graph(chain.graph)
     print(live, *live.graph.remarks, sep="\n  ", flush=True)
     if arguments.save is not None:
         live.save(arguments.save)
 
-    def reset() -> None:
-        for vector in vectors:
-            vector.fill(0)
-        vectors[0][:2048] = first
-        counter.fill(0)
-        cupy.cuda.Device().synchronize()
-
+    graph, stream, vectors, counter, reset = chain.graph, chain.stream, chain.vectors, chain.counter, chain.reset
     replays: dict[str, Callable[[], None]] = {"CuPy": lambda: graph.launch(stream)}
     made: dict[str, Any] = {}
     variants: list[tuple[str, str | None]] = [

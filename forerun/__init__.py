@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from forerun import torch as torch
     from forerun.compiler import Executable as Executable
     from forerun.compiler import compile as compile
+    from forerun.external.optimize import CAPTURED_PIPELINE as CAPTURED_PIPELINE
     from forerun.external.optimize import optimize as optimize
     from forerun.external.optimized import OptimizedGraph as OptimizedGraph
     from forerun.frontends.foreign_kernels import foreign_kernel as foreign_kernel
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "compiler": ["Executable", "compile"],
-    "external.optimize": ["optimize"],
+    "external.optimize": ["CAPTURED_PIPELINE", "optimize"],
     "external.optimized": ["OptimizedGraph"],
     "frontends.foreign_kernels": ["foreign_kernel"],
     "ir.builder": ["GraphBuilder"],

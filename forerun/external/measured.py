@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 
-from forerun.captured import MemoryRange
 from forerun.external.choices import TARGETS, TRIGGERS, Choice, Choices, Order, chosen_graph, functions_of
 from forerun.external.known_choices import KnownChoices
 from forerun.external.search import Options, Search, search
+from forerun.external.written import written_memory
 from forerun.frontends.captured import ImportedGraph
 from forerun.ir.graph import Graph
 from forerun.ir.refinement.certificate import certify
-from forerun.ir.semantics import accesses
 from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda.capture.clone import CodeMaker, make_clone
 from forerun.runtime.cuda.capture.session import LiveCapture
 from forerun.runtime.cuda.capture.timing import Timing
 from forerun.support.diagnostics import InternalError
 
-__all__ = ["STRONGEST", "measured", "written_memory"]
+__all__ = ["STRONGEST", "measured"]
 
 _HAZARDS = "infer-dependencies,reduce-edges"
 _STRONG = "insert-pdl{trigger=none},hoist-loads{full_edges=false}"
@@ -108,15 +107,3 @@ def _options(maker: CodeMaker, functions: Collection[int], family: _Family) -> O
         number: [choice for choice, without in zip(every, unfit, strict=True) if number not in without]
         for number in functions
     }
-
-
-def written_memory(imported: ImportedGraph) -> Iterator[MemoryRange]:
-    """The memory that the graph may write."""
-    buffers = imported.graph.buffers
-    written = {access.buffer for found in accesses(imported.graph).values() for access in found if access.write}
-    spans = [(buffers[name].offset, buffers[name].stop) for name in written]
-    base = imported.captured.memory[0].address if imported.captured.memory else 0
-    for memory in imported.captured.memory:
-        begin, end = memory.address - base, memory.stop - base
-        if memory.kind == "device" and any(start < end and begin < stop for start, stop in spans):
-            yield memory

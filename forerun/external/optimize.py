@@ -132,7 +132,7 @@ def _rewrite(
 
 def _generators(captured: LiveCapture, imported: ImportedGraph) -> tuple[GeneratorAdvance, ...]:
     """What a replay does with torch's generators."""
-    from forerun.external.measured import written_memory
+    from forerun.external.written import written_memory
     from forerun.runtime.cuda.capture.clone import make_clone
     from forerun.runtime.cuda.capture.random_numbers import may_draw, random_numbers
     from forerun.runtime.cuda.capture.saved_memory import SavedMemory

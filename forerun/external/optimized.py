@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from forerun.support.diagnostics import InvalidInput
 
 if TYPE_CHECKING:
+    from forerun.external.debug import DebugReport
     from forerun.external.search import Search
     from forerun.external.torch_capture import CallableCapture
+    from forerun.external.trials import Prepare
     from forerun.frontends.captured import ImportedGraph
     from forerun.ir.graph import Graph
     from forerun.passes.infra.summary import Summary
@@ -128,6 +130,17 @@ class OptimizedGraph:
         clone.close()
         self._rewritten = self._again(clone.live.session.graph(clone.live.source))
         return True
+
+    @property
+    def live(self) -> LiveCapture:
+        """The program's graph."""
+        return self._rewritten.clone.live
+
+    def check_on_gpu(self, prepare: Prepare | None = None) -> DebugReport:
+        """Test on the GPU what the certificate rests on; see :func:`forerun.external.debug.check_on_gpu`."""
+        from forerun.external.debug import check_on_gpu
+
+        return check_on_gpu(self, prepare)
 
     def close(self) -> None:
         """Give back what it holds. Closing twice is fine."""

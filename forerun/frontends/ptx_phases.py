@@ -11,7 +11,7 @@ from forerun.ptx.accesses import Access as TextAccess
 from forerun.ptx.cfg import ControlFlow, may_follow
 from forerun.ptx.opcodes import is_wait
 
-__all__ = ["SCALARS", "steps_of", "unfit"]
+__all__ = ["SCALARS", "polls", "steps_of", "unfit"]
 
 SCALARS = frozenset({1, 2, 4, 8})
 """Sizes of parameters that are no structs, in bytes."""
@@ -42,7 +42,7 @@ def unfit(
             return f"line {access.line}: it uses variables of its module that others may write"
         if access.parameter_offset:
             return f"line {access.line}: it uses a pointer inside a struct"
-    polled = _polls(flow, summary.global_accesses)
+    polled = polls(flow, summary.global_accesses)
     if polled is not None:
         return f"line {polled.line}: {polled.opcode} in a loop, which may wait for others"
     instructions = [flow.instructions[index] for index in flow.reached]
@@ -52,7 +52,7 @@ def unfit(
     return ""
 
 
-def _polls(flow: ControlFlow, accesses: tuple[TextAccess, ...]) -> TextAccess | None:
+def polls(flow: ControlFlow, accesses: tuple[TextAccess, ...]) -> TextAccess | None:
     """An access in a loop that may wait for what others write."""
     looping = {block for loop in flow.graph.loops for block in loop.nodes}
     for access in accesses:

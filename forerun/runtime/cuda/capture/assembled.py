@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from forerun.captured.graph import AssembledText, CapturedFunction, CapturedNode
 from forerun.ir.kernel import Kernel, Wait
@@ -37,11 +37,13 @@ class MadeCode:
         code: The cubin.
         early_loads: How many loads of the text stand before the wait.
         refused: Why stronger forms were refused, a sentence each.
+        text: The PTX that it was assembled from.
     """
 
     code: bytes
     early_loads: int
     refused: tuple[str, ...] = ()
+    text: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def make_code(
             _unfit(code, log, old, changed if waits else None) if code else f"ptxas refuses it: {log.strip()[:300]}"
         )
         if not problem:
-            return MadeCode(code, changed.early_loads, tuple(refused))
+            return MadeCode(code, changed.early_loads, tuple(refused), changed.text)
         refused.append(problem)
         if not changed.early_loads:
             return problem

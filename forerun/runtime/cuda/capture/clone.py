@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from forerun.runtime.cuda.driver.streams import stream_handle
 from forerun.runtime.toolchain.compile import processors
 from forerun.support.diagnostics import ForerunError, InvalidInput, Unsupported
 
-__all__ = ["Clone", "CodeMaker", "CodeOfNodes", "make_clone"]
+__all__ = ["Clone", "CodeMaker", "CodeOfNodes", "Functions", "NodeCode", "clone_with", "make_clone"]
 
 _FLAGS = 1 | 8
 """As torch instantiates: ``AUTO_FREE_ON_LAUNCH`` and ``USE_NODE_PRIORITY``."""
@@ -164,6 +165,48 @@ def _current_stream() -> int:
     return int(torch.cuda.current_stream().cuda_stream) if torch is not None else 0
 
 
+@dataclass(frozen=True, slots=True)
+class NodeCode:
+    """What a node of a clone runs.
+
+    Attributes:
+        code: The cubin.
+        more: Words that its kernel has as parameters behind those of the captured one.
+    """
+
+    code: bytes
+    more: tuple[int, ...] = ()
+
+
+class Functions:
+    """Loads code for clones, each cubin once for a function of the captured graph.
+
+    Args:
+        live: The captured graph.
+        scope: What owns the modules.
+    """
+
+    def __init__(self, live: LiveCapture, scope: Scope) -> None:
+        self.live = live
+        self.scope = scope
+        self._loaded: dict[tuple[int, bytes], Any] = {}
+
+    def of(self, number: int, code: bytes) -> Any:
+        """The function of the code for a node of the captured graph, with the attributes of the node's own function.
+
+        Raises:
+            CudaError: If the driver does not load it.
+        """
+        key = self.live.graph.nodes[number].function, code
+        if key not in self._loaded:
+            driver, function = self.live.driver, self.live.graph.functions[key[0]]
+            module = self.scope.own("module", driver.call("cuModuleLoadData", code), "cuModuleUnload")
+            found = driver.call("cuModuleGetFunction", module, function.name.encode())
+            copy_function_attributes(driver, function.attributes, found)
+            self._loaded[key] = found
+        return self._loaded[key]
+
+
 def make_clone(
     live: LiveCapture, before: Graph, after: Graph, names: tuple[str, ...], made: Mapping[str, MadeCode]
 ) -> Clone:
@@ -173,23 +216,47 @@ def make_clone(
         Unsupported: If a node that would change cannot be made again, or the graph has nodes that no clone may have.
         CudaError: If the driver fails.
     """
+    changed = (node for node in after if isinstance(node, KernelNode) and node != before.nodes[node.name])
+    return clone_with(live, before, after, names, {one.name: NodeCode(made[one.kernel].code) for one in changed})
+
+
+def clone_with(
+    live: LiveCapture,
+    before: Graph,
+    after: Graph,
+    names: tuple[str, ...],
+    codes: Mapping[str, NodeCode],
+    functions: Functions | None = None,
+) -> Clone:
+    """Clone the captured graph with the code that some of its nodes are given, and the edges of another graph.
+
+    Args:
+        live: The captured graph.
+        before: What it was imported as.
+        after: The graph whose edges the clone gets.
+        names: The nodes' names, in the order of the captured ones.
+        codes: By the nodes' names; the others keep theirs.
+        functions: Where code is loaded that outlives the clone; by default the clone owns it.
+
+    Raises:
+        Unsupported: If the graph has nodes that no clone may have.
+        CudaError: If the driver fails.
+    """
     _require_changeable(live)
     identity = _identity(live.source)
     driver = live.driver
     scope = Scope(driver)
+    functions = functions or Functions(live, scope)
     try:
         graph = scope.own("graph", driver.call("cuGraphClone", live.handles.graph), "cuGraphDestroy")
         nodes = {
             name: driver.call("cuGraphNodeFindInClone", own, graph)
             for name, own in zip(names, live.handles.nodes, strict=True)
         }
-        functions: dict[str, Any] = {}
         for number, name in enumerate(names):
-            node = after.nodes[name]
-            if isinstance(node, KernelNode) and node != before.nodes[name]:
-                if node.kernel not in functions:
-                    functions[node.kernel] = _loaded(live, scope, number, made[node.kernel])
-                _set_function(driver, live.handles.nodes[number], nodes[name], functions[node.kernel])
+            if name in codes:
+                function = functions.of(number, codes[name].code)
+                _set_function(driver, live, number, nodes[name], function, codes[name].more)
         _set_edges(driver, graph, nodes, before, after)
         executable = driver.call("cuGraphInstantiate", graph, _FLAGS)
         scope.own("executable", executable, "cuGraphExecDestroy")
@@ -207,22 +274,21 @@ def _require_changeable(live: LiveCapture) -> None:
             raise Unsupported("graphs with nodes that device code may update are checked, but not changed")
 
 
-def _loaded(live: LiveCapture, scope: Scope, number: int, made: MadeCode) -> Any:
-    """The function of new code, with the attributes of the old one."""
-    function = live.graph.function_of(live.graph.nodes[number])
-    module = scope.own("module", live.driver.call("cuModuleLoadData", made.code), "cuModuleUnload")
-    found = live.driver.call("cuModuleGetFunction", module, function.name.encode())
-    copy_function_attributes(live.driver, function.attributes, found)
-    return found
-
-
-def _set_function(driver: Driver, captured: Any, node: Any, function: Any) -> None:
-    """Let a node of the clone run another function, with the launch and parameters of the captured one."""
-    old = driver.call("cuGraphKernelNodeGetParams", captured)
+def _set_function(
+    driver: Driver, live: LiveCapture, number: int, node: Any, function: Any, more: tuple[int, ...]
+) -> None:
+    """Let a node of the clone run another function, with the launch and parameters of the captured one, and more."""
+    old = driver.call("cuGraphKernelNodeGetParams", live.handles.nodes[number])
     new = driver.api.CUDA_KERNEL_NODE_PARAMS()
     new.func = function
     for name in _FIELDS:
         setattr(new, name, getattr(old, name))
+    if more:
+        values = [*live.graph.nodes[number].parameters, *(word.to_bytes(8, "little") for word in more)]
+        buffers = [ctypes.create_string_buffer(value, len(value)) for value in values]
+        table = (ctypes.c_void_p * len(buffers))(*map(ctypes.addressof, buffers))
+        new.kernelParams = ctypes.addressof(table)
+    # The driver copies the values within the call.
     driver.call("cuGraphKernelNodeSetParams", node, new)
 
 

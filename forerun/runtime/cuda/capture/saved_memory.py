@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any
 
 from forerun.captured.graph import MemoryRange
+from forerun.runtime.cuda.capture.snapshot import Snapshot
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.scope import Scope
 
@@ -31,12 +31,8 @@ class SavedMemory:
         self.scope = Scope(driver)
         driver.call("cuCtxSynchronize")
         self.stream = self.scope.own("stream", driver.call("cuStreamCreate", _NON_BLOCKING), "cuStreamDestroy")
-        self._copies: list[tuple[MemoryRange, Any]] = []
         try:
-            for memory in written:
-                copy = self.scope.own("memory", driver.call("cuMemAlloc", memory.size), "cuMemFree")
-                self._copies.append((memory, copy))
-                driver.call("cuMemcpyDtoDAsync", copy, memory.address, memory.size, self.stream)
+            self._before = Snapshot(written, self.scope, self.stream)
             driver.call("cuStreamSynchronize", self.stream)
         except BaseException:
             self.scope.release()
@@ -44,8 +40,7 @@ class SavedMemory:
 
     def restore(self) -> None:
         """Put all back, in the order of :attr:`stream`."""
-        for memory, copy in self._copies:
-            self.driver.call("cuMemcpyDtoDAsync", memory.address, copy, memory.size, self.stream)
+        self._before.put_back()
 
     def __enter__(self) -> SavedMemory:
         return self

@@ -1,0 +1,281 @@
+"""Debug runs over programs that torch and CuPy captured: checks of every access, delays, and planted faults.
+
+Each case runs in a process of its own, because images are seen from the start of CUDA on. ``debugged`` takes any
+captured graph, and a function that puts the inputs of a step in place.
+
+    python benchmarks/external_debug.py --output benchmarks/results/external_debug_h200.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from common import origin
+
+import forerun
+from forerun.external.debug import DebugReport, check_on_gpu
+from forerun.external.optimize import OptimizedGraph
+from forerun.external.subject import Subject
+from forerun.external.trials import Prepare, Trials
+from forerun.ir.refinement.certificate import certify
+from forerun.testing.fault_runs import Outcome, run_faults
+from forerun.testing.planted_faults import KINDS, Fault, plant
+
+TRIGGERS_AT_START = "insert-pdl{trigger=start},hoist-loads{full_edges=false}"
+"""Faults show themselves where dependents may start early."""
+
+CASES = ("chain", "compiled")
+_STEP_EVERY = 10
+
+
+def debugged(
+    live: Any, prepare: Prepare, *, faults: int = 100, seconds: float = 60.0, steps: int = 4, seeds: int = 8
+) -> dict[str, Any]:
+    """Debug a captured graph: its own code, what passes make of it, and wrong ones of that.
+
+    Args:
+        live: What a capture session's ``graph`` returned.
+        prepare: Puts the inputs of a step in place.
+        faults: How many faults are planted.
+        seconds: After how long no further fault is run.
+        steps: How many inputs the checks and delays see.
+        seeds: How many delayed replays each step has.
+    """
+    result: dict[str, Any] = {"nodes": len(live.graph.nodes)}
+    result["own"] = _tried("its own code", lambda: _report(check_on_gpu(live, prepare, steps=1, seeds=1)))
+    with forerun.optimize(live, pipeline=TRIGGERS_AT_START) as optimized:
+        print(f"  {optimized}", flush=True)
+        result["optimized"] = _tried(
+            "optimized", lambda: _report(check_on_gpu(optimized, prepare, steps=steps, seeds=seeds))
+        )
+        result["faults"] = _tried("faults", lambda: _faults(optimized, prepare, faults, seconds))
+    return result
+
+
+def _tried(what: str, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What something returns, with the seconds that it took; or why it failed."""
+    begin = time.perf_counter()
+    try:
+        found = run()
+    except Exception as error:
+        traceback.print_exc()
+        found = {"error": f"{type(error).__name__}: {error}"[:4000]}
+    found["seconds"] = round(time.perf_counter() - begin, 2)
+    print(f"  {what}: {json.dumps(found)[:1500]}", flush=True)
+    return found
+
+
+def _report(report: DebugReport) -> dict[str, Any]:
+    print(f"    {report}".replace("\n", "\n    "), flush=True)
+    return {
+        "accesses_checked": report.accesses_checked,
+        "accesses_outside": report.accesses_outside,
+        "accesses_on_wrong_side": report.accesses_on_wrong_side,
+        "instructions": report.instructions,
+        "instructions_executed": report.instructions_executed,
+        "instructions_unclaimed": report.instructions_unclaimed,
+        "nodes_checked": report.nodes_checked,
+        "nodes_delayed": report.nodes_delayed,
+        "delayed_replays": report.delayed_replays,
+        "delayed_mismatches": report.delayed_mismatches,
+        "control_mismatches": report.control_mismatches,
+        "steps_without_effect": report.steps_without_effect,
+        "wrong": [str(one) for one in report.wrong[:20]],
+        "kept": dict(Counter(report.kept.values())),
+    }
+
+
+def _faults(optimized: OptimizedGraph, prepare: Prepare, count: int, seconds: float) -> dict[str, Any]:
+    """Plant faults, and run them until the time is over."""
+    subject = Subject.of(optimized)
+    planted = plant(subject, count, kinds=KINDS[:3]) + plant(subject, max(count // 8, 1), kinds=KINDS[3:])
+    # The last kind is no fault that a certificate can see, so it comes last and counts for itself.
+    outcomes: list[Outcome] = []
+    error = ""
+    begin = time.perf_counter()
+    try:
+        with Trials(subject.live, subject.imported, prepare) as trials:
+            trials.start(0)
+            for outcome in run_faults(subject, planted, trials):
+                outcomes.append(outcome)
+                if time.perf_counter() - begin > seconds:
+                    break
+                if len(outcomes) % _STEP_EVERY == 0:
+                    trials.start(len(outcomes) // _STEP_EVERY)
+    except forerun.ForerunError as failure:
+        error = str(failure)[:2000]
+    return {"planted": len(planted), "error": error, **_counts(subject, outcomes)}
+
+
+def _counts(subject: Subject, outcomes: list[Outcome]) -> dict[str, Any]:
+    kinds: dict[str, dict[str, int]] = {}
+    for outcome in outcomes:
+        found = kinds.setdefault(outcome.fault.kind, Counter())
+        found["could not be run" if outcome.reason else "run"] += 1
+        found["seen"] += bool(outcome.replays)
+        found["seen at the first replay"] += outcome.replays == 1
+        if outcome.fault.kind in KINDS[:3] and not outcome.reason:
+            found["refuted"] += _is_refuted(subject, outcome.fault)
+    run, seen, refuted = (sum(kinds.get(kind, {}).get(word, 0) for kind in KINDS[:3]) for word in
+                          ("run", "seen", "refuted"))  # fmt: skip
+    return {
+        "run": run, "seen": seen, "refuted": refuted, "share_seen": seen / run if run else None,
+        "kinds": {kind: dict(found) for kind, found in kinds.items()},
+        "not_seen": [str(one.fault) for one in outcomes if _is_missed(one)][:40],
+        "reasons": dict(Counter(one.reason for one in outcomes if one.reason)),
+    }  # fmt: skip
+
+
+def _is_missed(one: Outcome) -> bool:
+    return not one.replays and not one.reason and one.fault.kind in KINDS[:3]
+
+
+def _is_refuted(subject: Subject, fault: Fault) -> bool:
+    return not certify(subject.imported.graph, fault.graph).proved
+
+
+def run_chain(arguments: argparse.Namespace) -> dict[str, Any]:
+    os.environ["CUPY_CACHE_IN_MEMORY"] = "1"
+    with forerun.capture() as session:
+        import cupy
+        import external_chain
+
+        program = external_chain.program()
+        live = session.graph(program.graph)
+    print(live, *live.graph.remarks, sep="\n  ", flush=True)
+
+    def prepare(step: int) -> None:
+        values = cupy.random.default_rng(step).random(program.first.size, dtype=cupy.float32) - 0.5
+        program.vectors[0][: program.first.size] = (values.view(cupy.uint32) >> 16).astype(cupy.uint16)
+
+    return debugged(live, prepare, faults=arguments.faults, seconds=arguments.seconds)
+
+
+def run_compiled(arguments: argparse.Namespace) -> dict[str, Any]:
+    import external_programs
+
+    with forerun.capture() as session:
+        import torch
+
+        model, step, token = external_programs.llama(True, arguments.layers)
+        graph, results = external_programs.capture(step)
+        live = session.graph(graph)
+    print(live, *live.graph.remarks, sep="\n  ", flush=True)
+    # What is read too early are then numbers that the program can have, indices among them.
+    graph.replay()
+    torch.cuda.synchronize()
+
+    def prepare(number: int) -> None:
+        token.fill_(random.Random(number).randrange(128256))
+        torch.cuda.synchronize()
+
+    found = debugged(live, prepare, faults=arguments.faults, seconds=arguments.seconds)
+    del model, results
+    return found
+
+
+def table(cases: dict[str, Any]) -> None:
+    """What was found, a line each."""
+    for name, case in cases.items():
+        if "error" in case:
+            print(f"{name}: {case['error'][-300:]}")
+            continue
+        print(f"{name}: {case['nodes']} nodes")
+        for words in ("own", "optimized"):
+            one = case[words]
+            if "error" in one:
+                print(f"  {words:10} {one['error'][:200]}")
+                continue
+            print(
+                f"  {words:10} {one['accesses_checked']} accesses in {one['nodes_checked']} nodes, "
+                f"{one['accesses_outside']} outside, {one['accesses_on_wrong_side']} on the wrong side; "
+                f"{one['delayed_mismatches']} of {one['delayed_replays']} delayed replays differ "
+                f"(control {one['control_mismatches']}); {one['seconds']} s"
+            )
+        faults = case["faults"]
+        seen = faults.get("seen"), faults.get("run")
+        print(f"  faults     {seen[0]} of {seen[1]} seen, {faults.get('refuted')} refuted; {faults['seconds']} s")
+        for kind, counts in faults.get("kinds", {}).items():
+            print(f"    {kind:16} {counts}")
+        for words in ("error", "not_seen", "reasons"):
+            if faults.get(words):
+                print(f"    {words}: {str(faults[words])[:400]}")
+
+
+def metrics(cases: dict[str, Any]) -> dict[str, float]:
+    """The metrics of all cases together."""
+    checked = [case[words] for case in cases.values() for words in ("own", "optimized") if words in case]
+    optimized = [case["optimized"] for case in cases.values() if "optimized" in case]
+    faults = [case["faults"] for case in cases.values() if "faults" in case]
+    run = sum(one.get("run", 0) for one in faults)
+    return {
+        "external.accesses_checked": sum(one.get("accesses_checked", 0) for one in checked),
+        "external.accesses_outside": sum(
+            one.get("accesses_outside", 0) + one.get("accesses_on_wrong_side", 0) for one in checked
+        ),
+        "external.delayed_replays": sum(one.get("delayed_replays", 0) for one in optimized),
+        "external.delayed_mismatches": sum(one.get("delayed_mismatches", 0) for one in optimized),
+        "external.faults_planted": run,
+        "external.faults_seen": sum(one.get("seen", 0) for one in faults) / run if run else 0.0,
+    }
+
+
+def in_a_process(case: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """A case in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder, "case.json")
+        line = [sys.executable, __file__, case, "--output", str(written)]
+        line += [f"--{name}={getattr(arguments, name)}" for name in ("faults", "seconds", "layers")]
+        done = subprocess.run(line, check=False)
+        if not written.is_file():
+            return {"error": f"the process ended with {done.returncode}"}
+        found: dict[str, Any] = json.loads(written.read_text())
+        return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", choices=[*CASES, "all"], nargs="?", default="all")
+    parser.add_argument("--faults", type=int, default=100, help="faults that are planted in each case")
+    parser.add_argument("--seconds", type=float, default=40.0, help="for the faults of each case")
+    parser.add_argument("--layers", type=int, default=16, help="of the model")
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    if arguments.case != "all":
+        case = {"chain": run_chain, "compiled": run_compiled}[arguments.case]
+        try:
+            found = case(arguments)
+        except Exception as error:
+            traceback.print_exc()
+            found = {"error": f"{type(error).__name__}: {error}"[:4000]}
+        if arguments.output is not None:
+            arguments.output.write_text(json.dumps(found, indent=1) + "\n")
+        else:
+            table({arguments.case: found})
+        sys.stdout.flush()
+        os._exit(0)  # torch's own graphs and ours are given back in no order
+    cases = {case: in_a_process(case, arguments) for case in CASES}
+    found = {**origin(), "metrics": metrics(cases), "cases": cases}
+    if arguments.output is not None:
+        arguments.output.write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found["metrics"], indent=1))
+    table(cases)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""Tests on the GPU of what certificates rest on: checks of every access, and delays that show a wrong verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from forerun.external.checks import Checks
+from forerun.external.node_texts import assemble_all
+from forerun.external.subject import Subject
+from forerun.external.trials import Prepare, Trials
+from forerun.ptx.check_table import TableReport, Wrong
+from forerun.ptx.delays import delay_word, delayed
+from forerun.runtime.cuda.capture.clone import NodeCode
+
+__all__ = ["DebugReport", "DelayedCode", "WrongAccess", "check_on_gpu", "delayed_code"]
+
+SHARES = (1.0, 0.5, 0.25, 0.1)
+"""Which part of the warps sleeps at each place, from seed to seed."""
+
+_MOST_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class WrongAccess:
+    """An access that is not where the summary says: the node, its kernel, and the access."""
+
+    node: str
+    kernel: str
+    wrong: Wrong
+
+    def __str__(self) -> str:
+        return f"{self.node} ({self.kernel}): {self.wrong}"
+
+
+@dataclass(frozen=True)
+class DebugReport:
+    """What a debug run found.
+
+    Attributes:
+        accesses_checked: Accesses of threads that were checked, in all replays.
+        accesses_outside: How many of them went to memory that the summary does not name.
+        accesses_on_wrong_side: How many were executed before the thread waited, and count as after the wait.
+        instructions: The instructions that are checked, in all nodes.
+        instructions_executed: How many of them some thread executed.
+        instructions_unclaimed: Those of which the summary does not say which memory they access.
+        nodes_checked: Kernel nodes whose accesses are checked.
+        nodes_delayed: Kernel nodes that are delayed.
+        delayed_replays: Replays with delays that were compared with the program's own.
+        delayed_mismatches: How many of them left some byte that the program's own replay does not leave.
+        control_mismatches: Steps in which the code with delays leaves other bytes in the program's own order, too: then
+            it is not the order that is wrong, but the assembler made other arithmetic of that code.
+        steps_without_effect: Steps in which the program's own replay changes no byte, which show nothing.
+        wrong: The first wrong accesses of each node.
+        kept: Why nodes are not checked, or not delayed, by name.
+    """
+
+    accesses_checked: int
+    accesses_outside: int
+    accesses_on_wrong_side: int
+    instructions: int
+    instructions_executed: int
+    instructions_unclaimed: int
+    nodes_checked: int
+    nodes_delayed: int
+    delayed_replays: int
+    delayed_mismatches: int
+    control_mismatches: int
+    steps_without_effect: int
+    wrong: tuple[WrongAccess, ...]
+    kept: Mapping[str, str]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing is wrong."""
+        return not (self.accesses_outside or self.accesses_on_wrong_side or self.delayed_mismatches)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [
+                f"{self.accesses_checked} accesses of {self.nodes_checked} nodes: {self.accesses_outside} outside, "
+                f"{self.accesses_on_wrong_side} on the wrong side of the wait",
+                f"{self.instructions_executed} of {self.instructions} instructions were executed, "
+                f"{self.instructions_unclaimed} access memory that is not known",
+                f"{self.delayed_replays} replays with delays in {self.nodes_delayed} nodes: "
+                f"{self.delayed_mismatches} differ from the program's own"
+                + (f"; {self.control_mismatches} do in its own order, too" if self.control_mismatches else "")
+                + (f"; {self.steps_without_effect} steps change nothing" if self.steps_without_effect else ""),
+                *map(str, self.wrong[:_MOST_SHOWN]),
+            ]
+        )
+
+
+def check_on_gpu(
+    graph: Any, prepare: Prepare | None = None, *, steps: int = 4, seeds: int = 8, nanoseconds: int = 20_000
+) -> DebugReport:
+    """Test on the GPU what the certificate of a captured graph rests on. It takes seconds; for tests and for doubt.
+
+    Each access to global memory, in all kernels whose PTX is known, is checked to lie in the block that the access
+    summary says, on its side of the wait. Then the graph is replayed with delays before stores and waits and around
+    triggers, and every byte that it can write is compared with what the program's own graph leaves. All runs in the
+    program's memory, which is put back as it was. Nothing else may use it meanwhile.
+
+    Args:
+        graph: What :func:`forerun.optimize` returned; or a graph that it takes, whose own code is checked then.
+        prepare: Puts the inputs of a step into the program's buffers, given the step's number. Without it all steps
+            have the inputs that are there, and results of kernels that are read too early may well be the right ones,
+            from the replay before.
+        steps: How many steps.
+        seeds: How many replays with other delays in each.
+        nanoseconds: How long a warp sleeps at one place, about.
+
+    Raises:
+        InvalidInput: If it is not a graph.
+        Unsupported: If its kernels were not seen, or no clone of it can be made, or it writes nothing that is known.
+        CudaError: If the driver fails.
+    """
+    subject = Subject.of(graph)
+    checks = Checks(subject)
+    delays = delayed_code(subject)
+    with Trials(subject.live, subject.imported, prepare) as trials, ExitStack() as stack:
+        checked = checks.clone(trials)
+        stack.callback(checked.close)
+        control = trials.clone(subject.imported.graph, delays.codes(subject, 0, 0))
+        stack.callback(control.close)
+        clones = [trials.clone(subject.graph, delays.codes(subject, seed, nanoseconds)) for seed in range(seeds)]
+        for clone in clones:
+            stack.callback(clone.close)
+        mismatches = controls = idle = 0
+        for step in range(steps):
+            idle += not trials.start(step)
+            trials.replay(checked)
+            controls += bool(trials.differences(control))
+            mismatches += sum(bool(trials.differences(clone)) for clone in clones)
+        trials.synchronize()
+        found = checks.reports()
+    return _report(checks, delays, found, (steps * seeds, mismatches, controls, idle))
+
+
+@dataclass(frozen=True)
+class DelayedCode:
+    """Code with delays, by the nodes' names; and why other kernel nodes have none."""
+
+    made: Mapping[str, bytes]
+    kept: Mapping[str, str]
+
+    def codes(self, subject: Subject, seed: int, nanoseconds: int) -> Mapping[str, NodeCode]:
+        """What all nodes of a graph run, with the delays of a seed."""
+        share = SHARES[seed % len(SHARES)]
+        numbers = {name: number for number, name in enumerate(subject.imported.names)}
+        found = {}
+        for name, code in self.made.items():
+            word = delay_word(1_000_003 * seed + 7919 * numbers[name], nanoseconds, share)
+            found[name] = NodeCode(code, (word,))
+        return {**subject.codes, **found}
+
+
+def delayed_code(subject: Subject) -> DelayedCode:
+    """The code of a graph's nodes with delays."""
+    texts = subject.texts.texts
+    slow = {key: delayed(*key) for key in dict.fromkeys((one.text, one.entry) for one in texts.values())}
+    found = dict(zip(texts, assemble_all([(one, slow[one.text, one.entry]) for one in texts.values()]), strict=True))
+    kept = {name: code for name, code in found.items() if isinstance(code, str)}
+    made = {name: code for name, code in found.items() if isinstance(code, bytes)}
+    return DelayedCode(made, {**subject.texts.kept, **kept})
+
+
+def _report(
+    checks: Checks, delays: DelayedCode, found: Mapping[str, TableReport], replays: tuple[int, int, int, int]
+) -> DebugReport:
+    kernels = {name: one.entry for name, one in checks.subject.texts.texts.items()}
+    return DebugReport(
+        accesses_checked=sum(sum(one.executed) for one in found.values()),
+        accesses_outside=sum(one.counted["outside"] for one in found.values()),
+        accesses_on_wrong_side=sum(one.counted["wrong side"] for one in found.values()),
+        instructions=sum(len(one.executed) for one in found.values()),
+        instructions_executed=sum(sum(map(bool, one.executed)) for one in found.values()),
+        instructions_unclaimed=sum(checks.nodes[name].instrumented.unclaimed for name in found),
+        nodes_checked=len(found),
+        nodes_delayed=len(delays.made),
+        delayed_replays=replays[0],
+        delayed_mismatches=replays[1],
+        control_mismatches=replays[2],
+        steps_without_effect=replays[3],
+        wrong=tuple(WrongAccess(name, kernels[name], wrong) for name, one in found.items() for wrong in one.first),
+        kept={**delays.kept, **checks.kept},
+    )

@@ -1,0 +1,65 @@
+"""What is debugged: a captured graph, or what :func:`forerun.optimize` made of it, with the code that its nodes run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from forerun.external.node_texts import NodeTexts, node_texts
+from forerun.external.optimized import OptimizedGraph
+from forerun.frontends.captured import ImportedGraph, import_capture
+from forerun.ir.graph import Graph
+from forerun.ir.nodes import KernelNode
+from forerun.runtime.cuda.capture.assembled import MadeCode
+from forerun.runtime.cuda.capture.clone import NodeCode
+from forerun.runtime.cuda.capture.session import LiveCapture, read_graph
+
+__all__ = ["Subject"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A graph, and all that is needed to run it with changed code.
+
+    Attributes:
+        live: The program's graph.
+        imported: Its meaning.
+        graph: What runs.
+        made: The new code in it, by the kernels' names.
+    """
+
+    live: LiveCapture
+    imported: ImportedGraph
+    graph: Graph
+    made: Mapping[str, MadeCode]
+
+    @classmethod
+    def of(cls, graph: Any) -> Subject:
+        """The subject that a graph is.
+
+        Args:
+            graph: What :func:`forerun.optimize` returned or takes.
+
+        Raises:
+            InvalidInput: If it is not a graph.
+            Unsupported: If its kernels were not seen when they were loaded.
+        """
+        if isinstance(graph, OptimizedGraph):
+            return cls(graph.live, graph.imported, graph.graph, graph.made)
+        live = read_graph(graph)
+        imported = import_capture(live.graph)
+        return cls(live, imported, imported.graph, {})
+
+    @cached_property
+    def texts(self) -> NodeTexts:
+        """The PTX that its nodes run."""
+        return node_texts(self.live, self.imported.names, self.graph, self.made)
+
+    @cached_property
+    def codes(self) -> Mapping[str, NodeCode]:
+        """The code of the nodes that do not run the program's own."""
+        before = self.imported.graph
+        changed = (one for one in self.graph if isinstance(one, KernelNode) and one != before.nodes[one.name])
+        return {one.name: NodeCode(self.made[one.kernel].code) for one in changed}

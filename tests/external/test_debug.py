@@ -1,0 +1,220 @@
+"""Debug runs on threads that are simulated: wrong summaries and planted faults are seen, and right graphs are clean."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import forerun
+from forerun.captured import AssembledText
+from forerun.captured.graph import digest_of
+from forerun.external import debug, node_texts
+from forerun.external.debug import check_on_gpu
+from forerun.external.optimize import CAPTURED_PIPELINE
+from forerun.external.optimized import OptimizedGraph
+from forerun.external.subject import Subject
+from forerun.external.trials import Trials
+from forerun.ir.refinement.certificate import certify
+from forerun.runtime.cuda.capture import clone as clones
+from forerun.runtime.cuda.capture.assembled import MadeCode
+from forerun.runtime.cuda.capture.images import ImageRecorder
+from forerun.runtime.cuda.capture.nvrtc_texts import NvrtcRecorder
+from forerun.runtime.cuda.capture.session import CaptureSession, LiveCapture
+from forerun.runtime.cuda.capture.texts import FoundText
+from forerun.runtime.cuda.codegen.foreign import follow_body
+from forerun.runtime.cuda.driver.driver import Driver
+from forerun.support.diagnostics import Unsupported
+from forerun.testing.fault_runs import run_faults
+from forerun.testing.planted_faults import KINDS, plant
+from tests.captured.samples import BLOCKS, SCALE, kernel
+from tests.external.running_cuda import RunningCuda, compiled
+
+TEXT = kernel("scale", *SCALE)
+THREADS, CTAS = 4, 2
+NODES = 4
+
+
+def pointer(name: str) -> bytes:
+    return BLOCKS[name].to_bytes(8, "little")
+
+
+def chain(text: str = TEXT) -> RunningCuda:
+    """``y = w0 + x``, ``z = w1 + y``, ``x = w0 + z``, ``y = w1 + x``: the last one overwrites what the second reads."""
+    cuda = RunningCuda(text)
+    cuda.add_function(7, "scale", [8, 8, 8])
+    for number, blocks in enumerate([("w0", "x", "y"), ("w1", "y", "z"), ("w0", "z", "x"), ("w1", "x", "y")], 1):
+        cuda.add_kernel(number, 7, *map(pointer, blocks), grid=CTAS)
+        cuda.nodes[number].params.blockDimX = THREADS
+        if number > 1:
+            cuda.connect(number - 1, number)
+    for number, name in enumerate(BLOCKS):
+        cuda.memory.put(BLOCKS[name], bytes(range(number, 64 + number)))
+    return cuda
+
+
+@pytest.fixture(autouse=True)
+def texts_as_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ptxas makes of a text is the text."""
+
+    def make(text: AssembledText, assembler: Any, body: Any, function: Any, *rest: Any) -> MadeCode:
+        followed = follow_body(text.text, body, function.name)
+        return MadeCode(followed.text.encode(), followed.early_loads, (), followed.text)
+
+    monkeypatch.setattr(clones, "make_code", make)
+    monkeypatch.setattr(node_texts, "assemble_as", lambda text, *rest: (text.encode(), ""))
+    monkeypatch.setattr("forerun.runtime.toolchain.compile_unit", compiled)
+
+
+def live(cuda: RunningCuda, monkeypatch: pytest.MonkeyPatch) -> LiveCapture:
+    recorder = ImageRecorder()
+    recorder.images[digest_of(b"image")] = b"image"
+    recorder.by_module[70] = digest_of(b"image")
+    found = {digest_of(b"image"): FoundText(AssembledText(cuda.text, ("-O3",), "13.0", "tests"), "/ptxas", "sm_90a")}
+    monkeypatch.setattr(CaptureSession, "_texts", lambda self, images: found)
+    monkeypatch.setattr("forerun.runtime.cuda.capture.verified.verified_texts", lambda texts, images: texts)
+    return CaptureSession(recorder, NvrtcRecorder(), Driver(cuda), started_late=False).graph(3)
+
+
+def optimized(cuda: RunningCuda, monkeypatch: pytest.MonkeyPatch) -> OptimizedGraph:
+    found = live(cuda, monkeypatch)
+    return forerun.optimize(found, pipeline=CAPTURED_PIPELINE)
+
+
+def inputs(cuda: RunningCuda) -> Any:
+    """Puts other numbers into x for each step."""
+    return lambda step: cuda.memory.put(BLOCKS["x"], bytes((step * 37 + number * 11) % 256 for number in range(64)))
+
+
+def test_a_right_graph_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = chain()
+    before = {name: cuda.memory.bytes_at(at, 64) for name, at in BLOCKS.items()}
+    with optimized(cuda, monkeypatch) as graph:
+        assert graph.graph.count_dependencies()["programmatic"] == 3
+        report = check_on_gpu(graph, inputs(cuda), steps=2, seeds=4)
+        assert report.is_clean, str(report)
+        assert report.accesses_checked == 2 * NODES * CTAS * THREADS * 3
+        assert (report.instructions, report.instructions_executed) == (3 * NODES, 3 * NODES)
+        assert (report.nodes_checked, report.nodes_delayed, report.kept) == (NODES, NODES, {})
+        assert (report.delayed_replays, report.delayed_mismatches, report.control_mismatches) == (8, 0, 0)
+        assert report.steps_without_effect == 0
+        assert str(report).startswith("192 accesses of 4 nodes: 0 outside, 0 on the wrong side of the wait\n")
+        # Memory is as it was, and nothing is left.
+        assert {name: cuda.memory.bytes_at(at, 64) for name, at in BLOCKS.items()} == before
+    assert graph.live.driver.handles.live() == ()
+    assert set(cuda.memory.blocks) == set(BLOCKS.values())
+
+
+def test_an_optimized_graph_checks_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    with optimized(chain(), monkeypatch) as graph:
+        found: list[OptimizedGraph] = []
+        monkeypatch.setattr(debug, "check_on_gpu", lambda own, prepare: found.append(own))
+        graph.check_on_gpu()
+        assert found == [graph]
+
+
+def test_the_code_of_the_program_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = chain()
+    report = check_on_gpu(live(cuda, monkeypatch), inputs(cuda), steps=2, seeds=1)
+    assert report.is_clean
+    assert report.accesses_checked == 2 * NODES * CTAS * THREADS * 3
+    assert "2 replays with delays in 4 nodes: 0 differ" in str(report)
+
+
+def test_an_access_outside_its_block_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 1 MB before the block of y lies that of x: an index that is wrong goes there.
+    cuda = chain(kernel("scale", "ld.global.u32 %r2, [%rd5+-1048576];", "st.global.u32 [%rd6], %r2;"))
+    report = check_on_gpu(live(cuda, monkeypatch), inputs(cuda), steps=1, seeds=1)
+    assert not report.is_clean
+    assert report.accesses_outside == NODES * CTAS * THREADS
+    assert len(report.wrong) == 4 * NODES
+    assert str(report.wrong[0]) == (
+        "n0 (scale): outside: line 15: read global 4 bytes at x + 4*%tid.x-1048576, before the wait, "
+        f"address {BLOCKS['x'] - (1 << 20):#x}"
+    )
+
+
+def test_kernels_that_keep_their_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = chain()
+    cuda.nodes[2].attributes = {"cooperative": 1}
+    found = live(cuda, monkeypatch)
+    report = check_on_gpu(found, steps=1, seeds=1)
+    assert report.nodes_checked == NODES - 1
+    assert report.kept == {"n1": "its CTAs may wait for each other, so they must all be resident"}
+    polling = kernel(
+        "scale", "$L:", "ld.acquire.gpu.global.u32 %r2, [%rd5];", "setp.eq.u32 %p1, %r2, 0;", "@%p1 bra $L;"
+    )
+    assert len(Subject.of(live(chain(polling), monkeypatch)).texts.kept) == NODES
+    closed = replace(found, graph=replace(found.graph, functions=(replace(found.graph.functions[0], text=""),)))
+    assert set(check_on_gpu(closed, steps=1, seeds=1).kept.values()) == {"its PTX is not known"}
+
+
+def test_steps_that_show_nothing_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = chain(kernel("scale", "ld.global.u32 %r2, [%rd6];", "st.global.u32 [%rd6], %r2;"))
+    report = check_on_gpu(live(cuda, monkeypatch), steps=2, seeds=1)
+    assert report.steps_without_effect == 2
+    assert "0 differ from the program's own; 2 steps change nothing" in str(report)
+
+
+def test_what_cannot_be_assembled_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_texts, "assemble_as", lambda *arguments: (b"", "error: too much"))
+    report = check_on_gpu(live(chain(), monkeypatch), steps=1, seeds=1)
+    assert (report.nodes_checked, report.nodes_delayed) == (0, 0)
+    assert set(report.kept.values()) == {"ptxas refuses it: error: too much"}
+
+
+def test_a_graph_that_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = chain(kernel("scale", "ld.global.u32 %r2, [%rd5];"))
+    with pytest.raises(Unsupported, match="writes no memory of the device that is known"):
+        check_on_gpu(live(cuda, monkeypatch))
+
+
+def test_planted_faults_are_seen_and_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = chain()
+    with optimized(cuda, monkeypatch) as graph:
+        subject = Subject.of(graph)
+        faults = plant(subject, 100, seed=3)
+        assert Counter(fault.kind for fault in faults) == dict.fromkeys(KINDS, 3)
+        assert [str(fault) for fault in plant(subject, 4, seed=3)] == [str(fault) for fault in faults[:4]]
+        with Trials(subject.live, subject.imported, inputs(cuda)) as trials:
+            trials.start(1)
+            outcomes = list(run_faults(subject, faults, trials, seeds=1))
+        for outcome in outcomes:
+            fault = outcome.fault
+            assert not outcome.reason
+            if fault.kind == "nc put back":
+                # In the threads here such a load is as any other.
+                assert outcome.replays == 0
+                assert ".nc" in (fault.text or "")
+                continue
+            assert not certify(subject.imported.graph, fault.graph).proved
+            assert outcome.replays == 1, str(fault)
+    assert graph.live.driver.handles.live() == ()
+
+
+def test_a_fault_whose_code_computes_something_else_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = chain()
+    with optimized(cuda, monkeypatch) as graph:
+        subject = Subject.of(graph)
+        (fault,) = plant(subject, 1, kinds=["wait removed"])
+        other = replace(fault, text=(fault.text or "").replace("add.u32", "sub.u32"))
+        refused = replace(fault, text="st.global.u32")
+        assert other.text != fault.text
+        with Trials(subject.live, subject.imported, inputs(cuda)) as trials:
+            trials.start(0)
+            (outcome,) = run_faults(subject, [other], trials, seeds=1)
+            assert outcome.replays == 0
+            assert "in the program's own order" in outcome.reason
+            with pytest.raises(forerun.InvalidInput):
+                list(run_faults(subject, [refused], trials, seeds=1))
+
+
+def test_registers_for_large_ctas(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = chain()
+    for threads, limit in ((1024, ("--maxrregcount=64",)), (384, ("--maxrregcount=168",)), (256, ())):
+        for node in cuda.nodes.values():
+            node.params.blockDimX = threads
+        texts = Subject.of(live(cuda, monkeypatch)).texts.texts
+        assert texts["n0"].options == ("-O3", *limit)
