@@ -10,7 +10,7 @@ import typer
 from forerun.cli import completion, options
 from forerun.cli.console import error_console, print_json, print_plain, result_console, wrapped, write_result
 from forerun.cli.errors import Status, drawing, guarded
-from forerun.cli.files import STANDARD, load_modules, load_what_a_file_needs, read_graph, write_text
+from forerun.cli.files import STANDARD, load_modules, load_what_a_file_needs, read_graph, refuse_dot, write_text
 from forerun.cli.options import refuse_unused
 from forerun.cli.progress import pass_progress, progress
 from forerun.cli.tables import pass_details, pass_table, time_sentence
@@ -113,6 +113,7 @@ def _read(file: str | None, pipeline: str | None, *, verbose: bool, may_ask: boo
 
     if file is None:
         raise InvalidInput("no graph is named", hint="forerun opt FILE.fir --pipeline PASSES; '-' is standard input")
+    refuse_dot(file)
     parsed = Pipeline.parse(pipeline) if pipeline is not None else None  # before a large file is read
     graph, source = read_graph(file, verbose=verbose)
     if parsed is not None:
