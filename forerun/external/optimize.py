@@ -151,7 +151,20 @@ def _rewritten(
     with reporting(dump):
         result = PassManager(pipeline, default_instruments(dump)).run(imported.graph)
     maker = CodeMaker(captured, imported.graph, imported.names, early)
-    return _Round(imported, result.graph, result.summary, maker)
+    return _Round(imported, _with_bodies_of(imported.graph, result.graph), result.summary, maker)
+
+
+def _with_bodies_of(before: Graph, after: Graph) -> Graph:
+    """What passes made, with child graphs as they were captured: their nodes cannot be found in a clone."""
+    from forerun.ir.walk import bodies_in
+
+    changed = [node for node in before if bodies_in(node) and after.nodes[node.name] != node]
+    if not changed:
+        return after
+    edit = after.edit()
+    for node in changed:
+        edit.replace_node(node)
+    return _certified(before, edit.commit())
 
 
 def _measured(captured: LiveCapture, found: _Round, fixed: Collection[int]) -> tuple[Graph, Search]:

@@ -11,6 +11,7 @@ from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Kernel, Role
 from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DependencyKind
+from forerun.ir.walk import bodies_in
 from forerun.runtime.cuda.capture.assembled import MadeCode, make_code
 from forerun.runtime.cuda.capture.attributes import copy_function_attributes
 from forerun.runtime.cuda.capture.session import LiveCapture, raw_graph
@@ -166,6 +167,7 @@ def make_clone(
         CudaError: If the driver fails.
     """
     _require_changeable(live)
+    _require_same_bodies(before, after, names)
     driver = live.driver
     scope = Scope(driver)
     try:
@@ -196,6 +198,13 @@ def _require_changeable(live: LiveCapture) -> None:
             raise Unsupported(f"graphs with nodes of the kind '{node.kind}' are checked, but not changed")
         if node.attributes.get("device_updatable"):
             raise Unsupported("graphs with nodes that device code may update are checked, but not changed")
+
+
+def _require_same_bodies(before: Graph, after: Graph, names: tuple[str, ...]) -> None:
+    """A clone's child graphs are copies that the driver made, in which captured nodes cannot be found."""
+    for name in names:
+        if bodies_in(before.nodes[name]) and after.nodes[name] != before.nodes[name]:
+            raise Unsupported(f"node '{name}' is a child graph, whose nodes keep their code and their edges")
 
 
 def _loaded(live: LiveCapture, scope: Scope, number: int, made: MadeCode) -> Any:
