@@ -83,7 +83,7 @@ class _Reader:
         root = min(self.members)
         found, _ = self._body(root, ())
         functions = tuple(self.functions.values())
-        return replace(_with_functions(found, functions), remarks=tuple(self._remarks()))
+        return replace(found.with_functions(functions), remarks=tuple(self._remarks()))
 
     def _remarks(self) -> Iterator[str]:
         if self.strangers:
@@ -161,11 +161,3 @@ def _kind(attributes: Mapping[str, str]) -> tuple[str, int]:
     if "programmatic" in text.lower():
         return "programmatic", 1
     return "other", 0
-
-
-def _with_functions(graph: CapturedGraph, functions: tuple[CapturedFunction, ...]) -> CapturedGraph:
-    """The graph and its child graphs, with the functions of all."""
-    nodes = tuple(
-        node if node.body is None else replace(node, body=_with_functions(node.body, functions)) for node in graph.nodes
-    )
-    return replace(graph, nodes=nodes, functions=functions)

@@ -34,7 +34,6 @@ from forerun.ir.nodes import (
 from forerun.ir.region import BufferView
 from forerun.ir.types import BufferRole, DependencyKind, DType
 from forerun.support.collection import collection_paused
-from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["ImportedGraph", "import_capture"]
 
@@ -111,7 +110,7 @@ class _Importer:
     def _nodes(self, captured: CapturedGraph, prefix: str) -> list[Node]:
         """The nodes of the captured graph, or of a child graph in it, whose paths begin with ``prefix``."""
         names = _names(captured)
-        return [self._node(names[number], captured.nodes[number], prefix) for number in _launch_order(captured)]
+        return [self._node(names[number], captured.nodes[number], prefix) for number in captured.launch_order()]
 
     # Memory
 
@@ -263,19 +262,6 @@ class _Importer:
 def _names(captured: CapturedGraph) -> tuple[str, ...]:
     """The name of each node."""
     return tuple(f"n{number}" for number in range(len(captured.nodes)))
-
-
-def _launch_order(captured: CapturedGraph) -> list[int]:
-    """Nodes after those that they depend on, as they were captured where that leaves a choice."""
-    import networkx as nx
-
-    topology: nx.DiGraph[int] = nx.DiGraph()
-    topology.add_nodes_from(range(len(captured.nodes)))
-    topology.add_edges_from((edge.source, edge.target) for edge in captured.edges)
-    try:
-        return list(nx.lexicographical_topological_sort(topology))
-    except nx.NetworkXUnfeasible as error:
-        raise InvalidInput("the edges of the captured graph have a cycle", hint="capture it again") from error
 
 
 def _dependencies(captured: CapturedGraph) -> Iterator[Dependency]:

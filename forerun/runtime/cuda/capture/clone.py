@@ -22,9 +22,9 @@ from forerun.runtime.cuda.driver.streams import stream_handle
 from forerun.runtime.toolchain.compile import processors
 from forerun.support.diagnostics import ForerunError, InvalidInput, Unsupported
 
-__all__ = ["Clone", "CodeMaker", "CodeOfNodes", "make_clone"]
+__all__ = ["INSTANTIATION_FLAGS", "Clone", "CodeMaker", "CodeOfNodes", "current_stream", "make_clone"]
 
-_FLAGS = 1 | 8
+INSTANTIATION_FLAGS = 1 | 8
 """As torch instantiates: ``AUTO_FREE_ON_LAUNCH`` and ``USE_NODE_PRIORITY``."""
 
 _FIELDS = ("gridDimX", "gridDimY", "gridDimZ", "blockDimX", "blockDimY", "blockDimZ", "sharedMemBytes", "kernelParams")
@@ -129,9 +129,9 @@ class Clone:
         """
         if self.executable is None:
             raise InvalidInput("the graph is closed", hint="optimize the program's graph again")
-        self._require_source()
+        _require_source(self.live, self.handle)
         self.live.driver.call(
-            "cuGraphLaunch", self.executable, _current_stream() if stream is None else stream_handle(stream)
+            "cuGraphLaunch", self.executable, current_stream() if stream is None else stream_handle(stream)
         )
 
     def close(self) -> None:
@@ -141,16 +141,19 @@ class Clone:
         if error is not None:
             raise error
 
-    def _require_source(self) -> None:
-        try:
-            is_same = raw_graph(self.live.source) == self.handle
-        except ForerunError:
-            is_same = False
-        if not is_same:
-            raise InvalidInput("the program's graph was reset", hint="capture it again, and optimize that")
+
+def _require_source(live: LiveCapture, handle: int) -> None:
+    """Refuse a capture whose graph is not there any more, or is another one."""
+    try:
+        is_same = raw_graph(live.source) == handle
+    except ForerunError:
+        is_same = False
+    if not is_same:
+        raise InvalidInput("the program's graph was reset", hint="capture it again, and optimize that")
 
 
-def _current_stream() -> int:
+def current_stream() -> int:
+    """Torch's current stream; the default stream where torch is not loaded."""
     import sys
 
     torch = sys.modules.get("torch")
@@ -163,9 +166,11 @@ def make_clone(
     """Clone the captured graph, and give the clone the code and the edges of a graph that passes made of it.
 
     Raises:
+        InvalidInput: If the program's graph is not the one that was captured.
         Unsupported: If a node that would change cannot be made again, or the graph has nodes that no clone may have.
         CudaError: If the driver fails.
     """
+    _require_source(live, int(live.handles.graph))
     _require_changeable(live)
     _require_same_bodies(before, after, names)
     driver = live.driver
@@ -184,7 +189,7 @@ def make_clone(
                     functions[node.kernel] = _loaded(live, scope, number, made[node.kernel])
                 _set_function(driver, live.handles.nodes[number], nodes[name], functions[node.kernel])
         _set_edges(driver, graph, nodes, before, after)
-        executable = driver.call("cuGraphInstantiate", graph, _FLAGS)
+        executable = driver.call("cuGraphInstantiate", graph, INSTANTIATION_FLAGS)
         scope.own("executable", executable, "cuGraphExecDestroy")
     except BaseException:
         scope.release()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from forerun.captured import CapturedGraph, save_capture
-from forerun.captured.graph import AssembledText, CapturedFunction, CapturedNode, digest_of
+from forerun.captured.graph import AssembledText, CapturedFunction, digest_of
 from forerun.runtime.cuda.capture.images import ImageRecorder
 from forerun.runtime.cuda.capture.memory import memory_of, refined
 from forerun.runtime.cuda.capture.nvrtc_texts import NvrtcRecorder
@@ -90,9 +90,8 @@ class CaptureSession:
         texts: dict[str, AssembledText] = {digest: one.text for digest, one in _by_text(found).items()}
         remarks = tuple(self._remarks(functions, len(known) - len(found)))
         graph = replace(
-            read, nodes=tuple(_with_functions(node, functions) for node in read.nodes), functions=functions,
-            images=images, texts=texts, machine=self._machine(), remarks=remarks,
-        )  # fmt: skip
+            read.with_functions(functions), images=images, texts=texts, machine=self._machine(), remarks=remarks
+        )
         graph = replace(graph, memory=refined(memory_of(self._driver, graph)))
         assemblers = {digest: (one.assembler, one.architecture) for digest, one in _by_text(found).items()}
         return LiveCapture(graph, handles, source, assemblers, self._driver)
@@ -240,11 +239,3 @@ def _by_text(found: Mapping[str, FoundText]) -> dict[str, FoundText]:
 def _with_text(one: CapturedFunction, found: Mapping[str, FoundText]) -> CapturedFunction:
     text = found.get(one.image)
     return one if text is None else replace(one, text=digest_of(text.text.text))
-
-
-def _with_functions(node: CapturedNode, functions: tuple[CapturedFunction, ...]) -> CapturedNode:
-    """A node whose body, if it has one, knows the functions of the whole graph."""
-    if node.body is None:
-        return node
-    inner = tuple(_with_functions(one, functions) for one in node.body.nodes)
-    return replace(node, body=replace(node.body, nodes=inner, functions=functions))
