@@ -22,40 +22,46 @@ __all__ = ["GraphMaker", "obstacles"]
 
 _KINDS = {"full": 0, "programmatic": 1}
 _WIDTHS = (1, 2, 4)
+_PORTS = 256
+_OWN_MEMORY = ("device", "free")
+_LAST_ADDRESS = 1 << 57
+"""No GPU has more bits of addresses."""
 
 
-def obstacles(graph: CapturedGraph, prefix: str = "") -> Iterator[str]:
+def obstacles(graph: CapturedGraph) -> Iterator[str]:
     """Why a graph cannot be made again from what was captured, a sentence each; nothing if it can."""
+    for memory in graph.memory:
+        if memory.kind not in _OWN_MEMORY:
+            yield f"memory of the kind '{memory.kind}' at {memory.address:#x} is not the device's"
+        elif memory.stop > _LAST_ADDRESS:
+            yield f"memory at {memory.address:#x} reaches behind all addresses"
+    for own in graph.functions:
+        if not all(_is_int(value) for value in own.attributes.values()):
+            yield f"kernel '{own.name}' has attributes out of range"
+    yield from _of_nodes(graph, graph, "")
+
+
+def _of_nodes(graph: CapturedGraph, outer: CapturedGraph, prefix: str) -> Iterator[str]:
     for number, node in enumerate(graph.nodes):
         name = f"{prefix}n{number}"
-        yield from (f"node '{name}': {reason}" for reason in _obstacles(graph, node))
+        yield from (f"node '{name}': {reason}" for reason in _of_node(node, outer))
         if node.body is not None:
-            yield from obstacles(node.body, f"{name}/")
-    if any(edge.kind not in _KINDS for edge in graph.edges):
-        yield f"{f'node {prefix[:-1]!r}' if prefix else 'the graph'} has edges of a kind that is not known"
-    for memory in graph.memory:
-        if memory.kind not in ("device", "free"):
-            yield f"memory of the kind '{memory.kind}' at {memory.address:#x} is not the device's"
+            yield from _of_nodes(node.body, outer, f"{name}/")
+    for edge in graph.edges:
+        if edge.kind not in _KINDS or not (0 <= edge.from_port < _PORTS and 0 <= edge.to_port < _PORTS):
+            yield f"the edge from '{prefix}n{edge.source}' to '{prefix}n{edge.target}' is of a kind that is not known"
 
 
-def _obstacles(graph: CapturedGraph, node: CapturedNode) -> Iterator[str]:
+def _of_node(node: CapturedNode, outer: CapturedGraph) -> Iterator[str]:
     yield from node.unsupported
     match node.kind:
         case "kernel":
-            function = graph.function_of(node)
-            if not function.image:
-                yield f"the image of kernel '{function.name}' was not seen"
-            elif [len(data) for data in node.parameters] != [size for _, size in function.parameters]:
-                yield "its parameters are not known"
-            for name in unknown_attributes(node.attributes):
-                yield f"its attribute '{name}' cannot be set"
+            yield from _of_kernel(node, outer)
         case "memcpy" | "memset":
             if node.transfer is None or not node.transfer.is_contiguous:
                 yield "where its bytes lie was not captured wholly"
-            elif node.kind == "memset" and node.transfer.element_size not in _WIDTHS:
-                yield f"it fills with elements of {node.transfer.element_size} bytes"
-            elif (node.transfer.source is None) != (node.kind == "memset"):
-                yield "a copy has a source, and a fill has none"
+            else:
+                yield from _of_transfer(node.kind, node.transfer, outer)
         case "graph":
             if node.body is None:
                 yield "its child graph was not captured"
@@ -64,6 +70,45 @@ def _obstacles(graph: CapturedGraph, node: CapturedNode) -> Iterator[str]:
         case _:
             if not node.unsupported:
                 yield f"nodes of the kind '{node.kind}' cannot be made again"
+
+
+def _of_kernel(node: CapturedNode, outer: CapturedGraph) -> Iterator[str]:
+    function = outer.function_of(node)
+    if not function.image:
+        yield f"the image of kernel '{function.name}' was not seen"
+    elif [len(data) for data in node.parameters] != [size for _, size in function.parameters]:
+        yield "its parameters are not known"
+    for name in unknown_attributes(node.attributes):
+        yield f"its attribute '{name}' cannot be set"
+    numbers = (*node.grid, *node.block, node.shared_bytes, *node.attributes.values())
+    negative = any(value < 0 for key, value in node.attributes.items() if key != "priority")
+    if negative or not all(_is_int(value) for value in numbers) or node.attributes.get("sync_domain", 0) > 1:
+        yield "its launch is out of range"
+
+
+def _of_transfer(kind: str, one: Transfer, outer: CapturedGraph) -> Iterator[str]:
+    size = one.width * one.rows
+    if (one.source is None) != (kind == "memset"):
+        yield "a copy has a source, and a fill has none"
+    elif kind == "memset" and (one.element_size not in _WIDTHS or size % one.element_size):
+        yield f"it fills {size} bytes with elements of {one.element_size}"
+    for address in (one.source, one.destination):
+        if size and address is not None and not _is_captured(outer, address, size):
+            yield f"its bytes at {address:#x} do not lie in the captured memory"
+
+
+def _is_captured(graph: CapturedGraph, address: int, size: int) -> bool:
+    """Whether bytes lie in one allocation of the device, which may be told in several pieces."""
+    end = address
+    for memory in graph.memory:
+        if memory.kind in _OWN_MEMORY and end in memory:
+            end = memory.stop
+    return end >= address + size
+
+
+def _is_int(value: int) -> bool:
+    """Whether it is one of C."""
+    return -(1 << 31) <= value < 1 << 31
 
 
 class GraphMaker:
@@ -96,7 +141,7 @@ class GraphMaker:
         if own.image not in self._modules:
             module = self._driver.call("cuModuleLoadData", self._captured.images[own.image])
             self._modules[own.image] = self._scope.own("module", module, "cuModuleUnload")
-        found = self._driver.call("cuModuleGetFunction", self._modules[own.image], own.name.encode())
+        found = self._driver.call("cuModuleGetFunction", self._modules[own.image], own.name.encode(errors="replace"))
         if parameter_layout(self._driver, found) != own.parameters:
             raise InvalidInput(
                 f"kernel '{own.name}' has other parameters than the capture says", hint="capture it again"

@@ -115,9 +115,20 @@ def body(*nodes: CapturedNode) -> CapturedNode:
         (program(launch("w", "x", "y", attributes={"access_policy_bytes": 9})), "attribute 'access_policy_bytes'"),
         (program(CapturedNode("memcpy", transfer=Transfer(1, 2, 4, 2, 12))), "was not captured wholly"),
         (program(CapturedNode("memcpy", transfer=Transfer(None, 2, 4, 1, 4))), "a copy has a source"),
-        (program(CapturedNode("memset", transfer=Transfer(None, 2, 9, 1, 9, 0, 3))), "elements of 3 bytes"),
+        (program(CapturedNode("memset", transfer=Transfer(None, 2, 9, 1, 9, 0, 3))), "with elements of 3"),
+        (program(CapturedNode("memset", transfer=Transfer(None, 2, 9, 1, 9, 0, 4))), "fills 9 bytes"),
+        (program(CapturedNode("memset", transfer=Transfer(None, PLACES["z"], 1 << 40, 1, 1 << 40))), "captured memory"),
+        (program(CapturedNode("memcpy", transfer=Transfer(1, PLACES["z"], 4, 1, 4))), "its bytes at 0x1 do not lie"),
+        (program(replace(launch("w", "x", "y"), grid=(1 << 40, 1, 1))), "its launch is out of range"),
+        (program(replace(launch("w", "x", "y"), shared_bytes=1 << 40)), "its launch is out of range"),
+        (program(launch("w", "x", "y", attributes={"priority": 1 << 40})), "its launch is out of range"),
+        (program(launch("w", "x", "y", attributes={"cluster_x": -1})), "its launch is out of range"),
+        (program(launch("w", "x", "y", attributes={"sync_domain": 2})), "its launch is out of range"),
+        (program(attributes={"shared_carveout": 1 << 40}), "has attributes out of range"),
+        (replace(CHAIN, edges=(CapturedEdge(0, 1, "programmatic", 999),)), "of a kind that is not known"),
+        (replace(CHAIN, memory=(MemoryRange(1 << 40, 1 << 60),)), "reaches behind all addresses"),
         (program(CapturedNode("graph")), "its child graph was not captured"),
-        (replace(CHAIN, edges=(CapturedEdge(0, 1, "other"),)), "edges of a kind that is not known"),
+        (replace(CHAIN, edges=(CapturedEdge(0, 1, "other"),)), "from 'n0' to 'n1' is of a kind that is not known"),
         (replace(CHAIN, memory=(*CHAIN.memory, MemoryRange(1 << 50, 1, "managed"))), "memory of the kind 'managed'"),
         (replace(CHAIN, functions=(replace(CHAIN.functions[0], image=""),)), "the image of kernel 'add' was not seen"),
     ],
@@ -202,7 +213,7 @@ def with_text(*options: str) -> CapturedGraph:
 def test_texts_count_if_an_assembler_here_makes_the_image(cuda: RestoringCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def assembled(text: str, options: Any, assembler: str, architecture: str) -> tuple[bytes, str]:
+    def assembled(text: str, options: Any, assembler: str, architecture: str, attempt: int) -> tuple[bytes, str]:
         asked.append((text, options, architecture))
         return IMAGE, ""
 
