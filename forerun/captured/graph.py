@@ -204,6 +204,13 @@ class CapturedGraph:
         """The kernel that a kernel node launches."""
         return self.functions[node.function]
 
+    def all_nodes(self) -> Iterator[CapturedNode]:
+        """Its nodes, each followed by those of its child graph."""
+        for node in self.nodes:
+            yield node
+            if node.body is not None:
+                yield from node.body.all_nodes()
+
     def with_functions(self, functions: tuple[CapturedFunction, ...]) -> CapturedGraph:
         """The graph with other functions, which those of child graphs are, too."""
         nodes = tuple(

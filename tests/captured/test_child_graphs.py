@@ -8,15 +8,18 @@ from dataclasses import replace
 import pytest
 
 from forerun.captured import CapturedEdge, CapturedGraph, CapturedNode, load_capture, save_capture
+from forerun.external.optimize import _with_bodies_of
 from forerun.frontends.captured import import_capture
 from forerun.frontends.captured_advice import advice
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ChildGraphNode, KernelNode
+from forerun.ir.refinement.certificate import certify
 from forerun.ir.semantics import check
 from forerun.ir.text import parse_graph, print_graph
 from forerun.ir.verify import require_valid
 from forerun.passes.infra.manager import PassManager
-from forerun.support.diagnostics import InvalidInput
+from forerun.runtime.cuda.capture.clone import _require_same_bodies
+from forerun.support.diagnostics import InvalidInput, Unsupported
 from tests.captured.samples import SCALE, captured, kernel, launch
 
 PIPELINE = "insert-pdl,hoist-loads{full_edges=false}"
@@ -96,6 +99,24 @@ def test_code_inside_stays() -> None:
     assert "keep their code" in found.reasons["n0/n0"]
     after = PassManager(PIPELINE).run(found.graph).graph
     assert after.nodes["n0"] == found.graph.nodes["n0"]
+
+
+def test_edges_inside_stay_in_clones() -> None:
+    """Passes may make edges between kernels that wait already programmatic; what is cloned has them as they were."""
+    nodes = [ORDERED, launch(0, "w0", "x", "y"), launch(0, "w1", "y", "z")]
+    before = imported(program(nodes, lines=WAITS))
+    after = PassManager(PIPELINE).run(before).graph
+    changed = after.nodes["n0"]
+    assert isinstance(changed, ChildGraphNode)
+    assert changed.body.count_dependencies()["programmatic"] == 1
+    with pytest.raises(Unsupported, match="'n0' is a child graph"):
+        _require_same_bodies(before, after, tuple(before.nodes))
+    kept = _with_bodies_of(before, after)
+    assert kept.nodes["n0"] == before.nodes["n0"]
+    assert kept.count_dependencies() == after.count_dependencies() == {"full": 1, "programmatic": 1, "launch_order": 0}
+    assert certify(before, kept).proved
+    _require_same_bodies(before, kept, tuple(before.nodes))
+    assert _with_bodies_of(before, kept) is kept
 
 
 def test_the_same_function_outside_is_opened() -> None:

@@ -198,7 +198,7 @@ def make_clone(
 
 
 def _require_changeable(live: LiveCapture) -> None:
-    for node in live.graph.nodes:
+    for node in live.graph.all_nodes():
         if node.kind in ("mem_alloc", "mem_free", "conditional"):
             raise Unsupported(f"graphs with nodes of the kind '{node.kind}' are checked, but not changed")
         if node.attributes.get("device_updatable"):

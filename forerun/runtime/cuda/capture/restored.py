@@ -67,13 +67,16 @@ class RestoredCapture(LiveCapture):
         self.driver.call("cuGraphLaunch", self.executable, chosen)
 
     def write(self, address: int, data: bytes) -> None:
-        """Put bytes into its memory. What was there when it was captured is not saved; all begins as zeros.
+        """Put bytes into its memory, after all work on the device.
+
+        What was there when it was captured is not saved; all begins as zeros.
 
         Raises:
             InvalidInput: If it is closed, or they do not lie in its memory.
             CudaError: If the driver fails.
         """
         self._require_open()
+        self.driver.call("cuCtxSynchronize")
         self.memory.write(address, bytes(data))
 
     def read(self, address: int, size: int) -> bytes:
