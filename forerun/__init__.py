@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from forerun.passes.infra.manager import PassManager as PassManager
     from forerun.passes.infra.pipeline import Pipeline as Pipeline
     from forerun.passes.infra.registry import register as register
+    from forerun.runtime.cuda.capture.restored import RestoredCapture as RestoredCapture
+    from forerun.runtime.cuda.capture.restored import restore as restore
     from forerun.runtime.cuda.capture.session import capture as capture
     from forerun.runtime.cuda.target import CudaTarget as CudaTarget
     from forerun.runtime.reference.target import ReferenceTarget as ReferenceTarget
@@ -67,6 +69,7 @@ _NAMES = {
     "passes.infra.manager": ["PassManager"],
     "passes.infra.pipeline": ["Pipeline"],
     "passes.infra.registry": ["register"],
+    "runtime.cuda.capture.restored": ["RestoredCapture", "restore"],
     "runtime.cuda.capture.session": ["capture"],
     "runtime.cuda.target": ["CudaTarget"],
     "runtime.reference.target": ["ReferenceTarget"],

@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def save_capture(graph: CapturedGraph, folder: str | Path) -> Path:
     for digest, text in graph.texts.items():
         write_whole(place / "ptx" / f"{digest}.ptx", text.text)
     about = {"format": _FORMAT, "version": _VERSION, **_graph_to_json(graph)}
+    about["functions"] = [_function_to_json(one) for one in graph.functions]
     about["texts"] = {
         digest: {"options": list(text.options), "assembler": text.assembler, "origin": text.origin}
         for digest, text in graph.texts.items()
@@ -73,20 +75,13 @@ def load_capture(folder: str | Path) -> CapturedGraph:
         text = _content(place / "ptx" / f"{_plain(digest)}.ptx", digest).decode(errors="replace")
         options = tuple(own.list_of("options", str))
         texts[digest] = AssembledText(text, options, own.text("assembler"), own.text("origin"))
-    graph = _graph_from_json(found, 0)
-    functions = [f for inner in _with_bodies(graph) for f in inner.functions]
+    functions = tuple(_function_from_json(one) for one in found.each("functions"))
+    graph = _graph_from_json(found, functions, 0)
     images = {f.image: _content(place / "images" / f"{_plain(f.image)}.cubin", f.image) for f in functions if f.image}
     missing = next((f.text for f in functions if f.text and f.text not in texts), None)
     if missing is not None:
         raise found.error(f"a function refers to text {missing}, which is not there", "texts")
-    return CapturedGraph(
-        graph.nodes, graph.edges, graph.functions, images, texts, graph.memory, graph.machine, graph.remarks
-    )
-
-
-def _with_bodies(graph: CapturedGraph) -> list[CapturedGraph]:
-    inner = [body for node in graph.nodes if node.body is not None for body in _with_bodies(node.body)]
-    return [graph, *inner]
+    return replace(graph, images=images, texts=texts)
 
 
 def _plain(digest: str) -> str:
@@ -104,10 +99,10 @@ def _content(path: Path, digest: str) -> bytes:
 
 
 def _graph_to_json(graph: CapturedGraph) -> dict[str, Any]:
+    """All but the functions, which child graphs share with the graph around them."""
     return {
         "machine": dict(graph.machine),
         "remarks": list(graph.remarks),
-        "functions": [_function_to_json(one) for one in graph.functions],
         "memory": [
             {"address": one.address, "size": one.size, "kind": one.kind, "name": one.name, "whole": one.whole}
             for one in graph.memory
@@ -139,10 +134,9 @@ def _node_to_json(one: CapturedNode) -> dict[str, Any]:
     return found
 
 
-def _graph_from_json(found: JsonObject, depth: int) -> CapturedGraph:
+def _graph_from_json(found: JsonObject, functions: tuple[CapturedFunction, ...], depth: int) -> CapturedGraph:
     if depth > _MOST_DEPTH:
         raise found.error(f"child graphs are nested more than {_MOST_DEPTH} deep", "nodes")
-    functions = tuple(_function_from_json(one) for one in found.each("functions"))
     nodes = tuple(_node_from_json(one, functions, depth) for one in found.each("nodes"))
     machine = found.inside("machine")
     return CapturedGraph(
@@ -192,7 +186,7 @@ def _function_from_json(one: JsonObject) -> CapturedFunction:
     return CapturedFunction(one.text("name"), one.text("image"), one.text("text"), layout, own)
 
 
-def _node_from_json(one: JsonObject, functions: Sequence[CapturedFunction], depth: int) -> CapturedNode:
+def _node_from_json(one: JsonObject, functions: tuple[CapturedFunction, ...], depth: int) -> CapturedNode:
     attributes = one.inside("attributes", optional=True)
     kind = one.text("kind")
     function = one.integer("function", most=len(functions) - 1) if kind == "kernel" else -1
@@ -208,7 +202,7 @@ def _node_from_json(one: JsonObject, functions: Sequence[CapturedFunction], dept
         tuple(parameters),
         {key: attributes.integer(key, least=-(1 << 31)) for key in attributes},
         _transfer_from_json(one.inside("transfer")) if "transfer" in one else None,
-        _graph_from_json(one.inside("body"), depth + 1) if "body" in one else None,
+        _graph_from_json(one.inside("body"), functions, depth + 1) if "body" in one else None,
         tuple(one.list_of("unsupported", str, optional=True)),
     )
 

@@ -9,8 +9,10 @@ import hashlib
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = [
     "AssembledText",
@@ -213,6 +215,37 @@ class CapturedGraph:
     def memory_at(self, address: int) -> MemoryRange | None:
         """The range around an address; ``None`` if it lies in none."""
         return range_at(self.memory, address)
+
+    def all_nodes(self) -> Iterator[CapturedNode]:
+        """Its nodes, each followed by those of its child graph."""
+        for node in self.nodes:
+            yield node
+            if node.body is not None:
+                yield from node.body.all_nodes()
+
+    def with_functions(self, functions: tuple[CapturedFunction, ...]) -> CapturedGraph:
+        """The graph with other functions, which those of child graphs are, too."""
+        nodes = tuple(
+            node if node.body is None else replace(node, body=node.body.with_functions(functions))
+            for node in self.nodes
+        )
+        return replace(self, nodes=nodes, functions=functions)
+
+    def launch_order(self) -> list[int]:
+        """The numbers of the nodes, each after those that it depends on, as they were captured where there is a choice.
+
+        Raises:
+            InvalidInput: If the edges have a cycle.
+        """
+        import networkx as nx
+
+        topology: nx.DiGraph[int] = nx.DiGraph()
+        topology.add_nodes_from(range(len(self.nodes)))
+        topology.add_edges_from((edge.source, edge.target) for edge in self.edges)
+        try:
+            return list(nx.lexicographical_topological_sort(topology))
+        except nx.NetworkXUnfeasible as error:
+            raise InvalidInput("the edges of the captured graph have a cycle", hint="capture it again") from error
 
     @cached_property
     def kinds(self) -> Mapping[str, int]:

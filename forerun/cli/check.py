@@ -12,7 +12,7 @@ import typer
 from forerun.cli import completion, options
 from forerun.cli.console import print_json, print_plain, result_console
 from forerun.cli.errors import Status, drawing, guarded
-from forerun.cli.files import STANDARD, is_capture, load_modules, read_graph
+from forerun.cli.files import STANDARD, is_capture, is_dot, load_modules, read_graph, refuse_dot
 from forerun.cli.options import refuse_unused
 from forerun.cli.progress import progress
 from forerun.report.words import counted, plural
@@ -53,7 +53,7 @@ def check(
         str,
         typer.Argument(
             metavar="FILE",
-            help="A graph (.fir), or the folder of a captured one; '-' is standard input.",
+            help="A graph (.fir), the folder of a captured one, or its DOT file; '-' is standard input.",
             autocompletion=completion.graphs,
         ),
     ],
@@ -83,7 +83,7 @@ def check(
 
     Exit status 0 means proved, 1 refuted, 2 invalid, 3 unsupported (neither proved nor refuted).
     """
-    from forerun.frontends.captured_advice import advice
+    from forerun.frontends.captured_advice import advice, advice_of_structure, of_structure
     from forerun.ir.explain import explain
     from forerun.ir.semantics import check as check_meaning
     from forerun.ir.semantics.order import require_assumptions
@@ -99,11 +99,15 @@ def check(
         raise InvalidInput("standard input cannot be both graphs", hint="name a file for one of them")
     if after is None:
         refuse_unused(ctx, ("load",), "it is for fusion rules of your own, which a second graph may rest on")
+    else:
+        refuse_dot(file, after)
     load_modules(load or ())
     fused: dict[str, bool] = {}
     with progress("checking", shown=not as_json):
         graph, source = _read(file, verbose=verbose)
-        if after is None:
+        if is_dot(file):
+            verdict = of_structure(graph)
+        elif after is None:
             verdict = check_meaning(graph, assumptions)
         else:
             from forerun.ir.refinement.certificate import certify
@@ -114,7 +118,9 @@ def check(
             verdict = _resting_on_rules(certify(before, graph, assumptions), fused)
         shown = None if verbose else EXPLAINED_FINDINGS if as_json else SHOWN_FINDINGS
         found = explain(graph, verdict, assumptions, shown)
-        told_of_pdl = list(advice(graph)) if after is None and is_capture(file) else []
+        told_of_pdl = list(advice_of_structure(graph)) if is_dot(file) else []
+        if after is None and is_capture(file):
+            told_of_pdl = list(advice(graph))
     status = _STATUS[verdict.status]
     if as_json:
         told = {

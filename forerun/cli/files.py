@@ -33,11 +33,13 @@ __all__ = [
     "STANDARD",
     "imported_capture",
     "is_capture",
+    "is_dot",
     "load_modules",
     "load_what_a_file_needs",
     "new_run_folder",
     "read_graph",
     "read_text",
+    "refuse_dot",
     "require_one_result",
     "write_text",
 ]
@@ -68,14 +70,14 @@ def read_text(name: str) -> str:
 
 
 def read_graph(name: str, *, verbose: bool = False) -> tuple[Graph, SourceMap]:
-    """The graph of a ``.fir`` file, of a captured graph's folder or of standard input, and where its elements stand.
+    """The graph of a ``.fir`` or DOT file, of a captured graph's folder or of standard input, and where its parts are.
 
     Raises:
         InvalidInput: If it cannot be read, or the text is wrong; the places are drawn.
     """
     from forerun.ir.text import parse_graph_with_locations
 
-    text = _captured_text(name) if is_capture(name) else read_text(name)
+    text = _captured_text(name) if is_capture(name) or is_dot(name) else read_text(name)
     with drawing(text, verbose=verbose):
         return parse_graph_with_locations(text, _shown(name))
 
@@ -85,11 +87,35 @@ def is_capture(name: str) -> bool:
     return (Path(name) / "capture.json").is_file()
 
 
-def _captured_text(folder: str) -> str:
+def is_dot(name: str) -> bool:
+    """Whether it is a DOT file by its name: a drawing of a CUDA graph."""
+    return Path(name).suffix in (".dot", ".gv") and not Path(name).is_dir()
+
+
+def refuse_dot(*names: str) -> None:
+    """Refuse DOT files where more than the structure of a graph is needed.
+
+    Raises:
+        InvalidInput: If one is named.
+    """
+    from forerun.support.diagnostics import InvalidInput
+
+    for name in filter(is_dot, names):
+        hint = "save the captured graph as a folder: forerun.capture() sees what a DOT file does not hold"
+        raise InvalidInput(f"{name}: a DOT file holds nodes and edges, and not what kernels do", hint=hint)
+
+
+def _captured_text(name: str) -> str:
     """What a captured graph means, as text."""
+    from forerun.captured.dot import captured_from_dot
+    from forerun.frontends.captured import import_capture
     from forerun.ir.text import print_graph
 
-    return print_graph(imported_capture(folder).graph)
+    if not is_dot(name):
+        return print_graph(imported_capture(name).graph)
+    captured = captured_from_dot(read_text(name), name)
+    print_plain(error_console(), *captured.remarks)
+    return print_graph(import_capture(captured).graph)
 
 
 def imported_capture(folder: str) -> ImportedGraph:

@@ -18,6 +18,7 @@ from forerun.cli.files import (
     load_modules,
     load_what_a_file_needs,
     read_graph,
+    refuse_dot,
     write_text,
 )
 from forerun.cli.options import refuse_unused
@@ -124,6 +125,7 @@ def _read(file: str | None, pipeline: str | None, *, verbose: bool, may_ask: boo
 
     if file is None:
         raise InvalidInput("no graph is named", hint="forerun opt FILE.fir --pipeline PASSES; '-' is standard input")
+    refuse_dot(file)
     parsed = Pipeline.parse(pipeline) if pipeline is not None else None  # before a large file is read
     graph, source = read_graph(file, verbose=verbose)
     if parsed is not None:

@@ -15,6 +15,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Role, Step, Trigger, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DependencyKind
+from forerun.ir.walk import bodies_in
 
 __all__ = [
     "ORDERS",
@@ -27,6 +28,7 @@ __all__ = [
     "TriggerAt",
     "chosen_graph",
     "functions_of",
+    "with_bodies_of",
 ]
 
 Order: TypeAlias = Literal["captured", "hazards"]
@@ -92,6 +94,20 @@ def chosen_graph(before: Graph, strongest: Graph, functions: Mapping[str, int], 
             if key not in variants:
                 variants[key] = edit.kernel_variant(kernel, roles, "pdl").name
             edit.replace_node(replace(node, kernel=variants[key]))
+    return edit.commit()
+
+
+def with_bodies_of(before: Graph, after: Graph) -> Graph:
+    """What passes made, with child graphs as they were captured: their nodes cannot be found in a clone.
+
+    Whoever uses it certifies it.
+    """
+    changed = [node for node in before if bodies_in(node) and after.nodes[node.name] != node]
+    if not changed:
+        return after
+    edit = after.edit()
+    for node in changed:
+        edit.replace_node(node)
     return edit.commit()
 
 

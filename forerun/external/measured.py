@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 
-from forerun.external.choices import TARGETS, TRIGGERS, Choice, Choices, Order, chosen_graph, functions_of
+from forerun.external.choices import (
+    TARGETS,
+    TRIGGERS,
+    Choice,
+    Choices,
+    Order,
+    chosen_graph,
+    functions_of,
+    with_bodies_of,
+)
 from forerun.external.known_choices import KnownChoices
 from forerun.external.search import Options, Search, search
 from forerun.external.written import written_memory
@@ -18,7 +27,7 @@ from forerun.runtime.cuda.capture.session import LiveCapture
 from forerun.runtime.cuda.capture.timing import Timing
 from forerun.support.diagnostics import InternalError
 
-__all__ = ["STRONGEST", "measured"]
+__all__ = ["STRONGEST", "certified", "measured"]
 
 _HAZARDS = "infer-dependencies,reduce-edges"
 _STRONG = "insert-pdl{trigger=none},hoist-loads{full_edges=false}"
@@ -37,7 +46,8 @@ class _Family:
     def __init__(self, imported: ImportedGraph, functions: Mapping[str, int]) -> None:
         self.before = imported.graph
         self.functions = functions
-        bases: dict[Order, Graph] = {"captured": self.before, "hazards": PassManager(_HAZARDS).run(self.before).graph}
+        hazards = with_bodies_of(self.before, PassManager(_HAZARDS).run(self.before).graph)
+        bases: dict[Order, Graph] = {"captured": self.before, "hazards": hazards}
         if bases["hazards"].dependencies == self.before.dependencies:
             del bases["hazards"]
         self._bases = {order: (base, PassManager(_STRONG).run(base).graph) for order, base in bases.items()}
@@ -53,11 +63,7 @@ class _Family:
 
     def certified(self, order: Order, choices: Choices) -> Graph:
         """The same, proved to be as good as the captured graph."""
-        graph = self.graph(order, choices)
-        verdict = certify(self.before, graph)
-        if not verdict.proved:
-            raise InternalError(f"a choice among certified rewrites is not certified: {verdict.findings[:1]}")
-        return graph
+        return certified(self.before, self.graph(order, choices))
 
 
 def measured(
@@ -95,6 +101,14 @@ def measured(
             found = search(opened, options, seconds, family.orders, limit_s=limit_s)
         known.write(found)
     return family.certified(found.order, found.choices), found
+
+
+def certified(before: Graph, graph: Graph) -> Graph:
+    """A graph that was put together from certified rewrites, proved itself."""
+    verdict = certify(before, graph)
+    if not verdict.proved:
+        raise InternalError(f"a choice among certified rewrites is not certified: {verdict.findings[:1]}")
+    return graph
 
 
 def _options(maker: CodeMaker, functions: Collection[int], family: _Family) -> Options:

@@ -158,6 +158,8 @@ class _Round:
 def _rewritten(
     captured: LiveCapture, pipeline: PipelineLike, dump: str | Path | None, fixed: Mapping[int, str]
 ) -> _Round:
+    from forerun.external.choices import with_bodies_of
+    from forerun.external.measured import certified
     from forerun.frontends.captured import import_capture
     from forerun.ir.semantics import check
     from forerun.passes.infra.manager import PassManager
@@ -173,4 +175,7 @@ def _rewritten(
     with reporting(dump):
         result = PassManager(pipeline, default_instruments(dump)).run(imported.graph)
     maker = CodeMaker(captured, imported.graph, imported.names)
-    return _Round(imported, result.graph, result.summary, maker)
+    graph = with_bodies_of(imported.graph, result.graph)
+    if graph is not result.graph:
+        certified(imported.graph, graph)
+    return _Round(imported, graph, result.summary, maker)

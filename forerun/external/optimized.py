@@ -128,7 +128,7 @@ class OptimizedGraph:
         if clone.has_source() and clone.live.is_current():
             return False
         clone.close()
-        self._rewritten = self._again(clone.live.session.graph(clone.live.source))
+        self._rewritten = self._again(clone.live.again())
         return True
 
     @property

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from forerun.captured.graph import CapturedFunction, CapturedGraph, CapturedNode, Transfer
-from forerun.frontends.captured_kernels import EVERYTHING, KernelReader, ReadKernel, pointer_name
+from forerun.frontends.captured_kernels import EVERYTHING, KernelReader, ReadKernel, pointer_name, with_fixed_code
 from forerun.frontends.captured_memory import CapturedMemory, identifier
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import BufferParameter, Kernel
 from forerun.ir.nodes import (
     Argument,
     BufferArgument,
+    ChildGraphNode,
     ConstantArgument,
     EmptyNode,
     EventRecordNode,
@@ -33,7 +34,6 @@ from forerun.ir.region import BufferView
 from forerun.ir.types import DependencyKind, DType
 from forerun.ptx.launched import AtLaunch
 from forerun.support.collection import collection_paused
-from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["ImportedGraph", "import_capture"]
 
@@ -44,6 +44,8 @@ _MOST_INSTRUCTIONS = 400_000
 """How many instructions are looked at for ranges, which takes a second or two; the same kernel with the same numbers
 counts once. After these, blocks are whole."""
 
+_INSIDE = "it stands in a child graph, whose nodes keep their code and their edges"
+
 
 @dataclass(frozen=True)
 class ImportedGraph:
@@ -53,7 +55,8 @@ class ImportedGraph:
         captured: What was captured.
         graph: Its meaning.
         names: The name of each captured node.
-        reasons: Why kernels are treated strictly, by the names of their nodes; empty strings are not there.
+        reasons: Why kernels are treated strictly, by the names of their nodes (``n3/n0`` in the child graph that node
+            ``n3`` is); empty strings are not there.
     """
 
     captured: CapturedGraph
@@ -93,35 +96,22 @@ class _Importer:
         self.spans: dict[tuple[object, ...], Mapping[str, tuple[int, int]]] = {}
 
     def run(self) -> ImportedGraph:
-        order = self._launch_order()
-        names = tuple(f"n{number}" for number in range(len(self.captured.nodes)))
-        nodes = [self._node(names[number], self.captured.nodes[number]) for number in order]
+        names = _names(self.captured)
+        nodes = self._nodes(self.captured, "")
         graph = Graph(
             self.name,
             [self.memory.allocation],
             self.memory.buffers.values(),
             self.kernels.values(),
             nodes,
-            list(self._dependencies(names)),
+            list(_dependencies(self.captured)),
         )
         return ImportedGraph(self.captured, graph, names, self.reasons)
 
-    def _launch_order(self) -> list[int]:
-        """Nodes after those that they depend on, as they were captured where that leaves a choice."""
-        import networkx as nx
-
-        topology: nx.DiGraph[int] = nx.DiGraph()
-        topology.add_nodes_from(range(len(self.captured.nodes)))
-        topology.add_edges_from((edge.source, edge.target) for edge in self.captured.edges)
-        try:
-            return list(nx.lexicographical_topological_sort(topology))
-        except nx.NetworkXUnfeasible as error:
-            raise InvalidInput("the edges of the captured graph have a cycle", hint="capture it again") from error
-
-    def _dependencies(self, names: tuple[str, ...]) -> Iterator[Dependency]:
-        for edge in self.captured.edges:
-            kind = DependencyKind.LAUNCH_ORDER if edge.from_port == _STARTED else _KINDS.get(edge.kind)
-            yield Dependency(names[edge.source], names[edge.target], kind or DependencyKind.LAUNCH_ORDER)
+    def _nodes(self, captured: CapturedGraph, prefix: str) -> list[Node]:
+        """The nodes of the captured graph, or of a child graph in it, whose paths begin with ``prefix``."""
+        names = _names(captured)
+        return [self._node(names[number], captured.nodes[number], prefix) for number in captured.launch_order()]
 
     def _view(self, address: int, size: int, dtype: DType = DType.U8) -> BufferView | None:
         """Some bytes; ``None`` if they lie outside what is known."""
@@ -130,10 +120,10 @@ class _Importer:
 
     # Nodes
 
-    def _node(self, name: str, node: CapturedNode) -> Node:
+    def _node(self, name: str, node: CapturedNode, prefix: str) -> Node:
         match node.kind:
             case "kernel":
-                return self._kernel(name, node)
+                return self._kernel(name, node, prefix)
             case "empty":
                 return EmptyNode(name)
             case "host":
@@ -142,8 +132,12 @@ class _Importer:
                 return EventRecordNode(name, "event")
             case "wait_event":
                 return EventWaitNode(name, "event")
+        if node.kind == "graph" and node.body is not None:
+            inner = self._nodes(node.body, f"{prefix}{name}/")
+            return ChildGraphNode(name, Graph("body", nodes=inner, dependencies=list(_dependencies(node.body))))
         made = self._transfer(name, node.kind, node.transfer) if node.transfer is not None else None
-        return made or self._anything(name, node.kind, f"what a node of the kind '{node.kind}' touches is not known")
+        reason = f"what a node of the kind '{node.kind}' touches is not known"
+        return made or self._anything(name, prefix, node.kind, reason)
 
     def _transfer(self, name: str, kind: str, transfer: Transfer) -> Node | None:
         """A copy or fill without gaps of memory that is known."""
@@ -160,14 +154,14 @@ class _Importer:
         source = None if transfer.source is None else self._view(transfer.source, size)
         return MemcpyNode(name, source, destination) if source is not None and destination is not None else None
 
-    def _anything(self, name: str, what: str, reason: str) -> KernelNode:
+    def _anything(self, name: str, prefix: str, what: str, reason: str) -> KernelNode:
         """A node that may do anything to all memory."""
         kernel = Kernel(identifier(what) or "unknown", (BufferParameter(EVERYTHING, DType.U8),))
         self.kernels[kernel.name] = kernel
-        self.reasons[name] = reason
+        self.reasons[prefix + name] = reason
         return KernelNode(name, kernel.name, ((EVERYTHING, BufferArgument(EVERYTHING)),))
 
-    def _kernel(self, name: str, node: CapturedNode) -> KernelNode:
+    def _kernel(self, name: str, node: CapturedNode, prefix: str) -> KernelNode:
         function = self.captured.function_of(node)
         nulls = tuple(not any(data) for data in node.parameters)
         pointers = self._pointers(function, node)
@@ -175,17 +169,19 @@ class _Importer:
         zeros = frozenset(function.parameters[number][0] + at for number, at, value in node.pointers() if value == 0)
         fixed = self.fixed.get(node.function, "") or "; ".join(node.unsupported)
         # Of kernels with PTX, only which parameters are 0 counts.
-        key = node.function, fixed, nulls, None if function.text and not fixed else (places, zeros)
+        inside = bool(prefix)
+        key = node.function, fixed, nulls, inside, None if function.text and not fixed else (places, zeros)
         if key not in self.read:
-            self.read[key] = self._declared(self.reader.read(function, nulls, places, zeros, fixed))
+            found = self.reader.read(function, nulls, places, zeros, fixed)
+            self.read[key] = self._declared(with_fixed_code(found, function, _INSIDE) if inside else found)
         read = self.read[key]
         arguments = self._arguments(read, node, pointers or {})
         if arguments is None:
             reason = read.reason or "a pointer of it does not point into memory that the driver knows"
-            found = self._anything(name, f"{function.name}_unknown", reason)
-            return KernelNode(name, found.kernel, found.arguments, _launch(node))
+            unknown = self._anything(name, prefix, f"{function.name}_unknown", reason)
+            return KernelNode(name, unknown.kernel, unknown.arguments, _launch(node))
         if read.reason:
-            self.reasons[name] = read.reason
+            self.reasons[prefix + name] = read.reason
         return KernelNode(name, read.kernel.name, arguments, _launch(node))
 
     def _declared(self, read: ReadKernel) -> ReadKernel:
@@ -246,6 +242,18 @@ class _Importer:
             found = read.ranges.of(AtLaunch(node.grid, node.block, values))
             self.spans[key] = {f"p{read.names.index(name)}": span for name, span in found.items()}
         return self.spans[key]
+
+
+def _names(captured: CapturedGraph) -> tuple[str, ...]:
+    """The name of each node."""
+    return tuple(f"n{number}" for number in range(len(captured.nodes)))
+
+
+def _dependencies(captured: CapturedGraph) -> Iterator[Dependency]:
+    names = _names(captured)
+    for edge in captured.edges:
+        kind = DependencyKind.LAUNCH_ORDER if edge.from_port == _STARTED else _KINDS.get(edge.kind)
+        yield Dependency(names[edge.source], names[edge.target], kind or DependencyKind.LAUNCH_ORDER)
 
 
 def _launch(node: CapturedNode) -> Launch:

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Kernel, Phase, Role, Trigger, Wait
-from forerun.ir.nodes import KernelNode
+from forerun.ir.nodes import KernelNode, Node
+from forerun.ir.semantics import Verdict
 from forerun.ir.types import DependencyKind
+from forerun.ir.walk import all_bodies
 from forerun.passes.insert_pdl import can_overlap, convertible_dependencies
 from forerun.support.diagnostics import Diagnostic, Location, Severity
 
-__all__ = ["BOUNDARY_US", "advice"]
+__all__ = ["BOUNDARY_US", "advice", "advice_of_structure", "of_structure"]
 
 BOUNDARY_US = (1.0, 1.5)
 """What a boundary between two kernels costs that read memory at full speed, in microseconds; measured on an H200."""
@@ -37,6 +39,43 @@ def advice(graph: Graph) -> Iterator[Diagnostic]:
         if any(_triggers_last(role) for role in kernel.roles or ()):
             yield _note("P3", node.name, "it triggers after its last store, when dependents could start anyway")
     yield from _what_pdl_could_bring(graph)
+
+
+def of_structure(graph: Graph) -> Verdict:
+    """The verdict on a graph of which nothing is known but its nodes and dependencies."""
+    message = "what its nodes access is not known, so no conflict can be shown to be ordered, and none not to be"
+    hint = "save the captured graph as a folder, and check that"
+    finding = Diagnostic("P5", message, Location("graph", graph.name), hint, Severity.WARNING)
+    return Verdict("unsupported", (finding,))
+
+
+def advice_of_structure(graph: Graph) -> Iterator[Diagnostic]:
+    """What nodes and dependencies alone say of programmatic dependencies, child graphs included.
+
+    P6: a programmatic dependency, whose target must wait. P7: how many kernels start when others have ended, and what
+    programmatic dependencies bring there at the most.
+    """
+    waiting = 0
+    for prefix, body in all_bodies(graph):
+        for dependency in body.dependencies:
+            if dependency.kind is DependencyKind.PROGRAMMATIC:
+                yield _note("P6", prefix + dependency.target, f"it must wait for {prefix}{dependency.source}: {_LATE}")
+        inner = body.with_tables_of(graph)
+        waiting += sum(_starts_after_a_kernel(inner, node) for node in inner)
+    if waiting:
+        least, most = (waiting * cost for cost in BOUNDARY_US)
+        message = f"kernels that start when a kernel before them has ended: {waiting}; were all dependencies there"
+        message += f" programmatic, that would save at the most {least:.0f} to {most:.0f} us a replay on an H200"
+        yield Diagnostic("P7", message, Location("graph", graph.name), severity=Severity.NOTE)
+
+
+_LATE = "the dependency is programmatic, and a DOT file does not tell whether its kernel waits"
+
+
+def _starts_after_a_kernel(graph: Graph, node: Node) -> bool:
+    """Whether its full dependencies lead from kernels alone, and are such as could be programmatic."""
+    full = [found.source for found in graph.incoming(node.name) if found.kind is DependencyKind.FULL]
+    return bool(full) and all(can_overlap(graph, name) for name in (node.name, *full))
 
 
 def _what_pdl_could_bring(graph: Graph) -> Iterator[Diagnostic]:

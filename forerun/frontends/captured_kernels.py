@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forerun.captured.graph import CapturedFunction, CapturedGraph
 from forerun.frontends.ptx_phases import steps_of, unfit
@@ -32,7 +32,7 @@ from forerun.runtime.toolchain.image import facts_of_image, parameters_at
 from forerun.runtime.toolchain.sass_cfg import flow_graph
 from forerun.runtime.toolchain.sass_reach import linked_of, reach_of
 
-__all__ = ["EVERYTHING", "KernelReader", "ReadKernel", "pointer_name"]
+__all__ = ["EVERYTHING", "KernelReader", "ReadKernel", "pointer_name", "with_fixed_code"]
 
 EVERYTHING = "everything"
 """The parameter, and the buffer, of all memory that the program's pointers point into, and what lies between."""
@@ -113,7 +113,7 @@ class KernelReader:
         self, function: CapturedFunction, pointers: frozenset[int] | None, zeros: frozenset[int]
     ) -> tuple[Kernel, str]:
         """What machine code shows: a wait before all accesses, and through which pointers it accesses memory."""
-        code = Implementation("cubin", f"images/{function.image or 'unknown'}.cubin", function.name)
+        code = _code_of(function)
         facts = self._facts_of(function)
         if facts is None:
             return _anything(function, code), "its machine code cannot be looked at"
@@ -151,6 +151,18 @@ class KernelReader:
             return None if code is None else facts_of_image(code, function.name)
         except ToolchainMissing:
             return None
+
+
+def with_fixed_code(read: ReadKernel, function: CapturedFunction, reason: str) -> ReadKernel:
+    """A kernel that keeps its code, whatever is known of what it accesses."""
+    if read.kernel.has_fixed_code:
+        return read
+    return ReadKernel(replace(read.kernel, implementations=(_code_of(function),)), read.reason or reason)
+
+
+def _code_of(function: CapturedFunction) -> Implementation:
+    """The machine code that was loaded."""
+    return Implementation("cubin", f"images/{function.image or 'unknown'}.cubin", function.name)
 
 
 def pointer_name(offset: int) -> str:

@@ -171,6 +171,7 @@ def _nodes(draw: st.DrawFn, functions: Sequence[CapturedFunction], depth: int) -
     if kind == "graph" and depth < 2:
         body = draw(graphs(depth + 1))
         # A body's functions, images and texts are the outer graph's.
-        return CapturedNode(kind, body=CapturedGraph(tuple(n for n in body.nodes if n.kind != "kernel"), memory=()))
+        inner = CapturedGraph(tuple(n for n in body.nodes if n.kind != "kernel"), memory=())
+        return CapturedNode(kind, body=inner.with_functions(tuple(functions)))
     transfer = draw(st.none() | _transfers) if kind == "memcpy" else None
     return CapturedNode(kind if kind != "kernel" else "empty", transfer=transfer, unsupported=unsupported)

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from forerun.runtime.toolchain.locate import require_compiler
 from forerun.runtime.toolchain.ptxas import assemble
 from forerun.runtime.toolchain.unit import Source
 
-__all__ = ["machine_code"]
+__all__ = ["at_fixed_addresses", "machine_code"]
+
+_ADDRESSES_NOT_RANDOM = 0x0040000
+_ASK = 0xFFFFFFFF
+
+
+@contextmanager
+def at_fixed_addresses() -> Iterator[bool]:
+    """Within the block, programs that are started have no random addresses, if the system allows it (``personality``).
+
+    ptxas 12.9 and 13.0 choose registers of ``tcgen05`` kernels by where their own memory lies.
+    """
+    change = ctypes.CDLL(None).personality
+    before = change(_ASK)
+    change(before | _ADDRESSES_NOT_RANDOM)
+    try:
+        yield bool(change(_ASK) & _ADDRESSES_NOT_RANDOM)
+    finally:
+        change(before)
+
 
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,7 @@ from forerun.runtime.toolchain.nvrtc import compile_to_ptx
 from tests.kernels.cuda_cases import Case, small_cases
 from tests.kernels.fast_cases import few_cases
 from tests.kernels.on_cpu.runner import unit_of
-from tests.ptx.cubins import machine_code
+from tests.ptx.cubins import at_fixed_addresses, machine_code
 from tests.ptx.texts import DATA
 
 MISSING = missing_toolchain()
@@ -33,8 +34,11 @@ def assert_same_machine_code(text: str) -> None:
 
 @pytest.mark.parametrize("text", DATA.values(), ids=DATA)
 def test_of_the_texts_here(text: str) -> None:
-    # ptxas of CUDA 13.0 reads versions up to 9.0.
-    assert_same_machine_code(text.replace(".version 9.4", ".version 9.0"))
+    with at_fixed_addresses() as fixed:
+        if "tcgen05" in text and not fixed:
+            pytest.skip("this system does not let ptxas choose the same registers twice")
+        # ptxas of CUDA 13.0 reads versions up to 9.0.
+        assert_same_machine_code(re.sub(r"^\.version 9\.[1-4]$", ".version 9.0", text, flags=re.MULTILINE))
 
 
 @pytest.mark.slow

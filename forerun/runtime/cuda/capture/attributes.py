@@ -10,7 +10,13 @@ from typing import Any
 
 from forerun.runtime.cuda.driver.driver import Driver
 
-__all__ = ["copy_function_attributes", "function_attributes", "launch_attributes"]
+__all__ = [
+    "copy_function_attributes",
+    "function_attributes",
+    "launch_attributes",
+    "set_launch_attributes",
+    "unknown_attributes",
+]
 
 
 def _cluster(x: int, y: int, z: int) -> Mapping[str, int]:
@@ -55,6 +61,7 @@ _FUNCTION = {
     "cluster_must_be_set": "CLUSTER_SIZE_MUST_BE_SET",
     "non_portable_cluster": "NON_PORTABLE_CLUSTER_SIZE_ALLOWED",
 }
+_PREFIX = "CU_LAUNCH_ATTRIBUTE_"
 _SETTABLE = ("max_dynamic_shared_bytes", "shared_carveout", "non_portable_cluster")
 
 
@@ -65,12 +72,51 @@ def launch_attributes(driver: Driver, node: Any) -> tuple[dict[str, int], tuple[
     kinds = driver.api.CUlaunchAttributeID
     get = driver.function("cuGraphKernelNodeGetAttribute")
     for name, words, read in _LAUNCH:
-        error, *value = get(node, getattr(kinds, f"CU_LAUNCH_ATTRIBUTE_{name}"))
+        error, *value = get(node, getattr(kinds, _PREFIX + name))
         if error:
             unreadable.append(f"its {words} cannot be read ({getattr(error, 'name', error)})")
         else:
             found |= {key: number for key, number in read(value[0]).items() if number}
     return found, tuple(unreadable)
+
+
+_MADE_AGAIN = {
+    "cooperative": ("COOPERATIVE", "cooperative"),
+    "priority": ("PRIORITY", "priority"),
+    "carveout": ("PREFERRED_SHARED_MEMORY_CARVEOUT", "sharedMemCarveout"),
+}
+_CLUSTER = ("cluster_x", "cluster_y", "cluster_z")
+
+
+def unknown_attributes(attributes: Mapping[str, int]) -> list[str]:
+    """Those of a node's attributes that :func:`set_launch_attributes` cannot set."""
+    return sorted(attributes.keys() - {*_MADE_AGAIN, *_CLUSTER, "sync_domain"})
+
+
+def set_launch_attributes(driver: Driver, node: Any, attributes: Mapping[str, int]) -> None:
+    """Give a kernel node the attributes that :func:`launch_attributes` read.
+
+    Raises:
+        CudaError: If the driver refuses one.
+    """
+    api = driver.api
+
+    def put(name: str, value: Any) -> None:
+        driver.call("cuGraphKernelNodeSetAttribute", node, getattr(api.CUkernelNodeAttrID, _PREFIX + name), value)
+
+    for key, (name, member) in _MADE_AGAIN.items():
+        if key in attributes:
+            value = api.CUkernelNodeAttrValue()
+            setattr(value, member, attributes[key])
+            put(name, value)
+    if "cluster_x" in attributes:
+        value = api.CUkernelNodeAttrValue()
+        value.clusterDim.x, value.clusterDim.y, value.clusterDim.z = (attributes.get(key, 1) for key in _CLUSTER)
+        put("CLUSTER_DIMENSION", value)
+    if "sync_domain" in attributes:
+        value = api.CUkernelNodeAttrValue()
+        value.memSyncDomain = api.CUlaunchMemSyncDomain(attributes["sync_domain"])
+        put("MEM_SYNC_DOMAIN", value)
 
 
 def function_attributes(driver: Driver, function: Any) -> dict[str, int]:

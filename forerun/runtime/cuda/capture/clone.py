@@ -12,6 +12,7 @@ from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Kernel, Role
 from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DependencyKind
+from forerun.ir.walk import bodies_in
 from forerun.runtime.cuda.capture.assembled import MadeCode, make_code
 from forerun.runtime.cuda.capture.attributes import copy_function_attributes
 from forerun.runtime.cuda.capture.random_numbers import GeneratorAdvance
@@ -22,9 +23,19 @@ from forerun.runtime.cuda.driver.streams import stream_handle
 from forerun.runtime.toolchain.compile import processors
 from forerun.support.diagnostics import ForerunError, InvalidInput, Unsupported
 
-__all__ = ["Clone", "CodeMaker", "CodeOfNodes", "Functions", "NodeCode", "clone_with", "make_clone"]
+__all__ = [
+    "INSTANTIATION_FLAGS",
+    "Clone",
+    "CodeMaker",
+    "CodeOfNodes",
+    "Functions",
+    "NodeCode",
+    "clone_with",
+    "current_stream",
+    "make_clone",
+]
 
-_FLAGS = 1 | 8
+INSTANTIATION_FLAGS = 1 | 8
 """As torch instantiates: ``AUTO_FREE_ON_LAUNCH`` and ``USE_NODE_PRIORITY``."""
 
 _FIELDS = ("gridDimX", "gridDimY", "gridDimZ", "blockDimX", "blockDimY", "blockDimZ", "sharedMemBytes", "kernelParams")
@@ -131,7 +142,7 @@ class Clone:
             raise InvalidInput("the graph is closed", hint="optimize the program's graph again")
         if not self.has_source():
             raise InvalidInput("the program's graph was reset", hint="capture it again, and optimize that")
-        driver, handle = self.live.driver, _current_stream() if stream is None else stream_handle(stream)
+        driver, handle = self.live.driver, current_stream() if stream is None else stream_handle(stream)
         for generator in self.generators:
             generator.prepare(driver, handle)
         driver.call("cuGraphLaunch", self.executable, handle)
@@ -158,7 +169,8 @@ def _identity(source: Any) -> object:
     return (handle, pool()) if callable(pool) else handle
 
 
-def _current_stream() -> int:
+def current_stream() -> int:
+    """Torch's current stream; the default stream where torch is not loaded."""
     import sys
 
     torch = sys.modules.get("torch")
@@ -213,6 +225,7 @@ def make_clone(
     """Clone the captured graph, and give the clone the code and the edges of a graph that passes made of it.
 
     Raises:
+        InvalidInput: If the program's graph is not the one that was captured.
         Unsupported: If a node that would change cannot be made again, or the graph has nodes that no clone may have.
         CudaError: If the driver fails.
     """
@@ -242,7 +255,9 @@ def clone_with(
         Unsupported: If the graph has nodes that no clone may have.
         CudaError: If the driver fails.
     """
+    _require_source(live)
     _require_changeable(live)
+    _require_same_bodies(before, after, names)
     identity = _identity(live.source)
     driver = live.driver
     scope = Scope(driver)
@@ -258,7 +273,7 @@ def clone_with(
                 function = functions.of(number, codes[name].code)
                 _set_function(driver, live, number, nodes[name], function, codes[name].more)
         _set_edges(driver, graph, nodes, before, after)
-        executable = driver.call("cuGraphInstantiate", graph, _FLAGS)
+        executable = driver.call("cuGraphInstantiate", graph, INSTANTIATION_FLAGS)
         scope.own("executable", executable, "cuGraphExecDestroy")
     except BaseException:
         scope.release()
@@ -266,12 +281,29 @@ def clone_with(
     return Clone(live, executable, scope, identity)
 
 
+def _require_source(live: LiveCapture) -> None:
+    """Refuse a capture whose graph is not there any more, or is another one."""
+    try:
+        is_same = raw_graph(live.source) == int(live.handles.graph)
+    except ForerunError:
+        is_same = False
+    if not is_same:
+        raise InvalidInput("the program's graph was reset", hint="capture it again, and optimize that")
+
+
 def _require_changeable(live: LiveCapture) -> None:
-    for node in live.graph.nodes:
+    for node in live.graph.all_nodes():
         if node.kind in ("mem_alloc", "mem_free", "conditional"):
             raise Unsupported(f"graphs with nodes of the kind '{node.kind}' are checked, but not changed")
         if node.attributes.get("device_updatable"):
             raise Unsupported("graphs with nodes that device code may update are checked, but not changed")
+
+
+def _require_same_bodies(before: Graph, after: Graph, names: tuple[str, ...]) -> None:
+    """A clone's child graphs are copies that the driver made, in which captured nodes cannot be found."""
+    for name in names:
+        if bodies_in(before.nodes[name]) and after.nodes[name] != before.nodes[name]:
+            raise Unsupported(f"node '{name}' is a child graph, whose nodes keep their code and their edges")
 
 
 def _set_function(

@@ -18,7 +18,7 @@ from forerun.runtime.cuda.capture.attributes import function_attributes, launch_
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.support.diagnostics import Unsupported
 
-__all__ = ["GraphReader", "Handles", "kernel_function", "nodes_and_edges"]
+__all__ = ["GraphReader", "Handles", "kernel_function", "nodes_and_edges", "parameter_layout"]
 
 _PREFIX = "CU_GRAPH_NODE_TYPE_"
 _EDGE_KINDS = {0: "full", 1: "programmatic"}
@@ -59,6 +59,22 @@ def kernel_function(driver: Driver, parameters: Any) -> Any:
     if int(parameters.func):
         return parameters.func
     return driver.call("cuKernelGetFunction", parameters.kern)
+
+
+def parameter_layout(driver: Driver, function: Any) -> tuple[tuple[int, int], ...]:
+    """Offset and size of each parameter: the driver tells until there is none of that number.
+
+    Raises:
+        Unsupported: If there are too many.
+    """
+    get = driver.function("cuFuncGetParamInfo")
+    layout: list[tuple[int, int]] = []
+    for number in range(_MOST_PARAMETERS):
+        error, *found = get(function, number)
+        if error:
+            return tuple(layout)
+        layout.append((int(found[0]), int(found[1])))
+    raise Unsupported(f"a kernel with more than {_MOST_PARAMETERS} parameters")
 
 
 class GraphReader:
@@ -134,7 +150,7 @@ class GraphReader:
         if handle not in self._numbers:
             name = self.driver.call("cuFuncGetName", function)
             name = name.decode() if isinstance(name, bytes) else str(name)
-            layout = self._layout(function)
+            layout = parameter_layout(self.driver, function)
             attributes = function_attributes(self.driver, function)
             image = self.image_of(self.driver, function, name)
             self._numbers[handle] = len(self.functions)
@@ -142,17 +158,6 @@ class GraphReader:
             self.handles.append(function)
             self._layouts.append(layout)
         return self._numbers[handle]
-
-    def _layout(self, function: Any) -> tuple[tuple[int, int], ...]:
-        """Offset and size of each parameter: the driver tells until there is none of that number."""
-        get = self.driver.function("cuFuncGetParamInfo")
-        layout: list[tuple[int, int]] = []
-        for number in range(_MOST_PARAMETERS):
-            error, *found = get(function, number)
-            if error:
-                return tuple(layout)
-            layout.append((int(found[0]), int(found[1])))
-        raise Unsupported(f"a kernel with more than {_MOST_PARAMETERS} parameters")
 
     def _copy(self, node: Any) -> CapturedNode:
         found = self.driver.call("cuGraphMemcpyNodeGetParams", node)

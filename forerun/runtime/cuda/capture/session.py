@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from forerun.captured import CapturedGraph, save_capture
-from forerun.captured.graph import AssembledText, CapturedFunction, CapturedNode, digest_of
+from forerun.captured.graph import AssembledText, CapturedFunction, digest_of
 from forerun.runtime.cuda.capture.images import ImageRecorder
 from forerun.runtime.cuda.capture.memory import memory_of, refined
 from forerun.runtime.cuda.capture.nvrtc_texts import NvrtcRecorder
@@ -33,7 +33,7 @@ class LiveCapture:
         source: What the program calls its graph, kept so that its memory stays.
         assemblers: For each text of :attr:`graph`, the path of the ptxas that makes its image, and the architecture.
         driver: The driver.
-        session: What read it.
+        session: What read it; ``None`` if no program of this process captured it, so that none changes it either.
     """
 
     graph: CapturedGraph
@@ -41,7 +41,7 @@ class LiveCapture:
     source: Any
     assemblers: Mapping[str, tuple[str, str]]
     driver: Driver
-    session: CaptureSession = field(repr=False)
+    session: CaptureSession | None = field(repr=False)
 
     def is_current(self) -> bool:
         """Whether the program's graph still is what was captured: nodes, parameters, edges, functions, images.
@@ -50,7 +50,16 @@ class LiveCapture:
             Unsupported: If torch's graph was reset.
             CudaError: If the driver fails.
         """
-        return self.session.reads_the_same(self)
+        return self.session is None or self.session.reads_the_same(self)
+
+    def again(self) -> LiveCapture:
+        """What is captured now; it is this one where nothing can have changed.
+
+        Raises:
+            Unsupported: If torch's graph was reset.
+            CudaError: If the driver fails.
+        """
+        return self if self.session is None else self.session.graph(self.source)
 
     def save(self, folder: str | Path) -> Path:
         """Write the captured graph to a folder; see :func:`forerun.captured.save_capture`."""
@@ -101,9 +110,8 @@ class CaptureSession:
         texts: dict[str, AssembledText] = {digest: one.text for digest, one in _by_text(found).items()}
         remarks = tuple(self._remarks(functions, len(known) - len(found)))
         graph = replace(
-            read, nodes=tuple(_with_functions(node, functions) for node in read.nodes), functions=functions,
-            images=images, texts=texts, machine=self._machine(), remarks=remarks,
-        )  # fmt: skip
+            read.with_functions(functions), images=images, texts=texts, machine=self._machine(), remarks=remarks
+        )
         graph = replace(graph, memory=refined(memory_of(self._driver, graph)))
         assemblers = {digest: (one.assembler, one.architecture) for digest, one in _by_text(found).items()}
         return LiveCapture(graph, handles, source, assemblers, self._driver, self)
@@ -114,8 +122,7 @@ class CaptureSession:
         reader = GraphReader(self._driver, self._image_of(self._entries()))
         read, handles = reader.read(handle)
         functions = tuple(replace(one, text="") for one in live.graph.functions)
-        nodes = tuple(_with_functions(node, functions) for node in live.graph.nodes)
-        now = tuple(_with_functions(node, read.functions) for node in read.nodes)
+        nodes, now = live.graph.with_functions(functions).nodes, read.with_functions(read.functions).nodes
         same_handles = [
             [int(one) for one in (found.graph, *found.nodes, *found.functions)] for found in (handles, live.handles)
         ]
@@ -274,11 +281,3 @@ def _by_text(found: Mapping[str, FoundText]) -> dict[str, FoundText]:
 def _with_text(one: CapturedFunction, found: Mapping[str, FoundText]) -> CapturedFunction:
     text = found.get(one.image)
     return one if text is None else replace(one, text=digest_of(text.text.text))
-
-
-def _with_functions(node: CapturedNode, functions: tuple[CapturedFunction, ...]) -> CapturedNode:
-    """A node whose body, if it has one, knows the functions of the whole graph."""
-    if node.body is None:
-        return node
-    inner = tuple(_with_functions(one, functions) for one in node.body.nodes)
-    return replace(node, body=replace(node.body, nodes=inner, functions=functions))

@@ -83,6 +83,8 @@ class FakeCuda:
         self.kept: list[Any] = []
         self.calls: list[tuple[Any, ...]] = []
         self.unreadable: set[str] = set()
+        self.inside: dict[int, int] = {}
+        """The node of a child graph around a node."""
         self.next = 1000
 
     # What tests put in
@@ -110,6 +112,11 @@ class FakeCuda:
     def add(self, node: int, kind: str, params: Any = None) -> None:
         self.nodes[node] = FakeNode(NodeType[f"CU_GRAPH_NODE_TYPE_{kind}"], params)
 
+    def add_child(self, node: int, *inner: int) -> None:
+        """A child graph of nodes that are there already; its handle is that of its node, and a million."""
+        self.add(node, "GRAPH")
+        self.inside |= dict.fromkeys(inner, node)
+
     def connect(self, source: int, target: int, kind: int = 0, port: int = 0) -> None:
         self.edges.append((source, target, EdgeData(kind, port)))
 
@@ -124,11 +131,23 @@ class FakeCuda:
         return 0, b"it fails"
 
     def cuGraphGetNodes(self, graph: Any, count: int) -> tuple[int, list[int], int]:  # noqa: N802
-        return 0, list(self.nodes) if count else [], len(self.nodes)
+        found = [node for node in self.nodes if self._graph_of(node) == self._at(graph)]
+        return 0, found if count else [], len(found)
+
+    def _graph_of(self, node: int) -> int:
+        return self.inside.get(node, 0)
+
+    @staticmethod
+    def _at(graph: Any) -> int:
+        """The node of a child graph; 0 for the outermost graph."""
+        return int(graph) - 1_000_000 if int(graph) > 1_000_000 else 0
+
+    def cuGraphChildGraphNodeGetGraph(self, node: int) -> tuple[int, CUgraph]:  # noqa: N802
+        return 0, CUgraph(1_000_000 + node)
 
     def cuGraphGetEdges(self, graph: Any, count: int) -> tuple[Any, ...]:  # noqa: N802
-        found = self.edges[:count]
-        return 0, *([edge[part] for edge in found] for part in range(3)), len(self.edges)
+        own = [edge for edge in self.edges if self._graph_of(edge[0]) == self._at(graph)]
+        return 0, *([edge[part] for edge in own[:count]] for part in range(3)), len(own)
 
     def cuGraphNodeGetType(self, node: int) -> tuple[int, NodeType]:  # noqa: N802
         return 0, self.nodes[node].kind

@@ -92,13 +92,32 @@ def test_an_image_without_text_or_options(cache: Path, name: str) -> None:
 
 def test_a_text_counts_if_it_assembles_to_the_loaded_code(monkeypatch: pytest.MonkeyPatch) -> None:
     made = {("first", ()): b"other", ("first", verified._MORE_OPTIONS[1]): b"", ("second", ()): b"same"}
-    monkeypatch.setattr(verified, "assemble_as", lambda text, options, tool, arch: (made.get((tool, options), b""), ""))
+    monkeypatch.setattr(verified, "assemble_as", lambda text, options, tool, *_: (made.get((tool, options), b""), ""))
     monkeypatch.setattr(verified, "same_code", lambda a, b: a == b)
     monkeypatch.setattr(verified, "_assemblers", lambda first: [first, "second"])
     found = {"digest": FoundText(texts.AssembledText(PTX, (), "12.8"), "first", "sm_90a")}
     (text,) = verified.verified_texts(found, {"digest": b"same"}).values()
     assert (text.assembler, text.text.assembler) == ("second", "")
     assert verified.verified_texts(found, {"digest": b"third"}) == {}
+
+
+def test_what_the_assembler_makes_by_chance_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FORERUN_CACHE_DIR", str(tmp_path))
+    asked: list[str] = []
+
+    def assembled(text: str, *rest: object) -> tuple[bytes, str]:
+        asked.append(text)
+        return (b"same" if len(asked) == 5 else b"other"), ""
+
+    monkeypatch.setattr(verified, "_assembled", assembled)
+    monkeypatch.setattr(verified, "same_code", lambda a, b: a == b)
+    monkeypatch.setattr(verified, "_assemblers", lambda first: [first])
+    for text, tries in (("tcgen05.alloc", 5), ("tcgen05.alloc", 0), ("add", 2)):
+        asked.clear() if text == "add" else None
+        before = len(asked)
+        found = {"digest": FoundText(texts.AssembledText(text, (), "12.8"), "ptxas", "sm_100a")}
+        assert bool(verified.verified_texts(found, {"digest": b"same"})) == (text != "add")
+        assert len(asked) - before == tries
 
 
 def fake_cupy() -> ModuleType:

@@ -107,6 +107,29 @@ def test_attributes_and_what_cannot_be_made_again(cuda: FakeCuda, monkeypatch: p
     )
 
 
+def test_child_graphs_are_read_and_kept(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda.add_function(8, "inner", [8, 8, 8])
+    cuda.add_kernel(3, 7, pointer("w0"), pointer("z"), pointer("x"))
+    cuda.add_kernel(4, 8, pointer("w0"), pointer("x"), pointer("x"))
+    cuda.connect(3, 4, kind=1, port=1)
+    cuda.add_child(5, 3, 4)
+    cuda.connect(2, 5)
+    captured = live(cuda, monkeypatch)
+    assert [node.kind for node in captured.graph.nodes] == ["kernel", "kernel", "graph"]
+    body = captured.graph.nodes[2].body
+    assert body is not None
+    assert [body.function_of(node).name for node in body.nodes] == ["scale", "inner"]
+    assert body.functions == captured.graph.functions
+    assert body.edges == (CapturedEdge(0, 1, "programmatic", 1),)
+    monkeypatch.setattr(clones, "make_code", lambda *arguments: MadeCode(b"code", 1))
+    with pytest.raises(forerun.Refuted, match="RAW race"):
+        forerun.optimize(captured, pipeline=CAPTURED_PIPELINE)  # the first inside has no wait, nor has the second
+    cuda.edges[1] = (3, 4, type(cuda.edges[1][2])())
+    with forerun.optimize(live(cuda, monkeypatch), pipeline=CAPTURED_PIPELINE) as optimized:
+        assert [str(one.kind) for one in optimized.graph.dependencies] == ["programmatic", "full"]
+        assert optimized.graph.nodes["n2"] == optimized.imported.graph.nodes["n2"]
+
+
 def ends(kind: int, **more: int) -> dict[str, int]:
     found = {}
     for side, name in (("src", "x"), ("dst", "y")):
@@ -198,12 +221,18 @@ def test_clones_are_instantiated_as_torch_does(cuda: FakeCuda, monkeypatch: pyte
     assert flags == 0b1001  # AUTO_FREE_ON_LAUNCH, USE_NODE_PRIORITY
 
 
+@pytest.mark.parametrize("is_inside", [False, True])
 @pytest.mark.parametrize("kind", ["CONDITIONAL", "updatable"])
-def test_graphs_that_are_not_changed(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_graphs_that_are_not_changed(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, kind: str, is_inside: bool
+) -> None:
     if kind == "updatable":
-        cuda.nodes[1].attributes = {"updatable": 1}
+        cuda.add_kernel(3, 7, pointer("w0"), pointer("x"), pointer("x"))
+        cuda.nodes[3].attributes = {"updatable": 1}
     else:
         cuda.add(3, kind)
+    if is_inside:
+        cuda.add_child(4, 3)
     captured = live(cuda, monkeypatch)
     imported = import_capture(captured.graph)
     with pytest.raises(Unsupported, match="checked, but not changed"):
