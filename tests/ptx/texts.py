@@ -1,4 +1,4 @@
-"""Texts of PTX for the tests: those of NVRTC 13.0 and Triton 3.9 for small kernels, and one with all else."""
+"""Texts of PTX for the tests: those of NVRTC 13.0, Triton 3.6 and 3.9 for small kernels, and one with all else."""
 
 from __future__ import annotations
 
