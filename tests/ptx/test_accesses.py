@@ -95,6 +95,8 @@ READS = {
     "a parameter that is declared a pointer": ("ld.global.u32 %r5, [%rd1+4];", "a", "+4"),
     "one that cvta takes": ("ld.global.u32 %r5, [%rd12];", "b", "0"),
     "a pointer in a struct": ("ld.global.u32 %r5, [%rd14];", "s", "0"),
+    "a pointer in a struct by a register": ("mov.u64 %rd5, s; add.s64 %rd6, %rd5, 16; ld.param.u64 %rd7, [%rd6-8];"
+                                            "cvta.to.global.u64 %rd8, %rd7; ld.global.u32 %r5, [%rd8];", "s", "0"),
     "numbers that are added": ("add.s64 %rd5, %rd1, %rd3; ld.global.u32 %r5, [%rd5];", "a", "n"),
     "numbers that are loaded": ("ld.global.u64 %rd6, [%rd12]; mad.lo.u64 %rd5, %rd6, 8, %rd1;"
                                 "ld.global.u32 %r5, [%rd5];", "a", "8*result(10:%rd6)"),
@@ -135,7 +137,9 @@ UNKNOWN = {
     "what only a guard writes": "@%p1 mov.u64 %rd5, %rd1;",
     "a lane's pointer": "shfl.sync.idx.b32 %r5, %r1, 0, 31, -1; cvt.u64.u32 %rd5, %r5;",
     "a call": "call (%rd5), helper, (%rd1);",
-    "part of a struct by a register": "mov.u64 %rd6, s; ld.param.u64 %rd5, [%rd6];",
+    "part of a struct at a computed offset": "mov.u64 %rd6, s; add.s64 %rd7, %rd6, %rd3; ld.param.u64 %rd5, [%rd7];",
+    "what lies before a struct": "mov.u64 %rd6, s; ld.param.u64 %rd5, [%rd6-8];",
+    "a hidden parameter by a register": ".param .b64 b; mov.u64 %rd6, b; ld.param.u64 %rd5, [%rd6];",
     "more than a parameter has": "ld.param.u64 %rd5, [s+28];",
     "a loop with two ways in": "@%p1 bra $B; $A: mov.u64 %rd5, %rd1; $B: @%p2 bra $A; mov.u64 %rd5, %rd1;",
 }
