@@ -107,7 +107,7 @@ class _Case:
                 for one in programs:
                     self.tried(f"{one.name}: verdict", lambda one=one: self._judge(one))
                 self.tried("machine code", lambda: self._identity(programs))
-                quick = [name for name, (pipeline, _) in VARIANTS.items() if pipeline is not None]
+                quick = [name for name, pipeline in VARIANTS.items() if pipeline is not None]
                 made = {
                     one.name: self.tried(f"{one.name}: passes", lambda one=one: optimized(one, 0, quick))
                     for one in programs
