@@ -29,7 +29,7 @@ from common import origin
 
 import forerun
 from forerun.external.debug import DebugReport, check_on_gpu
-from forerun.external.optimize import OptimizedGraph
+from forerun.external.optimized import OptimizedGraph
 from forerun.external.subject import Subject
 from forerun.external.trials import Prepare, Trials
 from forerun.ir.refinement.certificate import certify

@@ -128,8 +128,9 @@ def _roles(kernel: Kernel, strong: Kernel, choice: Choice, is_source: bool) -> t
         return kernel.roles or ()
     (role,) = kernel.roles
     steps: tuple[Step, ...] = role.steps
-    if choice.target != "keep" and strong.has(Wait) and not kernel.has(Wait):
-        steps = strong.roles[0].steps if choice.target == "ahead" and strong.roles else (Wait(), *steps)
+    if choice.target != "keep" and strong.has(Wait) and strong.roles:
+        waiting = steps if kernel.has(Wait) else (Wait(), *steps)
+        steps = waiting if choice.target == "wait" else strong.roles[0].steps
     if is_source and choice.trigger != "none" and not kernel.has(Trigger):
         wait = next((i for i, step in enumerate(steps) if isinstance(step, Wait)), -1)
         at = wait + 1 if choice.trigger == "after-wait" else 0

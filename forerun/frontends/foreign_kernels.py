@@ -90,7 +90,7 @@ def foreign_kernel(
         ... }'''
         >>> made = foreign_kernel(text, "x: u32[1], y: u32[1]", fills=["y"])
         >>> [(phase.name, len(phase.reads), len(phase.writes)) for phase in made.KERNEL.phases]
-        [('store', 0, 1), ('load_x', 1, 0)]
+        [('load_x', 1, 0), ('store', 0, 1)]
     """
     text, shared = _text(source, shared_bytes)
     module = parse_module(text, "foreign.ptx")

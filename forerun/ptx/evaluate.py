@@ -62,7 +62,7 @@ class Evaluator:
         types = [part for part in one.parts[1:] if type_bits(part)]
         is_whole = all(part[0] in "bsu" and part[1:].isdigit() for part in types)
         if one.opcode.startswith("ld.param"):
-            return self._parameter(one, types)
+            return self._parameter(one, types, read)
         if not types or not is_whole or ".sat" in one.opcode or ".cc" in one.opcode:
             return None
         bits = type_bits(types[-1])
@@ -164,19 +164,30 @@ class Evaluator:
             return term.operands[0]
         return self.terms.op(one.opcode, a.bits, a)
 
-    def _parameter(self, one: Instruction, types: list[str]) -> tuple[Value | None, ...] | None:
-        address = one.operands[1] if len(one.operands) > 1 else None
-        if not isinstance(address, Address) or not isinstance(address.base, Symbol) or address.offset is None:
+    def _parameter(self, one: Instruction, types: list[str], read: Read) -> tuple[Value | None, ...] | None:
+        place = self._parameter_at(one.operands[1], read) if len(one.operands) > 1 else None
+        if place is None:
             return None
-        name, bits = address.base.name, type_bits(types[-1]) if types else 0
+        (name, begin), bits = place, type_bits(types[-1]) if types else 0
         targets = one.operands[0].items if isinstance(one.operands[0], Vector) else (one.operands[0],)
-        end = address.offset + bits // 8 * len(targets)
-        if name not in self.parameters or not 0 <= address.offset < end <= self.parameters[name]:
+        end = begin + bits // 8 * len(targets)
+        if name not in self.parameters or not 0 <= begin < end <= self.parameters[name]:
             return None
         if not types[-1][1:].isdigit() or types[-1][0] == "f" or bits < 16:
             return None
-        steps = range(address.offset, end, bits // 8)
+        steps = range(begin, end, bits // 8)
         return tuple(self.terms.value("param", name, bits, offset=offset) for offset in steps)
+
+    def _parameter_at(self, address: Operand, read: Read) -> tuple[str, int] | None:
+        """The name of a parameter, and the distance from its begin, where an address says both: in a register, too."""
+        if not isinstance(address, Address) or address.base is None or address.offset is None:
+            return None
+        if isinstance(address.base, Symbol):
+            return address.base.name, address.offset
+        match read(address.base, 64):
+            case Value(64, ((Term("variable", name), 1),), constant) as value:
+                return name, value.signed(constant) + address.offset
+        return None
 
     def _moved(self, one: Instruction, bits: int, read: Read) -> tuple[Value | None, ...] | None:
         target, source = one.operands[0], one.operands[1]

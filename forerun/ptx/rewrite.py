@@ -49,7 +49,8 @@ def rewrite(module: Module, name: str, changes: Changes) -> Module:
     Args:
         module: The module.
         name: The kernel.
-        changes: What to put into it. A kernel that waits or triggers itself gets no second one.
+        changes: What to put into it. A kernel that waits or triggers itself gets no second one; its loads move ahead of
+            its own wait.
 
     Raises:
         Unsupported: If the kernel waits already on some ways only, so that it is not known what its author meant.
@@ -62,9 +63,11 @@ def rewrite(module: Module, name: str, changes: Changes) -> Module:
         raise Unsupported(f"kernel {name} waits on some ways through it only")
     triggers = any(is_trigger(flow.instructions[index]) for index in flow.reached)
     ahead = Ahead(Slicer.of(flow))
-    if changes.wait and not summary.waits:
+    if changes.wait:
         loads = [a for a in summary.global_accesses if a.kind == "read" and a.parameter in changes.ahead]
-        ahead = move_loads(ahead.slicer, loads, changes.most)
+        # What its author put before the kernel's own wait stays where it is.
+        late = [a for a in loads if a.after_wait or not summary.waits]
+        ahead = move_loads(ahead.slicer, late, changes.most)
     front: list[Statement] = [*ahead.declarations]
     front += [_TRIGGER] if changes.trigger == "start" and not triggers else []
     front += ahead.front

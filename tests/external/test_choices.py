@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forerun.captured import CapturedEdge
 from forerun.external.choices import ORDERS, TARGETS, TRIGGERS, Choice, Choices, Order, chosen_graph, functions_of
 from forerun.external.search import Options, search
 from forerun.frontends.captured import import_capture
@@ -67,6 +68,20 @@ def test_where_triggers_stand() -> None:
         assert steps(graph_of(dict.fromkeys([0, 1], Choice("ahead", trigger))), "n2") == expected  # type: ignore[arg-type]
     # The last node has no dependents to start.
     assert Trigger.__name__ not in steps(graph_of(dict.fromkeys([0, 1], Choice("ahead", "start"))), "n3")
+
+
+def test_loads_move_ahead_of_waits_that_are_the_kernels_own() -> None:
+    own = kernel("own", "griddepcontrol.wait;", *SCALE)
+    edges = [CapturedEdge(0, 1, "programmatic", 1)]
+    imported = import_capture(captured([own], [launch(0, "w0", "x", "y"), launch(0, "w0", "y", "z")], edges))
+    strongest = PassManager("insert-pdl{trigger=none},hoist-loads{full_edges=false}").run(imported.graph).graph
+    functions = functions_of(imported.captured, imported.names)
+    expected = {"keep": ["Wait", "load_w", "load_x", "store"], "ahead": ["load_w", "Wait", "load_x", "store"]}
+    expected["wait"] = expected["keep"]
+    for target, wanted in expected.items():
+        graph = chosen_graph(imported.graph, strongest, functions, {0: Choice(target)})  # type: ignore[arg-type]
+        assert certify(imported.graph, graph).proved
+        assert [name.replace("p0", "w").replace("p1", "x") for name in steps(graph, "n1")] == wanted
 
 
 def test_to_keep_all_is_the_captured_graph() -> None:

@@ -95,6 +95,8 @@ READS = {
     "a parameter that is declared a pointer": ("ld.global.u32 %r5, [%rd1+4];", "a", "+4"),
     "one that cvta takes": ("ld.global.u32 %r5, [%rd12];", "b", "0"),
     "a pointer in a struct": ("ld.global.u32 %r5, [%rd14];", "s", "0"),
+    "a pointer in a struct by a register": ("mov.u64 %rd5, s; add.s64 %rd6, %rd5, 16; ld.param.u64 %rd7, [%rd6-8];"
+                                            "cvta.to.global.u64 %rd8, %rd7; ld.global.u32 %r5, [%rd8];", "s", "0"),
     "numbers that are added": ("add.s64 %rd5, %rd1, %rd3; ld.global.u32 %r5, [%rd5];", "a", "n"),
     "numbers that are loaded": ("ld.global.u64 %rd6, [%rd12]; mad.lo.u64 %rd5, %rd6, 8, %rd1;"
                                 "ld.global.u32 %r5, [%rd5];", "a", "8*result(10:%rd6)"),
@@ -135,7 +137,9 @@ UNKNOWN = {
     "what only a guard writes": "@%p1 mov.u64 %rd5, %rd1;",
     "a lane's pointer": "shfl.sync.idx.b32 %r5, %r1, 0, 31, -1; cvt.u64.u32 %rd5, %r5;",
     "a call": "call (%rd5), helper, (%rd1);",
-    "part of a struct by a register": "mov.u64 %rd6, s; ld.param.u64 %rd5, [%rd6];",
+    "part of a struct at a computed offset": "mov.u64 %rd6, s; add.s64 %rd7, %rd6, %rd3; ld.param.u64 %rd5, [%rd7];",
+    "what lies before a struct": "mov.u64 %rd6, s; ld.param.u64 %rd5, [%rd6-8];",
+    "a hidden parameter by a register": ".param .b64 b; mov.u64 %rd6, b; ld.param.u64 %rd5, [%rd6];",
     "more than a parameter has": "ld.param.u64 %rd5, [s+28];",
     "a loop with two ways in": "@%p1 bra $B; $A: mov.u64 %rd5, %rd1; $B: @%p2 bra $A; mov.u64 %rd5, %rd1;",
 }
@@ -318,26 +322,35 @@ def test_parameters_of_device_functions_may_differ() -> None:
 # The texts of others
 
 
-TENSOR_MEMORY = {name: text for name, text in DATA.items() if "tcgen05" in text}
-SCALAR = {name: text for name, text in DATA.items() if name not in TENSOR_MEMORY}
+TENSOR_MEMORY = {name for name, text in DATA.items() if "tcgen05" in text}
+WITH_TENSOR_MAPS = {"triton_persistent_tensor_maps", "triton_persistent_tma"}
 
 
-@pytest.mark.parametrize("text", TENSOR_MEMORY.values(), ids=TENSOR_MEMORY)
-def test_kernels_that_allocate_tensor_memory_are_treated_strictly(text: str) -> None:
+@pytest.mark.parametrize("name", sorted(TENSOR_MEMORY))
+def test_kernels_that_allocate_tensor_memory_are_treated_strictly(name: str) -> None:
     """One that does so ahead of its wait could keep from a primary, which it waits for, what that is to allocate."""
-    (found,) = (summarise(entry) for entry in parse_module(text).entries)
+    (found,) = (summarise(entry) for entry in parse_module(DATA[name]).entries)
     assert "tcgen05.alloc" in "".join(found.strict)
     assert any("?" in one.roots for one in found.global_accesses)
 
 
-@pytest.mark.parametrize("text", SCALAR.values(), ids=SCALAR)
-def test_every_global_access_is_named(text: str) -> None:
-    found = [one for entry in parse_module(text).entries for one in summarise(entry).global_accesses]
+@pytest.mark.parametrize("name", sorted(DATA.keys() - TENSOR_MEMORY - WITH_TENSOR_MAPS))
+def test_every_global_access_is_named(name: str) -> None:
+    found = [one for entry in parse_module(DATA[name]).entries for one in summarise(entry).global_accesses]
     assert found
     assert all("?" not in one.roots for one in found)
     several = [one.roots for one in found if one.parameter is None]
     assert all(len(roots) > 1 or roots == {"&__cudart_i2opi_f"} for roots in several)
     assert all("rope" in root for roots in several for root in roots - {"&__cudart_i2opi_f"})
+
+
+@pytest.mark.parametrize("name", sorted(WITH_TENSOR_MAPS))
+def test_what_tensor_maps_reach_is_unknown(name: str) -> None:
+    (kernel,) = parse_module(DATA[name]).entries
+    found = [access for access in summarise(kernel).accesses if ".tensor." in access.opcode and "?" in access.roots]
+    copies = {access.kind for access in found if access.space == "global"}
+    assert copies == {"read", "write"}
+    assert all(access.parameter is None for access in found)
 
 
 def test_triton_waits_and_triggers() -> None:

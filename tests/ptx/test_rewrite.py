@@ -216,6 +216,19 @@ def test_what_is_there_is_not_put_twice(own: tuple[str, ...], changes: Changes, 
     assert instructions(printed(rewrite(module(*own), "k", changes))) == expected
 
 
+def test_loads_move_ahead_of_the_kernels_own_wait() -> None:
+    lines = ("ld.global.u32 %r4, [%rd4+64];", f"{WAIT};", "ld.global.u32 %r2, [%rd4];", "ld.global.u32 %r3, [%rd5];")
+    before = module(*lines, "add.u32 %r2, %r2, %r4;", "st.global.u32 [%rd5], %r2;")
+    after = printed(rewrite(before, "k", Changes(trigger="none", ahead=frozenset({"a"}))))
+    assert instructions(after) == [WAIT]
+    found = summarise(after.entry("k")).global_accesses
+    assert [(one.kind, one.parameter, one.after_wait) for one in found] == [
+        ("read", "a", False), ("read", "a", False), ("read", "b", True), ("write", "b", True),
+    ]  # fmt: skip
+    for old, new in zip(run(before), run(after), strict=True):
+        assert (new.stored, new.loaded) == (old.stored, old.loaded)
+
+
 def test_a_wait_on_some_ways_only_is_refused() -> None:
     with pytest.raises(Unsupported, match="waits on some ways"):
         rewrite(module("@%p1 bra $L;", f"{WAIT};", "$L:"), "k", Changes())

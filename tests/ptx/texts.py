@@ -1,4 +1,4 @@
-"""Texts of PTX for the tests: small kernels of NVRTC 13.0 and Triton (3.9; for sm_100a 3.6 and 3.7), and all else."""
+"""Texts of PTX for the tests: small kernels of NVRTC 13.0 and Triton (3.6, 3.7, 3.9), and one with all else."""
 
 from __future__ import annotations
 
