@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from forerun.ir.edit import GraphEdit
 from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.nodes import BufferArgument, KernelNode
 from forerun.ir.refinement.merged import Merge, changed_input, read_from
@@ -34,8 +35,8 @@ class MergeEqualNodes(Pass):
     name: ClassVar[str] = "merge-equal-nodes"
     changes: ClassVar[frozenset[str]] = frozenset({"nodes", "dependencies"})
     statistics: ClassVar[Mapping[str, str]] = {
-        "nodes_merged": "nodes removed, since another one computes the same",
-        "nodes_kept": "nodes with the same kernel and the same inputs as another one that could not go",
+        "nodes_merged": "nodes that another one stands for now",
+        "nodes_kept": "nodes that stay, although another one reads the same",
     }
 
     def apply(self, graph: Graph, context: PassContext) -> Graph:
@@ -45,30 +46,46 @@ class MergeEqualNodes(Pass):
 
 def _merged(graph: Graph, context: PassContext) -> Graph:
     begin = graph
+    while True:
+        found, refused = _merges(graph, context)
+        if not found:
+            break
+        edit = graph.edit()
+        for merge in found:
+            _apply(edit, merge)
+        after = edit.commit()
+        if graph is not begin and after.delta is not None and graph.delta is not None:
+            after.delta.include(graph.delta)
+        # Again: what reads the same only now may be equal now.
+        graph = after
+        context.count("nodes_merged", len(found))
+    for merge, reason in refused:
+        context.observe("nodes_kept")
+        message = f"reads what '{merge.kept}' reads, but is not merged: {reason}"
+        context.remark(message, Location("node", merge.gone))
+    return graph
+
+
+def _merges(graph: Graph, context: PassContext) -> tuple[list[Merge], list[tuple[Merge, str]]]:
+    """The merges that are right, in launch order; and those of nodes with the same inputs that are not, and why."""
+    found: list[Merge] = []
+    refused: list[tuple[Merge, str]] = []
     known: dict[Hashable, str] = {}
-    for name in begin.nodes:
-        # In launch order: what was merged before decides what is read now.
-        node = graph.nodes[name]
+    for node in graph:
         if not isinstance(node, KernelNode):
             continue
         inputs = _inputs(graph, node)
-        merge = Merge(graph, known.get(inputs, name), name)
-        if merge.kept == name:
-            known[inputs] = name
-            continue
-        reason = merge.refusal()
-        if not reason and context.should_apply():
-            after = _without(graph, merge)
-            if graph is not begin and after.delta is not None and graph.delta is not None:
-                after.delta.include(graph.delta)
-            graph = after
-            context.count("nodes_merged")
-            continue
-        known[inputs] = name
-        if reason and not changed_input(merge):
-            context.observe("nodes_kept")
-            context.remark(f"reads what '{merge.kept}' reads, but is not merged: {reason}", Location("node", name))
-    return graph
+        kept = known.get(inputs)
+        if kept is not None:
+            merge = Merge(graph, kept, node.name)
+            reason = merge.refusal()
+            if not reason and context.should_apply():
+                found.append(merge)
+                continue
+            if reason and not changed_input(merge):
+                refused.append((merge, reason))
+        known[inputs] = node.name
+    return found, refused
 
 
 def _inputs(graph: Graph, node: KernelNode) -> Hashable:
@@ -79,9 +96,8 @@ def _inputs(graph: Graph, node: KernelNode) -> Hashable:
     return node.kernel, node.launch, node.place, tuple(inputs)
 
 
-def _without(graph: Graph, merge: Merge) -> Graph:
-    """The graph after a merge."""
-    edit = graph.edit()
+def _apply(edit: GraphEdit, merge: Merge) -> None:
+    """Remove a node."""
     read_from(edit, merge)
     incoming, outgoing = edit.incoming(merge.gone), edit.outgoing(merge.gone)
     edit.remove_node(merge.gone)
@@ -91,19 +107,18 @@ def _without(graph: Graph, merge: Merge) -> Graph:
     for old in merge.moved.values():
         for reader in merge.readers:
             edit.add_dependency(Dependency(merge.kept, reader, hazards=(Hazard("RAW", old),)))
-            for writer in _later_writers(graph, merge, reader):
+            for writer in _later_writers(merge, reader):
                 edit.add_dependency(Dependency(reader, writer, hazards=(Hazard("WAR", old),)))
-    kept, gone = edit.node(merge.kept), graph.nodes[merge.gone]
+    kept, gone = edit.node(merge.kept), merge.graph.nodes[merge.gone]
     assert isinstance(kept, KernelNode)
     assert isinstance(gone, KernelNode)
     claims = dict.fromkeys((*(kept.fuses or (kept.name,)), gone.name, *gone.fuses))
     edit.replace_node(replace(kept, fuses=tuple(claims)))
-    return edit.commit()
 
 
-def _later_writers(graph: Graph, merge: Merge, reader: str) -> list[str]:
+def _later_writers(merge: Merge, reader: str) -> list[str]:
     """The nodes that write again, after a reader, what the node that stays has written."""
     kept = merge.of(merge.kept, write=True)
     later = merge.names[merge.place[reader] + 1 :]
-    found = accesses(graph)
+    found = accesses(merge.graph)
     return [name for name in later if any(a.write and any(map(a.overlaps, kept)) for a in found[name])]

@@ -6,10 +6,10 @@ first); here the claim is checked on the graph before, and the graph before is t
 Why this suffices. A node computes the same from the same bytes (C4). Let *gone* launch the kernel that *kept* launches
 before it, with the same arguments but for buffers that the kernel writes and does not read. Run one by one in launch
 order, both read the same bytes, since no node in between writes them, and so write the same values: to the same buffer,
-where gone changes nothing, or to another one, a temporary. Of that temporary all bytes are written, and nobody but gone
-writes them; who reads it does so later, as a whole buffer, and finds the same in the buffer of kept, where nobody
-writes until then. So without gone, and with its temporaries read from the buffers of kept, the graph gives the same.
-In its place there is an empty node, for whatever is ordered through it: its dependencies are full.
+where gone changes nothing, or from one temporary to another, which nobody outside the replay sees. Of both all bytes
+are written. Nobody but gone writes the second one; who reads it does so later, as a whole buffer, and finds the same in
+the first one, where nobody writes until then. So without gone, and with its temporaries read from those of kept, the
+graph gives the same. In its place there is an empty node, for what is ordered through it: its dependencies are full.
 """
 
 from __future__ import annotations
@@ -45,33 +45,52 @@ def without_merged(
     Returns:
         The graph; and for each node that is gone and was not merged: the node that claims it, and why not.
     """
-    pending = {
-        part: name
-        for name, parts in claims.items()
-        if name in before.nodes and name in after.nodes
-        for part in parts
-        if part in before.nodes and part not in after.nodes
-    }
-    wrong: dict[str, tuple[str, str]] = {}
-    # In launch order: what is read decides what is equal.
-    for gone in [name for name in before.nodes if name in pending] if pending else ():
-        merge = Merge(before, pending[gone], gone)
-        reason = merge.refusal()
-        if reason:
-            wrong[gone] = pending[gone], reason
-            continue
+    pending = _pending(before, after, claims)
+    while pending:
+        right, wrong = _judged(before, pending)
+        if not right:
+            return before, wrong
+        # Together, since none of them makes another one wrong: who is kept stays, and so do the bytes that it wrote.
+        # Then again, since what reads the same only now may be equal now.
         edit = before.edit()
-        read_from(edit, merge)
-        edit.replace_node(EmptyNode(gone, before.nodes[gone].place))
+        for merge in right:
+            read_from(edit, merge)
+            edit.replace_node(EmptyNode(merge.gone, before.nodes[merge.gone].place))
+            del pending[merge.gone]
         before = edit.commit()
-    return before, wrong
+    return before, {}
+
+
+def _pending(before: Graph, after: Graph, claims: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """The nodes that are gone, each with the node of before that claims it; what new nodes claim is fused."""
+    fused = {part for name, parts in claims.items() if name not in before.nodes for part in parts}
+    old = {name: parts for name, parts in claims.items() if name in before.nodes and name in after.nodes}
+    owners = {part: name for name, parts in old.items() for part in parts if part not in after.nodes}
+    return {part: owners[part] for part in before.nodes if part in owners and part not in fused} if owners else {}
+
+
+def _judged(graph: Graph, pending: Mapping[str, str]) -> tuple[list[Merge], dict[str, tuple[str, str]]]:
+    """The merges that are right, and why the others are not; each with who claims it or the last one that it claims."""
+    right: list[Merge] = []
+    wrong: dict[str, tuple[str, str]] = {}
+    last: dict[str, str] = {}
+    for gone, owner in pending.items():
+        merges = [Merge(graph, kept, gone) for kept in dict.fromkeys((owner, last.get(owner, owner)))]
+        reasons = [merge.refusal() for merge in merges]
+        if "" in reasons:
+            right.append(merges[reasons.index("")])
+        else:
+            wrong[gone] = owner, reasons[0]
+            last[owner] = gone
+    return right, wrong
 
 
 def read_from(edit: GraphEdit, merge: Merge) -> None:
     """Let the readers of what is gone read what is kept."""
     for name in merge.readers:
         node = edit.node(name)
-        assert isinstance(node, KernelNode)
+        if not isinstance(node, KernelNode):
+            continue  # it was merged itself
         arguments = ((p, _redirected(argument, merge.moved)) for p, argument in node.arguments)
         edit.replace_node(replace(node, arguments=tuple(arguments)))
 
@@ -236,9 +255,10 @@ def _write_whole_temporaries(merge: Merge) -> str:
         return "one buffer is bound to several of their outputs"
     for new, old in merge.moved.items():
         view, own = graph.buffers[new], graph.buffers[old]
-        if view.role is not BufferRole.TEMP:
-            return f"%{new} is seen by others"
-        if replace(view, name=old, role=own.role, allocation=own.allocation, offset=own.offset) != own:
+        for one in (view, own):
+            if one.role is not BufferRole.TEMP:
+                return f"%{one.name} is seen by others"
+        if replace(view, name=old, allocation=own.allocation, offset=own.offset) != own:
             return f"%{new} and %{old} differ"
         if graph.allocations[view.allocation].place != graph.allocations[own.allocation].place:
             return f"%{new} and %{old} lie at different places"

@@ -42,7 +42,7 @@ RULES = {
     "C17": "where temporaries moved, each read sees the same writes, and is known to",
     # unsupported: nothing is known to be wrong, but this version does not know that it is right
     "C7": "nodes of the same name are equal, but for the order of phases, waits, triggers and added CTA barriers",
-    "C8": "nodes that appear or disappear do nothing, or are fused",
+    "C8": "nodes that appear or disappear do nothing, or are fused or merged",
     "C9": "allocations and buffers are equal, but for where temporaries of a device lie",
     "C19": "temporaries that moved are aligned as before, if a kernel that uses them does not say what it needs",
     "C15": "a fused node stands for known nodes at its place, of which some may stay, and their accesses are known",

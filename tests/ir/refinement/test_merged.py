@@ -179,6 +179,9 @@ WRONG = {
             ),
         ),
     ),
+    "a first output that is seen": Wrong(
+        "%a is seen by others", (("buffer %a : f32[4] temp at $arena", "buffer %a : f32[4] state"),)
+    ),
     "an output that is seen": Wrong("%s is seen by others", (("y=%b, k", "y=%s, k"), ("x=%b, y=%z", "x=%s, y=%z"))),
     "outputs that change places": Wrong(
         "",
