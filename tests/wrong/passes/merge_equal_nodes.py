@@ -21,13 +21,14 @@ __all__: list[str] = []
 
 
 def _merged(graph: Graph, forgotten: Callable[[Merge], str]) -> Graph:
-    """The graph after the first merge of neighbours in launch order that only the forgotten test is against."""
+    """The graph after the first merge that only the forgotten test is against; who reads what goes does so later."""
     launched = [name for name, node in graph.nodes.items() if isinstance(node, KernelNode)]
     for number, gone in enumerate(launched):
         for kept in launched[:number]:
             merge = Merge(graph, kept, gone)
             asked = [test for test in TESTS if test is not forgotten]
-            if all(not test(merge) for test in asked) and forgotten(merge):
+            is_later = all(merge.place[name] > merge.place[gone] for name in merge.readers)
+            if is_later and all(not test(merge) for test in asked) and forgotten(merge):
                 edit = graph.edit()
                 _apply(edit, merge)
                 return edit.commit()
