@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from hypothesis import event, given
+from itertools import combinations
+
+from hypothesis import assume, event, given
+from hypothesis import strategies as st
 
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode
 from forerun.ir.refinement.certificate import certify
 from forerun.ir.refinement.fused import claims
+from forerun.ir.refinement.merged import Merge
 from forerun.ir.verify import verify
 from forerun.passes.infra.base import PassContext
 from forerun.passes.infra.manager import PassManager
-from forerun.passes.merge_equal_nodes import MergeEqualNodes
+from forerun.passes.merge_equal_nodes import MergeEqualNodes, _apply
+from forerun.support.diagnostics import InternalError
 from forerun.testing import assert_same_outputs
 from tests.passes.repeated_programs import repeated_programs
 
@@ -52,3 +57,30 @@ def test_changes_can_be_made_one_by_one(graph: Graph) -> None:
     after = MergeEqualNodes().apply(graph, one)
     assert len(graph) - len(after) == min(every.statistics["nodes_merged"], 1)
     assert all(isinstance(graph.nodes[name], KernelNode) for name in set(graph.nodes) - set(after.nodes))
+
+
+@given(PROGRAMS, st.data())
+def test_certificates_prove_no_merge_that_computes_something_else(graph: Graph, data: st.DataObject) -> None:
+    """Any two nodes, right or wrong: what is proved gives the same values."""
+    launched = [name for name, node in graph.nodes.items() if isinstance(node, KernelNode)]
+    pairs = [(a, b) for a, b in combinations(launched, 2) if _kernel(graph, a) == _kernel(graph, b)]
+    assume(pairs)
+    merge = Merge(graph, *data.draw(st.sampled_from(pairs)))
+    edit = graph.edit()
+    try:
+        _apply(edit, merge)
+    except InternalError:  # the node that goes would read, or write again, what it writes
+        assert merge.refusal()
+        return
+    after = edit.commit()
+    status = "invalid" if verify(after) else certify(graph, after).status
+    event(f"{status}, {'may' if not merge.refusal() else 'may not'} be merged")
+    assert (status == "proved") == (not merge.refusal())
+    if status == "proved":
+        assert_same_outputs(graph, after, seeds=(0, 1, 2))
+
+
+def _kernel(graph: Graph, name: str) -> str:
+    node = graph.nodes[name]
+    assert isinstance(node, KernelNode)
+    return node.kernel
