@@ -245,5 +245,6 @@ def _list_passes(*, as_json: bool) -> None:
         print_json({"passes": listed, "pipelines": dict(NAMED_PIPELINES)})
         return
     sections = [cls.help() for cls in available().values()]
-    sections += [f"The pipeline '{name}' is {text}" for name, text in NAMED_PIPELINES.items()]
+    # With white space, so that lines can be broken there.
+    sections += [f"The pipeline '{name}' is {text.replace(',', ', ')}" for name, text in NAMED_PIPELINES.items()]
     write_result(wrapped("\n\n".join(sections)) + "\n")

@@ -68,10 +68,9 @@ class Limits:
         """What holds in each turn after which the loop goes back."""
         found: list[Comparison] = []
         graph = self._flow.graph
-        inner = [one for one in graph.loops if one.header in loop.nodes and one.header != loop.header]
         for block in loop.nodes:
-            # It is executed once in each turn.
-            if any(block in one.nodes for one in inner) or not all(graph.dominates(block, b) for b in loop.latches):
+            # It is executed in each turn after which the loop goes back.
+            if not all(graph.dominates(block, latch) for latch in loop.latches):
                 continue
             last = self._flow.branch_of(block)
             inside = [after for after in graph.successors[block] if after in loop.nodes]

@@ -79,7 +79,7 @@ def test_the_passes_work_inside_the_loop(pipeline: str) -> None:
     graph = generation_graph(SMOLLM2_135M, context=512, limit=256, eot=2, dtype=DType.BF16, cache_dtype=DType.BF16)
     result = PassManager(pipeline).run(graph)
     records = {record.name: record for record in result.summary.passes}
-    assert {record.verdict for record in records.values()} == {"proved"}
+    assert {record.verdict for record in records.values() if record.changed} == {"proved"}
     step = body_of(result.graph)
     kernels = [result.graph.kernels[node.kernel] for node in step if isinstance(node, KernelNode)]
     edges = step.count_dependencies()

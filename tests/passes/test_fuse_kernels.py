@@ -94,7 +94,7 @@ def test_a_decode_step_becomes_five_kernels_a_layer_and_three(bias: bool, steps:
     graph = decode_graph(config, context=16, splits=2, argmax_parts=4, steps=steps)
     result = PassManager("fast").run(graph)
     assert len(result.graph) == steps * (5 * TINY.layers + 3)
-    first = result.summary.passes[0]
+    first = next(record for record in result.summary.passes if record.name == "fuse-kernels")
     assert first.applications == {
         "norm-qkv-rope": 2 * steps,
         "norm-gate-up": 2 * steps,
@@ -113,8 +113,8 @@ def test_the_step_in_a_loop_is_fused_too() -> None:
     result = PassManager("fast").run(graph)
     (loop,) = (node for node in result.graph if isinstance(node, ConditionalNode))
     assert len(loop.bodies[0]) == 5 * TINY.layers + 4
-    assert {record.verdict for record in result.summary.passes} == {"proved"}
-    assert_close_outputs(graph, result.graph, 10 * result.summary.passes[0].tolerance)
+    assert {record.verdict for record in result.summary.passes if record.changed} == {"proved"}
+    assert_close_outputs(graph, result.graph, 10 * max(record.tolerance for record in result.summary.passes))
 
 
 def test_what_types_and_shapes_do_not_fit_stays() -> None:
@@ -132,7 +132,7 @@ def test_limits_stop_after_so_many() -> None:
 
 def test_named_pipelines() -> None:
     planned = EXACT_PIPELINE.replace("reduce-edges", "plan-memory,reduce-edges")
-    assert str(Pipeline.parse("fast")) == FAST_PIPELINE == f"fuse-kernels,{planned}"
+    assert str(Pipeline.parse("fast")) == FAST_PIPELINE == f"merge-equal-nodes,fuse-kernels,{planned}"
     with pytest.raises(InvalidInput, match="the fast pipeline has no options"):
         Pipeline.parse("fast{rules=all}")
 

@@ -108,6 +108,14 @@ CASES: dict[str, tuple[str, tuple[int, int] | None]] = {
     "one that is left on some ways only": (LOOP.format(begin="%r3") + "setp.gt.s32 %p1, %r7, 3; @%p1 bra $M;"
                                            "setp.gt.s32 %p2, %r6, %r1; @%p2 bra $E; $M: add.s32 %r6, %r6, 1;"
                                            "bra $L; $E:", None),
+    "one that is left when it is another number each time": (
+        LOOP.format(begin="10") + "rem.u32 %r8, %r7, 4; sub.s32 %r6, %r6, 1; setp.ne.s32 %p1, %r6, %r8; @%p1 bra $L;",
+        None),
+    "a branch that is not taken": ("setp.lt.s32 %p1, %r5, 10; @%p1 bra $E; ld.global.u32 %r7, [%rd3]; $E:", (40, 2048)),
+    "a predicate that was not written on all ways": (
+        "setp.lt.s32 %p2, %r4, 1; @%p2 bra $M; setp.lt.s32 %p1, %r5, %r2; $M: @%p1 ld.global.u32 %r7, [%rd3];",
+        (0, 2048)),
+    "the greater": ("max.s32 %r6, %r3, %r5; mad.wide.u32 %rd4, %r6, 4, %rd1; ld.global.u32 %r7, [%rd4];", (0, 2048)),
     "an index that was loaded": ("ld.global.u32 %r7, [%rd3]; mad.wide.s32 %rd4, %r7, 4, %rd1;"
                                  "ld.global.u32 %r8, [%rd4];", None),
     "the rest of a division": ("rem.u32 %r6, %r5, 100; mad.wide.u32 %rd4, %r6, 4, %rd1; ld.global.u32 %r7, [%rd4];",

@@ -15,11 +15,13 @@ from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, EventWaitNode, KernelNode, ScalarLoad
 from forerun.ir.semantics import races as races_module
 from forerun.ir.types import DependencyKind
+from forerun.ir.verify import verify
 from forerun.passes.infer_dependencies import InferDependencies
 from forerun.passes.insert_pdl import can_overlap
 from forerun.testing.explorer import explore
 from tests.literal import conflicting, judge
 from tests.passes.laws import applied, input_of, weakened
+from tests.passes.repeated_programs import repeated_programs
 from tests.programs import Style, programs, races, undrained
 from tests.random_graphs import boxes, in_launch_order, pair, plain, rich, rows, temporaries
 from tests.three_kernels import BODIES, EDGES, graph_of
@@ -54,6 +56,16 @@ def handed_on() -> list[Graph]:
     """Programs in launch order that hand on temporaries: what there is to plan."""
     chooser = random.Random(0)
     return [temporaries(chooser) for _ in range(400)]
+
+
+@lru_cache
+def repeated() -> list[Graph]:
+    """Programs in launch order that compute much again: what there is to merge."""
+    return [graph for graph in drawn(repeated_programs(), 400) if not verify(graph)]
+
+
+_OF_STAGES = {"plan-memory": handed_on, "merge-equal-nodes": repeated}
+"""The programs that passes are tried on if others have nothing for them to do."""
 
 
 def fresh(graph: Graph) -> Graph:
@@ -109,7 +121,7 @@ def inputs(stage: str) -> list[Graph]:
     """What the pass of that name may get: right graphs, from strictly ordered to as weakly ordered as possible."""
     chooser = random.Random(0)
     found = []
-    for graph in handed_on() if stage == "plan-memory" else chains():
+    for graph in _OF_STAGES.get(stage, chains)():
         weak = weakened(applied(InferDependencies(), graph))
         found += [input_of(stage, graph), weak, _embroidered(chooser, weak)]
     return found

@@ -14,6 +14,7 @@ from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import AllocNode, EmptyNode, FreeNode, KernelNode, Node
 from forerun.ir.refinement.body_order import LostOrder, lost_orders, other_body
 from forerun.ir.refinement.fused import Fused, claims, is_temporary
+from forerun.ir.refinement.merged import without_merged
 from forerun.ir.semantics.access import HOST_EFFECTS, NodeAccess, accesses, is_event
 from forerun.ir.semantics.constants import changed_constants
 from forerun.ir.semantics.event_nodes import crossings, event_nodes
@@ -41,11 +42,12 @@ RULES = {
     "C17": "where temporaries moved, each read sees the same writes, and is known to",
     # unsupported: nothing is known to be wrong, but this version does not know that it is right
     "C7": "nodes of the same name are equal, but for the order of phases, waits, triggers and added CTA barriers",
-    "C8": "nodes that appear or disappear do nothing, or are fused",
+    "C8": "nodes that appear or disappear do nothing, or are fused or merged",
     "C9": "allocations and buffers are equal, but for where temporaries of a device lie",
     "C19": "temporaries that moved are aligned as before, if a kernel that uses them does not say what it needs",
     "C15": "a fused node stands for known nodes at its place, of which some may stay, and their accesses are known",
     "C16": "no byte is written by two of the nodes that a fused node stands for, or read by one before that",
+    "C20": "a node that is merged with another one would compute the same from the same bytes, and nobody misses it",
     "C10": "a graph after that is not proved comes from a graph before that is, or else the race was there before",
 }
 """What a rewrite must keep, by identifier; tests/ir/refinement/test_certificate.py has a negative test for each."""
@@ -94,6 +96,10 @@ def compare(
     ``path`` is what names of nodes in findings begin with: the nodes around a body. ``fusions`` has the nodes of before
     that nodes of after are said to stand for.
     """
+    before, wrong = without_merged(before, after, fusions)
+    for gone, (kept, reason) in wrong.items():
+        at = Location("node", path + kept)
+        findings.add("C20", f"stands for '{gone}', which is gone, but was not merged with it: {reason}", at)
     comparison = _Comparison(before, after, findings, assumptions, path, Fused(before, after, fusions))
     comparison.tables()
     comparison.nodes()

@@ -25,8 +25,11 @@ EXACT_PIPELINE = ",".join([*_OVERLAP, *_LAST])
 
 FAST_PIPELINE = ",".join(
     [
-        # Before all others: on launch order, since what fused kernels depend on is inferred from their own accesses;
-        # and before kernels have variants with waits, which no pattern names. Keeps results within its rules'
+        # First: what is computed once need not be fused twice, and a node goes only while its dependencies are full.
+        # Graphs without equal nodes stay the very same.
+        "merge-equal-nodes",
+        # Before those that follow: on launch order, since what fused kernels depend on is inferred from their own
+        # accesses; and before kernels have variants with waits, which no pattern names. Keeps results within its rules'
         # tolerances only, since fused kernels sum in another order.
         "fuse-kernels",
         *_OVERLAP,
