@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -252,7 +253,7 @@ def assert_assembles(text: str) -> None:
 @pytest.mark.toolchain
 @pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 def test_texts_of_compilers(text: str) -> None:
-    assert_assembles(text.replace(".version 9.4", ".version 9.0"))
+    assert_assembles(re.sub(r"^\.version 9\.[1-4]$", ".version 9.0", text, flags=re.MULTILINE))
 
 
 @pytest.mark.slow
