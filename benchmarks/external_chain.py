@@ -1,31 +1,20 @@
 """A program that knows nothing of PDL: a chain of 81 matrix-vector products, a CuPy ``RawKernel``, captured by CuPy.
 
-The shapes are those of a decode step of Llama-3.2-1B. Its own replay, with full edges, is the denominator; what is
-written is compared byte by byte before a time counts.
-
-    python benchmarks/external_chain.py
+The shapes are those of a decode step of Llama-3.2-1B. Between two products of a layer stands a kernel of one CTA that
+counts.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import statistics
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from external_common import Program, written_by
 
-from common import origin
+__all__ = ["gemv_chain"]
 
-import forerun
-
-LAYERS, ROUNDS, REPLAYS = 16, 12, 10
+LAYERS = 16
 SOURCE = """
 __device__ float low(unsigned v) { return __uint_as_float(v << 16); }
 __device__ float high(unsigned v) { return __uint_as_float(v & 0xffff0000u); }
@@ -72,52 +61,42 @@ extern "C" __global__ void count(float* p) {
 """
 
 
-_MOVED = ",hoist-loads{full_edges=false}"
-
-
 def shapes() -> list[tuple[int, int, int, int]]:
     """Rows, columns, and the numbers of the vectors that each product reads and writes; no rows: the small kernel."""
     layer = [(3072, 2048, 0, 1), (0, 0, 0, 0), (2048, 2048, 1, 2), (16384, 2048, 2, 3), (2048, 8192, 3, 0)]
     return layer * LAYERS + [(128256, 2048, 0, 4)]
 
 
-@dataclass
-class Chain:
-    """The captured program: graph and stream, what it writes, what its first vector is, and what must stay alive."""
+def _bf16(values: Any) -> Any:
+    """The upper halves of float32."""
+    import cupy
 
-    graph: Any
-    stream: Any
-    vectors: list[Any]
-    counter: Any
-    first: Any
-    kept: Any
-
-    def reset(self) -> None:
-        import cupy
-
-        for vector in self.vectors:
-            vector.fill(0)
-        self.vectors[0][: self.first.size] = self.first
-        self.counter.fill(0)
-        cupy.cuda.Device().synchronize()
+    return (values.view(cupy.uint32) >> 16).astype(cupy.uint16)
 
 
-def program() -> Chain:
+def gemv_chain(session: Any) -> Iterator[Program]:
     """Build the program, and let CuPy capture it."""
+    os.environ["CUPY_CACHE_IN_MEMORY"] = "1"
     import cupy
 
     module = cupy.RawModule(code=SOURCE, options=("-std=c++17",))
     kernels = {name: module.get_function(name) for name in ("gemv_2048", "gemv_8192", "count")}
     total = sum(rows * columns for rows, columns, _, _ in shapes())
     generator = cupy.random.default_rng(0)
-    # bf16 from -0.5 to 0.5: the upper halves of float32.
     weights = cupy.empty(total, dtype=cupy.uint16)
     for begin in range(0, total, 1 << 26):
         part = generator.random(min(1 << 26, total - begin), dtype=cupy.float32) - 0.5
-        weights[begin : begin + part.size] = (part.view(cupy.uint32) >> 16).astype(cupy.uint16)
+        weights[begin : begin + part.size] = _bf16(part)
     vectors = [cupy.zeros(131072, dtype=cupy.uint16) for _ in range(5)]
     counter = cupy.zeros(1, dtype=cupy.float32)
-    first = ((generator.random(2048, dtype=cupy.float32) - 0.5).view(cupy.uint32) >> 16).astype(cupy.uint16)
+
+    def refresh(seed: int) -> None:
+        for vector in vectors:
+            vector.fill(0)
+        vectors[0][:2048] = _bf16(cupy.random.default_rng(seed).random(2048, dtype=cupy.float32) - 0.5)
+        counter.fill(0)
+
+    refresh(0)
     stream = cupy.cuda.Stream(non_blocking=True)
     cupy.cuda.Device().synchronize()
     with stream:
@@ -133,78 +112,10 @@ def program() -> Chain:
             kernels[name]((grid,), (128,), (own, vectors[source], vectors[target], rows))
             at += rows * columns
         graph = stream.end_capture()
-    return Chain(graph, stream, vectors, counter, first, (module, kernels, weights))
+    live = session.graph(graph)
 
+    def replay() -> None:
+        graph.launch(cupy.cuda.Stream.null)
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--output", type=Path)
-    parser.add_argument("--save", type=Path)
-    arguments = parser.parse_args()
-    os.environ["CUPY_CACHE_IN_MEMORY"] = "1"
-    with forerun.capture() as session:
-        import cupy
-
-        chain = program()
-        live = session.graph(chain.graph)
-    print(live, *live.graph.remarks, sep="\n  ", flush=True)
-    if arguments.save is not None:
-        live.save(arguments.save)
-
-    graph, stream, vectors, counter, reset = chain.graph, chain.stream, chain.vectors, chain.counter, chain.reset
-    replays: dict[str, Callable[[], None]] = {"CuPy": lambda: graph.launch(stream)}
-    made: dict[str, Any] = {}
-    variants: list[tuple[str, str | None]] = [
-        (f"{words}, trigger {trigger}", f"insert-pdl{{trigger={trigger}}}{more}")
-        for trigger in ("start", "after-wait", "none")
-        for words, more in (("wait at entry", ""), ("loads moved", _MOVED))
-    ]
-    for name, pipeline in [*variants, ("measured", None)]:
-        optimized = forerun.optimize(live, pipeline=pipeline)
-        print(f"  {name}: {optimized}", flush=True)
-        for code in optimized.made.values():
-            print(f"    {code.early_loads} early loads, refused {code.refused}", flush=True)
-        replays[name] = lambda own=optimized: own.replay(stream)  # type: ignore[misc]
-        made[name] = {"dependencies": optimized.graph.count_dependencies(), "unfit": dict(optimized.unfit)}
-    wrong = dict.fromkeys(replays, 0)
-    reset()
-    graph.launch(stream)
-    stream.synchronize()
-    expected = [vector.copy() for vector in vectors]
-    assert all(bool(vector.any()) for vector in expected)
-    for _ in range(arguments.steps):
-        for name, replay in replays.items():
-            reset()
-            replay()
-            stream.synchronize()
-            same = all(bool((a == b).all()) for a, b in zip(vectors, expected, strict=True))
-            wrong[name] += not (same and float(counter[0]) == LAYERS)
-    times: dict[str, list[float]] = {name: [] for name in replays}
-    for number in range(ROUNDS):
-        for name in sorted(replays, reverse=bool(number % 2)):
-            reset()
-            for _ in range(3):
-                replays[name]()
-            begin, end = cupy.cuda.Event(), cupy.cuda.Event()
-            begin.record(stream)
-            for _ in range(REPLAYS):
-                replays[name]()
-            end.record(stream)
-            end.synchronize()
-            times[name].append(1e3 * cupy.cuda.get_elapsed_time(begin, end) / REPLAYS)
-    base = statistics.median(times["CuPy"])
-    for name, samples in times.items():
-        middle = statistics.median(samples)
-        print(
-            f"  {name:16} {middle:8.1f} us {base / middle:.3f}x  replays that differ {wrong[name]} of {arguments.steps}"
-        )
-    if arguments.output is not None:
-        result = {**origin(), "us": times, "wrong": wrong, "steps": arguments.steps, "variants": made}
-        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
-    sys.stdout.flush()
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
+    kept = (graph, module, kernels, weights, vectors, counter)
+    yield Program("GEMVs, CuPy", live, replay, refresh, [], kept, written_by(live, [int(weights.data.ptr)]))

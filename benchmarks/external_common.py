@@ -28,11 +28,12 @@ __all__ = [
 
 ROUNDS, REPLAYS = 10, 12
 OWN = "its own replay"
-MOVED = "insert-pdl,hoist-loads{full_edges=false}"
 VARIANTS: dict[str, str | None] = {
     "untouched clone": "",
     "wait at entry": "insert-pdl",
-    "passes alone": MOVED,
+    "loads moved": "insert-pdl,hoist-loads{full_edges=false}",
+    "order of hazards": "infer-dependencies,reduce-edges",
+    "passes alone": forerun.CAPTURED_PIPELINE,
     "measured": None,
 }
 """Pipelines; with none, what pays is measured."""

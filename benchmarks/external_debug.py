@@ -1,31 +1,13 @@
-"""Debug runs over programs that torch and CuPy captured: checks of every access, delays, and planted faults.
-
-Each case runs in a process of its own, because images are seen from the start of CUDA on. ``debugged`` takes any
-captured graph, and a function that puts the inputs of a step in place.
-
-    python benchmarks/external_debug.py --output benchmarks/results/external_debug_h200.json
-"""
+"""Debug runs over captured graphs for ``external_zoo.py``: checks of every access, delays, and planted faults."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import random
-import subprocess
-import sys
-import tempfile
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from common import origin
 
 import forerun
 from forerun.external.debug import DebugReport, check_on_gpu
@@ -36,10 +18,11 @@ from forerun.ir.refinement.certificate import certify
 from forerun.testing.fault_runs import Outcome, run_faults
 from forerun.testing.planted_faults import KINDS, Fault, plant
 
+__all__ = ["debugged", "metrics", "table"]
+
 TRIGGERS_AT_START = "insert-pdl{trigger=start},hoist-loads{full_edges=false}"
 """Faults show themselves where dependents may start early."""
 
-CASES = ("chain", "compiled")
 _STEP_EVERY = 10
 
 
@@ -149,59 +132,20 @@ def _is_refuted(subject: Subject, fault: Fault) -> bool:
     return not certify(subject.imported.graph, fault.graph).proved
 
 
-def run_chain(arguments: argparse.Namespace) -> dict[str, Any]:
-    os.environ["CUPY_CACHE_IN_MEMORY"] = "1"
-    with forerun.capture() as session:
-        import cupy
-        import external_chain
-
-        program = external_chain.program()
-        live = session.graph(program.graph)
-    print(live, *live.graph.remarks, sep="\n  ", flush=True)
-
-    def prepare(step: int) -> None:
-        values = cupy.random.default_rng(step).random(program.first.size, dtype=cupy.float32) - 0.5
-        program.vectors[0][: program.first.size] = (values.view(cupy.uint32) >> 16).astype(cupy.uint16)
-
-    return debugged(live, prepare, faults=arguments.faults, seconds=arguments.seconds)
-
-
-def run_compiled(arguments: argparse.Namespace) -> dict[str, Any]:
-    import external_programs
-
-    with forerun.capture() as session:
-        import torch
-
-        model, step, token = external_programs.llama(True, arguments.layers)
-        graph, results = external_programs.capture(step)
-        live = session.graph(graph)
-    print(live, *live.graph.remarks, sep="\n  ", flush=True)
-    # What is read too early are then numbers that the program can have, indices among them.
-    graph.replay()
-    torch.cuda.synchronize()
-
-    def prepare(number: int) -> None:
-        token.fill_(random.Random(number).randrange(128256))
-        torch.cuda.synchronize()
-
-    found = debugged(live, prepare, faults=arguments.faults, seconds=arguments.seconds)
-    del model, results
-    return found
-
-
-def table(cases: dict[str, Any]) -> None:
+def table(cases: dict[str, Any]) -> str:
     """What was found, a line each."""
+    lines: list[str] = []
     for name, case in cases.items():
         if "error" in case:
-            print(f"{name}: {case['error'][-300:]}")
+            lines.append(f"{name}: {case['error'][-300:]}")
             continue
-        print(f"{name}: {case['nodes']} nodes")
+        lines.append(f"{name}: {case['nodes']} nodes")
         for words in ("own", "optimized"):
             one = case[words]
             if "error" in one:
-                print(f"  {words:10} {one['error'][:200]}")
+                lines.append(f"  {words:10} {one['error'][:200]}")
                 continue
-            print(
+            lines.append(
                 f"  {words:10} {one['accesses_checked']} accesses in {one['nodes_checked']} nodes, "
                 f"{one['accesses_outside']} outside, {one['accesses_on_wrong_side']} on the wrong side; "
                 f"{one['delayed_mismatches']} of {one['delayed_replays']} delayed replays differ "
@@ -209,12 +153,15 @@ def table(cases: dict[str, Any]) -> None:
             )
         faults = case["faults"]
         seen = faults.get("seen"), faults.get("run")
-        print(f"  faults     {seen[0]} of {seen[1]} seen, {faults.get('refuted')} refuted; {faults['seconds']} s")
+        lines.append(
+            f"  faults     {seen[0]} of {seen[1]} seen, {faults.get('refuted')} refuted; {faults['seconds']} s"
+        )
         for kind, counts in faults.get("kinds", {}).items():
-            print(f"    {kind:16} {counts}")
+            lines.append(f"    {kind:16} {counts}")
         for words in ("error", "not_seen", "reasons"):
             if faults.get(words):
-                print(f"    {words}: {str(faults[words])[:400]}")
+                lines.append(f"    {words}: {str(faults[words])[:400]}")
+    return "\n".join(lines)
 
 
 def metrics(cases: dict[str, Any]) -> dict[str, float]:
@@ -233,49 +180,3 @@ def metrics(cases: dict[str, Any]) -> dict[str, float]:
         "external.faults_planted": run,
         "external.faults_seen": sum(one.get("seen", 0) for one in faults) / run if run else 0.0,
     }
-
-
-def in_a_process(case: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """A case in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder, "case.json")
-        line = [sys.executable, __file__, case, "--output", str(written)]
-        line += [f"--{name}={getattr(arguments, name)}" for name in ("faults", "seconds", "layers")]
-        done = subprocess.run(line, check=False)
-        if not written.is_file():
-            return {"error": f"the process ended with {done.returncode}"}
-        found: dict[str, Any] = json.loads(written.read_text())
-        return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("case", choices=[*CASES, "all"], nargs="?", default="all")
-    parser.add_argument("--faults", type=int, default=100, help="faults that are planted in each case")
-    parser.add_argument("--seconds", type=float, default=40.0, help="for the faults of each case")
-    parser.add_argument("--layers", type=int, default=16, help="of the model")
-    parser.add_argument("--output", type=Path)
-    arguments = parser.parse_args()
-    if arguments.case != "all":
-        case = {"chain": run_chain, "compiled": run_compiled}[arguments.case]
-        try:
-            found = case(arguments)
-        except Exception as error:
-            traceback.print_exc()
-            found = {"error": f"{type(error).__name__}: {error}"[:4000]}
-        if arguments.output is not None:
-            arguments.output.write_text(json.dumps(found, indent=1) + "\n")
-        else:
-            table({arguments.case: found})
-        sys.stdout.flush()
-        os._exit(0)  # torch's own graphs and ours are given back in no order
-    cases = {case: in_a_process(case, arguments) for case in CASES}
-    found = {**origin(), "metrics": metrics(cases), "cases": cases}
-    if arguments.output is not None:
-        arguments.output.write_text(json.dumps(found, indent=1) + "\n")
-    print(json.dumps(found["metrics"], indent=1))
-    table(cases)
-
-
-if __name__ == "__main__":
-    main()

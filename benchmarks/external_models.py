@@ -10,9 +10,7 @@ from typing import Any
 
 from external_common import Program, torch_graph, written_by
 
-__all__ = ["encoder", "small_llama", "torch_llama", "vision"]
-
-POSITION, CONTEXT = 127, 256
+__all__ = ["encoder", "llama_compiled", "llama_eager", "llama_plain", "small_llama", "torch_llama", "vision"]
 
 
 def _captured(
@@ -29,28 +27,23 @@ def _generator(seed: int) -> Any:
     return torch.Generator("cuda").manual_seed(seed)
 
 
-def small_llama(session: Any) -> Iterator[Program]:
-    """A decode step with the shapes of SmolLM2-135M, over a static cache, tuned by coordinate descent."""
+def _llama(session: Any, name: str, shape: dict[str, Any], position: int, context: int, *, compiled: bool) -> Program:
+    """A decode step of a Llama of ``transformers`` with random weights, over a static cache."""
     import torch
-    import torch._inductor.config as inductor
     from transformers import LlamaConfig, LlamaForCausalLM, StaticCache
 
-    inductor.coordinate_descent_tuning = True
-    config = LlamaConfig(
-        hidden_size=576, intermediate_size=1536, num_hidden_layers=8, num_attention_heads=9, num_key_value_heads=3,
-        head_dim=64, vocab_size=49152, tie_word_embeddings=True, max_position_embeddings=2048,
-    )  # fmt: skip
+    config = LlamaConfig(tie_word_embeddings=True, max_position_embeddings=4096, head_dim=64, **shape)
     torch.manual_seed(0)
     with torch.device("cuda"):
         model = LlamaForCausalLM(config).to(torch.bfloat16).eval()
-    cache = StaticCache(config=config, max_cache_len=CONTEXT)
-    token = torch.tensor([[11]], device="cuda")
-    position = torch.tensor([POSITION], device="cuda")
-    model.forward = torch.compile(model.forward, fullgraph=True, dynamic=False)
+    cache = StaticCache(config=config, max_cache_len=context)
+    token, place = torch.tensor([[11]], device="cuda"), torch.tensor([position], device="cuda")
+    if compiled:
+        model.forward = torch.compile(model.forward, fullgraph=True, dynamic=False)
 
     def step() -> Any:
         out = model(
-            input_ids=token, past_key_values=cache, cache_position=position, position_ids=position[None], use_cache=True
+            input_ids=token, past_key_values=cache, cache_position=place, position_ids=place[None], use_cache=True
         )
         return out.logits, out.logits.argmax(-1)
 
@@ -61,9 +54,50 @@ def small_llama(session: Any) -> Iterator[Program]:
                 if isinstance(value, torch.Tensor) and value.dtype is torch.bfloat16 and value.ndim == 4:
                     value.normal_(generator=_generator(seed + value.shape[1]))
                 elif isinstance(value, torch.Tensor) and not value.is_floating_point() and value.numel() == 1:
-                    value.fill_(POSITION)  # its counter of tokens, which would run off the end
+                    value.fill_(position)  # its counter of tokens, which would run off the end
 
-    yield _captured(session, "SmolLM2-like Llama", step, list(model.parameters()), refresh, (model, cache))
+    return _captured(session, name, step, list(model.parameters()), refresh, (model, cache))
+
+
+SMOLLM2 = {
+    "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 9,
+    "num_key_value_heads": 3, "vocab_size": 49152,
+}  # fmt: skip
+LLAMA_1B = {
+    "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "vocab_size": 128256,
+}  # fmt: skip
+
+
+def small_llama(session: Any) -> Iterator[Program]:
+    """A decode step with the shapes of SmolLM2-135M, tuned by coordinate descent."""
+    import torch._inductor.config as inductor
+
+    inductor.coordinate_descent_tuning = True
+    yield _llama(session, "SmolLM2-like Llama", SMOLLM2, 127, 256, compiled=True)
+
+
+def llama_compiled(session: Any) -> Iterator[Program]:
+    """A decode step of Llama-3.2-1B shapes at position 511, tuned by coordinate descent; then with ``enable_pdl``."""
+    import torch
+    import torch._inductor.config as inductor
+
+    inductor.coordinate_descent_tuning = True
+    for name, with_pdl in (("torch.compile", False), ("torch, enable_pdl", True)):
+        torch._dynamo.reset()
+        inductor.triton.enable_pdl = with_pdl
+        yield _llama(session, name, LLAMA_1B, 511, 1024, compiled=True)
+    inductor.triton.enable_pdl = False
+
+
+def llama_plain(session: Any) -> Iterator[Program]:
+    """The same, not tuned."""
+    yield _llama(session, "torch.compile, not tuned", LLAMA_1B, 511, 1024, compiled=True)
+
+
+def llama_eager(session: Any) -> Iterator[Program]:
+    """The same, not compiled."""
+    yield _llama(session, "eager", LLAMA_1B, 511, 1024, compiled=False)
 
 
 def _with_products(model: Any) -> Any:

@@ -44,10 +44,16 @@ from external_common import (
     timed,
 )
 from external_common import table as table_of
+from external_debug import metrics as debug_metrics
+from external_debug import table as table_of_debug
 
 __all__ = ["CASES", "Plan", "main", "metrics", "run_all"]
 
 CASES = {
+    "chain": "external_chain:gemv_chain",
+    "llama": "external_models:llama_compiled",
+    "llama_plain": "external_models:llama_plain",
+    "llama_eager": "external_models:llama_eager",
     "flashinfer": "external_kernels:attention_layers",
     "products": "external_kernels:matrix_products",
     "products_of_maps": "external_kernels:matrix_products_of_maps",
@@ -60,6 +66,12 @@ CASES = {
 """The module and the function of each case."""
 
 ENABLE_PDL = "torch, enable_pdl"
+NAMED = {
+    "chain": "external.gemv_chain.speedup",
+    "llama": "external.transformers_compile.speedup",
+    "llama_eager": "external.transformers_eager.speedup",
+}
+"""Figures with names of their own: of the first graph of a case, measured, over its own replay."""
 MOST_TEXTS = 150
 """How many texts of Triton's cache are assembled twice, in a case."""
 
@@ -67,11 +79,29 @@ MOST_TEXTS = 150
 # One case, in its own process
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How cases are run.
+
+    Attributes:
+        steps: Compared steps of each program.
+        search_s: Seconds in which what pays is measured, for each program.
+        limit_s: Seconds after which a case is stopped.
+        debug_s: Seconds for which planted faults run; with 0 nothing is debugged.
+        save: A folder for what was captured.
+    """
+
+    steps: int = 25
+    search_s: float = 8.0
+    limit_s: float = 270.0
+    debug_s: float = 0.0
+    save: Path | None = None
+
+
 @dataclass
 class _Case:
     name: str
-    steps: int
-    search_s: float
+    plan: Plan
     lock: Path | None
     output: Path | None
     result: dict[str, Any] = field(default_factory=dict)
@@ -106,6 +136,8 @@ class _Case:
                 self.tried("capture", lambda: programs.extend(_each(getattr(source, function)(session), programs)))
                 for one in programs:
                     self.tried(f"{one.name}: verdict", lambda one=one: self._judge(one))
+                    if self.plan.save is not None:
+                        self.tried(f"{one.name}: save", lambda one=one: one.live.save(self._folder(one)))
                 self.tried("machine code", lambda: self._identity(programs))
                 quick = [name for name, pipeline in VARIANTS.items() if pipeline is not None]
                 made = {
@@ -114,6 +146,10 @@ class _Case:
                 }
             with locked(self.lock, alone=True):
                 self._measure(programs, made)
+
+    def _folder(self, one: Program) -> Path:
+        assert self.plan.save is not None
+        return self.plan.save / "".join(letter if letter.isalnum() else "_" for letter in f"{self.name} {one.name}")
 
     def _judge(self, one: Program) -> None:
         about = about_capture(one.live)
@@ -140,26 +176,45 @@ class _Case:
         for one in programs:
             replays: dict[str, Callable[[], None]] = {}
             about = self.result.setdefault("variants", {}).setdefault(one.name, {})
-            searched = self.tried(f"{one.name}: search", lambda one=one: optimized(one, self.search_s, ["measured"]))
+            searched = self.tried(
+                f"{one.name}: search", lambda one=one: optimized(one, self.plan.search_s, ["measured"])
+            )
             for found in (made.get(one.name), searched):
                 if found is not None:
                     replays |= found.replays
                     about |= found.about
             steps = self.tried(
-                f"{one.name}: identity", lambda one=one, replays=replays: compared(one, replays, self.steps)
+                f"{one.name}: identity", lambda one=one, replays=replays: compared(one, replays, self.plan.steps)
             )
             turns[one.name] = (one, one.replay)
             turns |= {f"{one.name}: {name}": (one, replay) for name, replay in replays.items()}
             for name, counts in (steps or {}).items():
                 wrong[one.name if name == OWN else f"{one.name}: {name}"] = counts
-        self.result |= {"steps": self.steps, "wrong": wrong}
+        self.result |= {"steps": self.plan.steps, "wrong": wrong}
         times = self.tried("timing", lambda: timed(turns)) if turns else None
         if times:
             base = programs[0].name
             self.result |= {"us": times, "base": base, "ratios": ratios(times, base)}
-            self.result["table"] = table_of(times, base, wrong, self.steps)
+            self.result["table"] = table_of(times, base, wrong, self.plan.steps)
             print(self.result["table"], flush=True)
         self.write()
+        if self.plan.debug_s and programs:
+            first = programs[0]
+            self.tried("debug", lambda: self.result.update(debug={first.name: self._debugged(first)}))
+
+    def _debugged(self, one: Program) -> dict[str, Any]:
+        import torch
+        from external_debug import debugged
+
+        def prepare(step: int) -> None:
+            one.refresh(step)
+            torch.cuda.synchronize()
+
+        # What is read too early are then numbers that the program can have, indices among them.
+        one.refresh(0)
+        one.replay()
+        torch.cuda.synchronize()
+        return debugged(one.live, prepare, seconds=self.plan.debug_s)
 
 
 def _each(programs: Iterator[Program], before: Sequence[Program]) -> Iterator[Program]:
@@ -186,23 +241,9 @@ def _triton_texts(assembler: tuple[str, str], known: set[str]) -> dict[str, tupl
 # All cases
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How cases are run.
-
-    Attributes:
-        steps: Compared steps of each program.
-        search_s: Seconds in which what pays is measured, for each program.
-        limit_s: Seconds after which a case is stopped.
-    """
-
-    steps: int = 25
-    search_s: float = 8.0
-    limit_s: float = 270.0
-
-
 def _command(name: str, plan: Plan, lock: Path, output: Path) -> list[str]:
-    words = ["--one", "--steps", plan.steps, "--search", plan.search_s, "--lock", lock, "--output", output]
+    words = ["--one", "--steps", plan.steps, "--search", plan.search_s, "--debug", plan.debug_s]
+    words += ["--lock", lock, "--output", output, *(["--save", plan.save] if plan.save else [])]
     return [sys.executable, __file__, name, *map(str, words)]
 
 
@@ -281,10 +322,17 @@ def metrics(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
         speeds = [ratio for variant, ratio in case.get("ratios", {}).items() if variant.endswith(": measured")]
         if speeds:
             told[f"external.zoo.{name}.speedup"] = round(max(speeds), 4)
-    speed = told.get("external.zoo.torch_llama.speedup")
-    if speed is not None and found["torch_llama"].get("base") == ENABLE_PDL:
-        told["external.torch_compile.speedup_over_enable_pdl"] = speed
-    return told
+    for name, metric in NAMED.items():
+        ratio = found.get(name, {}).get("ratios", {}).get(f"{found.get(name, {}).get('base')}: measured")
+        if ratio is not None:
+            told[metric] = round(ratio, 4)
+    if "external.zoo.torch_llama.speedup" in told:
+        told["external.torch_compile.speedup_over_enable_pdl"] = told["external.zoo.torch_llama.speedup"]
+    enable_pdl = found.get("llama", {}).get("ratios", {}).get(ENABLE_PDL)
+    if enable_pdl is not None:
+        told["external.transformers_compile.speedup_of_enable_pdl"] = round(enable_pdl, 4)
+    debugged = {name: one for case in found.values() for name, one in case.get("debug", {}).items()}
+    return {**told, **debug_metrics(debugged)} if debugged else told
 
 
 def summary(found: Mapping[str, Mapping[str, Any]]) -> str:
@@ -302,6 +350,7 @@ def summary(found: Mapping[str, Mapping[str, Any]]) -> str:
         for kind, told in case.get("ptx", {}).items():
             lines.append(f"  PTX, {kind}: {told}")
         lines += [case["table"]] if "table" in case else []
+        lines += [table_of_debug(case["debug"])] if "debug" in case else []
         lines += [f"  FAILED {error}" for error in case.get("errors", ())]
     return "\n".join(lines)
 
@@ -311,6 +360,8 @@ def main() -> int:
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all, if none is named")
     parser.add_argument("--steps", type=int, default=Plan.steps, help="compared steps of each program")
     parser.add_argument("--search", type=float, default=Plan.search_s, help="seconds of search for each program")
+    parser.add_argument("--debug", type=float, default=Plan.debug_s, help="seconds of planted faults, in each case")
+    parser.add_argument("--save", type=Path, help="a folder for what was captured")
     parser.add_argument("--limit", type=float, default=Plan.limit_s, help="seconds after which all cases are stopped")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--one", action="store_true", help="run the case in this process")
@@ -320,12 +371,13 @@ def main() -> int:
     unknown = [name for name in names if name not in CASES]
     if unknown:
         parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}")
+    plan = Plan(arguments.steps, arguments.search, arguments.limit, arguments.debug, arguments.save)
     if arguments.one:
-        case = _Case(names[0], arguments.steps, arguments.search, arguments.lock, arguments.output)
+        case = _Case(names[0], plan, arguments.lock, arguments.output)
         case.tried("all", case.run)
         sys.stdout.flush()
         os._exit(1 if "errors" in case.result else 0)  # the program's graphs and ours are given back in no order
-    found = run_all(names, Plan(arguments.steps, arguments.search, arguments.limit))
+    found = run_all(names, plan)
     told = metrics(found)
     if arguments.output is not None:
         arguments.output.write_text(json.dumps({**origin(), "metrics": told, "cases": found}, indent=1) + "\n")

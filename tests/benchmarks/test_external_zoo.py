@@ -42,7 +42,7 @@ def test_a_case_that_fails_or_hangs_ends_alone(capsys: pytest.CaptureFixture[str
 
 
 def test_a_part_that_fails_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
-    case = external_zoo._Case("vit", 1, 1.0, None, tmp_path / "result.json")
+    case = external_zoo._Case("vit", external_zoo.Plan(), None, tmp_path / "result.json")
     assert case.tried("first", lambda: 1 // 0) is None
     assert case.tried("second", lambda: 7) == 7
     written = json.loads((tmp_path / "result.json").read_text())
@@ -85,6 +85,17 @@ def test_figures() -> None:
     line = external_common.table(times, "torch, enable_pdl", wrong, 5).splitlines()[1]
     expected = "torch, enable_pdl: measured 10.0 us 1.100x, differs in 1 (results: 0) of 5 steps"
     assert " ".join(line.split()) == expected
+
+
+def test_figures_of_transformers() -> None:
+    times = {"torch.compile": [11.0], "torch.compile: measured": [10.0], "torch, enable_pdl": [10.5],
+             "torch, enable_pdl: measured": [9.0]}  # fmt: skip
+    told = external_zoo.metrics(
+        {"llama": {"base": "torch.compile", "ratios": external_common.ratios(times, "torch.compile")}}
+    )
+    assert told["external.transformers_compile.speedup"] == 1.1
+    assert told["external.transformers_compile.speedup_of_enable_pdl"] == pytest.approx(1.0476)
+    assert "external.torch_compile.speedup_over_enable_pdl" not in told
 
 
 def test_every_case_is_there() -> None:
