@@ -171,7 +171,14 @@ def variants(case: str) -> dict[str, tuple[str | None, Any]]:
     entry, moved = "insert-pdl", "insert-pdl,hoist-loads{full_edges=false}"
     found: dict[str, tuple[str | None, Any]] = {"untouched clone": ("", "none"), "wait at entry": (entry, "none")}
     found["loads moved"] = (moved, "move")
-    return found if case == "eager" else {**found, "measured": (None, "move")}
+    found["order of hazards"] = ("infer-dependencies", "none")
+    if case == "eager":
+        return found
+    return {
+        **found,
+        "order of hazards, wait at entry": (f"infer-dependencies,{entry}", "none"),
+        "measured": (None, "move"),
+    }
 
 
 def _found(optimized: Any) -> str:
