@@ -420,6 +420,22 @@ def test_optimize_takes_a_graph_or_a_callable_and_its_arguments(
         forerun.optimize(lambda x: x, 1)
 
 
+def test_optimize_puts_the_order_of_hazards_in_place_of_a_streams(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda.add_kernel(3, 7, pointer("w1"), pointer("x"), pointer("x"))
+    cuda.connect(2, 3)
+    before = len(cuda.calls)
+    with forerun.optimize(live(cuda, monkeypatch), "infer-dependencies") as optimized:
+        assert sorted(one.pair for one in optimized.graph.dependencies) == [("n0", "n1"), ("n0", "n2")]
+        assert optimized.made == {}
+    removed, added = (
+        [call[2:4] for call in cuda.calls[before:] if call[0] == f"cuGraph{verb}Dependencies"]
+        for verb in ("Remove", "Add")
+    )
+    assert (removed, added) == ([([502], [503])], [([501], [503])])
+
+
 def test_optimize_by_measuring(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FORERUN_CACHE_DIR", str(tmp_path))
     captured = live(cuda, monkeypatch)
