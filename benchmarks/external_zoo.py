@@ -133,11 +133,9 @@ class _Case:
             with locked(self.lock, alone=False):
                 programs: list[Program] = []
                 source = import_module(module)
-                self.tried("capture", lambda: programs.extend(_each(getattr(source, function)(session), programs)))
+                self.tried("capture", lambda: programs.extend(self._each(getattr(source, function)(session), programs)))
                 for one in programs:
                     self.tried(f"{one.name}: verdict", lambda one=one: self._judge(one))
-                    if self.plan.save is not None:
-                        self.tried(f"{one.name}: save", lambda one=one: one.live.save(self._folder(one)))
                 self.tried("machine code", lambda: self._identity(programs))
                 quick = [name for name, pipeline in VARIANTS.items() if pipeline is not None]
                 made = {
@@ -147,9 +145,16 @@ class _Case:
             with locked(self.lock, alone=True):
                 self._measure(programs, made)
 
-    def _folder(self, one: Program) -> Path:
-        assert self.plan.save is not None
-        return self.plan.save / "".join(letter if letter.isalnum() else "_" for letter in f"{self.name} {one.name}")
+    def _each(self, programs: Iterator[Program], before: Sequence[Program]) -> Iterator[Program]:
+        """The programs of a case as they are captured."""
+        begin = time.perf_counter()
+        for one in programs:
+            assert all(one.name != other.name for other in before)
+            print(f"captured: {one.name}, {time.perf_counter() - begin:.1f} s after the begin", flush=True)
+            if self.plan.save is not None:
+                name = "".join(letter if letter.isalnum() else "_" for letter in f"{self.name} {one.name}")
+                one.live.save(self.plan.save / name)
+            yield one
 
     def _judge(self, one: Program) -> None:
         about = about_capture(one.live)
@@ -195,7 +200,7 @@ class _Case:
         if times:
             base = programs[0].name
             self.result |= {"us": times, "base": base, "ratios": ratios(times, base)}
-            self.result["table"] = table_of(times, base, wrong, self.plan.steps)
+            self.result["table"] = table_of(times, base, wrong)
             print(self.result["table"], flush=True)
         self.write()
         if self.plan.debug_s and programs:
@@ -215,14 +220,6 @@ class _Case:
         one.replay()
         torch.cuda.synchronize()
         return debugged(one.live, prepare, seconds=self.plan.debug_s)
-
-
-def _each(programs: Iterator[Program], before: Sequence[Program]) -> Iterator[Program]:
-    """The programs of a case as they are captured."""
-    for one in programs:
-        assert all(one.name != other.name for other in before)
-        print(f"captured: {one.name}", flush=True)
-        yield one
 
 
 def _triton_texts(assembler: tuple[str, str], known: set[str]) -> dict[str, tuple[str, tuple[str, ...], str, str]]:
@@ -309,8 +306,9 @@ def metrics(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     told: dict[str, float] = {"external.mismatches": 0, "external.steps_compared": 0}
     for case in found.values():
         rewritten = {name: counts for name, counts in case.get("wrong", {}).items() if ": " in name}
-        told["external.mismatches"] += sum(max(counts.values()) for counts in rewritten.values())
-        told["external.steps_compared"] += case.get("steps", 0) * len(rewritten)
+        for counts in rewritten.values():
+            told["external.mismatches"] += max(counts["bytes"], counts["results"])
+            told["external.steps_compared"] += counts["steps"]
     identity = [one for case in found.values() for one in case.get("ptx", {}).values()]
     for name, key in (
         ("ptx.files", "texts"),

@@ -76,13 +76,16 @@ def test_figures() -> None:
     times = {"torch, enable_pdl": [10.0, 11.0, 12.0], "torch, enable_pdl: measured": [10.0, 10.0, 10.0]}
     ratios = external_common.ratios(times, "torch, enable_pdl")
     assert ratios["torch, enable_pdl: measured"] == pytest.approx(1.1)
-    wrong = {"torch, enable_pdl": {"bytes": 2, "results": 0}, "torch, enable_pdl: measured": {"bytes": 1, "results": 0}}
-    case = {"base": "torch, enable_pdl", "ratios": ratios, "wrong": wrong, "steps": 5}
+    wrong = {
+        "torch, enable_pdl": {"steps": 5, "bytes": 2, "results": 0},
+        "torch, enable_pdl: measured": {"steps": 5, "bytes": 1, "results": 0},
+    }
+    case = {"base": "torch, enable_pdl", "ratios": ratios, "wrong": wrong}
     told = external_zoo.metrics({"torch_llama": case})
     assert told["external.torch_compile.speedup_over_enable_pdl"] == pytest.approx(1.1)
     assert told["external.mismatches"] == 1  # the own replay is no rewrite of ours
     assert told["external.steps_compared"] == 5
-    line = external_common.table(times, "torch, enable_pdl", wrong, 5).splitlines()[1]
+    line = external_common.table(times, "torch, enable_pdl", wrong).splitlines()[1]
     expected = "torch, enable_pdl: measured 10.0 us 1.100x, differs in 1 (results: 0) of 5 steps"
     assert " ".join(line.split()) == expected
 
