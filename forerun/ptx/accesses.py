@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from forerun.ptx.cfg import ControlFlow, control_flow
-from forerun.ptx.opcodes import Effect, effects, is_trigger, is_wait
+from forerun.ptx.opcodes import Effect, effects, ends_grid, is_trigger, is_wait
 from forerun.ptx.pointers import Pointers
 from forerun.ptx.provenance import Provenance, provenance
 from forerun.ptx.syntax import Function, Instruction
@@ -158,13 +158,19 @@ def summarise(function: Function, flow: ControlFlow | None = None) -> AccessSumm
 
 
 def _always(flow: ControlFlow, waits: tuple[int, ...]) -> bool:
-    """Whether no path leads to an exit past all waits. What is called may end the thread."""
-    if any(flow.instructions[i].base == "call" and not _dominated(flow, waits, i) for i in flow.reached):
+    """Whether no path leads to an exit past all waits. What is called may end the thread.
+
+    Where the whole grid is ended by an error nothing in the context runs any more, so that is no exit.
+    """
+    instructions = flow.instructions
+    calls = [i for i in flow.reached if instructions[i].base == "call" and not ends_grid(instructions[i])]
+    if any(not _dominated(flow, waits, index) for index in calls):
         return False
-    waiting = {flow.block_of[index] for index in waits}
     if not flow.blocks:
         return False
-    without = reach([0], lambda block: () if block in waiting else flow.graph.successors[block]) - waiting
+    closed = {flow.block_of[index] for index in waits}
+    closed |= {flow.block_of[i] for i in flow.reached if ends_grid(instructions[i]) and instructions[i].guard is None}
+    without = reach([0], lambda block: () if block in closed else flow.graph.successors[block]) - closed
     return not any(block in flow.graph.exits or not flow.graph.successors[block] for block in without)
 
 

@@ -72,6 +72,11 @@ def is_trigger(one: Instruction) -> bool:
     return one.opcode == "griddepcontrol.launch_dependents"
 
 
+def ends_grid(one: Instruction) -> bool:
+    """Whether it ends the grid with an error: ``trap``, or a failed assertion."""
+    return one.base == "trap" or (one.base == "call" and bool(one.operands) and str(one.operands[0]) in _ENDING)
+
+
 def writes(one: Instruction) -> tuple[Register, ...]:
     """The registers that an instruction writes: those of its first operand, unless that is an address or a name."""
     if one.base in _WITHOUT_RESULT or not one.operands:
@@ -138,7 +143,7 @@ def effects(one: Instruction) -> tuple[Effect, ...]:
             return (Effect("read", "global"),)
         case "sust":
             return (Effect("write", "global"),)
-        case "call" if one.operands and str(one.operands[0]) in _ENDING:
+        case "call" if ends_grid(one):
             return ()
     return (Effect("unknown", "any"),)
 

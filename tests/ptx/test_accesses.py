@@ -267,6 +267,10 @@ SIDES = {
     "before an endless loop": (("$L: bra $L;",), [], True),
     "after a call, which may end the thread": (("call helper;", WAIT, "ret;"), [False], False),
     "before a call": ((WAIT, "call helper;", "ret;"), [True], True),
+    "a trap, which is no exit": (("@%p1 bra $L;", WAIT, STORE, "ret;", "$L: trap;"), [True], True),
+    "a trap on some ways": (("@%p1 trap;", "@%p2 ret;", WAIT, STORE, "ret;"), [True], False),
+    "a failed assertion": (("@%p1 bra $L;", WAIT, STORE, "ret;", "$L: call __assertfail, (%rd1);"), [True], True),
+    "an assertion that holds": (("@%p1 call __assertfail, (%rd1);", "ret;", WAIT), [], False),
     "in a function that is called": (("call helper;", STORE, "ret;"), [False, False], False),
 }
 
