@@ -1,4 +1,4 @@
-"""``forerun.restore()``: a captured graph from its folder, in memory at the addresses that it was captured with."""
+"""``forerun.restore()``: a captured graph from its folder, in memory at its old addresses, or elsewhere."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from forerun.captured import CapturedGraph, load_capture
 from forerun.captured.graph import AssembledText, digest_of
+from forerun.captured.moved import moved_capture
 from forerun.runtime.cuda.capture.clone import INSTANTIATION_FLAGS, current_stream
 from forerun.runtime.cuda.capture.reading import Handles
 from forerun.runtime.cuda.capture.recreated import GraphMaker, obstacles
@@ -44,7 +45,7 @@ class RestoredCapture(LiveCapture):
     """A captured graph that runs again. Made by :func:`restore`; :func:`forerun.optimize` takes it, too.
 
     Attributes:
-        memory: Its memory, at the addresses of :attr:`CapturedGraph.memory`.
+        memory: Its memory, by the addresses that it was captured with.
         executable: The driver's handle.
     """
 
@@ -67,7 +68,7 @@ class RestoredCapture(LiveCapture):
         self.driver.call("cuGraphLaunch", self.executable, chosen)
 
     def write(self, address: int, data: bytes) -> None:
-        """Put bytes into its memory, after all work on the device.
+        """Put bytes into its memory, after all work on the device; the address is the captured one.
 
         What was there when it was captured is not saved; all begins as zeros.
 
@@ -80,7 +81,7 @@ class RestoredCapture(LiveCapture):
         self.memory.write(address, bytes(data))
 
     def read(self, address: int, size: int) -> bytes:
-        """Bytes of its memory, after all work on the device.
+        """Bytes of its memory, after all work on the device; the address is the captured one.
 
         Raises:
             InvalidInput: If it is closed, or they do not lie in its memory.
@@ -117,7 +118,7 @@ class RestoredCapture(LiveCapture):
         self.close()
 
 
-def restore(captured: CapturedGraph | str | Path, device: int = 0) -> RestoredCapture:
+def restore(captured: CapturedGraph | str | Path, device: int = 0, *, elsewhere: bool = False) -> RestoredCapture:
     """Make a captured graph run on this GPU, where it was not captured in this process.
 
     Its memory is put to the addresses that it had, filled with zeros; its images are loaded, and its nodes made again
@@ -128,6 +129,9 @@ def restore(captured: CapturedGraph | str | Path, device: int = 0) -> RestoredCa
     Args:
         captured: The folder of a captured graph, or what :func:`forerun.captured.load_capture` made of it.
         device: The number of the GPU.
+        elsewhere: Whether its memory may lie at other addresses. Then all that points there in parameters is changed,
+            and :attr:`RestoredCapture.graph` has the new ones. ``read`` and ``write`` take the old ones. A pointer that
+            :meth:`CapturedNode.pointers` does not find, in memory or in parts, points nowhere.
 
     Example::
 
@@ -153,7 +157,8 @@ def restore(captured: CapturedGraph | str | Path, device: int = 0) -> RestoredCa
     context.set_current()
     scope = Scope(own)
     try:
-        memory = ReservedMemory(scope, graph.memory, context.device.index)
+        memory = ReservedMemory(scope, graph.memory, context.device.index, elsewhere=elsewhere)
+        graph = moved_capture(graph, memory.spans, memory.places)
         maker = GraphMaker(scope, graph, int(context.handle))
         handle, nodes = maker.make(graph)
         executable = own.call("cuGraphInstantiate", handle, INSTANTIATION_FLAGS)

@@ -61,7 +61,9 @@ class RestoringCuda(FakeCuda):
 
     def cuMemAddressReserve(self, size: int, alignment: int, address: int, flags: int) -> Any:
         assert size % GRANULARITY == address % GRANULARITY == 0
-        place = address + (1 << 40) if address in self.taken else address
+        place = (
+            address + (1 << 40) if address in self.taken else address or 0x6000_0000_0000 + (len(self.reserved) << 30)
+        )
         self.reserved[place] = size
         return OK, place
 

@@ -160,6 +160,21 @@ def test_an_address_that_is_taken_is_refused(cuda: RestoringCuda) -> None:
     restore(CHAIN).close()
 
 
+def test_memory_may_lie_elsewhere(cuda: RestoringCuda) -> None:
+    cuda.taken = {place // GRANULARITY * GRANULARITY for place in PLACES.values()}
+    copy = CapturedNode("memcpy", transfer=Transfer(PLACES["y"], PLACES["z"], 4, 1, 4))
+    graph = replace(CHAIN, nodes=(CHAIN.nodes[0], copy), edges=(CapturedEdge(0, 1),))
+    with restore(graph, elsewhere=True) as live:
+        assert not {one.address for one in live.graph.memory} & set(PLACES.values())
+        assert live.graph.memory[0].address == live.memory.place(PLACES["w"])
+        live.write(PLACES["w"], word(5))
+        live.write(PLACES["x"], word(30))
+        live.replay(stream=7)
+        assert live.read(PLACES["z"], 4) == live.read(PLACES["y"], 4) == word(35)
+        with pytest.raises(InvalidInput, match="do not lie in the captured memory"):
+            live.read(live.graph.memory[0].address, 4)
+
+
 def test_other_parameters_than_the_capture_says(cuda: RestoringCuda) -> None:
     cuda.layouts["add"] = [(0, 8), (8, 8), (16, 8), (24, 8)]
     with pytest.raises(InvalidInput, match="has other parameters"):
