@@ -166,6 +166,10 @@ def sass_identity(texts: Mapping[str, tuple[str, tuple[str, ...], str, str]]) ->
     """
     from forerun.ptx import parse_module, print_module, summarise
     from forerun.runtime.cuda.capture.verified import assemble_as, same_code
+    from forerun.runtime.toolchain.locate import find_toolchain
+
+    known = find_toolchain().ptxas
+    other = str(known.path) if known is not None else ""
 
     def judged(name: str) -> tuple[bool, bool, bool, str]:
         text, options, assembler, architecture = texts[name]
@@ -173,9 +177,13 @@ def sass_identity(texts: Mapping[str, tuple[str, tuple[str, ...], str, str]]) ->
             module = parse_module(text)
             exact = print_module(module) == text
             is_summarised = all(summarise(entry).name for entry in module.entries)
-            first, _ = assemble_as(text, options, assembler, architecture)
+            # Inductor's processes may choose another ptxas than Triton does.
+            for path in filter(None, dict.fromkeys((assembler, other))):
+                first, said = assemble_as(text, options, path, architecture)
+                if first:
+                    break
             # Line numbers of the source are comments, too, to ptxas; they do not change the code.
-            second, said = assemble_as(print_module(module, plain=True), options, assembler, architecture)
+            second, said = assemble_as(print_module(module, plain=True), options, path, architecture)
             same = bool(first) and same_code(first, second)
         except Exception as error:
             return False, False, False, f"{type(error).__name__}: {str(error)[:300]}"

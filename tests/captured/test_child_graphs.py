@@ -159,4 +159,4 @@ def test_folders_hold_them(tmp_path: object) -> None:
 
 def test_advice_on_a_graph_with_child_graphs() -> None:
     graph = imported(program([ORDERED, launch(0, "w0", "z", "x")], lines=WAITS))
-    assert "P2" in {one.code for one in advice(graph)}
+    assert "A2" in {one.code for one in advice(graph)}

@@ -113,21 +113,21 @@ def test_the_bound_counts_kernels_behind_kernels(tmp_path: Path) -> None:
     assert "kernels that start when a kernel before them has ended: 2; " in output
     assert "at the most 2 to 3 us" in output
     cooperative = drawing(kernel(0, cooperative=1), kernel(1), edge(0, 1))
-    assert "P7" not in checked(tmp_path, cooperative)[1]
+    assert "A7" not in checked(tmp_path, cooperative)[1]
 
 
 def test_nothing_is_ever_proved(tmp_path: Path) -> None:
     for text in (drawing(kernel(0)), drawing(node("a", "0\nEMPTY\n")), drawing(kernel(0), kernel(1)), CHAIN):
         status, output = checked(tmp_path, text, "--json")
         told = json.loads(output)
-        assert (status, told["status"], told["findings"][0]["code"]) == (3, "unsupported", "P5")
+        assert (status, told["status"], told["findings"][0]["code"]) == (3, "unsupported", "A5")
 
 
 def test_programmatic_edges_are_told(tmp_path: Path) -> None:
     _, output = checked(tmp_path, drawing(kernel(0), kernel(1), edge(0, 1, "[from_port=1]")), "--json")
     told = json.loads(output)
     assert told["dependencies"]["programmatic"] == 1
-    assert [(one["code"], one["where"]) for one in told["advice"]] == [("P6", "n1")]
+    assert [(one["code"], one["where"]) for one in told["advice"]] == [("A6", "n1")]
 
 
 def test_what_needs_more_than_structure_is_refused(tmp_path: Path) -> None:

@@ -231,14 +231,14 @@ TRIGGER = "griddepcontrol.launch_dependents;"
 @pytest.mark.parametrize(
     ("lines", "edges", "expected"),
     [
-        (SCALE, None, ["P4 captured"]),
-        (SCALE, PROGRAMMATIC, ["P1 n0 -> n1"]),
-        (("@%p1 griddepcontrol.wait;", *SCALE), PROGRAMMATIC, ["P1 n0 -> n1"]),
-        (("griddepcontrol.wait;", *SCALE), PROGRAMMATIC, ["P2 n0"]),
-        (("griddepcontrol.wait;", *SCALE), None, ["P2 n0", "P2 n1", "P4 captured"]),
-        ((*SCALE, TRIGGER), None, ["P3 n0", "P3 n1", "P4 captured"]),
-        ((*SCALE[:3], TRIGGER, SCALE[3]), None, ["P4 captured"]),
-        (("$L:", TRIGGER, *SCALE, "@%p1 bra $L;"), None, ["P4 captured"]),
+        (SCALE, None, ["A4 captured"]),
+        (SCALE, PROGRAMMATIC, ["A1 n0 -> n1"]),
+        (("@%p1 griddepcontrol.wait;", *SCALE), PROGRAMMATIC, ["A1 n0 -> n1"]),
+        (("griddepcontrol.wait;", *SCALE), PROGRAMMATIC, ["A2 n0"]),
+        (("griddepcontrol.wait;", *SCALE), None, ["A2 n0", "A2 n1", "A4 captured"]),
+        ((*SCALE, TRIGGER), None, ["A3 n0", "A3 n1", "A4 captured"]),
+        ((*SCALE[:3], TRIGGER, SCALE[3]), None, ["A4 captured"]),
+        (("$L:", TRIGGER, *SCALE, "@%p1 bra $L;"), None, ["A4 captured"]),
     ],
 )
 def test_advice(lines: tuple[str, ...], edges: tuple[CapturedEdge, ...] | None, expected: list[str]) -> None:
@@ -258,9 +258,9 @@ def test_check_prints_the_advice(tmp_path: Path) -> None:
     save_capture(chain(), tmp_path / "capture")
     result = CliRunner().invoke(app, ["check", str(tmp_path / "capture")])
     assert result.exit_code == 0
-    assert "note[P4]" in result.output
+    assert "note[A4]" in result.output
     told = CliRunner().invoke(app, ["check", "--json", str(tmp_path / "capture")])
-    assert [one["code"] for one in json.loads(told.output)["advice"]] == ["P4"]
+    assert [one["code"] for one in json.loads(told.output)["advice"]] == ["A4"]
 
 
 def test_blocks_of_one_name_are_different_buffers() -> None:
