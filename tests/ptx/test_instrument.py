@@ -174,6 +174,46 @@ def run_with_shared(one: Instrumented, blocks: Mapping[Root, Block], b: int) -> 
 
 
 @pytest.mark.parametrize(
+    ("limit", "sizes"),
+    [
+        ("", [16] * 4),
+        (", 8", [8] * 4),
+        (", 0", []),
+        (", %r4", [0, 4, 8, 12]),
+        (", %p1", [0, 0, 16, 16]),
+        (", !%p1", [16, 16, 0, 0]),
+        (", %r4, %rd4", [0, 4, 8, 12]),
+        (", %rd4", [16] * 4),
+    ],
+)
+@pytest.mark.parametrize("is_scoped", [False, True])
+def test_what_a_copy_reads_of_its_source(limit: str, sizes: list[int], is_scoped: bool) -> None:
+    """A source size of 0 reads nothing, wherever the address is."""
+    hint = ".L2::cache_hint" if "%rd4" in limit else ""
+    copy = f"cp.async.ca.shared.global{hint} [{SHARED.start}], [%rd4], 16{limit};"
+    if is_scoped:  # names of an inner scope hide those outside
+        inner = "shl.b32 %r4, %r1, 2;\nsetp.lt.u32 %p1, %r1, 2;"
+        copy = f"{{ .reg .b32 %r4; .reg .pred %p1; {inner}\n{copy} }}"
+    text = f"{HEAD}shl.b32 %r4, %r1, 2;\n{copy}\nret;\n}}\n"
+    one = instrument(text, "k")
+    assert len(one.sites) == bool(sizes)
+    for whole in (0, 10, 24):
+        _, report = checked(one, {Root("a"): Block(PARAMETERS["a"], whole)})
+        # Two CTAs, of whose threads each copies what begins at its own word.
+        assert report.executed == ((2 * sum(map(bool, sizes)),) if sizes else ())
+        outside = [size for number, size in enumerate(sizes) if size and 4 * number + size > whole]
+        assert report.counted["outside"] == 2 * len(outside)
+
+
+def test_copies_of_a_compiler_are_checked_by_their_source_sizes() -> None:
+    text = DATA["triton_persistent_wgmma"]
+    (entry,) = parse_module(text).entries
+    limits = re.findall(r"cp\.async\.cg.* 0x10, (%r\d+);", text)
+    assert len(limits) > 10
+    assert re.findall(r"cvt\.u64\.u32 %check_n, (%r\d+);", instrument(text, entry.name).text) == limits
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "call helper, ();",
