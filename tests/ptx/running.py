@@ -137,7 +137,8 @@ def threads_of(
     found = []
     for cta in range(ctas):
         for number in range(threads):
-            special = {"%tid.x": number, "%ctaid.x": cta, "%ntid.x": threads, **dict.fromkeys(names, 0)}
+            sizes = {"%ntid.x": threads, "%nctaid.x": ctas, "%nctaid.y": 1, "%nctaid.z": 1}
+            special = {"%tid.x": number, "%ctaid.x": cta, **sizes, **dict.fromkeys(names, 0)}
             thread = RunningThread(flow, special, parameters, memory=memory, variables=variables or {})
             thread.run(lambda *_: None, most=20000)
             found.append(thread)

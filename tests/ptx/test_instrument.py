@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import event, given
@@ -15,7 +16,7 @@ from forerun.ptx import AccessSummary, parse_module, summarise
 from forerun.ptx import instrument as instruments
 from forerun.ptx.cfg import control_flow
 from forerun.ptx.check_table import Block, Instrumented, Root, TableReport
-from forerun.ptx.delays import DELAY, PLACES, Place, delay_word, delayed
+from forerun.ptx.delays import DELAY, PLACES, Place, Sleepers, delay_word, delayed
 from forerun.ptx.instrument import TABLE, instrument
 from forerun.ptx.syntax import Function
 from forerun.runtime.toolchain import Source, compile_unit, missing_toolchain
@@ -236,10 +237,16 @@ def test_kernels_that_are_not_there() -> None:
 # Delays
 
 
-@given(programs_with_loads(), st.integers(0, 99), st.sets(st.sampled_from(PLACES)), st.integers(0, (1 << 32) - 1))
-def test_delays_change_nothing(text: str, at: int, places: set[Place], seed: int) -> None:
+@given(
+    programs_with_loads(),
+    st.integers(0, 99),
+    st.sets(st.sampled_from(PLACES)),
+    st.integers(0, (1 << 32) - 1),
+    st.sampled_from(get_args(Sleepers)),
+)
+def test_delays_change_nothing(text: str, at: int, places: set[Place], seed: int, sleepers: Sleepers) -> None:
     text = with_wait(text, at)
-    after = run(delayed(text, "k", places), {DELAY: delay_word(seed, 500, 0.5)})
+    after = run(delayed(text, "k", places), {DELAY: delay_word(seed, 500, 0.5, sleepers)})
     assert [own(thread) for thread in after] == [own(thread) for thread in run(text)]
     event(f"{'some' if any(thread.sleeps for thread in after) else 'none'} sleep")
 
@@ -261,6 +268,28 @@ def test_a_share_of_the_warps_sleeps() -> None:
         counts = [len(one.sleeps) for seed in range(100) for one in run(text, {DELAY: delay_word(seed, 9, share)})]
         assert sum(counts) / len(counts) == pytest.approx(share, abs=0.12)
     assert not any(one.sleeps != [0] and one.sleeps for one in run(text, {DELAY: delay_word(5, 0, 1)}))
+
+
+def sleeping_ctas(word: int, ctas: int) -> set[int]:
+    """The CTAs that sleep: all their threads at all places, and no thread of another anywhere."""
+    flow = control_flow(parse_module(delayed(HEAD + ORDER, "k")).entry("k"))
+    threads = threads_of(flow, {**PARAMETERS, DELAY: word}, AnyMemory(), ctas=ctas, threads=2)
+    whole = {cta for cta in range(ctas) if [700] * 4 in (one.sleeps for one in threads[2 * cta : 2 * cta + 2])}
+    for number, one in enumerate(threads):
+        assert one.sleeps == [700 * (number // 2 in whole)] * 4
+    return whole
+
+
+def test_whole_ctas_sleep() -> None:
+    for share in (0.05, 0.5, 1):
+        counts = [len(sleeping_ctas(delay_word(seed, 700, share, "CTAs"), 16)) for seed in range(20)]
+        assert sum(counts) / 20 / 16 == pytest.approx(share, abs=0.12)
+        assert share == 1 or len(set(counts)) > 1
+
+
+@pytest.mark.parametrize("ctas", [1, 2, 3, 16])
+def test_the_first_and_the_last_cta_sleep(ctas: int) -> None:
+    assert sleeping_ctas(delay_word(7, 700, 0.1, "end CTAs"), ctas) == {0, ctas - 1}
 
 
 # The assembler
