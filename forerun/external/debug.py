@@ -8,17 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from forerun.external.checks import Checks
-from forerun.external.node_texts import assemble_all
+from forerun.external.delay_plans import UNDELAYED, DelayedCode, delay_plans, delayed_code
 from forerun.external.subject import Subject
 from forerun.external.trials import Prepare, Trials
 from forerun.ptx.check_table import TableReport, Wrong
-from forerun.ptx.delays import delay_word, delayed
-from forerun.runtime.cuda.capture.clone import NodeCode
 
-__all__ = ["DebugReport", "DelayedCode", "WrongAccess", "check_on_gpu", "delayed_code"]
-
-SHARES = (1.0, 0.5, 0.25, 0.1)
-"""Which part of the warps sleeps at each place, from seed to seed."""
+__all__ = ["DebugReport", "WrongAccess", "check_on_gpu"]
 
 _MOST_SHOWN = 10
 
@@ -110,7 +105,8 @@ def check_on_gpu(
             from the replay before.
         steps: How many steps.
         seeds: How many replays with other delays in each.
-        nanoseconds: How long a warp sleeps at one place, about.
+        nanoseconds: How long a warp sleeps at one place, about; other warps, or whole CTAs, of all or half of the nodes
+            from seed to seed (:func:`~forerun.external.delay_plans.delay_plans`).
 
     Raises:
         InvalidInput: If it is not a graph.
@@ -123,9 +119,10 @@ def check_on_gpu(
     with Trials(subject.live, subject.imported, prepare) as trials, ExitStack() as stack:
         checked = checks.clone(trials)
         stack.callback(checked.close)
-        control = trials.clone(subject.imported.graph, delays.codes(subject, 0, 0))
+        control = trials.clone(subject.imported.graph, delays.codes(subject, UNDELAYED))
         stack.callback(control.close)
-        clones = [trials.clone(subject.graph, delays.codes(subject, seed, nanoseconds)) for seed in range(seeds)]
+        plans = delay_plans(seeds, nanoseconds)
+        clones = [trials.clone(subject.graph, delays.codes(subject, plan)) for plan in plans]
         for clone in clones:
             stack.callback(clone.close)
         mismatches = controls = idle = 0
@@ -137,34 +134,6 @@ def check_on_gpu(
         trials.synchronize()
         found = checks.reports()
     return _report(checks, delays, found, (steps * seeds, mismatches, controls, idle))
-
-
-@dataclass(frozen=True)
-class DelayedCode:
-    """Code with delays, by the nodes' names; and why other kernel nodes have none."""
-
-    made: Mapping[str, bytes]
-    kept: Mapping[str, str]
-
-    def codes(self, subject: Subject, seed: int, nanoseconds: int) -> Mapping[str, NodeCode]:
-        """What all nodes of a graph run, with the delays of a seed."""
-        share = SHARES[seed % len(SHARES)]
-        numbers = {name: number for number, name in enumerate(subject.imported.names)}
-        found = {}
-        for name, code in self.made.items():
-            word = delay_word(1_000_003 * seed + 7919 * numbers[name], nanoseconds, share)
-            found[name] = NodeCode(code, (word,))
-        return {**subject.codes, **found}
-
-
-def delayed_code(subject: Subject) -> DelayedCode:
-    """The code of a graph's nodes with delays."""
-    texts = subject.texts.texts
-    slow = {key: delayed(*key) for key in dict.fromkeys((one.text, one.entry) for one in texts.values())}
-    found = dict(zip(texts, assemble_all([(one, slow[one.text, one.entry]) for one in texts.values()]), strict=True))
-    kept = {name: code for name, code in found.items() if isinstance(code, str)}
-    made = {name: code for name, code in found.items() if isinstance(code, bytes)}
-    return DelayedCode(made, {**subject.texts.kept, **kept})
 
 
 def _report(
