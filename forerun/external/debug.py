@@ -36,7 +36,7 @@ class DebugReport:
 
     Attributes:
         accesses_checked: Accesses of threads that were checked, in all replays.
-        accesses_outside: How many of them went to memory that the summary does not name.
+        accesses_outside: How many of them went to bytes that the import does not say the node accesses there.
         accesses_on_wrong_side: How many were executed before the thread waited, and count as after the wait.
         instructions: The instructions that are checked, in all nodes.
         instructions_executed: How many of them some thread executed.
@@ -93,10 +93,10 @@ def check_on_gpu(
 ) -> DebugReport:
     """Test on the GPU what the certificate of a captured graph rests on. It takes seconds; for tests and for doubt.
 
-    Each access to global memory, in all kernels whose PTX is known, is checked to lie in the block that the access
-    summary says, on its side of the wait. Then the graph is replayed with delays before stores and waits and around
-    triggers, and every byte that it can write is compared with what the program's own graph leaves. All runs in the
-    program's memory, which is put back as it was. Nothing else may use it meanwhile.
+    Each access to global memory, in all kernels whose PTX is known, is checked to lie in the bytes that the import says
+    (a range that is known, or else the block), on its side of the wait. Then the graph is replayed with delays before
+    stores and waits and around triggers, and every byte that it can write is compared with what the program's own graph
+    leaves. All runs in the program's memory, which is put back as it was. Nothing else may use it meanwhile.
 
     Args:
         graph: What :func:`forerun.optimize` returned; or a graph that it takes, whose own code is checked then.

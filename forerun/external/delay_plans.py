@@ -14,7 +14,7 @@ from forerun.runtime.cuda.capture.clone import NodeCode
 __all__ = ["UNDELAYED", "DelayPlan", "DelayedCode", "SleepingNodes", "delay_plans", "delayed_code", "fault_plans"]
 
 SleepingNodes: TypeAlias = Literal["all", "even", "odd", "source"]
-"""The nodes that sleep, by their numbers; or only the one whose results are read too early. Others run at full speed."""
+"""The nodes that sleep, by their numbers; or only the one whose results are read too early. No other node sleeps."""
 
 
 @dataclass(frozen=True, slots=True)

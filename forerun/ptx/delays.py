@@ -122,10 +122,11 @@ def _added_to_key(coordinates: Sequence[str], factors: Sequence[int]) -> Iterato
 
 def _whole_ctas() -> Iterator[str]:
     """The time is 0 in CTAs that do not sleep, and the share is all places if it is CTAs that do."""
-    yield from ("shr.u32 %delay_s, %delay_t, 24", "mov.u32 %delay_i, %delay_k", *_mixed(16, 0x85EBCA6B))
-    yield from (*_mixed(13, 0xC2B2AE35), "shr.u32 %delay_i, %delay_i, 24", "setp.gt.u32 %delay_q, %delay_i, %delay_s")
+    yield from ("shr.u32 %delay_s, %delay_t, 24", "mov.u32 %delay_i, %delay_k", *_hashed())
+    yield "setp.gt.u32 %delay_q, %delay_i, %delay_s"
     yield from _is_not_at_an_end()
-    yield from ("shr.u32 %delay_i, %delay_t, 20", "and.b32 %delay_i, %delay_i, 3", "and.b32 %delay_t, %delay_t, 0xfffff")
+    yield from ("shr.u32 %delay_i, %delay_t, 20", "and.b32 %delay_i, %delay_i, 3")
+    yield "and.b32 %delay_t, %delay_t, 0xfffff"
     for number, predicate in ((1, "%delay_q"), (2, "%delay_p")):
         yield f"setp.eq.and.u32 {predicate}, %delay_i, {number}, {predicate}"
         yield f"@{predicate} mov.u32 %delay_t, 0"
@@ -146,16 +147,19 @@ def _is_not_at_an_end() -> Iterator[str]:
 
 
 def _sleep(place: int) -> str:
-    """Sleep if the key, mixed with the place, is one of the share (MurmurHash3's finalizer)."""
+    """Sleep if the key, mixed with the place, is one of the share."""
     lines = [
         f"add.u32 %delay_i, %delay_k, {(place + 1) * 0x9E3779B9 & 0xFFFFFFFF:#x}",
-        *_mixed(16, 0x85EBCA6B),
-        *_mixed(13, 0xC2B2AE35),
-        "shr.u32 %delay_i, %delay_i, 24",
+        *_hashed(),
         "setp.le.u32 %delay_p, %delay_i, %delay_s",
         "@%delay_p nanosleep.u32 %delay_t",
     ]
     return _text(lines)
+
+
+def _hashed() -> list[str]:
+    """8 bits of a hash of a key (MurmurHash3's finalizer)."""
+    return [*_mixed(16, 0x85EBCA6B), *_mixed(13, 0xC2B2AE35), "shr.u32 %delay_i, %delay_i, 24"]
 
 
 def _mixed(distance: int, factor: int) -> list[str]:

@@ -178,7 +178,7 @@ class _Writer:
         yield _line("sub.s64 %check_b, %check_a, %check_b")
         yield _line("setp.ge.u64 %check_p1, %check_b, %check_n")
         yield _line("sub.s64 %check_n, %check_n, %check_b")
-        yield _line(f"setp.lt.or.u64 %check_p1, %check_n, %check_s, %check_p1")
+        yield _line("setp.lt.or.u64 %check_p1, %check_n, %check_s, %check_p1")
         yield _line("and.pred %check_p0, %check_p0, %check_p1")
 
 

@@ -156,9 +156,7 @@ class _Planter:
             self._texts[key] = make()
         return self._texts[key]
 
-    def _with_early_load(
-        self, edge: Dependency, kernel: Kernel, role: Role, parameters: Sequence[int]
-    ) -> Fault | None:
+    def _with_early_load(self, edge: Dependency, kernel: Kernel, role: Role, parameters: Sequence[int]) -> Fault | None:
         """A load ahead of the wait of what the source stores, if there is one that can move there."""
         at = next(i for i, step in enumerate(role.steps) if isinstance(step, Wait))
         wrong = {f"p{number}" for number in parameters}

@@ -19,6 +19,8 @@ from forerun.external.optimized import OptimizedGraph
 from forerun.external.subject import Subject
 from forerun.external.trials import Trials
 from forerun.ir.refinement.certificate import certify
+from forerun.ptx.launched import AtLaunch
+from forerun.ptx.ranges import Ranges
 from forerun.runtime.cuda.capture import clone as clones
 from forerun.runtime.cuda.capture.assembled import MadeCode
 from forerun.runtime.cuda.capture.images import ImageRecorder
@@ -136,6 +138,21 @@ def test_an_access_outside_its_block_is_seen(monkeypatch: pytest.MonkeyPatch) ->
         "n0 (scale): outside: line 15: read global 4 bytes at x + 4*%tid.x-1048576, before the wait, "
         f"address {BLOCKS['x'] - (1 << 20):#x}"
     )
+
+
+def test_an_access_outside_what_the_import_claims_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Ranges.of
+
+    def half(ranges: Ranges, launch: AtLaunch) -> dict[str, tuple[int, int]]:
+        found = own(ranges, launch)
+        assert set(found.values()) == {(0, 4 * THREADS)}
+        return dict.fromkeys(found, (0, 2 * THREADS))
+
+    monkeypatch.setattr(Ranges, "of", half)
+    cuda = chain()
+    report = check_on_gpu(live(cuda, monkeypatch), inputs(cuda), steps=1, seeds=1)
+    # All lie in their blocks.
+    assert report.accesses_outside == report.accesses_checked // 2 == NODES * CTAS * THREADS * 3 // 2
 
 
 def test_kernels_that_keep_their_code(monkeypatch: pytest.MonkeyPatch) -> None:
