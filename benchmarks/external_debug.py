@@ -6,16 +6,19 @@ import json
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import forerun
 from forerun.external.debug import DebugReport, check_on_gpu
+from forerun.external.delay_plans import fault_plans
 from forerun.external.optimized import OptimizedGraph
 from forerun.external.subject import Subject
 from forerun.external.trials import Prepare, Trials
 from forerun.ir.refinement.certificate import certify
-from forerun.testing.fault_runs import Outcome, run_faults
+from forerun.support.diagnostics import Unsupported
+from forerun.testing.fault_runs import FaultRuns, Outcome
 from forerun.testing.planted_faults import KINDS, Fault, plant
 
 __all__ = ["debugged", "metrics", "table"]
@@ -23,7 +26,9 @@ __all__ = ["debugged", "metrics", "table"]
 TRIGGERS_AT_START = "insert-pdl{trigger=start},hoist-loads{full_edges=false}"
 """Faults show themselves where dependents may start early."""
 
+SEEDS, NANOSECONDS = 24, 20_000
 _STEP_EVERY = 10
+_MOST_IDLE = 4
 
 
 def debugged(
@@ -35,7 +40,7 @@ def debugged(
         live: What a capture session's ``graph`` returned.
         prepare: Puts the inputs of a step in place.
         faults: How many faults are planted.
-        seconds: After how long no further fault is run.
+        seconds: After how long no further fault is run; the making of their code does not count.
         steps: How many inputs the checks and delays see.
         seeds: How many delayed replays each step has.
     """
@@ -83,26 +88,45 @@ def _report(report: DebugReport) -> dict[str, Any]:
     }
 
 
-def _faults(optimized: OptimizedGraph, prepare: Prepare, count: int, seconds: float) -> dict[str, Any]:
-    """Plant faults, and run them until the time is over."""
+def _faults(optimized: OptimizedGraph, prepare: Prepare, number: int, seconds: float) -> dict[str, Any]:
+    """Plant faults, and run them until the time is over, which begins when their code is made."""
     subject = Subject.of(optimized)
-    planted = plant(subject, count, kinds=KINDS[:3]) + plant(subject, max(count // 8, 1), kinds=KINDS[3:])
+    begin = time.perf_counter()
+    planted = plant(subject, number, kinds=KINDS[:3]) + plant(subject, max(number // 8, 1), kinds=KINDS[3:])
     # The last kind is no fault that a certificate can see, so it comes last and counts for itself.
+    runs = FaultRuns(subject, planted)
+    made = round(time.perf_counter() - begin, 2)
     outcomes: list[Outcome] = []
     error = ""
-    begin = time.perf_counter()
     try:
         with Trials(subject.live, subject.imported, prepare) as trials:
-            trials.start(0)
-            for outcome in run_faults(subject, planted, trials):
+            steps = _steps(trials)
+            next(steps)
+            begin = time.perf_counter()
+            for outcome in runs.run(trials, seeds=SEEDS, nanoseconds=NANOSECONDS):
                 outcomes.append(outcome)
                 if time.perf_counter() - begin > seconds:
                     break
                 if len(outcomes) % _STEP_EVERY == 0:
-                    trials.start(len(outcomes) // _STEP_EVERY)
+                    next(steps)
     except forerun.ForerunError as failure:
         error = str(failure)[:2000]
-    return {"planted": len(planted), "error": error, **_counts(subject, outcomes)}
+    return {"planted": len(planted), "seconds_to_make": made, "error": error, **_counts(subject, outcomes)}
+
+
+def _steps(trials: Trials) -> Iterator[int]:
+    """Begin steps, one after the other. In one that changes nothing, a result that is read too early is the right one.
+
+    Raises:
+        Unsupported: If several steps, one after the other, change nothing.
+    """
+    idle = 0
+    for step in count():
+        idle = 0 if trials.start(step) else idle + 1
+        if idle == _MOST_IDLE:
+            raise Unsupported(f"{idle} steps change nothing in memory, so a fault cannot be seen")
+        if not idle:
+            yield step
 
 
 def _counts(subject: Subject, outcomes: list[Outcome]) -> dict[str, Any]:
@@ -116,10 +140,15 @@ def _counts(subject: Subject, outcomes: list[Outcome]) -> dict[str, Any]:
             found["refuted"] += _is_refuted(subject, outcome.fault)
     run, seen, refuted = (sum(kinds.get(kind, {}).get(word, 0) for kind in KINDS[:3]) for word in
                           ("run", "seen", "refuted"))  # fmt: skip
+    missed = [one for one in outcomes if _is_missed(one)]
+    # After how many replays they were seen; 0 is never.
+    replays = Counter(one.replays for one in outcomes if one.fault.kind in KINDS[:3] and not one.reason)
     return {
         "run": run, "seen": seen, "refuted": refuted, "share_seen": seen / run if run else None,
         "kinds": {kind: dict(found) for kind, found in kinds.items()},
-        "not_seen": [str(one.fault) for one in outcomes if _is_missed(one)][:40],
+        "replays": {str(number): many for number, many in sorted(replays.items())},
+        "not_seen": [str(one.fault) for one in missed][:40],
+        "tried_for_these": [str(plan) for plan in fault_plans(SEEDS, NANOSECONDS)] if missed else [],
         "reasons": dict(Counter(one.reason for one in outcomes if one.reason)),
     }  # fmt: skip
 
@@ -158,7 +187,7 @@ def table(cases: dict[str, Any]) -> str:
         )
         for kind, counts in faults.get("kinds", {}).items():
             lines.append(f"    {kind:16} {counts}")
-        for words in ("error", "not_seen", "reasons"):
+        for words in ("error", "replays", "not_seen", "tried_for_these", "reasons"):
             if faults.get(words):
                 lines.append(f"    {words}: {str(faults[words])[:400]}")
     return "\n".join(lines)

@@ -212,10 +212,11 @@ class _Case:
         from external_debug import debugged
 
         def prepare(step: int) -> None:
-            one.refresh(step)
+            one.refresh(step + 1)
             torch.cuda.synchronize()
 
-        # What is read too early are then numbers that the program can have, indices among them.
+        # What is read too early are then numbers that the program can have, indices among them, but of other inputs
+        # than those of each step.
         one.refresh(0)
         one.replay()
         torch.cuda.synchronize()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from forerun.captured import CapturedNode, MemoryRange
 from forerun.external.node_texts import NodeText, assemble_all
 from forerun.external.subject import Subject
 from forerun.external.trials import Trials
+from forerun.ir.nodes import BufferArgument, KernelNode
 from forerun.ptx.check_table import Block, Instrumented, Root, TableReport
 from forerun.ptx.instrument import instrument
 from forerun.runtime.cuda.capture.clone import Clone, NodeCode
@@ -76,22 +77,36 @@ class Checks:
         names = {name: number for number, name in enumerate(self.subject.imported.names)}
         for name, one in self.nodes.items():
             captured = self.subject.live.graph.nodes[names[name]]
-            table = one.instrumented.table(self._blocks(one.instrumented, captured))
+            table = one.instrumented.table(self._blocks(name, one.instrumented, captured))
             tables[one.offset : one.offset + len(table)] = table
         data = (ctypes.c_uint8 * max(self._bytes, 1)).from_buffer(tables or bytearray(1))
         driver.call("cuMemcpyHtoD", self._address, ctypes.addressof(data), max(self._bytes, 1))
         codes = {name: NodeCode(one.code, (self._address + one.offset,)) for name, one in self.nodes.items()}
         return trials.clone(self.subject.graph, {**self.subject.codes, **codes})
 
-    def _blocks(self, one: Instrumented, captured: CapturedNode) -> Mapping[Root, Block]:
-        """The memory that a node's pointers point into; none for what no block of the capture is around."""
-        found: dict[Root, Block] = {}
+    def _blocks(self, name: str, one: Instrumented, captured: CapturedNode) -> Mapping[Root, Block]:
+        """The memory that a node's pointers may reach: the parts that the import claims, or else the blocks around.
+
+        There is none for what no block of the capture is around.
+        """
+        found = dict(self._claimed(name, one))
         for root in one.roots:
             data = captured.parameters[one.parameters.index(root.parameter)][root.offset :][:8]
             memory = _around(self.subject.live.graph.memory, int.from_bytes(data, "little"))
             if memory is not None and memory.kind != "free":
-                found[root] = Block(memory.address, memory.size)
+                found.setdefault(root, Block(memory.address, memory.size))
         return found
+
+    def _claimed(self, name: str, one: Instrumented) -> Iterator[tuple[Root, Block]]:
+        """The bytes that a node reaches through each pointer parameter, as the certificate has them."""
+        imported = self.subject.imported
+        node, base = imported.graph.nodes[name], imported.captured.memory[:1]
+        arguments = dict(node.arguments) if isinstance(node, KernelNode) else {}
+        for root in one.roots:
+            argument = arguments.get(f"p{one.parameters.index(root.parameter)}")
+            if base and not root.offset and isinstance(argument, BufferArgument):
+                buffer = imported.graph.buffers[argument.buffer]
+                yield root, Block(base[0].address + buffer.offset, buffer.stop - buffer.offset)
 
     def reports(self) -> Mapping[str, TableReport]:
         """What the tables say, by the nodes' names. All replays must be complete."""

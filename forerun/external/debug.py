@@ -8,17 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from forerun.external.checks import Checks
-from forerun.external.node_texts import assemble_all
+from forerun.external.delay_plans import UNDELAYED, DelayedCode, delay_plans, delayed_code
 from forerun.external.subject import Subject
 from forerun.external.trials import Prepare, Trials
 from forerun.ptx.check_table import TableReport, Wrong
-from forerun.ptx.delays import delay_word, delayed
-from forerun.runtime.cuda.capture.clone import NodeCode
 
-__all__ = ["DebugReport", "DelayedCode", "WrongAccess", "check_on_gpu", "delayed_code"]
-
-SHARES = (1.0, 0.5, 0.25, 0.1)
-"""Which part of the warps sleeps at each place, from seed to seed."""
+__all__ = ["DebugReport", "WrongAccess", "check_on_gpu"]
 
 _MOST_SHOWN = 10
 
@@ -41,7 +36,7 @@ class DebugReport:
 
     Attributes:
         accesses_checked: Accesses of threads that were checked, in all replays.
-        accesses_outside: How many of them went to memory that the summary does not name.
+        accesses_outside: How many of them went to bytes that the import does not say the node accesses there.
         accesses_on_wrong_side: How many were executed before the thread waited, and count as after the wait.
         instructions: The instructions that are checked, in all nodes.
         instructions_executed: How many of them some thread executed.
@@ -98,10 +93,10 @@ def check_on_gpu(
 ) -> DebugReport:
     """Test on the GPU what the certificate of a captured graph rests on. It takes seconds; for tests and for doubt.
 
-    Each access to global memory, in all kernels whose PTX is known, is checked to lie in the block that the access
-    summary says, on its side of the wait. Then the graph is replayed with delays before stores and waits and around
-    triggers, and every byte that it can write is compared with what the program's own graph leaves. All runs in the
-    program's memory, which is put back as it was. Nothing else may use it meanwhile.
+    Each access to global memory, in all kernels whose PTX is known, is checked to lie in the bytes that the import says
+    (a range that is known, or else the block), on its side of the wait. Then the graph is replayed with delays before
+    stores and waits and around triggers, and every byte that it can write is compared with what the program's own graph
+    leaves. All runs in the program's memory, which is put back as it was. Nothing else may use it meanwhile.
 
     Args:
         graph: What :func:`forerun.optimize` returned; or a graph that it takes, whose own code is checked then.
@@ -110,7 +105,8 @@ def check_on_gpu(
             from the replay before.
         steps: How many steps.
         seeds: How many replays with other delays in each.
-        nanoseconds: How long a warp sleeps at one place, about.
+        nanoseconds: How long a warp sleeps at one place, about; other warps, or whole CTAs, of all or half of the nodes
+            from seed to seed (:func:`~forerun.external.delay_plans.delay_plans`).
 
     Raises:
         InvalidInput: If it is not a graph.
@@ -123,9 +119,10 @@ def check_on_gpu(
     with Trials(subject.live, subject.imported, prepare) as trials, ExitStack() as stack:
         checked = checks.clone(trials)
         stack.callback(checked.close)
-        control = trials.clone(subject.imported.graph, delays.codes(subject, 0, 0))
+        control = trials.clone(subject.imported.graph, delays.codes(subject, UNDELAYED))
         stack.callback(control.close)
-        clones = [trials.clone(subject.graph, delays.codes(subject, seed, nanoseconds)) for seed in range(seeds)]
+        plans = delay_plans(seeds, nanoseconds)
+        clones = [trials.clone(subject.graph, delays.codes(subject, plan)) for plan in plans]
         for clone in clones:
             stack.callback(clone.close)
         mismatches = controls = idle = 0
@@ -137,34 +134,6 @@ def check_on_gpu(
         trials.synchronize()
         found = checks.reports()
     return _report(checks, delays, found, (steps * seeds, mismatches, controls, idle))
-
-
-@dataclass(frozen=True)
-class DelayedCode:
-    """Code with delays, by the nodes' names; and why other kernel nodes have none."""
-
-    made: Mapping[str, bytes]
-    kept: Mapping[str, str]
-
-    def codes(self, subject: Subject, seed: int, nanoseconds: int) -> Mapping[str, NodeCode]:
-        """What all nodes of a graph run, with the delays of a seed."""
-        share = SHARES[seed % len(SHARES)]
-        numbers = {name: number for number, name in enumerate(subject.imported.names)}
-        found = {}
-        for name, code in self.made.items():
-            word = delay_word(1_000_003 * seed + 7919 * numbers[name], nanoseconds, share)
-            found[name] = NodeCode(code, (word,))
-        return {**subject.codes, **found}
-
-
-def delayed_code(subject: Subject) -> DelayedCode:
-    """The code of a graph's nodes with delays."""
-    texts = subject.texts.texts
-    slow = {key: delayed(*key) for key in dict.fromkeys((one.text, one.entry) for one in texts.values())}
-    found = dict(zip(texts, assemble_all([(one, slow[one.text, one.entry]) for one in texts.values()]), strict=True))
-    kept = {name: code for name, code in found.items() if isinstance(code, str)}
-    made = {name: code for name, code in found.items() if isinstance(code, bytes)}
-    return DelayedCode(made, {**subject.texts.kept, **kept})
 
 
 def _report(

@@ -14,8 +14,8 @@ from forerun.ptx.accesses import Access, summarise
 from forerun.ptx.additions import additions, with_parameter
 from forerun.ptx.cfg import ControlFlow, control_flow
 from forerun.ptx.check_table import KEPT, Fault, Instrumented, Root, block_at, count_at, fault_at, kept_at
-from forerun.ptx.opcodes import effects, is_wait
-from forerun.ptx.operands import Address, Immediate, Register
+from forerun.ptx.opcodes import effects, is_wait, source_limit
+from forerun.ptx.operands import Address, Immediate, Register, registers_of
 from forerun.ptx.parser import parse_module
 from forerun.ptx.printer import print_module
 from forerun.ptx.syntax import Function, Guard, Instruction, Module
@@ -29,7 +29,7 @@ TABLE = "forerun_checks"
 _REGISTERS = """
 	.reg .pred %check_p<3>;
 	.reg .b32 %check_w;
-	.reg .b64 %check_t, %check_a, %check_b, %check_n;"""
+	.reg .b64 %check_t, %check_a, %check_b, %check_n, %check_s;"""
 _FRONT = f"""
 	ld.param.u64 %check_t, [{TABLE}];
 	cvta.to.global.u64 %check_t, %check_t;
@@ -140,9 +140,10 @@ class _Writer:
         one = self.body[self.flow.positions[access.index]]
         assert isinstance(one, Instruction)
         address, count = self._addresses[number], count_at(number, len(self.roots))
-        lines = [_address_of(address), _line(f"red.global.add.u64 [%check_t+{count}], 1", one.guard)]
         guard = "" if one.guard is None else f", {'!' if one.guard.negated else ''}{one.guard.register}"
-        lines.append(_line(f"setp.eq{'.and' if guard else ''}.u32 %check_p0, 0, 0{guard}"))
+        lines = [_address_of(address), _line(f"setp.eq{'.and' if guard else ''}.u32 %check_p0, 0, 0{guard}")]
+        lines += self._limited(access, one)
+        lines.append(_line(f"@%check_p0 red.global.add.u64 [%check_t+{count}], 1"))
         if access.space == "generic":
             lines.append(_line("isspacep.global %check_p1, %check_a"))
             lines.append(_line("and.pred %check_p0, %check_p0, %check_p1"))
@@ -150,11 +151,25 @@ class _Writer:
             lines.append(_line("setp.eq.and.u32 %check_p2, %check_w, 0, %check_p0"))
             lines += _noted(number, "wrong side", "%check_p2")
         if claim is not None:
-            lines += [line for root in claim for line in self._outside(root, access)]
+            lines += [line for root in claim for line in self._outside(root)]
             lines += _noted(number, "outside", "%check_p0")
         return "".join(lines)
 
-    def _outside(self, root: Root | str, access: Access) -> Iterator[str]:
+    def _limited(self, access: Access, one: Instruction) -> Iterator[str]:
+        """``%check_s`` is how many bytes are accessed. ``%check_p0`` stays if there are any."""
+        yield _line(f"mov.u64 %check_s, {access.bytes}")
+        limit, unique = source_limit(one), source_limit(self.flow.instructions[access.index])
+        registers = [] if unique is None else [one.name for one in registers_of(unique)]
+        if not registers:
+            return
+        if self.flow.types[registers[0]] == ".pred":
+            yield _line(f"setp.eq.and.u32 %check_p1, 0, 0, {limit}") + _line("not.pred %check_p1, %check_p1")
+            yield _line("and.pred %check_p0, %check_p0, %check_p1")
+        else:
+            yield _line(f"cvt.u64.u32 %check_n, {limit}") + _line("min.u64 %check_s, %check_s, %check_n")
+            yield _line("setp.ne.and.u64 %check_p0, %check_s, 0, %check_p0")
+
+    def _outside(self, root: Root | str) -> Iterator[str]:
         """``%check_p0`` stays if the bytes do not lie in the memory of the root."""
         if isinstance(root, Root):
             yield _line(f"ld.global.v2.u64 {{%check_b, %check_n}}, [%check_t+{block_at(self.roots[root])}]")
@@ -163,7 +178,7 @@ class _Writer:
         yield _line("sub.s64 %check_b, %check_a, %check_b")
         yield _line("setp.ge.u64 %check_p1, %check_b, %check_n")
         yield _line("sub.s64 %check_n, %check_n, %check_b")
-        yield _line(f"setp.lt.or.u64 %check_p1, %check_n, {access.bytes}, %check_p1")
+        yield _line("setp.lt.or.u64 %check_p1, %check_n, %check_s, %check_p1")
         yield _line("and.pred %check_p0, %check_p0, %check_p1")
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from forerun.ptx.operands import Address, Group, Immediate, Register, Symbol, registers_of
+from forerun.ptx.operands import Address, Group, Immediate, Operand, Register, Symbol, registers_of
 from forerun.ptx.syntax import Instruction
 
-__all__ = ["COMPUTING", "Effect", "effects", "is_trigger", "is_wait", "type_bits", "uses", "writes"]
+__all__ = ["COMPUTING", "Effect", "effects", "is_trigger", "is_wait", "source_limit", "type_bits", "uses", "writes"]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -177,12 +177,29 @@ def _of_families(one: Instruction) -> tuple[Effect, ...]:
         case ("cp", "reduce", "async"):
             return _bulk_copy(one)
         case ("cp", "async", *_):
-            size = _number(one, 2)
-            return (
-                _at("read", one, 1, "global", size, is_asynchronous=True),
-                _at("write", one, 0, "shared", size, is_asynchronous=True),
-            )
+            return tuple(_thread_copy(one))
     return (Effect("unknown", "any"),)
+
+
+def _thread_copy(one: Instruction) -> Iterator[Effect]:
+    """A copy of one thread's: what it does not read of the source is filled with zeros."""
+    size, limit = _number(one, 2), source_limit(one)
+    most = limit.value if isinstance(limit, Immediate) else None
+    read = most if isinstance(most, int) and size is not None and 0 <= most <= size else size
+    if read != 0:
+        yield _at("read", one, 1, "global", read, is_asynchronous=True)
+    yield _at("write", one, 0, "shared", size, is_asynchronous=True)
+
+
+def source_limit(one: Instruction) -> Operand | None:
+    """What limits how much a ``cp.async`` that copies a thread's few bytes reads of them; ``None`` if nothing does.
+
+    It is a number of bytes, or a predicate, with which nothing is read (PTX ISA, "cp.async": ``src-size``,
+    ``ignore-src``).
+    """
+    is_copy = one.parts[:2] == ("cp", "async") and one.parts[2:3] in (("ca",), ("cg",))
+    operands = one.operands[3:] if is_copy else ()
+    return operands[0] if len(operands) > ("L2::cache_hint" in one.parts) else None
 
 
 def _bulk_copy(one: Instruction) -> tuple[Effect, ...]:

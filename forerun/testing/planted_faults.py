@@ -8,14 +8,13 @@ too: no certificate sees it, since it is in the text alone, and whether it does 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from typing import Literal, TypeAlias
 
 from forerun.external.subject import Subject
 from forerun.ir.graph import Dependency, Graph
-from forerun.ir.kernel import Kernel, Role, Trigger, Wait
+from forerun.ir.kernel import Kernel, Role, Step, Trigger, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DependencyKind
 from forerun.ptx import Instruction, parse_module, print_module, summarise
@@ -56,7 +55,7 @@ class Fault:
 
 
 def plant(subject: Subject, count: int, seed: int = 0, kinds: Sequence[FaultKind] = KINDS) -> list[Fault]:
-    """Wrong graphs, as many of each kind as there are, by turns, at places chosen by a seed.
+    """Wrong graphs: all kinds by turns, each at other edges, whose order a seed chooses.
 
     Args:
         subject: An optimized graph. Faults can be seen where sources trigger early, so its kernels should.
@@ -64,18 +63,19 @@ def plant(subject: Subject, count: int, seed: int = 0, kinds: Sequence[FaultKind
         seed: Of the choice.
         kinds: The kinds.
     """
-    generator = random.Random(seed)
     edges = list(_flows(subject))
-    by_kind = []
-    for kind in kinds:
-        generator.shuffle(edges)
-        by_kind.append([(kind, edge, parameters) for edge, parameters in edges])
-    turns = (place for turn in zip_longest(*by_kind) for place in turn if place is not None)
+    random.Random(seed).shuffle(edges)
+    planter = _Planter(subject)
+    places = (
+        (kind, *edges[(turn + number * len(edges) // len(kinds)) % len(edges)])
+        for turn in range(len(edges))
+        for number, kind in enumerate(kinds)
+    )
     found: list[Fault] = []
-    for kind, edge, parameters in turns:
+    for kind, edge, parameters in places:
         if len(found) == count:
             break
-        fault = _planted(subject, kind, edge, sorted(parameters))
+        fault = planter.planted(kind, edge, sorted(parameters))
         found += [] if fault is None else [fault]
     return found
 
@@ -124,56 +124,77 @@ def _kernel(graph: Graph, node: str) -> Kernel:
     return graph.kernels[found.kernel]
 
 
-def _planted(subject: Subject, kind: FaultKind, edge: Dependency, parameters: Sequence[int]) -> Fault | None:
-    """The fault at one place; ``None`` if it cannot be made there."""
-    own, kernel = subject.texts.texts[edge.target], _kernel(subject.graph, edge.target)
-    if kind == "edge removed":
-        edit = subject.graph.edit()
-        edit.remove_dependency(*edge.pair)
-        return Fault(kind, *edge.pair, edit.commit())
-    if kind == "nc put back":
-        text = with_nc(own.text, own.entry, parameters)
-        return None if text == own.text else Fault(kind, *edge.pair, subject.graph, text)
-    if not kernel.has(Wait) or not kernel.roles:
-        return None
-    if kind == "wait removed":
-        steps = tuple(step for step in kernel.roles[0].steps if not isinstance(step, Wait))
-        text = without_waits(own.text, own.entry)
-        return Fault(kind, *edge.pair, _with_steps(subject.graph, edge.target, kernel.roles[0], steps), text)
-    return _with_early_load(subject, edge, kernel, parameters)
+class _Planter:
+    """Makes faults. What is made of a text is made once, however many nodes run it."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self._texts: dict[tuple[object, ...], str | None] = {}
+
+    def planted(self, kind: FaultKind, edge: Dependency, parameters: Sequence[int]) -> Fault | None:
+        """The fault at one place; ``None`` if it cannot be made there."""
+        graph, kernel = self.subject.graph, _kernel(self.subject.graph, edge.target)
+        own = self.subject.texts.texts[edge.target]
+        if kind == "edge removed":
+            edit = graph.edit()
+            edit.remove_dependency(*edge.pair)
+            return Fault(kind, *edge.pair, edit.commit())
+        if kind == "nc put back":
+            key = kind, own.text, own.entry, tuple(parameters)
+            text = self._once(key, lambda: with_nc(own.text, own.entry, parameters))
+            return None if text == own.text else Fault(kind, *edge.pair, graph, text)
+        if not kernel.has(Wait) or not kernel.roles:
+            return None
+        if kind == "wait removed":
+            steps = tuple(step for step in kernel.roles[0].steps if not isinstance(step, Wait))
+            text = self._once((kind, own.text, own.entry), lambda: without_waits(own.text, own.entry))
+            return Fault(kind, *edge.pair, _with_steps(graph, edge.target, kernel.roles[0], steps), text)
+        return self._with_early_load(edge, kernel, kernel.roles[0], parameters)
+
+    def _once(self, key: tuple[object, ...], make: Callable[[], str | None]) -> str | None:
+        if key not in self._texts:
+            self._texts[key] = make()
+        return self._texts[key]
+
+    def _with_early_load(self, edge: Dependency, kernel: Kernel, role: Role, parameters: Sequence[int]) -> Fault | None:
+        """A load ahead of the wait of what the source stores, if there is one that can move there."""
+        at = next(i for i, step in enumerate(role.steps) if isinstance(step, Wait))
+        wrong = {f"p{number}" for number in parameters}
+        late = [
+            phase
+            for phase in Role("late", role.steps[at:]).phases
+            if not phase.writes and wrong & {access.parameter for access in phase.reads}
+        ]
+        if not late:
+            return None
+        steps = (*late, *(step for step in role.steps if step not in late))
+        live, own = self.subject.live.graph, self.subject.texts.texts[edge.target]
+        function = live.function_of(live.nodes[own.number])
+        changed = replace(kernel, roles=(replace(role, steps=steps),))
+        key = function.text, own.entry, changed.roles, tuple(parameters)
+        text = self._once(key, lambda: _early(live.texts[function.text].text, changed, own.entry, parameters))
+        if text is None:
+            return None
+        return Fault("load too early", *edge.pair, _with_steps(self.subject.graph, edge.target, role, steps), text)
 
 
-def _with_early_load(subject: Subject, edge: Dependency, kernel: Kernel, parameters: Sequence[int]) -> Fault | None:
-    """A load ahead of the wait of what the source stores, if there is one that can move there."""
-    role = (kernel.roles or ())[0]
-    at = next(i for i, step in enumerate(role.steps) if isinstance(step, Wait))
-    wrong = {f"p{number}" for number in parameters}
-    late = [
-        phase
-        for phase in Role("late", role.steps[at:]).phases
-        if not phase.writes and wrong & {access.parameter for access in phase.reads}
-    ]
-    if not late:
-        return None
-    steps = (*late, *(step for step in role.steps if step not in late))
-    graph = _with_steps(subject.graph, edge.target, role, steps)
-    own = subject.texts.texts[edge.target]
-    function = subject.live.graph.function_of(subject.live.graph.nodes[own.number])
+def _early(text: str, kernel: Kernel, entry: str, parameters: Sequence[int]) -> str | None:
+    """A text that follows a body, if it loads through one of the parameters before it waits."""
     try:
-        made = follow_body(subject.live.graph.texts[function.text].text, _kernel(graph, edge.target), own.entry)
+        made = follow_body(text, kernel, entry)
     except CannotGenerate:
         return None
-    entry = parse_module(made.text).entry(own.entry)
-    names = [(entry.parameters or ())[number].name for number in parameters]
-    is_early = any(one.parameter in names and not one.after_wait for one in summarise(entry).global_accesses)
-    return Fault("load too early", *edge.pair, graph, made.text) if is_early else None
+    function = parse_module(made.text).entry(entry)
+    names = [(function.parameters or ())[number].name for number in parameters]
+    is_early = any(one.parameter in names and not one.after_wait for one in summarise(function).global_accesses)
+    return made.text if is_early else None
 
 
-def _with_steps(graph: Graph, node: str, role: Role, steps: tuple[object, ...]) -> Graph:
+def _with_steps(graph: Graph, node: str, role: Role, steps: tuple[Step, ...]) -> Graph:
     edit = graph.edit()
     found = graph.nodes[node]
     assert isinstance(found, KernelNode)
-    changed = edit.kernel_variant(graph.kernels[found.kernel], (replace(role, steps=steps),), "fault")  # type: ignore[arg-type]
+    changed = edit.kernel_variant(graph.kernels[found.kernel], (replace(role, steps=steps),), "fault")
     edit.replace_node(replace(found, kernel=changed.name))
     return edit.commit()
 

@@ -13,11 +13,14 @@ from forerun.captured import AssembledText
 from forerun.captured.graph import digest_of
 from forerun.external import debug, node_texts
 from forerun.external.debug import check_on_gpu
+from forerun.external.delay_plans import UNDELAYED, DelayPlan, delay_plans, delayed_code, fault_plans
 from forerun.external.optimize import CAPTURED_PIPELINE
 from forerun.external.optimized import OptimizedGraph
 from forerun.external.subject import Subject
 from forerun.external.trials import Trials
 from forerun.ir.refinement.certificate import certify
+from forerun.ptx.launched import AtLaunch
+from forerun.ptx.ranges import Ranges
 from forerun.runtime.cuda.capture import clone as clones
 from forerun.runtime.cuda.capture.assembled import MadeCode
 from forerun.runtime.cuda.capture.images import ImageRecorder
@@ -27,7 +30,8 @@ from forerun.runtime.cuda.capture.texts import FoundText
 from forerun.runtime.cuda.codegen.foreign import follow_body
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.support.diagnostics import Unsupported
-from forerun.testing.fault_runs import run_faults
+from forerun.testing import fault_runs, planted_faults
+from forerun.testing.fault_runs import FaultRuns
 from forerun.testing.planted_faults import KINDS, plant
 from tests.captured.samples import BLOCKS, SCALE, kernel
 from tests.external.running_cuda import RunningCuda, compiled
@@ -136,6 +140,21 @@ def test_an_access_outside_its_block_is_seen(monkeypatch: pytest.MonkeyPatch) ->
     )
 
 
+def test_an_access_outside_what_the_import_claims_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Ranges.of
+
+    def half(ranges: Ranges, launch: AtLaunch) -> dict[str, tuple[int, int]]:
+        found = own(ranges, launch)
+        assert set(found.values()) == {(0, 4 * THREADS)}
+        return dict.fromkeys(found, (0, 2 * THREADS))
+
+    monkeypatch.setattr(Ranges, "of", half)
+    cuda = chain()
+    report = check_on_gpu(live(cuda, monkeypatch), inputs(cuda), steps=1, seeds=1)
+    # All lie in their blocks.
+    assert report.accesses_outside == report.accesses_checked // 2 == NODES * CTAS * THREADS * 3 // 2
+
+
 def test_kernels_that_keep_their_code(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = chain()
     cuda.nodes[2].attributes = {"cooperative": 1}
@@ -180,7 +199,7 @@ def test_planted_faults_are_seen_and_refuted(monkeypatch: pytest.MonkeyPatch) ->
         assert [str(fault) for fault in plant(subject, 4, seed=3)] == [str(fault) for fault in faults[:4]]
         with Trials(subject.live, subject.imported, inputs(cuda)) as trials:
             trials.start(1)
-            outcomes = list(run_faults(subject, faults, trials, seeds=1))
+            outcomes = list(FaultRuns(subject, faults).run(trials, seeds=1))
         for outcome in outcomes:
             fault = outcome.fault
             assert not outcome.reason
@@ -204,11 +223,71 @@ def test_a_fault_whose_code_computes_something_else_is_not_counted(monkeypatch: 
         assert other.text != fault.text
         with Trials(subject.live, subject.imported, inputs(cuda)) as trials:
             trials.start(0)
-            (outcome,) = run_faults(subject, [other], trials, seeds=1)
+            (outcome,) = FaultRuns(subject, [other]).run(trials, seeds=1)
             assert outcome.replays == 0
             assert "in the program's own order" in outcome.reason
             with pytest.raises(forerun.InvalidInput):
-                list(run_faults(subject, [refused], trials, seeds=1))
+                FaultRuns(subject, [refused])
+
+
+def test_faults_take_turns_and_their_texts_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with optimized(chain(), monkeypatch) as graph:
+        subject = Subject.of(graph)
+        made = Counter[str]()
+        for module, name in (
+            (planted_faults, "without_waits"),
+            (planted_faults, "with_nc"),
+            (planted_faults, "follow_body"),
+            (fault_runs, "delayed"),
+        ):
+            count_calls(monkeypatch, module, name, made)
+        faults = plant(subject, 100)
+        assert len(faults) == 12
+        # The first ones are of all kinds, and of all edges.
+        assert [one.kind for one in faults[:4]] == list(KINDS)
+        assert len({one.target for one in faults[:4]}) == 3
+        FaultRuns(subject, faults)
+        targets = {one.target for one in faults}
+        texts = {subject.texts.texts[target].text for target in targets}
+        assert made["without_waits"] == made["with_nc"] == len(texts) < len(targets)
+        assert made["follow_body"] <= len(texts)
+        assert made["delayed"] == len({one.text for one in faults if one.text})
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, calls: Counter[str]) -> None:
+    own = getattr(module, name)
+
+    def counted(*arguments: Any) -> Any:
+        calls[name] += 1
+        return own(*arguments)
+
+    monkeypatch.setattr(module, name, counted)
+
+
+def test_plans_delay_all_nodes_then_the_source_for_longer() -> None:
+    plans = fault_plans(24, 20_000)
+    assert plans[:8] == delay_plans(8, 20_000)
+    assert len({plan.seed for plan in plans}) == len(set(map(str, plans))) == 24
+    assert [plan.nanoseconds for plan in plans] == [20_000] * 8 + [100_000] * 8 + [400_000] * 8
+    assert all(plan.nodes == "source" for plan in plans[8:])
+    assert str(plans[1]) == "10% of the CTAs of even nodes, 20 us"
+    assert str(plans[11]) == "end CTAs of the source alone, 100 us"
+    assert delay_plans(11, 5)[8:] == [replace(plan, seed=plan.seed + 8, nanoseconds=5) for plan in plans[:3]]
+
+
+def test_only_the_nodes_of_a_plan_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = Subject.of(live(chain(), monkeypatch))
+    code = delayed_code(subject)
+
+    def sleeping(plan: DelayPlan, source: str = "") -> list[str]:
+        codes = code.codes(subject, plan, source)
+        return [name for name in sorted(codes) if codes[name].more[0] & 0xFFFFF]
+
+    assert sleeping(UNDELAYED) == []
+    assert sleeping(DelayPlan(1, 50)) == ["n0", "n1", "n2", "n3"]
+    assert sleeping(DelayPlan(1, 50, nodes="even"), "n1") == ["n0", "n2"]
+    assert sleeping(DelayPlan(1, 50, nodes="odd")) == ["n1", "n3"]
+    assert sleeping(DelayPlan(1, 50, nodes="source"), "n2") == ["n2"]
 
 
 def test_registers_for_large_ctas(monkeypatch: pytest.MonkeyPatch) -> None:

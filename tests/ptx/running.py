@@ -79,6 +79,8 @@ class RunningThread(Thread):
                 self.write(one.operands[0], int(all(values)) if one.base == "and" else 1 - values[0])
             case "ld" | "st" | "atom" | "red" if one.parts[1] != "param":
                 self._access(one)
+            case "cp" if one.parts[2] in ("ca", "cg"):
+                self._copy(one)
             case _:
                 super().execute(one, index)
 
@@ -90,6 +92,20 @@ class RunningThread(Thread):
             other = bool(self.registers[text.removeprefix("!")]) != text.startswith("!")
             found = found and other if one.parts[2] == "and" else found or other
         self.write(one.operands[0], int(found))
+
+    def _copy(self, one: Instruction) -> None:
+        """An asynchronous copy, done at once: as many bytes as its last operand says, then zeros."""
+        target, source = self.address(one.operands[0]), self.address(one.operands[1])
+        size = count = self.value(one.operands[2])
+        for limit in one.operands[3 : -1 if "cache_hint" in one.opcode else None]:
+            name = str(limit).lstrip("!")
+            if name.startswith("%p"):  # nothing is read where it is true
+                count = size if bool(self.registers[name]) == str(limit).startswith("!") else 0
+            else:
+                count = self.value(limit)
+        if count:
+            self.accessed.append((one, source, self.waited))
+        self.memory.store(target, size, self.memory.load(source, count, waited=self.waited))
 
     def _access(self, one: Instruction) -> None:
         size = int(one.parts[-1][1:]) // 8
@@ -121,7 +137,8 @@ def threads_of(
     found = []
     for cta in range(ctas):
         for number in range(threads):
-            special = {"%tid.x": number, "%ctaid.x": cta, "%ntid.x": threads, **dict.fromkeys(names, 0)}
+            sizes = {"%ntid.x": threads, "%nctaid.x": ctas, "%nctaid.y": 1, "%nctaid.z": 1}
+            special = {"%tid.x": number, "%ctaid.x": cta, **sizes, **dict.fromkeys(names, 0)}
             thread = RunningThread(flow, special, parameters, memory=memory, variables=variables or {})
             thread.run(lambda *_: None, most=20000)
             found.append(thread)

@@ -177,6 +177,17 @@ FAMILIES = {
     "red.global.add.f32 [%rd1], %r1;": [("update", "global", 4)],
     "atom.global.cas.b128 %rd5, [%rd1], %rd2, %rd3;": [("update", "global", 16)],
     "cp.async.cg.shared.global [%r1], [%rd1], 16, %r2;": [("read", "global", 16), ("write", "shared", 16)],
+    "cp.async.ca.shared.global [%r1], [%rd1], 16, 4;": [("read", "global", 4), ("write", "shared", 16)],
+    "cp.async.ca.shared.global [%r1], [%rd1], 16, 0;": [("write", "shared", 16)],
+    "cp.async.ca.shared.global [%r1], [%rd1], 8, !%p1;": [("read", "global", 8), ("write", "shared", 8)],
+    "cp.async.ca.shared.global.L2::cache_hint [%r1], [%rd1], 16, %rd2;": [
+        ("read", "global", 16),
+        ("write", "shared", 16),
+    ],
+    "cp.async.ca.shared.global.L2::cache_hint [%r1], [%rd1], 16, 8, %rd2;": [
+        ("read", "global", 8),
+        ("write", "shared", 16),
+    ],
     "cp.async.wait_group 1;": [],
     "cp.async.mbarrier.arrive.shared.b64 [tile];": [("update", "shared", None)],
     "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r1], [%rd1], 128, [tile];": [

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import event, given
@@ -15,7 +16,7 @@ from forerun.ptx import AccessSummary, parse_module, summarise
 from forerun.ptx import instrument as instruments
 from forerun.ptx.cfg import control_flow
 from forerun.ptx.check_table import Block, Instrumented, Root, TableReport
-from forerun.ptx.delays import DELAY, PLACES, Place, delay_word, delayed
+from forerun.ptx.delays import DELAY, PLACES, Place, Sleepers, delay_word, delayed
 from forerun.ptx.instrument import TABLE, instrument
 from forerun.ptx.syntax import Function
 from forerun.runtime.toolchain import Source, compile_unit, missing_toolchain
@@ -29,6 +30,7 @@ from tests.kernels.on_cpu.runner import unit_of
 from tests.ptx.running import SHARED, AnyMemory, RunningThread, threads_of
 from tests.ptx.test_rewrite import HEAD, programs_with_loads
 from tests.ptx.texts import DATA
+from tests.strategies import portion
 
 PARAMETERS = {"a": 0x7F0000001000, "b": 0x7E0000000100, "n": 7}
 ALL = {Root(name): Block(0, (1 << 64) - 1) for name in PARAMETERS}
@@ -69,6 +71,7 @@ def own(thread: RunningThread) -> list[tuple[str, int, bool]]:
     return [(i.opcode, at, waited) for i, at, waited in thread.accessed if not PLACE <= at < PLACE + (1 << 20)]
 
 
+@portion(25)
 @given(programs_with_loads(), st.integers(0, 99), st.integers(0, 99), st.integers(0, 200), st.integers(0, 200))
 def test_threads_do_the_same_and_all_is_counted(text: str, at: int, begin: int, size: int, other: int) -> None:
     text = with_wait(text, at)
@@ -174,6 +177,46 @@ def run_with_shared(one: Instrumented, blocks: Mapping[Root, Block], b: int) -> 
 
 
 @pytest.mark.parametrize(
+    ("limit", "sizes"),
+    [
+        ("", [16] * 4),
+        (", 8", [8] * 4),
+        (", 0", []),
+        (", %r4", [0, 4, 8, 12]),
+        (", %p1", [0, 0, 16, 16]),
+        (", !%p1", [16, 16, 0, 0]),
+        (", %r4, %rd4", [0, 4, 8, 12]),
+        (", %rd4", [16] * 4),
+    ],
+)
+@pytest.mark.parametrize("is_scoped", [False, True])
+def test_what_a_copy_reads_of_its_source(limit: str, sizes: list[int], is_scoped: bool) -> None:
+    """A source size of 0 reads nothing, wherever the address is."""
+    hint = ".L2::cache_hint" if "%rd4" in limit else ""
+    copy = f"cp.async.ca.shared.global{hint} [{SHARED.start}], [%rd4], 16{limit};"
+    if is_scoped:  # names of an inner scope hide those outside
+        inner = "shl.b32 %r4, %r1, 2;\nsetp.lt.u32 %p1, %r1, 2;"
+        copy = f"{{ .reg .b32 %r4; .reg .pred %p1; {inner}\n{copy} }}"
+    text = f"{HEAD}shl.b32 %r4, %r1, 2;\n{copy}\nret;\n}}\n"
+    one = instrument(text, "k")
+    assert len(one.sites) == bool(sizes)
+    for whole in (0, 10, 24):
+        _, report = checked(one, {Root("a"): Block(PARAMETERS["a"], whole)})
+        # Two CTAs, of whose threads each copies what begins at its own word.
+        assert report.executed == ((2 * sum(map(bool, sizes)),) if sizes else ())
+        outside = [size for number, size in enumerate(sizes) if size and 4 * number + size > whole]
+        assert report.counted["outside"] == 2 * len(outside)
+
+
+def test_copies_of_a_compiler_are_checked_by_their_source_sizes() -> None:
+    text = DATA["triton_persistent_wgmma"]
+    (entry,) = parse_module(text).entries
+    limits = re.findall(r"cp\.async\.cg.* 0x10, (%r\d+);", text)
+    assert len(limits) > 10
+    assert re.findall(r"cvt\.u64\.u32 %check_n, (%r\d+);", instrument(text, entry.name).text) == limits
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "call helper, ();",
@@ -196,10 +239,17 @@ def test_kernels_that_are_not_there() -> None:
 # Delays
 
 
-@given(programs_with_loads(), st.integers(0, 99), st.sets(st.sampled_from(PLACES)), st.integers(0, (1 << 32) - 1))
-def test_delays_change_nothing(text: str, at: int, places: set[Place], seed: int) -> None:
+@portion(25)
+@given(
+    programs_with_loads(),
+    st.integers(0, 99),
+    st.sets(st.sampled_from(PLACES)),
+    st.integers(0, (1 << 32) - 1),
+    st.sampled_from(get_args(Sleepers)),
+)
+def test_delays_change_nothing(text: str, at: int, places: set[Place], seed: int, sleepers: Sleepers) -> None:
     text = with_wait(text, at)
-    after = run(delayed(text, "k", places), {DELAY: delay_word(seed, 500, 0.5)})
+    after = run(delayed(text, "k", places), {DELAY: delay_word(seed, 500, 0.5, sleepers)})
     assert [own(thread) for thread in after] == [own(thread) for thread in run(text)]
     event(f"{'some' if any(thread.sleeps for thread in after) else 'none'} sleep")
 
@@ -221,6 +271,28 @@ def test_a_share_of_the_warps_sleeps() -> None:
         counts = [len(one.sleeps) for seed in range(100) for one in run(text, {DELAY: delay_word(seed, 9, share)})]
         assert sum(counts) / len(counts) == pytest.approx(share, abs=0.12)
     assert not any(one.sleeps != [0] and one.sleeps for one in run(text, {DELAY: delay_word(5, 0, 1)}))
+
+
+def sleeping_ctas(word: int, ctas: int) -> set[int]:
+    """The CTAs that sleep: all their threads at all places, and no thread of another anywhere."""
+    flow = control_flow(parse_module(delayed(HEAD + ORDER, "k")).entry("k"))
+    threads = threads_of(flow, {**PARAMETERS, DELAY: word}, AnyMemory(), ctas=ctas, threads=2)
+    whole = {cta for cta in range(ctas) if [700] * 4 in (one.sleeps for one in threads[2 * cta : 2 * cta + 2])}
+    for number, one in enumerate(threads):
+        assert one.sleeps == [700 * (number // 2 in whole)] * 4
+    return whole
+
+
+def test_whole_ctas_sleep() -> None:
+    for share in (0.05, 0.5, 1):
+        counts = [len(sleeping_ctas(delay_word(seed, 700, share, "CTAs"), 16)) for seed in range(20)]
+        assert sum(counts) / 20 / 16 == pytest.approx(share, abs=0.12)
+        assert share == 1 or len(set(counts)) > 1
+
+
+@pytest.mark.parametrize("ctas", [1, 2, 3, 16])
+def test_the_first_and_the_last_cta_sleep(ctas: int) -> None:
+    assert sleeping_ctas(delay_word(7, 700, 0.1, "end CTAs"), ctas) == {0, ctas - 1}
 
 
 # The assembler

@@ -20,6 +20,7 @@ from forerun.ptx.syntax import Instruction, Module
 from forerun.support.diagnostics import Unsupported
 from tests.ptx.machine import Thread, programs
 from tests.ptx.texts import DATA
+from tests.strategies import portion
 
 PARAMETERS = {"a": 0x7F0000001000, "b": 0x7E0000000100, "n": 7}
 BOTH = frozenset({"a", "b"})
@@ -87,6 +88,7 @@ def programs_with_loads(draw: st.DrawFn) -> str:
     return f"{head}setp.eq.u32 %p1, %r2, 0;\n{own}{''.join(lines)}"
 
 
+@portion(50)
 @given(programs_with_loads(), st.sampled_from([BOTH, frozenset({"a"}), frozenset[str]()]))
 def test_threads_do_the_same(text: str, ahead: frozenset[str]) -> None:
     before = parse_module(text)
