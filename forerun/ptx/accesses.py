@@ -160,7 +160,7 @@ def summarise(function: Function, flow: ControlFlow | None = None) -> AccessSumm
 def _always(flow: ControlFlow, waits: tuple[int, ...]) -> bool:
     """Whether no path leads to an exit past all waits. What is called may end the thread.
 
-    Where the whole grid is ended by an error nothing in the context runs any more, so that is no exit.
+    An error that ends the whole grid does not count as an exit: nothing in the context runs after it.
     """
     instructions = flow.instructions
     calls = [i for i in flow.reached if instructions[i].base == "call" and not ends_grid(instructions[i])]

@@ -11,12 +11,16 @@ from typing import Any
 from forerun.runtime.cuda.driver.driver import Driver
 
 __all__ = [
+    "INSTANTIATION_FLAGS",
     "copy_function_attributes",
     "function_attributes",
     "launch_attributes",
     "set_launch_attributes",
     "unknown_attributes",
 ]
+
+INSTANTIATION_FLAGS = 1 | 8
+"""As torch instantiates: ``AUTO_FREE_ON_LAUNCH`` and ``USE_NODE_PRIORITY``."""
 
 
 def _cluster(x: int, y: int, z: int) -> Mapping[str, int]:

@@ -14,29 +14,24 @@ from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DependencyKind
 from forerun.ir.walk import bodies_in
 from forerun.runtime.cuda.capture.assembled import MadeCode, make_code
-from forerun.runtime.cuda.capture.attributes import copy_function_attributes
+from forerun.runtime.cuda.capture.attributes import INSTANTIATION_FLAGS, copy_function_attributes
 from forerun.runtime.cuda.capture.random_numbers import GeneratorAdvance
 from forerun.runtime.cuda.capture.session import LiveCapture, raw_graph
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.scope import Scope
-from forerun.runtime.cuda.driver.streams import stream_handle
+from forerun.runtime.cuda.driver.streams import current_stream, stream_handle
 from forerun.runtime.toolchain.compile import processors
 from forerun.support.diagnostics import ForerunError, InvalidInput, Unsupported
 
 __all__ = [
-    "INSTANTIATION_FLAGS",
     "Clone",
     "CodeMaker",
     "CodeOfNodes",
     "Functions",
     "NodeCode",
     "clone_with",
-    "current_stream",
     "make_clone",
 ]
-
-INSTANTIATION_FLAGS = 1 | 8
-"""As torch instantiates: ``AUTO_FREE_ON_LAUNCH`` and ``USE_NODE_PRIORITY``."""
 
 _FIELDS = ("gridDimX", "gridDimY", "gridDimZ", "blockDimX", "blockDimY", "blockDimZ", "sharedMemBytes", "kernelParams")
 _TRIGGERED = 1  # CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC
@@ -167,14 +162,6 @@ def _identity(source: Any) -> object:
     handle = raw_graph(source)
     pool = getattr(source, "pool", None)
     return (handle, pool()) if callable(pool) else handle
-
-
-def current_stream() -> int:
-    """Torch's current stream; the default stream where torch is not loaded."""
-    import sys
-
-    torch = sys.modules.get("torch")
-    return int(torch.cuda.current_stream().cuda_stream) if torch is not None else 0
 
 
 @dataclass(frozen=True, slots=True)

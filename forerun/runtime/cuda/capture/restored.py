@@ -11,7 +11,7 @@ from typing import Any
 from forerun.captured import CapturedGraph, load_capture
 from forerun.captured.graph import AssembledText, digest_of
 from forerun.captured.moved import moved_capture
-from forerun.runtime.cuda.capture.clone import INSTANTIATION_FLAGS, current_stream
+from forerun.runtime.cuda.capture.attributes import INSTANTIATION_FLAGS
 from forerun.runtime.cuda.capture.reading import Handles
 from forerun.runtime.cuda.capture.recreated import GraphMaker, obstacles
 from forerun.runtime.cuda.capture.reserved import ReservedMemory
@@ -20,7 +20,7 @@ from forerun.runtime.cuda.capture.texts import FoundText
 from forerun.runtime.cuda.driver.device import Context, open_device
 from forerun.runtime.cuda.driver.driver import driver
 from forerun.runtime.cuda.driver.scope import Scope
-from forerun.runtime.cuda.driver.streams import stream_handle
+from forerun.runtime.cuda.driver.streams import current_stream, stream_handle
 from forerun.support.diagnostics import InvalidInput, Unsupported
 
 __all__ = ["RestoredCapture", "restore"]

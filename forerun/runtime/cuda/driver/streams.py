@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["stream_handle"]
+__all__ = ["current_stream", "stream_handle"]
 
 _LARGEST = 1 << 64
+
+
+def current_stream() -> int:
+    """The handle of torch's current stream; the default stream where torch is not loaded."""
+    torch = sys.modules.get("torch")
+    return int(torch.cuda.current_stream().cuda_stream) if torch is not None else 0
 
 
 def stream_handle(stream: Any) -> int:
