@@ -99,6 +99,8 @@ CASES: dict[str, tuple[str, tuple[int, int, bool] | None]] = {
     "a loop": (LOOP + "setp.lt.s32 %p1, %r6, 300; @%p1 bra $L;", (0, 1200, True)),
     "a loop that is left early": (LOOP + "setp.eq.s32 %p2, %r7, 0; @%p2 bra $E; setp.lt.s32 %p1, %r6, 300;"
                                   "@%p1 bra $L; $E:", (0, 1536, False)),
+    "a return in a loop": (LOOP + "setp.eq.s32 %p2, %r7, 0; @%p2 ret; setp.lt.s32 %p1, %r6, 300; @%p1 bra $L;",
+                           (0, 1536, False)),
     "one that ends where the launch says": (LOOP + "setp.lt.s32 %p1, %r6, %r1; @%p1 bra $L;", (0, 1200, True)),
     "after a loop": (LOOP + "setp.lt.s32 %p1, %r6, 300; @%p1 bra $L; ld.global.u32 %r7, [%rd3];", (0, 2048, True)),
     "where a loop has come to": ("mov.u32 %r6, %r3; $L: add.s32 %r6, %r6, 128; setp.lt.s32 %p1, %r6, 300;"
@@ -110,6 +112,7 @@ CASES: dict[str, tuple[str, tuple[int, int, bool] | None]] = {
                                       "@%p1 ld.global.u32 %r7, [%rd3];", (0, 2048, True)),
     "an atomic": ("atom.global.add.u32 %r7, [%rd3], 1;", (0, 2048, False)),
     "an ordered load": ("ld.relaxed.gpu.global.u32 %r7, [%rd3];", (0, 2048, False)),
+    "what is discarded": ("discard.global.L2 [%rd3], 128;", (0, 2172, False)),
     "the copy engine": ("cp.async.ca.shared.global [%r6], [%rd3], 4, %r7;", (0, 2048, False)),
     "before a wait and after it": ("ld.global.u32 %r7, [%rd3]; griddepcontrol.wait; ld.global.u32 %r7, [%rd3];",
                                    (0, 2048, True)),

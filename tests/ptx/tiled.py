@@ -81,8 +81,8 @@ def _accesses(draw: st.DrawFn) -> list[str]:
 def _loops(draw: st.DrawFn, lines: list[str]) -> list[str]:
     """The lines in a loop that counts in ``%r3``, tested first or last, and left on another way at times."""
     end, step = draw(st.sampled_from(["1", "3", "4", "%r0", "%r1"])), draw(st.sampled_from([1, 1, 2]))
-    early = draw(st.sampled_from(["", "", "setp.gt.s32 %p4, %r2, 0;\n@%p4 bra $E;"]))
-    lines = [*lines, early, f"add.s32 %r3, %r3, {step};"]
+    early = draw(st.sampled_from(["", "", "@%p4 bra $E;", "@%p4 ret;"]))
+    lines = [*lines, "setp.gt.s32 %p4, %r2, 0;", early, f"add.s32 %r3, %r3, {step};"]
     if draw(st.booleans()):
         return ["$L:", f"setp.ge.s32 %p3, %r3, {end};\n@%p3 bra $E;", *lines, "bra $L;", "$E:"]
     return ["$L:", *lines, f"setp.lt.s32 %p3, %r3, {end};\n@%p3 bra $L;", "$E:"]
