@@ -138,7 +138,7 @@ def _kernels(name: str) -> st.SearchStrategy[Kernel]:
 def _nodes(name: str, known: _Names, depth: int) -> st.SearchStrategy[Node]:
     this, views = st.just(name), st.builds(BufferView, known.buffers, _regions)
     arguments = st.one_of(
-        st.builds(BufferArgument, known.buffers),
+        st.builds(BufferArgument, known.buffers, st.booleans()),
         st.builds(ConstantArgument, numbers),
         st.builds(ScalarLoad, known.buffers, integers, integers),
     )

@@ -33,6 +33,7 @@ from forerun.ir.nodes import (
 from forerun.ir.region import BufferView
 from forerun.ir.types import DependencyKind, DType
 from forerun.ptx.launched import AtLaunch
+from forerun.ptx.ranges import MOST_NUMBERS, Reached
 from forerun.support.collection import collection_paused
 
 __all__ = ["ImportedGraph", "import_capture"]
@@ -43,6 +44,9 @@ _WIDTHS = {1: DType.U8, 2: DType.U16, 4: DType.U32}
 _MOST_INSTRUCTIONS = 400_000
 """How many instructions are looked at for ranges, which takes a second or two; the same kernel with the same numbers
 counts once. After these, blocks are whole."""
+_MOST_NUMBERS = 1 << 27
+"""How many addresses of threads are computed, and what they are made of, in a second or two. After these, what kernels
+access is within limits, and not exact."""
 
 _INSIDE = "it stands in a child graph, whose nodes keep their code and their edges"
 
@@ -93,7 +97,8 @@ class _Importer:
         self.reader = KernelReader(captured)
         self.memory = CapturedMemory(captured.memory)
         self.looked_at = 0
-        self.spans: dict[tuple[object, ...], Mapping[str, tuple[int, int]]] = {}
+        self.numbers = _MOST_NUMBERS
+        self.spans: dict[tuple[object, ...], Mapping[str, Reached]] = {}
 
     def run(self) -> ImportedGraph:
         names = _names(self.captured)
@@ -159,7 +164,7 @@ class _Importer:
         kernel = Kernel(identifier(what) or "unknown", (BufferParameter(EVERYTHING, DType.U8),))
         self.kernels[kernel.name] = kernel
         self.reasons[prefix + name] = reason
-        return KernelNode(name, kernel.name, ((EVERYTHING, BufferArgument(EVERYTHING)),))
+        return KernelNode(name, kernel.name, ((EVERYTHING, BufferArgument(EVERYTHING, partial=True)),))
 
     def _kernel(self, name: str, node: CapturedNode, prefix: str) -> KernelNode:
         function = self.captured.function_of(node)
@@ -218,19 +223,22 @@ class _Importer:
         spans = self._spans(read, node)
         for number, parameter in enumerate(read.kernel.parameters):
             if parameter.name in named:
-                found.append((parameter.name, BufferArgument(named[parameter.name])))
+                found.append((parameter.name, BufferArgument(named[parameter.name], partial=True)))
                 continue
             value = int.from_bytes(node.parameters[number], "little")
             if not isinstance(parameter, BufferParameter):
                 found.append((parameter.name, ConstantArgument(value)))
                 continue
-            buffer = self.memory.reached(value, spans.get(parameter.name))
+            reached = spans.get(parameter.name)
+            span = None if reached is None else (reached.start, reached.stop)
+            buffer = self.memory.reached(value, span)
             if buffer is None:
                 return None
-            found.append((parameter.name, BufferArgument(buffer)))
+            is_exact = reached is not None and reached.is_exact and self.memory.has(value, reached.start, reached.stop)
+            found.append((parameter.name, BufferArgument(buffer, partial=not is_exact)))
         return tuple(found)
 
-    def _spans(self, read: ReadKernel, node: CapturedNode) -> Mapping[str, tuple[int, int]]:
+    def _spans(self, read: ReadKernel, node: CapturedNode) -> Mapping[str, Reached]:
         """The bytes that a node may access of its pointers, as far as its PTX tells; the same for the same launches."""
         if read.ranges is None or self.looked_at > _MOST_INSTRUCTIONS:
             return {}
@@ -239,8 +247,10 @@ class _Importer:
         key = read.kernel.name, node.grid, node.block, used
         if key not in self.spans:
             self.looked_at += read.ranges.size
-            found = read.ranges.of(AtLaunch(node.grid, node.block, values))
-            self.spans[key] = {f"p{read.names.index(name)}": span for name, span in found.items()}
+            before = read.ranges.computed
+            found = read.ranges.reached(AtLaunch(node.grid, node.block, values), min(self.numbers, MOST_NUMBERS))
+            self.numbers -= read.ranges.computed - before
+            self.spans[key] = {f"p{read.names.index(name)}": reached for name, reached in found.items()}
         return self.spans[key]
 
 

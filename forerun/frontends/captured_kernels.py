@@ -157,7 +157,8 @@ def with_fixed_code(read: ReadKernel, function: CapturedFunction, reason: str) -
     """A kernel that keeps its code, whatever is known of what it accesses."""
     if read.kernel.has_fixed_code:
         return read
-    return ReadKernel(replace(read.kernel, implementations=(_code_of(function),)), read.reason or reason)
+    kernel = replace(read.kernel, implementations=(_code_of(function),))
+    return replace(read, kernel=kernel, reason=read.reason or reason)
 
 
 def _code_of(function: CapturedFunction) -> Implementation:

@@ -65,6 +65,11 @@ class CapturedMemory:
             self._parts[key] = self._new(stem if dtype is DType.U8 else f"{stem}_{dtype}", address, size, dtype)
         return self._parts[key]
 
+    def has(self, pointer: int, start: int, stop: int) -> bool:
+        """Whether all bytes from one to another, counted from a pointer, lie in the block that it points into."""
+        memory = self.around(pointer)
+        return memory is not None and memory.address <= pointer + start and pointer + stop <= memory.stop
+
     def reached(self, pointer: int, span: tuple[int, int] | None) -> str | None:
         """The buffer of what is accessed through a pointer; ``None`` if it does not point to memory of the device.
 

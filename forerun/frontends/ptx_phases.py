@@ -8,6 +8,7 @@ from forerun.captured.graph import CapturedFunction
 from forerun.ir.kernel import Access, Phase, Step, Trigger, Wait
 from forerun.ptx import AccessSummary, Function, Module
 from forerun.ptx.accesses import Access as TextAccess
+from forerun.ptx.accesses import only_loads
 from forerun.ptx.cfg import ControlFlow, may_follow
 from forerun.ptx.opcodes import is_wait
 
@@ -87,7 +88,7 @@ def _phases(prefix: str, flow: ControlFlow, accesses: Mapping[str, list[TextAcce
     come last: a load may follow a store to the same bytes through another parameter, and what overlaps the kernel's own
     stores does not move ahead of them.
     """
-    reads = [name for name, found in accesses.items() if all(_only_loads(access) for access in found)]
+    reads = [name for name, found in accesses.items() if all(only_loads(access) for access in found)]
     rest = tuple(Access(name) for name in accesses if name not in reads)
     # Which bytes it stores is not known, so it counts as reading them, too.
     stores = [Phase(f"{prefix}store", rest, rest)] if rest else []
@@ -95,7 +96,3 @@ def _phases(prefix: str, flow: ControlFlow, accesses: Mapping[str, list[TextAcce
     stored = [access.index for name in accesses if name not in reads for access in accesses[name]]
     loaded = [access.index for name in reads for access in accesses[name]]
     return [*stores, *loads] if may_follow(flow, stored, loaded) else [*loads, *stores]
-
-
-def _only_loads(access: TextAccess) -> bool:
-    return access.kind in ("read", "prefetch") and not access.is_asynchronous

@@ -37,9 +37,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class BufferArgument:
-    """The address of a buffer."""
+    """The address of a buffer.
+
+    Attributes:
+        partial: Whether what the kernel's phases name of it is a bound: in this node they touch some of these bytes, or
+            none. Such a write covers nothing, and no race with such an access is certain.
+    """
 
     buffer: str
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from forerun.passes.infra.registry import register
 __all__ = ["InferDependencies", "hazard_dependencies"]
 
 
-MOST_SOURCES = 64
+MOST_SOURCES = 16
 """A node gets a dependency from each node that it conflicts with directly, if they are at most that many."""
 
 

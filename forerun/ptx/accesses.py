@@ -12,7 +12,7 @@ from forerun.ptx.syntax import Function, Instruction
 from forerun.ptx.values import Term, Value
 from forerun.support.cfg import reach
 
-__all__ = ["Access", "AccessSummary", "summarise"]
+__all__ = ["Access", "AccessSummary", "only_loads", "summarise"]
 
 _SHARED_BY_GRIDS = frozenset({"global", "generic", "any"})
 _OPERATORS = frozenset(
@@ -70,6 +70,11 @@ class Access:
     def may_be_global(self) -> bool:
         """Whether other grids may see it, or be seen by it."""
         return self.space in _SHARED_BY_GRIDS
+
+
+def only_loads(access: Access) -> bool:
+    """Whether an access is over when the next instruction is executed, and stores nothing."""
+    return access.kind in ("read", "prefetch") and not access.is_asynchronous
 
 
 @dataclass(frozen=True)

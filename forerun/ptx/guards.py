@@ -16,7 +16,7 @@ from forerun.ptx.operands import Register
 from forerun.ptx.syntax import Instruction
 from forerun.ptx.values import Term, Value
 
-__all__ = ["Comparison", "Guards", "Linear", "below", "inequalities", "relation_of", "stays_in"]
+__all__ = ["Comparison", "Guards", "Linear", "always", "below", "inequalities", "relation_of", "stays_in"]
 
 _MOST = 32
 """How many comparisons are kept for a place: the nearest."""
@@ -110,6 +110,10 @@ class Guards:
                 self._written.setdefault(register.name, []).append(index)
         self._known: dict[int, tuple[Comparison, ...]] = {}
 
+    def instruction(self, index: int) -> Instruction:
+        """An instruction of the kernel."""
+        return self._flow.instructions[index]
+
     def of(self, index: int) -> tuple[Comparison, ...]:
         """What holds whenever an instruction is executed."""
         guard = self._flow.instructions[index].guard
@@ -121,7 +125,7 @@ class Guards:
         waiting = [(register, holds, use)]
         while waiting:
             register, holds, use = waiting.pop()
-            index = self._definition(register, use)
+            index = self.definition(register, use)
             if index is None:
                 continue
             one = self._flow.instructions[index]
@@ -138,7 +142,7 @@ class Guards:
                 case "or" if not holds:
                     waiting += [(operand, False, index) for operand in read]
 
-    def _definition(self, register: Register, use: int) -> int | None:
+    def definition(self, register: Register, use: int) -> int | None:
         """The instruction that gave a predicate the value that it has at a use."""
         flow = self._flow
         begin = flow.blocks[flow.block_of[use]].start
@@ -216,6 +220,16 @@ def inequalities(one: Instruction, holds: bool, left: Value, right: Value) -> tu
     if not all(stays_in(one, left.bits, side.low, side.high) for side in (first, second)):
         return ()
     return below(one, holds, first, second)
+
+
+def always(one: Instruction, left: Value, right: Value) -> bool | None:
+    """Whether a comparison holds for all values of its terms; ``None`` if it depends on them, as far as is seen."""
+    for holds in (True, False):
+        # It holds if what its opposite says of the two cannot be.
+        said = inequalities(one, not holds, left, right)
+        if any(each.low > 0 for each in said):
+            return holds
+    return None
 
 
 def stays_in(one: Instruction, bits: int, low: int, high: int) -> bool:

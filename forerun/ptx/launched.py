@@ -58,6 +58,7 @@ class LaunchedValues:
         self._terms = Terms()
         self._found: dict[Term, Value] = {}
         self._constant: set[Term] = set()
+        self._registers: dict[Term, str] = {}
 
     def value(self, value: Value) -> Value:
         """A value of the kernel at this launch; congruent to it modulo 2 to its bits."""
@@ -74,6 +75,10 @@ class LaunchedValues:
     def is_constant(self, term: Term) -> bool:
         """Whether a term of such a value is the same for a thread from its start to its end."""
         return term in self._constant
+
+    def register(self, term: Term) -> str | None:
+        """The special register that a term of such a value is; ``None`` if it is something else."""
+        return self._registers.get(term)
 
     def _sum(self, value: Value) -> Value:
         if not value.terms:
@@ -115,7 +120,11 @@ class LaunchedValues:
                 if limits is None:
                     return None
                 least, most = limits
-                return Value(term.bits, (), least) if least == most else self._unknown(term, most)
+                if least == most:
+                    return Value(term.bits, (), least)
+                found = self._unknown(term, most)
+                self._registers[found.terms[0][0]] = term.name
+                return found
             case "turn":
                 return Value(term.bits, ((self._turn(term), 1),))
             case "phi" if term in self._provenance.turns:

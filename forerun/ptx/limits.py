@@ -46,6 +46,23 @@ class Limits:
         found = Linear.of(self._values.value(value))
         return found.lowest(known), found.highest(known)
 
+    def value(self, value: Value) -> Value:
+        """A sum of the kernel at this launch (:class:`~forerun.ptx.launched.LaunchedValues`)."""
+        return self._values.value(value)
+
+    def register(self, term: Term) -> str | None:
+        """The special register that a term of such a sum is; ``None`` if it is something else."""
+        return self._values.register(term)
+
+    def compared(self, setp: int) -> tuple[Value, Value] | None:
+        """What a comparison compares at this launch; ``None`` if that is not known."""
+        pair = self._provenance.comparisons.get(setp)
+        return None if pair is None else (self._values.value(pair[0]), self._values.value(pair[1]))
+
+    def turns(self, header: int) -> int | None:
+        """How often a loop goes back to its header at most; ``None`` if that is not known."""
+        return self._turns.get(header)
+
     def _all(self, comparisons: Iterable[Comparison]) -> list[Linear]:
         return [one for comparison in comparisons for one in self._inequalities(comparison)]
 

@@ -6,20 +6,45 @@ and block are known, scalar parameters too, and loops end by comparisons with su
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from forerun.ptx.accesses import AccessSummary
-from forerun.ptx.cfg import ControlFlow
+from forerun.ptx.accesses import Access, AccessSummary, only_loads
+from forerun.ptx.cfg import ControlFlow, may_follow
 from forerun.ptx.guards import Comparison, Guards
 from forerun.ptx.launched import AtLaunch, parts_of
 from forerun.ptx.limits import Limits
 from forerun.ptx.provenance import Provenance
 from forerun.ptx.values import Term, Value
 
-__all__ = ["Ranges"]
+if TYPE_CHECKING:
+    from forerun.ptx.touched import Touched, TouchedAtLaunch
 
+__all__ = ["MOST_NUMBERS", "Ranges", "Reached"]
+
+MOST_NUMBERS = 1 << 24
+"""Addresses of threads, and what they are made of, that are computed for a launch, in a tenth of a second or two."""
+_STRONG = frozenset({"volatile", "relaxed", "acquire", "release", "acq_rel"})
 _FARTHEST = 1 << 44
 """Bytes. What may be farther from its pointer counts as unknown, so that no address wraps around."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """The bytes that a launch accesses of a pointer, counted from there.
+
+    Attributes:
+        start: The first that it may access.
+        stop: The one behind the last.
+        is_exact: Whether it certainly accesses all of them, on each side of the wait on which it accesses any: loads
+            them if it does nothing else there, else stores them.
+    """
+
+    start: int
+    stop: int
+    is_exact: bool
 
 
 class Ranges:
@@ -32,6 +57,7 @@ class Ranges:
     Attributes:
         pointers: The parameters that addresses derive from, and ``?`` if one is not known.
         size: The number of its instructions.
+        computed: How many numbers were computed for all launches.
 
     Example:
         >>> from forerun.ptx import control_flow, parse_module, summarise
@@ -60,8 +86,11 @@ class Ranges:
         self._flow = flow
         self._values = summary.values or Provenance({}, (), frozenset(), {}, {}, {})
         self._accesses = summary.global_accesses
+        self._waits = summary.waits
         self._guards = Guards(flow)
         self.size = len(flow.instructions)
+        self.computed = 0
+        self._last: tuple[AtLaunch, Limits] | None = None
         self.pointers = frozenset(root for access in self._accesses for root in access.roots)
 
     @cached_property
@@ -91,6 +120,12 @@ class Ranges:
                 waiting += parts_of(term, self._values)
         return frozenset(term.name for term in seen if term.kind == "param") - self.pointers
 
+    def _limits(self, launch: AtLaunch) -> Limits:
+        """The limits at a launch; those of the last one are kept."""
+        if self._last is None or self._last[0] != launch:
+            self._last = launch, Limits(self._flow, self._values, self._guards, launch)
+        return self._last[1]
+
     def of(self, launch: AtLaunch) -> dict[str, tuple[int, int]]:
         """The first byte, and that behind the last, that a launch may access, counted from each pointer parameter.
 
@@ -101,9 +136,7 @@ class Ranges:
         """
         if not self._known:
             return {}
-        scalars = {name: data for name, data in launch.parameters.items() if name not in self.pointers}
-        launch = AtLaunch(launch.grid, launch.block, scalars)
-        limits = Limits(self._flow, self._values, self._guards, launch)
+        limits = self._limits(self._without_pointers(launch))
         found: dict[str, tuple[int, int]] = {}
         far: set[str] = set()
         for name, size, distance, comparisons in self._known:
@@ -115,3 +148,62 @@ class Ranges:
             before = found.get(name, (low, high))
             found[name] = min(before[0], low), max(before[1], high + size)
         return {name: span for name, span in found.items() if name not in far}
+
+    def reached(self, launch: AtLaunch, most: int = MOST_NUMBERS) -> dict[str, Reached]:
+        """What a launch accesses of each pointer: the same as :meth:`of`, narrower where all addresses are computed.
+
+        Args:
+            launch: As for :meth:`of`.
+            most: How many numbers may be computed, about, which are added to :attr:`computed`.
+        """
+        spans = self.of(launch)
+        if not spans:
+            return {}
+        launch = self._without_pointers(launch)
+        touched = self._touched.at(launch, self._limits(launch), most)
+        found = {name: self._reached(touched, name, *span) for name, span in spans.items()}
+        self.computed += touched.computed
+        return found
+
+    def _reached(self, touched: TouchedAtLaunch, name: str, start: int, stop: int) -> Reached:
+        sides = self._sides[name]
+        (starts, stops), is_complete = touched.bytes_of(one for side in sides for one in side)
+        if is_complete and starts.size:
+            start, stop = max(start, int(starts[0])), min(stop, int(stops[-1]))
+        return Reached(start, stop, all(touched.cover(self._counting(side), start, stop) for side in sides))
+
+    def _without_pointers(self, launch: AtLaunch) -> AtLaunch:
+        scalars = {name: data for name, data in launch.parameters.items() if name not in self.pointers}
+        return AtLaunch(launch.grid, launch.block, scalars)
+
+    @cached_property
+    def _touched(self) -> Touched:
+        from forerun.ptx.touched import Touched  # which loads NumPy
+
+        return Touched(self._flow, self._guards)
+
+    @cached_property
+    def _sides(self) -> Mapping[str, tuple[list[Access], ...]]:
+        """The accesses of each pointer, on each side of the wait."""
+        found: dict[str, dict[bool, list[Access]]] = {}
+        for one in self._accesses:
+            if one.parameter is not None:
+                found.setdefault(one.parameter, {}).setdefault(one.after_wait, []).append(one)
+        return {name: tuple(sides.values()) for name, sides in found.items()}
+
+    def _counting(self, accesses: list[Access]) -> list[Access]:
+        """The accesses of a pointer on one side of the wait that certainly conflict with others.
+
+        Loads count if nothing else is done there, else stores do. Atomic and ordered accesses are not data races with
+        each other, prefetches are no accesses, and one before a wait counts if it never comes after one.
+        """
+        kind = "read" if all(only_loads(one) for one in accesses) else "write"
+        return [
+            one
+            for one in accesses
+            if one.kind == kind
+            and self._flow.instructions[one.index].base in ("ld", "st")
+            and not one.is_asynchronous
+            and not _STRONG & set(one.cache)
+            and (one.after_wait or not may_follow(self._flow, self._waits, [one.index]))
+        ]

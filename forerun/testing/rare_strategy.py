@@ -208,7 +208,8 @@ def _launches(draw: st.DrawFn, memory: _Memory, name: str, filled: frozenset[str
         written = memory.over(fitting[draw(st.integers(0, len(fitting) - 1))], draw(st.sampled_from("pr")))
     kernel = draw(rare_kernels(f"{name}.k", read, written, black_box=black_box))
     memory.kernels.append(kernel)
-    bound: _Arguments = (("x", nodes.BufferArgument(read.name)), ("y", nodes.BufferArgument(written.name)))
+    x, y = (nodes.BufferArgument(b.name, draw(pick([False] * 4 + [True]))) for b in (read, written))
+    bound: _Arguments = (("x", x), ("y", y))
     if kernel.scalar_parameters:
         loaded = draw(pick([None, -1, 0, 1]))
         value = nodes.ConstantArgument(1) if loaded is None else nodes.ScalarLoad(memory.small("pos").name, 0, loaded)

@@ -27,7 +27,7 @@ def pairs(graph: CapturedGraph) -> list[tuple[str, str]]:
     """What depends on what once a stream's order is replaced by that of the hazards."""
     before = import_capture(graph).graph
     require_valid(before)
-    after = PassManager("infer-dependencies").run(before).graph
+    after = PassManager("infer-dependencies,reduce-edges").run(before).graph
     assert check(after).proved
     assert certify(before, after).proved
     return sorted(dependency.pair for dependency in after.dependencies)

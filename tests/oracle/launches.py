@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from struct import pack
 from typing import TypeAlias
 
+from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
-from forerun.ir.kernel import BufferParameter, Phase
+from forerun.ir.kernel import Access, BufferParameter, Phase
 from forerun.ir.nodes import BufferArgument, ConstantArgument, KernelNode, ScalarLoad
 from forerun.ir.region import Region
 from tests.oracle.memory import Memory, Where, mixed, number_in, spelled
@@ -46,6 +47,8 @@ class Launched:
     ) -> None:
         self.graph, self.memory, self.stands_for = graph, memory, stands_for
         self.arguments = dict(node.arguments)
+        self.partial = {name for name, argument in node.arguments if getattr(argument, "partial", False)}
+        self.name = node.name
         self.locals: dict[str, int] = {}
         self.seen: Values = {}
         self.dims: dict[str, int] = {}
@@ -68,7 +71,7 @@ class Launched:
             argument = self.arguments[access.parameter]
             assert isinstance(argument, BufferArgument)
             buffer = self.graph.buffers[argument.buffer]
-            where, index = self.memory.where(buffer, access.region, values)
+            where, index = self.where(access, buffer, values)
             self.note_index(argument.buffer, index)
             inputs += [buffer.shape, index, self.read(where, hidden)]
         inputs += [self.locals[local] for local in phase.uses]
@@ -76,6 +79,14 @@ class Launched:
         for number, local in enumerate(phase.defines):
             self.locals[local] = mixed(result, number, 1)
         return self.stored(phase, values, result)
+
+    def where(self, access: Access, buffer: Buffer, values: Mapping[str, int]) -> tuple[Where, tuple[int, ...]]:
+        """The bytes that an access touches: where it touches only some, those that the node's name chooses, if any."""
+        where, index = self.memory.where(buffer, access.region, values)
+        if access.parameter not in self.partial:
+            return where, index
+        step = spelled(self.name) % 3
+        return Where(where.allocation, where.at[::step] if step else ()), index
 
     def scalars(self, phase: Phase) -> list[str]:
         """The scalars and dimensions that a phase uses, each once; the graph holds it, so its identity is its own."""
@@ -93,7 +104,7 @@ class Launched:
         for access in phase.writes:
             argument = self.arguments[access.parameter]
             assert isinstance(argument, BufferArgument)
-            where, index = self.memory.where(self.graph.buffers[argument.buffer], access.region, values)
+            where, index = self.where(access, self.graph.buffers[argument.buffer], values)
             self.note_index(argument.buffer, index)
             targets.append(where)
         if self.stands_for is None:

@@ -97,7 +97,7 @@ def read_from(edit: GraphEdit, merge: Merge) -> None:
 
 def _redirected(argument: Argument, moved: Mapping[str, str]) -> Argument:
     if isinstance(argument, BufferArgument) and argument.buffer in moved:
-        return BufferArgument(moved[argument.buffer])
+        return replace(argument, buffer=moved[argument.buffer])
     return argument
 
 

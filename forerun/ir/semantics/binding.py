@@ -46,7 +46,8 @@ class NodeAccess:
         buffer: The buffer through which they are touched (the allocation's name for allocation nodes).
         early: Whether it may happen before the node's wait returns: it begins at S, not at W (docs/pdl.md, "Events").
         phase: The phase; empty for nodes without phases.
-        certain: Whether the bytes are known to be touched in some run; false for black boxes and unknown extents.
+        certain: Whether the bytes are known to be touched in some run; false for black boxes, unknown extents, and
+            arguments of which a node touches only some bytes.
         always: Whether it happens in every run; false for what is in the body of a conditional.
         released: Whether a fenced trigger of the node comes after it, with a barrier in between (H8).
         asynchronous: Whether it goes through the copy engine.
@@ -187,9 +188,9 @@ class Binder:
                     continue
                 reach = self._whole[argument.buffer] if bound is None else _reach(buffer, bound)
                 if buffer.index is None:
-                    found.append(_access(node.name, buffer, reach, template))
+                    found.append(_access(node.name, buffer, reach, template, certain=not argument.partial))
                 else:
-                    found += touch(graph, node.name, buffer, reach, template)
+                    found += touch(graph, node.name, buffer, reach, template, certain=not argument.partial)
         return found
 
     def _regions(
@@ -322,12 +323,15 @@ def _access(node: str, buffer: Buffer, reach: ByteSet, when: Template, certain: 
     return NodeAccess(node, buffer.allocation, buffer.name, reach, *how)
 
 
-def touch(graph: Graph, node: str, buffer: Buffer, reach: ByteSet, when: Template) -> list[NodeAccess]:
+def touch(
+    graph: Graph, node: str, buffer: Buffer, reach: ByteSet, when: Template, *, certain: bool = True
+) -> list[NodeAccess]:
     """The access to some bytes of a buffer, and to what indexes them."""
-    found = [_access(node, buffer, reach, when, certain=buffer.index is None)]
+    found = [_access(node, buffer, reach, when, certain=certain and buffer.index is None)]
     table = graph.buffers.get(buffer.index_buffer) if buffer.index is not None else None
     if table is not None:
-        found += touch(graph, node, table, _all_bytes(graph)[table.name], replace(when, write=False))
+        reads = replace(when, write=False)
+        found += touch(graph, node, table, _all_bytes(graph)[table.name], reads, certain=certain)
     return found
 
 

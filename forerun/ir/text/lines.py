@@ -222,11 +222,16 @@ def _kernel_node(node: nodes.KernelNode) -> str:
     return text if node.fuses == () else f"{text} fuses {joined(node.fuses, partial(reference, '#'))}"
 
 
+def _some(partial: Any) -> str:
+    """``some`` before a buffer of which a node touches only some bytes."""
+    return f"{flag('some', partial)} ".lstrip() if partial is not False else ""
+
+
 def _bound(pair: Any) -> str:
     name, argument = pair if type(pair) is tuple else ()  # what this raises marks the node
     kind = type(argument)
     if kind is nodes.BufferArgument:
-        return f"{word(name)}={reference('%', argument.buffer)}"
+        return f"{word(name)}={_some(argument.partial)}{reference('%', argument.buffer)}"
     if kind is nodes.ConstantArgument:
         return f"{word(name)}={number(argument.value)}"
     if kind is not nodes.ScalarLoad:

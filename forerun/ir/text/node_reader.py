@@ -60,8 +60,9 @@ class NodeReader(KernelReader):
     def _bound(self) -> tuple[str, nodes.Argument]:
         parameter = self.word("the name of a parameter")
         self.expect("=")
-        if self.token[:1] == "%":
-            return parameter, nodes.BufferArgument(self.reference("%"))
+        partial = self.accept("some")
+        if partial or self.token[:1] == "%":
+            return parameter, nodes.BufferArgument(self.reference("%"), partial)
         if self.accept("load"):
             return parameter, self.parenthesised(self._load)
         if self.token[:1].isalpha() and self.token not in ("inf", "nan"):

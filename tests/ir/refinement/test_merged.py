@@ -270,7 +270,7 @@ def test_the_right_merge_is_proved() -> None:
     assert check(forced(graph)).proved
     reader = forced(graph).nodes["reader"]
     assert isinstance(reader, KernelNode)
-    assert str(reader.argument("x")) == "BufferArgument(buffer='a')"
+    assert str(reader.argument("x")) == "BufferArgument(buffer='a', partial=False)"
 
 
 @pytest.mark.parametrize("case", WRONG.values(), ids=WRONG)

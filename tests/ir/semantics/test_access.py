@@ -143,6 +143,28 @@ def test_races_that_rest_on_black_boxes_are_unsupported() -> None:
     assert check(parsed(boxes + "\n  after #m full")).proved
 
 
+def test_what_touches_some_bytes_conflicts_but_not_for_certain() -> None:
+    def of(*arguments: str, edges: str = "") -> Graph:
+        nodes = (f"node #n{n} = @set(y={argument})" for n, argument in enumerate(arguments))
+        return parsed("kernel @set(y: f32) {\nrole all {\nphase set writes y\n}\n}\n" + "\n".join(nodes) + edges)
+
+    assert check(of("%y", "%y")).status == "refuted"
+    for arguments in (("some %y", "%y"), ("%y", "some %y"), ("some %y", "some %y")):
+        assert check(of(*arguments)).status == "unsupported"
+        assert [race.certain for race in check(of(*arguments)).races] == [False]
+        assert check(of(*arguments, edges="\n  after #n0 full")).proved
+    # What lies between and may not be there hides nothing.
+    assert [(c.earlier.node, c.later.node) for c in conflicts(of("%y", "%y", "%y"))] == [("n0", "n1"), ("n1", "n2")]
+    assert len([*conflicts(of("%y", "some %y", "%y"))]) == 3
+    assert check(of("%y", "some %y", "%y", edges="\n  after #n1 full")).status == "refuted"
+
+
+def test_a_page_table_behind_an_argument_that_may_not_be_touched_may_not_be_read() -> None:
+    graph = parsed("buffer %p : f32[4, 2] state paged(%i, 1)\n" + ROW + "node #n = @row(x=%x, y=some %p, r=1)")
+    found = [a for a in accesses(graph)["n"] if a.phase == "store"]
+    assert [(a.verb, a.buffer, a.certain) for a in found] == [("writes", "p", False), ("reads", "i", False)]
+
+
 def test_page_tables_are_read() -> None:
     graph = parsed("buffer %p : f32[4, 2] state paged(%i, 1)\n" + ROW + "node #n = @row(x=%x, y=%p, r=1)")
     found = [a for a in accesses(graph)["n"] if a.phase == "store"]
