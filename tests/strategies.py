@@ -175,6 +175,7 @@ def _buffers(name: str, known: _Names) -> st.SearchStrategy[Buffer]:
         st.just(0) | integers,
         st.one_of(st.none(), st.builds(Paged, known.buffers, integers), st.builds(Ragged, known.buffers)),
         st.none() | st.tuples(integers, integers),
+        st.none() | st.sampled_from((b"", b"\x00\xff" * 4, b"\x00\x00\x80\x3f" * 4)),
     )
 
 

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Protocol, TypeAlias
 
 from forerun.ir.buffer import Allocation, Buffer, Paged, Ragged
+from forerun.ir.contents import bytes_of_numbers
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Kernel, Parameter, ScalarParameter
 from forerun.ir.nodes import (
@@ -26,7 +27,7 @@ from forerun.ir.nodes import (
 )
 from forerun.ir.region import BufferView
 from forerun.ir.trust import name_of, register_function
-from forerun.ir.types import DEVICE0, BufferRole, DependencyKind, DType, Place
+from forerun.ir.types import DEVICE0, HOST, BufferRole, DependencyKind, DType, Place
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = ["DTypeLike", "GraphBuilder", "HasKernel", "ShapeLike"]
@@ -89,6 +90,7 @@ class GraphBuilder:
         place: Place = DEVICE0,
         index: Paged | Ragged | None = None,
         bounds: tuple[int, int] | None = None,
+        contents: bytes | None = None,
     ) -> str:
         """Declare a buffer; returns its name.
 
@@ -102,6 +104,7 @@ class GraphBuilder:
             place: Where an allocation of its own lives.
             index: Paged or ragged indexing of the first dimension.
             bounds: Inclusive range of the values of an integer buffer.
+            contents: The bytes that a weight has in every replay; see :meth:`constant`.
 
         Raises:
             InvalidInput: If the name is taken, or type or shape is none.
@@ -109,7 +112,8 @@ class GraphBuilder:
         if not isinstance(name, str):
             raise InvalidInput(f"a buffer is named by a text, not by {name!r}", hint='such as input("x", "f32", (8,))')
         _claim(self._buffers, name, "buffer")
-        buffer = Buffer(name, _dtype(name, dtype), _shape(name, shape), role, allocation or name, offset, index, bounds)
+        form = _dtype(name, dtype), _shape(name, shape)
+        buffer = Buffer(name, *form, role, allocation or name, offset, index, bounds, contents)
         if allocation is None:
             self.allocation(name, buffer.size, place)
         self._buffers[name] = buffer
@@ -126,6 +130,22 @@ class GraphBuilder:
     def weight(self, name: str, dtype: DTypeLike, shape: ShapeLike) -> str:
         """Declare a buffer that no replay writes."""
         return self.buffer(name, dtype, shape, BufferRole.WEIGHT)
+
+    def constant(self, name: str, dtype: DTypeLike, values: object, *, place: Place = HOST) -> str:
+        """Declare a small array whose values are part of the graph, such as the launch parameters of a kernel.
+
+        Args:
+            name: Unique among buffers.
+            dtype: Element type.
+            values: A number, a list of numbers (for an array of several dimensions an array), or an array of that type.
+            place: Where it lives; what a copy node uploads lives on the host.
+
+        Raises:
+            InvalidInput: If the values are none of the type, or the name is taken.
+        """
+        kind = _dtype(name, dtype)
+        shape, contents = _contents(name, kind, values)
+        return self.buffer(name, kind, shape, BufferRole.WEIGHT, place=place, contents=contents)
 
     def state(self, name: str, dtype: DTypeLike, shape: ShapeLike, *, bounds: tuple[int, int] | None = None) -> str:
         """Declare a buffer that survives from one replay to the next; it begins as zeros."""
@@ -315,6 +335,19 @@ def _shape(name: str, value: object) -> tuple[int, ...]:
     except TypeError:
         hint = 'extents are integers, such as "f32", (2, 8); an integer alone is a vector'
         raise InvalidInput(f"buffer '{name}': {value!r} is not a shape", hint=hint) from None
+
+
+def _contents(name: str, dtype: DType, values: object) -> tuple[tuple[int, ...], bytes]:
+    """The shape of what becomes a constant, and its bytes."""
+    if hasattr(values, "tobytes") and hasattr(values, "shape"):
+        if DType.of(getattr(values, "dtype", None)) is not dtype:
+            raise InvalidInput(f"buffer '{name}': the array has other elements than {dtype}", hint="astype() changes it")
+        return _shape(name, values.shape), values.tobytes()
+    numbers = [*values] if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+    try:
+        return (len(numbers),), bytes_of_numbers(dtype, (_number(f"buffer '{name}'", n, dtype.is_float) for n in numbers))
+    except ValueError as error:
+        raise InvalidInput(f"buffer '{name}': {error}", hint=f"pass numbers that {dtype} has, or an array") from error
 
 
 def _number(place: str, value: object, is_float: bool) -> int | float:

@@ -122,7 +122,7 @@ def timeline_of_step(
     from forerun.compiler import Executable
 
     graph = program.graph
-    names = [buffer.name for buffer in graph.buffers.values() if buffer.role is BufferRole.WEIGHT]
+    names = [buffer.name for buffer in graph.buffers.values() if buffer.needs_value]
     weights = {name: program.buffer(name) for name in names}
     with Executable(graph, program.summary, replace(target, timeline=True).load(graph, weights)) as stamped:
         prepare(stamped)

@@ -26,7 +26,7 @@ from forerun.runtime.cuda.memory.resources import Resources
 from forerun.runtime.cuda.memory.staging import Staging
 from forerun.runtime.cuda.memory.upload import Progress, upload_weights
 from forerun.runtime.cuda.timestamps import WORDS, Timestamps, regions_of
-from forerun.runtime.values import check_names
+from forerun.runtime.values import check_weights
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = ["Loaded", "Seeds", "check_memory", "load_graph"]
@@ -108,8 +108,7 @@ def load_graph(
         CudaError: If the driver fails; everything was given back then.
     """
     check_memory(graph, memory)
-    weight_names = (b.name for b in graph.buffers.values() if b.role is BufferRole.WEIGHT)
-    check_names("weight", weight_names, weights)
+    check_weights(graph, weights)
     resources = Resources(driver, device)
     try:
         with resources.context.current():

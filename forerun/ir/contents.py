@@ -1,0 +1,71 @@
+"""Numbers as the bytes that buffers hold: little-endian, one after the other."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+from forerun.ir.types import DType
+
+__all__ = ["bytes_of_integers", "bytes_of_numbers", "integers_of"]
+
+_FLOATS = {DType.F64: "d", DType.F32: "f", DType.F16: "e"}
+
+
+def bytes_of_integers(dtype: DType, values: Iterable[int]) -> bytes:
+    """The bytes of the elements that integers are, modulo what an element holds; of floating point types the bits.
+
+    Example:
+        >>> bytes_of_integers(DType.I16, [1, -1]).hex()
+        '0100ffff'
+    """
+    size = dtype.itemsize
+    return b"".join((value % (1 << 8 * size)).to_bytes(size, "little") for value in values)
+
+
+def integers_of(dtype: DType, contents: bytes) -> tuple[int, ...]:
+    """The elements that some bytes are; of floating point types the bits. Bytes that fill no element are left out.
+
+    Example:
+        >>> integers_of(DType.U8, b"\\x01\\xff"), integers_of(DType.I8, b"\\x01\\xff")
+        ((1, 255), (1, -1))
+    """
+    size, signed = dtype.itemsize, dtype.is_signed and not dtype.is_float
+    starts = range(0, len(contents) - size + 1, size)
+    return tuple(int.from_bytes(contents[i : i + size], "little", signed=signed) for i in starts)
+
+
+def bytes_of_numbers(dtype: DType, values: Iterable[int | float]) -> bytes:
+    """The bytes of numbers; those for a floating point type are rounded to it.
+
+    Raises:
+        ValueError: If a number does not fit.
+
+    Example:
+        >>> bytes_of_numbers(DType.F32, [1, 0.5]).hex()
+        '0000803f0000003f'
+    """
+    try:
+        if dtype is DType.BF16:
+            return bytes_of_integers(dtype, [_bf16(value) for value in values])
+        if dtype.is_float:
+            numbers = tuple(values)
+            return struct.pack(f"<{len(numbers)}{_FLOATS[dtype]}", *numbers)
+        return bytes_of_integers(dtype, [_element(dtype, value) for value in values])
+    except (OverflowError, struct.error) as error:
+        raise ValueError(f"a number is not a value of {dtype}") from error
+
+
+def _bf16(value: int | float) -> int:
+    """The bits of the closest bf16, the even one of two: the upper half of an f32."""
+    bits: int = struct.unpack("<I", struct.pack("<f", value))[0]
+    if value != value:
+        return bits >> 16 | 0x40  # rounding could make an infinity of it
+    return bits + 0x7FFF + (bits >> 16 & 1) >> 16
+
+
+def _element(dtype: DType, value: int | float) -> int:
+    low, high = dtype.range
+    if not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{value!r} is not a value of {dtype}")
+    return value
