@@ -139,7 +139,7 @@ def _nodes(name: str, known: _Names, depth: int) -> st.SearchStrategy[Node]:
     this, views = st.just(name), st.builds(BufferView, known.buffers, _regions)
     arguments = st.one_of(
         st.builds(BufferArgument, known.buffers),
-        st.builds(ConstantArgument, numbers),
+        st.builds(ConstantArgument, numbers, st.just("") | names),
         st.builds(ScalarLoad, known.buffers, integers, integers),
     )
     bound = _tuples(st.tuples(names, arguments), 4)

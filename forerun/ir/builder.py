@@ -155,17 +155,31 @@ class GraphBuilder:
         """Declare a buffer that lives within one replay."""
         return self.buffer(name, dtype, shape, BufferRole.TEMP)
 
+    def parameter(self, name: str, value: float) -> ConstantArgument:
+        """A scalar that launches are given, and that whoever runs the graph may change for all of them.
+
+        Args:
+            name: What :attr:`forerun.Executable.parameters` calls it.
+            value: What it is until then.
+
+        Raises:
+            InvalidInput: If it has no name, or the value is not a number.
+        """
+        if not isinstance(name, str) or not name:
+            raise InvalidInput(f"a parameter is named by a text, not by {name!r}", hint='such as ("scale", 0.5)')
+        return ConstantArgument(_number(f"parameter '{name}'", value, True), name)
+
     # Nodes
 
     def launch(
         self,
         kernel: Kernel | HasKernel,
         /,
-        *values: str | int | float | ScalarLoad,
+        *values: str | int | float | ScalarLoad | ConstantArgument,
         node: str | None = None,
         launch: Launch = Launch(),  # noqa: B008 - frozen
         after: str | Iterable[str] | None = None,
-        **arguments: str | int | float | ScalarLoad,
+        **arguments: str | int | float | ScalarLoad | ConstantArgument,
     ) -> str:
         """Launch a kernel; returns the node's name.
 
@@ -176,8 +190,8 @@ class GraphBuilder:
             node: The node's name; by default the kernel's name with a number.
             launch: Grid, block and shared memory.
             after: Source nodes of full dependencies; by default the node launched before.
-            **arguments: One for each parameter: a buffer's name; for scalars a number, a :class:`ScalarLoad`, or the
-                name of a buffer of one element.
+            **arguments: One for each parameter: a buffer's name; for scalars a number, a :class:`ScalarLoad`, the name
+                of a buffer of one element, or what :meth:`parameter` returns.
 
         Raises:
             InvalidInput: If a name is taken or unknown, an argument is missing or given twice, or it is not a kernel.
@@ -288,7 +302,9 @@ class GraphBuilder:
             require_valid(graph)
         return graph
 
-    def _argument(self, kernel: Kernel, parameter: Parameter, value: str | int | float | ScalarLoad) -> Argument:
+    def _argument(
+        self, kernel: Kernel, parameter: Parameter, value: str | int | float | ScalarLoad | ConstantArgument
+    ) -> Argument:
         place = f"launch of kernel '{kernel.name}': argument '{parameter.name}'"
         buffer = value if isinstance(value, str) else value.buffer if isinstance(value, ScalarLoad) else None
         if buffer is not None and buffer not in self._buffers:
@@ -297,6 +313,8 @@ class GraphBuilder:
             is_load = isinstance(parameter, ScalarParameter) and self._buffers[value].count == 1
             return ScalarLoad(value) if is_load else BufferArgument(value)
         if isinstance(value, ScalarLoad):
+            return value
+        if isinstance(value, ConstantArgument) and isinstance(parameter, ScalarParameter):
             return value
         if isinstance(parameter, ScalarParameter):
             return ConstantArgument(_number(place, value, parameter.dtype.is_float))
@@ -341,11 +359,15 @@ def _contents(name: str, dtype: DType, values: object) -> tuple[tuple[int, ...],
     """The shape of what becomes a constant, and its bytes."""
     if hasattr(values, "tobytes") and hasattr(values, "shape"):
         if DType.of(getattr(values, "dtype", None)) is not dtype:
-            raise InvalidInput(f"buffer '{name}': the array has other elements than {dtype}", hint="astype() changes it")
+            raise InvalidInput(
+                f"buffer '{name}': the array has other elements than {dtype}", hint="astype() changes it"
+            )
         return _shape(name, values.shape), values.tobytes()
     numbers = [*values] if isinstance(values, Iterable) and not isinstance(values, str) else [values]
     try:
-        return (len(numbers),), bytes_of_numbers(dtype, (_number(f"buffer '{name}'", n, dtype.is_float) for n in numbers))
+        return (len(numbers),), bytes_of_numbers(
+            dtype, (_number(f"buffer '{name}'", n, dtype.is_float) for n in numbers)
+        )
     except ValueError as error:
         raise InvalidInput(f"buffer '{name}': {error}", hint=f"pass numbers that {dtype} has, or an array") from error
 

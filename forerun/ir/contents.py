@@ -27,7 +27,7 @@ def integers_of(dtype: DType, contents: bytes) -> tuple[int, ...]:
     """The elements that some bytes are; of floating point types the bits. Bytes that fill no element are left out.
 
     Example:
-        >>> integers_of(DType.U8, b"\\x01\\xff"), integers_of(DType.I8, b"\\x01\\xff")
+        >>> integers_of(DType.U8, bytes([1, 255])), integers_of(DType.I8, bytes([1, 255]))
         ((1, 255), (1, -1))
     """
     size, signed = dtype.itemsize, dtype.is_signed and not dtype.is_float

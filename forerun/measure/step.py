@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forerun.ir.types import BufferRole
 from forerun.measure.statistics import Metric, bootstrap_median, bootstrap_median_ratio, paired
 from forerun.runtime.timeline import Timeline
 

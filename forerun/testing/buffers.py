@@ -11,8 +11,8 @@ from forerun.testing.kernel_strategy import WIDTH
 
 __all__ = [
     "CHOICES",
-    "DTYPES",
     "CONSTANT",
+    "DTYPES",
     "FILLABLE",
     "HOSTED",
     "READABLE",

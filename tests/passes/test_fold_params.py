@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import BufferArgument, KernelNode, MemcpyNode
+from forerun.ir.nodes import BufferArgument, KernelNode, MemcpyNode, ScalarLoad
 from forerun.ir.refinement.certificate import certify
 from forerun.ir.refinement.folded import folds, rebind
 from forerun.ir.verify import verify
@@ -108,8 +108,6 @@ def scaled(
         builder.temp("n", dtype, 1)
         builder._buffers["n"] = replace(builder._buffers["n"], bounds=bounds)
         builder.copy("k", "n", node="upload")
-        from forerun.ir.nodes import ScalarLoad
-
         builder.launch(KERNELS["scale_row_i32"], node="scale", x="x", m="m", row=ScalarLoad("n", 0, offset))
         return builder.build()
 
@@ -125,9 +123,9 @@ def row_of(graph: Graph) -> str:
 @pytest.mark.parametrize(
     ("build", "argument"),
     [
-        (scaled(2), "ConstantArgument(value=2)"),
-        (scaled(2, offset=1, bounds=(0, 2)), "ConstantArgument(value=3)"),
-        (scaled(2, dtype="u8"), "ConstantArgument(value=2)"),
+        (scaled(2), "ConstantArgument(value=2, name='')"),
+        (scaled(2, offset=1, bounds=(0, 2)), "ConstantArgument(value=3, name='')"),
+        (scaled(2, dtype="u8"), "ConstantArgument(value=2, name='')"),
         # A region depends on it, and nobody promised that it fits.
         (scaled(2, bounds=None), "ScalarLoad(buffer='params.0', index=0, offset=0)"),
         # What is copied breaks the promise of who declared the slot: the copy stays.

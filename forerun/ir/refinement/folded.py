@@ -205,8 +205,7 @@ def loaded_constant(graph: Graph, use: FoldedUse) -> ConstantArgument | None:
     value = integers_of(use.view.dtype, use.contents)[argument.index] + argument.offset
     if parameter is None or not parameter.dtype.range[0] <= value <= parameter.dtype.range[1]:
         return None
-    named = {symbol for phase in kernel.phases for a in (*phase.reads, *phase.writes) for symbol in a.region.symbols}
-    if use.parameter in named and use.view.bounds is None:
+    if use.parameter in kernel.region_symbols and use.view.bounds is None:
         return None
     return ConstantArgument(value)
 

@@ -99,9 +99,9 @@ def compare(
     that nodes of after are said to stand for.
     """
     before, kept = without_folded(before, after)
-    for copy, reason in kept.items():
-        at = Location("graph", after.name)
-        findings.add("C21", f"copy '{copy}' is gone, but was not folded: {reason}", at)
+    for copy, why in kept.items():
+        message = f"copy '{path}{copy}' is gone, but was not folded: {why}"
+        findings.add("C21", message, Location("graph", after.name))
     before, wrong = without_merged(before, after, fusions)
     for gone, (kept, reason) in wrong.items():
         at = Location("node", path + kept)

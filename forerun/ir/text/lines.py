@@ -239,7 +239,8 @@ def _bound(pair: Any) -> str:
     if kind is nodes.BufferArgument:
         return f"{word(name)}={reference('%', argument.buffer)}"
     if kind is nodes.ConstantArgument:
-        return f"{word(name)}={number(argument.value)}"
+        named = "" if argument.name == "" else f" as {word(argument.name)}"
+        return f"{word(name)}={number(argument.value)}{named}"
     if kind is not nodes.ScalarLoad:
         return f"{word(name)}={unprintable(argument)}"
     offset = "" if argument.offset == 0 else signed(argument.offset)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
-from forerun.ir.verify import field_types, flow, kernels, lifetimes, memory, nodes, structure
+from forerun.ir.verify import field_types, flow, kernels, lifetimes, memory, nodes, parameters, structure
 from forerun.support.diagnostics import Diagnostic, InvalidInput
 
 __all__ = ["RULES", "require_valid", "verify"]
@@ -63,6 +63,8 @@ RULES = {
     "N14": "bodies of conditionals hold no host, event, allocation or free nodes",
     "N15": "a bound buffer begins at a multiple of the alignment that its parameter declares",
     "N16": "a launch is one of those that its kernel accepts, if it says which",
+    # parameters.py
+    "N17": "constants of one name are one value of one type in the whole graph, and no region depends on them",
     # flow.py (checked once all else holds)
     "F1": "no node writes a weight",
     "F2": "a temporary is written before it is read",
@@ -79,6 +81,7 @@ _memory = Analysis({"buffers", "allocations"}, lambda graph: tuple(memory.check(
 _kernels = Analysis({"kernels"}, lambda graph: tuple(kernels.check(graph)))
 _structure = Analysis({*_TABLES, "dependencies"}, lambda graph: tuple(structure.check(graph)))
 _nodes = Analysis(_TABLES, lambda graph: tuple(nodes.check(graph)))
+_parameters = Analysis({"nodes", "kernels"}, lambda graph: tuple(parameters.check(graph)))
 _flow = Analysis(_TABLES, lambda graph: (*flow.check(graph), *lifetimes.check(graph)))
 
 
@@ -90,7 +93,7 @@ def verify(graph: Graph) -> list[Diagnostic]:
     malformed = list(field_types.check(graph))
     if malformed:
         return malformed
-    found = [d for group in (_memory, _kernels, _structure, _nodes) for d in group(graph)]
+    found = [d for group in (_memory, _kernels, _structure, _nodes, _parameters) for d in group(graph)]
     return found or list(_flow(graph))
 
 

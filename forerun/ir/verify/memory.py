@@ -90,7 +90,9 @@ def _contents(buffer: Buffer) -> Iterator[Diagnostic]:
         return
     at = Location("buffer", buffer.name)
     if buffer.role is not BufferRole.WEIGHT or buffer.index is not None:
-        yield Diagnostic("M9", "has contents, but is not a plain weight", at, "only weights are the same in all replays")
+        yield Diagnostic(
+            "M9", "has contents, but is not a plain weight", at, "only weights are the same in all replays"
+        )
     if len(contents) != buffer.size:
         yield Diagnostic("M9", f"has {buffer.size} bytes, but contents of {len(contents)}", at)
     elif len(contents) > MAX_CONTENTS:

@@ -17,6 +17,7 @@ from forerun.runtime.cuda.codegen.build import Code
 from forerun.runtime.cuda.driver.device import Device
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.errors import CudaError
+from forerun.runtime.cuda.emit.constants import NodeConstants
 from forerun.runtime.cuda.emit.emitter import Emitter
 from forerun.runtime.cuda.emit.functions import Functions, load_functions
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
@@ -47,6 +48,7 @@ class Loaded:
     staging: Staging
     functions: Functions
     calls: HostCalls
+    constants: NodeConstants
     executable: Any
     seeds: Seeds | None
     timestamps: Timestamps | None
@@ -161,7 +163,9 @@ def _load(
     scope.driver.call("cuGraphUpload", executable, stream)
     resources.synchronize()
     times = emitted - began, instantiated - emitted
-    return Loaded(resources, memory, staging, functions, calls, executable, seeds, timestamps, *times)
+    return Loaded(
+        resources, memory, staging, functions, calls, emitter.constants, executable, seeds, timestamps, *times
+    )
 
 
 def _timestamps(driver: Driver, memory: Memory, code: Code) -> Timestamps | None:

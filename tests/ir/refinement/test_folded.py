@@ -116,8 +116,13 @@ BINDINGS = {
     "the old slot": ("does not hold what it copied", AFTER, "slot", 2),
     "a scalar without what is added": ("another scalar than the one that it loaded", AFTER, "c", 1),
     "another scalar": ("another scalar than the one that it loaded", AFTER, "c", 3),
-    "a load of another buffer": ("does not hold what it copied", AFTER.replace("holds [1] at", "holds [2] at"), "c", "d"),
-}  # fmt: skip
+    "a load of another buffer": (
+        "does not hold what it copied",
+        AFTER.replace("holds [1] at", "holds [2] at"),
+        "c",
+        "d",
+    ),
+}
 
 
 @pytest.mark.parametrize(("said", "tables", "p", "n"), BINDINGS.values(), ids=BINDINGS)
@@ -179,7 +184,7 @@ def test_copies_that_must_stay(said: str, edits: list[tuple[str, str]]) -> None:
 
 
 def test_what_was_complete_before_an_event_through_the_copy_stays_so() -> None:
-    early = 'node #early = fill %z with 1\nnode #upload = copy %k[1:3] -> %slot\n  after #early full'
+    early = "node #early = fill %z with 1\nnode #upload = copy %k[1:3] -> %slot\n  after #early full"
     edits = [
         ("node #upload = copy %k[1:3] -> %slot", early),
         inserted("first", 'node #done = event_record "done"\n  after #number full'),

@@ -134,6 +134,21 @@ LOAD, STORE = ROW.phases
 ARENA = [*ALLOCATIONS, Allocation("a", 64)]
 
 
+NAMED_ROW = (("x", BufferArgument("x")), ("y", BufferArgument("y")), ("r", ConstantArgument(1, "s")))
+
+
+def named(first: str, second: str, other: str = "i32") -> Graph:
+    """Two launches, the second one in a body, with constants of one name."""
+    return parse_graph(f"""
+        forerun 1 graph g
+        buffer %y : f32[1] state
+        kernel @a(y: f32[1], n: scalar i32) {{ role r {{ phase p writes y scalars n }} }}
+        kernel @b(y: f32[1], n: scalar {other}) {{ role r {{ phase p writes y scalars n }} }}
+        node #a = @a(y=%y, n={first} as s)
+        node #child = child {{ graph inner node #b = @b(y=%y, n={second} as s) }} after #a full
+    """)
+
+
 def holding(**changes: object) -> Graph:
     """A graph with a buffer that holds a zero, but for some changes."""
     constant = replace(Buffer("c", I32, (1,), WEIGHT, "c", contents=bytes(4)), **changes)  # type: ignore[arg-type]
@@ -357,6 +372,9 @@ BROKEN: list[tuple[str, str, Callable[[], Graph]]] = [
     ("N16", "0 bytes of shared memory a CTA", lambda: accepting(shared=Span(16, 64))),
     ("N16", "1 CTAs a cluster", lambda: accepting(cluster=Span(2, 8))),
     ("N16", "accepted are clusters in x", lambda: clustered((1, 2, 1))),
+    ("N17", "'s' is 2 (i32) here, and 1 (i32) elsewhere", lambda: named("1", "2")),
+    ("N17", "'s' is 1.0 (f32) here, and 1 (i32) elsewhere", lambda: named("1", "1.0", other="f32")),
+    ("N17", "'s' may change, but a region of 'row' depends on it", lambda: with_arguments(*NAMED_ROW)),
     (
         "F1",
         "writes %y, a weight",
