@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Protocol, TypeAlias
 
 from forerun.ir.buffer import Allocation, Buffer, Paged, Ragged
-from forerun.ir.contents import bytes_of_numbers
+from forerun.ir.contents import shape_and_bytes
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Kernel, Parameter, ScalarParameter
 from forerun.ir.nodes import (
@@ -144,7 +144,10 @@ class GraphBuilder:
             InvalidInput: If the values are none of the type, or the name is taken.
         """
         kind = _dtype(name, dtype)
-        shape, contents = _contents(name, kind, values)
+        try:
+            shape, contents = shape_and_bytes(kind, values)
+        except ValueError as error:
+            raise InvalidInput(f"buffer '{name}': {error}", hint=f"pass numbers of {kind}, or an array") from error
         return self.buffer(name, kind, shape, BufferRole.WEIGHT, place=place, contents=contents)
 
     def state(self, name: str, dtype: DTypeLike, shape: ShapeLike, *, bounds: tuple[int, int] | None = None) -> str:
@@ -353,23 +356,6 @@ def _shape(name: str, value: object) -> tuple[int, ...]:
     except TypeError:
         hint = 'extents are integers, such as "f32", (2, 8); an integer alone is a vector'
         raise InvalidInput(f"buffer '{name}': {value!r} is not a shape", hint=hint) from None
-
-
-def _contents(name: str, dtype: DType, values: object) -> tuple[tuple[int, ...], bytes]:
-    """The shape of what becomes a constant, and its bytes."""
-    if hasattr(values, "tobytes") and hasattr(values, "shape"):
-        if DType.of(getattr(values, "dtype", None)) is not dtype:
-            raise InvalidInput(
-                f"buffer '{name}': the array has other elements than {dtype}", hint="astype() changes it"
-            )
-        return _shape(name, values.shape), values.tobytes()
-    numbers = [*values] if isinstance(values, Iterable) and not isinstance(values, str) else [values]
-    try:
-        return (len(numbers),), bytes_of_numbers(
-            dtype, (_number(f"buffer '{name}'", n, dtype.is_float) for n in numbers)
-        )
-    except ValueError as error:
-        raise InvalidInput(f"buffer '{name}': {error}", hint=f"pass numbers that {dtype} has, or an array") from error
 
 
 def _number(place: str, value: object, is_float: bool) -> int | float:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numbers
+import operator
 import struct
 from collections.abc import Iterable
 
 from forerun.ir.types import DType
+from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["bytes_of_integers", "bytes_of_numbers", "integers_of"]
+__all__ = ["bytes_of_integers", "bytes_of_numbers", "integers_of", "shape_and_bytes"]
 
 _FLOATS = {DType.F64: "d", DType.F32: "f", DType.F16: "e"}
 
@@ -49,11 +52,42 @@ def bytes_of_numbers(dtype: DType, values: Iterable[int | float]) -> bytes:
         if dtype is DType.BF16:
             return bytes_of_integers(dtype, [_bf16(value) for value in values])
         if dtype.is_float:
-            numbers = tuple(values)
-            return struct.pack(f"<{len(numbers)}{_FLOATS[dtype]}", *numbers)
+            elements = tuple(values)
+            return struct.pack(f"<{len(elements)}{_FLOATS[dtype]}", *elements)
         return bytes_of_integers(dtype, [_element(dtype, value) for value in values])
     except (OverflowError, struct.error) as error:
         raise ValueError(f"a number is not a value of {dtype}") from error
+
+
+def shape_and_bytes(dtype: DType, values: object) -> tuple[tuple[int, ...], bytes]:
+    r"""The shape and the bytes of a number, a list of numbers, or an array of that type.
+
+    Raises:
+        ValueError: If they are none of the type.
+
+    Example:
+        >>> shape_and_bytes(DType.U8, [1, 2])
+        ((2,), b'\x01\x02')
+    """
+    if hasattr(values, "tobytes") and hasattr(values, "shape"):
+        try:
+            found = DType.of(getattr(values, "dtype", None))
+        except InvalidInput as error:
+            raise ValueError(error.message) from error
+        if found is not dtype:
+            raise ValueError(f"the array has elements of {found}, not {dtype}")
+        return tuple(values.shape), values.tobytes()
+    if isinstance(values, str | bytes):
+        raise ValueError(f"{values!r} is not a list of numbers")
+    elements = [*values] if isinstance(values, Iterable) else [values]
+    return (len(elements),), bytes_of_numbers(dtype, [_plain(element) for element in elements])
+
+
+def _plain(value: object) -> int | float:
+    """A number as Python's own."""
+    if not isinstance(value, numbers.Real):
+        raise ValueError(f"{value!r} is not a number")
+    return operator.index(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def _bf16(value: int | float) -> int:

@@ -98,8 +98,8 @@ def compare(
     ``path`` is what names of nodes in findings begin with: the nodes around a body. ``fusions`` has the nodes of before
     that nodes of after are said to stand for.
     """
-    before, kept = without_folded(before, after)
-    for copy, why in kept.items():
+    before, unfolded = without_folded(before, after)
+    for copy, why in unfolded.items():
         message = f"copy '{path}{copy}' is gone, but was not folded: {why}"
         findings.add("C21", message, Location("graph", after.name))
     before, wrong = without_merged(before, after, fusions)
