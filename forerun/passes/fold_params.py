@@ -18,6 +18,7 @@ from forerun.ir.refinement.folded import (
     rebind,
     replace_buffer,
 )
+from forerun.ir.semantics.access import accesses
 from forerun.ir.semantics.nested import inner_graph
 from forerun.ir.types import Place
 from forerun.ir.walk import bodies_in
@@ -146,7 +147,11 @@ class _Arenas:
             edit.set_allocation(Allocation(name, self.sizes[place], place))
         for buffer in self.buffers.values():
             edit.set_buffer(buffer)
-        return edit.commit()
+        result = edit.commit()
+        if result is not graph:  # no node names what is new
+            accesses.keep(result, accesses(graph))
+            folds.keep(result, folds(graph))
+        return result
 
 
 def _free(stem: str, *taken: Collection[str]) -> str:
