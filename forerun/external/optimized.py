@@ -12,6 +12,7 @@ from forerun.support.diagnostics import InvalidInput
 
 if TYPE_CHECKING:
     from forerun.external.debug import DebugReport
+    from forerun.external.folded_copies import FoldedCopies
     from forerun.external.search import Search
     from forerun.external.torch_capture import CallableCapture
     from forerun.external.trials import Prepare
@@ -39,6 +40,7 @@ class Rewritten:
     unfit: Mapping[str, str]
     search: Search | None
     clone: Clone = field(repr=False)
+    folded: FoldedCopies
 
     @cached_property
     def reasons(self) -> Mapping[str, str]:
@@ -93,6 +95,28 @@ class OptimizedGraph:
         """Why kernels keep their code, their full dependencies, or loads behind the wait, by their names."""
         return self._rewritten.reasons
 
+    @property
+    def folded(self) -> tuple[str, ...]:
+        """The copies of :attr:`graph` that replays do not repeat (``optimize(fold_params=True)``)."""
+        return tuple(self.imported.names[number] for number in self._rewritten.folded.contents)
+
+    @property
+    def kept_copies(self) -> Mapping[str, str]:
+        """Why other small copies from the host stay, by their names; empty if nothing was to be folded."""
+        return self._rewritten.folded.kept
+
+    def changed_sources(self) -> tuple[str, ...]:
+        """The folded copies whose source does not hold any more what replays use: :meth:`refresh` takes it over.
+
+        Raises:
+            CudaError: If the driver fails.
+        """
+        from forerun.runtime.cuda.capture.host_sources import changed_sources
+
+        live = self.live
+        numbers = changed_sources(live.driver, live.graph, self._rewritten.folded.contents)
+        return tuple(self.imported.names[number] for number in numbers)
+
     def replay(self, stream: Any = None) -> None:
         """Launch it; generators of torch's advance as in torch's own replay.
 
@@ -111,7 +135,7 @@ class OptimizedGraph:
 
         Replays do not look for changes, as those of ``torch.cuda.CUDAGraph`` do not: call this where the program
         would instantiate its graph again. Nothing is done if nothing changed. If the changed graph is refused, this one
-        is closed, since it is not the program's any more.
+        is closed, since it is not the program's any more. Sources of folded copies are looked at, too.
 
         Returns:
             Whether something had changed.
@@ -125,7 +149,7 @@ class OptimizedGraph:
         clone = self._rewritten.clone
         if clone.executable is None:
             raise InvalidInput("the graph is closed", hint="optimize the program's graph again")
-        if clone.has_source() and clone.live.is_current():
+        if clone.has_source() and clone.live.is_current() and not self.changed_sources():
             return False
         clone.close()
         self._rewritten = self._again(clone.live.again())

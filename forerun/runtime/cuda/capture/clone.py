@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from forerun.ir.graph import Dependency, Graph
@@ -119,6 +120,7 @@ class Clone:
         live: The captured graph, kept so that its memory and modules stay.
         executable: The driver's handle.
         generators: Those of torch's generators that a replay draws from.
+        folded: What the copies bring that it lacks, by their numbers; the first replay writes that.
     """
 
     live: LiveCapture
@@ -126,6 +128,8 @@ class Clone:
     scope: Scope = field(repr=False)
     identity: object
     generators: tuple[GeneratorAdvance, ...] = ()
+    folded: Mapping[int, bytes] = field(default_factory=dict, repr=False)
+    _is_written: bool = False
 
     def replay(self, stream: Any = None) -> None:
         """Launch it.
@@ -143,9 +147,23 @@ class Clone:
         if not self.has_source():
             raise InvalidInput("the program's graph was reset", hint="capture it again, and optimize that")
         driver, handle = self.live.driver, current_stream() if stream is None else stream_handle(stream)
+        if not self._is_written:
+            self._write(handle)
         for generator in self.generators:
             generator.prepare(driver, handle)
         driver.call("cuGraphLaunch", self.executable, handle)
+
+    def _write(self, stream: int) -> None:
+        """Put to their destinations, once, what folded copies would bring in each replay."""
+        for number, data in self.folded.items():
+            transfer = self.live.graph.nodes[number].transfer
+            assert transfer is not None
+            # Of memory that is not pinned the driver makes a copy within the call.
+            source = ctypes.create_string_buffer(data, len(data))
+            self.live.driver.call(
+                "cuMemcpyHtoDAsync", transfer.destination, ctypes.addressof(source), len(data), stream
+            )
+        self._is_written = True
 
     def close(self) -> None:
         """Give back what it holds."""
@@ -220,9 +238,16 @@ class Functions:
 
 
 def make_clone(
-    live: LiveCapture, before: Graph, after: Graph, names: tuple[str, ...], made: Mapping[str, MadeCode]
+    live: LiveCapture,
+    before: Graph,
+    after: Graph,
+    names: tuple[str, ...],
+    made: Mapping[str, MadeCode],
+    folded: Mapping[int, bytes] = MappingProxyType({}),
 ) -> Clone:
     """Clone the captured graph, and give the clone the code and the edges of a graph that passes made of it.
+
+    ``folded`` are copies that it does not repeat, by their numbers, and what they bring.
 
     Raises:
         InvalidInput: If the program's graph is not the one that was captured.
@@ -230,7 +255,8 @@ def make_clone(
         CudaError: If the driver fails.
     """
     changed = (node for node in after if isinstance(node, KernelNode) and node != before.nodes[node.name])
-    return clone_with(live, before, after, names, {one.name: NodeCode(made[one.kernel].code) for one in changed})
+    codes = {one.name: NodeCode(made[one.kernel].code) for one in changed}
+    return clone_with(live, before, after, names, codes, folded=folded)
 
 
 def clone_with(
@@ -240,6 +266,8 @@ def clone_with(
     names: tuple[str, ...],
     codes: Mapping[str, NodeCode],
     functions: Functions | None = None,
+    *,
+    folded: Mapping[int, bytes] = MappingProxyType({}),
 ) -> Clone:
     """Clone the captured graph with the code that some of its nodes are given, and the edges of another graph.
 
@@ -250,6 +278,7 @@ def clone_with(
         names: The nodes' names, in the order of the captured ones.
         codes: By the nodes' names; the others keep theirs.
         functions: Where code is loaded that outlives the clone; by default the clone owns it.
+        folded: Copies that the clone lacks, by their numbers, and what they bring.
 
     Raises:
         Unsupported: If the graph has nodes that no clone may have.
@@ -272,13 +301,16 @@ def clone_with(
             if name in codes:
                 function = functions.of(number, codes[name].code)
                 _set_function(driver, live, number, nodes[name], function, codes[name].more)
-        _set_edges(driver, graph, nodes, before, after)
+        gone = [names[number] for number in folded]
+        _set_edges(driver, graph, nodes, before, _without(after, gone))
+        for name in gone:
+            driver.call("cuGraphDestroyNode", nodes[name])
         executable = driver.call("cuGraphInstantiate", graph, INSTANTIATION_FLAGS)
         scope.own("executable", executable, "cuGraphExecDestroy")
     except BaseException:
         scope.release()
         raise
-    return Clone(live, executable, scope, identity)
+    return Clone(live, executable, scope, identity, folded=folded)
 
 
 def _require_source(live: LiveCapture) -> None:
@@ -322,6 +354,18 @@ def _set_function(
         new.kernelParams = ctypes.addressof(table)
     # The driver copies the values within the call.
     driver.call("cuGraphKernelNodeSetParams", node, new)
+
+
+def _without(graph: Graph, names: Iterable[str]) -> Graph:
+    """The graph without some nodes; what came before each of them comes before what followed it."""
+    edit = graph.edit()
+    for name in names:
+        incoming, outgoing = edit.incoming(name), edit.outgoing(name)
+        edit.remove_node(name)
+        for source in incoming:
+            for target in outgoing:
+                edit.add_dependency(Dependency(source.source, target.target))
+    return edit.commit()
 
 
 def _set_edges(driver: Driver, graph: Any, nodes: Mapping[str, Any], before: Graph, after: Graph) -> None:
