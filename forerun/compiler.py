@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from forerun.ir.demands import require_vouched
 from forerun.ir.graph import Graph
+from forerun.ir.parameters import named_parameters
 from forerun.ir.trust import Trusted, trusting
 from forerun.passes.infra.base import Assessment
 from forerun.passes.infra.manager import PassManager, PipelineResult
@@ -206,7 +207,7 @@ class Executable:
         ``executable.parameters["scale"] = 0.25`` gives all nodes that use it this value, in replays from then on.
         ``graph`` keeps the values that it was compiled with.
         """
-        return Parameters(self.graph, self._assign)
+        return Parameters(named_parameters(self.graph), self._assign)
 
     def _assign(self, values: Mapping[str, int | float]) -> None:
         program = self._open()

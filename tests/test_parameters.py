@@ -135,7 +135,7 @@ def test_integers() -> None:
         node #a = @a(y=%y, n=1 as n)
     """
     given: list[Any] = []
-    parameters = Parameters(parse_graph(text), given.append)
+    parameters = Parameters(named_parameters(parse_graph(text)), given.append)
     parameters["n"] = np.int64(255)
     assert given == [{"n": 255}]
     for value, said in ((256, "256 is not in 0..255"), (-1, "-1 is not in"), (1.0, "1.0 is not an integer")):
@@ -147,7 +147,7 @@ def test_integers() -> None:
 
 def test_what_has_other_bits_is_assigned() -> None:
     given: list[Any] = []
-    parameters = Parameters(norms(eps=0.0), given.append)
+    parameters = Parameters(named_parameters(norms(eps=0.0)), given.append)
     for value in (0, -0.0, -0.0, math.nan, math.nan):
         parameters["eps"] = value
     assert [str(values["eps"]) for values in given] == ["-0.0", "nan", "nan"]

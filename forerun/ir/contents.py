@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from forerun.ir.types import DType
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["bytes_of_integers", "bytes_of_numbers", "integers_of", "shape_and_bytes"]
+__all__ = ["bytes_of_integers", "bytes_of_numbers", "integers_of", "numbers_of", "shape_and_bytes"]
 
 _FLOATS = {DType.F64: "d", DType.F32: "f", DType.F16: "e"}
 
@@ -57,6 +57,21 @@ def bytes_of_numbers(dtype: DType, values: Iterable[int | float]) -> bytes:
         return bytes_of_integers(dtype, [_element(dtype, value) for value in values])
     except (OverflowError, struct.error) as error:
         raise ValueError(f"a number is not a value of {dtype}") from error
+
+
+def numbers_of(dtype: DType, contents: bytes) -> tuple[int | float, ...]:
+    """The numbers that some bytes are; those that fill no element are left out.
+
+    Example:
+        >>> numbers_of(DType.F32, bytes_of_numbers(DType.F32, [0.5, 2])), numbers_of(DType.BF16, bytes([0x80, 0x3F]))
+        ((0.5, 2.0), (1.0,))
+    """
+    elements = integers_of(dtype, contents)
+    if not dtype.is_float:
+        return elements
+    if dtype is DType.BF16:
+        return tuple(struct.unpack("<f", struct.pack("<I", bits << 16))[0] for bits in elements)
+    return struct.unpack(f"<{len(elements)}{_FLOATS[dtype]}", contents[: len(elements) * dtype.itemsize])
 
 
 def shape_and_bytes(dtype: DType, values: object) -> tuple[tuple[int, ...], bytes]:

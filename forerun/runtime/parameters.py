@@ -8,8 +8,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from forerun.ir.graph import Graph
-from forerun.ir.parameters import NamedParameter, named_parameters
+from forerun.ir.parameters import NamedParameter
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = ["Parameters"]
@@ -22,21 +21,29 @@ class Parameters(Mapping[str, int | float]):
     the values are kept here.
 
     Args:
-        graph: What was loaded.
+        declared: What they are in the graph.
         assign: Gives nodes other values. It either does all of it or raises.
 
     Example:
-        >>> import forerun
-        >>> builder = forerun.GraphBuilder("scaled")
-        >>> scale = builder.parameter("scale", 0.5)
-        >>> list(Parameters(builder.build(), lambda values: None))  # no node uses it
-        []
+        >>> from forerun.ir.types import DType
+        >>> parameters = Parameters({"scale": NamedParameter(0.5, DType.F32, ("first", "second"))}, print)
+        >>> parameters["scale"] = 0.25
+        {'scale': 0.25}
+        >>> parameters["scale"], parameters.nodes("scale")
+        (0.25, ('first', 'second'))
     """
 
-    def __init__(self, graph: Graph, assign: Callable[[Mapping[str, int | float]], None]) -> None:
+    def __init__(
+        self, declared: Mapping[str, NamedParameter], assign: Callable[[Mapping[str, int | float]], None]
+    ) -> None:
         self._assign = assign
-        self._declared = named_parameters(graph)
-        self._values = {name: found.value for name, found in self._declared.items()}
+        self._declared = dict(declared)
+        self._values = {name: found.value for name, found in declared.items()}
+
+    def _add(self, name: str, parameter: NamedParameter) -> None:
+        """Add one."""
+        self._declared[name] = parameter
+        self._values[name] = parameter.value
 
     def __getitem__(self, name: str) -> int | float:
         self._require(name)

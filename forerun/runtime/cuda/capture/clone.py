@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -16,9 +17,11 @@ from forerun.ir.types import DependencyKind
 from forerun.ir.walk import bodies_in
 from forerun.runtime.cuda.capture.assembled import MadeCode, make_code
 from forerun.runtime.cuda.capture.attributes import copy_function_attributes
+from forerun.runtime.cuda.capture.kernel_parameters import set_function, set_parameters
 from forerun.runtime.cuda.capture.random_numbers import GeneratorAdvance
 from forerun.runtime.cuda.capture.session import LiveCapture, raw_graph
 from forerun.runtime.cuda.driver.driver import Driver
+from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
 from forerun.runtime.cuda.driver.streams import stream_handle
 from forerun.runtime.toolchain.compile import processors
@@ -39,7 +42,6 @@ __all__ = [
 INSTANTIATION_FLAGS = 1 | 8
 """As torch instantiates: ``AUTO_FREE_ON_LAUNCH`` and ``USE_NODE_PRIORITY``."""
 
-_FIELDS = ("gridDimX", "gridDimY", "gridDimZ", "blockDimX", "blockDimY", "blockDimZ", "sharedMemBytes", "kernelParams")
 _TRIGGERED = 1  # CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC
 _STARTED = 2  # CU_GRAPH_KERNEL_NODE_PORT_LAUNCH_ORDER
 
@@ -121,6 +123,7 @@ class Clone:
         executable: The driver's handle.
         generators: Those of torch's generators that a replay draws from.
         folded: What the copies bring that it lacks, by their numbers; the first replay writes that.
+        nodes: The handles of its nodes, by their names.
     """
 
     live: LiveCapture
@@ -129,6 +132,7 @@ class Clone:
     identity: object
     generators: tuple[GeneratorAdvance, ...] = ()
     folded: Mapping[int, bytes] = field(default_factory=dict, repr=False)
+    nodes: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _is_written: bool = False
 
     def replay(self, stream: Any = None) -> None:
@@ -164,6 +168,29 @@ class Clone:
                 "cuMemcpyHtoDAsync", transfer.destination, ctypes.addressof(source), len(data), stream
             )
         self._is_written = True
+
+    def set_parameters(self, changes: Mapping[str, tuple[tuple[bytes, ...], tuple[bytes, ...]]]) -> None:
+        """Give kernel nodes other parameters, in replays from now on; all of them, or none.
+
+        Args:
+            changes: What each node has, and what it gets: the bytes of all of its parameters, by its name.
+
+        Raises:
+            InvalidInput: If it was closed.
+            CudaError: If the driver refuses.
+        """
+        if self.executable is None:
+            raise InvalidInput("the graph is closed", hint="optimize the program's graph again")
+        done: list[str] = []
+        try:
+            for name, (_, new) in changes.items():
+                set_parameters(self.live.driver, self.executable, self.nodes[name], new)
+                done.append(name)
+        except CudaError:
+            with suppress(CudaError):  # the first error is the one to tell
+                for name in done:
+                    set_parameters(self.live.driver, self.executable, self.nodes[name], changes[name][0])
+            raise
 
     def close(self) -> None:
         """Give back what it holds."""
@@ -300,7 +327,9 @@ def clone_with(
         for number, name in enumerate(names):
             if name in codes:
                 function = functions.of(number, codes[name].code)
-                _set_function(driver, live, number, nodes[name], function, codes[name].more)
+                more = [word.to_bytes(8, "little") for word in codes[name].more]
+                values = [*live.graph.nodes[number].parameters, *more] if more else ()
+                set_function(driver, live.handles.nodes[number], nodes[name], function, values)
         gone = [names[number] for number in folded]
         _set_edges(driver, graph, nodes, before, _without(after, gone))
         for name in gone:
@@ -310,7 +339,7 @@ def clone_with(
     except BaseException:
         scope.release()
         raise
-    return Clone(live, executable, scope, identity, folded=folded)
+    return Clone(live, executable, scope, identity, folded=folded, nodes=nodes)
 
 
 def _require_source(live: LiveCapture) -> None:
@@ -336,24 +365,6 @@ def _require_same_bodies(before: Graph, after: Graph, names: tuple[str, ...]) ->
     for name in names:
         if bodies_in(before.nodes[name]) and after.nodes[name] != before.nodes[name]:
             raise Unsupported(f"node '{name}' is a child graph, whose nodes keep their code and their edges")
-
-
-def _set_function(
-    driver: Driver, live: LiveCapture, number: int, node: Any, function: Any, more: tuple[int, ...]
-) -> None:
-    """Let a node of the clone run another function, with the launch and parameters of the captured one, and more."""
-    old = driver.call("cuGraphKernelNodeGetParams", live.handles.nodes[number])
-    new = driver.api.CUDA_KERNEL_NODE_PARAMS()
-    new.func = function
-    for name in _FIELDS:
-        setattr(new, name, getattr(old, name))
-    if more:
-        values = [*live.graph.nodes[number].parameters, *(word.to_bytes(8, "little") for word in more)]
-        buffers = [ctypes.create_string_buffer(value, len(value)) for value in values]
-        table = (ctypes.c_void_p * len(buffers))(*map(ctypes.addressof, buffers))
-        new.kernelParams = ctypes.addressof(table)
-    # The driver copies the values within the call.
-    driver.call("cuGraphKernelNodeSetParams", node, new)
 
 
 def _without(graph: Graph, names: Iterable[str]) -> Graph:
