@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from forerun.ir.demands import require_vouched
 from forerun.ir.graph import Graph
+from forerun.ir.parameters import named_parameters
 from forerun.ir.trust import Trusted, trusting
 from forerun.passes.infra.base import Assessment
 from forerun.passes.infra.manager import PassManager, PipelineResult
@@ -17,9 +19,10 @@ from forerun.passes.infra.pipeline import BY_TARGET, Pipeline, PipelineLike
 from forerun.passes.infra.summary import Summary
 from forerun.passes.instrument import Instrument, default_instruments, writers
 from forerun.report import reporting, write_report
-from forerun.runtime.base import Program, ScheduledProgram, Target, resolve_target
+from forerun.runtime.base import AdjustableProgram, Program, ScheduledProgram, Target, resolve_target
 from forerun.runtime.cache_folder import tunings_folder
 from forerun.runtime.device import DeviceProgram, DeviceTarget
+from forerun.runtime.parameters import Parameters
 from forerun.support.diagnostics import ForerunWarning, InvalidInput, Unsupported
 
 if TYPE_CHECKING:
@@ -196,6 +199,21 @@ class Executable:
     def __call__(self, inputs: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike) -> dict[str, NDArray[Any]]:
         """Like :meth:`run`, with the inputs as keywords where their names allow that: ``program(x=..., token=5)``."""
         return self.run({**inputs, **named} if isinstance(inputs, Mapping) else named if inputs is None else inputs)
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """The launch parameters that have names (:meth:`forerun.GraphBuilder.parameter`).
+
+        ``executable.parameters["scale"] = 0.25`` gives all nodes that use it this value, in replays from then on.
+        ``graph`` keeps the values that it was compiled with.
+        """
+        return Parameters(named_parameters(self.graph), self._assign)
+
+    def _assign(self, values: Mapping[str, int | float]) -> None:
+        program = self._open()
+        if not isinstance(program, AdjustableProgram):
+            raise Unsupported("the target cannot change launch parameters", hint="compile again with other values")
+        program.assign(values)
 
     def read(self, buffer: str) -> NDArray[Any]:
         """A copy of what a buffer holds now: state, weights, or what the last run left in any other.

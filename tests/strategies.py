@@ -139,7 +139,7 @@ def _nodes(name: str, known: _Names, depth: int) -> st.SearchStrategy[Node]:
     this, views = st.just(name), st.builds(BufferView, known.buffers, _regions)
     arguments = st.one_of(
         st.builds(BufferArgument, known.buffers, st.booleans()),
-        st.builds(ConstantArgument, numbers),
+        st.builds(ConstantArgument, numbers, st.just("") | names),
         st.builds(ScalarLoad, known.buffers, integers, integers),
     )
     bound = _tuples(st.tuples(names, arguments), 4)
@@ -175,6 +175,7 @@ def _buffers(name: str, known: _Names) -> st.SearchStrategy[Buffer]:
         st.just(0) | integers,
         st.one_of(st.none(), st.builds(Paged, known.buffers, integers), st.builds(Ragged, known.buffers)),
         st.none() | st.tuples(integers, integers),
+        st.none() | st.sampled_from((b"", b"\x00\xff" * 4, b"\x00\x00\x80\x3f" * 4)),
     )
 
 

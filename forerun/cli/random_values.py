@@ -24,9 +24,7 @@ class GraphWeights(Mapping[str, "NDArray[Any]"]):
     """The weights of any graph: normal, the same each time, drawn when they are asked for; integers are zeros."""
 
     def __init__(self, graph: Graph) -> None:
-        from forerun.ir.types import BufferRole
-
-        self._buffers = {b.name: b for b in graph.buffers.values() if b.role is BufferRole.WEIGHT}
+        self._buffers = {b.name: b for b in graph.buffers.values() if b.needs_value}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return _values(self._buffers[name], _DEVIATION)

@@ -31,13 +31,18 @@ No full dependencies are added for loads: on an H200 they cost a chain of captur
 @overload
 def optimize(
     source: Callable[..., Any], *args: Any, pipeline: PipelineLike | None = ..., dump: str | Path | None = ...,
-    limit_s: float = ...,
+    limit_s: float = ..., fold_params: bool = ...,
 ) -> OptimizedCall: ...  # fmt: skip
 
 
 @overload
 def optimize(
-    source: Any, *, pipeline: PipelineLike | None = ..., dump: str | Path | None = ..., limit_s: float = ...
+    source: Any,
+    *,
+    pipeline: PipelineLike | None = ...,
+    dump: str | Path | None = ...,
+    limit_s: float = ...,
+    fold_params: bool = ...,
 ) -> OptimizedGraph: ...
 
 
@@ -47,6 +52,7 @@ def optimize(
     pipeline: PipelineLike | None = None,
     dump: str | Path | None = None,
     limit_s: float = 120.0,
+    fold_params: bool = False,
 ) -> OptimizedGraph:
     """Make a captured graph, or a callable, faster without changing a bit of what it computes.
 
@@ -65,6 +71,10 @@ def optimize(
             is found is remembered.
         dump: A folder for the graph after each pass, the differences, the summary and a report.
         limit_s: For how many seconds, about, function by function is measured.
+        fold_params: Leave out small copies from the host, such as those of launch parameters, and write what they bring
+            once, before the first replay. You say that their sources stay as they are, and that nothing but this graph
+            uses their destinations between replays; that nothing in the graph writes these is checked.
+            :meth:`OptimizedGraph.changed_sources` tells of sources that changed, and ``refresh()`` takes them over.
 
     Returns:
         What has ``replay()``; of a callable also ``outputs``, which each replay stores into.
@@ -81,7 +91,7 @@ def optimize(
     from forerun.runtime.cuda.capture.session import read_graph
 
     def again(captured: LiveCapture) -> Rewritten:
-        return _rewrite(captured, pipeline, dump, limit_s)
+        return _rewrite(captured, pipeline, dump, limit_s, fold_params)
 
     if is_graph(source):
         if args:
@@ -102,9 +112,10 @@ def is_graph(source: Any) -> bool:
 
 
 def _rewrite(
-    captured: LiveCapture, pipeline: PipelineLike | None, dump: str | Path | None, limit_s: float
+    captured: LiveCapture, pipeline: PipelineLike | None, dump: str | Path | None, limit_s: float, fold_params: bool
 ) -> Rewritten:
     """The captured graph after the passes, with its new code, ready to run."""
+    from forerun.external.folded_copies import FoldedCopies, folded_copies
     from forerun.external.measured import STRONGEST, measured
     from forerun.external.optimized import Rewritten
     from forerun.runtime.cuda.capture.clone import make_clone
@@ -124,10 +135,11 @@ def _rewrite(
         open_ = {number for number, one in enumerate(captured.graph.functions) if one.text and number not in fixed}
         made, search = measured(captured, found.imported, found.maker, open_, limit_s)
         code = found.maker.code(made)
-    clone = make_clone(captured, found.imported.graph, made, found.imported.names, code.made)
+    folded = folded_copies(found.imported, captured.host_sources) if fold_params else FoldedCopies()
+    clone = make_clone(captured, found.imported.graph, made, found.imported.names, code.made, folded.contents)
     clone.generators = generators
     unfit = {captured.graph.functions[number].name: reason for number, reason in fixed.items()}
-    return Rewritten(found.imported, made, found.summary, code.made, unfit, search, clone)
+    return Rewritten(found.imported, made, found.summary, code.made, unfit, search, clone, folded)
 
 
 def _generators(captured: LiveCapture, imported: ImportedGraph) -> tuple[GeneratorAdvance, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import TracebackType
@@ -12,15 +12,19 @@ from forerun.support.diagnostics import InvalidInput
 
 if TYPE_CHECKING:
     from forerun.external.debug import DebugReport
+    from forerun.external.folded_copies import FoldedCopies
+    from forerun.external.named_parameters import CapturedParameters
     from forerun.external.search import Search
     from forerun.external.torch_capture import CallableCapture
     from forerun.external.trials import Prepare
     from forerun.frontends.captured import ImportedGraph
     from forerun.ir.graph import Graph
+    from forerun.ir.types import DType
     from forerun.passes.infra.summary import Summary
     from forerun.runtime.cuda.capture.assembled import MadeCode
     from forerun.runtime.cuda.capture.clone import Clone
     from forerun.runtime.cuda.capture.session import LiveCapture
+    from forerun.runtime.parameters import Parameters
 
 __all__ = ["OptimizedCall", "OptimizedGraph", "Rewritten"]
 
@@ -39,6 +43,7 @@ class Rewritten:
     unfit: Mapping[str, str]
     search: Search | None
     clone: Clone = field(repr=False)
+    folded: FoldedCopies
 
     @cached_property
     def reasons(self) -> Mapping[str, str]:
@@ -57,6 +62,7 @@ class OptimizedGraph:
     def __init__(self, rewritten: Rewritten, again: Callable[[LiveCapture], Rewritten]) -> None:
         self._rewritten = rewritten
         self._again = again
+        self._parameters: tuple[Clone, CapturedParameters] | None = None
 
     @property
     def imported(self) -> ImportedGraph:
@@ -93,6 +99,64 @@ class OptimizedGraph:
         """Why kernels keep their code, their full dependencies, or loads behind the wait, by their names."""
         return self._rewritten.reasons
 
+    @property
+    def parameters(self) -> Parameters:
+        """The parameters that :meth:`name_parameter` gave names: assign to one, and all of its nodes get the value."""
+        return self._named()
+
+    def name_parameter(
+        self, name: str, dtype: str | DType, *, kernel: str, parameter: int, nodes: Collection[str] | None = None
+    ) -> None:
+        """Give a scalar of captured kernels a name, by which :attr:`parameters` changes it in all of their nodes.
+
+        The program's own graph keeps its values; :meth:`refresh`, if it takes over a change, takes over these, and the
+        names are gone.
+
+        Args:
+            name: What it is called from now on.
+            dtype: Its type, such as ``f32``. A captured parameter is only bytes.
+            kernel: The kernel's name in the image.
+            parameter: The number of the parameter.
+            nodes: Which nodes are meant, by their names in :attr:`graph`; by default all that launch the kernel, but
+                for those in child graphs.
+
+        Raises:
+            InvalidInput: If there is no such kernel, parameter or node, the type does not fit, or the nodes have
+                different values.
+            Unsupported: If it may be a pointer, or the proof rests on its value.
+        """
+        self._named().declare(name, dtype, kernel=kernel, parameter=parameter, nodes=nodes)
+
+    def _named(self) -> CapturedParameters:
+        from forerun.external.named_parameters import CapturedParameters
+
+        clone = self._rewritten.clone
+        if self._parameters is None or self._parameters[0] is not clone:
+            self._parameters = clone, CapturedParameters(self.imported, clone)
+        return self._parameters[1]
+
+    @property
+    def folded(self) -> tuple[str, ...]:
+        """The copies of :attr:`graph` that replays do not repeat (``optimize(fold_params=True)``)."""
+        return tuple(self.imported.names[number] for number in self._rewritten.folded.contents)
+
+    @property
+    def kept_copies(self) -> Mapping[str, str]:
+        """Why other small copies from the host stay, by their names; empty if nothing was to be folded."""
+        return self._rewritten.folded.kept
+
+    def changed_sources(self) -> tuple[str, ...]:
+        """The folded copies whose source does not hold any more what replays use: :meth:`refresh` takes it over.
+
+        Raises:
+            CudaError: If the driver fails.
+        """
+        from forerun.runtime.cuda.capture.host_sources import changed_sources
+
+        live = self.live
+        numbers = changed_sources(live.driver, live.graph, self._rewritten.folded.contents)
+        return tuple(self.imported.names[number] for number in numbers)
+
     def replay(self, stream: Any = None) -> None:
         """Launch it; generators of torch's advance as in torch's own replay.
 
@@ -111,7 +175,7 @@ class OptimizedGraph:
 
         Replays do not look for changes, as those of ``torch.cuda.CUDAGraph`` do not: call this where the program
         would instantiate its graph again. Nothing is done if nothing changed. If the changed graph is refused, this one
-        is closed, since it is not the program's any more.
+        is closed, since it is not the program's any more. Sources of folded copies are looked at, too.
 
         Returns:
             Whether something had changed.
@@ -125,7 +189,7 @@ class OptimizedGraph:
         clone = self._rewritten.clone
         if clone.executable is None:
             raise InvalidInput("the graph is closed", hint="optimize the program's graph again")
-        if clone.has_source() and clone.live.is_current():
+        if clone.has_source() and clone.live.is_current() and not self.changed_sources():
             return False
         clone.close()
         self._rewritten = self._again(clone.live.again())

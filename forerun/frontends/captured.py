@@ -61,12 +61,14 @@ class ImportedGraph:
         names: The name of each captured node.
         reasons: Why kernels are treated strictly, by the names of their nodes (``n3/n0`` in the child graph that node
             ``n3`` is); empty strings are not there.
+        weighed: The numbers of the parameters on whose values it rests which bytes a kernel node accesses.
     """
 
     captured: CapturedGraph
     graph: Graph
     names: tuple[str, ...]
     reasons: Mapping[str, str] = field(default_factory=dict)
+    weighed: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
 
 def import_capture(
@@ -94,6 +96,7 @@ class _Importer:
         self.kernels: dict[str, Kernel] = {}
         self.read: dict[tuple[object, ...], ReadKernel] = {}
         self.reasons: dict[str, str] = {}
+        self.weighed: dict[str, frozenset[int]] = {}
         self.reader = KernelReader(captured)
         self.memory = CapturedMemory(captured.memory)
         self.looked_at = 0
@@ -111,7 +114,7 @@ class _Importer:
             nodes,
             list(_dependencies(self.captured)),
         )
-        return ImportedGraph(self.captured, graph, names, self.reasons)
+        return ImportedGraph(self.captured, graph, names, self.reasons, self.weighed)
 
     def _nodes(self, captured: CapturedGraph, prefix: str) -> list[Node]:
         """The nodes of the captured graph, or of a child graph in it, whose paths begin with ``prefix``."""
@@ -180,6 +183,9 @@ class _Importer:
             found = self.reader.read(function, nulls, places, zeros, fixed)
             self.read[key] = self._declared(with_fixed_code(found, function, _INSIDE) if inside else found)
         read = self.read[key]
+        if read.ranges is not None:
+            scalars = read.ranges.scalars
+            self.weighed[prefix + name] = frozenset(n for n, one in enumerate(read.names) if one in scalars)
         arguments = self._arguments(read, node, pointers or {})
         if arguments is None:
             reason = read.reason or "a pointer of it does not point into memory that the driver knows"

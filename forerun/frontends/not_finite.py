@@ -86,7 +86,7 @@ def _first(executable: Readable, inputs: Mapping[str, NDArray[Any]]) -> str:
     from forerun.runtime.reference.finite import first_not_finite
 
     graph, read = executable.graph, executable.read
-    weights = {name: read(name) for name in _named(graph, BufferRole.WEIGHT)}
+    weights = {name: read(name) for name in (b.name for b in graph.buffers.values() if b.needs_value)}
     # A step writes its own rows before it reads them, so the state after the run serves as the one before it.
     state = {name: read(name) for name in _named(graph, BufferRole.STATE)}
     try:

@@ -51,6 +51,8 @@ class Buffer:
             buffer too, and its extent is unknown (strictly: the whole view).
         bounds: Inclusive range of the values of an integer buffer, as promised by who writes it. Targets check it for
             inputs; it serves range checks of regions, and proves nothing about conflicts.
+        contents: The bytes that a weight has in every replay, if the graph says so (verifier rules M9 and F5); little-
+            endian, row-major. The value of any other weight is given when the graph is loaded.
     """
 
     name: str
@@ -61,6 +63,12 @@ class Buffer:
     offset: int = 0
     index: Paged | Ragged | None = None
     bounds: tuple[int, int] | None = None
+    contents: bytes | None = None
+
+    @property
+    def needs_value(self) -> bool:
+        """Whether it is a weight whose value is given when the graph is loaded."""
+        return self.role is BufferRole.WEIGHT and self.contents is None
 
     @property
     def count(self) -> int:

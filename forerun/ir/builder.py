@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Protocol, TypeAlias
 
 from forerun.ir.buffer import Allocation, Buffer, Paged, Ragged
+from forerun.ir.contents import shape_and_bytes
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Kernel, Parameter, ScalarParameter
 from forerun.ir.nodes import (
@@ -26,7 +27,7 @@ from forerun.ir.nodes import (
 )
 from forerun.ir.region import BufferView
 from forerun.ir.trust import name_of, register_function
-from forerun.ir.types import DEVICE0, BufferRole, DependencyKind, DType, Place
+from forerun.ir.types import DEVICE0, HOST, BufferRole, DependencyKind, DType, Place
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = ["DTypeLike", "GraphBuilder", "HasKernel", "ShapeLike"]
@@ -89,6 +90,7 @@ class GraphBuilder:
         place: Place = DEVICE0,
         index: Paged | Ragged | None = None,
         bounds: tuple[int, int] | None = None,
+        contents: bytes | None = None,
     ) -> str:
         """Declare a buffer; returns its name.
 
@@ -102,6 +104,7 @@ class GraphBuilder:
             place: Where an allocation of its own lives.
             index: Paged or ragged indexing of the first dimension.
             bounds: Inclusive range of the values of an integer buffer.
+            contents: The bytes that a weight has in every replay; see :meth:`constant`.
 
         Raises:
             InvalidInput: If the name is taken, or type or shape is none.
@@ -109,7 +112,8 @@ class GraphBuilder:
         if not isinstance(name, str):
             raise InvalidInput(f"a buffer is named by a text, not by {name!r}", hint='such as input("x", "f32", (8,))')
         _claim(self._buffers, name, "buffer")
-        buffer = Buffer(name, _dtype(name, dtype), _shape(name, shape), role, allocation or name, offset, index, bounds)
+        form = _dtype(name, dtype), _shape(name, shape)
+        buffer = Buffer(name, *form, role, allocation or name, offset, index, bounds, contents)
         if allocation is None:
             self.allocation(name, buffer.size, place)
         self._buffers[name] = buffer
@@ -127,6 +131,25 @@ class GraphBuilder:
         """Declare a buffer that no replay writes."""
         return self.buffer(name, dtype, shape, BufferRole.WEIGHT)
 
+    def constant(self, name: str, dtype: DTypeLike, values: object, *, place: Place = HOST) -> str:
+        """Declare a small array whose values are part of the graph, such as the launch parameters of a kernel.
+
+        Args:
+            name: Unique among buffers.
+            dtype: Element type.
+            values: A number, a list of numbers (for an array of several dimensions an array), or an array of that type.
+            place: Where it lives; what a copy node uploads lives on the host.
+
+        Raises:
+            InvalidInput: If the values are none of the type, or the name is taken.
+        """
+        kind = _dtype(name, dtype)
+        try:
+            shape, contents = shape_and_bytes(kind, values)
+        except ValueError as error:
+            raise InvalidInput(f"buffer '{name}': {error}", hint=f"pass numbers of {kind}, or an array") from error
+        return self.buffer(name, kind, shape, BufferRole.WEIGHT, place=place, contents=contents)
+
     def state(self, name: str, dtype: DTypeLike, shape: ShapeLike, *, bounds: tuple[int, int] | None = None) -> str:
         """Declare a buffer that survives from one replay to the next; it begins as zeros."""
         return self.buffer(name, dtype, shape, BufferRole.STATE, bounds=bounds)
@@ -135,17 +158,31 @@ class GraphBuilder:
         """Declare a buffer that lives within one replay."""
         return self.buffer(name, dtype, shape, BufferRole.TEMP)
 
+    def parameter(self, name: str, value: float) -> ConstantArgument:
+        """A scalar that launches are given, and that whoever runs the graph may change for all of them.
+
+        Args:
+            name: What :attr:`forerun.Executable.parameters` calls it.
+            value: What it is until then.
+
+        Raises:
+            InvalidInput: If it has no name, or the value is not a number.
+        """
+        if not isinstance(name, str) or not name:
+            raise InvalidInput(f"a parameter is named by a text, not by {name!r}", hint='such as ("scale", 0.5)')
+        return ConstantArgument(_number(f"parameter '{name}'", value, True), name)
+
     # Nodes
 
     def launch(
         self,
         kernel: Kernel | HasKernel,
         /,
-        *values: str | int | float | ScalarLoad,
+        *values: str | int | float | ScalarLoad | ConstantArgument,
         node: str | None = None,
         launch: Launch = Launch(),  # noqa: B008 - frozen
         after: str | Iterable[str] | None = None,
-        **arguments: str | int | float | ScalarLoad,
+        **arguments: str | int | float | ScalarLoad | ConstantArgument,
     ) -> str:
         """Launch a kernel; returns the node's name.
 
@@ -156,8 +193,8 @@ class GraphBuilder:
             node: The node's name; by default the kernel's name with a number.
             launch: Grid, block and shared memory.
             after: Source nodes of full dependencies; by default the node launched before.
-            **arguments: One for each parameter: a buffer's name; for scalars a number, a :class:`ScalarLoad`, or the
-                name of a buffer of one element.
+            **arguments: One for each parameter: a buffer's name; for scalars a number, a :class:`ScalarLoad`, the name
+                of a buffer of one element, or what :meth:`parameter` returns.
 
         Raises:
             InvalidInput: If a name is taken or unknown, an argument is missing or given twice, or it is not a kernel.
@@ -268,7 +305,9 @@ class GraphBuilder:
             require_valid(graph)
         return graph
 
-    def _argument(self, kernel: Kernel, parameter: Parameter, value: str | int | float | ScalarLoad) -> Argument:
+    def _argument(
+        self, kernel: Kernel, parameter: Parameter, value: str | int | float | ScalarLoad | ConstantArgument
+    ) -> Argument:
         place = f"launch of kernel '{kernel.name}': argument '{parameter.name}'"
         buffer = value if isinstance(value, str) else value.buffer if isinstance(value, ScalarLoad) else None
         if buffer is not None and buffer not in self._buffers:
@@ -277,6 +316,8 @@ class GraphBuilder:
             is_load = isinstance(parameter, ScalarParameter) and self._buffers[value].count == 1
             return ScalarLoad(value) if is_load else BufferArgument(value)
         if isinstance(value, ScalarLoad):
+            return value
+        if isinstance(value, ConstantArgument) and isinstance(parameter, ScalarParameter):
             return value
         if isinstance(parameter, ScalarParameter):
             return ConstantArgument(_number(place, value, parameter.dtype.is_float))

@@ -93,9 +93,9 @@ class Match:
         return self.buffer(variable).shape
 
     def constant(self, variable: str) -> int | float | None:
-        """The value of a scalar that is the same in every replay; ``None`` for one that is loaded."""
+        """The value of a scalar that stays the same; ``None`` for one that is loaded, or named."""
         argument = self.arguments[variable]
-        return argument.value if isinstance(argument, ConstantArgument) else None
+        return argument.value if isinstance(argument, ConstantArgument) and not argument.name else None
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,12 @@ class Kernel:
         return tuple(p for p in self.parameters if isinstance(p, BufferParameter))
 
     @property
+    def region_symbols(self) -> frozenset[str]:
+        """What the bounds of its regions depend on: scalars and dimensions."""
+        found = (a.region.symbols for phase in self.phases for a in (*phase.reads, *phase.writes))
+        return frozenset(name for symbols in found for name in symbols)
+
+    @property
     def scalar_parameters(self) -> tuple[ScalarParameter, ...]:
         """The by-value parameters, in order."""
         return tuple(p for p in self.parameters if isinstance(p, ScalarParameter))

@@ -50,13 +50,14 @@ class BufferArgument:
 
 @dataclass(frozen=True, slots=True)
 class ConstantArgument:
-    """A scalar that is the same in every replay.
+    """A scalar that is the same in every replay; or, if it has a name, until the program's owner changes it.
 
-    Constants are equal if and only if their types and bits are: ``0.0`` is neither ``-0.0`` nor ``0``, and a NaN equals
-    itself. ``True`` and numbers of other libraries are stored as the ``int`` or ``float`` that they are.
+    Constants are equal if and only if their names, types and bits are: ``0.0`` is neither ``-0.0`` nor ``0``, and a NaN
+    equals itself. ``True`` and numbers of other libraries are stored as the ``int`` or ``float`` that they are.
     """
 
     value: int | float
+    name: str = ""
 
     def __post_init__(self) -> None:
         if type(self.value) is not int and type(self.value) is not float:
@@ -66,10 +67,10 @@ class ConstantArgument:
         if not isinstance(other, ConstantArgument):
             return NotImplemented
         same_type = type(self.value) is type(other.value)
-        return same_type and (_bits(self.value) == _bits(other.value))
+        return same_type and self.name == other.name and _bits(self.value) == _bits(other.value)
 
     def __hash__(self) -> int:
-        return hash((type(self.value), _bits(self.value)))  # Python hashes a NaN by where it lies
+        return hash((type(self.value), _bits(self.value), self.name))  # Python hashes a NaN by where it lies
 
 
 @dataclass(frozen=True, slots=True)

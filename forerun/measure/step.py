@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forerun.ir.types import BufferRole
 from forerun.measure.statistics import Metric, bootstrap_median, bootstrap_median_ratio, paired
 from forerun.runtime.timeline import Timeline
 
@@ -122,7 +121,7 @@ def timeline_of_step(
     from forerun.compiler import Executable
 
     graph = program.graph
-    names = [buffer.name for buffer in graph.buffers.values() if buffer.role is BufferRole.WEIGHT]
+    names = [buffer.name for buffer in graph.buffers.values() if buffer.needs_value]
     weights = {name: program.buffer(name) for name in names}
     with Executable(graph, program.summary, replace(target, timeline=True).load(graph, weights)) as stamped:
         prepare(stamped)

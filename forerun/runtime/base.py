@@ -14,7 +14,15 @@ from forerun.support.options import build
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Program", "ScheduledProgram", "Target", "register_target", "resolve_target", "target_names"]
+__all__ = [
+    "AdjustableProgram",
+    "Program",
+    "ScheduledProgram",
+    "Target",
+    "register_target",
+    "resolve_target",
+    "target_names",
+]
 
 
 class Program(Protocol):
@@ -68,6 +76,22 @@ class ScheduledProgram(Program, Protocol):
     """
 
     last_schedule: Any
+
+
+@runtime_checkable
+class AdjustableProgram(Program, Protocol):
+    """A program whose named constants can be changed between replays."""
+
+    def assign(self, values: Mapping[str, int | float]) -> None:
+        """Give named constants other values, for replays from now on.
+
+        Args:
+            values: By name, of the type of the constant, in its range.
+
+        Raises:
+            Unsupported: If the target cannot change one of them; then none changes.
+        """
+        ...
 
 
 @runtime_checkable

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.buffer import Buffer
+from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole, DType
 from forerun.runtime.dtypes import describe, numpy_dtype
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
-__all__ = ["check_names", "input_array", "state_array", "weight_array"]
+__all__ = ["check_names", "check_weights", "input_array", "state_array", "weight_array", "weight_value"]
 
 
 _LITERALS = (bool, int, float, list, tuple)
@@ -37,6 +38,25 @@ def check_names(what: str, expected: Iterable[str], given: Mapping[str, ArrayLik
         shown = ", ".join(f"%{name}" for name in missing[:8])
         more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
         raise InvalidInput(f"no value for {what} {shown}{more}", hint=f"pass {what}s={{'{missing[0]}': ...}}")
+
+
+def check_weights(graph: Graph, given: Mapping[str, ArrayLike]) -> None:
+    """Check that exactly the weights are given whose contents the graph does not say.
+
+    Raises:
+        InvalidInput: If a name is missing or unknown.
+    """
+    for name in given:
+        if name in graph.buffers and graph.buffers[name].contents is not None:
+            raise InvalidInput(f"weight '%{name}' is given, but the graph says what it holds", hint="leave it out")
+    check_names("weight", (buffer.name for buffer in graph.buffers.values() if buffer.needs_value), given)
+
+
+def weight_value(buffer: Buffer, given: Mapping[str, ArrayLike]) -> ArrayLike:
+    """What a weight holds, as :func:`weight_array` takes it: the caller's value, or what the graph says."""
+    if buffer.contents is None:
+        return given[buffer.name]
+    return np.frombuffer(buffer.contents, numpy_dtype(buffer.dtype)).reshape(buffer.shape)
 
 
 def weight_array(buffer: Buffer, value: ArrayLike) -> NDArray[Any]:

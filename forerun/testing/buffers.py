@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from forerun.ir.buffer import Allocation, Buffer
+from forerun.ir.contents import bytes_of_numbers
 from forerun.ir.types import DEVICE0, HOST, BufferRole, DType
 from forerun.testing.kernel_strategy import WIDTH
 
 __all__ = [
     "CHOICES",
+    "CONSTANT",
     "DTYPES",
     "FILLABLE",
     "HOSTED",
@@ -42,6 +44,9 @@ WRITABLE = (*_ARENA, *TEMPORARIES, "y")
 HOSTED = ("h0", "h1")
 """State in host memory: what host calls read and write, and what copies may."""
 
+CONSTANT = "k"
+"""A constant in host memory, which copies read: the graph says what it holds."""
+
 CHOICES = ("row", "c")
 """One integer: an input, and state that only fills write. Scalars are loaded from them, and they are conditions."""
 
@@ -51,6 +56,7 @@ FILLABLE = (*WRITABLE, _RAW, "c")
 _ROLES = {
     "x": BufferRole.INPUT,
     "w": BufferRole.WEIGHT,
+    CONSTANT: BufferRole.WEIGHT,
     "t0": BufferRole.TEMP,
     "t1": BufferRole.TEMP,
     "y": BufferRole.OUTPUT,
@@ -76,7 +82,14 @@ def buffer(name: str, dtype: DType) -> Buffer:
         return Buffer(name, DType.I8, (4,), BufferRole.STATE, "arena", 7 * dtype.itemsize // 2)
     if name in CHOICES:
         return Buffer(name, DType.I32, (1,), _ROLES[name], name, bounds=(0, WIDTH - 1))
+    if name == CONSTANT:
+        return Buffer(name, dtype, (WIDTH,), _ROLES[name], name, contents=_contents(dtype))
     return Buffer(name, dtype, (WIDTH,), _ROLES[name], name)
+
+
+def _contents(dtype: DType) -> bytes:
+    """Small whole numbers, which differ from those that other buffers hold."""
+    return bytes_of_numbers(dtype, range(101, 101 + WIDTH))
 
 
 def buffers_of(names: Collection[str], dtype: DType) -> list[Buffer]:
@@ -89,7 +102,7 @@ def allocations_of(buffers: Collection[Buffer]) -> list[Allocation]:
     sizes: dict[str, int] = {}
     for present in buffers:
         sizes[present.allocation] = max(sizes.get(present.allocation, 0), present.stop)
-    return [Allocation(name, size, HOST if name in HOSTED else DEVICE0) for name, size in sizes.items()]
+    return [Allocation(name, size, HOST if name in (*HOSTED, CONSTANT) else DEVICE0) for name, size in sizes.items()]
 
 
 def overlap(first: str, second: str) -> bool:

@@ -89,7 +89,7 @@ def _relative(wanted: NDArray[Any], found: NDArray[Any]) -> float:
 def _observed(before: Graph, graph: Graph, seed: int) -> dict[str, NDArray[Any]]:
     """Outputs and state of two replays, which begin with random state."""
     values = np.random.default_rng(seed)
-    weights = _values(before, values, BufferRole.WEIGHT)
+    weights = {n: v for n, v in _values(before, values, BufferRole.WEIGHT).items() if before.buffers[n].needs_value}
     state = _values(before, values, BufferRole.STATE)
     found: dict[str, NDArray[Any]] = {}
     program = ReferenceTarget().load(graph, weights)

@@ -13,7 +13,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, HostCallbackNode
 from forerun.ir.types import DependencyKind, DType
 from forerun.passes.infra.pipeline import Pipeline
-from forerun.testing.buffers import CHOICES, DTYPES, FILLABLE, HOSTED, READABLE, TEMPORARIES, WRITABLE
+from forerun.testing.buffers import CHOICES, CONSTANT, DTYPES, FILLABLE, HOSTED, READABLE, TEMPORARIES, WRITABLE
 from forerun.testing.kernel_strategy import WIDTH, KernelShape, pick, written_parameters
 from forerun.testing.subject import Subject, applied, pipeline_of
 from forerun.testing.valid_graphs import DRAWN_KINDS, DrawnNode, Manner, assembled
@@ -168,7 +168,7 @@ _VALUES = st.integers(0, 2)
 _SCALARS = st.sampled_from([*range(WIDTH), *CHOICES])
 _DEVICE_COPIES = st.fixed_dictionaries({"a": _READABLE, "y": _WRITABLE})
 _COPIES = st.fixed_dictionaries(
-    {"a": st.sampled_from((*READABLE, *HOSTED * 2)), "y": st.sampled_from((*WRITABLE, *HOSTED * 2))}
+    {"a": st.sampled_from((*READABLE, CONSTANT, *HOSTED * 2)), "y": st.sampled_from((*WRITABLE, *HOSTED * 2))}
 )
 _CALLS = st.fixed_dictionaries(
     {

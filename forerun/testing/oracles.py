@@ -166,7 +166,7 @@ def _observed(
     schedules: list[str] = []
     state = [b.name for b in before.buffers.values() if b.role is BufferRole.STATE]
     outputs = [b.name for b in before.buffers.values() if b.role is BufferRole.OUTPUT]
-    program = target.load(graph, {name: weights[name] for name in _named(graph, BufferRole.WEIGHT)})
+    program = target.load(graph, {name: weights[name] for name in _weights(graph)})
     try:
         for i, inputs in enumerate(replays, start=1):
             names = _named(graph, BufferRole.INPUT, BufferRole.PARAM)
@@ -182,10 +182,14 @@ def _observed(
 
 def _is_runnable(graph: Graph, target: Target, weights: Inputs) -> bool:
     try:
-        target.load(graph, {name: weights[name] for name in _named(graph, BufferRole.WEIGHT)}).close()
+        target.load(graph, {name: weights[name] for name in _weights(graph)}).close()
     except Unsupported:
         return False
     return True
+
+
+def _weights(graph: Graph) -> list[str]:
+    return [buffer.name for buffer in graph.buffers.values() if buffer.needs_value]
 
 
 def _named(graph: Graph, *roles: BufferRole) -> list[str]:

@@ -32,7 +32,7 @@ def inputs_of(graph: Graph, replay: int = 0) -> dict[str, NDArray[Any]]:
 
 def weights_of(graph: Graph) -> dict[str, NDArray[Any]]:
     """A value for every weight."""
-    return {b.name: _value(b, 0) for b in graph.buffers.values() if b.role is BufferRole.WEIGHT}
+    return {b.name: _value(b, 0) for b in graph.buffers.values() if b.needs_value}
 
 
 def _value(buffer: Buffer, replay: int) -> NDArray[Any]:

@@ -212,7 +212,12 @@ def _launches(draw: st.DrawFn, memory: _Memory, name: str, filled: frozenset[str
     bound: _Arguments = (("x", x), ("y", y))
     if kernel.scalar_parameters:
         loaded = draw(pick([None, -1, 0, 1]))
-        value = nodes.ConstantArgument(1) if loaded is None else nodes.ScalarLoad(memory.small("pos").name, 0, loaded)
+        called = "" if "s" in kernel.region_symbols else f"one {kernel.scalar_parameters[0].dtype}"
+        value = (
+            nodes.ConstantArgument(1, called)
+            if loaded is None
+            else nodes.ScalarLoad(memory.small("pos").name, 0, loaded)
+        )
         bound = (*bound, ("s", value))
     fuses = draw(pick([()] * 9 + [(f"{name}.first", f"{name}.second")]))
     return nodes.KernelNode(name, kernel.name, bound, draw(launches_of(kernel)), draw(st.sampled_from(_PLACES)), fuses)

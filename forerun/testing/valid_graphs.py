@@ -168,7 +168,8 @@ class _Tables:
         if kernel.scalar_parameters:
             value = drawn["s"]
             loaded = isinstance(value, str)
-            bound.append(("s", nodes.ScalarLoad(self.uses(value)) if loaded else nodes.ConstantArgument(value)))
+            called = "" if loaded or "s" in kernel.region_symbols else f"s{value}"
+            bound.append(("s", nodes.ScalarLoad(self.uses(value)) if loaded else nodes.ConstantArgument(value, called)))
         for phase in kernel.phases:
             self.filled |= {buffers[a.parameter] for a in phase.writes if a.region.is_whole}
         return nodes.KernelNode(name, self.declared(kernel), tuple(bound))

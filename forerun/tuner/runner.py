@@ -144,7 +144,7 @@ class Runner:
             return self._keep(graph, self._trying.load(graph, self._weights))
         first = _Loaded(graph, self.target.load(graph, self._weights))
         self._first = self._loaded[id(graph)] = first
-        weights = (buffer.name for buffer in graph.buffers.values() if buffer.role is BufferRole.WEIGHT)
+        weights = (buffer.name for buffer in graph.buffers.values() if buffer.needs_value)
         self._weights = {name: first.program.buffer(name) for name in weights}
         self._state = _random_state(graph)
         self._expected = first.results = self._results(first)

@@ -95,6 +95,7 @@ def test_scalar_parameters_count() -> None:
     assert reached(graph, "n0") == [(start, 512)]
     assert reached(graph, "n1") == [(start + 512, 512)]
     assert reached(graph, "n2") == [(start, SIZE)]
+    assert frontend.import_capture(graph).weighed == dict.fromkeys(("n0", "n1", "n2"), frozenset({3}))
 
 
 def test_a_block_that_is_called_like_a_part_of_another() -> None:

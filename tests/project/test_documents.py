@@ -74,8 +74,8 @@ def test_the_example_of_the_readme_shows_passes_and_a_right_result(capsys, tmp_p
     assert len([line for line in block.splitlines() if line.strip()]) <= 20
     exec(compile(block, "README.md", "exec"), {})
     *table, last = capsys.readouterr().out.splitlines()
-    names = ["infer-dependencies", "insert-pdl", "hoist-loads", "reduce-edges"]
-    assert [line.split()[1] for line in table if line.split()[0].isdecimal() and line.split()[0] > "0"][:4] == names
+    names = ["fold-params", "infer-dependencies", "insert-pdl", "hoist-loads", "reduce-edges"]
+    assert [line.split()[1] for line in table if line.split()[0].isdecimal() and line.split()[0] > "0"][:5] == names
     assert last == "right under an adversarial schedule: True"
 
 

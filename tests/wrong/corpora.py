@@ -22,6 +22,7 @@ from forerun.testing.explorer import explore
 from tests.literal import conflicting, judge
 from tests.passes.laws import applied, input_of, weakened
 from tests.passes.repeated_programs import repeated_programs
+from tests.passes.uploading_programs import uploading_programs
 from tests.programs import Style, programs, races, undrained
 from tests.random_graphs import boxes, in_launch_order, pair, plain, rich, rows, temporaries
 from tests.three_kernels import BODIES, EDGES, graph_of
@@ -64,7 +65,13 @@ def repeated() -> list[Graph]:
     return [graph for graph in drawn(repeated_programs(), 400) if not verify(graph)]
 
 
-_OF_STAGES = {"plan-memory": handed_on, "merge-equal-nodes": repeated}
+@lru_cache
+def uploading() -> list[Graph]:
+    """Programs in launch order that upload constants: what there is to fold."""
+    return [graph for graph in drawn(uploading_programs(), 400) if not verify(graph)]
+
+
+_OF_STAGES = {"plan-memory": handed_on, "merge-equal-nodes": repeated, "fold-params": uploading}
 """The programs that passes are tried on if others have nothing for them to do."""
 
 

@@ -8,7 +8,8 @@ Why this suffices. Let G1 be race-free and drained. Then events order every two 
 does, so every run of G1 gives what its nodes give one by one in launch order. Running G0's nodes one by one in launch
 order is a run that G0 allows too. Both run the same nodes (C1, C2, C6 to C9, C11), or fused ones that stand for them
 (C12 to C16, see :mod:`~forerun.ir.refinement.fused`), but for nodes that would compute again what another has computed
-(C20, see :mod:`~forerun.ir.refinement.merged`); and a node computes the same from the same bytes (C4). So it is
+(C20, see :mod:`~forerun.ir.refinement.merged`), and copies of constants that are bound directly now (C21, see
+:mod:`~forerun.ir.refinement.folded`); and a node computes the same from the same bytes (C4). So it is
 enough that every two conflicting accesses have one direction in both launch orders (C3).
 Where temporaries have moved, all this is about the graph after with the places of before; that it gives, node by node,
 what the graph after gives is C17 (:mod:`~forerun.ir.refinement.relocation`), and races are looked for in the latter.

@@ -13,6 +13,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import AllocNode, EmptyNode, FreeNode, KernelNode, Node
 from forerun.ir.refinement.body_order import LostOrder, lost_orders, other_body
+from forerun.ir.refinement.folded import without_folded
 from forerun.ir.refinement.fused import Fused, claims, is_temporary
 from forerun.ir.refinement.merged import without_merged
 from forerun.ir.semantics.access import HOST_EFFECTS, NodeAccess, accesses, is_event
@@ -48,6 +49,7 @@ RULES = {
     "C15": "a fused node stands for known nodes at its place, of which some may stay, and their accesses are known",
     "C16": "no byte is written by two of the nodes that a fused node stands for, or read by one before that",
     "C20": "a node that is merged with another one would compute the same from the same bytes, and nobody misses it",
+    "C21": "a copy that is gone brought constants, and its readers have the same ones another way",
     "C10": "a graph after that is not proved comes from a graph before that is, or else the race was there before",
 }
 """What a rewrite must keep, by identifier; tests/ir/refinement/test_certificate.py has a negative test for each."""
@@ -96,6 +98,10 @@ def compare(
     ``path`` is what names of nodes in findings begin with: the nodes around a body. ``fusions`` has the nodes of before
     that nodes of after are said to stand for.
     """
+    before, unfolded = without_folded(before, after)
+    for copy, why in unfolded.items():
+        message = f"copy '{path}{copy}' is gone, but was not folded: {why}"
+        findings.add("C21", message, Location("graph", after.name))
     before, wrong = without_merged(before, after, fusions)
     for gone, (kept, reason) in wrong.items():
         at = Location("node", path + kept)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forerun.ir.buffer import Allocation, Buffer, Paged, Ragged
+from forerun.ir.contents import bytes_of_integers
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, Node
@@ -15,7 +16,7 @@ from forerun.ir.text.lexer import Fault
 from forerun.ir.text.node_reader import NodeReader
 from forerun.ir.text.spelling import FORMAT_VERSION, MAX_NESTING, MAX_RANK, MAX_SHAPE_BITS, reference
 from forerun.ir.text.value_reader import CONDITIONAL_KINDS
-from forerun.ir.types import DEVICE0, BufferRole, Place
+from forerun.ir.types import DEVICE0, BufferRole, DType, Place
 
 __all__ = ["GraphReader"]
 
@@ -118,14 +119,16 @@ class GraphReader(NodeReader):
         role = self.one_of("buffer role", _ROLES)
         index = self._index()
         bounds = self._bounds() if self.accept("in") else None
+        contents = self._contents(dtype) if self.accept("holds") else None
         if not self.accept("at"):
-            buffer = Buffer(name, dtype, shape, role, name, 0, index, bounds)
+            buffer = Buffer(name, dtype, shape, role, name, 0, index, bounds, contents)
             self._declare_buffer(buffer, ordinal, self.place_or(DEVICE0))
             return
         allocation, offset = self.reference("$"), self.summand()
         if self.token == "on":
             self.fault_at(self.ordinal, "P11", "a buffer 'at' an allocation lives where the allocation does")
-        self._declare_buffer(Buffer(name, dtype, shape, role, allocation, offset, index, bounds), ordinal, None)
+        buffer = Buffer(name, dtype, shape, role, allocation, offset, index, bounds, contents)
+        self._declare_buffer(buffer, ordinal, None)
 
     def _declare_buffer(self, buffer: Buffer, ordinal: int, private: Place | None) -> None:
         """Declare a buffer and, if it has a place, the allocation that is exactly its memory."""
@@ -154,6 +157,10 @@ class GraphReader(NodeReader):
         low = self.integer()
         self.expect("..")
         return low, self.integer()
+
+    def _contents(self, dtype: DType) -> bytes:
+        """The elements, as integers; of floating point types their bits."""
+        return bytes_of_integers(dtype, self.enclosed("[", self.integer, "]"))
 
     def _declare(self, kind: str, name: str, ordinal: int, table: Mapping[str, Any]) -> bool:
         """Remember where a name is declared; false if it is already."""

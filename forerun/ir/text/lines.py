@@ -7,6 +7,7 @@ from typing import Any, Never
 
 from forerun.ir import nodes
 from forerun.ir.buffer import Allocation, Buffer, Paged, Ragged
+from forerun.ir.contents import integers_of
 from forerun.ir.graph import Dependency, Hazard
 from forerun.ir.kernel import (
     Barrier,
@@ -80,6 +81,8 @@ def buffer_line(buffer: Buffer, private: Allocation | None = None) -> str:
         line += " " + _index(buffer.index)
     if buffer.bounds is not None:
         line += " in " + _bounds(buffer.bounds)
+    if buffer.contents is not None:
+        line += " holds " + _contents(buffer)
     if private is not None:
         return line + on(private.place, DEVICE0)
     line += " at " + reference("$", buffer.allocation)
@@ -96,6 +99,14 @@ def _bounds(bounds: Any) -> str:
     if type(bounds) is not tuple or len(bounds) != 2:
         return unprintable(bounds)
     return f"{integer(bounds[0])}..{integer(bounds[1])}"
+
+
+def _contents(buffer: Buffer) -> str:
+    """The elements, as integers; of floating point types their bits."""
+    contents = buffer.contents
+    if type(contents) is not bytes or type(buffer.dtype) is not DType or len(contents) % buffer.dtype.itemsize:
+        return unprintable(contents)
+    return bracketed(integers_of(buffer.dtype, contents), hex if buffer.dtype.is_float else integer)
 
 
 # Kernels
@@ -233,7 +244,8 @@ def _bound(pair: Any) -> str:
     if kind is nodes.BufferArgument:
         return f"{word(name)}={_some(argument.partial)}{reference('%', argument.buffer)}"
     if kind is nodes.ConstantArgument:
-        return f"{word(name)}={number(argument.value)}"
+        named = "" if argument.name == "" else f" as {word(argument.name)}"
+        return f"{word(name)}={number(argument.value)}{named}"
     if kind is not nodes.ScalarLoad:
         return f"{word(name)}={unprintable(argument)}"
     offset = "" if argument.offset == 0 else signed(argument.offset)

@@ -67,7 +67,8 @@ class NodeReader(KernelReader):
             return parameter, self.parenthesised(self._load)
         if self.token[:1].isalpha() and self.token not in ("inf", "nan"):
             self.fail("a buffer, a number, or load(%buffer[0])", f"a buffer is written %{self.token}")
-        return parameter, nodes.ConstantArgument(self.number())
+        value = self.number()
+        return parameter, nodes.ConstantArgument(value, self.word("a name") if self.accept("as") else "")
 
     def _load(self) -> nodes.ScalarLoad:
         buffer = self.reference("%")

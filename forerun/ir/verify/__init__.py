@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
-from forerun.ir.verify import field_types, flow, kernels, lifetimes, memory, nodes, structure
+from forerun.ir.verify import field_types, flow, kernels, lifetimes, memory, nodes, parameters, structure
 from forerun.support.diagnostics import Diagnostic, InvalidInput
 
 __all__ = ["RULES", "require_valid", "verify"]
@@ -32,6 +32,7 @@ RULES = {
     "M6": "buffers overlap only if both are temporaries, or both are of one role and read-only or state",
     "M7": "a page table or index pointer is an integer buffer of the graph, and pages have at least one row",
     "M8": "value bounds belong to integer buffers, are in order and fit the element type",
+    "M9": "contents fill a plain weight of at most 65,536 bytes, are within its bounds, and are no other buffer's",
     # kernels.py
     "K1": "names of parameters, roles and phases are unique in a kernel",
     "K2": "an access names a buffer parameter and has no more slices than it has dimensions",
@@ -62,10 +63,13 @@ RULES = {
     "N14": "bodies of conditionals hold no host, event, allocation or free nodes",
     "N15": "a bound buffer begins at a multiple of the alignment that its parameter declares",
     "N16": "a launch is one of those that its kernel accepts, if it says which",
+    # parameters.py
+    "N17": "constants of one name are one value of one type in the whole graph, and no region depends on them",
     # flow.py (checked once all else holds)
     "F1": "no node writes a weight",
     "F2": "a temporary is written before it is read",
     "F3": "every output is written",
+    "F5": "no node may write a buffer whose contents are declared",
     # lifetimes.py (checked then, too)
     "F4": "memory that nodes allocate and free is used in between, and holds what need not outlive it",
 }
@@ -77,6 +81,7 @@ _memory = Analysis({"buffers", "allocations"}, lambda graph: tuple(memory.check(
 _kernels = Analysis({"kernels"}, lambda graph: tuple(kernels.check(graph)))
 _structure = Analysis({*_TABLES, "dependencies"}, lambda graph: tuple(structure.check(graph)))
 _nodes = Analysis(_TABLES, lambda graph: tuple(nodes.check(graph)))
+_parameters = Analysis({"nodes", "kernels"}, lambda graph: tuple(parameters.check(graph)))
 _flow = Analysis(_TABLES, lambda graph: (*flow.check(graph), *lifetimes.check(graph)))
 
 
@@ -88,7 +93,7 @@ def verify(graph: Graph) -> list[Diagnostic]:
     malformed = list(field_types.check(graph))
     if malformed:
         return malformed
-    found = [d for group in (_memory, _kernels, _structure, _nodes) for d in group(graph)]
+    found = [d for group in (_memory, _kernels, _structure, _nodes, _parameters) for d in group(graph)]
     return found or list(_flow(graph))
 
 

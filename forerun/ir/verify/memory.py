@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from forerun.ir.buffer import Buffer, Paged
+from forerun.ir.contents import integers_of
 from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole
 from forerun.support.diagnostics import Diagnostic, Location, did_you_mean
 
 __all__ = ["check"]
 
+MAX_CONTENTS = 1 << 16
+"""Bytes that a graph may say of one buffer."""
+
 _MAY_ALIAS = {BufferRole.TEMP, BufferRole.WEIGHT, BufferRole.STATE, BufferRole.INPUT}
 
 
 def check(graph: Graph) -> Iterator[Diagnostic]:
-    """Yield violations of M1 to M8 (and G1 for their names)."""
+    """Yield violations of M1 to M9 (and G1 for their names)."""
     for name, allocation in graph.allocations.items():
         if not name:
             yield Diagnostic("G1", "an allocation has no name", Location("allocation", name))
@@ -27,6 +31,7 @@ def check(graph: Graph) -> Iterator[Diagnostic]:
         yield from _view(graph, buffer)
         yield from _index(graph, buffer)
         yield from _bounds(buffer)
+        yield from _contents(buffer)
     yield from _overlaps(graph)
 
 
@@ -79,6 +84,27 @@ def _bounds(buffer: Buffer) -> Iterator[Diagnostic]:
         yield Diagnostic("M8", f"bounds {low}..{high} do not fit {buffer.dtype}", at)
 
 
+def _contents(buffer: Buffer) -> Iterator[Diagnostic]:
+    contents = buffer.contents
+    if contents is None:
+        return
+    at = Location("buffer", buffer.name)
+    if buffer.role is not BufferRole.WEIGHT or buffer.index is not None:
+        yield Diagnostic(
+            "M9", "has contents, but is not a plain weight", at, "only weights are the same in all replays"
+        )
+    if len(contents) != buffer.size:
+        yield Diagnostic("M9", f"has {buffer.size} bytes, but contents of {len(contents)}", at)
+    elif len(contents) > MAX_CONTENTS:
+        hint = "contents are for launch parameters; give values of weights to compile()"
+        yield Diagnostic("M9", f"has contents of more than {MAX_CONTENTS} bytes", at, hint)
+    elif buffer.bounds is not None and not buffer.dtype.is_float:
+        low, high = buffer.bounds
+        wrong = next((v for v in integers_of(buffer.dtype, contents) if not low <= v <= high), None)
+        if wrong is not None:
+            yield Diagnostic("M9", f"holds {wrong}, which is out of its bounds {low}..{high}", at)
+
+
 def _overlaps(graph: Graph) -> Iterator[Diagnostic]:
     """Sort the views of each allocation by offset; compare each with those that have not ended."""
     views: dict[str, list[Buffer]] = {}
@@ -91,7 +117,10 @@ def _overlaps(graph: Graph) -> Iterator[Diagnostic]:
         for view in sorted(group, key=lambda b: b.offset):
             open_views = [other for other in open_views if other.stop > view.offset]
             for other in open_views:
-                if view.role is not other.role or view.role not in _MAY_ALIAS:
+                if view.contents is not None or other.contents is not None:
+                    message = f"overlaps %{other.name}, but contents that are declared are nobody else's"
+                    yield Diagnostic("M9", message, Location("buffer", view.name))
+                elif view.role is not other.role or view.role not in _MAY_ALIAS:
                     message = f"overlaps %{other.name}: {view.role} and {other.role} must not share bytes"
                     yield Diagnostic("M6", message, Location("buffer", view.name))
             open_views.append(view)

@@ -128,7 +128,7 @@ def _kernel(graph: Graph, node: KernelNode) -> Iterator[Diagnostic]:
         yield from _regions(graph, node, kernel, partial)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1 << 8)
 def _launch_errors(launch: Launch) -> tuple[str, ...]:
     """N7, once for each distinct launch configuration."""
     found = []

@@ -7,6 +7,11 @@ from types import MappingProxyType
 
 __all__ = ["EXACT_PIPELINE", "FAST_PIPELINE", "NAMED_PIPELINES", "name_of"]
 
+_FOLD = (
+    # First: without copies of constants in between, kernels that are equal, or follow each other, are seen to be. On
+    # launch order, since what was ordered through a copy stays ordered. Graphs without such copies stay the very same.
+    "fold-params",
+)
 _OVERLAP = (
     # Streams order everything; only hazards need an order. First, since the others work on dependencies.
     "infer-dependencies",
@@ -20,12 +25,13 @@ _LAST = (
     "reduce-edges",
 )
 
-EXACT_PIPELINE = ",".join([*_OVERLAP, *_LAST])
+EXACT_PIPELINE = ",".join([*_FOLD, *_OVERLAP, *_LAST])
 """Keeps every result bit by bit."""
 
 FAST_PIPELINE = ",".join(
     [
-        # First: what is computed once need not be fused twice, and a node goes only while its dependencies are full.
+        *_FOLD,
+        # Then: what is computed once need not be fused twice, and a node goes only while its dependencies are full.
         # Graphs without equal nodes stay the very same.
         "merge-equal-nodes",
         # Before those that follow: on launch order, since what fused kernels depend on is inferred from their own
@@ -50,7 +56,7 @@ def name_of(text: str) -> str:
     """The name of the pipeline that a text spells out, whatever tuning is applied after it; empty if it has none.
 
     Example:
-        >>> name_of("infer-dependencies,insert-pdl,hoist-loads,reduce-edges,apply-tuning")
+        >>> name_of("fold-params,infer-dependencies,insert-pdl,hoist-loads,reduce-edges,apply-tuning")
         'exact'
     """
     bare = text.partition(",apply-tuning")[0]

@@ -17,6 +17,7 @@ from forerun.runtime.cuda.codegen.build import Code
 from forerun.runtime.cuda.driver.device import Device
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.errors import CudaError
+from forerun.runtime.cuda.emit.constants import NodeConstants
 from forerun.runtime.cuda.emit.emitter import Emitter
 from forerun.runtime.cuda.emit.functions import Functions, load_functions
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
@@ -26,7 +27,7 @@ from forerun.runtime.cuda.memory.resources import Resources
 from forerun.runtime.cuda.memory.staging import Staging
 from forerun.runtime.cuda.memory.upload import Progress, upload_weights
 from forerun.runtime.cuda.timestamps import WORDS, Timestamps, regions_of
-from forerun.runtime.values import check_names
+from forerun.runtime.values import check_weights
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = ["Loaded", "Seeds", "check_memory", "load_graph"]
@@ -47,6 +48,7 @@ class Loaded:
     staging: Staging
     functions: Functions
     calls: HostCalls
+    constants: NodeConstants
     executable: Any
     seeds: Seeds | None
     timestamps: Timestamps | None
@@ -108,8 +110,7 @@ def load_graph(
         CudaError: If the driver fails; everything was given back then.
     """
     check_memory(graph, memory)
-    weight_names = (b.name for b in graph.buffers.values() if b.role is BufferRole.WEIGHT)
-    check_names("weight", weight_names, weights)
+    check_weights(graph, weights)
     resources = Resources(driver, device)
     try:
         with resources.context.current():
@@ -162,7 +163,9 @@ def _load(
     scope.driver.call("cuGraphUpload", executable, stream)
     resources.synchronize()
     times = emitted - began, instantiated - emitted
-    return Loaded(resources, memory, staging, functions, calls, executable, seeds, timestamps, *times)
+    return Loaded(
+        resources, memory, staging, functions, calls, emitter.constants, executable, seeds, timestamps, *times
+    )
 
 
 def _timestamps(driver: Driver, memory: Memory, code: Code) -> Timestamps | None:

@@ -112,6 +112,17 @@ class CudaProgram:
         if error:
             self._launch_again(error, handle)
 
+    def assign(self, values: Mapping[str, int | float]) -> None:
+        """Give named constants other values, for replays that are launched from now on.
+
+        Raises:
+            Unsupported: If a node in a body uses one of them.
+            InvalidInput: If the program is closed.
+            CudaError: If the driver refuses.
+        """
+        with self._working():
+            self._loaded.constants.assign(self._executable, values)
+
     def synchronize(self) -> None:
         """Wait for all replays.
 

@@ -13,7 +13,7 @@ from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole
 from forerun.runtime.dtypes import numpy_dtype
-from forerun.runtime.values import check_names, input_array, weight_array
+from forerun.runtime.values import check_names, check_weights, input_array, weight_array, weight_value
 
 __all__ = ["POISON", "BufferMemory", "Memory", "snapshot"]
 
@@ -69,12 +69,13 @@ class Memory:
         self._inputs = {buffer.name: buffer for buffer in (*roles[BufferRole.INPUT], *roles[BufferRole.PARAM])}
         self._outputs = [buffer.name for buffer in roles[BufferRole.OUTPUT]]
         self._state = [buffer.name for buffer in roles[BufferRole.STATE]]
-        check_names("weight", (buffer.name for buffer in roles[BufferRole.WEIGHT]), weights)
+        check_weights(graph, weights)
         self._bytes: dict[str, Bytes] = {}
         self._add_transient(graph, views)
         self._add_persistent(graph, views)
         for buffer in roles[BufferRole.WEIGHT]:
-            self._add_weight(buffer, weight_array(buffer, weights[buffer.name]), graph.allocations[buffer.allocation])
+            value = weight_array(buffer, weight_value(buffer, weights))
+            self._add_weight(buffer, value, graph.allocations[buffer.allocation])
         constant = {name for name, found in views.items() if {buffer.role for buffer in found} == {BufferRole.WEIGHT}}
         self.poison()
         for name in constant:

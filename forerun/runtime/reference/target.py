@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.demands import require_vouched
 from forerun.ir.graph import Graph
+from forerun.ir.parameters import with_values
 from forerun.runtime.reference.adversarial import Machine, count_actions
 from forerun.runtime.reference.bind import bind_graph
 from forerun.runtime.reference.bound import BoundGraph
@@ -109,11 +110,10 @@ class ReferenceProgram:
         self.last_schedule: Schedule | None = None
         self._target = target
         self._replays = 0
-        memory = Memory(graph, weights)
-        bound = bind_graph(graph, memory)
-        serial = target.recorded is None and target.schedule == _SERIAL
-        self._serial = SerialReplay(bound, target.loop_limit) if serial else None
-        self._loaded: tuple[Memory, BoundGraph] | None = memory, bound
+        self._graph = graph
+        self._serial: SerialReplay | None = None
+        self._loaded: tuple[Memory, BoundGraph] | None = None
+        self._bind(Memory(graph, weights))
 
     def run(self, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
         """Replay the graph once; see :class:`forerun.runtime.base.Program`."""
@@ -124,6 +124,18 @@ class ReferenceProgram:
             return self._adversarial(memory, graph)
         self._serial()
         return memory.outputs()
+
+    def assign(self, values: Mapping[str, int | float]) -> None:
+        """Give named constants other values; see :class:`forerun.runtime.base.AdjustableProgram`."""
+        memory, _ = self._open()
+        self._graph = with_values(self._graph, values)
+        self._bind(memory)
+
+    def _bind(self, memory: Memory) -> None:
+        bound = bind_graph(self._graph, memory)
+        serial = self._target.recorded is None and self._target.schedule == _SERIAL
+        self._serial = SerialReplay(bound, self._target.loop_limit) if serial else None
+        self._loaded = memory, bound
 
     def read(self, buffer: str) -> NDArray[Any]:
         """A copy of what a buffer of any role holds now; see :class:`forerun.runtime.base.Program`."""

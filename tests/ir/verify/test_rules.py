@@ -134,6 +134,42 @@ LOAD, STORE = ROW.phases
 ARENA = [*ALLOCATIONS, Allocation("a", 64)]
 
 
+NAMED_ROW = (("x", BufferArgument("x")), ("y", BufferArgument("y")), ("r", ConstantArgument(1, "s")))
+
+
+def named(first: str, second: str, other: str = "i32") -> Graph:
+    """Two launches, the second one in a body, with constants of one name."""
+    return parse_graph(f"""
+        forerun 1 graph g
+        buffer %y : f32[1] state
+        kernel @a(y: f32[1], n: scalar i32) {{ role r {{ phase p writes y scalars n }} }}
+        kernel @b(y: f32[1], n: scalar {other}) {{ role r {{ phase p writes y scalars n }} }}
+        node #a = @a(y=%y, n={first} as s)
+        node #child = child {{ graph inner node #b = @b(y=%y, n={second} as s) }} after #a full
+    """)
+
+
+def holding(**changes: object) -> Graph:
+    """A graph with a buffer that holds a zero, but for some changes."""
+    constant = replace(Buffer("c", I32, (1,), WEIGHT, "c", contents=bytes(4)), **changes)  # type: ignore[arg-type]
+    return graph(allocations=[*ALLOCATIONS, Allocation("c", max(constant.size, 1))], buffers=[*BUFFERS, constant])
+
+
+def holding_twice() -> Graph:
+    constant = Buffer("c", I32, (1,), WEIGHT, "c", contents=bytes(4))
+    buffers = [*BUFFERS, constant, replace(constant, name="d")]
+    return graph(allocations=[*ALLOCATIONS, Allocation("c", 4)], buffers=buffers)
+
+
+def given_to_a_black_box() -> Graph:
+    return parse_graph("""
+        forerun 1 graph g
+        buffer %c : i32[1] weight holds [0]
+        kernel @box(c: i32[1]) opaque
+        node #box = @box(c=%c)
+    """)
+
+
 def allocated_late() -> Graph:
     return parse_graph("""
 forerun 1
@@ -238,6 +274,12 @@ BROKEN: list[tuple[str, str, Callable[[], Graph]]] = [
         "do not fit u8",
         lambda: graph(buffers=[*BUFFERS[:3], Buffer("e", DType.U8, (1,), INPUT, "h", bounds=(-1, 1))]),
     ),
+    ("M9", "has contents, but is not a plain weight", lambda: holding(role=INPUT)),
+    ("M9", "has contents, but is not a plain weight", lambda: holding(index=Paged("i", 1))),
+    ("M9", "has 4 bytes, but contents of 3", lambda: holding(contents=bytes(3))),
+    ("M9", "has contents of more than 65536 bytes", lambda: holding(shape=(1 << 15,), contents=bytes(1 << 17))),
+    ("M9", "holds 0, which is out of its bounds 1..2", lambda: holding(bounds=(1, 2))),
+    ("M9", "overlaps %c, but contents that are declared are nobody else's", lambda: holding_twice()),
     (
         "K1",
         "parameter 'x' occurs twice",
@@ -330,6 +372,9 @@ BROKEN: list[tuple[str, str, Callable[[], Graph]]] = [
     ("N16", "0 bytes of shared memory a CTA", lambda: accepting(shared=Span(16, 64))),
     ("N16", "1 CTAs a cluster", lambda: accepting(cluster=Span(2, 8))),
     ("N16", "accepted are clusters in x", lambda: clustered((1, 2, 1))),
+    ("N17", "'s' is 2 (i32) here, and 1 (i32) elsewhere", lambda: named("1", "2")),
+    ("N17", "'s' is 1.0 (f32) here, and 1 (i32) elsewhere", lambda: named("1", "1.0", other="f32")),
+    ("N17", "'s' may change, but a region of 'row' depends on it", lambda: with_arguments(*NAMED_ROW)),
     (
         "F1",
         "writes %y, a weight",
@@ -341,6 +386,7 @@ BROKEN: list[tuple[str, str, Callable[[], Graph]]] = [
         lambda: graph(buffers=[replace(BUFFERS[0], role=TEMP), *BUFFERS[1:]]),
     ),
     ("F3", "an output that no node writes", lambda: graph(nodes=[], dependencies=[])),
+    ("F5", "may write %c, whose contents are declared", lambda: given_to_a_black_box()),
     ("F4", "uses memory of $m before 'late' allocates it", lambda: allocated_late()),
 ]
 

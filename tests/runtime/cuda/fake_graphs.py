@@ -8,7 +8,7 @@ import ctypes
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -125,6 +125,16 @@ class FakeGraphs(ABC):
         handle = next(self.numbers)
         self.executables[handle] = list(self.graphs[graph])
         return OK, handle
+
+    def cuGraphExecNodeSetParams(self, executable: int, handle: int, params: Any) -> Any:
+        nodes = self.executables.get(executable, [])
+        at = next((i for i, node in enumerate(nodes) if node.handle == handle), None)
+        if at is None or nodes[at].kind != KERNEL:
+            return (BAD,)
+        new = replace(nodes[at], params=ctypes.string_at(params.getPtr(), nodeparams.SIZE))
+        self._capture(new)
+        nodes[at] = new
+        return (OK,)
 
     def cuGraphExecDestroy(self, executable: int) -> Any:
         return drop(self.executables, executable)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from forerun.ir.graph import Dependency, Graph
@@ -15,9 +17,11 @@ from forerun.ir.types import DependencyKind
 from forerun.ir.walk import bodies_in
 from forerun.runtime.cuda.capture.assembled import MadeCode, make_code
 from forerun.runtime.cuda.capture.attributes import INSTANTIATION_FLAGS, copy_function_attributes
+from forerun.runtime.cuda.capture.kernel_parameters import set_function, set_parameters
 from forerun.runtime.cuda.capture.random_numbers import GeneratorAdvance
 from forerun.runtime.cuda.capture.session import LiveCapture, raw_graph
 from forerun.runtime.cuda.driver.driver import Driver
+from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
 from forerun.runtime.cuda.driver.streams import current_stream, stream_handle
 from forerun.runtime.toolchain.compile import processors
@@ -33,7 +37,6 @@ __all__ = [
     "make_clone",
 ]
 
-_FIELDS = ("gridDimX", "gridDimY", "gridDimZ", "blockDimX", "blockDimY", "blockDimZ", "sharedMemBytes", "kernelParams")
 _TRIGGERED = 1  # CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC
 _STARTED = 2  # CU_GRAPH_KERNEL_NODE_PORT_LAUNCH_ORDER
 
@@ -114,6 +117,8 @@ class Clone:
         live: The captured graph, kept so that its memory and modules stay.
         executable: The driver's handle.
         generators: Those of torch's generators that a replay draws from.
+        folded: What the copies bring that it lacks, by their numbers; the first replay writes that.
+        nodes: The handles of its nodes, by their names.
     """
 
     live: LiveCapture
@@ -121,6 +126,9 @@ class Clone:
     scope: Scope = field(repr=False)
     identity: object
     generators: tuple[GeneratorAdvance, ...] = ()
+    folded: Mapping[int, bytes] = field(default_factory=dict, repr=False)
+    nodes: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    _is_written: bool = False
 
     def replay(self, stream: Any = None) -> None:
         """Launch it.
@@ -138,9 +146,46 @@ class Clone:
         if not self.has_source():
             raise InvalidInput("the program's graph was reset", hint="capture it again, and optimize that")
         driver, handle = self.live.driver, current_stream() if stream is None else stream_handle(stream)
+        if not self._is_written:
+            self._write(handle)
         for generator in self.generators:
             generator.prepare(driver, handle)
         driver.call("cuGraphLaunch", self.executable, handle)
+
+    def _write(self, stream: int) -> None:
+        """Put to their destinations, once, what folded copies would bring in each replay."""
+        for number, data in self.folded.items():
+            transfer = self.live.graph.nodes[number].transfer
+            assert transfer is not None
+            # Of memory that is not pinned the driver makes a copy within the call.
+            source = ctypes.create_string_buffer(data, len(data))
+            self.live.driver.call(
+                "cuMemcpyHtoDAsync", transfer.destination, ctypes.addressof(source), len(data), stream
+            )
+        self._is_written = True
+
+    def set_parameters(self, changes: Mapping[str, tuple[tuple[bytes, ...], tuple[bytes, ...]]]) -> None:
+        """Give kernel nodes other parameters, in replays from now on; all of them, or none.
+
+        Args:
+            changes: What each node has, and what it gets: the bytes of all of its parameters, by its name.
+
+        Raises:
+            InvalidInput: If it was closed.
+            CudaError: If the driver refuses.
+        """
+        if self.executable is None:
+            raise InvalidInput("the graph is closed", hint="optimize the program's graph again")
+        done: list[str] = []
+        try:
+            for name, (_, new) in changes.items():
+                set_parameters(self.live.driver, self.executable, self.nodes[name], new)
+                done.append(name)
+        except CudaError:
+            with suppress(CudaError):  # the first error is the one to tell
+                for name in done:
+                    set_parameters(self.live.driver, self.executable, self.nodes[name], changes[name][0])
+            raise
 
     def close(self) -> None:
         """Give back what it holds."""
@@ -207,9 +252,16 @@ class Functions:
 
 
 def make_clone(
-    live: LiveCapture, before: Graph, after: Graph, names: tuple[str, ...], made: Mapping[str, MadeCode]
+    live: LiveCapture,
+    before: Graph,
+    after: Graph,
+    names: tuple[str, ...],
+    made: Mapping[str, MadeCode],
+    folded: Mapping[int, bytes] = MappingProxyType({}),
 ) -> Clone:
     """Clone the captured graph, and give the clone the code and the edges of a graph that passes made of it.
+
+    ``folded`` are copies that it does not repeat, by their numbers, and what they bring.
 
     Raises:
         InvalidInput: If the program's graph is not the one that was captured.
@@ -217,7 +269,8 @@ def make_clone(
         CudaError: If the driver fails.
     """
     changed = (node for node in after if isinstance(node, KernelNode) and node != before.nodes[node.name])
-    return clone_with(live, before, after, names, {one.name: NodeCode(made[one.kernel].code) for one in changed})
+    codes = {one.name: NodeCode(made[one.kernel].code) for one in changed}
+    return clone_with(live, before, after, names, codes, folded=folded)
 
 
 def clone_with(
@@ -227,6 +280,8 @@ def clone_with(
     names: tuple[str, ...],
     codes: Mapping[str, NodeCode],
     functions: Functions | None = None,
+    *,
+    folded: Mapping[int, bytes] = MappingProxyType({}),
 ) -> Clone:
     """Clone the captured graph with the code that some of its nodes are given, and the edges of another graph.
 
@@ -237,6 +292,7 @@ def clone_with(
         names: The nodes' names, in the order of the captured ones.
         codes: By the nodes' names; the others keep theirs.
         functions: Where code is loaded that outlives the clone; by default the clone owns it.
+        folded: Copies that the clone lacks, by their numbers, and what they bring.
 
     Raises:
         Unsupported: If the graph has nodes that no clone may have.
@@ -258,14 +314,19 @@ def clone_with(
         for number, name in enumerate(names):
             if name in codes:
                 function = functions.of(number, codes[name].code)
-                _set_function(driver, live, number, nodes[name], function, codes[name].more)
-        _set_edges(driver, graph, nodes, before, after)
+                more = [word.to_bytes(8, "little") for word in codes[name].more]
+                values = [*live.graph.nodes[number].parameters, *more] if more else ()
+                set_function(driver, live.handles.nodes[number], nodes[name], function, values)
+        gone = [names[number] for number in folded]
+        _set_edges(driver, graph, nodes, before, _without(after, gone))
+        for name in gone:
+            driver.call("cuGraphDestroyNode", nodes[name])
         executable = driver.call("cuGraphInstantiate", graph, INSTANTIATION_FLAGS)
         scope.own("executable", executable, "cuGraphExecDestroy")
     except BaseException:
         scope.release()
         raise
-    return Clone(live, executable, scope, identity)
+    return Clone(live, executable, scope, identity, folded=folded, nodes=nodes)
 
 
 def _require_source(live: LiveCapture) -> None:
@@ -293,22 +354,16 @@ def _require_same_bodies(before: Graph, after: Graph, names: tuple[str, ...]) ->
             raise Unsupported(f"node '{name}' is a child graph, whose nodes keep their code and their edges")
 
 
-def _set_function(
-    driver: Driver, live: LiveCapture, number: int, node: Any, function: Any, more: tuple[int, ...]
-) -> None:
-    """Let a node of the clone run another function, with the launch and parameters of the captured one, and more."""
-    old = driver.call("cuGraphKernelNodeGetParams", live.handles.nodes[number])
-    new = driver.api.CUDA_KERNEL_NODE_PARAMS()
-    new.func = function
-    for name in _FIELDS:
-        setattr(new, name, getattr(old, name))
-    if more:
-        values = [*live.graph.nodes[number].parameters, *(word.to_bytes(8, "little") for word in more)]
-        buffers = [ctypes.create_string_buffer(value, len(value)) for value in values]
-        table = (ctypes.c_void_p * len(buffers))(*map(ctypes.addressof, buffers))
-        new.kernelParams = ctypes.addressof(table)
-    # The driver copies the values within the call.
-    driver.call("cuGraphKernelNodeSetParams", node, new)
+def _without(graph: Graph, names: Iterable[str]) -> Graph:
+    """The graph without some nodes; what came before each of them comes before what followed it."""
+    edit = graph.edit()
+    for name in names:
+        incoming, outgoing = edit.incoming(name), edit.outgoing(name)
+        edit.remove_node(name)
+        for source in incoming:
+            for target in outgoing:
+                edit.add_dependency(Dependency(source.source, target.target))
+    return edit.commit()
 
 
 def _set_edges(driver: Driver, graph: Any, nodes: Mapping[str, Any], before: Graph, after: Graph) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from forerun.captured import CapturedGraph, save_capture
 from forerun.captured.graph import AssembledText, CapturedFunction, digest_of
+from forerun.runtime.cuda.capture.host_sources import host_sources
 from forerun.runtime.cuda.capture.images import ImageRecorder
 from forerun.runtime.cuda.capture.memory import memory_of, refined
 from forerun.runtime.cuda.capture.nvrtc_texts import NvrtcRecorder
@@ -34,6 +35,7 @@ class LiveCapture:
         assemblers: For each text of :attr:`graph`, the path of the ptxas that makes its image, and the architecture.
         driver: The driver.
         session: What read it; ``None`` if no program of this process captured it, so that none changes it either.
+        host_sources: What small copies from the host brought when it was read, by the number of the node.
     """
 
     graph: CapturedGraph
@@ -42,6 +44,7 @@ class LiveCapture:
     assemblers: Mapping[str, tuple[str, str]]
     driver: Driver
     session: CaptureSession | None = field(repr=False)
+    host_sources: Mapping[int, bytes] = field(default_factory=dict, repr=False, kw_only=True)
 
     def is_current(self) -> bool:
         """Whether the program's graph still is what was captured: nodes, parameters, edges, functions, images.
@@ -114,7 +117,8 @@ class CaptureSession:
         )
         graph = replace(graph, memory=refined(memory_of(self._driver, graph)))
         assemblers = {digest: (one.assembler, one.architecture) for digest, one in _by_text(found).items()}
-        return LiveCapture(graph, handles, source, assemblers, self._driver, self)
+        sources = host_sources(self._driver, graph)
+        return LiveCapture(graph, handles, source, assemblers, self._driver, self, host_sources=sources)
 
     def reads_the_same(self, live: LiveCapture) -> bool:
         """Whether a graph that was read before is the same when it is read again; memory is not looked at."""

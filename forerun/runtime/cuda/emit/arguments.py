@@ -76,6 +76,18 @@ class Arguments:
         self._next += len(words)
         return self._first + position
 
+    def position(self, address: int) -> int:
+        """The position among all words of the first argument of a node, by the address of its array of pointers."""
+        return (address - self._first) // 8
+
+    def word(self, position: int) -> int:
+        """An argument."""
+        return int(self._values[position])
+
+    def put(self, position: int, word: int) -> None:
+        """Exchange an argument; nodes that were added keep theirs until they are told."""
+        self._values[position] = word
+
     def _word(self, path: str, slot: Slot, argument: Argument | None) -> int:
         if isinstance(argument, BufferArgument):
             return self._addresses[argument.buffer]

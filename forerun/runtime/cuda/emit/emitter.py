@@ -16,6 +16,7 @@ from forerun.ir import nodes
 from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode, Launch, Node
+from forerun.ir.parameters import named_uses
 from forerun.ir.types import DependencyKind, DType
 from forerun.ir.walk import body_prefix
 from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY
@@ -24,6 +25,7 @@ from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
 from forerun.runtime.cuda.emit.arguments import Arguments
+from forerun.runtime.cuda.emit.constants import NodeConstants
 from forerun.runtime.cuda.emit.functions import Functions
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
 from forerun.runtime.cuda.emit.pitched import Rows, matched, rows_of
@@ -44,6 +46,9 @@ class Emitter:
 
     ``seeds`` is the address of the delays' seeds, one a kernel node, 0 for none, and ``records`` that of each kernel
     node's records of times, by its path. The scope owns the graphs that are made on the way.
+
+    Attributes:
+        constants: The nodes whose constants have names.
     """
 
     def __init__(
@@ -73,6 +78,8 @@ class Emitter:
         lengths = [len(unit.slots) for unit in self._units]
         slots = sum(lengths[unit] for unit in self._unit_of.values())
         self._arguments = Arguments(graph, self._addresses, self._units, slots, seeds, records)
+        self.constants = NodeConstants(self._driver, self._arguments)
+        self._named_constants = {use.path for use in named_uses(graph)}
         self._conditions: list[_ConditionParameters] = []
         self._node_params = nodeparams.NodeParams(self._driver.api)
         self._add_node = self._driver.function("cuGraphAddNode")
@@ -122,6 +129,8 @@ class Emitter:
         error, handle = self._add_node(target, sources, kinds, len(sources), self._node_params.params)
         if error:
             raise self._driver.failure("cuGraphAddNode", error, node=path, kernel=node.kernel)
+        if path in self._named_constants:
+            self.constants.add(node, path, handle, bytes(view), self._units[unit], is_inner=bool(prefix))
         launch = node.launch
         if launch.cooperative or launch.cluster is not None:
             self._set_attributes(node, handle, prefix)

@@ -18,7 +18,7 @@ from forerun.runtime.cuda.memory.external import bind_array, is_device_array
 from forerun.runtime.cuda.memory.memory import Memory
 from forerun.runtime.cuda.memory.resources import NO_TIMING, Resources
 from forerun.runtime.dtypes import bytes_at
-from forerun.runtime.values import check_names, weight_array
+from forerun.runtime.values import check_weights, weight_array, weight_value
 
 __all__ = ["Progress", "UploadBuffers", "upload_weights"]
 
@@ -41,7 +41,7 @@ def upload_weights(
         CudaError: If the driver fails.
     """
     declared = [buffer for buffer in graph.buffers.values() if buffer.role is BufferRole.WEIGHT]
-    check_names("weight", (buffer.name for buffer in declared), weights)
+    check_weights(graph, weights)
     if not declared:
         return
     total = sum(buffer.size for buffer in declared)
@@ -49,7 +49,7 @@ def upload_weights(
     buffers = UploadBuffers(resources, min(_CHUNK, total), lambda done: report(done, total))
     try:
         for buffer in declared:
-            _bring(resources, memory, buffer, weights[buffer.name], buffers)
+            _bring(resources, memory, buffer, weight_value(buffer, weights), buffers)
         buffers.finish()
     finally:
         buffers.close()

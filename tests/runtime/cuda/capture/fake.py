@@ -66,6 +66,10 @@ class KernelParams(SimpleNamespace):
     pass
 
 
+_CLONED = 500
+"""What the nodes of a clone have more than those of the captured graph, as handles."""
+
+
 class FakeCuda:
     """Functions as those of ``cuda.bindings.driver``: each returns an error and values."""
 
@@ -153,7 +157,7 @@ class FakeCuda:
         return 0, self.nodes[node].kind
 
     def _params(self, node: int) -> tuple[int, Any]:
-        return 0, self.nodes[node].params
+        return 0, self.nodes[node if node in self.nodes else node - _CLONED].params
 
     cuGraphKernelNodeGetParams = cuGraphMemcpyNodeGetParams = cuGraphMemsetNodeGetParams = _params  # noqa: N815
 
@@ -207,7 +211,7 @@ class FakeCuda:
         return self.made("cuGraphClone", int(graph))
 
     def cuGraphNodeFindInClone(self, node: int, graph: Any) -> tuple[int, int]:  # noqa: N802
-        return 0, node + 500
+        return 0, node + _CLONED
 
     def cuModuleLoadData(self, code: bytes) -> tuple[int, Handle]:  # noqa: N802
         return self.made("cuModuleLoadData", code)
