@@ -1,4 +1,4 @@
-"""Constants of a graph on the CUDA target: where they lie, and that nothing is copied in a replay once they are folded."""
+"""Constants of a graph on the CUDA target: where they lie, and that no replay copies them once they are folded."""
 
 from __future__ import annotations
 
