@@ -110,6 +110,7 @@ WRONG = [
     ("eps", None, "and not None"),
     ("eps", 1j, "and not 1j"),
     ("eps", 10**400, "too large"),
+    ("eps", 1e300, "too large"),
 ]
 
 

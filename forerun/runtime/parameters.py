@@ -8,6 +8,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from forerun.ir.contents import bytes_of_numbers
 from forerun.ir.parameters import NamedParameter
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
@@ -105,16 +106,18 @@ def _checked(name: str, parameter: NamedParameter, value: object) -> int | float
         raise InvalidInput(f"{where}, and not {value!r}", hint="assign a number")
     if dtype.is_float:
         try:
-            return float(value)
-        except OverflowError as error:
+            number = float(value)
+            bytes_of_numbers(dtype, [number])
+        except (OverflowError, ValueError) as error:
             raise InvalidInput(f"{where}, which {value!r} is too large for") from error
+        return number
     if not isinstance(value, numbers.Integral):
         raise InvalidInput(f"{where}, and {value!r} is not an integer", hint="round it yourself")
-    number = operator.index(value)
+    index = operator.index(value)
     low, high = dtype.range
-    if not low <= number <= high:
-        raise InvalidInput(f"{where}, and {number} is not in {low}..{high}")
-    return number
+    if not low <= index <= high:
+        raise InvalidInput(f"{where}, and {index} is not in {low}..{high}")
+    return index
 
 
 def _is_same(one: int | float, other: int | float) -> bool:

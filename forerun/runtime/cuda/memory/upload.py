@@ -17,7 +17,7 @@ from forerun.runtime.cuda.driver.scope import Scope
 from forerun.runtime.cuda.memory.external import bind_array, is_device_array
 from forerun.runtime.cuda.memory.memory import Memory
 from forerun.runtime.cuda.memory.resources import NO_TIMING, Resources
-from forerun.runtime.dtypes import bytes_at
+from forerun.runtime.dtypes import array_at, bytes_at
 from forerun.runtime.values import check_weights, weight_array, weight_value
 
 __all__ = ["Progress", "UploadBuffers", "upload_weights"]
@@ -58,7 +58,11 @@ def upload_weights(
 def _bring(resources: Resources, memory: Memory, buffer: Buffer, value: Any, buffers: UploadBuffers) -> None:
     if not is_device_array(value):
         array = weight_array(buffer, value)
-        buffers.upload(memory.place_weight(buffer), array)
+        if memory.is_on_host(buffer.name):
+            array_at(buffer, memory.address(buffer.name))[...] = array
+            buffers.advance(buffer.size)
+        else:
+            buffers.upload(memory.place_weight(buffer), array)
         return
     found = bind_array(f"weight '%{buffer.name}'", buffer, value, resources)
     if not memory.adopt_weight(buffer, found):
