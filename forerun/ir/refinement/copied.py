@@ -257,7 +257,7 @@ class _Walk:
             self._note(name, "accesses other bytes than it would without copies")
             return
         for (a, u), (b, v) in combinations(zip(touched, known, strict=True), 2):
-            if (a.write or b.write) and a.overlaps(b) != u.overlaps(v):
+            if (a.write or b.write) and _meet(self.after, a, b) != _meet(self.undone, u, v):
                 self._note(name, f"uses %{a.buffer} and %{b.buffer}, which share bytes only in one of the graphs")
 
     def _forget_copies(self, names: list[str]) -> None:
@@ -335,6 +335,14 @@ class _Walk:
         if known.bytes.is_constant:
             return known.bytes.start, known.bytes.stop
         return (0, self.undone.allocations[known.allocation].size) if buffer is None else (buffer.offset, buffer.stop)
+
+
+def _meet(graph: Graph, a: NodeAccess, b: NodeAccess) -> bool:
+    """Whether two accesses of a node may share bytes; where it is not known which ones, all of their buffers."""
+    if not a.overlaps(b) or (a.bytes.is_constant and b.bytes.is_constant):
+        return a.overlaps(b)
+    first, second = graph.buffers[a.buffer], graph.buffers[b.buffer]
+    return first.offset < second.stop and second.offset < first.stop
 
 
 def _extent(access: NodeAccess, distance: int = 0) -> tuple[object, ...]:

@@ -24,7 +24,7 @@ from forerun.ir.semantics import NodeAccess, accesses
 from forerun.ir.semantics.access import is_event
 from forerun.ir.types import HOST, BufferRole, Place
 
-__all__ = ["Copies", "Unit", "far_uses", "planned_copies", "settled"]
+__all__ = ["Copies", "Unit", "Walk", "far_uses", "planned_copies", "settled"]
 
 Far: TypeAlias = Mapping[str, Mapping[str, Place]]
 """For each kernel node, the buffers that do not lie at its place, with that place."""
@@ -121,16 +121,6 @@ class Unit:
             return True
         return any(bytes_.start < b.stop and b.offset < bytes_.stop for b in self.buffers)
 
-    def is_covered_by(self, writes: Iterable[NodeAccess]) -> bool:
-        """Whether some accesses certainly write all its bytes."""
-        left = StaleBytes()
-        for buffer in self.buffers:
-            left.add(buffer.offset, buffer.stop)
-        for write in writes:
-            if write.definite and write.bytes.is_constant and not write.bytes.levels:
-                left.remove(write.bytes.start, write.bytes.stop)
-        return not left.ranges
-
 
 @dataclass(slots=True)
 class Copies:
@@ -149,7 +139,9 @@ class Copies:
     bytes: int
 
 
-def planned_copies(graph: Graph, order: Sequence[str], far: Far, slots: int) -> Copies:
+def planned_copies(
+    graph: Graph, order: Sequence[str], far: Far, slots: int, walk_of: type[Walk] | None = None
+) -> Copies:
     """The copies that a graph needs in an order of its nodes.
 
     Args:
@@ -157,12 +149,13 @@ def planned_copies(graph: Graph, order: Sequence[str], far: Far, slots: int) -> 
         order: Its nodes, in an order that its hazards allow.
         far: What is used where it does not lie (:func:`far_uses`).
         slots: How many nodes' weights may be on a device at a time, of those that one node uses; 0 for all.
+        walk_of: What decides about copies; tests have wrong ones.
     """
     far = {name: far[name] for name in order if name in far}
     units = _units(graph, far)
     tables: Mapping[str, Iterable[str]] = {"buffers": graph.buffers, "allocations": graph.allocations}
-    versions = _Versions(units, far, slots, {kind: _Names(taken) for kind, taken in tables.items()})
-    walk = _Walk(graph, units, far, versions)
+    versions = Versions(units, far, slots, {kind: _Names(taken) for kind, taken in tables.items()})
+    walk = (walk_of or Walk)(graph, units, far, versions)
     for position, name in enumerate(order):
         walk.step(position, name)
     walk.finish(len(order))
@@ -222,7 +215,7 @@ def _suffix(place: Place) -> str:
     return "host" if place.kind == "host" else f"{place.kind}{place.index}"
 
 
-class _Versions:
+class Versions:
     """The memory of units at the places where they do not lie.
 
     Weights of the host that a device's kernels use, each one of them, take turns: those of one node lie in one slot, and
@@ -302,17 +295,18 @@ def _single_users(units: Sequence[Unit], far: Far) -> dict[tuple[int, Place], st
     return {key: found[0] for key, found in users.items() if len(set(found)) == 1}
 
 
-class _Walk:
+class Walk:
     """The nodes one by one: what is fresh where, and the copies that come of it."""
 
-    def __init__(self, graph: Graph, units: Sequence[Unit], far: Far, versions: _Versions) -> None:
+    def __init__(self, graph: Graph, units: Sequence[Unit], far: Far, versions: Versions) -> None:
         self._graph, self._far, self._versions, self._names = graph, far, versions, _Names(graph.nodes)
-        self._units = units
+        self.units = units
         self._number_of = {buffer.name: number for number, unit in enumerate(units) for buffer in unit.buffers}
         self._in_allocation: dict[str, list[int]] = {}
         for number, unit in enumerate(units):
             self._in_allocation.setdefault(unit.buffers[0].allocation, []).append(number)
         self._in_slot: dict[str, set[tuple[int, Place]]] = {}
+        self._linked: set[tuple[int, Place]] = set()
         self._count = 0
         self.copies: list[tuple[_Key, Node]] = []
         self.bytes = 0
@@ -321,24 +315,42 @@ class _Walk:
         """What a node needs, and what it changes."""
         event = is_event(self._graph.nodes[name])
         if event:
-            self._return_all(position)
+            self.return_all(position)
         uses = self._uses(name)
         for (number, place), found in uses.items():
-            unit, writes = self._units[number], [access for access in found if access.write]
-            if place not in unit.fresh and (len(writes) < len(found) or not unit.is_covered_by(writes)):
-                self._copy(number, place, position)
+            unit, writes = self.units[number], [access for access in found if access.write]
+            if place not in unit.fresh and (len(writes) < len(found) or not self.is_covered(unit, writes)):
+                self.copy(number, place, position)
         for (number, place), found in uses.items():
-            unit = self._units[number]
+            unit = self.units[number]
             unit.last_use[place] = position, 0
             if any(access.write for access in found):
                 unit.fresh = {place}
                 unit.made[place] = position, 0
         if event:
-            self._seen_by_others(position)
+            self.seen_by_others(position)
 
     def finish(self, length: int) -> None:
-        """Return what others see after the replay."""
-        self._return_all(length)
+        """Return what others see after the replay.
+
+        What was written elsewhere, and at home before it was read, is returned, too: a version without any copy would
+        be a buffer that nobody can tell the meaning of.
+        """
+        self.return_all(length)
+        for number, unit in enumerate(self.units):
+            for place in unit.places:
+                if (number, place) not in self._linked and place in unit.made:
+                    self._put(number, place, unit.home, unit.made[place])
+
+    def is_covered(self, unit: Unit, writes: Sequence[NodeAccess]) -> bool:
+        """Whether some accesses certainly write all bytes of a unit."""
+        left = StaleBytes()
+        for buffer in unit.buffers:
+            left.add(buffer.offset, buffer.stop)
+        for write in writes:
+            if write.definite and write.bytes.is_constant and not write.bytes.levels:
+                left.remove(write.bytes.start, write.bytes.stop)
+        return not left.ranges
 
     def _uses(self, name: str) -> dict[tuple[int, Place], list[NodeAccess]]:
         """The accesses of a node to units, by the version that it uses."""
@@ -348,55 +360,60 @@ class _Walk:
                 found.setdefault((self._number_of[access.buffer], far[access.buffer]), []).append(access)
             else:
                 for number in self._in_allocation.get(access.allocation, ()):
-                    unit = self._units[number]
+                    unit = self.units[number]
                     if unit.is_met_by(access):
                         found.setdefault((number, unit.home), []).append(access)
         return found
 
-    def _return_all(self, position: int) -> None:
-        for number, unit in enumerate(self._units):
+    def return_all(self, position: int) -> None:
+        for number, unit in enumerate(self.units):
             if unit.role is not BufferRole.TEMP and unit.home not in unit.fresh:
-                self._copy(number, unit.home, position)
+                self.copy(number, unit.home, position)
 
-    def _seen_by_others(self, position: int) -> None:
-        for unit in self._units:
+    def seen_by_others(self, position: int) -> None:
+        for unit in self.units:
             if unit.role is not BufferRole.TEMP:
                 unit.fresh = {unit.home}
                 unit.made[unit.home] = position, 0
                 unit.last_use = dict.fromkeys([unit.home, *unit.places], (position, 0))
 
-    def _copy(self, number: int, place: Place, position: int) -> None:
+    def copy(self, number: int, place: Place, position: int) -> None:
         """Make a unit fresh at a place, before the node at a position."""
-        unit = self._units[number]
+        unit = self.units[number]
         others = [unit.home, *unit.places]
         source = next(other for other in others if other in unit.fresh)
         if unit.home not in (source, place):
-            self._copy(number, unit.home, position)
+            self.copy(number, unit.home, position)
             source = unit.home
         start = (-1, 0)
-        free = self._take_slot(number, place)
+        free = self.take_slot(number, place)
         at = max(unit.made.get(source, start), unit.last_use.get(place, start), *free, start)
-        for buffer in unit.buffers:
+        key = self._put(number, source, place, at)
+        unit.fresh.add(place)
+        unit.made[place] = unit.last_use[place] = key
+        unit.last_use[source] = max(unit.last_use.get(source, start), key)
+
+    def _put(self, number: int, source: Place, place: Place, at: _Key) -> _Key:
+        """Copy a unit from a place to another one, right after what happens then; when it is there."""
+        self._linked |= {(number, source), (number, place)}
+        for buffer in self.units[number].buffers:
             self._count += 1
             ends = (self._versions.name_of(buffer.name, end) for end in (source, place))
             name = self._names.new(f"{buffer.name}.to_{_suffix(place)}")
             device = next(end for end in (place, source) if end.kind != "host")
             self.copies.append(((at[0], self._count), MemcpyNode(name, *map(BufferView, ends), device)))
             self.bytes += buffer.size
-        key = at[0], self._count
-        unit.fresh.add(place)
-        unit.made[place] = unit.last_use[place] = key
-        unit.last_use[source] = max(unit.last_use.get(source, start), key)
+        return at[0], self._count
 
-    def _take_slot(self, number: int, place: Place) -> Iterator[_Key]:
+    def take_slot(self, number: int, place: Place) -> Iterator[_Key]:
         """Take the slot of a unit from those that are there and are not of the same node; when it is free."""
         slot = self._versions.slot_of.get((number, place))
         if slot is None:
             return
-        own = self._versions.buffers[self._units[number].buffers[0].name, place]
+        own = self._versions.buffers[self.units[number].buffers[0].name, place]
         inside = self._in_slot.setdefault(slot, set())
         for other in sorted(inside - {(number, place)}, key=str):
-            unit = self._units[other[0]]
+            unit = self.units[other[0]]
             versions = (self._versions.buffers[buffer.name, place] for buffer in unit.buffers)
             if any(v.offset < own.offset + self._span(number) and own.offset < v.stop for v in versions):
                 unit.fresh.discard(place)
@@ -405,10 +422,10 @@ class _Walk:
         inside.add((number, place))
 
     def _span(self, number: int) -> int:
-        return self._units[number].stop - self._units[number].start
+        return self.units[number].stop - self.units[number].start
 
 
-def _redirected(node: Node, far: Mapping[str, Place], versions: _Versions) -> Node:
+def _redirected(node: Node, far: Mapping[str, Place], versions: Versions) -> Node:
     """A kernel node that uses the buffers of its own place."""
     if not far or not isinstance(node, KernelNode):
         return node
