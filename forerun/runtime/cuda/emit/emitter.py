@@ -137,6 +137,8 @@ class Emitter:
     def _node(self, node: Node, target: Any, prefix: str, sources: list[Any], kinds: list[Any]) -> Any:
         path = prefix + node.name
         match node:
+            case KernelNode() if node.place.kind == "host":
+                fields = nodeparams.host(self._host_kernel(node, f"node '{path}'"))
             case KernelNode():
                 return self._kernel(node, target, prefix, sources, kinds)
             case nodes.MemcpyNode():
@@ -167,6 +169,15 @@ class Emitter:
         if error:
             raise self._driver.failure("cuGraphAddNode", error, node=path, kernel=kernel)
         return handle
+
+    def _host_kernel(self, node: KernelNode, place: str) -> int:
+        """The address of a C function that runs a kernel on the host; all that it uses lies there."""
+        for _, argument in node.arguments:
+            buffer = "" if isinstance(argument, nodes.ConstantArgument) else argument.buffer
+            if buffer and not self._memory.is_on_host(buffer):
+                hint = "let 'fuse-splits' follow 'place': it copies what nodes of several places use"
+                raise Unsupported(f"{place} runs on the host, but %{buffer} lies on the device", hint=hint)
+        return self._calls.bind_kernel(self._tables, node, place, self._locate)
 
     def _locate(self, buffer: str) -> tuple[Buffer, int]:
         return self._tables.buffers[buffer], self._addresses[buffer]

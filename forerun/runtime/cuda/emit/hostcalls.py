@@ -1,4 +1,4 @@
-"""Host nodes: Python functions that the driver calls from a thread of its own."""
+"""Host nodes: Python functions, and kernels that run on the host, which the driver calls from a thread of its own."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from forerun.ir.buffer import Buffer
-from forerun.ir.nodes import HostCallbackNode
+from forerun.ir.graph import Graph
+from forerun.ir.nodes import ConstantArgument, HostCallbackNode, KernelNode
 from forerun.ir.region import BufferView
-from forerun.runtime.dtypes import array_at
+from forerun.ir.types import BufferRole
+from forerun.runtime.dtypes import array_at, bytes_at
+from forerun.runtime.reference.bind import bind_node
 from forerun.runtime.reference.functions import failure, host_call, selected
+from forerun.runtime.reference.memory import BufferMemory
+from forerun.runtime.reference.serial import SerialReplay
 from forerun.support.diagnostics import ForerunError
 
 __all__ = ["HostCalls"]
@@ -39,8 +44,25 @@ class HostCalls:
         Raises:
             InvalidInput: If the function cannot be found, or cannot take what the node reads.
         """
-        call = host_call(node, place, lambda view, write: _elements(view, locate, write))
+        return self._made(host_call(node, place, lambda view, write: _elements(view, locate, write)), place)
 
+    def bind_kernel(
+        self, graph: Graph, node: KernelNode, place: str, locate: Callable[[str], tuple[Buffer, int]]
+    ) -> int:
+        """The address of a C function that runs a kernel on the host, by the NumPy functions of its phases.
+
+        ``graph`` has the tables that the node names; all else is as for :meth:`bind`.
+
+        Raises:
+            InvalidInput: If a function cannot be found, or cannot take what its phase gives it.
+            Unsupported: If a phase has no function.
+        """
+        named = [a.buffer for _, a in node.arguments if not isinstance(a, ConstantArgument)]
+        indexed = [index for name in named if (index := graph.buffers[name].index_buffer)]
+        buffers = {name: _memory_at(*locate(name)) for name in (*named, *indexed)}
+        return self._made(SerialReplay(bind_node(graph, node, buffers, place), 1), place)
+
+    def _made(self, call: Callable[[], None], place: str) -> int:
         def run(_: int | None) -> None:
             if self._failure is not None:
                 return
@@ -61,6 +83,13 @@ class HostCalls:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
+
+
+def _memory_at(buffer: Buffer, address: int) -> BufferMemory:
+    array = array_at(buffer, address)
+    readable = array.view()
+    readable.flags.writeable = False
+    return BufferMemory(buffer, bytes_at(address, buffer.size), array, readable, buffer.role is BufferRole.WEIGHT)
 
 
 def _elements(view: BufferView, locate: Callable[[str], tuple[Buffer, int]], write: bool) -> NDArray[Any]:
