@@ -12,9 +12,10 @@ from forerun.passes.infer_dependencies import hazard_dependencies
 from forerun.passes.infra.base import Pass, PassContext, option
 from forerun.passes.infra.registry import register
 from forerun.passes.placing.patterns import matches, require_matching
-from forerun.passes.splits.copies import Copies, far_uses, planned_copies, settled
+from forerun.passes.splits.copies import Copies, planned_copies
 from forerun.passes.splits.order import count_splits, fewest_splits, place_of, splits
-from forerun.support.diagnostics import InvalidInput, Location
+from forerun.passes.splits.versions import far_uses, settled
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["FuseSplits"]
 
@@ -28,9 +29,9 @@ class FuseSplits(Pass):
     with two places the number of splits that comes out is the least there is, with k places at most k times that.
 
     A kernel on the host uses memory of the host, and one on a device memory of that device. What only the host uses
-    lies there afterwards, weights included; what nodes of several places use gets a version at each. It is copied
-    once, not once a use, as early as the data is there: right after the node that writes it. Weights that lie on the host and are used by one kernel of a
-    device are fetched ahead into slots that they use in turns.
+    lies there afterwards, weights included; what nodes of several places use gets a version at each. It is copied once,
+    not once a use, as early as the data is there: right after the node that writes it. Weights that lie on the host and
+    are used by one kernel of a device are fetched ahead into slots that they use in turns.
 
     The dependencies are those of the hazards, as ``infer-dependencies`` has them; what makes dependencies programmatic
     comes later. A graph whose nodes are all of one place stays the very same.

@@ -17,7 +17,7 @@ from forerun.passes.infra.registry import register
 from forerun.passes.placing.auto import Limits, chosen_places, groups_of
 from forerun.passes.placing.model import Rates, Step
 from forerun.passes.placing.patterns import matches, patterns_in, require_matching
-from forerun.support.diagnostics import InvalidInput, Location, Unsupported
+from forerun.support.diagnostics import InvalidInput, Unsupported
 
 __all__ = ["PlaceNodes"]
 
@@ -66,10 +66,14 @@ class PlaceNodes(Pass):
         super().__post_init__()
         for name in ("host_gbps", "device_gbps", "link_gbps"):
             if not 0 < getattr(self, name) < float("inf"):
-                raise InvalidInput(f"pass 'place': {name.replace('_', '-')} is {getattr(self, name)}", hint="give a rate")
+                raise InvalidInput(
+                    f"pass 'place': {name.replace('_', '-')} is {getattr(self, name)}", hint="give a rate"
+                )
         for name in ("memory", "host_memory", "border_us"):
             if (getattr(self, name) or 0) < 0:
-                raise InvalidInput(f"pass 'place': {name.replace('_', '-')} is {getattr(self, name)}", hint="give 0 or more")
+                raise InvalidInput(
+                    f"pass 'place': {name.replace('_', '-')} is {getattr(self, name)}", hint="give 0 or more"
+                )
 
     def apply(self, graph: Graph, context: PassContext) -> Graph:
         """The graph with nodes at their places."""
@@ -174,8 +178,8 @@ def _require_movable(graph: Graph, name: str) -> None:
 def _followed(graph: Graph, places: Mapping[str, Place], pinned: Iterable[str]) -> dict[str, Place]:
     """The places, with kernels that have no weights or state between kernels of the host there, too.
 
-    Kernels without weights and state that hand data to each other go together, if all that they get comes from the host,
-    and all that they give goes there.
+    Kernels without weights and state that hand data to each other go together, if all that they get comes from the
+    host, and all that they give goes there.
     """
     kept = {b.name for b in graph.buffers.values() if b.role in (BufferRole.WEIGHT, BufferRole.STATE)}
     seen = {b.name for b in graph.buffers.values() if b.role is not BufferRole.TEMP}
@@ -195,9 +199,7 @@ def _followed(graph: Graph, places: Mapping[str, Place], pinned: Iterable[str]) 
     return result
 
 
-def _connected(
-    free: set[str], readers: Mapping[str, set[str]], writers: Mapping[str, set[str]]
-) -> list[set[str]]:
+def _connected(free: set[str], readers: Mapping[str, set[str]], writers: Mapping[str, set[str]]) -> list[set[str]]:
     """Some nodes, by which hand data to each other."""
     from networkx import Graph as Network
     from networkx import connected_components
@@ -205,5 +207,7 @@ def _connected(
     network = Network()
     network.add_nodes_from(sorted(free))
     for buffer, found in writers.items():
-        network.add_edges_from((u, v) for u in found & free for v in (readers.get(buffer, set()) | found) & free if u != v)
+        network.add_edges_from(
+            (u, v) for u in found & free for v in (readers.get(buffer, set()) | found) & free if u != v
+        )
     return list(connected_components(network))

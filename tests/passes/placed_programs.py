@@ -40,7 +40,7 @@ def placed_programs(draw: st.DrawFn, order: Order | None = None) -> Graph:
 
 @st.composite
 def streamed_programs(draw: st.DrawFn) -> Graph:
-    """A chain of kernels with weights that lie on the host, some used once and some again, and kernels of both places."""
+    """A chain of kernels of both places with weights that lie on the host, some used once and some again."""
     builder = GraphBuilder("streamed")
     value = builder.input("x", DType.I32, (_N,))
     builder.output("y", DType.I32, (_N,))

@@ -13,8 +13,8 @@ from forerun.ir.verify import verify
 from forerun.passes.fuse_splits import FuseSplits
 from forerun.passes.infra.base import PassContext
 from forerun.passes.infra.manager import PassManager
-from forerun.passes.splits.copies import far_uses
 from forerun.passes.splits.order import splits
+from forerun.passes.splits.versions import far_uses
 from forerun.support.diagnostics import InvalidInput
 from forerun.testing import assert_same_outputs
 from tests.passes.placed_programs import placed_programs, streamed_programs

@@ -182,7 +182,9 @@ def test_a_decode_step_with_layers_on_the_host(pattern: str) -> None:
 
 @given(streamed_programs(), st.sets(st.sampled_from(["w0", "w1", "w2", "w3"])))
 def test_placed_programs_are_proved(graph: Graph, chosen: set[str]) -> None:
-    used = {a.buffer for node in graph if isinstance(node, KernelNode) for _, a in node.arguments if hasattr(a, "buffer")}
+    used = {
+        a.buffer for node in graph if isinstance(node, KernelNode) for _, a in node.arguments if hasattr(a, "buffer")
+    }
     after = applied(graph, host=",".join(sorted(chosen & used)))
     assert verify(after) == []
     assert certify(graph, after).proved

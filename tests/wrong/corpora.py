@@ -68,7 +68,9 @@ def repeated() -> list[Graph]:
 @lru_cache
 def placed() -> list[Graph]:
     """Programs in launch order with kernels and weights on the host: what there is to copy."""
-    return [graph for graph in drawn(placed_programs("stream"), 300) if not verify(graph)] + drawn(streamed_programs(), 50)
+    return [graph for graph in drawn(placed_programs("stream"), 300) if not verify(graph)] + drawn(
+        streamed_programs(), 50
+    )
 
 
 _OF_STAGES = {"plan-memory": handed_on, "merge-equal-nodes": repeated, "fuse-splits": placed}

@@ -30,7 +30,7 @@ from dataclasses import replace
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
-from forerun.ir.refinement.copied import without_copies
+from forerun.ir.refinement.copied import copied, in_order_of, without_copies
 from forerun.ir.refinement.fused import claims
 from forerun.ir.refinement.relocation import misreads, moved, undone
 from forerun.ir.refinement.rules import RULES, Findings, compare
@@ -70,9 +70,10 @@ def certify(
     """
     findings = Findings()
     claimed = claims(after) if fusions is None else fusions
-    undone = _without_copies(before, after, findings)
-    names = moved(before, undone)
-    compare(before, _in_place(before, undone, names, findings), findings, assumptions, fusions=claimed)
+    ordered = in_order_of(before, after) if copied(before, after) else after
+    names = moved(before, ordered)
+    undone = _without_copies(before, _in_place(before, ordered, names, findings), findings)
+    compare(before, undone, findings, assumptions, fusions=claimed)
     if not findings.diagnostics and not assumptions and not names and _is_still_ordered(before, after):
         return Verdict("proved")
     meaning = check(after, assumptions)

@@ -1,18 +1,18 @@
 """Copied buffers: whether nodes that work on copies of buffers do what they would do on the buffers themselves.
 
-A rewrite may add a temporary that is a copy of a buffer, copies between the two, and let kernel nodes use the one in the
-place of the other (``fuse-splits`` does it where nodes of two places use one buffer). *Undone* is the graph after with
-the buffers themselves, and an empty node for each copy.
+A rewrite may add a temporary that is a copy of a buffer, copies between the two, and let kernel nodes use the one in
+the place of the other (``fuse-splits`` does it where nodes of two places use one buffer). *Undone* is the graph after
+with the buffers themselves, and an empty node for each copy.
 
-Why this suffices. Run the nodes of both one by one, in an order that the dependencies of the graph after allow. A byte of a version, the buffer or one of its
-copies, is *stale* if it may differ from that byte of the buffer in the graph undone. The walk below keeps, for each
-version, a set that has all stale bytes: at first those of the copies; a write to one version makes the others stale, and
-the bytes of whatever shares memory with it; a copy hands on what is stale and what is not. If no node but copies reads
-stale bytes, each node reads what it reads in the graph undone, and so writes the same (C4); and if what is seen outside
-the replay is not stale at its end, nor at event nodes, others see the same. Temporaries may be stale at the end, so the
-walk goes on with the next replay. It need not go on after that: what a replay does to a byte of the buffer itself is to
-leave it, to make it stale or to make it right, and doing that twice is doing it once. That the graph after gives what
-its nodes give one by one, in any such order, is the race check's matter.
+Why this suffices. Run the nodes of both one by one, in an order that the dependencies of the graph after allow. A byte
+of a version, the buffer or one of its copies, is *stale* if it may differ from that byte of the buffer in the graph
+undone. The walk below keeps, for each version, a set that has all stale bytes: at first those of the copies; a write to
+one version makes the others stale, and the bytes of whatever shares memory with it; a copy hands on what is stale and
+what is not. If no node but copies reads stale bytes, each node reads what it reads in the graph undone, and so writes
+the same (C4); and if what is seen outside the replay is not stale at its end, nor at event nodes, others see the same.
+Temporaries may be stale at the end, so the walk goes on with the next replay. It need not go on after that: what a
+replay does to a byte of the buffer itself is to leave it, to make it stale or to make it right, and doing that twice is
+doing it once. That the graph after gives what its nodes give one by one, in any such order, is the race check's matter.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from forerun.ir.buffer import ALLOCATION_ALIGNMENT, Buffer, Paged, Ragged
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import Argument, ConstantArgument, EmptyNode, KernelNode, MemcpyNode
 from forerun.ir.refinement.fused import claims
+from forerun.ir.refinement.stale_bytes import StaleBytes
 from forerun.ir.semantics.access import NodeAccess, accesses, is_event
 from forerun.ir.semantics.order import event_order
 from forerun.ir.types import BufferRole
 
-__all__ = ["StaleBytes", "WrongCopy", "copied", "without_copies"]
+__all__ = ["WrongCopy", "copied", "in_order_of", "without_copies"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,16 @@ class WrongCopy:
 
 
 def without_copies(before: Graph, after: Graph) -> tuple[Graph, list[WrongCopy]]:
-    """The graph after with the buffers of before in the place of their copies, and what is wrong with these."""
+    """The graph after with the buffers of before in the place of their copies, and what is wrong with these.
+
+    Temporaries lie where they lay before (:mod:`~forerun.ir.refinement.relocation`).
+    """
     copies = copied(before, after)
     if not copies:
         return after, []
     elsewhere = _uses_elsewhere(before, after, copies)
     if elsewhere:
         return after, elsewhere
-    after = _in_order_of(before, after)
     undone = _undone(before, after, copies)
     return undone, [*_Walk(before, after, undone, copies).wrong(), *_across_events(before, after)]
 
@@ -70,8 +73,9 @@ def copied(before: Graph, after: Graph) -> dict[str, str]:
 
 def _new_copies(before: Graph, after: Graph) -> Iterator[MemcpyNode]:
     for name, node in after.nodes.items():
-        is_new = isinstance(node, MemcpyNode) and name not in before.nodes
-        if is_new and node.source.region.is_whole and node.destination.region.is_whole:
+        if not isinstance(node, MemcpyNode) or name in before.nodes:
+            continue
+        if node.source.region.is_whole and node.destination.region.is_whole:
             yield node
 
 
@@ -108,11 +112,11 @@ def _uses_elsewhere(before: Graph, after: Graph, copies: Mapping[str, str]) -> l
     return found
 
 
-def _in_order_of(before: Graph, after: Graph) -> Graph:
+def in_order_of(before: Graph, after: Graph) -> Graph:
     """The graph after with its nodes in the order of before, as far as its dependencies allow, and copies early.
 
-    That order gives what launch order gives, since the dependencies order all that conflicts. With copies, nodes that
-    conflict before may not conflict after, and then launch order may have them the other way round.
+    That order gives what launch order gives, since the dependencies of a graph without races order all that conflicts.
+    With copies, nodes that conflict before may not conflict after, and launch order may have them the other way round.
     """
     import networkx as nx
 
@@ -155,49 +159,14 @@ def _original(argument: Argument, copies: Mapping[str, str]) -> Argument:
 def _across_events(before: Graph, after: Graph) -> Iterator[WrongCopy]:
     """Copies that are not ordered with an event node: others look at, or write, what they copy."""
     events = [name for name, node in after.nodes.items() if is_event(node)]
-    order = event_order(after) if events else None
-    for copy in _new_copies(before, after) if order is not None else ():
+    if not events:
+        return
+    order = event_order(after)
+    for copy in _new_copies(before, after):
         for event in events:
             first, second = sorted((copy.name, event), key=order.position.__getitem__)
             if not order.completes_before_start(first, second):
                 yield WrongCopy(copy.name, f"copies while event node '{event}' may run")
-
-
-class StaleBytes:
-    """Ranges of bytes, of one version of a buffer, that may not be what they should be.
-
-    Example:
-        >>> stale = StaleBytes([(0, 100)])
-        >>> stale.remove(10, 20)
-        >>> stale.add(90, 120)
-        >>> stale.ranges, stale.meets(10, 20)
-        ([(0, 10), (20, 120)], False)
-    """
-
-    def __init__(self, ranges: list[tuple[int, int]] | None = None) -> None:
-        self.ranges = ranges or []
-
-    def meets(self, start: int, stop: int) -> bool:
-        """Whether some byte of a range is stale."""
-        return any(a < stop and start < b for a, b in self.ranges)
-
-    def within(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """The stale parts of a range."""
-        return [(max(a, start), min(b, stop)) for a, b in self.ranges if a < stop and start < b]
-
-    def remove(self, start: int, stop: int) -> None:
-        """A range is no longer stale."""
-        pieces = [piece for a, b in self.ranges for piece in ((a, min(b, start)), (max(a, stop), b))]
-        self.ranges = [(a, b) for a, b in dict.fromkeys(pieces) if a < b]
-
-    def add(self, start: int, stop: int) -> None:
-        """A range is stale."""
-        if start >= stop:
-            return
-        apart = [(a, b) for a, b in self.ranges if b < start or stop < a]
-        near = [(a, b) for a, b in self.ranges if not (b < start or stop < a)]
-        joined = min([start, *(a for a, _ in near)]), max([stop, *(b for _, b in near)])
-        self.ranges = sorted([*apart, joined])
 
 
 @dataclass(frozen=True, slots=True)

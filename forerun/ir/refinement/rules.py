@@ -289,7 +289,7 @@ def _differing(before: Graph, after: Graph) -> Iterator[str]:
 
 
 def _has_only_moved_house(old: object, new: object) -> bool:
-    """Whether an allocation lies at another place, and is the same otherwise: nodes read there what they write there."""
+    """Whether an allocation lies at another place, and is the same otherwise: nobody computes from where bytes lie."""
     if not isinstance(old, Allocation) or not isinstance(new, Allocation):
         return False
     return replace(old, place=new.place) == new

@@ -1,8 +1,8 @@
 """How long a step takes with its nodes at some places: bytes over rates, and what a border costs.
 
-Each node takes the bytes that it touches over its place's rate. Each place does one node at a time, in launch order; the
-link, too, carries one copy at a time. A node starts when its sources are complete, and when what they wrote at another
-place has come over the link, whose every copy costs a border's time first.
+Each node takes the bytes that it touches over its place's rate. Each place does one node at a time, in launch order;
+the link, too, carries one copy at a time. A node starts when its sources are complete, and when what they wrote at
+another place has come over the link, whose every copy costs a border's time first.
 """
 
 from __future__ import annotations

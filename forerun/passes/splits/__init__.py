@@ -1,1 +1,1 @@
-"""What ``fuse-splits`` and ``place`` are made of: orders with few splits, copies at borders, and where nodes may run."""
+"""What ``fuse-splits`` is made of: orders with few splits, and copies at the borders."""

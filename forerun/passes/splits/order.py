@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from typing import TypeAlias, assert_never
 
@@ -90,9 +91,9 @@ def fewest_splits(names: Sequence[str], sources: Sources, places: Places) -> lis
     found = [list(names)]
     for number, first in enumerate(present):
         turns = [*present[number:], *present[:number]]
-        found.append(_in_runs(names, sources, places, first, lambda ready, at, turns=turns: _next_turn(ready, at, turns)))
+        found.append(_in_runs(names, sources, places, first, partial(_next_turn, turns)))
         if len(present) > 2:
-            found.append(_in_runs(names, sources, places, first, lambda ready, _: _farthest(ready, names, ahead)))
+            found.append(_in_runs(names, sources, places, first, partial(_farthest, names, ahead)))
     return min(found, key=lambda order: count_splits(order, places))
 
 
@@ -100,12 +101,12 @@ _Ready: TypeAlias = dict[Place | None, list[int]]
 """The positions of the nodes that are ready, as a heap for each place."""
 
 
-def _next_turn(ready: _Ready, at: Place, turns: Sequence[Place]) -> Place:
+def _next_turn(turns: Sequence[Place], ready: _Ready, at: Place) -> Place:
     begin = turns.index(at) + 1
     return next(place for place in (*turns[begin:], *turns[:begin]) if ready.get(place))
 
 
-def _farthest(ready: _Ready, names: Sequence[str], ahead: Mapping[str, int]) -> Place:
+def _farthest(names: Sequence[str], ahead: Mapping[str, int], ready: _Ready, at: Place) -> Place:
     most = {place: max(ahead[names[at]] for at in heap) for place, heap in ready.items() if place is not None and heap}
     return max(most, key=most.__getitem__)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from forerun.ir.refinement.certificate import certify
-from forerun.ir.refinement.copied import StaleBytes, copied
+from forerun.ir.refinement.copied import copied
+from forerun.ir.refinement.stale_bytes import StaleBytes
 from forerun.ir.text import parse_graph
 from forerun.ir.verify import verify
 
@@ -102,9 +103,7 @@ WRONG = {
         "reads bytes of %a.host that may not be those of %a",
     ),
     "it is not returned": Wrong(
-        (
-            ("copy %s.host -> %s", "copy %s -> %s.host"),
-        ),
+        (("copy %s.host -> %s", "copy %s -> %s.host"),),
         "reads bytes of %s that may not be those of %s",
     ),
     "it is returned too early for what others see": Wrong(
@@ -224,10 +223,11 @@ def test_others_may_look_and_write_at_events() -> None:
     assert "reads bytes of %s.host that may not be" in verdict_of(before, head + kept)[2]
     late = EVENTS_AFTER.replace("node #back = copy %s.host -> %s\n  after #write full\n", "").replace("#back", "#write")
     late = late.replace("node #wait", "node #back = copy %s.host -> %s\n  after #record full\nnode #wait")
-    late = late.replace("#wait = event_wait \"go\"\n  after #record", "#wait = event_wait \"go\"\n  after #back")
+    late = late.replace('#wait = event_wait "go"\n  after #record', '#wait = event_wait "go"\n  after #back')
     assert "%s may not hold when it runs" in verdict_of(before, head + late)[2]
     beside = EVENTS_AFTER.replace("after #back full", "after #write full").replace(
-        "node #again = copy %s -> %s.host\n  after #wait full", "node #again = copy %s -> %s.host\n  after #wait full\n  after #back full"
+        "node #again = copy %s -> %s.host\n  after #wait full",
+        "node #again = copy %s -> %s.host\n  after #wait full\n  after #back full",
     )
     assert "copies while event node 'record' may run" in verdict_of(before, head + beside)[2]
 

@@ -143,7 +143,7 @@ def host() -> Case:
 
 
 def host_kernels() -> Case:
-    """Kernels of the host and of the device by turns, on weights and on state of the host; splits and copies are made."""
+    """Kernels of the host and of the device by turns, on weights and on state of the host."""
     builder, x, y = started("host_kernels")
     w, total = builder.weight("w", I32, (N,)), builder.state("total", I32, (N,))
     a, b, z = builder.temp("a", I32, (N,)), builder.temp("b", I32, (N,)), builder.output("z", I32, (N,))

@@ -22,7 +22,7 @@ from forerun.runtime.cuda import CudaTarget
 from forerun.runtime.cuda.driver.streams import stream_handle
 from forerun.support.diagnostics import InvalidInput, Unsupported
 from tests.runtime.cuda.fake_driver import FakeCuda
-from tests.runtime.cuda.graphs import I32, N, case, started
+from tests.runtime.cuda.graphs import I32, N, started
 from tests.runtime.cuda.support import W, X, load, on_fake, rich, twice
 
 
@@ -112,7 +112,7 @@ def test_a_kernel_of_the_host_that_fails_is_told_and_the_next_step_runs(api: Fak
     builder.fill(m, 0, node="clear")
     builder.launch(KERNELS["scale_row_i32"], x=x, m=m, row=ScalarLoad(row), node="put")
     program = load(PassManager('place{host="#put"},splits').run(builder.build()).graph)
-    with pytest.raises(InvalidInput, match="node 'put'.*rows 7:8 are outside"):
+    with pytest.raises(InvalidInput, match=r"node 'put'.*rows 7:8 are outside"):
         program.run({"x": X, "row": [7]})
     assert program.run({"x": X, "row": [1]})["m"].tolist() == [[0] * N, X.tolist()]
     program.close()

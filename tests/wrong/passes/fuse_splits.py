@@ -8,8 +8,9 @@ from forerun.ir.graph import Graph
 from forerun.ir.semantics import NodeAccess
 from forerun.ir.types import Place
 from forerun.passes.fuse_splits import _fewest, _rebuilt
-from forerun.passes.splits.copies import Unit, Walk, far_uses, planned_copies, settled
+from forerun.passes.splits.copies import Walk, planned_copies
 from forerun.passes.splits.order import fewest_splits, place_of
+from forerun.passes.splits.versions import Unit, far_uses, settled
 from tests.wrong.wrong_pass import wrong_pass
 
 __all__: list[str] = []

@@ -74,8 +74,8 @@ def units(graph: Graph, *, delays: bool = False, timeline: bool = False) -> tupl
     Delays and timeline are as for :func:`specialise`.
 
     Returns:
-        The units, and an index into them by node, without those that run on the host; a node in a body has the path ``outer/inner``, and ``outer/1/inner``
-        in the second body of a conditional, and so on.
+        The units, and an index into them by node, without those that run on the host; a node in a body has the path
+        ``outer/inner``, and ``outer/1/inner`` in the second body of a conditional, and so on.
 
     Raises:
         Unsupported: If some node has none.
