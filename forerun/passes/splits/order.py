@@ -24,15 +24,15 @@ Places: TypeAlias = Mapping[str, Place | None]
 def place_of(graph: Graph, node: nodes.Node) -> Place | None:
     """The place whose splits a node belongs to.
 
-    ``None`` for what does no work of its own (empty nodes, allocation and free nodes), and for copies between two
-    places: they are the link's work, which goes on beside that of both.
+    A copy belongs where both of its ends lie. ``None`` is for what does no work of its own (empty nodes, allocation and
+    free nodes), and for copies between two places: they are the link's work, which goes on beside that of both.
     """
     match node:
         case nodes.EmptyNode() | nodes.AllocNode() | nodes.FreeNode():
             return None
         case nodes.MemcpyNode():
             ends = {_home(graph, view.buffer) for view in (node.source, node.destination)}
-            return node.place if len(ends) == 1 else None
+            return ends.pop() if len(ends) == 1 else None
         case nodes.KernelNode() | nodes.MemsetNode() | nodes.HostCallbackNode():
             return node.place
         case nodes.EventRecordNode() | nodes.EventWaitNode() | nodes.ChildGraphNode() | nodes.ConditionalNode():

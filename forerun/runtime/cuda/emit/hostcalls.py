@@ -14,6 +14,7 @@ from forerun.ir.nodes import ConstantArgument, HostCallbackNode, KernelNode
 from forerun.ir.region import BufferView
 from forerun.ir.types import BufferRole
 from forerun.runtime.dtypes import array_at, bytes_at
+from forerun.runtime.native import native_call
 from forerun.runtime.reference.bind import bind_node
 from forerun.runtime.reference.functions import failure, host_call, selected
 from forerun.runtime.reference.memory import BufferMemory
@@ -49,7 +50,7 @@ class HostCalls:
     def bind_kernel(
         self, graph: Graph, node: KernelNode, place: str, locate: Callable[[str], tuple[Buffer, int]]
     ) -> int:
-        """The address of a C function that runs a kernel on the host, by the NumPy functions of its phases.
+        """The address of a C function that runs a kernel on the host, by machine code or its phases' NumPy functions.
 
         ``graph`` has the tables that the node names; all else is as for :meth:`bind`.
 
@@ -60,6 +61,9 @@ class HostCalls:
         named = [a.buffer for _, a in node.arguments if not isinstance(a, ConstantArgument)]
         indexed = [index for name in named if (index := graph.buffers[name].index_buffer)]
         buffers = {name: _memory_at(*locate(name)) for name in (*named, *indexed)}
+        native = native_call(graph, node, {name: locate(name)[1] for name in named})
+        if native is not None:
+            return self._made(native, place)
         return self._made(SerialReplay(bind_node(graph, node, buffers, place), 1), place)
 
     def _made(self, call: Callable[[], None], place: str) -> int:
