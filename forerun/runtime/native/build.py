@@ -18,7 +18,17 @@ from forerun.support.diagnostics import InternalError
 
 __all__ = ["OPTIONS", "compiler", "library"]
 
-OPTIONS = ("-std=c++17", "-O3", "-march=native", "-fopenmp-simd", "-fno-math-errno", "-shared", "-fPIC", "-pthread", "-w")
+OPTIONS = (
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    "-fopenmp-simd",
+    "-fno-math-errno",
+    "-shared",
+    "-fPIC",
+    "-pthread",
+    "-w",
+)
 
 _NAMES = ("c++", "g++", "clang++")
 
@@ -56,7 +66,9 @@ def _compile(found: str, header: str, text: str, made: Path) -> None:
         source.write_text(text, "utf-8")
         (Path(scratch) / "host.h").write_text(header, "utf-8")
         command = [found, *OPTIONS, str(source), "-o", str(result)]
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+        done = subprocess.run(
+            command, stderr=subprocess.PIPE, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
+        )
         if done.returncode:
             raise InternalError(f"{found} refuses the code of a kernel of the host: {done.stderr[:2000]}")
         result.replace(made)

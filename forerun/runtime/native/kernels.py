@@ -87,7 +87,8 @@ def text_of(bound: BoundParameters, source: str) -> str:
     return (
         f'#include "host.h"\n\nstruct Dims {{\n{dims}}};\nstruct Types {{\n{types}}};\n'
         f"struct Arguments {{\n{fields}{scalars}}};\n\n{source}\n"
-        f'extern "C" void run_part(void** p, int number, int parts) {{ run(Arguments{{{given}}}, Part{{number, parts}}); }}\n'
+        'extern "C" void run_part(void** p, int number, int parts) {\n'
+        f"    run(Arguments{{{given}}}, Part{{number, parts}});\n}}\n"
     )
 
 

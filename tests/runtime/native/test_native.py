@@ -109,7 +109,9 @@ def test_code_that_is_wrong_is_an_internal_error(monkeypatch: pytest.MonkeyPatch
 
 
 @needs_compiler
-def test_a_library_that_others_could_have_written_is_made_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_library_that_others_could_have_written_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("FORERUN_CACHE_DIR", str(tmp_path))
     text = 'extern "C" int answer() { return 42; }'
     assert build.library.__wrapped__(text).answer() == 42

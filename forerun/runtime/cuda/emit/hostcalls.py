@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -26,6 +26,10 @@ __all__ = ["HostCalls"]
 _HostFunction = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
+Locate: TypeAlias = Callable[[str], tuple[Buffer, int]]
+"""A buffer by its name, and its address in the host's memory."""
+
+
 class HostCalls:
     """The functions of a graph's host nodes. They must live as long as the graph.
 
@@ -37,22 +41,26 @@ class HostCalls:
         self._functions: list[Any] = []
         self._failure: ForerunError | None = None
 
-    def bind(self, node: HostCallbackNode, place: str, locate: Callable[[str], tuple[Buffer, int]]) -> int:
-        """The address of a C function that does what a node says.
+    def address_of(self, call: Callable[[], None]) -> int:
+        """The address of a C function that makes a call of :meth:`call` or :meth:`kernel`."""
+        made = _HostFunction(lambda _: call())
+        self._functions.append(made)
+        return ctypes.cast(made, ctypes.c_void_p).value or 0
+
+    def call(self, node: HostCallbackNode, place: str, locate: Locate) -> Callable[[], None]:
+        """What a node does.
 
         ``locate`` gives a buffer by its name, and its address in the host's memory; ``place`` is for messages.
 
         Raises:
             InvalidInput: If the function cannot be found, or cannot take what the node reads.
         """
-        return self._made(host_call(node, place, lambda view, write: _elements(view, locate, write)), place)
+        return self._guarded(host_call(node, place, lambda view, write: _elements(view, locate, write)), place)
 
-    def bind_kernel(
-        self, graph: Graph, node: KernelNode, place: str, locate: Callable[[str], tuple[Buffer, int]]
-    ) -> int:
-        """The address of a C function that runs a kernel on the host, by machine code or its phases' NumPy functions.
+    def kernel(self, graph: Graph, node: KernelNode, place: str, locate: Locate) -> Callable[[], None]:
+        """What a kernel does on the host, by machine code or its phases' NumPy functions; as for :meth:`call`.
 
-        ``graph`` has the tables that the node names; all else is as for :meth:`bind`.
+        ``graph`` has the tables that the node names.
 
         Raises:
             InvalidInput: If a function cannot be found, or cannot take what its phase gives it.
@@ -63,11 +71,16 @@ class HostCalls:
         buffers = {name: _memory_at(*locate(name)) for name in (*named, *indexed)}
         native = native_call(graph, node, {name: locate(name)[1] for name in named})
         if native is not None:
-            return self._made(native, place)
-        return self._made(SerialReplay(bind_node(graph, node, buffers, place), 1), place)
+            return self._guarded(native, place)
+        return self._guarded(SerialReplay(bind_node(graph, node, buffers, place), 1), place)
 
-    def _made(self, call: Callable[[], None], place: str) -> int:
-        def run(_: int | None) -> None:
+    @property
+    def has_failed(self) -> bool:
+        """Whether a call has raised, which nobody was told of yet."""
+        return self._failure is not None
+
+    def _guarded(self, call: Callable[[], None], place: str) -> Callable[[], None]:
+        def run() -> None:
             if self._failure is not None:
                 return
             try:
@@ -78,9 +91,7 @@ class HostCalls:
                 self._failure = failure(place, error)
                 self._failure.__cause__ = error
 
-        made = _HostFunction(run)
-        self._functions.append(made)
-        return ctypes.cast(made, ctypes.c_void_p).value or 0
+        return run
 
     def raise_failure(self) -> None:
         """Raise what a call raised since this was asked the last time."""
@@ -96,7 +107,7 @@ def _memory_at(buffer: Buffer, address: int) -> BufferMemory:
     return BufferMemory(buffer, bytes_at(address, buffer.size), array, readable, buffer.role is BufferRole.WEIGHT)
 
 
-def _elements(view: BufferView, locate: Callable[[str], tuple[Buffer, int]], write: bool) -> NDArray[Any]:
+def _elements(view: BufferView, locate: Locate, write: bool) -> NDArray[Any]:
     array = array_at(*locate(view.buffer))
     array.flags.writeable = write
     return selected(array, view)
