@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
+
+import networkx as nx
 
 from forerun.ir.declaration import runs_anywhere
 from forerun.ir.graph import Graph
@@ -12,6 +14,7 @@ from forerun.ir.nodes import HostCallbackNode, KernelNode
 from forerun.ir.semantics import accesses
 from forerun.ir.types import DEVICE0, HOST, BufferRole, DependencyKind, Place
 from forerun.ir.walk import bodies_in
+from forerun.passes.infer_dependencies import hazard_dependencies
 from forerun.passes.infra.base import Pass, PassContext, option
 from forerun.passes.infra.registry import register
 from forerun.passes.placing.auto import Limits, chosen_places, groups_of
@@ -175,39 +178,21 @@ def _require_movable(graph: Graph, name: str) -> None:
         raise Unsupported(f"pass 'place': node '{name}' cannot run on the host: {reason}", hint=hint)
 
 
-def _followed(graph: Graph, places: Mapping[str, Place], pinned: Iterable[str]) -> dict[str, Place]:
+def _followed(graph: Graph, places: Mapping[str, Place], pinned: Collection[str]) -> dict[str, Place]:
     """The places, with kernels that have no weights or state between kernels of the host there, too.
 
-    Kernels without weights and state that hand data to each other go together, if all that they get comes from the
-    host, and all that they give goes there.
+    Such kernels that hand data to each other go together, if all that they get comes from the host, and all that they
+    give goes there.
     """
-    kept = {b.name for b in graph.buffers.values() if b.role in (BufferRole.WEIGHT, BufferRole.STATE)}
+    flow = nx.Graph(pair for pair, d in hazard_dependencies(graph).items() if any(h.kind == "RAW" for h in d.hazards))
     seen = {b.name for b in graph.buffers.values() if b.role is not BufferRole.TEMP}
-    readers, writers = dict[str, set[str]](), dict[str, set[str]]()
-    free = set[str]()
-    for name, found in accesses(graph).items():
-        for access in found:
-            (writers if access.write else readers).setdefault(access.buffer, set()).add(name)
-        if not _refusal(graph, name) and name not in set(pinned) and not any(a.buffer in kept for a in found):
-            free.add(name)
+    found = accesses(graph)
+    free = {
+        n for n in flow if not _refusal(graph, n) and n not in pinned and not any(a.buffer in seen for a in found[n])
+    }
     result = dict(places)
-    for group in _connected(free, readers, writers):
-        touched = {a.buffer for name in group for a in accesses(graph)[name]}
-        around = {n for b in touched for n in (*readers.get(b, ()), *writers.get(b, ())) if n not in group}
-        if around and not touched & seen and all(result[name] == HOST for name in around):
+    for group in nx.connected_components(flow.subgraph(free)):
+        around = {name for inner in group for name in flow[inner]} - group
+        if around and all(result[name] == HOST for name in around):
             result.update(dict.fromkeys(group, HOST))
     return result
-
-
-def _connected(free: set[str], readers: Mapping[str, set[str]], writers: Mapping[str, set[str]]) -> list[set[str]]:
-    """Some nodes, by which hand data to each other."""
-    from networkx import Graph as Network
-    from networkx import connected_components
-
-    network = Network()
-    network.add_nodes_from(sorted(free))
-    for buffer, found in writers.items():
-        network.add_edges_from(
-            (u, v) for u in found & free for v in (readers.get(buffer, set()) | found) & free if u != v
-        )
-    return list(connected_components(network))

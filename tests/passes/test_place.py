@@ -16,7 +16,7 @@ from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import HostCallbackNode, KernelNode
 from forerun.ir.refinement.certificate import certify
-from forerun.ir.types import DEVICE0, HOST
+from forerun.ir.types import DEVICE0, HOST, BufferRole, DType
 from forerun.ir.verify import verify
 from forerun.kernels import add, gemv
 from forerun.passes.infra.base import PassContext
@@ -102,6 +102,23 @@ def test_names_decide_and_exceptions_win() -> None:
     assert on_host(applied(graph, host="#times1")) == {"times1"}
     assert on_host(applied(applied(graph, host="blk.*"), device="#times0")) == {"times1", "times2"}
     assert applied(graph) is graph
+
+
+def test_what_lies_between_goes_along_through_views_of_other_shapes() -> None:
+    builder = GraphBuilder("views")
+    value = builder.input("x", "f32", 4)
+    for i, name in enumerate(("before", "after")):
+        builder.weight(f"w.{name}", "f32", (4, 4))
+        if i:
+            builder.launch(add, a=value, b=value, y=builder.temp("sum", "f32", 4), node="between")
+            value = builder.buffer("sum.view", DType.F32, 4, BufferRole.TEMP, allocation="sum")
+        result = builder.output("y", "f32", 4) if i else builder.temp("h", "f32", 4)
+        builder.launch(gemv.KERNEL, w=f"w.{name}", x=value, y=result, node=name)
+        value = result
+    graph = builder.build()
+    assert on_host(applied(graph, host="w.*")) == {"before", "between", "after"}
+    assert on_host(applied(graph, host="w.*", device="#between")) == {"before", "after"}
+    assert on_host(applied(graph, host="w.after")) == {"after"}
 
 
 def test_host_calls_stay_where_they_are() -> None:
