@@ -10,7 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from forerun.ir.kernel import Access, Implementation, Kernel, Phase, Role, Trigger, Wait
 
-__all__ = ["contradiction", "runs_code_of", "text_can_follow"]
+__all__ = ["contradiction", "runs_anywhere", "runs_code_of", "text_can_follow"]
+
+
+def runs_anywhere(kernel: Kernel) -> bool:
+    """Whether each phase that writes or defines something has a NumPy function, which any host can run."""
+    made = [phase for phase in kernel.phases if phase.writes or phase.defines]
+    return kernel.roles is not None and all(phase.reference is not None for phase in made)
 
 
 def runs_code_of(kernel: Kernel, declared: Kernel) -> bool:

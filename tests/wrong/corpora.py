@@ -21,6 +21,7 @@ from forerun.passes.insert_pdl import can_overlap
 from forerun.testing.explorer import explore
 from tests.literal import conflicting, judge
 from tests.passes.laws import applied, input_of, weakened
+from tests.passes.placed_programs import placed_programs, streamed_programs
 from tests.passes.repeated_programs import repeated_programs
 from tests.passes.uploading_programs import uploading_programs
 from tests.programs import Style, programs, races, undrained
@@ -71,7 +72,20 @@ def uploading() -> list[Graph]:
     return [graph for graph in drawn(uploading_programs(), 400) if not verify(graph)]
 
 
-_OF_STAGES = {"plan-memory": handed_on, "merge-equal-nodes": repeated, "fold-params": uploading}
+@lru_cache
+def placed() -> list[Graph]:
+    """Programs in launch order with kernels and weights on the host: what there is to copy."""
+    return [graph for graph in drawn(placed_programs("stream"), 300) if not verify(graph)] + drawn(
+        streamed_programs(), 50
+    )
+
+
+_OF_STAGES = {
+    "plan-memory": handed_on,
+    "merge-equal-nodes": repeated,
+    "fold-params": uploading,
+    "fuse-splits": placed,
+}
 """The programs that passes are tried on if others have nothing for them to do."""
 
 

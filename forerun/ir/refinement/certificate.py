@@ -9,8 +9,10 @@ does, so every run of G1 gives what its nodes give one by one in launch order. R
 order is a run that G0 allows too. Both run the same nodes (C1, C2, C6 to C9, C11), or fused ones that stand for them
 (C12 to C16, see :mod:`~forerun.ir.refinement.fused`), but for nodes that would compute again what another has computed
 (C20, see :mod:`~forerun.ir.refinement.merged`), and copies of constants that are bound directly now (C21, see
-:mod:`~forerun.ir.refinement.folded`); and a node computes the same from the same bytes (C4). So it is
-enough that every two conflicting accesses have one direction in both launch orders (C3).
+:mod:`~forerun.ir.refinement.folded`); and a node computes the same from the same bytes (C4), at any place where the
+code of its phases is known (C7). So it is enough that every two conflicting accesses have one direction in both launch
+orders (C3). Where nodes work on copies of buffers, all this is about the graph after with the buffers themselves; that
+it gives what the graph after gives is C22 (:mod:`~forerun.ir.refinement.copied`).
 Where temporaries have moved, all this is about the graph after with the places of before; that it gives, node by node,
 what the graph after gives is C17 (:mod:`~forerun.ir.refinement.relocation`), and races are looked for in the latter.
 What others see of a replay while it runs is kept as well (C5).
@@ -29,6 +31,7 @@ from dataclasses import replace
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
+from forerun.ir.refinement.copied import copied, in_order_of, without_copies
 from forerun.ir.refinement.fused import claims
 from forerun.ir.refinement.relocation import misreads, moved, undone
 from forerun.ir.refinement.rules import RULES, Findings, compare
@@ -68,8 +71,10 @@ def certify(
     """
     findings = Findings()
     claimed = claims(after) if fusions is None else fusions
-    names = moved(before, after)
-    compare(before, _in_place(before, after, names, findings), findings, assumptions, fusions=claimed)
+    ordered = in_order_of(before, after) if copied(before, after) else after
+    names = moved(before, ordered)
+    undone = _without_copies(before, _in_place(before, ordered, names, findings), findings)
+    compare(before, undone, findings, assumptions, fusions=claimed)
     if not findings.diagnostics and not assumptions and not names and _is_still_ordered(before, after):
         return Verdict("proved")
     meaning = check(after, assumptions)
@@ -78,6 +83,15 @@ def certify(
     found = (*findings.diagnostics, *meaning.findings)
     status = "refuted" if findings.refuted else "unsupported" if found else "proved"
     return replace(meaning, status=status, findings=found, left_out=findings.left_out + meaning.left_out)
+
+
+def _without_copies(before: Graph, after: Graph, findings: Findings) -> Graph:
+    """The graph after with the buffers of before in the place of their copies (C22)."""
+    undone, wrong = without_copies(before, after)
+    for found in wrong:
+        at = Location("node", found.node) if found.node else Location("graph", after.name)
+        findings.add("C22", found.message, at)
+    return undone
 
 
 def _in_place(before: Graph, after: Graph, names: frozenset[str], findings: Findings) -> Graph:

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
-from forerun.ir.declaration import contradiction, runs_code_of
+from forerun.ir.buffer import Allocation
+from forerun.ir.declaration import contradiction, runs_anywhere, runs_code_of
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import AllocNode, EmptyNode, FreeNode, KernelNode, Node
@@ -42,14 +43,16 @@ RULES = {
     "C18": "constants that a phase computes from have the bits that they had",
     "C17": "where temporaries moved, each read sees the same writes, and is known to",
     # unsupported: nothing is known to be wrong, but this version does not know that it is right
-    "C7": "nodes of the same name are equal, but for the order of phases, waits, triggers and added CTA barriers",
-    "C8": "nodes that appear or disappear do nothing, or are fused or merged",
-    "C9": "allocations and buffers are equal, but for where temporaries of a device lie",
+    "C7": "nodes of the same name are equal, but for the order of phases, waits, triggers and added CTA barriers; and "
+    "for their place, if each phase has a NumPy function",
+    "C8": "nodes that appear or disappear do nothing, or are fused or merged, or copy buffers",
+    "C9": "allocations and buffers are equal, but for where temporaries of a device lie, and the place of allocations",
     "C19": "temporaries that moved are aligned as before, if a kernel that uses them does not say what it needs",
     "C15": "a fused node stands for known nodes at its place, of which some may stay, and their accesses are known",
     "C16": "no byte is written by two of the nodes that a fused node stands for, or read by one before that",
     "C20": "a node that is merged with another one would compute the same from the same bytes, and nobody misses it",
     "C21": "a copy that is gone brought constants, and its readers have the same ones another way",
+    "C22": "a node that works on a copy of a buffer reads there what the buffer would hold, and so do all others",
     "C10": "a graph after that is not proved comes from a graph before that is, or else the race was there before",
 }
 """What a rewrite must keep, by identifier; tests/ir/refinement/test_certificate.py has a negative test for each."""
@@ -180,7 +183,8 @@ class _Comparison:
         same = old.launch == new.launch
         if not same and accepted is not None and old.launch.cooperative == new.launch.cooperative:
             same = not accepted.refusal(old.launch) and not accepted.refusal(new.launch)
-        return same and old.arguments == new.arguments and old.place == new.place
+        same = same and old.arguments == new.arguments
+        return same and (old.place == new.place or (kernel is not None and runs_anywhere(kernel)))
 
     def launch(self, old: KernelNode, new: KernelNode) -> None:
         """C4, C7 and C11 for a node that launches another kernel with the same arguments."""
@@ -286,7 +290,15 @@ def _differing(before: Graph, after: Graph) -> Iterator[str]:
     )
     for kind, old, new in tables:
         if old != new:
-            yield from (f"{kind} '{name}'" for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name))
+            names = (name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name))
+            yield from (f"{kind} '{name}'" for name in names if not _has_only_moved_house(old.get(name), new.get(name)))
+
+
+def _has_only_moved_house(old: object, new: object) -> bool:
+    """Whether an allocation lies at another place, and is the same otherwise: nobody computes from where bytes lie."""
+    if not isinstance(old, Allocation) or not isinstance(new, Allocation):
+        return False
+    return replace(old, place=new.place) == new
 
 
 # Nodes

@@ -60,7 +60,7 @@ RULES = {
     "N11": "a host call names module:function and touches host memory only",
     "N12": "allocation and free nodes name an allocation; each is allocated and freed at most once, in this order",
     "N13": "a conditional's kind, number of bodies and condition fit: an integer buffer of the graph",
-    "N14": "bodies of conditionals hold no host, event, allocation or free nodes",
+    "N14": "bodies of conditionals hold no event, allocation or free nodes, and nothing that runs on the host",
     "N15": "a bound buffer begins at a multiple of the alignment that its parameter declares",
     "N16": "a launch is one of those that its kernel accepts, if it says which",
     # parameters.py

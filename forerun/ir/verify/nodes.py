@@ -345,13 +345,16 @@ def _conditional(graph: Graph, node: ConditionalNode) -> Iterator[Diagnostic]:
         yield Diagnostic("N13", f"condition %{condition.name} is {condition.dtype}, not an integer", _at(node))
     for inner in (inner for body in node.bodies for inner in _outside_conditionals(body)):
         if not _allowed_in_conditional(inner):
-            message = f"body holds '{inner.name}', a {type(inner).__name__}, which CUDA does not allow there"
+            what = "a kernel of the host" if isinstance(inner, KernelNode) else f"a {type(inner).__name__}"
+            message = f"body holds '{inner.name}', {what}, which CUDA does not allow there"
             yield Diagnostic("N14", message, _at(node))
 
 
 def _allowed_in_conditional(node: Node) -> bool:
     match node:
-        case KernelNode() | MemcpyNode() | MemsetNode() | EmptyNode() | ChildGraphNode() | ConditionalNode():
+        case KernelNode():
+            return node.place.kind != "host"
+        case MemcpyNode() | MemsetNode() | EmptyNode() | ChildGraphNode() | ConditionalNode():
             return True
         case HostCallbackNode() | EventRecordNode() | EventWaitNode() | AllocNode() | FreeNode():
             return False

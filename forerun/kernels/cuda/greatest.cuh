@@ -30,3 +30,16 @@ template <class Launch> __device__ __forceinline__ unsigned long long greatest_k
     }
     return key;
 }
+
+// The greatest key of some elements that is less than another one; every thread gets it. It may be called again.
+template <class Launch, int count>
+__device__ __forceinline__ unsigned long long greatest_key_below(const float* elements, unsigned long long bound) {
+    unsigned long long key = 0;
+#pragma unroll 4
+    for (int i = thread_of<Launch>(); i < count; i += Launch::threads) {
+        const unsigned long long own = key_of(load_global(elements + i), i);
+        if (own < bound) key = max(key, own);
+    }
+    if (warps_of<Launch> > 1) __syncthreads();  // the keys of the last call have been read
+    return greatest_key<Launch>(key);
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["EXACT_PIPELINE", "FAST_PIPELINE", "NAMED_PIPELINES", "name_of"]
+__all__ = ["EXACT_PIPELINE", "FAST_PIPELINE", "NAMED_PIPELINES", "SPLITS_PIPELINE", "name_of"]
 
 _FOLD = (
     # First: without copies of constants in between, kernels that are equal, or follow each other, are seen to be. On
@@ -48,7 +48,21 @@ FAST_PIPELINE = ",".join(
 )
 """Fewer and larger kernels in less memory, for decode steps on a GPU."""
 
-NAMED_PIPELINES: Mapping[str, str] = MappingProxyType({"exact": EXACT_PIPELINE, "fast": FAST_PIPELINE})
+SPLITS_PIPELINE = ",".join(
+    [
+        # In the place of infer-dependencies, whose work it does as well: nodes change places in launch order as far as
+        # the hazards allow, and copies are for the hazards, too. Not in the others: graphs with host calls would get
+        # another order there, and nobody asked for it.
+        "fuse-splits",
+        *_OVERLAP[1:],
+        *_LAST,
+    ]
+)
+"""For programs with nodes on the host: after `place`, which needs to be told what goes there. Keeps every bit."""
+
+NAMED_PIPELINES: Mapping[str, str] = MappingProxyType(
+    {"exact": EXACT_PIPELINE, "fast": FAST_PIPELINE, "splits": SPLITS_PIPELINE}
+)
 """What stands for a pipeline wherever it occurs in a pipeline's text."""
 
 

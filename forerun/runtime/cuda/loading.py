@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -21,11 +22,13 @@ from forerun.runtime.cuda.emit.constants import NodeConstants
 from forerun.runtime.cuda.emit.emitter import Emitter
 from forerun.runtime.cuda.emit.functions import Functions, load_functions
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
+from forerun.runtime.cuda.emit.segments import is_host_work
 from forerun.runtime.cuda.memory.external import ExternalArray, bind_array
 from forerun.runtime.cuda.memory.memory import Block, Memory
 from forerun.runtime.cuda.memory.resources import Resources
 from forerun.runtime.cuda.memory.staging import Staging
 from forerun.runtime.cuda.memory.upload import Progress, upload_weights
+from forerun.runtime.cuda.splitting import SplitGraph
 from forerun.runtime.cuda.timestamps import WORDS, Timestamps, regions_of
 from forerun.runtime.values import check_weights
 from forerun.support.diagnostics import InvalidInput, did_you_mean
@@ -52,6 +55,7 @@ class Loaded:
     executable: Any
     seeds: Seeds | None
     timestamps: Timestamps | None
+    split: SplitGraph | None
     emit_seconds: float
     instantiate_seconds: float
 
@@ -99,10 +103,12 @@ def load_graph(
     memory: Mapping[str, Any],
     seed: int,
     progress: Progress | None,
+    splits: str = "graph",
 ) -> Loaded:
     """Load a graph whose code is compiled.
 
-    ``memory`` are the caller's arrays, by buffer; ``seed`` is that of delays, 0 for none.
+    ``memory`` are the caller's arrays, by buffer; ``seed`` is that of delays, 0 for none; ``splits`` says how a graph
+    with work for the host is launched, as :class:`~forerun.runtime.cuda.target.CudaTarget` has it.
 
     Raises:
         InvalidInput: If a weight or array does not fit, or the function of a host node cannot be found.
@@ -116,7 +122,7 @@ def load_graph(
         with resources.context.current():
             needed = needed_alignments(graph)
             bound = {name: _bound(resources, graph.buffers[name], value, needed) for name, value in memory.items()}
-            return _load(resources, graph, code, weights, bound, seed, progress)
+            return _load(resources, graph, code, weights, bound, seed, progress, splits)
     except BaseException:
         resources.close()
         raise
@@ -138,6 +144,7 @@ def _load(
     bound: Mapping[str, ExternalArray],
     seed: int,
     progress: Progress | None,
+    splits: str,
 ) -> Loaded:
     scope, stream = resources.scope, resources.stream
     memory = Memory(scope, graph, bound, resources.kept)
@@ -156,15 +163,21 @@ def _load(
     calls = HostCalls()
     resources.until_idle.append(calls)
     emitter = Emitter(scope, graph, memory, functions, resources.context.handle, calls, first_seed, records)
-    made = emitter.emit()
-    emitted = time.perf_counter()
-    executable = _instantiate(resources, made, emitter)
-    instantiated = time.perf_counter()
-    scope.driver.call("cuGraphUpload", executable, stream)
+    executable, split = None, None
+    if splits != "graph" and any(map(is_host_work, graph)):
+        made = partial(_instantiate, resources, emitter=emitter)
+        split = SplitGraph(resources, graph, emitter, calls, made, overlap=splits == "plans")
+        emitted = instantiated = time.perf_counter()
+    else:
+        whole = emitter.emit()
+        emitted = time.perf_counter()
+        executable = _instantiate(resources, whole, emitter)
+        instantiated = time.perf_counter()
+        scope.driver.call("cuGraphUpload", executable, stream)
     resources.synchronize()
     times = emitted - began, instantiated - emitted
     return Loaded(
-        resources, memory, staging, functions, calls, emitter.constants, executable, seeds, timestamps, *times
+        resources, memory, staging, functions, calls, emitter.constants, executable, seeds, timestamps, split, *times
     )
 
 

@@ -53,6 +53,7 @@ class CudaProgram:
         self._graph_launch = resources.driver.function("cuGraphLaunch")
         self._seeds = loaded.seeds
         self._timestamps = loaded.timestamps
+        self._split = loaded.split
         self._finalizer = weakref.finalize(self, resources.close)
 
     @property
@@ -107,8 +108,12 @@ class CudaProgram:
             self._seeds.next(handle)
         if self._timestamps is not None:
             self._timestamps.clear(handle)
-        (error,) = self._graph_launch(self._executable, handle)
         self._in_flight = True
+        if self._split is not None:
+            with self._working():
+                self._split.launch(handle)
+            return
+        (error,) = self._graph_launch(self._executable, handle)
         if error:
             self._launch_again(error, handle)
 

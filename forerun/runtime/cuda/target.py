@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from forerun.ir.demands import require_vouched
 from forerun.ir.graph import Graph
@@ -41,6 +41,8 @@ class CudaTarget:
             costs a little time.
         prove: Read the machine code back, and compare the order of its loads, waits and triggers with what the passes
             chose (docs/sass-proof.md). What is slower than meant becomes a remark; what would be a race is refused.
+        splits: How a graph with work for the host is launched: as one graph, in which that is host nodes (``graph``);
+            split by split, host and device side by side (``plans``); or one after the other (``synchronous``).
         progress: Called with how many bytes of the weights are on their way to the device, and how many there are.
 
     Raises:
@@ -58,6 +60,9 @@ class CudaTarget:
     delays: int = option(0, help="seed of pseudo-random delays in all kernels; 0 for none")
     timeline: bool = option(False, help="note when each CTA starts, waits, triggers and ends")
     prove: bool = option(True, help="read the machine code back: hoisted loads must still be ahead of the wait")
+    splits: Literal["graph", "plans", "synchronous"] = option(
+        "graph", help="how graphs with work for the host are launched"
+    )
     progress: Progress | None = field(default=None, init=False, repr=False, compare=False)
 
     def __init__(
@@ -69,9 +74,10 @@ class CudaTarget:
         *,
         timeline: bool = False,
         prove: bool = True,
+        splits: Literal["graph", "plans", "synchronous"] = "graph",
     ) -> None:
-        given = {"device": device, "arch": arch, "delays": delays, "timeline": timeline, "prove": prove}
-        given["progress"] = progress
+        given: dict[str, Any] = {"device": device, "arch": arch, "delays": delays, "timeline": timeline, "prove": prove}
+        given |= {"splits": splits, "progress": progress}
         for key, value in given.items():
             object.__setattr__(self, key, value)
         check_values(self, "target 'cuda'")
@@ -114,7 +120,8 @@ class CudaTarget:
             code = build_code(graph, arch, delays=self.delays != 0, timeline=self.timeline, fresh=fresh)
             multiprocessors = current.attribute(device.handle, "MULTIPROCESSOR_COUNT")
             inspection = inspect_code(graph, code, arch, multiprocessors) if self.prove else None
-            loaded = load_graph(current, device, graph, code, weights, memory or {}, self.delays, self.progress)
+            given = weights, memory or {}, self.delays, self.progress, self.splits
+            loaded = load_graph(current, device, graph, code, *given)
             return CudaProgram(graph, loaded, inspection)
 
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from forerun.ir.affine import AffineLike
 from forerun.ir.bound_kernel import BoundParameters, bind_kernel
 from forerun.ir.graph import Graph
@@ -22,11 +24,11 @@ from forerun.runtime.reference.bound import (
     linear,
 )
 from forerun.runtime.reference.functions import check_arity, find_function
-from forerun.runtime.reference.memory import Memory
+from forerun.runtime.reference.memory import BufferMemory, Memory
 from forerun.runtime.reference.operations import bind_operation
 from forerun.support.diagnostics import Unsupported
 
-__all__ = ["bind_graph"]
+__all__ = ["bind_graph", "bind_node"]
 
 
 def bind_graph(graph: Graph, memory: Memory) -> BoundGraph:
@@ -37,6 +39,25 @@ def bind_graph(graph: Graph, memory: Memory) -> BoundGraph:
         Unsupported: If a kernel is a black box, or a phase has no reference function.
     """
     return _Binder(graph, memory).graph(graph, "")
+
+
+def bind_node(graph: Graph, node: KernelNode, buffers: Mapping[str, BufferMemory], place: str) -> BoundGraph:
+    """Bind one kernel node of a valid graph to the memory of the buffers that it uses: a graph of this node alone.
+
+    Raises:
+        InvalidInput: If a function cannot be found, or cannot take the arguments that the kernel gives it.
+        Unsupported: If the kernel is a black box, or a phase has no reference function.
+    """
+    return BoundGraph(node.name, (_bound_kernel(graph, node, buffers, place),), (Links(0, 0, (), (), True),))
+
+
+def _bound_kernel(tables: Graph, node: KernelNode, buffers: Mapping[str, BufferMemory], place: str) -> BoundKernel:
+    kernel = tables.kernels[node.kernel]
+    if kernel.roles is None:
+        hint = "the reference target, and the host, run kernels whose bodies are phases with NumPy functions"
+        raise Unsupported(f"{place}: kernel '{kernel.name}' is a black box", hint=hint)
+    binding = _KernelBinding(buffers, bind_kernel(tables, node), f"{place}, kernel '{kernel.name}'")
+    return BoundKernel(node.name, tuple(binding.role(role) for role in kernel.roles), len(binding.slots))
 
 
 class _Binder:
@@ -55,7 +76,7 @@ class _Binder:
         inside = f"{path}{node.name}/"
         match node:
             case KernelNode():
-                return self.kernel(node, place)
+                return _bound_kernel(self.tables, node, self.memory.buffers, place)
             case ChildGraphNode():
                 return BoundControl(node.name, place, "child", None, (self.graph(node.body, inside),))
             case ConditionalNode():
@@ -65,23 +86,15 @@ class _Binder:
             case _:
                 return BoundOperation(node.name, place, bind_operation(node, place, self.memory))
 
-    def kernel(self, node: KernelNode, place: str) -> BoundKernel:
-        kernel = self.tables.kernels[node.kernel]
-        if kernel.roles is None:
-            hint = "the reference target runs kernels whose bodies are phases with NumPy functions"
-            raise Unsupported(f"{place}: kernel '{kernel.name}' is a black box", hint=hint)
-        binding = _KernelBinding(self.memory, bind_kernel(self.tables, node), f"{place}, kernel '{kernel.name}'")
-        return BoundKernel(node.name, tuple(binding.role(role) for role in kernel.roles), len(binding.slots))
-
 
 class _KernelBinding:
     """One kernel node while it is bound."""
 
-    def __init__(self, memory: Memory, bound: BoundParameters, place: str) -> None:
+    def __init__(self, buffers: Mapping[str, BufferMemory], bound: BoundParameters, place: str) -> None:
         kernel = bound.kernel
         self.place = place
-        self.buffers = {name: memory.buffers[buffer.name] for name, buffer in bound.buffers.items()}
-        self.sources = {name: _scalar_source(memory, load) for name, load in bound.loads.items()}
+        self.buffers = {name: buffers[buffer.name] for name, buffer in bound.buffers.items()}
+        self.sources = {name: _scalar_source(buffers, load) for name, load in bound.loads.items()}
         floats = {p.name for p in kernel.parameters if p.dtype.is_float}
         self.constants = {name: float(v) if name in floats else v for name, v in bound.constants.items()}
         self.symbols: dict[str, AffineLike] = {**bound.integers}
@@ -126,8 +139,8 @@ class _KernelBinding:
         return reach if region.symbols else Reach(place, memory, array, reach.at(()))
 
 
-def _scalar_source(memory: Memory, load: ScalarLoad) -> ScalarSource:
-    found = memory.buffers[load.buffer]
+def _scalar_source(buffers: Mapping[str, BufferMemory], load: ScalarLoad) -> ScalarSource:
+    found = buffers[load.buffer]
     element = found.readable.reshape(-1)[load.index : load.index + 1].reshape(())
     return ScalarSource(found, element, load.offset)
 

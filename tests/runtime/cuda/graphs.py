@@ -142,6 +142,19 @@ def host() -> Case:
     return Case(builder.build(), ({"x": numbers(8)}, {"x": numbers(9)}), {})
 
 
+def host_kernels() -> Case:
+    """Kernels of the host and of the device by turns, on weights and on state of the host."""
+    builder, x, y = started("host_kernels")
+    w, total = builder.weight("w", I32, (N,)), builder.state("total", I32, (N,))
+    a, b, z = builder.temp("a", I32, (N,)), builder.temp("b", I32, (N,)), builder.output("z", I32, (N,))
+    builder.launch(KERNELS["add_i32"], a=y, b=w, y=a, node="second")
+    builder.launch(KERNELS["accumulate_i32"], x=a, y=total, node="third")
+    builder.launch(KERNELS["add_i32"], a=a, b=total, y=b, node="fourth")
+    builder.launch(KERNELS["add_i32"], a=b, b=x, y=z, node="fifth")
+    made = PassManager('place{host="w,#third,#fourth"},splits').run(builder.build()).graph
+    return Case(made, ({"x": numbers(21)}, {"x": numbers(22)}), {"w": numbers(23)})
+
+
 def child() -> Case:
     builder, _, y = started("child")
     z = builder.output("z", I32, (N,))
@@ -246,6 +259,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "boxes": boxes,
     "narrow_fills": narrow_fills,
     "host": host,
+    "host_kernels": host_kernels,
     "child": child,
     "if": lambda: branch("if", 1),
     "if_else": lambda: branch("if", 2),

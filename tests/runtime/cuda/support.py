@@ -47,7 +47,7 @@ def fake_code(
 ) -> Code:
     """What :func:`build_code` makes, with images for the fake driver."""
     units, unit_of = units_of(graph, delays=delays, timeline=timeline)
-    nodes = {unit_of[path]: node for path, node in kernel_nodes(graph)}
+    nodes = {unit_of[path]: node for path, node in kernel_nodes(graph) if path in unit_of}
     images = []
     for number, unit in enumerate(units):
         images.append(str(len(INTERPRETERS)).encode())

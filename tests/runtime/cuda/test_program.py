@@ -13,12 +13,16 @@ import pytest
 
 import forerun
 from forerun.ir.builder import GraphBuilder
+from forerun.ir.graph import Graph
+from forerun.ir.nodes import ScalarLoad
 from forerun.ir.types import HOST, BufferRole
+from forerun.kernels.builtin import KERNELS
+from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda import CudaTarget
 from forerun.runtime.cuda.driver.streams import stream_handle
-from forerun.support.diagnostics import InvalidInput
+from forerun.support.diagnostics import InvalidInput, Unsupported
 from tests.runtime.cuda.fake_driver import FakeCuda
-from tests.runtime.cuda.graphs import I32, N
+from tests.runtime.cuda.graphs import I32, N, started
 from tests.runtime.cuda.support import W, X, load, on_fake, rich, twice
 
 
@@ -89,6 +93,36 @@ def test_a_host_function_that_fails_is_told_by_the_run(api: FakeCuda) -> None:
     with pytest.raises(InvalidInput, match="thirteen"):
         program.synchronize()
     program.close()
+
+
+def test_kernels_of_the_host_need_memory_there(api: FakeCuda) -> None:
+    placed = PassManager('place{host="#second"}').run(twice_again()).graph
+    with pytest.raises(Unsupported, match="node 'second' runs on the host, but %y lies on the device") as caught:
+        load(placed)
+    assert "fuse-splits" in str(caught.value)
+    assert api.leaks() == {}
+    load(PassManager("splits").run(placed).graph).close()
+
+
+def test_a_kernel_of_the_host_that_fails_is_told_and_the_next_step_runs(api: FakeCuda) -> None:
+    """The kernel loads a row number from memory, which may be out of range."""
+    builder = GraphBuilder("failing")
+    x, row = builder.input("x", I32, (N,)), builder.input("row", I32, (1,))
+    m = builder.output("m", I32, (2, N))
+    builder.fill(m, 0, node="clear")
+    builder.launch(KERNELS["scale_row_i32"], x=x, m=m, row=ScalarLoad(row), node="put")
+    program = load(PassManager('place{host="#put"},splits').run(builder.build()).graph)
+    with pytest.raises(InvalidInput, match=r"node 'put'.*rows 7:8 are outside"):
+        program.run({"x": X, "row": [7]})
+    assert program.run({"x": X, "row": [1]})["m"].tolist() == [[0] * N, X.tolist()]
+    program.close()
+
+
+def twice_again() -> Graph:
+    """Two sums, one after the other."""
+    builder, _, y = started("twice_again")
+    builder.launch(KERNELS["add_i32"], a=y, b=y, y=builder.output("z", I32, (N,)), node="second")
+    return builder.build()
 
 
 def test_a_host_function_that_does_not_exist(api: FakeCuda) -> None:

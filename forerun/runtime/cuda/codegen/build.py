@@ -125,5 +125,6 @@ def _has_condition(graph: Graph) -> bool:
 def _kernel_names(graph: Graph, unit_of: Mapping[str, int], count: int) -> list[str]:
     names = [""] * count
     for path, node in kernel_nodes(graph):
-        names[unit_of[path]] = node.kernel
+        if path in unit_of:
+            names[unit_of[path]] = node.kernel
     return names

@@ -74,8 +74,8 @@ def units(graph: Graph, *, delays: bool = False, timeline: bool = False) -> tupl
     Delays and timeline are as for :func:`specialise`.
 
     Returns:
-        The units, and an index into them by node; a node in a body has the path ``outer/inner``, and ``outer/1/inner``
-        in the second body of a conditional, and so on.
+        The units, and an index into them by node, without those that run on the host; a node in a body has the path
+        ``outer/inner``, and ``outer/1/inner`` in the second body of a conditional, and so on.
 
     Raises:
         Unsupported: If some node has none.
@@ -84,6 +84,8 @@ def units(graph: Graph, *, delays: bool = False, timeline: bool = False) -> tupl
     known: dict[object, int] = {}
     found: dict[str, int] = {}
     for path, node in kernel_nodes(graph):
+        if node.place.kind == "host":
+            continue  # its NumPy functions run there
         key = _key(graph, node)
         if key not in known:
             unit = specialise(graph, node, delays=delays, timeline=timeline)

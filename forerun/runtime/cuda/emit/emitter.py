@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, assert_never
 
 from forerun.ir import nodes
 from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Dependency, Graph
-from forerun.ir.nodes import ChildGraphNode, ConditionalNode, KernelNode, Launch, Node
+from forerun.ir.nodes import ChildGraphNode, ConditionalNode, HostCallbackNode, KernelNode, Launch, Node
 from forerun.ir.parameters import named_uses
 from forerun.ir.types import DependencyKind, DType
 from forerun.ir.walk import body_prefix
@@ -94,8 +94,12 @@ class Emitter:
             InvalidInput: If the function of a host node cannot be found.
             CudaError: If the driver refuses a node.
         """
+        return self.emit_part(self._tables)
+
+    def emit_part(self, part: Graph) -> Any:
+        """Make the graph of some of the nodes; as for :meth:`emit`."""
         made = self._scope.own("graph", self._driver.call("cuGraphCreate", 0), "cuGraphDestroy")
-        self._fill(self._tables, made, "")
+        self._fill(part, made, "")
         return made
 
     def path_of(self, handle: int) -> str:
@@ -146,6 +150,8 @@ class Emitter:
     def _node(self, node: Node, target: Any, prefix: str, sources: list[Any], kinds: list[Any]) -> Any:
         path = prefix + node.name
         match node:
+            case KernelNode() if node.place.kind == "host":
+                fields = nodeparams.host(self._calls.address_of(self.host_work(node, path)))
             case KernelNode():
                 return self._kernel(node, target, prefix, sources, kinds)
             case nodes.MemcpyNode():
@@ -153,7 +159,7 @@ class Emitter:
             case nodes.MemsetNode():
                 fields = self._fill_fields(node, path)
             case nodes.HostCallbackNode():
-                fields = nodeparams.host(self._calls.bind(node, f"node '{path}'", self._locate))
+                fields = nodeparams.host(self._calls.address_of(self.host_work(node, path)))
             case nodes.EmptyNode() | nodes.AllocNode() | nodes.FreeNode():  # memory is there as long as the program is
                 fields = nodeparams.empty()
             case ChildGraphNode():
@@ -176,6 +182,23 @@ class Emitter:
         if error:
             raise self._driver.failure("cuGraphAddNode", error, node=path, kernel=kernel)
         return handle
+
+    def host_work(self, node: HostCallbackNode | KernelNode, path: str) -> Callable[[], None]:
+        """What a node does on the host; all that it uses lies there.
+
+        Raises:
+            InvalidInput: If a function cannot be found.
+            Unsupported: If a kernel has none, or uses memory of the device.
+        """
+        place = f"node '{path}'"
+        if isinstance(node, HostCallbackNode):
+            return self._calls.call(node, place, self._locate)
+        for _, argument in node.arguments:
+            buffer = "" if isinstance(argument, nodes.ConstantArgument) else argument.buffer
+            if buffer and not self._memory.is_on_host(buffer):
+                hint = "let 'fuse-splits' follow 'place': it copies what nodes of several places use"
+                raise Unsupported(f"{place} runs on the host, but %{buffer} lies on the device", hint=hint)
+        return self._calls.kernel(self._tables, node, place, self._locate)
 
     def _locate(self, buffer: str) -> tuple[Buffer, int]:
         return self._tables.buffers[buffer], self._addresses[buffer]

@@ -1,0 +1,432 @@
+"""Figures of splits on a GPU: what borders cost, and what overlaps, on layers of gpt-oss-20b's shapes.
+
+    python -m benchmarks.splits [--small] [--target reference]
+
+Experts of all device layers are one set of weights, and those of all host layers another one, so that 24 layers fit any
+machine; four experts of a layer are 200 MB, which no cache keeps. The baseline is the same program, launched split by
+split with a synchronization in between (``cuda{splits=synchronous}``). Each part prints its lines and goes on after a
+failure; the table comes last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import statistics
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import forerun
+from benchmarks.common import Metric, bootstrap_median, bootstrap_median_ratio, write_result
+from forerun.ir.builder import GraphBuilder
+from forerun.ir.graph import Graph
+from forerun.ir.nodes import KernelNode
+from forerun.ir.types import BufferRole, DType
+from forerun.kernels import add, expert_gemv, expert_sum, gemv, rmsnorm, router, silu_mul
+from forerun.kernels.shapes import elementwise_launch
+from forerun.passes.infra.manager import PassManager
+from forerun.passes.splits.order import splits
+from forerun.runtime.dtypes import numpy_dtype
+from forerun.runtime.native import native_call
+from forerun.runtime.native.build import library
+from forerun.runtime.native.kernels import _pool
+
+BF16 = DType.BF16
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Of a model: by default gpt-oss-20b's."""
+
+    layers: int = 24
+    width: int = 2880
+    hidden: int = 2880
+    experts: int = 32
+    chosen: int = 4
+    attention: int = 4096
+
+
+SMALL = Shapes(4, 64, 64, 4, 2, 64)
+
+
+class Layers:
+    """Declares the weights of two sets, ``device.*`` and ``host.*``, and emits layers that use one of them."""
+
+    def __init__(self, name: str, shapes: Shapes) -> None:
+        self.builder, self.shapes = GraphBuilder(name), shapes
+        s = shapes
+        for kind in ("device", "host"):
+            for part in ("gate", "up"):
+                self.builder.weight(f"{kind}.{part}_exps", BF16, (s.experts, s.hidden, s.width))
+            self.builder.weight(f"{kind}.down_exps", BF16, (s.experts, s.width, s.hidden))
+        self.builder.weight("norm", DType.F32, (s.width,))
+        self.builder.weight("router", BF16, (s.experts, s.width))
+        self.builder.weight("attn_in", BF16, (s.attention, s.width))
+        self.builder.weight("attn_out", BF16, (s.width, s.attention))
+
+    def chain(self, prefix: str, host_layers: set[int]) -> None:
+        """All layers on an input of their own; experts of some layers are of the set ``host``."""
+        x = self.builder.input(f"{prefix}x", DType.F32, (self.shapes.width,))
+        for layer in range(self.shapes.layers):
+            x = self._attention(f"{prefix}{layer}", x)
+            x = self._experts(f"{prefix}{layer}", x, "host" if layer in host_layers else "device")
+        y = self.builder.output(f"{prefix}y", DType.F32, (self.shapes.width,))
+        self._launch(add.KERNEL, f"{prefix}end", elementwise_launch(self.shapes.width), a=x, b=x, y=y)
+
+    def _temp(self, name: str, shape: tuple[int, ...], dtype: DType = DType.F32) -> str:
+        return self.builder.temp(name, dtype, shape)
+
+    def _launch(self, kernel: Any, node: str, launch: Any, **arguments: Any) -> None:
+        self.builder.launch(kernel, node=node, launch=launch, **arguments)
+
+    def _gemv(self, node: str, w: str, x: str, rows: int, columns: int) -> str:
+        y = self._temp(f"{node}.out", (rows,))
+        self._launch(gemv.declare(BF16), node, gemv.launch_for(rows, columns, BF16), w=w, x=x, y=y)
+        return y
+
+    def _add(self, node: str, a: str, b: str) -> str:
+        y = self._temp(f"{node}.out", (self.shapes.width,))
+        self._launch(add.KERNEL, node, elementwise_launch(self.shapes.width), a=a, b=b, y=y)
+        return y
+
+    def _attention(self, layer: str, x: str) -> str:
+        s = self.shapes
+        inner = self._gemv(f"{layer}.attn_in", "attn_in", x, s.attention, s.width)
+        return self._add(f"{layer}.attn", x, self._gemv(f"{layer}.attn_out", "attn_out", inner, s.width, s.attention))
+
+    def _experts(self, layer: str, x: str, kind: str) -> str:
+        s, b = self.shapes, self.builder
+        normed = self._temp(f"{layer}.norm.out", (s.width,))
+        self._launch(rmsnorm.KERNEL, f"{layer}.norm", rmsnorm.launch_for(s.width), x=x, w="norm", y=normed, eps=1e-5)
+        logits = self._gemv(f"{layer}.router", "router", normed, s.experts, s.width)
+        chosen, share = self._temp(f"{layer}.chosen", (s.chosen,), DType.I32), self._temp(f"{layer}.share", (s.chosen,))
+        arguments = {"logits": logits, "chosen": chosen, "share": share, "count": s.chosen}
+        self._launch(router.KERNEL, f"{layer}.route", router.LAUNCH, **arguments)
+        row = b.buffer(f"{layer}.row", DType.F32, (1, s.width), BufferRole.TEMP, allocation=normed)
+        flat = {}
+        for part in ("gate", "up", "act"):
+            y = self._temp(f"{layer}.{part}", (s.chosen, s.hidden))
+            flat[part] = b.buffer(f"{y}.flat", DType.F32, (s.chosen * s.hidden,), BufferRole.TEMP, allocation=y)
+            if part != "act":
+                self._expert_gemv(f"{layer}.{part}_exps", f"{kind}.{part}_exps", row, chosen, y, s.chosen * s.hidden)
+        size = elementwise_launch(s.chosen * s.hidden)
+        self._launch(silu_mul.KERNEL, f"{layer}.act", size, gate=flat["gate"], up=flat["up"], y=flat["act"])
+        down, total = self._temp(f"{layer}.down", (s.chosen, s.width)), self._temp(f"{layer}.sum.out", (s.width,))
+        rows = s.chosen * s.width
+        self._expert_gemv(f"{layer}.down_exps", f"{kind}.down_exps", f"{layer}.act", chosen, down, rows)
+        self._launch(expert_sum.KERNEL, f"{layer}.sum", elementwise_launch(s.width), x=down, share=share, y=total)
+        return self._add(f"{layer}.experts", x, total)
+
+    def _expert_gemv(self, node: str, w: str, x: str, chosen: str, y: str, rows: int) -> None:
+        kernel, launch = expert_gemv.declare(BF16), expert_gemv.launch_for(rows)
+        self._launch(kernel, node, launch, w=w, x=x, chosen=chosen, y=y)
+
+
+def model(shapes: Shapes, host_layers: int, sequences: int = 1) -> Graph:
+    """Sequences of all layers, of which some, evenly spread, have their experts on the host."""
+    layers = Layers(f"experts_{host_layers}_{sequences}", shapes)
+    on_host = {shapes.layers * (2 * i + 1) // (2 * host_layers) for i in range(host_layers)}
+    for number in range(sequences):
+        layers.chain(f"s{number}.", on_host)
+    return layers.builder.build()
+
+
+def weights_of(graph: Graph) -> dict[str, np.ndarray]:
+    """Small numbers, made quickly: a random row, again and again."""
+    random = np.random.default_rng(0)
+    found = {}
+    for buffer in graph.buffers.values():
+        if buffer.role is BufferRole.WEIGHT:
+            row = (random.normal(size=buffer.shape[-1]) * 0.02).astype(numpy_dtype(buffer.dtype))
+            found[buffer.name] = np.ascontiguousarray(np.broadcast_to(row, buffer.shape))
+    return found
+
+
+PLACED = 'place{host="host.*"},splits'
+FETCHED = 'place{stream="device.*_exps"},fuse-splits{direct="device.*_exps"},insert-pdl,hoist-loads,reduce-edges'
+
+
+class Bench:
+    """Programs on a target, and their times."""
+
+    def __init__(self, target: str, shapes: Shapes, repeats: int) -> None:
+        self.target, self.shapes, self.repeats = target, shapes, repeats
+        self.metrics: dict[str, Metric] = {}
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        print(line, flush=True)
+        self.lines.append(line)
+
+    def program(self, graph: Graph, passes: str, mode: str) -> Any:
+        """A program, whose graph is launched in one of the ways."""
+        target = self.target if self.target != "cuda" else f"cuda{{splits={mode},prove=false}}"
+        return forerun.compile(graph, target, pipeline=passes, weights=weights_of(graph))
+
+    def step(self, program: Any, graph: Graph) -> Callable[[], object]:
+        """What runs one step and waits; inputs and outputs stay where they are."""
+        inputs = {b.name: np.ones(b.shape, np.float32) for b in graph.buffers.values() if b.role is BufferRole.INPUT}
+        program.run(inputs)
+        if self.target != "cuda":
+            return lambda: program.run(inputs)
+
+        def once() -> None:
+            program.launch()
+            program.synchronize()
+
+        return once
+
+    def samples(self, steps: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
+        """Microseconds of each of some steps, by turns there and back."""
+        found: dict[str, list[float]] = {name: [] for name in steps}
+        for _ in range(self.repeats):
+            for name in (*steps, *reversed(steps)):
+                begin = time.perf_counter()
+                steps[name]()
+                found[name].append(1e6 * (time.perf_counter() - begin))
+        return found
+
+
+MODES = ("graph", "plans", "synchronous")
+
+
+def borders(bench: Bench) -> None:
+    """``splits.border_us``, ``.border_share``, ``.vs_critical_path``, ``.worst_ratio`` over placements."""
+    plain = host_time = device_time = 0.0
+    worst: list[float] = []
+    for count in (0, 1, 4, 8):
+        if count > bench.shapes.layers:
+            continue
+        graph = model(bench.shapes, count)
+        programs = {mode: bench.program(graph, PLACED if count else "exact", mode) for mode in MODES}
+        found = bench.samples({mode: bench.step(program, graph) for mode, program in programs.items()})
+        middle = {mode: statistics.median(times) for mode, times in found.items()}
+        best = min(("graph", "plans"), key=middle.__getitem__)
+        bench.say(f"{count} host layers: " + ", ".join(f"{mode} {t:.0f} us" for mode, t in middle.items()))
+        if not count:
+            plain = middle[best]
+            host_time, device_time = host_layer_us(bench), expert_device_us(bench)
+            bench.say(f"experts of a layer: {host_time:.0f} us on the host, {device_time:.0f} us on the device")
+        else:
+            own = plain + count * (host_time - device_time)
+            exposed = (middle[best] - own) / count
+            synchronous = (middle["synchronous"] - own) / count
+            bench.say(f"  border: {exposed:.1f} us, synchronous {synchronous:.1f} us, own times {own:.0f} us ({best})")
+            worst.append(middle["synchronous"] / middle[best])
+            if count == 8:
+                times = [(t - own) / count for t in found[best]]
+                bench.metrics["splits.border_us"] = bootstrap_median(times, "us")
+                share = [(t - own) / max(s - own, 1e-3) for t, s in zip(found[best], found["synchronous"], strict=True)]
+                bench.metrics["splits.border_share"] = bootstrap_median(share, "1")
+                path = [t / own for t in found[best]]
+                bench.metrics["splits.vs_critical_path"] = bootstrap_median(path, "1")
+        for program in programs.values():
+            program.close()
+    if worst:
+        bench.metrics["splits.worst_ratio"] = Metric(min(worst), "1", min(worst), max(worst))
+
+
+def only_experts(bench: Bench, kind: str) -> Graph:
+    """The experts of one layer, of one of the sets."""
+    layers = Layers(f"only_{kind}", bench.shapes)
+    x = layers.builder.input("x", DType.F32, (bench.shapes.width,))
+    y = layers.builder.output("y", DType.F32, (bench.shapes.width,))
+    made = layers._experts("0", x, kind)
+    layers._launch(add.KERNEL, "end", elementwise_launch(bench.shapes.width), a=made, b=made, y=y)
+    return layers.builder.build()
+
+
+def expert_device_us(bench: Bench) -> float:
+    """Microseconds of the expert nodes of a device layer: their share, by bytes, of a program of these alone."""
+    graph = only_experts(bench, "device")
+    program = bench.program(graph, "exact", "graph")
+    if bench.target == "cuda":
+        taken = 1e6 * program.seconds_per_replay(50)
+    else:
+        taken = statistics.median(bench.samples({"t": bench.step(program, graph)})["t"])
+    program.close()
+    return float(taken * _share_of_bytes(bench))
+
+
+def _share_of_bytes(bench: Bench) -> float:
+    """The share of a layer's bytes that its experts are."""
+    s = bench.shapes
+    experts = 3 * s.chosen * s.hidden * s.width
+    return experts / (experts + s.experts * s.width)
+
+
+def host_layer_us(bench: Bench) -> float:
+    """Microseconds of the four expert nodes on the host, called one after the other on ordinary memory."""
+    graph = only_experts(bench, "host")
+    values = weights_of(graph)
+    arrays = {a: np.zeros(allocation.size, np.uint8) for a, allocation in graph.allocations.items() if a not in values}
+    memory = {b.name: values[b.name] if b.name in values else arrays[b.allocation] for b in graph.buffers.values()}
+    addresses = {name: array.ctypes.data for name, array in memory.items()}
+    calls = []
+    for name in ("gate_exps", "up_exps", "act", "down_exps"):
+        node = graph.nodes[f"0.{name}"]
+        assert isinstance(node, KernelNode)
+        call = native_call(graph, node, addresses)
+        if call is None:
+            raise RuntimeError("there is no C++ compiler, so host kernels are NumPy's: their times say nothing")
+        calls.append(call)
+    times = []
+    for _ in range(20):
+        begin = time.perf_counter()
+        for call in calls:
+            call()
+        times.append(1e6 * (time.perf_counter() - begin))
+    read = 3 * bench.shapes.chosen * bench.shapes.hidden * bench.shapes.width * 2 / statistics.median(times) / 1e3
+    bench.say(f"host experts read {read:.1f} GB/s; a plain sum of as many bytes {host_read_gbps():.1f} GB/s")
+    bench.metrics["splits.host_read_gbps"] = Metric(read, "GB/s", read, read)
+    return statistics.median(times)
+
+
+def host_read_gbps() -> float:
+    """Gigabytes a second that the host reads with all threads: a product with one long row each."""
+    pool = _pool()
+    text = """
+    #include "host.h"
+    extern "C" void run_part(void** p, int number, int parts) {
+        const Part part{number, parts};
+        const long words = 1l << 26;
+        const unsigned long long* x = static_cast<const unsigned long long*>(p[0]);
+        unsigned long long sum = 0;
+        for (long i = part.begin(words); i < part.end(words); ++i) sum ^= x[i];
+        static_cast<unsigned long long*>(p[1])[number * 8] = sum;
+    }
+    """
+    made = library(text)
+    if made is None or pool is None:
+        return 0.0
+    data, sums = np.ones(1 << 26, np.uint64), np.zeros(8 * 1024, np.uint64)
+    arguments = (ctypes.c_void_p * 2)(data.ctypes.data, sums.ctypes.data)
+    times = []
+    for _ in range(7):
+        begin = time.perf_counter()
+        pool[0](pool[1], ctypes.cast(made.run_part, ctypes.c_void_p), arguments)
+        times.append(time.perf_counter() - begin)
+    return data.nbytes / min(times) / 1e9
+
+
+def two_sequences(bench: Bench) -> None:
+    """``splits.two_sequences_speedup``: two chains, one host layer each."""
+    graph = model(bench.shapes, 1, sequences=2)
+    programs = {mode: bench.program(graph, PLACED, mode) for mode in MODES}
+    found = bench.samples({mode: bench.step(program, graph) for mode, program in programs.items()})
+    best = min(("graph", "plans"), key=lambda mode: statistics.median(found[mode]))
+    speedup = bootstrap_median_ratio(found["synchronous"], found[best])
+    bench.metrics["splits.two_sequences_speedup"] = speedup
+    middle = {mode: statistics.median(times) for mode, times in found.items()}
+    bench.say("two sequences: " + ", ".join(f"{mode} {t:.0f} us" for mode, t in middle.items()))
+    for program in programs.values():
+        program.close()
+
+
+def fetched(bench: Bench) -> None:
+    """``splits.link_share``: all experts on the host, read after routing from pinned memory by the device's kernels."""
+    graph = model(bench.shapes, 0)
+    program = bench.program(graph, FETCHED, "graph")
+    step = bench.step(program, graph)
+    times = bench.samples({"t": step})["t"]
+    s = bench.shapes
+    moved = s.layers * 3 * s.chosen * s.hidden * s.width * 2
+    resident = bench.program(graph, "exact", "graph")
+    base = statistics.median(bench.samples({"t": bench.step(resident, graph)})["t"])
+    rates = [moved / (t * 1e3) for t in times]
+    bench.metrics["splits.link_share"] = bootstrap_median([rate / 55.5 for rate in rates], "1")
+    bench.say(f"all experts fetched: {statistics.median(times):.0f} us, {statistics.median(rates):.1f} GB/s of 55.5")
+    bench.say(f"  resident: {base:.0f} us")
+    resident.close()
+    program.close()
+
+
+def dense_streamed(bench: Bench) -> None:
+    """``splits.dense_vs_resident``: one matrix of 117 MB on the host, fetched ahead, at the end of a long chain."""
+    s = bench.shapes
+    rows, columns = (4096, 14336) if s.width > 100 else (64, 128)
+    builder = GraphBuilder("streamed")
+    value = builder.input("x", DType.F32, (columns,))
+    first = builder.weight("resident", BF16, (columns, columns if s.width <= 100 else 4096))
+    last = builder.weight("down", BF16, (rows, columns))
+    inner = builder.input("z", DType.F32, (builder._buffers[first].shape[1],))
+    for i in range(24):
+        y = builder.temp(f"t{i}", DType.F32, (columns,))
+        launch = gemv.launch_for(columns, builder._buffers[first].shape[1], BF16)
+        builder.launch(gemv.declare(BF16), w=first, x=inner, y=y, node=f"n{i}", launch=launch)
+        total = builder.temp(f"s{i}", DType.F32, (columns,))
+        builder.launch(add.KERNEL, a=y, b=value, y=total, node=f"a{i}", launch=elementwise_launch(columns))
+        value = total
+    out = builder.output("y", DType.F32, (rows,))
+    builder.launch(gemv.declare(BF16), w=last, x=value, y=out, node="down", launch=gemv.launch_for(rows, columns, BF16))
+    graph = builder.build()
+    programs = {
+        "streamed": bench.program(graph, 'place{stream="down"},splits', "graph"),
+        "resident": bench.program(graph, "exact", "graph"),
+    }
+    found = bench.samples({name: bench.step(program, graph) for name, program in programs.items()})
+    bench.metrics["splits.dense_vs_resident"] = bootstrap_median_ratio(found["streamed"], found["resident"])
+    bench.say(", ".join(f"dense {name}: {statistics.median(times):.0f} us" for name, times in found.items()))
+    for program in programs.values():
+        program.close()
+
+
+def processor_time(bench: Bench) -> None:
+    """``splits.cpu_ratio``: CPU seconds a step over those of the synchronous version."""
+    graph = model(bench.shapes, min(4, bench.shapes.layers))
+    taken: dict[str, float] = {}
+    for mode in MODES:
+        program = bench.program(graph, PLACED, mode)
+        step = bench.step(program, graph)
+        begin = time.process_time()
+        for _ in range(bench.repeats):
+            step()
+        taken[mode] = (time.process_time() - begin) / bench.repeats
+        program.close()
+    bench.say("CPU ms a step: " + ", ".join(f"{mode} {1e3 * seconds:.1f}" for mode, seconds in taken.items()))
+    ratio = min(taken["graph"], taken["plans"]) / max(taken["synchronous"], 1e-9)
+    bench.metrics["splits.cpu_ratio"] = Metric(ratio, "1", ratio, ratio)
+
+
+def same_bits(bench: Bench) -> None:
+    """All ways of launching give the same bits for one placement."""
+    graph = model(bench.shapes, 1)
+    shown = PassManager(PLACED).run(graph).graph
+    bench.say("splits: " + " ".join(f"{place}:{len(names)}" for place, names in splits(shown)))
+    inputs = {"s0.x": np.ones(bench.shapes.width, np.float32)}
+    found = set()
+    for mode in MODES:
+        program = bench.program(graph, PLACED, mode)
+        found.add(program.run(inputs)["s0.y"].tobytes())
+        program.close()
+    bench.say(f"bit-identical over {', '.join(MODES)}: {len(found) == 1}")
+
+
+def main() -> None:
+    """Run all parts, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", default="cuda")
+    parser.add_argument("--small", action="store_true", help="tiny shapes: a dry run")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/splits.json")
+    chosen = parser.parse_args()
+    bench = Bench(chosen.target, SMALL if chosen.small else Shapes(), chosen.repeats)
+    for part in (same_bits, borders, two_sequences, fetched, dense_streamed, processor_time):
+        print(f"== {part.__name__}", flush=True)
+        try:
+            part(bench)
+        except Exception:  # the other parts may still say something
+            traceback.print_exc()
+    for name, metric in bench.metrics.items():
+        print(f"{name:32} {metric}")
+    if chosen.write:
+        write_result("splits", bench.metrics)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""A graph in parts: one CUDA graph for each split of the device, and calls for each split of the host."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from networkx.utils import UnionFind
+
+from forerun.ir.graph import Graph
+from forerun.ir.nodes import HostCallbackNode, KernelNode, Node
+
+__all__ = ["Segment", "is_host_work", "segments_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Some nodes, in launch order.
+
+    Attributes:
+        is_host: Whether they run on the host; copies between places are the device's work.
+        sources: The numbers of the segments that come before it.
+    """
+
+    is_host: bool
+    nodes: tuple[str, ...]
+    sources: tuple[int, ...]
+
+
+def is_host_work(node: Node) -> bool:
+    """Whether a node runs on the host."""
+    return isinstance(node, HostCallbackNode) or (isinstance(node, KernelNode) and node.place.kind == "host")
+
+
+def segments_of(graph: Graph, *, apart: bool) -> list[Segment]:
+    """The splits of a graph, in an order that its dependencies allow.
+
+    Args:
+        graph: A valid graph.
+        apart: Whether nodes of one split that do not depend on each other are segments of their own, so that what
+            waits for some of them need not wait for all.
+    """
+    parts = [(host, part) for host, names in _runs(graph) for part in (_apart(graph, names) if apart else [names])]
+    number_of = {name: number for number, (_, names) in enumerate(parts) for name in names}
+    found = []
+    for number, (host, names) in enumerate(parts):
+        sources = {number_of[d.source] for name in names for d in graph.incoming(name)} - {number}
+        found.append(Segment(host, tuple(names), tuple(sorted(sources))))
+    return found
+
+
+def _runs(graph: Graph) -> list[tuple[bool, list[str]]]:
+    """The nodes by turns of device and host, each as long as the dependencies allow, in launch order.
+
+    Copies are the device's work, so those between kernels of the host go to the next turn of the device.
+    """
+    left = {name: len(graph.incoming(name)) for name in graph.nodes}
+    position = {name: i for i, name in enumerate(graph.nodes)}
+    ready: dict[bool, list[tuple[int, str]]] = {False: [], True: []}
+    for name, node in graph.nodes.items():
+        if not left[name]:
+            ready[is_host_work(node)].append((position[name], name))
+    found: list[tuple[bool, list[str]]] = []
+    host = False
+    while any(ready.values()):
+        names: list[str] = []
+        while ready[host]:
+            names.append(heapq.heappop(ready[host])[1])
+            for dependency in graph.outgoing(names[-1]):
+                target = dependency.target
+                left[target] -= 1
+                if not left[target]:
+                    heapq.heappush(ready[is_host_work(graph.nodes[target])], (position[target], target))
+        if names:
+            found.append((host, names))
+        host = not host
+    return found
+
+
+def _apart(graph: Graph, names: Sequence[str]) -> list[list[str]]:
+    """Nodes of one split, by what depends on each other, in the order of the first ones."""
+    sets, inside = UnionFind(names), set(names)
+    for name in names:
+        for dependency in graph.incoming(name):
+            if dependency.source in inside:
+                sets.union(dependency.source, name)
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(sets[name], []).append(name)
+    return list(groups.values())

@@ -1,0 +1,34 @@
+"""The benchmark of splits runs in all its parts: on the fake driver, with tiny shapes."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import pytest
+
+from benchmarks import splits
+from forerun.runtime.native.build import compiler
+from tests.runtime.cuda.fake_driver import FakeCuda
+from tests.runtime.cuda.support import on_fake
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Any:
+    with on_fake(monkeypatch, FakeCuda()):
+        yield
+        gc.collect()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
+def test_all_parts(api: Any) -> None:
+    bench = splits.Bench("cuda", splits.SMALL, 1)
+    parts = splits.borders, splits.two_sequences, splits.fetched, splits.dense_streamed, splits.processor_time
+    for part in (splits.same_bits, *parts):
+        part(bench)
+    assert "bit-identical over graph, plans, synchronous: True" in bench.lines
+    assert {"splits.worst_ratio", "splits.two_sequences_speedup", "splits.link_share", "splits.cpu_ratio"} <= set(
+        bench.metrics
+    )
+    assert next(line for line in bench.lines if line.startswith("splits:")).count("host") == 1

@@ -1,0 +1,127 @@
+"""Graphs that are launched split by split: the same values, host and device side by side, and failures."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forerun.ir.builder import GraphBuilder
+from forerun.ir.graph import Graph
+from forerun.ir.nodes import ScalarLoad
+from forerun.kernels.builtin import KERNELS
+from forerun.passes.infra.manager import PassManager
+from forerun.runtime.cuda import CudaTarget
+from forerun.runtime.cuda.emit.segments import segments_of
+from forerun.runtime.reference import ReferenceTarget
+from forerun.support.diagnostics import InvalidInput
+from tests.runtime.cuda.fake_driver import FakeCuda
+from tests.runtime.cuda.graphs import I32, N, case, numbers
+from tests.runtime.cuda.support import X, on_fake
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Any:
+    api = FakeCuda()
+    with on_fake(monkeypatch, api) as driver:
+        yield api
+        gc.collect()
+        assert (api.leaks(), driver.handles.live()) == ({}, ())
+
+
+def two_sequences() -> Graph:
+    """Two chains; in the middle of each there is a kernel of the host."""
+    builder = GraphBuilder("two_sequences")
+    for i in range(2):
+        x, y = builder.input(f"x{i}", I32, (N,)), builder.output(f"y{i}", I32, (N,))
+        a, b = builder.temp(f"a{i}", I32, (N,)), builder.temp(f"b{i}", I32, (N,))
+        builder.launch(KERNELS["add_i32"], a=x, b=x, y=a, node=f"first{i}")
+        builder.launch(KERNELS["add_i32"], a=a, b=a, y=b, node=f"host{i}")
+        builder.launch(KERNELS["add_i32"], a=b, b=b, y=y, node=f"last{i}")
+    return PassManager('place{host="#host*"},splits').run(builder.build()).graph
+
+
+def test_segments() -> None:
+    whole = segments_of(two_sequences(), apart=False)
+    assert [segment.is_host for segment in whole] == [False, True, False]
+    assert [segment.sources for segment in whole] == [(), (0,), (1,)]
+    apart = segments_of(two_sequences(), apart=True)
+    assert [segment.is_host for segment in apart] == [False, False, True, True, False, False]
+    assert [segment.sources for segment in apart] == [(), (), (0,), (1,), (2,), (3,)]
+    assert {name for segment in apart for name in segment.nodes} == set(two_sequences().nodes)
+
+
+@pytest.mark.parametrize("splits", ["plans", "synchronous"])
+@pytest.mark.parametrize("name", ["host", "host_kernels", "twice"])
+def test_values(api: FakeCuda, name: str, splits: Any) -> None:
+    chosen = case(name)
+    program = CudaTarget(splits=splits).load(chosen.graph, chosen.weights)
+    expected = ReferenceTarget().load(chosen.graph, chosen.weights)
+    for inputs in chosen.inputs:
+        given, wanted = program.run(inputs), expected.run(inputs)
+        for key, value in wanted.items():
+            np.testing.assert_array_equal(given[key], value, err_msg=f"{key} of {inputs}")
+    program.close()
+
+
+@pytest.mark.parametrize("splits", ["plans", "synchronous"])
+def test_what_waits_for_one_split_of_the_host_does_not_wait_for_the_other(api: FakeCuda, splits: Any) -> None:
+    program = CudaTarget(splits=splits).load(two_sequences(), {})
+    inputs = {"x0": numbers(1), "x1": numbers(2)}
+    begin = len(api.log)
+    found = program.run(inputs)
+    for i in range(2):
+        np.testing.assert_array_equal(found[f"y{i}"], 8 * inputs[f"x{i}"])
+    calls = [name for name in api.log[begin:] if name in ("cuGraphLaunch", "cuEventSynchronize", "cuStreamSynchronize")]
+    assert calls.count("cuGraphLaunch") == (4 if splits == "plans" else 2)
+    assert calls.count("cuEventSynchronize") == (2 if splits == "plans" else 0)
+    program.close()
+
+
+@pytest.mark.parametrize("splits", ["plans", "synchronous"])
+def test_nothing_is_launched_after_a_failure_and_the_next_step_runs(api: FakeCuda, splits: Any) -> None:
+    builder = GraphBuilder("failing")
+    x, row = builder.input("x", I32, (N,)), builder.input("row", I32, (1,))
+    m, total = builder.temp("m", I32, (2, N)), builder.state("total", I32, (2, N))
+    flat, sums = builder.temp("flat", I32, (2 * N,)), builder.state("sums", I32, (2 * N,))
+    builder.fill(m, 0, node="clear")
+    builder.launch(KERNELS["scale_row_i32"], x=x, m=m, row=ScalarLoad(row), node="put")
+    builder.copy(m, total, node="keep")
+    builder.copy(m, flat, node="flatten")
+    builder.launch(KERNELS["accumulate_i32"], x=flat, y=sums, node="sum")
+    graph = PassManager('place{host="#put"},splits').run(builder.build()).graph
+    program = CudaTarget(splits=splits).load(graph, {})
+    program.run({"x": X, "row": [0]})
+    before = program.read("total"), program.read("sums")
+    with pytest.raises(InvalidInput, match=r"node 'put'.*rows 7:8 are outside"):
+        program.run({"x": X, "row": [7]})
+    np.testing.assert_array_equal(program.read("total"), before[0])
+    np.testing.assert_array_equal(program.read("sums"), before[1])
+    program.run({"x": X, "row": [1]})
+    assert program.read("total").tolist() == [[0] * N, X.tolist()]
+    program.close()
+
+
+def test_threads_are_bounded_and_end_with_the_program(api: FakeCuda) -> None:
+    def ours() -> int:
+        return sum(thread.name.startswith("forerun-host") for thread in threading.enumerate())
+
+    program = CudaTarget(splits="plans").load(two_sequences(), {})
+    for _ in range(20):
+        program.run({"x0": X, "x1": X})
+        assert ours() == 1
+    program.close()
+    del program
+    gc.collect()
+    assert ours() == 0
+
+
+def test_graphs_without_work_for_the_host_are_one_graph(api: FakeCuda) -> None:
+    program = CudaTarget(splits="plans").load(case("twice").graph, {})
+    begin = len(api.log)
+    program.run({"x": X})
+    assert api.log[begin:].count("cuGraphLaunch") == 1
+    program.close()
