@@ -33,7 +33,7 @@ def test_standard_input_and_an_output_file(forerun, good, tmp_path):
 def test_print_after_goes_to_standard_error(forerun, good):
     outcome = forerun("opt", good, "-p", "exact", "--print-after", "insert-pdl")
     assert outcome.status == 0
-    assert "// after pass 2 of 4, insert-pdl" in outcome.err
+    assert "// after pass 3 of 5, insert-pdl" in outcome.err
     assert parse_graph(outcome.out).name == "good"
 
 
@@ -53,7 +53,7 @@ def test_stop_after(forerun, good):
 def test_dump_writes_graphs_diffs_summary_and_report(forerun, good, tmp_path):
     outcome = forerun("opt", good, "-p", "exact", "--dump", "d", "-o", "out.fir")
     names = {path.name for path in (tmp_path / "d").iterdir()}
-    assert {"00-input.fir", "02-insert-pdl.fir", "02-insert-pdl.diff", "summary.json", "index.html"} <= names
+    assert {"00-input.fir", "03-insert-pdl.fir", "03-insert-pdl.diff", "summary.json", "index.html"} <= names
     assert "report: d/index.html" in outcome.err
     assert json.loads((tmp_path / "d" / "summary.json").read_text())["status"] == "ok"
 
@@ -133,7 +133,7 @@ def test_bisect_of_a_good_pipeline(forerun, good):
 def test_list_passes_shows_options_and_the_default_pipeline(forerun):
     outcome = forerun("opt", "--list-passes", "--load", BAD_PASSES)
     assert outcome.status == 0
-    for word in ("insert-pdl", "trigger", "cut-everything", "The pipeline 'exact' is infer-dependencies,"):
+    for word in ("insert-pdl", "trigger", "cut-everything", "The pipeline 'exact' is fold-params,"):
         assert word in outcome.out
 
 
@@ -169,7 +169,7 @@ def test_json_is_one_object_with_the_graph_or_its_file(forerun, good, tmp_path):
     told = json.loads(outcome.out)
     assert (outcome.status, outcome.err, told["status"], told["file"]) == (0, "", "ok", None)
     assert parse_graph(told["text"]).count_dependencies()["programmatic"] == 1
-    assert [record["verdict"] for record in told["summary"]["passes"]][:2] == ["proved", "proved"]
+    assert [record["verdict"] for record in told["summary"]["passes"]][:3] == ["unchanged", "proved", "proved"]
     told = json.loads(forerun("opt", good, "-p", "exact", "-o", "out.fir", "--json").out)
     assert (told["file"], told["text"]) == ("out.fir", None)
     assert parse_graph((tmp_path / "out.fir").read_text()).name == "good"
