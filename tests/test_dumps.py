@@ -25,7 +25,7 @@ def test_dumps_of_a_decode_step_round_trip_and_run_alike(tmp_path: Path) -> None
     with forerun.compile(decode_graph(TINY, context=8), weights=weights, dump=tmp_path) as program:
         expected = [program.run(given)["logits"] for given in inputs]
     files = sorted(tmp_path.glob("*.fir"))
-    assert [path.name[:2] for path in files][:4] == ["00", "01", "02", "03"]
+    assert [path.name[:2] for path in files][:4] == ["00", "02", "03", "04"]
     for path in files:
         graph = parse_graph(path.read_text(), path.name)
         assert verify(graph) == []
@@ -44,4 +44,4 @@ def test_an_interrupt_while_a_graph_is_loaded_is_in_the_summary(tmp_path, monkey
         forerun.compile(decode_graph(TINY, context=16), dump=tmp_path / "d")
     summary = json.loads((tmp_path / "d" / "summary.json").read_text())
     assert summary["status"] == "interrupted"
-    assert summary["passes"][0]["verdict"] == "proved"
+    assert summary["passes"][1]["verdict"] == "proved"
