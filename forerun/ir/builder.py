@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import lru_cache
 from types import ModuleType
 from typing import Protocol, TypeAlias
 
@@ -275,7 +276,7 @@ class GraphBuilder:
             raise InvalidInput(f"{place}: no buffer '{buffer}'", hint=did_you_mean(buffer, self._buffers, sigil="%"))
         if isinstance(value, str):
             is_load = isinstance(parameter, ScalarParameter) and self._buffers[value].count == 1
-            return ScalarLoad(value) if is_load else BufferArgument(value)
+            return ScalarLoad(value) if is_load else _address_of(value)
         if isinstance(value, ScalarLoad):
             return value
         if isinstance(parameter, ScalarParameter):
@@ -288,6 +289,10 @@ class GraphBuilder:
         while f"{stem}.{number}" in self._nodes:
             number += 1
         return f"{stem}.{number}"
+
+
+_address_of = lru_cache(1 << 14)(BufferArgument)
+"""One value for each name, so that a graph that is built once more is compared by identity for the most part."""
 
 
 def _claim(table: Collection[str], name: str, what: str) -> None:

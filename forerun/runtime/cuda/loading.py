@@ -39,7 +39,8 @@ _BINDABLE = (*_INPUTS, BufferRole.OUTPUT, BufferRole.STATE)
 class Loaded:
     """What a program works with, all of it owned by ``resources``.
 
-    The seconds are what it took to make the CUDA graph, and what the driver took to instantiate it.
+    The seconds are what it took to make the CUDA graph, and what the driver took to instantiate it. The bytes are by
+    how much the device's free memory shrank meanwhile, other programs included.
     """
 
     resources: Resources
@@ -52,6 +53,8 @@ class Loaded:
     timestamps: Timestamps | None
     emit_seconds: float
     instantiate_seconds: float
+    executable_bytes: int
+    emitter: Emitter
 
 
 class Seeds:
@@ -157,12 +160,14 @@ def _load(
     emitter = Emitter(scope, graph, memory, functions, resources.context.handle, calls, first_seed, records)
     made = emitter.emit()
     emitted = time.perf_counter()
+    free, _ = scope.driver.call("cuMemGetInfo")
     executable = _instantiate(resources, made, emitter)
     instantiated = time.perf_counter()
     scope.driver.call("cuGraphUpload", executable, stream)
     resources.synchronize()
+    size = max(0, free - scope.driver.call("cuMemGetInfo")[0])
     times = emitted - began, instantiated - emitted
-    return Loaded(resources, memory, staging, functions, calls, executable, seeds, timestamps, *times)
+    return Loaded(resources, memory, staging, functions, calls, executable, seeds, timestamps, *times, size, emitter)
 
 
 def _timestamps(driver: Driver, memory: Memory, code: Code) -> Timestamps | None:

@@ -16,6 +16,9 @@ from forerun.runtime.cuda.driver.streams import stream_handle
 from forerun.runtime.cuda.loading import Loaded
 from forerun.runtime.cuda.memory.array import DeviceArray
 from forerun.runtime.cuda.sass.inspection import Inspection
+from forerun.runtime.cuda.updating import Flight, Updater
+from forerun.runtime.plans.difference import Difference
+from forerun.runtime.plans.updatable import Way
 from forerun.runtime.timeline import Timeline, timeline_of
 from forerun.runtime.toolchain import EntryFacts
 from forerun.runtime.values import state_array
@@ -53,6 +56,9 @@ class CudaProgram:
         self._graph_launch = resources.driver.function("cuGraphLaunch")
         self._seeds = loaded.seeds
         self._timestamps = loaded.timestamps
+        self._calls = loaded.calls
+        self._updater: Updater | None = None
+        self._flight: Flight | None = None
         self._finalizer = weakref.finalize(self, resources.close)
 
     @property
@@ -102,6 +108,8 @@ class CudaProgram:
             handle = self._stream
         else:
             handle = stream_handle(stream)
+            if self._flight is not None:
+                self._flight.require_context(handle)
             self._resources.external_work = True
         if self._seeds is not None:
             self._seeds.next(handle)
@@ -111,6 +119,8 @@ class CudaProgram:
         self._in_flight = True
         if error:
             self._launch_again(error, handle)
+        if self._flight is not None:
+            self._flight.note(handle)
 
     def synchronize(self) -> None:
         """Wait for all replays.
@@ -190,6 +200,49 @@ class CudaProgram:
             state_array(self._graph.buffers[buffer], value)
             found.assign(value)
 
+    # Plans
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the program's memory and of the executable; weights that are used in place are not counted."""
+        return self._loaded.memory.size_bytes + self._loaded.executable_bytes
+
+    def watch(self) -> None:
+        """From now on launches leave an event, and streams of other contexts are refused."""
+        self._flight = self._flight or Flight(self._resources)
+
+    def is_in_flight(self) -> bool:
+        """Whether a launch is not over.
+
+        Raises:
+            CudaError: If a replay failed.
+        """
+        if not self._in_flight or self._flight is None:
+            return self._in_flight
+        with self._working():
+            return not self._flight.is_over()
+
+    def wait_for(self, other: CudaProgram, stream: Any = None) -> None:
+        """Let what is launched on a stream from now on wait for the last launch of another program that is watched."""
+        if other._flight is not None and other._in_flight:
+            handle = self._stream if stream is None else stream_handle(stream)
+            with self._working():
+                self._resources.driver.call("cuStreamWaitEvent", handle, other._flight.event, 0)
+
+    def update_in_place(self, graph: Graph, difference: Difference) -> tuple[Way, str]:
+        """Become another graph; see :class:`forerun.runtime.plans.UpdatableProgram`.
+
+        Raises:
+            InvalidInput: If the function of a host node cannot be found, or the program is closed.
+            CudaError: If the driver fails.
+        """
+        with self._working():
+            self._updater = self._updater or Updater(self._graph, self._loaded)
+            found = self._updater.update(graph, difference)
+            if found[0] is not Way.INSTANTIATED:
+                self._graph, self._calls = graph, self._updater.calls
+            return found
+
     def close(self) -> None:
         """Wait for what is in flight, and give everything back but what others still use. Closing twice is fine.
 
@@ -206,10 +259,9 @@ class CudaProgram:
                 raise error
 
     def _wait(self) -> None:
-        calls = self._loaded.calls
         self._resources.synchronize()
         self._in_flight = False
-        calls.raise_failure()
+        self._calls.raise_failure()
 
     @contextmanager
     def _working(self) -> Iterator[None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from forerun.ir.affine import AffineLike
 from forerun.ir.bound_kernel import BoundParameters, bind_kernel
 from forerun.ir.graph import Graph
@@ -26,7 +28,7 @@ from forerun.runtime.reference.memory import Memory
 from forerun.runtime.reference.operations import bind_operation
 from forerun.support.diagnostics import Unsupported
 
-__all__ = ["bind_graph"]
+__all__ = ["bind_graph", "rebind_nodes"]
 
 
 def bind_graph(graph: Graph, memory: Memory) -> BoundGraph:
@@ -37,6 +39,19 @@ def bind_graph(graph: Graph, memory: Memory) -> BoundGraph:
         Unsupported: If a kernel is a black box, or a phase has no reference function.
     """
     return _Binder(graph, memory).graph(graph, "")
+
+
+def rebind_nodes(bound: BoundGraph, graph: Graph, memory: Memory, positions: Iterable[int]) -> BoundGraph:
+    """The bound form of a graph that differs from a bound one in the nodes at some launch positions alone.
+
+    Raises:
+        InvalidInput: If a function cannot be found, or cannot take the arguments that the kernel gives it.
+        Unsupported: If a kernel is a black box, or a phase has no reference function.
+    """
+    nodes, given, binder = list(bound.nodes), list(graph), _Binder(graph, memory)
+    for position in positions:
+        nodes[position] = binder.node(given[position], "")
+    return BoundGraph(graph.name, tuple(nodes), bound.links)
 
 
 class _Binder:

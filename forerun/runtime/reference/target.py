@@ -12,8 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.demands import require_vouched
 from forerun.ir.graph import Graph
+from forerun.runtime.plans.difference import Difference
+from forerun.runtime.plans.updatable import Way
 from forerun.runtime.reference.adversarial import Machine, count_actions
-from forerun.runtime.reference.bind import bind_graph
+from forerun.runtime.reference.bind import bind_graph, rebind_nodes
 from forerun.runtime.reference.bound import BoundGraph
 from forerun.runtime.reference.memory import BufferMemory, Memory
 from forerun.runtime.reference.schedule import Action, Schedule
@@ -111,8 +113,8 @@ class ReferenceProgram:
         self._replays = 0
         memory = Memory(graph, weights)
         bound = bind_graph(graph, memory)
-        serial = target.recorded is None and target.schedule == _SERIAL
-        self._serial = SerialReplay(bound, target.loop_limit) if serial else None
+        self._is_serial = target.recorded is None and target.schedule == _SERIAL
+        self._serial = SerialReplay(bound, target.loop_limit) if self._is_serial else None
         self._loaded: tuple[Memory, BoundGraph] | None = memory, bound
 
     def run(self, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
@@ -120,8 +122,10 @@ class ReferenceProgram:
         memory, graph = self._open()
         memory.set_inputs(inputs)
         memory.poison()
-        if self._serial is None:
+        if not self._is_serial:
             return self._adversarial(memory, graph)
+        if self._serial is None:
+            self._serial = SerialReplay(graph, self._target.loop_limit)
         self._serial()
         return memory.outputs()
 
@@ -138,6 +142,26 @@ class ReferenceProgram:
         """Set all state to zeros; adversarial schedules are drawn as after loading."""
         self._open()[0].reset()
         self._replays = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of memory, the caller's weights apart."""
+        return 0 if self._loaded is None else self._loaded[0].size_bytes
+
+    def watch(self) -> None:
+        """Nothing to do: replays are over when :meth:`run` returns."""
+
+    def is_in_flight(self) -> bool:
+        """Never: replays are over when :meth:`run` returns."""
+        return False
+
+    def update_in_place(self, graph: Graph, difference: Difference) -> tuple[Way, str]:
+        """Bind the nodes that changed; see :class:`forerun.runtime.plans.UpdatableProgram`."""
+        memory, bound = self._open()
+        positions = dict.fromkeys(change.position for change in difference.nodes)
+        self._loaded = memory, rebind_nodes(bound, graph, memory, positions)
+        self._serial = None
+        return Way.PARAMETERS, ""
 
     def close(self) -> None:
         """Give back the memory. Closing twice is fine."""

@@ -1,0 +1,81 @@
+"""What a program offers whose executable can be changed in place, and which way an update took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from forerun.ir.graph import Graph
+from forerun.runtime.base import Program
+from forerun.runtime.plans.difference import Difference
+
+__all__ = ["UpdatableProgram", "Update", "Way"]
+
+
+class Way(StrEnum):
+    """How an update was made, from the cheapest to the dearest."""
+
+    REUSED = "reused"
+    PARAMETERS = "parameters"
+    WHOLE_GRAPH = "whole graph"
+    INSTANTIATED = "instantiated"
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What an update of a plan did.
+
+    Attributes:
+        way: Which way it took.
+        reason: Why not a cheaper one, such as ``edge kind changed at n17``; empty if nothing changed.
+        changed: How many nodes were changed in place.
+        proof: How much had to be proved again: see :data:`forerun.runtime.plans.proof.HOW`.
+    """
+
+    way: Way
+    reason: str = ""
+    changed: int = 0
+    proof: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.way}: {self.reason}" if self.reason else str(self.way)
+
+
+@runtime_checkable
+class UpdatableProgram(Program, Protocol):
+    """A loaded graph that can become another one without being loaded again.
+
+    Each target decides on its own what it can change, and what is the same to it.
+    """
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that closing it gives back: of memory, and of the executable as far as it could be measured."""
+        ...
+
+    def watch(self) -> None:
+        """Be ready for :meth:`is_in_flight`: called once, before the first replay."""
+        ...
+
+    def is_in_flight(self) -> bool:
+        """Whether a replay that was launched is not over, without waiting for it."""
+        ...
+
+    def update_in_place(self, graph: Graph, difference: Difference) -> tuple[Way, str]:
+        """Become another graph of the same nodes and edges, in the same memory.
+
+        Nothing is in flight. Either everything is changed, or nothing.
+
+        Args:
+            graph: A graph that was proved.
+            difference: How it differs from the one that is loaded: in nodes and names alone.
+
+        Returns:
+            The way, and why it was not a cheaper one. ``Way.INSTANTIATED`` says that the graph must be loaded anew, and
+            that nothing was changed.
+
+        Raises:
+            InvalidInput: If a function of the graph cannot be found.
+        """
+        ...
