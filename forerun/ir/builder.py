@@ -181,7 +181,7 @@ class GraphBuilder:
         missing = [name for name in known if name not in arguments]
         if missing:
             raise InvalidInput(f"launch of kernel '{kernel.name}' lacks arguments: {', '.join(missing)}")
-        bound = tuple((p.name, self._argument(kernel, p, arguments[p.name])) for p in kernel.parameters)
+        bound = _shared(tuple((p.name, self._argument(kernel, p, arguments[p.name])) for p in kernel.parameters))
         return self.add(KernelNode(node or self._fresh(kernel.name), kernel.name, bound, launch), after=after)
 
     def copy(
@@ -247,7 +247,7 @@ class GraphBuilder:
         for name in (source, target) if _target_exists else (source,):
             if name not in self._nodes:
                 raise InvalidInput(f"no node '{name}'", hint=did_you_mean(name, self._nodes))
-        self._dependencies.append(Dependency(source, target, kind))
+        self._dependencies.append(_edge(source, target, kind))
 
     def build(self, *, verify: bool = True) -> Graph:
         """The graph.
@@ -276,7 +276,7 @@ class GraphBuilder:
             raise InvalidInput(f"{place}: no buffer '{buffer}'", hint=did_you_mean(buffer, self._buffers, sigil="%"))
         if isinstance(value, str):
             is_load = isinstance(parameter, ScalarParameter) and self._buffers[value].count == 1
-            return ScalarLoad(value) if is_load else _address_of(value)
+            return ScalarLoad(value) if is_load else BufferArgument(value)
         if isinstance(value, ScalarLoad):
             return value
         if isinstance(parameter, ScalarParameter):
@@ -291,8 +291,13 @@ class GraphBuilder:
         return f"{stem}.{number}"
 
 
-_address_of = lru_cache(1 << 14)(BufferArgument)
-"""One value for each name, so that a graph that is built once more is compared by identity for the most part."""
+_edge = lru_cache(1 << 14)(Dependency)
+
+
+@lru_cache(1 << 14)
+def _shared(bound: tuple[tuple[str, Argument], ...]) -> tuple[tuple[str, Argument], ...]:
+    """One value for all that are equal, so that a graph that is built once more is compared by identity mostly."""
+    return bound
 
 
 def _claim(table: Collection[str], name: str, what: str) -> None:

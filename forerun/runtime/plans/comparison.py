@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
-from operator import attrgetter, itemgetter
+from operator import attrgetter, is_
 from typing import TYPE_CHECKING, Any
 
 from forerun.ir import nodes
@@ -60,36 +59,48 @@ _KINDS: Mapping[type, str] = {
 }
 
 _getters: Mapping[type, Callable[[Any], Any]] = {kind: attrgetter(*names) for kind, names in _CONTENTS.items()}
+_KERNEL_FIELDS = tuple(map(attrgetter, _CONTENTS[nodes.KernelNode]))
+_EDGE_FIELDS = tuple(map(attrgetter, ("source", "target", "kind")))
 
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What is compared of a graph, in lists: built once for each graph."""
+    """What is compared of a graph, in lists: built once for each graph.
+
+    Attributes:
+        nodes: All nodes.
+        names: Their names.
+        types: Their types.
+        places: The launch positions of the kernel nodes; ``None`` if there are no other nodes.
+        columns: Of the kernel nodes a list for each field that counts.
+        others: The contents of the other nodes, with their positions.
+    """
 
     nodes: list[Node]
     names: list[str]
     types: list[type]
-    contents: list[Any]
-    targets: list[str]
-    counts: list[int]
-    kinds: list[DependencyKind]
+    places: list[int] | None
+    columns: list[list[Any]]
+    others: list[tuple[int, Any]]
 
 
 def _parts_of(graph: Graph) -> _Parts:
     found = list(graph.nodes.values())
     names, types = list(graph.nodes), list(map(type, found))
-    if types.count(nodes.KernelNode) == len(types):
-        contents = list(map(_getters[nodes.KernelNode], found))
-    else:
-        contents = [_getters[kind](node) for kind, node in zip(types, found, strict=True)]
-    successors = list(graph._topology._succ.values())
-    edges = list(map(itemgetter("dependency"), chain.from_iterable(map(dict.values, successors))))
-    targets = list(chain.from_iterable(successors))
-    kinds = list(map(attrgetter("kind"), edges))
-    return _Parts(found, names, types, contents, targets, list(map(len, successors)), kinds)
+    launched, places, others = found, None, list[tuple[int, Any]]()
+    if types.count(nodes.KernelNode) != len(types):
+        places = [i for i, kind in enumerate(types) if kind is nodes.KernelNode]
+        launched = [found[i] for i in places]
+        others = [(i, _getters[types[i]](node)) for i, node in enumerate(found) if types[i] is not nodes.KernelNode]
+    columns = [list(map(field, launched)) for field in _KERNEL_FIELDS]
+    return _Parts(found, names, types, places, columns, others)
 
 
-_parts = Analysis({"nodes", "dependencies"}, _parts_of)
+_parts = Analysis({"nodes"}, _parts_of)
+_edge_columns = Analysis(
+    {"nodes", "dependencies"}, lambda graph: [list(map(field, graph.dependencies)) for field in _EDGE_FIELDS]
+)
+"""Of the dependencies, by target and source, a list for each field that counts."""
 
 
 def sketch(graph: Graph) -> tuple[object, ...]:
@@ -102,7 +113,7 @@ def sketch(graph: Graph) -> tuple[object, ...]:
     sample = found[:: max(1, count // 24)]
     parts = tuple((type(node), getattr(node, "launch", None)) for node in sample)
     sizes = tuple(buffer.shape for buffer in list(graph.buffers.values())[:24])
-    return count, graph._topology.number_of_edges(), len(graph.buffers), sizes, parts
+    return count, len(graph.buffers), sizes, parts
 
 
 _as_list = Analysis({"nodes"}, lambda graph: list(graph.nodes.values()))
@@ -112,6 +123,9 @@ def compare(before: Graph, after: Graph) -> Difference:
     """How a graph differs from the one before."""
     if before is after:
         return Difference()
+    counts = len(before._topology), len(after._topology)
+    if counts[0] != counts[1]:
+        return Difference(structure=f"{counts[1]} nodes, and {counts[0]} before")
     memory = memory_difference(before, after)
     if memory:
         return Difference(memory=memory)
@@ -149,8 +163,23 @@ def same_code(old: Kernel, new: Kernel) -> bool:
 
 
 def compare_node(before: Graph, after: Graph, old: Node, new: Node, position: int) -> Difference:
-    """How a node differs from the one at its place; the tables of the two graphs are compared by what it names."""
+    """How a node differs from the one of its name; the two graphs have the same tables."""
+    if _differs_in_arguments(old, new):
+        # The case that comes at every step of a loop: numbers, and no more.
+        pairs = zip(old.arguments, new.arguments, strict=True)  # type: ignore[union-attr]
+        aspects = [f"argument '{b[0]}'" for a, b in pairs if a is not b and a != b]
+        return Difference((NodeChange(new.name, position, tuple(aspects)),)) if aspects else _NOTHING
     return _Comparison(before, after).node(old, new, "", position)
+
+
+_NOTHING = Difference()
+
+
+def _differs_in_arguments(old: Node, new: Node) -> bool:
+    """Whether two nodes launch one kernel alike."""
+    if type(old) is not nodes.KernelNode or type(new) is not nodes.KernelNode or old.kernel != new.kernel:
+        return False
+    return old.launch is new.launch and old.place is new.place and len(old.arguments) == len(new.arguments)
 
 
 class _Comparison:
@@ -164,7 +193,7 @@ class _Comparison:
         """Two graphs, or two bodies of the nodes at position ``owner``."""
         old, new = _parts(before), _parts(after)
         renamed = old.names != new.names
-        structure = self._structure(old, new, prefix, renamed)
+        structure = self._structure(old, new, prefix) or _edges_differ(before, after, new.names, prefix, renamed)
         if structure:
             return Difference(structure=structure, renamed=renamed)
         changes: list[NodeChange] = []
@@ -175,29 +204,30 @@ class _Comparison:
             changes += found.nodes
         return Difference(tuple(changes), renamed=renamed)
 
-    def _structure(self, old: _Parts, new: _Parts, prefix: str, renamed: bool) -> str:
-        """Why nodes or edges do not correspond."""
+    def _structure(self, old: _Parts, new: _Parts, prefix: str) -> str:
+        """Why nodes do not correspond."""
         if len(old.nodes) != len(new.nodes):
             return f"{len(new.nodes)} nodes{f' in {prefix}' if prefix else ''}, and {len(old.nodes)} before"
         if old.types != new.types:
             i = next(i for i, pair in enumerate(zip(old.types, new.types, strict=True)) if pair[0] is not pair[1])
             return f"{prefix}{new.names[i]} is {_KINDS[new.types[i]]}, and was {_KINDS[old.types[i]]}"
-        same = not renamed and old.counts == new.counts and old.targets == new.targets and old.kinds == new.kinds
-        return "" if same else _edge_difference(_edges(old), _edges(new), [prefix + name for name in new.names])
+        return ""
 
     def _suspects(self, old: _Parts, new: _Parts) -> list[int]:
         """The positions of nodes that may differ: contents that are not equal, other code, and bodies."""
         found: set[int] = set()
-        if old.contents != new.contents:
-            pairs = enumerate(zip(old.contents, new.contents, strict=True))
-            found.update(i for i, (a, b) in pairs if a is not b and a != b)
+        for before, after in zip(old.columns, new.columns, strict=True):
+            if before != after:
+                pairs = enumerate(zip(before, after, strict=True))
+                found.update(i for i, (a, b) in pairs if a is not b and a != b)
         replaced = {name for name in self.old if not self._is_same_code(name, name)}
         if replaced:
-            pairs = enumerate(zip(new.types, new.contents, strict=True))
-            found.update(i for i, (kind, content) in pairs if kind is nodes.KernelNode and content[0] in replaced)
-        if not _FLAT.issuperset(new.types):
-            found.update(i for i, kind in enumerate(new.types) if kind not in _FLAT)
-        return sorted(found)
+            found.update(i for i, name in enumerate(new.columns[0]) if name in replaced)
+        if new.places is None:
+            return sorted(found)
+        pairs_of_others = zip(old.others, new.others, strict=True)
+        flat = (i for (i, a), (_, b) in pairs_of_others if a != b or new.types[i] not in _FLAT)
+        return sorted({*(new.places[i] for i in found), *flat})
 
     def _is_same_code(self, old: str, new: str) -> bool:
         if (old, new) not in self._same:
@@ -252,12 +282,21 @@ def _launch_aspects(old: Launch, new: Launch) -> Iterator[str]:
         yield "cooperative launch"
 
 
-def _edges(parts: _Parts) -> dict[tuple[int, int], DependencyKind]:
+def _edges_differ(before: Graph, after: Graph, names: list[str], prefix: str, renamed: bool) -> str:
+    """Why edges do not correspond; empty if they do."""
+    if not renamed:
+        old, new = before.dependencies, after.dependencies
+        if len(old) == len(new) and (all(map(is_, old, new)) or _edge_columns(before) == _edge_columns(after)):
+            return ""
+    return _edge_difference(_edges(before), _edges(after), [prefix + name for name in names])
+
+
+def _edges(graph: Graph) -> dict[tuple[int, int], DependencyKind]:
     """The kind of each edge, by launch positions."""
-    position = {name: i for i, name in enumerate(parts.names)}
-    sources = chain.from_iterable([i] * count for i, count in enumerate(parts.counts))
-    pairs = zip(sources, (position[target] for target in parts.targets), strict=True)
-    return dict(zip(pairs, parts.kinds, strict=True))
+    position = {name: i for i, name in enumerate(graph.nodes)}
+    sources, targets, kinds = _edge_columns(graph)
+    pairs = zip(map(position.__getitem__, sources), map(position.__getitem__, targets), strict=True)
+    return dict(zip(pairs, kinds, strict=True))
 
 
 def _edge_difference(

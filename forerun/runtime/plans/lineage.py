@@ -45,8 +45,12 @@ def compare_related(before: Graph, after: Graph, positions: Mapping[str, int]) -
         names |= delta.nodes
     if len(names) > _MAX_TOUCHED:
         return None
+    if len(names) == 1:
+        (name,) = names
+        old, new = before._topology._node[name]["node"], after._topology._node[name]["node"]
+        return compare_node(before, after, old, new, positions[name])
     changes: list[NodeChange] = []
-    for name in sorted(names, key=positions.__getitem__) if len(names) > 1 else names:
+    for name in sorted(names, key=positions.__getitem__):
         old, new = before._topology._node[name]["node"], after._topology._node[name]["node"]
         found = compare_node(before, after, old, new, positions[name])
         if found.structure:
@@ -57,7 +61,13 @@ def compare_related(before: Graph, after: Graph, positions: Mapping[str, int]) -
 
 def _touched(before: Graph, after: Graph) -> list[Delta] | None:
     """The edits between two graphs, by way of their nearest common ancestor."""
-    if before.delta is None and after.delta is None:
+    near = base_of(after)
+    if near is not None and after.delta is not None:  # most often the one is an edit of the other, or both of a third
+        if near is before:
+            return [after.delta]
+        if before.delta is not None and base_of(before) is near:
+            return [after.delta, before.delta]
+    elif before.delta is None:
         return None
     known = {id(graph): i for i, (graph, _) in enumerate(_ancestors(before))}
     passed: list[Delta] = []

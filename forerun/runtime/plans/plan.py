@@ -93,7 +93,7 @@ class Plan:
     def _set(self, proof: Proof, sources: Sources, program: Program, *, owns_sources: bool) -> None:
         self.graph = proof.graph
         self.ways: Counter[Way] = Counter()
-        self.last = Update(Way.INSTANTIATED, "first use", proof=HOW[3])
+        self.last = Update(Way.INSTANTIATED, remark="first use", proof=HOW[3])
         self._lock = threading.RLock()
         self._proof = proof
         self._sources = sources
@@ -158,16 +158,15 @@ class Plan:
             return _SAME
         self._require_idle()
         proof, how = self._proof.extend(graph, difference)
-        way, reason = Way.INSTANTIATED, redefined or difference.reason
+        way, remark = Way.INSTANTIATED, redefined
         if not redefined and not difference.structure and not difference.memory and self._updatable is not None:
             way, remark = self._updatable.update_in_place(graph, difference)
-            reason = f"{reason}; {remark}" if remark else reason
         if way is Way.INSTANTIATED:
             self._reload(graph)
         self._adopt(proof)
-        if way is Way.INSTANTIATED or any(_NAMES_FUNCTIONS.intersection(change.aspects) for change in difference.nodes):
+        if way is Way.INSTANTIATED or how == HOW[3]:
             self._functions = _functions_of(graph)
-        return Update(way, reason, len(difference.nodes) if way in _IN_PLACE else 0, how)
+        return Update(way, difference, remark, how)
 
     def _adopt(self, proof: Proof) -> None:
         self._proof, self.graph, self._renamed = proof, proof.graph, proof.graph
@@ -318,10 +317,6 @@ class Plan:
     def __repr__(self) -> str:
         state = "closed" if self._program is None else f"{self.size_bytes} bytes"
         return f"<Plan {self.graph.name}: {len(self.graph)} nodes, {state}>"
-
-
-_NAMES_FUNCTIONS = frozenset(("kernel", "function"))
-_IN_PLACE = (Way.PARAMETERS, Way.WHOLE_GRAPH)
 
 
 def memory_bytes(graph: Graph) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
@@ -28,18 +28,29 @@ class Update:
 
     Attributes:
         way: Which way it took.
-        reason: Why not a cheaper one, such as ``edge kind changed at n17``; empty if nothing changed.
-        changed: How many nodes were changed in place.
+        difference: What was changed.
+        remark: What kept it from a cheaper way besides; empty if nothing did.
         proof: How much had to be proved again: see :data:`forerun.runtime.plans.proof.HOW`.
     """
 
     way: Way
-    reason: str = ""
-    changed: int = 0
+    difference: Difference = field(default_factory=Difference)
+    remark: str = ""
     proof: str = ""
 
+    @property
+    def changed(self) -> int:
+        """How many nodes were changed in place."""
+        return len(self.difference.nodes) if self.way in (Way.PARAMETERS, Way.WHOLE_GRAPH) else 0
+
+    @property
+    def reason(self) -> str:
+        """Why it took no cheaper way, such as ``edge kind changed at n17``; empty if nothing changed."""
+        return "; ".join(filter(None, (self.difference.reason, self.remark)))
+
     def __str__(self) -> str:
-        return f"{self.way}: {self.reason}" if self.reason else str(self.way)
+        reason = self.reason
+        return f"{self.way}: {reason}" if reason else str(self.way)
 
 
 @runtime_checkable

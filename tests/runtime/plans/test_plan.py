@@ -32,7 +32,7 @@ def test_the_ways_of_an_update() -> None:
         assert y_of(plan) == [15, 30, 45, 60]
         assert plan.update(chain([1, 5, 3], kernels=[shift])).way is Way.PARAMETERS
         assert y_of(plan) == [30, 45, 60, 75]
-        assert str(plan.update(chain([2, 2]))) == "instantiated: allocation $t1 was removed"
+        assert str(plan.update(chain([2, 2]))) == "instantiated: 2 nodes, and 3 before"
         assert y_of(plan) == [4, 8, 12, 16]
         assert plan.ways == {Way.REUSED: 3, Way.PARAMETERS: 2, Way.INSTANTIATED: 1}
 
