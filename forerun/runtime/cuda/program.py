@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.graph import Graph
+from forerun.runtime.base import Program
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import seconds_between_events
 from forerun.runtime.cuda.driver.streams import stream_handle
@@ -222,9 +223,9 @@ class CudaProgram:
         with self._working():
             return not self._flight.is_over()
 
-    def wait_for(self, other: CudaProgram, stream: Any = None) -> None:
+    def wait_for(self, other: Program, stream: Any = None) -> None:
         """Let what is launched on a stream from now on wait for the last launch of another program that is watched."""
-        if other._flight is not None and other._in_flight:
+        if isinstance(other, CudaProgram) and other._flight is not None and other._in_flight:
             handle = self._stream if stream is None else stream_handle(stream)
             with self._working():
                 self._resources.driver.call("cuStreamWaitEvent", handle, other._flight.event, 0)

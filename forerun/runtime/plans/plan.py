@@ -27,7 +27,7 @@ from forerun.support.diagnostics import InvalidInput, Unsupported
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Plan", "memory_bytes"]
+__all__ = ["Plan", "memory_bytes", "require_graph"]
 
 _SAME = Update(Way.REUSED, proof=HOW[0])
 
@@ -79,7 +79,7 @@ class Plan:
         weights: Mapping[str, ArrayLike] | None = None,
         memory: Mapping[str, Any] | None = None,
     ) -> None:
-        proof = Proof(_graph(graph))
+        proof = Proof(require_graph(graph))
         sources = Sources(resolve_target(target), weights, memory)
         self._set(proof, sources, sources.load(graph, exact=True), owns_sources=True)
 
@@ -133,7 +133,7 @@ class Plan:
             if (graph is self.graph or graph is self._renamed) and self._program is not None and not self._redefined():
                 return self._note(_SAME)
             self._open()
-            return self._note(self._become(_graph(graph)))
+            return self._note(self._become(require_graph(graph)))
 
     def difference_from(self, graph: Graph) -> Difference:
         """How a graph differs from the plan's; nothing is changed.
@@ -216,6 +216,18 @@ class Plan:
         """
         with self._lock:
             self._on_gpu("launch").launch(stream)
+
+    def wait_for(self, other: Plan, stream: Any = None) -> None:
+        """Let what is launched on a stream from now on wait for the last launch of another plan.
+
+        Raises:
+            InvalidInput: If it is not a stream, or a plan is closed.
+        """
+        program, earlier = self._open(), other._open()
+        if self._updatable is not None:
+            self._updatable.wait_for(earlier, stream)
+        elif other.in_flight or program is earlier:
+            other.synchronize()
 
     def synchronize(self) -> None:
         """Wait for all replays that were launched.
@@ -325,7 +337,12 @@ def memory_bytes(graph: Graph) -> int:
     return sum(a.size for name, a in graph.allocations.items() if name not in weights)
 
 
-def _graph(graph: object) -> Graph:
+def require_graph(graph: object) -> Graph:
+    """The graph, if it is one.
+
+    Raises:
+        InvalidInput: If it is none.
+    """
     if not isinstance(graph, Graph):
         raise InvalidInput(f"a plan is made of a Graph, not {type(graph).__name__}", hint="executable.graph is one")
     return graph

@@ -13,7 +13,7 @@ from forerun.runtime.device import DeviceProgram, DeviceTarget
 from forerun.support.diagnostics import Unsupported
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Sources"]
 
@@ -41,6 +41,7 @@ class Sources:
         self._weights = weights or {}
         self._memory = dict(memory or {})
         self._given: dict[str, tuple[Buffer, Any]] = {}
+        self._givers: list[Program] = []
 
     def load(self, graph: Graph, *, exact: bool = False) -> Program:
         """Load a graph. With ``exact`` every weight and array of the caller's must belong to it.
@@ -65,7 +66,7 @@ class Sources:
     def carry(self, old: Graph, source: Program, new: Graph, target: Program) -> None:
         """Copy the state that two programs have in common, but not in the same memory."""
         for name in _names(new, BufferRole.STATE):
-            if name in self._memory or self._fits(new, name):
+            if self.is_shared(new, name):
                 continue
             if name in old.buffers and _same_values(old.buffers[name], new.buffers[name]):
                 target.write(name, source.read(name))
@@ -73,6 +74,23 @@ class Sources:
     def close(self) -> None:
         """Let go of the memory that was given."""
         self._given.clear()
+        self._givers.clear()
+
+    def has_memory_of(self, program: Program | None) -> bool:
+        """Whether the memory of a program stays when it is closed, since others use a part of it."""
+        return any(giver is program for giver in self._givers)
+
+    def read(self, name: str) -> NDArray[Any] | None:
+        """A copy of state that outlives its program; ``None`` if there is none of that name."""
+        return self._given[name][1].numpy() if name in self._given else None
+
+    def state_names(self, graph: Graph) -> list[str]:
+        """The state of a graph."""
+        return _names(graph, BufferRole.STATE)
+
+    def is_shared(self, graph: Graph, name: str) -> bool:
+        """Whether the programs of these sources have a buffer in the same memory."""
+        return name in self._memory or self._fits(graph, name)
 
     def shared_names(self, graph: Graph) -> frozenset[str]:
         """The buffers of a graph whose memory other programs of these sources may use."""
@@ -88,6 +106,7 @@ class Sources:
             buffer = graph.buffers[name]
             if name not in self._given and name not in self._memory and _is_alone(graph, buffer):
                 self._given[name] = buffer, program.buffer(name)
+                self._givers.append(program)
 
 
 def _names(graph: Graph, role: BufferRole) -> list[str]:

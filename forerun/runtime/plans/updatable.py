@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from forerun.ir.graph import Graph
 from forerun.runtime.base import Program
@@ -71,6 +71,10 @@ class UpdatableProgram(Program, Protocol):
 
     def is_in_flight(self) -> bool:
         """Whether a replay that was launched is not over, without waiting for it."""
+        ...
+
+    def wait_for(self, other: Program, stream: Any = None) -> None:
+        """Let what is launched on a stream from now on wait for the last launch of another program of the target."""
         ...
 
     def update_in_place(self, graph: Graph, difference: Difference) -> tuple[Way, str]:

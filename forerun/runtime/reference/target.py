@@ -155,6 +155,9 @@ class ReferenceProgram:
         """Never: replays are over when :meth:`run` returns."""
         return False
 
+    def wait_for(self, other: object, stream: Any = None) -> None:
+        """Nothing to do: replays are over when :meth:`run` returns."""
+
     def update_in_place(self, graph: Graph, difference: Difference) -> tuple[Way, str]:
         """Bind the nodes that changed; see :class:`forerun.runtime.plans.UpdatableProgram`."""
         memory, bound = self._open()

@@ -31,7 +31,7 @@ class UpdatableCuda(FakeCuda):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.hold = False
-        self.pending: set[int] = set()
+        self.pending: dict[int, int] = {}
         self.foreign_streams: set[int] = set()
         self.waits: list[tuple[int, int]] = []
         self.refuse_after: int | None = None
@@ -47,7 +47,7 @@ class UpdatableCuda(FakeCuda):
         if event not in self.events or not self._is_stream(stream):
             return (BAD,)
         if self.hold:
-            self.pending.add(event)
+            self.pending[event] = stream
         return (OK,)
 
     def cuEventQuery(self, event: int) -> Any:
@@ -60,7 +60,7 @@ class UpdatableCuda(FakeCuda):
         return (OK,) if event in self.events else (BAD,)
 
     def cuStreamSynchronize(self, stream: int) -> Any:
-        self.pending.clear()
+        self.pending = {event: where for event, where in self.pending.items() if where != stream}
         return super().cuStreamSynchronize(stream)
 
     def cuCtxSynchronize(self) -> Any:
