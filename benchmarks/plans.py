@@ -7,12 +7,9 @@ updates instead of a million.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import sys
-import threading
 import time
-import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,15 +21,20 @@ if __name__ == "__main__":
 import numpy as np
 
 import forerun
-from benchmarks.common import Metric, bootstrap_median, write_result
+from benchmarks.common import Metric, bootstrap_median
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ConstantArgument, KernelNode
-from forerun.ir.types import DependencyKind
-from forerun.runtime.plans import Difference, Plan, Way, compare
+from forerun.runtime.plans import Difference, Plan, Way
 from forerun.runtime.plans.comparison import sketch
 
 NODES = 2000
-LIMITS = {"same_object_us": 5.0, "rebuilt_equal_ms": 0.8, "different_ms": 0.1, "update_k1_us": 20.0, "incremental_ms": 2.0}
+LIMITS = {
+    "same_object_us": 5.0,
+    "rebuilt_equal_ms": 0.8,
+    "different_ms": 0.1,
+    "update_k1_us": 20.0,
+    "incremental_ms": 2.0,
+}
 
 
 @forerun.kernel("x: i32[N], s: scalar i32 -> y: i32[N]")
@@ -126,20 +128,53 @@ def _metric(times: list[float], factor: float, unit: str) -> Metric:
 
 if __name__ == "__main__":
     base = chain()
-    t=time.perf_counter(); plan = Plan(base, NothingTarget()); print("create", time.perf_counter()-t)
-    print("same", np.median(times_of(plan.update, [base]*1000))*1e6, "us")
-    print("rebuilt", [f"{x*1e3:.2f}" for x in times_of(plan.update, [chain() for _ in range(9)])], "ms")
-    b2=plan.graph
+    t = time.perf_counter()
+    plan = Plan(base, NothingTarget())
+    print("create", time.perf_counter() - t)
+    print("same", np.median(times_of(plan.update, [base] * 1000)) * 1e6, "us")
+    print("rebuilt", [f"{x * 1e3:.2f}" for x in times_of(plan.update, [chain() for _ in range(9)])], "ms")
+    b2 = plan.graph
+
     def hot(names, par="s"):
-        found=[]; keep=[]
-        for i in range(2,100):
-            g=edited(base,{n:i%60 for n in names},par); keep.append(g); t=time.perf_counter(); plan.update(g); found.append(time.perf_counter()-t)
-        return np.median(found)*1e6
-    print("hot", hot(["n1000"]), [round(hot([f"n{5*j+1}" for j in range(k)])) for k in (1,2,4,8,16,32,64)], hot(["append"],"row"))
-    print("k1", np.median(times_of(plan.update, [edited(base,{"n1000":i}) for i in range(2,60)]))*1e6, "us", plan.last)
+        found = []
+        keep = []
+        for i in range(2, 100):
+            g = edited(base, dict.fromkeys(names, i % 60), par)
+            keep.append(g)
+            t = time.perf_counter()
+            plan.update(g)
+            found.append(time.perf_counter() - t)
+        return np.median(found) * 1e6
+
+    print(
+        "hot",
+        hot(["n1000"]),
+        [round(hot([f"n{5 * j + 1}" for j in range(k)])) for k in (1, 2, 4, 8, 16, 32, 64)],
+        hot(["append"], "row"),
+    )
+    print(
+        "k1",
+        np.median(times_of(plan.update, [edited(base, {"n1000": i}) for i in range(2, 60)])) * 1e6,
+        "us",
+        plan.last,
+    )
     plan.update(base)
-    for k in (1,2,4,8,16,32,64):
-        print("k",k, np.median(times_of(plan.update, [edited(base,{f"n{5*j+1}":i for j in range(k)}) for i in range(2,30)]))*1e6, "us", plan.last.way)
-    print("incr", np.median(times_of(plan.update, [edited(base,{"append":i},"row") for i in range(2,60)]))*1e3, "ms", plan.last)
+    for k in (1, 2, 4, 8, 16, 32, 64):
+        print(
+            "k",
+            k,
+            np.median(
+                times_of(plan.update, [edited(base, {f"n{5 * j + 1}": i for j in range(k)}) for i in range(2, 30)])
+            )
+            * 1e6,
+            "us",
+            plan.last.way,
+        )
+    print(
+        "incr",
+        np.median(times_of(plan.update, [edited(base, {"append": i}, "row") for i in range(2, 60)])) * 1e3,
+        "ms",
+        plan.last,
+    )
     print("diff", times_of(plan.difference_from, [chain(count=1999) for _ in range(3)]))
     print("sketch", times_of(sketch, [chain() for _ in range(5)]))

@@ -125,7 +125,7 @@ class Updater:
         return found
 
     def _why_anew(self, difference: Difference) -> str:
-        """Why nothing but a new executable is exact; empty if an update may do."""
+        """Why only a new executable is exact; empty if an update may do."""
         if self._loaded.seeds is not None or self._loaded.timestamps is not None:
             return "kernels with delays or timestamps are told apart by their memory"
         for change in difference.nodes:

@@ -100,7 +100,7 @@ _parts = Analysis({"nodes"}, _parts_of)
 _edge_columns = Analysis(
     {"nodes", "dependencies"}, lambda graph: [list(map(field, graph.dependencies)) for field in _EDGE_FIELDS]
 )
-"""Of the dependencies, by target and source, a list for each field that counts."""
+"""A list for each field of dependencies that counts, by target and source."""
 
 
 def sketch(graph: Graph) -> tuple[object, ...]:

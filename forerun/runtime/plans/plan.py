@@ -59,16 +59,19 @@ class Plan:
 
     Example:
         >>> import forerun
+        >>> @forerun.kernel("x: i32[N], s: scalar i32 -> y: i32[N]")
+        ... def scale(x, s):
+        ...     return x * s
         >>> def scaled(factor):
         ...     builder = forerun.GraphBuilder("scaled")
-        ...     x, y = builder.input("x", "f32", 3), builder.output("y", "f32", 3)
-        ...     _ = builder.launch(forerun.KERNELS["scale_f32"], x=x, y=y, s=factor, node="scale")
+        ...     x, y = builder.input("x", "i32", 3), builder.output("y", "i32", 3)
+        ...     _ = builder.launch(scale, x=x, s=factor, y=y, node="scale")
         ...     return builder.build()
-        >>> with forerun.Plan(scaled(2.0)) as plan:
-        ...     print(plan.update(scaled(3.0)))
+        >>> with forerun.Plan(scaled(2)) as plan:
+        ...     print(plan.update(scaled(3)))
         ...     plan.run({"x": [1, 2, 3]})["y"].tolist()
         parameters: argument 's' changed at scale
-        [3.0, 6.0, 9.0]
+        [3, 6, 9]
     """
 
     def __init__(
@@ -119,7 +122,7 @@ class Plan:
 
         The same graph, or one that differs in names alone, is reused. Otherwise it is proved again as far as the change
         reaches; then the target sets the parameters of the nodes that changed, updates the whole graph, or the graph is
-        loaded anew.
+        loaded again.
 
         Returns:
             Which way it was, and why.

@@ -78,7 +78,7 @@ _IDLE = 16
 _FORGET = 4096
 """How many shapes are remembered, and of each a part of that of its variants."""
 _WEIGHT = 0.25
-"""Of a new measurement in a moving average."""
+"""The weight of a new measurement in a moving average."""
 
 
 @dataclass(slots=True)
@@ -104,8 +104,9 @@ class Policy:
 
     Example:
         >>> policy = Policy(clock=lambda: 0.0)
-        >>> [str(policy.choose(Offer("decode", 2000, None, can_stream=True))) for _ in range(3)]
-        ['stream', 'build', 'build']
+        >>> offers = [Offer("decode", 2000, None, can_stream=True)] * 2 + [Offer("decode", 2000, 0, can_stream=True)]
+        >>> [str(policy.choose(offer)) for offer in offers]
+        ['stream', 'build', 'reuse']
     """
 
     def __init__(self, clock: Callable[[], float], costs: Costs | None = None) -> None:
@@ -156,7 +157,7 @@ class Policy:
 
     @contextmanager
     def timed(self, choice: Choice, offer: Offer, nodes: int | None = None) -> Iterator[None]:
-        """Measure what the block takes, as the cost of a choice for so many nodes of an offer, by default all."""
+        """Measure what the block takes, as the cost of a choice for ``nodes`` nodes of an offer, by default all."""
         began = self.clock()
         yield
         self.note(choice, offer, self.clock() - began, nodes)

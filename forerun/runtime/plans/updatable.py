@@ -87,7 +87,7 @@ class UpdatableProgram(Program, Protocol):
             difference: How it differs from the one that is loaded: in nodes and names alone.
 
         Returns:
-            The way, and why it was not a cheaper one. ``Way.INSTANTIATED`` says that the graph must be loaded anew, and
+            The way, and why it was not a cheaper one. ``Way.INSTANTIATED`` says that the graph must be loaded again, and
             that nothing was changed.
 
         Raises:

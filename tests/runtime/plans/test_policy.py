@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forerun.runtime.plans import Choice, Costs, Offer, Policy
 from benchmarks.plan_traces import Simulation, Step, World, pure, ratios, with_policy
+from forerun.runtime.plans import Choice, Costs, Offer, Policy
 
 H200, SLOW = World(), World(build=1.5e-3)
 
