@@ -126,7 +126,7 @@ def with_policy(world: World, steps: Sequence[Step], policy: Policy | None = Non
 
 
 def pure(world: World, steps: Sequence[Step]) -> Iterator[tuple[str, list[float]]]:
-    """What other strategies take, which need not decide: the stream always; a plan always, updated or built anew."""
+    """What other strategies take, which need not decide: the stream always; a plan always, updated or built again."""
     yield "stream", [world.streamed(step) for step in steps]
     for name, way in (("update", Choice.UPDATE), ("build", Choice.BUILD)):
         simulation = Simulation(world)

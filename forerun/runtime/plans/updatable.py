@@ -87,8 +87,8 @@ class UpdatableProgram(Program, Protocol):
             difference: How it differs from the one that is loaded: in nodes and names alone.
 
         Returns:
-            The way, and why it was not a cheaper one. ``Way.INSTANTIATED`` says that the graph must be loaded again, and
-            that nothing was changed.
+            The way, and why it was not a cheaper one. ``Way.INSTANTIATED`` says that the graph must be loaded again,
+            and that nothing was changed.
 
         Raises:
             InvalidInput: If a function of the graph cannot be found.
