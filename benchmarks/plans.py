@@ -82,6 +82,8 @@ class _Nothing:
     def is_in_flight(self) -> bool:
         return False
 
+    def require_memory(self) -> None: ...
+
     def wait_for(self, other: Any, stream: Any = None) -> None: ...
 
     def update_in_place(self, graph: Graph, difference: Difference) -> tuple[Way, str]:

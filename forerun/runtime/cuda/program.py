@@ -17,7 +17,7 @@ from forerun.runtime.cuda.driver.streams import stream_handle
 from forerun.runtime.cuda.loading import Loaded
 from forerun.runtime.cuda.memory.array import DeviceArray
 from forerun.runtime.cuda.sass.inspection import Inspection
-from forerun.runtime.cuda.updating import Flight, Updater
+from forerun.runtime.cuda.updating import Flight, Updater, require_allocated
 from forerun.runtime.plans.difference import Difference
 from forerun.runtime.plans.updatable import Way
 from forerun.runtime.timeline import Timeline, timeline_of
@@ -211,6 +211,15 @@ class CudaProgram:
     def watch(self) -> None:
         """From now on launches leave an event, and streams of other contexts are refused."""
         self._flight = self._flight or Flight(self._resources)
+
+    def require_memory(self) -> None:
+        """Ask the driver whether arrays of the caller's are still allocated; their owners may have freed them by hand.
+
+        Raises:
+            InvalidInput: If one was freed.
+        """
+        with self._working():
+            require_allocated(self._resources)
 
     def is_in_flight(self) -> bool:
         """Whether a launch is not over.

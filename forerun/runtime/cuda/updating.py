@@ -30,15 +30,32 @@ from forerun.runtime.cuda.emit.emitter import Emitter
 from forerun.runtime.cuda.emit.functions import Functions
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
 from forerun.runtime.cuda.loading import Loaded
+from forerun.runtime.cuda.memory.external import ExternalArray
 from forerun.runtime.cuda.memory.resources import NO_TIMING, Resources
 from forerun.runtime.plans.difference import Difference, NodeChange
 from forerun.runtime.plans.updatable import Way
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["Flight", "Updater"]
+__all__ = ["Flight", "Updater", "require_allocated"]
 
 _KEPT_BY_THE_DRIVER = ("cluster", "cooperative launch")
 _DEFAULT_STREAMS = (0, 1, 2)
+
+
+def require_allocated(resources: Resources) -> None:
+    """Check that the driver still knows the memory of all arrays that are used in place.
+
+    Raises:
+        InvalidInput: If it does not know one.
+    """
+    kind = resources.driver.api.CUpointer_attribute.CU_POINTER_ATTRIBUTE_MEMORY_TYPE
+    for array in resources.kept:
+        if not isinstance(array, ExternalArray):
+            continue
+        error, *_ = resources.driver.function("cuPointerGetAttribute")(kind, array.address)
+        if error:
+            message = f"memory of yours at {array.address:#x} was freed, and the program still uses it"
+            raise InvalidInput(message, hint="keep the array, or make a plan with another one")
 
 
 class Flight:

@@ -128,7 +128,8 @@ class Plan:
             Which way it was, and why.
 
         Raises:
-            InvalidInput: If the graph is not valid, the plan is closed, or a replay is still in flight.
+            InvalidInput: If the graph is not valid, the plan is closed, a replay is still in flight, or memory of yours
+                was freed.
             Refuted: If the graph has a race.
             Unsupported: If the target cannot run some node, or the graph cannot be proved.
         """
@@ -308,6 +309,8 @@ class Plan:
         if self._updatable is not None and self._updatable.is_in_flight():
             message = f"the plan of graph '{self.graph.name}' is in flight, so it cannot become another graph"
             raise InvalidInput(message, hint="synchronize() first, or use a second plan (PlanCache does)")
+        if self._updatable is not None:
+            self._updatable.require_memory()
 
     def _on_gpu(self, method: str) -> DeviceProgram:
         self._open()

@@ -69,6 +69,14 @@ class UpdatableProgram(Program, Protocol):
         """Be ready for :meth:`is_in_flight`: called once, before the first replay."""
         ...
 
+    def require_memory(self) -> None:
+        """Check that the memory of the caller's that the program uses is still there, as far as that can be known.
+
+        Raises:
+            InvalidInput: If some of it was freed.
+        """
+        ...
+
     def is_in_flight(self) -> bool:
         """Whether a replay that was launched is not over, without waiting for it."""
         ...

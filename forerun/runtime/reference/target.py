@@ -151,6 +151,9 @@ class ReferenceProgram:
     def watch(self) -> None:
         """Nothing to do: replays are over when :meth:`run` returns."""
 
+    def require_memory(self) -> None:
+        """Nothing to do: arrays of NumPy live as long as somebody uses them."""
+
     def is_in_flight(self) -> bool:
         """Never: replays are over when :meth:`run` returns."""
         return False

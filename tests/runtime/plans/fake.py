@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from cuda.bindings import driver as real
 
 from forerun.runtime.cuda.driver import nodeparams
 from forerun.runtime.cuda.driver.driver import Driver
@@ -71,6 +72,11 @@ class UpdatableCuda(FakeCuda):
         if stream in self.foreign_streams:
             return OK, 0xBAD
         return (OK, self.context) if self._is_stream(stream) else (R.CUDA_ERROR_INVALID_HANDLE,)
+
+    CUpointer_attribute = real.CUpointer_attribute
+
+    def cuPointerGetAttribute(self, kind: Any, address: int) -> Any:
+        return (OK, 2) if self.inside(address, 1) else (BAD,)
 
     def _is_stream(self, stream: int) -> bool:
         return stream in self.streams or stream in (0, 1, 2)

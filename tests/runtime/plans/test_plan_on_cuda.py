@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -248,6 +250,52 @@ def test_the_size_is_measured(api: UpdatableCuda) -> None:
         assert memory > 0
         assert plan.size_bytes >= 3 * NODE_BYTES + sum(map(len, api.memory.values()))
         assert plan.size_bytes <= 3 * NODE_BYTES + memory
+
+
+class Array:
+    """An array of a library that frees by hand."""
+
+    def __init__(self, api: UpdatableCuda) -> None:
+        _, self.address = api._allocate(api.memory, 4 * N)
+        described = {"shape": (N,), "typestr": "<i4", "data": (self.address, False), "version": 3}
+        self.__cuda_array_interface__ = described
+
+
+def test_memory_that_was_freed(api: UpdatableCuda) -> None:
+    array = Array(api)
+    base = chain([1, 2])
+    with Plan(base, "cuda", memory={"y": array}) as plan:
+        plan.run(X)
+        assert np.frombuffer(api.memory[array.address], np.int32).tolist() == [2, 4, 6, 8]
+        del api.memory[array.address]
+        with pytest.raises(InvalidInput, match="was freed, and the program still uses it"):
+            plan.update(chain([1, 3]))
+        assert plan.graph is base
+
+
+def test_the_end_of_the_process_gives_everything_back() -> None:
+    program = """
+import atexit
+
+seen = []
+atexit.register(lambda: print(seen[0].leaks(), seen[0].retained))  # after what is registered later
+import pytest
+from tests.runtime.plans.fake import fake_gpu
+from tests.runtime.plans.samples import chain
+from forerun.runtime.plans import Plan, PlanCache
+
+guard = fake_gpu(pytest.MonkeyPatch())
+api, _ = guard.__enter__()
+seen.append(api)
+plan = Plan(chain([1, 2]), "cuda")
+cache = PlanCache("cuda", budget=1 << 20)
+cache.launch(chain([1, 2, 3]))
+api.hold = True
+plan.launch()
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert found.stderr == ""
+    assert found.stdout == "{} 0\n"
 
 
 # In flight, contexts, destruction
