@@ -100,10 +100,13 @@ def load_graph(
     memory: Mapping[str, Any],
     seed: int,
     progress: Progress | None,
+    *,
+    streamed: bool = False,
 ) -> Loaded:
     """Load a graph whose code is compiled.
 
-    ``memory`` are the caller's arrays, by buffer; ``seed`` is that of delays, 0 for none.
+    ``memory`` are the caller's arrays, by buffer; ``seed`` is that of delays, 0 for none. With ``streamed`` there is no
+    executable: the nodes will be launched one by one.
 
     Raises:
         InvalidInput: If a weight or array does not fit, or the function of a host node cannot be found.
@@ -118,7 +121,7 @@ def load_graph(
         with resources.context.current():
             needed = needed_alignments(graph)
             bound = {name: _bound(resources, graph.buffers[name], value, needed) for name, value in memory.items()}
-            return _load(resources, graph, code, weights, bound, seed, progress)
+            return _load(resources, graph, code, weights, bound, seed, progress, streamed)
     except BaseException:
         resources.close()
         raise
@@ -140,6 +143,7 @@ def _load(
     bound: Mapping[str, ExternalArray],
     seed: int,
     progress: Progress | None,
+    streamed: bool,
 ) -> Loaded:
     scope, stream = resources.scope, resources.stream
     memory = Memory(scope, graph, bound, resources.kept)
@@ -158,6 +162,9 @@ def _load(
     calls = HostCalls()
     resources.until_idle.append(calls)
     emitter = Emitter(scope, graph, memory, functions, resources.context.handle, calls, first_seed, records)
+    if streamed:
+        resources.synchronize()
+        return Loaded(resources, memory, staging, functions, calls, None, seeds, timestamps, 0.0, 0.0, 0, emitter)
     made = emitter.emit()
     emitted = time.perf_counter()
     free, _ = scope.driver.call("cuMemGetInfo")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -17,6 +17,7 @@ from forerun.runtime.cuda.driver.streams import stream_handle
 from forerun.runtime.cuda.loading import Loaded
 from forerun.runtime.cuda.memory.array import DeviceArray
 from forerun.runtime.cuda.sass.inspection import Inspection
+from forerun.runtime.cuda.streamed import StreamLauncher
 from forerun.runtime.cuda.updating import Flight, Updater, require_allocated
 from forerun.runtime.plans.difference import Difference
 from forerun.runtime.plans.updatable import Way
@@ -54,7 +55,9 @@ class CudaProgram:
         # What a launch needs, without a look-up more.
         self._executable = loaded.executable
         self._stream = resources.stream
-        self._graph_launch = resources.driver.function("cuGraphLaunch")
+        self._graph_launch: Callable[[Any, Any], tuple[Any]] = resources.driver.function("cuGraphLaunch")
+        if loaded.executable is None:
+            self._graph_launch = StreamLauncher(resources.driver, graph, loaded.emitter)
         self._seeds = loaded.seeds
         self._timestamps = loaded.timestamps
         self._calls = loaded.calls
@@ -246,6 +249,8 @@ class CudaProgram:
             InvalidInput: If the function of a host node cannot be found, or the program is closed.
             CudaError: If the driver fails.
         """
+        if self._executable is None:
+            return Way.INSTANTIATED, "there was no executable"
         with self._working():
             self._updater = self._updater or Updater(self._graph, self._loaded)
             found = self._updater.update(graph, difference)

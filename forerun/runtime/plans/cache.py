@@ -57,6 +57,8 @@ class _Entry:
     plan: Plan
     shape: tuple[object, ...]
     users: int = 0
+    is_streamed: bool = False
+    loading: float = 0.0  # seconds that were not counted yet
 
     @property
     def is_free(self) -> bool:
@@ -139,7 +141,7 @@ class PlanCache:
         # Graphs without anything in common may run at the same time.
         with self._turn if sources.shared_names(graph) else nullcontext(), self._used(graph) as (entry, offer):
             self._bring_state(entry)
-            with self._policy.timed(Choice.REUSE, offer):
+            with self._measured(entry, offer):
                 return entry.plan.run(inputs)
 
     def launch(self, graph: Graph, stream: Any = None) -> None:
@@ -152,11 +154,12 @@ class PlanCache:
             Refuted: If the graph has a race.
             Unsupported: If the target is not a GPU, cannot run some node, or the graph cannot be proved.
         """
-        with self._turn, self._used(require_graph(graph)) as (entry, _):
+        with self._turn, self._used(require_graph(graph)) as (entry, offer):
             self._bring_state(entry)
             for other in self._in_its_way(entry):
                 entry.plan.wait_for(other.plan, stream)
-            entry.plan.launch(stream)
+            with self._measured(entry, offer):
+                entry.plan.launch(stream)
 
     def synchronize(self) -> None:
         """Wait for all replays that were launched.
@@ -209,6 +212,14 @@ class PlanCache:
             if sources is not None:
                 sources.close()
 
+    @contextmanager
+    def _measured(self, entry: _Entry, offer: Offer) -> Iterator[None]:
+        """Note what a replay takes; launching on a stream includes what it took to load the graph for it."""
+        began = self._policy.clock()
+        yield
+        seconds, entry.loading = self._policy.clock() - began + entry.loading, 0.0
+        self._policy.note(Choice.STREAM if entry.is_streamed else Choice.REUSE, offer, seconds)
+
     # Which plan
 
     @contextmanager
@@ -228,13 +239,15 @@ class PlanCache:
 
     def _find(self, graph: Graph) -> tuple[_Entry, Offer]:
         self._open()
-        entry = next((entry for entry in self._entries if entry.plan.graph is graph), None)
+        entry = next((e for e in self._entries if e.plan.graph is graph and not e.is_streamed), None)
         shape = sketch(graph) if entry is None else entry.shape
         near, difference = self._nearest(graph, shape) if entry is None else (entry, Difference())
         if entry is None and near is not None and difference.is_empty:
             entry = near
         changed = 0 if entry is not None else None if near is None else len(difference.nodes)
-        offer = Offer(shape, len(graph), changed, variant=_variant(graph, difference) if changed else None)
+        can_stream = changed != 0 and self._open().can_stream(graph)
+        variant = _variant(graph, difference) if changed else None
+        offer = Offer(shape, len(graph), changed, can_stream=can_stream, variant=variant)
         choice = self._policy.choose(offer)
         if choice is Choice.BUILD and near is not None and not self._fits(graph):
             choice = Choice.UPDATE
@@ -244,7 +257,9 @@ class PlanCache:
             entry = near
             update = self._update(entry, graph, offer)
         else:
-            entry = self._build(graph, shape, offer)
+            streamed = choice is Choice.STREAM
+            entry = self._streamed(graph) if streamed else None
+            entry = entry or self._build(graph, shape, offer, streamed=streamed)
             update = entry.plan.last
         self._note(choice, graph, update)
         return entry, offer
@@ -261,7 +276,7 @@ class PlanCache:
         """The plan that differs least, among those that could become the graph, or are it."""
         best: tuple[_Entry | None, Difference] = None, Difference()
         for entry in reversed(self._entries):
-            if entry.shape != shape:
+            if entry.shape != shape or entry.is_streamed:
                 continue
             difference = entry.plan.difference_from(graph)
             if difference.is_empty:
@@ -279,14 +294,21 @@ class PlanCache:
 
     # Room
 
-    def _build(self, graph: Graph, shape: tuple[object, ...], offer: Offer) -> _Entry:
+    def _streamed(self, graph: Graph) -> _Entry | None:
+        """What is left of the last time that a graph was launched on the stream."""
+        return next((e for e in self._entries if e.is_streamed and e.plan.graph is graph), None)
+
+    def _build(self, graph: Graph, shape: tuple[object, ...], offer: Offer, *, streamed: bool) -> _Entry:
         sources = self._open()
         proof = Proof(graph)
         self._make_room(graph)
-        with self._policy.timed(Choice.BUILD, offer):
-            plan = Plan._of(proof, sources)
-        self._executable_bytes = max(0, plan.size_bytes - memory_bytes(graph)) / max(1, len(graph))
-        entry = _Entry(plan, shape)
+        began = self._policy.clock()
+        plan = Plan._of(proof, sources, streamed=streamed)
+        seconds = self._policy.clock() - began
+        if not streamed:
+            self._policy.note(Choice.BUILD, offer, seconds)
+            self._executable_bytes = max(0, plan.size_bytes - memory_bytes(graph)) / max(1, len(graph))
+        entry = _Entry(plan, shape, is_streamed=streamed, loading=seconds if streamed else 0.0)
         self._entries.append(entry)
         while self.size_bytes > self.budget and self._evict_one(besides=entry):
             pass

@@ -87,10 +87,10 @@ class Plan:
         self._set(proof, sources, sources.load(graph, exact=True), owns_sources=True)
 
     @classmethod
-    def _of(cls, proof: Proof, sources: Sources) -> Plan:
+    def _of(cls, proof: Proof, sources: Sources, *, streamed: bool = False) -> Plan:
         """For caches, whose plans share their sources."""
         plan = cls.__new__(cls)
-        plan._set(proof, sources, sources.load(proof.graph), owns_sources=False)
+        plan._set(proof, sources, sources.load(proof.graph, streamed=streamed), owns_sources=False)
         return plan
 
     def _set(self, proof: Proof, sources: Sources, program: Program, *, owns_sources: bool) -> None:

@@ -10,6 +10,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole
 from forerun.runtime.base import Program, Target
 from forerun.runtime.device import DeviceProgram, DeviceTarget
+from forerun.runtime.plans.updatable import StreamTarget
 from forerun.support.diagnostics import Unsupported
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Sources:
     ) -> None:
         self.target = target
         self._device = target if isinstance(target, DeviceTarget) else None
+        self._streams = target if isinstance(target, StreamTarget) else None
         if memory and self._device is None:
             message = f"target '{target.name}' cannot use memory of yours"
             raise Unsupported(message, hint="leave memory= out, or take target='cuda'")
@@ -43,8 +45,14 @@ class Sources:
         self._given: dict[str, tuple[Buffer, Any]] = {}
         self._givers: list[Program] = []
 
-    def load(self, graph: Graph, *, exact: bool = False) -> Program:
-        """Load a graph. With ``exact`` every weight and array of the caller's must belong to it.
+    def can_stream(self, graph: Graph) -> bool:
+        """Whether a graph can be loaded without an executable."""
+        return self._streams is not None and self._streams.can_stream(graph)
+
+    def load(self, graph: Graph, *, exact: bool = False, streamed: bool = False) -> Program:
+        """Load a graph, with ``streamed`` without an executable.
+
+        With ``exact`` every weight and array of the caller's must belong to it.
 
         Raises:
             InvalidInput: If a weight or array does not fit, or is missing.
@@ -59,7 +67,8 @@ class Sources:
         given = {name: self._given[name][1] for name in self._given if self._fits(graph, name)}
         shared = {name: array for name, array in given.items() if graph.buffers[name].role is BufferRole.STATE}
         held = {name: array for name, array in given.items() if name not in shared}
-        program = self._device.load(graph, {**weights, **held}, {**memory, **shared} or None)
+        load = self._streams.load_streamed if streamed and self._streams is not None else self._device.load
+        program = load(graph, {**weights, **held}, {**memory, **shared} or None)
         self._take_from(graph, program)
         return program
 

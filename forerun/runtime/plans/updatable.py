@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from forerun.ir.graph import Graph
 from forerun.runtime.base import Program
+from forerun.runtime.device import DeviceProgram, DeviceTarget
 from forerun.runtime.plans.difference import Difference
 
-__all__ = ["UpdatableProgram", "Update", "Way"]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+__all__ = ["StreamTarget", "UpdatableProgram", "Update", "Way"]
 
 
 class Way(StrEnum):
@@ -101,4 +106,19 @@ class UpdatableProgram(Program, Protocol):
         Raises:
             InvalidInput: If a function of the graph cannot be found.
         """
+        ...
+
+
+@runtime_checkable
+class StreamTarget(DeviceTarget, Protocol):
+    """A target that can run a graph without making an executable of it."""
+
+    def can_stream(self, graph: Graph) -> bool:
+        """Whether :meth:`load_streamed` takes a graph."""
+        ...
+
+    def load_streamed(
+        self, graph: Graph, weights: Mapping[str, ArrayLike], memory: Mapping[str, Any] | None = None
+    ) -> DeviceProgram:
+        """As :meth:`load`, for a graph that runs once: its nodes are launched one by one."""
         ...

@@ -81,6 +81,26 @@ class UpdatableCuda(FakeCuda):
     def _is_stream(self, stream: int) -> bool:
         return stream in self.streams or stream in (0, 1, 2)
 
+    # Launches without a graph
+
+    def cuLaunchKernel(self, function: int, *rest: Any) -> Any:
+        *_, stream, parameters, extra = rest
+        if not self._is_stream(stream) or extra != 0 or len(rest) != 10:
+            return (BAD,)
+        entry, length, run = self._function(function)
+        pointers = (ctypes.c_uint64 * length).from_address(parameters)
+        self.kernels.get(entry, run)(*(ctypes.c_uint64.from_address(pointer).value for pointer in pointers))
+        return (OK,)
+
+    def cuMemcpyAsync(self, destination: int, source: int, size: int, stream: int) -> Any:
+        return self._copy(destination, source, size, (destination, source)) if self._is_stream(stream) else (BAD,)
+
+    def cuLaunchHostFunc(self, stream: int, function: int, argument: int) -> Any:
+        if not self._is_stream(stream):
+            return (BAD,)
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(function)(argument)
+        return (OK,)
+
     # Updates
 
     def cuMemGetInfo(self) -> Any:

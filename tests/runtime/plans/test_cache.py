@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,11 +15,13 @@ from hypothesis import strategies as st
 
 import forerun
 from forerun.ir.graph import Graph
-from forerun.runtime.plans import Choice, PlanCache, Policy
+from forerun.ir.nodes import ChildGraphNode
+from forerun.runtime.plans import Choice, Costs, Offer, Plan, PlanCache, Policy
 from forerun.runtime.plans.plan import memory_bytes
 from forerun.support.diagnostics import InvalidInput, Refuted, Unsupported
+from tests.runtime.cuda.support import loop, rich
 from tests.runtime.plans.fake import NODE_BYTES, UpdatableCuda, fake_gpu
-from tests.runtime.plans.samples import N, chain, decode, scale, total, with_argument, with_edge
+from tests.runtime.plans.samples import N, chain, decode, scale, total, with_argument, with_edge, with_launch
 
 X = {"x": [1, 2, 3, 4]}
 PLENTY = 1 << 24
@@ -29,6 +33,17 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[UpdatableCuda]:
         yield api
         gc.collect()
         assert (api.leaks(), driver.handles.live()) == ({}, ())
+
+
+class PlansOnly(Policy):
+    """Launches nothing on the stream."""
+
+    def choose(self, offer: Offer) -> Choice:
+        return super().choose(replace(offer, can_stream=False))
+
+
+def plans_only() -> Policy:
+    return PlansOnly(time.perf_counter)
 
 
 def sized(count: int, factor: int = 2) -> Graph:
@@ -121,7 +136,7 @@ def totals(last: int) -> Graph:
 def test_state_is_the_same_in_all_plans(target: str, request: pytest.FixtureRequest) -> None:
     if target == "cuda":
         request.getfixturevalue("api")
-    with PlanCache(target, budget=PLENTY) as cache:
+    with PlanCache(target, budget=PLENTY, policy=plans_only()) as cache:
         with pytest.raises(InvalidInput, match="no graph so far has state 'cache'"):
             cache.read("cache")
         for row in range(4):
@@ -135,7 +150,7 @@ def test_state_is_the_same_in_all_plans(target: str, request: pytest.FixtureRequ
 def test_state_outlives_the_plan_that_had_it(target: str, request: pytest.FixtureRequest) -> None:
     if target == "cuda":
         request.getfixturevalue("api")
-    with PlanCache(target, budget=PLENTY) as cache:
+    with PlanCache(target, budget=PLENTY, policy=plans_only()) as cache:
         cache.run(decode(0), {"x": [5] * N})
         cache.budget = cache.size_bytes + cache.expected_bytes(sized(2000))
         run(cache, sized(2000))
@@ -185,7 +200,7 @@ def test_any_sequence_of_graphs(requests: list[tuple[int, int]], budget: int) ->
 
 
 def test_what_is_in_flight_is_neither_changed_nor_thrown_away(api: UpdatableCuda) -> None:
-    with PlanCache("cuda", budget=PLENTY) as cache:
+    with PlanCache("cuda", budget=PLENTY, policy=plans_only()) as cache:
         base = chain([1, 2, 3])
         api.hold = True
         cache.launch(base)
@@ -204,7 +219,7 @@ def test_what_is_in_flight_is_neither_changed_nor_thrown_away(api: UpdatableCuda
 
 
 def test_the_size_of_executables_is_told_before_the_next_is_built(api: UpdatableCuda) -> None:
-    with PlanCache("cuda", budget=PLENTY) as cache:
+    with PlanCache("cuda", budget=PLENTY, policy=plans_only()) as cache:
         cache.launch(chain([1, 2, 3]))
         cache.synchronize()
         expected = cache.expected_bytes(chain([1] * 10))
@@ -216,7 +231,7 @@ def test_the_size_of_executables_is_told_before_the_next_is_built(api: Updatable
 
 def test_streams_are_ordered_where_plans_share_state(api: UpdatableCuda) -> None:
     first, second = api.new_stream(), api.new_stream()
-    with PlanCache("cuda", budget=PLENTY) as cache:
+    with PlanCache("cuda", budget=PLENTY, policy=plans_only()) as cache:
         api.hold = True
         cache.launch(decode(0), first)
         cache.launch(totals(1), second)
@@ -225,6 +240,65 @@ def test_streams_are_ordered_where_plans_share_state(api: UpdatableCuda) -> None
         assert [stream for stream, _ in api.waits if stream in (first, second)] == [second]
         cache.synchronize()
     api.streams -= {first, second}
+
+
+# On the stream
+
+
+def test_a_single_use_makes_no_executable(api: UpdatableCuda) -> None:
+    base, weights = rich(), {"w": np.full(8, 100, np.int32)}
+    inputs = {"x": np.arange(8, dtype=np.int32)}
+    with Plan(base, "cuda", weights=weights) as plan, PlanCache("cuda", weights=weights, budget=PLENTY) as cache:
+        executables = len(api.executables)
+        for _ in range(2):
+            wanted, found = plan.run(inputs), cache.run(base, inputs)
+            assert found.keys() == wanted.keys()
+            for name in wanted:
+                np.testing.assert_array_equal(found[name], wanted[name])
+        assert cache.statistics.choices[Choice.STREAM] >= 1
+        assert len(api.executables) <= executables + 1
+        np.testing.assert_array_equal(cache.read("total"), plan.read("total"))
+
+
+def test_what_comes_again_becomes_a_plan(api: UpdatableCuda) -> None:
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 1e-3
+        return now[0]
+
+    graph = chain([3, *[1] * 59])
+    with PlanCache("cuda", budget=PLENTY, policy=Policy(clock, Costs(build=1e-6, launch=1e-6))) as cache:
+        for _ in range(6):
+            assert run(cache, graph) == [0, 3, 6, 9]
+        assert cache.statistics.choices[Choice.BUILD] == 1
+        assert cache.statistics.choices[Choice.REUSE] >= 3
+        assert len(api.executables) == 1
+
+
+def test_what_cannot_be_launched_on_a_stream() -> None:
+    target = forerun.CudaTarget()
+    inner = chain([1, 2])
+    edit = inner.edit()
+    for name in inner.nodes:
+        edit.remove_node(name)
+    edit.add_node(ChildGraphNode("child", inner.without_tables()))
+    assert target.can_stream(edit.commit())
+    assert target.can_stream(rich())
+    assert not target.can_stream(loop())
+    assert not target.can_stream(with_launch(inner, "n0", cluster=(1, 1, 1)))
+    assert not target.can_stream(with_launch(inner, "n0", cooperative=True))
+
+
+def test_child_graphs_on_the_stream(api: UpdatableCuda) -> None:
+    inner = chain([3, 5])
+    edit = inner.edit()
+    for name in inner.nodes:
+        edit.remove_node(name)
+    edit.add_node(ChildGraphNode("child", inner.without_tables()))
+    program = forerun.CudaTarget().load_streamed(edit.commit(), {})
+    assert program.run(X)["y"].tolist() == [15, 30, 45, 60]
+    program.close()
 
 
 # Policy

@@ -100,6 +100,19 @@ class Emitter:
         """The driver's handles of the graph's own nodes, in launch order."""
         return list(self._named[0][0].values())
 
+    def address(self, buffer: str) -> int:
+        """The address of a buffer."""
+        return self._addresses[buffer]
+
+    def launch_of(self, node: KernelNode, path: str) -> tuple[int, Launch, int]:
+        """For a launch without a graph: the function, the launch, and the address of pointers to the arguments."""
+        unit = self._unit_of[path]
+        return self._functions.of_unit[unit], node.launch, self._arguments.add(node, unit, path)
+
+    def host_function(self, node: nodes.HostCallbackNode, path: str) -> int:
+        """The address of a C function that does what a host node says."""
+        return self._calls.bind(node, f"node '{path}'", self._locate)
+
     def template(self, unit: int, launch: Launch) -> bytes:
         """The parameters of a node of a unit with a launch, without its arguments."""
         if launch == self._units[unit].launch:
