@@ -141,6 +141,8 @@ class PlanCache:
         # Graphs without anything in common may run at the same time.
         with self._turn if sources.shared_names(graph) else nullcontext(), self._used(graph) as (entry, offer):
             self._bring_state(entry)
+            for other in self._in_its_way(entry):
+                other.plan.synchronize()
             with self._measured(entry, offer):
                 return entry.plan.run(inputs)
 

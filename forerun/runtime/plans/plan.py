@@ -165,19 +165,20 @@ class Plan:
         way, remark = Way.INSTANTIATED, redefined
         if not redefined and not difference.structure and not difference.memory and self._updatable is not None:
             way, remark = self._updatable.update_in_place(graph, difference)
-        if way is Way.INSTANTIATED:
-            self._reload(graph)
+        old = self._reload(graph) if way is Way.INSTANTIATED else None
         self._adopt(proof)
         if way is Way.INSTANTIATED or how == HOW[3]:
             self._functions = _functions_of(graph)
+        if old is not None:
+            old.close()
         return Update(way, difference, remark, how)
 
     def _adopt(self, proof: Proof) -> None:
         self._proof, self.graph, self._renamed = proof, proof.graph, proof.graph
         self._base = base_of(proof.graph)  # kept alive, so that the next edit of the same graph is known as one
 
-    def _reload(self, graph: Graph) -> None:
-        """Load a graph in the place of the present one, which stays if that fails."""
+    def _reload(self, graph: Graph) -> Program:
+        """Load a graph in the place of the present one, which stays if that fails; returns the program before."""
         old = self._open()
         program = self._sources.load(graph)
         try:
@@ -186,7 +187,7 @@ class Plan:
             program.close()
             raise
         self._install(program)
-        old.close()
+        return old
 
     def _redefined(self) -> str:
         """A function that the program has defined again since the plan was made; names do not tell."""

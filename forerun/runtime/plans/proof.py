@@ -125,11 +125,9 @@ class Proof:
             return False
         free = self._facts.free_scalars(after.kernels[pair[1].kernel])
         for (name, before), (other, value) in zip(pair[0].arguments, pair[1].arguments, strict=True):
-            if before is value:
-                continue
             if name != other:
                 return False
-            if before == value:
+            if before is value or before == value:
                 continue
             parameter = free.get(name)
             if parameter is None or type(before) is not ConstantArgument or type(value) is not ConstantArgument:

@@ -242,6 +242,18 @@ def test_streams_are_ordered_where_plans_share_state(api: UpdatableCuda) -> None
     api.streams -= {first, second}
 
 
+def test_a_run_waits_for_launches_that_use_the_same_state(api: UpdatableCuda) -> None:
+    stream = api.new_stream()
+    with PlanCache("cuda", budget=PLENTY, policy=plans_only()) as cache:
+        cache.run(totals(1))
+        api.hold = True
+        cache.launch(decode(0), stream)
+        (flying,) = [entry.plan for entry in cache._entries if entry.plan.in_flight]
+        cache.run(totals(1))
+        assert not flying.in_flight
+    api.streams.remove(stream)
+
+
 # On the stream
 
 

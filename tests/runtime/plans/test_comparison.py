@@ -118,6 +118,12 @@ def test_an_ancestor_that_died_is_not_needed() -> None:
     assert compare(left, right).reason == "argument 's' changed at n0"
 
 
+def test_a_graph_without_tables_is_another_one() -> None:
+    graph = with_argument(chain([1, 2]), "n0", "s", 5)
+    assert compare_related(graph, graph.without_tables(), positions(graph)) is None
+    assert compare(graph, graph.without_tables()).memory == "allocation $x was removed"
+
+
 def test_hazards_of_an_edge_do_not_count() -> None:
     base = chain([1, 2, 3])
     edge = base.dependency("n0", "n1")

@@ -91,6 +91,21 @@ def test_what_is_wrong_changes_nothing() -> None:
             plan.update(ghost)
 
 
+def test_a_program_that_cannot_be_closed_has_given_way_all_the_same() -> None:
+    with Plan(chain([1, 2, 3])) as plan:
+        old = plan._program
+        assert old is not None
+
+        def fail() -> None:
+            raise Unsupported("cannot close")
+
+        old.close = fail  # type: ignore[method-assign]
+        with pytest.raises(Unsupported, match="cannot close"):
+            plan.update(chain([2, 2]))
+        assert len(plan.graph) == 2
+        assert y_of(plan) == [4, 8, 12, 16]
+
+
 def test_a_closed_plan_says_so() -> None:
     plan = Plan(chain([1]))
     plan.close()
