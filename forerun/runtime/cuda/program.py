@@ -221,8 +221,9 @@ class CudaProgram:
         Raises:
             InvalidInput: If one was freed.
         """
-        with self._working():
-            require_allocated(self._resources)
+        if self._flight is None or self._flight.external:
+            with self._working():
+                require_allocated(self._resources)
 
     def is_in_flight(self) -> bool:
         """Whether a launch is not over.

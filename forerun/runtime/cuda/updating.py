@@ -59,7 +59,10 @@ def require_allocated(resources: Resources) -> None:
 
 
 class Flight:
-    """Whether launches are over, on whatever streams they were made."""
+    """Whether launches are over, on whatever streams they were made.
+
+    ``external`` says whether arrays of the caller's are used in place.
+    """
 
     def __init__(self, resources: Resources) -> None:
         driver = resources.driver
@@ -67,6 +70,7 @@ class Flight:
         self._context = int(resources.context.handle)
         with resources.context.current():
             self.event = resources.scope.own("event", driver.call("cuEventCreate", NO_TIMING), "cuEventDestroy")
+        self.external = any(isinstance(array, ExternalArray) for array in resources.kept)
         self._record = driver.function("cuEventRecord")
 
     def require_context(self, stream: int) -> None:
@@ -159,8 +163,8 @@ class Updater:
         done: list[tuple[int, Any, int]] = []
         for change in changes:
             position = change.position
-            old = self._graph._topology._node[self._names[position]]["node"]
-            new = graph._topology._node[change.path]["node"]
+            old = self._graph.node(self._names[position])
+            new = graph.node(change.path)
             unit, remark = self._unit_for(graph, old, new, position)
             if not remark:
                 remark = self._set(graph, new, position, unit, change.path)
@@ -284,7 +288,7 @@ class Updater:
 
 
 def _is_host(graph: Graph, name: str) -> bool:
-    return isinstance(graph._topology._node[name]["node"], nodes.HostCallbackNode)
+    return isinstance(graph.node(name), nodes.HostCallbackNode)
 
 
 def _same_kinds(graph: Graph, old: KernelNode, new: KernelNode) -> bool:

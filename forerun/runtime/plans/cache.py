@@ -399,6 +399,6 @@ def _variant(graph: Graph, difference: Difference) -> int:
     """What tells a graph apart from others of its shape, as far as a few of the changed nodes show it."""
     found: list[object] = [len(difference.nodes)]
     for change in difference.nodes[:_SAMPLE]:
-        node = None if change.is_inner else graph._topology._node[change.path]["node"]
+        node = None if change.is_inner else graph.node(change.path)
         found += [change.position, node.arguments if isinstance(node, KernelNode) else None]
     return hash(tuple(found))

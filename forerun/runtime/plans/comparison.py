@@ -111,7 +111,7 @@ def sketch(graph: Graph) -> tuple[object, ...]:
     found = _as_list(graph)
     count = len(found)
     sample = found[:: max(1, count // 24)]
-    parts = tuple((type(node), getattr(node, "launch", None)) for node in sample)
+    parts = tuple((type(node), node.launch if isinstance(node, nodes.KernelNode) else None) for node in sample)
     sizes = tuple(buffer.shape for buffer in list(graph.buffers.values())[:24])
     return count, len(graph.buffers), sizes, parts
 
@@ -123,7 +123,7 @@ def compare(before: Graph, after: Graph) -> Difference:
     """How a graph differs from the one before."""
     if before is after:
         return Difference()
-    counts = len(before._topology), len(after._topology)
+    counts = len(before), len(after)
     if counts[0] != counts[1]:
         return Difference(structure=f"{counts[1]} nodes, and {counts[0]} before")
     memory = memory_difference(before, after)

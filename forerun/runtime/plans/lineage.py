@@ -47,11 +47,11 @@ def compare_related(before: Graph, after: Graph, positions: Mapping[str, int]) -
         return None
     if len(names) == 1:
         (name,) = names
-        old, new = before._topology._node[name]["node"], after._topology._node[name]["node"]
+        old, new = before.node(name), after.node(name)
         return compare_node(before, after, old, new, positions[name])
     changes: list[NodeChange] = []
     for name in sorted(names, key=positions.__getitem__):
-        old, new = before._topology._node[name]["node"], after._topology._node[name]["node"]
+        old, new = before.node(name), after.node(name)
         found = compare_node(before, after, old, new, positions[name])
         if found.structure:
             return found

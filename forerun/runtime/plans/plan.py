@@ -148,7 +148,7 @@ class Plan:
         found = compare_related(self.graph, graph, self._proof.positions)
         if found is not None:
             return found
-        if len(graph._topology) != len(graph.nodes):
+        if not graph.is_complete:
             require_valid(graph)
         return compare(self.graph, graph)
 

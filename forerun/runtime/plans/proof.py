@@ -112,7 +112,7 @@ class Proof:
         """A kernel node of the graph itself before and after, if it launches the same code."""
         if change.is_inner:
             return None
-        old, new = self.graph._topology._node[change.path]["node"], after._topology._node[change.path]["node"]
+        old, new = self.graph.node(change.path), after.node(change.path)
         if not isinstance(old, KernelNode) or not isinstance(new, KernelNode) or old.kernel != new.kernel:
             return None
         same = "kernel" not in change.aspects and old.place == new.place and len(old.arguments) == len(new.arguments)
@@ -258,7 +258,7 @@ def _require_known_accesses(after: Graph, change: NodeChange) -> None:
     """
     if "kernel" in change.aspects:
         return
-    node = dict(all_nodes(after))[change.path] if change.is_inner else after._topology._node[change.path]["node"]
+    node = dict(all_nodes(after))[change.path] if change.is_inner else after.node(change.path)
     kernel = after.kernels.get(node.kernel) if isinstance(node, KernelNode) else None
     if kernel is None or not kernel.has_foreign_code:
         return
