@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from forerun.support.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from forerun.runtime.plans.cache import CacheStatistics as CacheStatistics
     from forerun.runtime.plans.cache import PlanCache as PlanCache
     from forerun.runtime.plans.comparison import compare as compare
     from forerun.runtime.plans.difference import Difference as Difference
     from forerun.runtime.plans.difference import NodeChange as NodeChange
+    from forerun.runtime.plans.kept import CacheStatistics as CacheStatistics
     from forerun.runtime.plans.plan import Plan as Plan
     from forerun.runtime.plans.policy import Choice as Choice
     from forerun.runtime.plans.policy import Costs as Costs
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from forerun.runtime.plans.updatable import Way as Way
 
 _NAMES = {
-    "cache": ["CacheStatistics", "PlanCache"],
+    "cache": ["PlanCache"],
     "comparison": ["compare"],
     "difference": ["Difference", "NodeChange"],
+    "kept": ["CacheStatistics"],
     "plan": ["Plan"],
     "policy": ["Choice", "Costs", "Offer", "Policy"],
     "updatable": ["UpdatableProgram", "Update", "Way"],

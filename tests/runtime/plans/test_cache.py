@@ -248,7 +248,7 @@ def test_a_run_waits_for_launches_that_use_the_same_state(api: UpdatableCuda) ->
         cache.run(totals(1))
         api.hold = True
         cache.launch(decode(0), stream)
-        (flying,) = [entry.plan for entry in cache._entries if entry.plan.in_flight]
+        (flying,) = [entry.plan for entry in cache._kept.entries if entry.plan.in_flight]
         cache.run(totals(1))
         assert not flying.in_flight
     api.streams.remove(stream)
