@@ -109,8 +109,7 @@ class PlanCache:
         sources, graph = self._open(), require_graph(graph)
         # Graphs without anything in common may run at the same time.
         with self._turn if sources.shared_names(graph) else nullcontext(), self._used(graph) as (entry, offer):
-            self._kept.bring_state(entry)
-            for other in self._in_its_way(entry):
+            for other in self._prepared(entry):
                 other.plan.synchronize()
             with self._measured(entry, offer):
                 return entry.plan.run(inputs)
@@ -126,8 +125,7 @@ class PlanCache:
             Unsupported: If the target is not a GPU, cannot run some node, or the graph cannot be proved.
         """
         with self._turn, self._used(require_graph(graph)) as (entry, offer):
-            self._kept.bring_state(entry)
-            for other in self._in_its_way(entry):
+            for other in self._prepared(entry):
                 entry.plan.wait_for(other.plan, stream)
             with self._measured(entry, offer):
                 entry.plan.launch(stream)
@@ -270,8 +268,10 @@ class PlanCache:
         self._kept.add(entry)
         return entry
 
-    def _in_its_way(self, entry: Entry) -> list[Entry]:
+    def _prepared(self, entry: Entry) -> list[Entry]:
+        """Bring the state to a plan; returns the plans in flight that must be over before it starts."""
         with self._changed:
+            self._kept.bring_state(entry)
             return self._kept.in_its_way(entry)
 
     def _open(self) -> Sources:

@@ -9,7 +9,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
+from forerun.runtime.dtypes import numpy_dtype
 from forerun.runtime.plans.plan import Plan, memory_bytes
 from forerun.runtime.plans.policy import Choice
 from forerun.runtime.plans.sources import Sources
@@ -149,15 +151,18 @@ class KeptPlans:
             if holder is entry:
                 continue
             if not sources.is_shared(entry.plan.graph, name):
-                value = holder.plan.read(name) if holder is not None else self._state.pop(name, None)
-                if value is not None and value.shape == entry.plan.graph.buffers[name].shape:
+                value = holder.plan.read(name) if holder is not None else self._state.get(name)
+                if value is not None and _fits(value, entry.plan.graph.buffers[name]):
                     entry.plan.write(name, value)
             self._holders[name] = entry
+            self._state.pop(name, None)
 
     def in_its_way(self, entry: Entry) -> list[Entry]:
         """The plans in flight that use memory which another one uses, too."""
         sources = self._sources
         names = sources.shared_names(entry.plan.graph)
+        if not names:
+            return []
         others = [other for other in self.entries if other is not entry and other.plan.in_flight]
         return [other for other in others if names & sources.shared_names(other.plan.graph)]
 
@@ -177,3 +182,7 @@ class KeptPlans:
         for entry in reversed(entries):
             entry.plan.close()
         self._sources.close()
+
+
+def _fits(value: NDArray[Any], buffer: Buffer) -> bool:
+    return value.shape == buffer.shape and value.dtype == numpy_dtype(buffer.dtype)
