@@ -89,6 +89,34 @@ SECTIONS = (
         ),
     ),
     Section(
+        "plans",
+        "Plans",
+        "Updates of a plan of 2,000 nodes, the plan's own work alone (a target that does nothing): the same graph "
+        "object, a graph that was built once more and is equal, one that differs in its number of nodes, edits of "
+        "one scalar of 1 to 64 nodes, and an edit that changes which row of a cache a node writes (proved again). "
+        "What a tenth of a million updates leaves in memory; wrong answers of eight threads on one cache; and the "
+        "worst ratio of the cache's policy to the best of three strategies that decide nothing, on the simulated "
+        "traces. `python -m benchmarks.plans`",
+        (
+            ("plans.same_object_us", "at most 5"),
+            ("plans.rebuilt_equal_ms", "at most 0.8"),
+            ("plans.different_ms", "at most 0.1"),
+            ("plans.update_k1_us", "at most 20"),
+            ("plans.incremental_ms", "at most 2"),
+            ("plans.thread_errors", "0"),
+            ("plans.worst_trace_ratio", "at most 1.03"),
+        ),
+    ),
+    Section(
+        "plans_gpu",
+        "Plans on a GPU",
+        "A chain of 2,000 normalizations. Updates of 1 to all nodes, with the driver's calls; a launch, a replay; "
+        "making the CUDA graph and instantiating it; the whole-graph update of a child graph of 2,000 nodes; "
+        "loading the graph again because a cluster changed; memory that 25,000 updates took. `cluster_after_update` "
+        "is the cluster that a node runs with after `cuGraphExecUpdate` from 2 to 4: 2 if the driver keeps the old "
+        "one. `python -m benchmarks.plans --gpu`",
+    ),
+    Section(
         "checker",
         "The checker",
         "Graphs with five accesses a node. `python benchmarks/checker.py`",

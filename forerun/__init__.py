@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from forerun.runtime.cuda.capture.restored import restore as restore
     from forerun.runtime.cuda.capture.session import capture as capture
     from forerun.runtime.cuda.target import CudaTarget as CudaTarget
+    from forerun.runtime.plans.cache import PlanCache as PlanCache
+    from forerun.runtime.plans.plan import Plan as Plan
     from forerun.runtime.reference.target import ReferenceTarget as ReferenceTarget
     from forerun.support.diagnostics import ForerunError as ForerunError
     from forerun.support.diagnostics import InternalError as InternalError
@@ -72,6 +74,8 @@ _NAMES = {
     "runtime.cuda.capture.restored": ["RestoredCapture", "restore"],
     "runtime.cuda.capture.session": ["capture"],
     "runtime.cuda.target": ["CudaTarget"],
+    "runtime.plans.cache": ["PlanCache"],
+    "runtime.plans.plan": ["Plan"],
     "runtime.reference.target": ["ReferenceTarget"],
     "torch": ["torch"],
     "support.diagnostics": ["ForerunError", "InternalError", "InvalidInput", "Refuted", "Unsupported"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import lru_cache
 from types import ModuleType
 from typing import Protocol, TypeAlias
 
@@ -217,7 +218,7 @@ class GraphBuilder:
         missing = [name for name in known if name not in arguments]
         if missing:
             raise InvalidInput(f"launch of kernel '{kernel.name}' lacks arguments: {', '.join(missing)}")
-        bound = tuple((p.name, self._argument(kernel, p, arguments[p.name])) for p in kernel.parameters)
+        bound = _shared(tuple((p.name, self._argument(kernel, p, arguments[p.name])) for p in kernel.parameters))
         return self.add(KernelNode(node or self._fresh(kernel.name), kernel.name, bound, launch), after=after)
 
     def copy(
@@ -283,7 +284,7 @@ class GraphBuilder:
         for name in (source, target) if _target_exists else (source,):
             if name not in self._nodes:
                 raise InvalidInput(f"no node '{name}'", hint=did_you_mean(name, self._nodes))
-        self._dependencies.append(Dependency(source, target, kind))
+        self._dependencies.append(_edge(source, target, kind))
 
     def build(self, *, verify: bool = True) -> Graph:
         """The graph.
@@ -329,6 +330,15 @@ class GraphBuilder:
         while f"{stem}.{number}" in self._nodes:
             number += 1
         return f"{stem}.{number}"
+
+
+_edge = lru_cache(1 << 14)(Dependency)
+
+
+@lru_cache(1 << 14)
+def _shared(bound: tuple[tuple[str, Argument], ...]) -> tuple[tuple[str, Argument], ...]:
+    """One value for all that are equal, so that a graph that is built once more is compared by identity mostly."""
+    return bound
 
 
 def _claim(table: Collection[str], name: str, what: str) -> None:

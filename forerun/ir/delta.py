@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from forerun.ir.graph import Graph
 
 __all__ = ["Delta"]
 
@@ -16,6 +21,10 @@ class Delta:
 
     A node, dependency, buffer, allocation or kernel that was added, removed or replaced is listed; compare the graphs
     before and after to see how.
+
+    Attributes:
+        reorders: Whether nodes were added or removed, so that launch positions may be others.
+        base: The graph that the edit began from, as long as it lives; set by ``commit()``.
     """
 
     nodes: dict[str, None] = field(default_factory=dict)
@@ -23,6 +32,8 @@ class Delta:
     buffers: dict[str, None] = field(default_factory=dict)
     allocations: dict[str, None] = field(default_factory=dict)
     kernels: dict[str, None] = field(default_factory=dict)
+    reorders: bool = False
+    base: weakref.ref[Graph] | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_empty(self) -> bool:
@@ -38,3 +49,4 @@ class Delta:
         """Add what another edit touched."""
         for name in _PARTS:
             getattr(self, name).update(getattr(other, name))
+        self.reorders = self.reorders or other.reorders

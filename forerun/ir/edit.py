@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -82,6 +83,7 @@ class GraphEdit:
             self._order.append(node.name)
         self._topology.add_node(node.name, node=node)
         self.delta.nodes[node.name] = None
+        self.delta.reorders = True
 
     def replace_node(self, node: Node) -> None:
         """Put another node in the place of the one with the same name; its dependencies stay."""
@@ -99,6 +101,7 @@ class GraphEdit:
         if self._order is not None:
             self._order.remove(name)
         self.delta.nodes[name] = None
+        self.delta.reorders = True
 
     def record_fusion(self, node: str, parts: Iterable[str]) -> None:
         """Claim that a new kernel node does what some nodes of the base do, one after the other, and nothing else.
@@ -250,6 +253,7 @@ class GraphEdit:
         # Graphs do not change, so the next one may share what no edit has changed.
         topology = self._read() if self._order is None else _reordered(self._topology, self._order)
         tables = self._allocations, self._buffers, self._kernels
+        self.delta.base = weakref.ref(self.base)
         result = Graph._from_parts(self._name, tables, topology, self.delta)
         carry_over(self.base, self.delta, result)
         self.base, self.delta = result, Delta()

@@ -166,6 +166,16 @@ class Graph:
         """All dependencies, by target in launch order, then by source in launch order."""
         return _dependencies(self)
 
+    def node(self, name: str) -> Node:
+        """The node of that name, without working out :attr:`nodes` of a graph that was just edited."""
+        node: Node = self._topology.nodes[name]["node"]
+        return node
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether dependencies mention no names but those of nodes (verifier rule G2)."""
+        return len(self._topology) == len(self.nodes)
+
     def dependency(self, source: str, target: str) -> Dependency | None:
         """The dependency between two nodes, or ``None``."""
         data = self._topology.get_edge_data(source, target)

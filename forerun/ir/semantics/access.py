@@ -16,14 +16,14 @@ from forerun.ir.semantics.binding import READ, WRITE, Binder, NodeAccess, Versio
 from forerun.ir.semantics.byteset import ByteSet, bytes_of
 from forerun.support.collection import collection_paused
 
-__all__ = ["HOST_EFFECTS", "NodeAccess", "accesses", "always_waits", "is_event", "with_tables"]
+__all__ = ["HOST_EFFECTS", "NodeAccess", "accesses", "always_waits", "is_event", "with_tables", "written_scalars"]
 
 HOST_EFFECTS = "host side effects"
 """A name for what host calls do besides their declared accesses: two of them without an order are a race."""
 
 
 def _all_accesses(graph: Graph) -> Mapping[str, tuple[NodeAccess, ...]]:
-    binder = Binder(graph, _written_scalars(graph))
+    binder = Binder(graph, written_scalars(graph))
     with collection_paused():
         return {
             name: tuple(binder.accesses(node) if isinstance(node, nodes.KernelNode) else _of_other(graph, node))
@@ -131,7 +131,7 @@ _with_tables: Analysis[dict[int, tuple[Graph, Graph]]] = Analysis({"kernels", "b
 """Bodies by identity, as they were given and with tables: filled in as they are asked for."""
 
 
-def _written_scalars(graph: Graph) -> Versions:
+def written_scalars(graph: Graph) -> Versions:
     """The elements that some kernel loads as a scalar and some node of the graph may write, with their versions."""
     loads: dict[str, set[tuple[str, int]]] = {}
     for node in graph:

@@ -36,7 +36,7 @@ from forerun.ir.semantics.binding import symbol_values
 from forerun.ir.types import DType
 from forerun.support.diagnostics import Diagnostic, Location, did_you_mean
 
-__all__ = ["check"]
+__all__ = ["check", "check_node", "holds"]
 
 MAX_GRID = (2**31 - 1, 65535, 65535)
 MAX_BLOCK = (1024, 1024, 64)
@@ -49,22 +49,27 @@ def check(graph: Graph) -> Iterator[Diagnostic]:
     """Yield violations of N1 to N16."""
     known = _checked(graph)
     for node in graph:
-        match node:
-            case KernelNode():
-                yield from _kernel_again(graph, node, known)
-            case MemcpyNode():
-                yield from _copy(graph, node)
-            case MemsetNode():
-                yield from _fill(graph, node)
-            case HostCallbackNode():
-                yield from _host(graph, node)
-            case ConditionalNode():
-                yield from _conditional(graph, node)
-            case EmptyNode() | AllocNode() | FreeNode() | EventRecordNode() | EventWaitNode() | ChildGraphNode():
-                pass  # allocations are checked together, below, and bodies with the structure
-            case _:
-                assert_never(node)
+        yield from _kernel_again(graph, node, known) if isinstance(node, KernelNode) else check_node(graph, node)
     yield from _allocated(graph)
+
+
+def check_node(graph: Graph, node: Node) -> Iterator[Diagnostic]:
+    """Yield violations by one node, of the invariants that concern no other."""
+    match node:
+        case KernelNode():
+            yield from _kernel(graph, node)
+        case MemcpyNode():
+            yield from _copy(graph, node)
+        case MemsetNode():
+            yield from _fill(graph, node)
+        case HostCallbackNode():
+            yield from _host(graph, node)
+        case ConditionalNode():
+            yield from _conditional(graph, node)
+        case EmptyNode() | AllocNode() | FreeNode() | EventRecordNode() | EventWaitNode() | ChildGraphNode():
+            pass  # allocations are checked together, and bodies with the structure
+        case _:
+            assert_never(node)
 
 
 # Kernel nodes
@@ -194,7 +199,7 @@ def _scalar(graph: Graph, node: KernelNode, parameter: ScalarParameter, argument
     at = _at(node, parameter.name)
     match argument:
         case ConstantArgument(value=value):
-            if not _holds(parameter.dtype, value):
+            if not holds(parameter.dtype, value):
                 yield Diagnostic("N5", f"'{parameter.name}' is {parameter.dtype}, but {value} is bound to it", at)
         case ScalarLoad():
             buffer = graph.buffers.get(argument.buffer)
@@ -209,7 +214,8 @@ def _scalar(graph: Graph, node: KernelNode, parameter: ScalarParameter, argument
             yield Diagnostic("N5", f"'{parameter.name}' is a scalar, but %{argument.buffer} is bound to it", at)
 
 
-def _holds(dtype: DType, value: object) -> bool:
+def holds(dtype: DType, value: object) -> bool:
+    """Whether a number can be a constant of a type (N5)."""
     if dtype.is_float:
         return isinstance(value, float) or (isinstance(value, int) and abs(value) < _FLOAT_END)
     least, greatest = dtype.range

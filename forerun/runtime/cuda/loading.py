@@ -43,7 +43,8 @@ _BINDABLE = (*_INPUTS, BufferRole.OUTPUT, BufferRole.STATE)
 class Loaded:
     """What a program works with, all of it owned by ``resources``.
 
-    The seconds are what it took to make the CUDA graph, and what the driver took to instantiate it.
+    The seconds are what it took to make the CUDA graph, and what the driver took to instantiate it. The bytes are by
+    how much the device's free memory shrank meanwhile, other programs included.
     """
 
     resources: Resources
@@ -58,6 +59,8 @@ class Loaded:
     split: SplitGraph | None
     emit_seconds: float
     instantiate_seconds: float
+    executable_bytes: int
+    emitter: Emitter
 
 
 class Seeds:
@@ -104,11 +107,14 @@ def load_graph(
     seed: int,
     progress: Progress | None,
     splits: str = "graph",
+    *,
+    streamed: bool = False,
 ) -> Loaded:
     """Load a graph whose code is compiled.
 
     ``memory`` are the caller's arrays, by buffer; ``seed`` is that of delays, 0 for none; ``splits`` says how a graph
-    with work for the host is launched, as :class:`~forerun.runtime.cuda.target.CudaTarget` has it.
+    with work for the host is launched, as :class:`~forerun.runtime.cuda.target.CudaTarget` has it. With ``streamed``
+    there is no executable: the nodes will be launched one by one.
 
     Raises:
         InvalidInput: If a weight or array does not fit, or the function of a host node cannot be found.
@@ -122,7 +128,7 @@ def load_graph(
         with resources.context.current():
             needed = needed_alignments(graph)
             bound = {name: _bound(resources, graph.buffers[name], value, needed) for name, value in memory.items()}
-            return _load(resources, graph, code, weights, bound, seed, progress, splits)
+            return _load(resources, graph, code, weights, bound, seed, progress, splits, streamed)
     except BaseException:
         resources.close()
         raise
@@ -145,6 +151,7 @@ def _load(
     seed: int,
     progress: Progress | None,
     splits: str,
+    streamed: bool,
 ) -> Loaded:
     scope, stream = resources.scope, resources.stream
     memory = Memory(scope, graph, bound, resources.kept)
@@ -164,21 +171,27 @@ def _load(
     resources.until_idle.append(calls)
     emitter = Emitter(scope, graph, memory, functions, resources.context.handle, calls, first_seed, records)
     executable, split = None, None
-    if splits != "graph" and any(map(is_host_work, graph)):
+    emitted = instantiated = began
+    free = 0
+    # Streamed: nothing is made, since the nodes will be launched one by one.
+    if not streamed and splits != "graph" and any(map(is_host_work, graph)):
         made = partial(_instantiate, resources, emitter=emitter)
         split = SplitGraph(resources, graph, emitter, calls, made, overlap=splits == "plans")
         emitted = instantiated = time.perf_counter()
-    else:
+    elif not streamed:
         whole = emitter.emit()
         emitted = time.perf_counter()
+        free, _ = scope.driver.call("cuMemGetInfo")
         executable = _instantiate(resources, whole, emitter)
         instantiated = time.perf_counter()
         scope.driver.call("cuGraphUpload", executable, stream)
     resources.synchronize()
+    size = max(0, free - scope.driver.call("cuMemGetInfo")[0]) if free else 0
     times = emitted - began, instantiated - emitted
     return Loaded(
-        resources, memory, staging, functions, calls, emitter.constants, executable, seeds, timestamps, split, *times
-    )
+        resources, memory, staging, functions, calls, emitter.constants, executable, seeds, timestamps, split, *times,
+        size, emitter,
+    )  # fmt: skip
 
 
 def _timestamps(driver: Driver, memory: Memory, code: Code) -> Timestamps | None:

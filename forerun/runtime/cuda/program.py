@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.graph import Graph
+from forerun.ir.nodes import KernelNode
+from forerun.runtime.base import Program
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import seconds_between_events
 from forerun.runtime.cuda.driver.streams import stream_handle
+from forerun.runtime.cuda.emit.segments import is_host_work
 from forerun.runtime.cuda.loading import Loaded
 from forerun.runtime.cuda.memory.array import DeviceArray
 from forerun.runtime.cuda.sass.inspection import Inspection
+from forerun.runtime.cuda.streamed import StreamLauncher
+from forerun.runtime.cuda.updating import Flight, Updater, require_allocated
+from forerun.runtime.plans.difference import Difference
+from forerun.runtime.plans.updatable import Way
 from forerun.runtime.timeline import Timeline, timeline_of
 from forerun.runtime.toolchain import EntryFacts
 from forerun.runtime.values import state_array
@@ -50,10 +57,17 @@ class CudaProgram:
         # What a launch needs, without a look-up more.
         self._executable = loaded.executable
         self._stream = resources.stream
-        self._graph_launch = resources.driver.function("cuGraphLaunch")
+        self._graph_launch: Callable[[Any, Any], tuple[Any]] = resources.driver.function("cuGraphLaunch")
+        if loaded.executable is None and loaded.split is None:
+            self._graph_launch = StreamLauncher(resources.driver, graph, loaded.emitter)
         self._seeds = loaded.seeds
         self._timestamps = loaded.timestamps
         self._split = loaded.split
+        self._calls = loaded.calls
+        self._updater: Updater | None = None
+        self._flight: Flight | None = None
+        self._is_assigned = False
+        self._has_host_kernels = any(isinstance(node, KernelNode) and is_host_work(node) for node in graph)
         self._finalizer = weakref.finalize(self, resources.close)
 
     @property
@@ -103,6 +117,8 @@ class CudaProgram:
             handle = self._stream
         else:
             handle = stream_handle(stream)
+            if self._flight is not None:
+                self._flight.require_context(handle)
             self._resources.external_work = True
         if self._seeds is not None:
             self._seeds.next(handle)
@@ -116,6 +132,8 @@ class CudaProgram:
         (error,) = self._graph_launch(self._executable, handle)
         if error:
             self._launch_again(error, handle)
+        if self._flight is not None:
+            self._flight.note(handle)
 
     def assign(self, values: Mapping[str, int | float]) -> None:
         """Give named constants other values, for replays that are launched from now on.
@@ -127,6 +145,7 @@ class CudaProgram:
         """
         with self._working():
             self._loaded.constants.assign(self._executable, values)
+            self._is_assigned = True
 
     def synchronize(self) -> None:
         """Wait for all replays.
@@ -206,6 +225,65 @@ class CudaProgram:
             state_array(self._graph.buffers[buffer], value)
             found.assign(value)
 
+    # Plans
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the program's memory and of the executable; weights that are used in place are not counted."""
+        return self._loaded.memory.size_bytes + self._loaded.executable_bytes
+
+    def watch(self) -> None:
+        """From now on launches leave an event, and streams of other contexts are refused."""
+        self._flight = self._flight or Flight(self._resources)
+
+    def require_memory(self) -> None:
+        """Ask the driver whether arrays of the caller's are still allocated; their owners may have freed them by hand.
+
+        Raises:
+            InvalidInput: If one was freed.
+        """
+        if self._flight is None or self._flight.external:
+            with self._working():
+                require_allocated(self._resources)
+
+    def is_in_flight(self) -> bool:
+        """Whether a launch is not over.
+
+        Raises:
+            CudaError: If a replay failed.
+        """
+        if not self._in_flight or self._flight is None:
+            return self._in_flight
+        with self._working():
+            return not self._flight.is_over()
+
+    def wait_for(self, other: Program, stream: Any = None) -> None:
+        """Let what is launched on a stream from now on wait for the last launch of another program that is watched."""
+        if isinstance(other, CudaProgram) and other._flight is not None and other._in_flight:
+            handle = self._stream if stream is None else stream_handle(stream)
+            with self._working():
+                self._resources.driver.call("cuStreamWaitEvent", handle, other._flight.event, 0)
+
+    def update_in_place(self, graph: Graph, difference: Difference) -> tuple[Way, str]:
+        """Become another graph; see :class:`forerun.runtime.plans.UpdatableProgram`.
+
+        Raises:
+            InvalidInput: If the function of a host node cannot be found, or the program is closed.
+            CudaError: If the driver fails.
+        """
+        if self._executable is None:
+            return Way.INSTANTIATED, "there was no executable"
+        if self._has_host_kernels:
+            return Way.INSTANTIATED, "kernels of the host are bound when they are loaded"
+        if self._is_assigned:
+            return Way.INSTANTIATED, "a named parameter was given another value"
+        with self._working():
+            self._updater = self._updater or Updater(self._graph, self._loaded)
+            found = self._updater.update(graph, difference)
+            if found[0] is not Way.INSTANTIATED:
+                self._graph, self._calls = graph, self._updater.calls
+            return found
+
     def close(self) -> None:
         """Wait for what is in flight, and give everything back but what others still use. Closing twice is fine.
 
@@ -222,10 +300,9 @@ class CudaProgram:
                 raise error
 
     def _wait(self) -> None:
-        calls = self._loaded.calls
         self._resources.synchronize()
         self._in_flight = False
-        calls.raise_failure()
+        self._calls.raise_failure()
 
     @contextmanager
     def _working(self) -> Iterator[None]:

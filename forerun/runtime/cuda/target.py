@@ -102,6 +102,26 @@ class CudaTarget:
             InternalError: If the machine code breaks an order that the absence of races rests on.
             CudaError: If the driver fails.
         """
+        return self._load(graph, weights, memory, streamed=False)
+
+    def can_stream(self, graph: Graph) -> bool:
+        """Whether :meth:`load_streamed` takes a graph."""
+        from forerun.runtime.cuda.streamed import can_stream
+
+        return can_stream(graph)
+
+    def load_streamed(
+        self, graph: Graph, weights: Mapping[str, ArrayLike], memory: Mapping[str, Any] | None = None
+    ) -> CudaProgram:
+        """Load a graph without making a CUDA graph of it: its nodes are launched one by one. For graphs that run once.
+
+        Raises what :meth:`load` raises.
+        """
+        return self._load(graph, weights, memory, streamed=True)
+
+    def _load(
+        self, graph: Graph, weights: Mapping[str, ArrayLike], memory: Mapping[str, Any] | None, *, streamed: bool
+    ) -> CudaProgram:
         from forerun.ir.verify import require_valid
         from forerun.runtime.cuda.codegen.build import build_code
         from forerun.runtime.cuda.loading import check_memory, load_graph
@@ -120,8 +140,8 @@ class CudaTarget:
             code = build_code(graph, arch, delays=self.delays != 0, timeline=self.timeline, fresh=fresh)
             multiprocessors = current.attribute(device.handle, "MULTIPROCESSOR_COUNT")
             inspection = inspect_code(graph, code, arch, multiprocessors) if self.prove else None
-            given = weights, memory or {}, self.delays, self.progress, self.splits
-            loaded = load_graph(current, device, graph, code, *given)
+            given = current, device, graph, code, weights, memory or {}, self.delays, self.progress, self.splits
+            loaded = load_graph(*given, streamed=streamed)
             return CudaProgram(graph, loaded, inspection)
 
         try:

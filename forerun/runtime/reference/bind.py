@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from forerun.ir.affine import AffineLike
 from forerun.ir.bound_kernel import BoundParameters, bind_kernel
@@ -28,7 +28,7 @@ from forerun.runtime.reference.memory import BufferMemory, Memory
 from forerun.runtime.reference.operations import bind_operation
 from forerun.support.diagnostics import Unsupported
 
-__all__ = ["bind_graph", "bind_node"]
+__all__ = ["bind_graph", "bind_node", "rebind_nodes"]
 
 
 def bind_graph(graph: Graph, memory: Memory) -> BoundGraph:
@@ -58,6 +58,19 @@ def _bound_kernel(tables: Graph, node: KernelNode, buffers: Mapping[str, BufferM
         raise Unsupported(f"{place}: kernel '{kernel.name}' is a black box", hint=hint)
     binding = _KernelBinding(buffers, bind_kernel(tables, node), f"{place}, kernel '{kernel.name}'")
     return BoundKernel(node.name, tuple(binding.role(role) for role in kernel.roles), len(binding.slots))
+
+
+def rebind_nodes(bound: BoundGraph, graph: Graph, memory: Memory, positions: Iterable[int]) -> BoundGraph:
+    """The bound form of a graph that differs from a bound one in the nodes at some launch positions alone.
+
+    Raises:
+        InvalidInput: If a function cannot be found, or cannot take the arguments that the kernel gives it.
+        Unsupported: If a kernel is a black box, or a phase has no reference function.
+    """
+    nodes, given, binder = list(bound.nodes), list(graph), _Binder(graph, memory)
+    for position in positions:
+        nodes[position] = binder.node(given[position], "")
+    return BoundGraph(graph.name, tuple(nodes), bound.links)
 
 
 class _Binder:

@@ -82,6 +82,11 @@ class Memory:
             self._bytes[name].flags.writeable = False
         self.buffers = {b.name: self._memory_of(b, b.allocation in constant) for b in graph.buffers.values()}
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of what is not the caller's weights alone."""
+        return sum(data.nbytes for data in self._bytes.values() if data.flags.writeable)
+
     def bytes_of(self, allocation: str) -> Bytes:
         """All bytes of an allocation."""
         return self._bytes[allocation]

@@ -13,8 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from forerun.ir.demands import require_vouched
 from forerun.ir.graph import Graph
 from forerun.ir.parameters import with_values
+from forerun.runtime.plans.difference import Difference
+from forerun.runtime.plans.updatable import Way
 from forerun.runtime.reference.adversarial import Machine, count_actions
-from forerun.runtime.reference.bind import bind_graph
+from forerun.runtime.reference.bind import bind_graph, rebind_nodes
 from forerun.runtime.reference.bound import BoundGraph
 from forerun.runtime.reference.memory import BufferMemory, Memory
 from forerun.runtime.reference.schedule import Action, Schedule
@@ -111,6 +113,8 @@ class ReferenceProgram:
         self._target = target
         self._replays = 0
         self._graph = graph
+        self._is_assigned = False
+        self._is_serial = target.recorded is None and target.schedule == _SERIAL
         self._serial: SerialReplay | None = None
         self._loaded: tuple[Memory, BoundGraph] | None = None
         self._bind(Memory(graph, weights))
@@ -120,21 +124,22 @@ class ReferenceProgram:
         memory, graph = self._open()
         memory.set_inputs(inputs)
         memory.poison()
-        if self._serial is None:
+        if not self._is_serial:
             return self._adversarial(memory, graph)
+        if self._serial is None:
+            self._serial = SerialReplay(graph, self._target.loop_limit)
         self._serial()
         return memory.outputs()
 
     def assign(self, values: Mapping[str, int | float]) -> None:
         """Give named constants other values; see :class:`forerun.runtime.base.AdjustableProgram`."""
         memory, _ = self._open()
-        self._graph = with_values(self._graph, values)
+        self._graph, self._is_assigned = with_values(self._graph, values), True
         self._bind(memory)
 
     def _bind(self, memory: Memory) -> None:
         bound = bind_graph(self._graph, memory)
-        serial = self._target.recorded is None and self._target.schedule == _SERIAL
-        self._serial = SerialReplay(bound, self._target.loop_limit) if serial else None
+        self._serial = SerialReplay(bound, self._target.loop_limit) if self._is_serial else None
         self._loaded = memory, bound
 
     def read(self, buffer: str) -> NDArray[Any]:
@@ -150,6 +155,37 @@ class ReferenceProgram:
         """Set all state to zeros; adversarial schedules are drawn as after loading."""
         self._open()[0].reset()
         self._replays = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of memory, the caller's weights apart."""
+        return 0 if self._loaded is None else self._loaded[0].size_bytes
+
+    def watch(self) -> None:
+        """Nothing to do: replays are over when :meth:`run` returns."""
+
+    def require_memory(self) -> None:
+        """Nothing to do: arrays of NumPy live as long as somebody uses them."""
+
+    def is_in_flight(self) -> bool:
+        """Never: replays are over when :meth:`run` returns."""
+        return False
+
+    def wait_for(self, other: object, stream: Any = None) -> None:
+        """Nothing to do: replays are over when :meth:`run` returns."""
+
+    def update_in_place(self, graph: Graph, difference: Difference) -> tuple[Way, str]:
+        """Bind the nodes that changed; see :class:`forerun.runtime.plans.UpdatableProgram`."""
+        memory, bound = self._open()
+        self._graph = graph
+        if self._is_assigned:
+            self._is_assigned = False
+            self._bind(memory)  # nodes that are the same in both graphs may have other values now
+            return Way.PARAMETERS, ""
+        positions = dict.fromkeys(change.position for change in difference.nodes)
+        self._loaded = memory, rebind_nodes(bound, graph, memory, positions)
+        self._serial = None
+        return Way.PARAMETERS, ""
 
     def close(self) -> None:
         """Give back the memory. Closing twice is fine."""

@@ -58,6 +58,10 @@ class Arguments:
         self._slots = [unit.slots for unit in units]
         self._only_pointers = [all(_is_buffer(slot) for slot in unit.slots) for unit in units]
 
+    def rewind(self) -> None:
+        """Begin again at the first word, once the driver has read them."""
+        self._next = 0
+
     def add(self, node: KernelNode, unit: int, path: str) -> int:
         """Pack the arguments of a node that launches the unit of that number; its path names it in the whole graph.
 

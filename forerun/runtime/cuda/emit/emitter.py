@@ -107,6 +107,48 @@ class Emitter:
         found = (prefix + name for handles, prefix in self._named for name, h in handles.items() if int(h) == handle)
         return next(found, "")
 
+    def handles(self) -> list[Any]:
+        """The driver's handles of the graph's own nodes, in launch order."""
+        return list(self._named[0][0].values())
+
+    def address(self, buffer: str) -> int:
+        """The address of a buffer."""
+        return self._addresses[buffer]
+
+    def launch_of(self, node: KernelNode, path: str) -> tuple[int, Launch, int]:
+        """For a launch without a graph: the function, the launch, and the address of pointers to the arguments."""
+        unit = self._unit_of[path]
+        return self._functions.of_unit[unit], node.launch, self._arguments.add(node, unit, path)
+
+    def host_function(self, node: Node, path: str) -> int:
+        """The address of a C function that does what a node does on the host."""
+        assert isinstance(node, HostCallbackNode | KernelNode)
+        return self._calls.address_of(self.host_work(node, path))
+
+    def template(self, unit: int, launch: Launch) -> bytes:
+        """The parameters of a node of a unit with a launch, without its arguments."""
+        if launch == self._units[unit].launch:
+            return self._templates[unit]
+        return nodeparams.kernel(self._functions.of_unit[unit], launch.grid, launch.block, launch.shared_bytes)
+
+    def kernel_params(self, node: KernelNode, unit: int, template: bytes, path: str) -> Any:
+        """What the driver takes to change a node of a graph that was made; to be used before the next call."""
+        view = self._node_params.view
+        view[:] = template
+        self._loaded_unit = -1
+        self._arguments.rewind()
+        _pack_address(view, nodeparams.KERNEL_PARAMETERS_AT, self._arguments.add(node, unit, path))
+        return self._node_params.params
+
+    def memory_params(self, node: nodes.MemcpyNode | nodes.MemsetNode, path: str) -> Any:
+        """The same for a copy or a fill; ``None`` if it would be a node of another kind."""
+        fields = self._copy(node, path) if isinstance(node, nodes.MemcpyNode) else self._fill_fields(node, path)
+        if fields == nodeparams.empty():
+            return None
+        self._node_params.view[:] = fields
+        self._loaded_unit = -1
+        return self._node_params.params
+
     def _fill(self, graph: Graph, target: Any, prefix: str) -> dict[str, Any]:
         """Add all nodes of a graph or body; returns their handles by name."""
         handles: dict[str, Any] = {}

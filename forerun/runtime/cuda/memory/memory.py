@@ -40,7 +40,8 @@ class Memory:
     Allocations share blocks by what they hold: one block for state, one for what lives within a replay, one for
     weights, one (pinned) for what the graph keeps on the host. Memory of the caller stands where it is.
 
-    ``bound`` are the caller's arrays, by buffer; ``kept`` takes the owners of weights that are used in place.
+    ``bound`` are the caller's arrays, by buffer; ``kept`` takes the owners of weights that are used in place;
+    ``size_bytes`` is what came from the driver.
 
     Raises:
         InvalidInput: If an array of the caller's cannot stand for its buffer.
@@ -51,6 +52,7 @@ class Memory:
     def __init__(self, scope: Scope, graph: Graph, bound: Mapping[str, ExternalArray], kept: list[Any]) -> None:
         self._scope = scope
         self._graph = graph
+        self.size_bytes = 0
         self._places: dict[str, int] = {}
         self._kept = kept
         self._views = views = _views(graph)
@@ -177,6 +179,7 @@ class Memory:
             if error.is_out_of_memory:
                 raise error.about(detail=self._shortage(size, what)) from error
             raise
+        self.size_bytes += size
         return Block(int(made), size)
 
     def _shortage(self, size: int, what: str) -> str:

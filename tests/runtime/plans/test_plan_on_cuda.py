@@ -1,0 +1,399 @@
+"""Plans on a fake GPU: which of the driver's updates are asked for, what they would get wrong, and who is in flight."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import forerun
+from forerun.ir.graph import Graph
+from forerun.ir.nodes import BufferArgument, ChildGraphNode, KernelNode, MemsetNode
+from forerun.ir.types import HOST, BufferRole, DependencyKind
+from forerun.runtime.cuda.driver import nodeparams
+from forerun.runtime.cuda.driver.errors import CudaError
+from forerun.runtime.cuda.emit.emitter import Emitter
+from forerun.runtime.cuda.emit.hostcalls import HostCalls
+from forerun.runtime.plans import Plan, Way, compare
+from forerun.support.diagnostics import InvalidInput
+from tests.runtime.cuda.support import LOOP_WEIGHTS, loop, rich
+from tests.runtime.plans.fake import NODE_BYTES, UpdatableCuda, fake_gpu
+from tests.runtime.plans.samples import N, chain, decode, scale, shift, with_argument, with_edge, with_launch
+
+X = {"x": [1, 2, 3, 4]}
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[UpdatableCuda]:
+    with fake_gpu(monkeypatch) as (api, driver):
+        yield api
+        gc.collect()
+        assert (api.leaks(), driver.handles.live()) == ({}, ())
+
+
+def y_of(plan: Plan) -> list[int]:
+    return plan.run(X)["y"].tolist()  # type: ignore[no-any-return]
+
+
+def program(plan: Plan) -> Any:
+    return plan._program
+
+
+# Ways
+
+
+def test_one_node_is_one_call(api: UpdatableCuda) -> None:
+    base = chain([1, 2, 3])
+    with Plan(base, "cuda") as plan:
+        calls = len(api.log)
+        assert plan.update(with_argument(base, "n1", "s", 5)).way is Way.PARAMETERS
+        changes = [name for name in api.log[calls:] if not name.startswith("cuCtx")]
+        assert changes == ["cuGraphExecNodeSetParams"]
+        assert y_of(plan) == [15, 30, 45, 60]
+        assert plan.update(chain([7, 8, 9])).changed == 3
+        assert y_of(plan) == [504, 1008, 1512, 2016]
+
+
+def test_a_reused_graph_is_no_call(api: UpdatableCuda) -> None:
+    with Plan(chain([1, 2]), "cuda") as plan:
+        calls = len(api.log)
+        for graph in (plan.graph, chain([1, 2]), chain([1, 2], names="k")):
+            assert plan.update(graph).way is Way.REUSED
+        assert api.log[calls:] == []
+
+
+def test_a_function_that_is_loaded_is_set(api: UpdatableCuda) -> None:
+    with Plan(chain([1, 2, 3], kernels=[None, shift]), "cuda") as plan:
+        assert y_of(plan) == [9, 12, 15, 18]
+        assert plan.update(chain([1, 2, 3], kernels=[None, None, shift])).way is Way.PARAMETERS
+        assert y_of(plan) == [5, 7, 9, 11]
+
+
+def test_code_that_is_not_loaded_is_loaded(api: UpdatableCuda) -> None:
+    with Plan(chain([1, 2, 3]), "cuda") as plan:
+        found = plan.update(chain([1, 2, 3], kernels=[None, shift]))
+        assert str(found) == "instantiated: kernel changed at n1; n1 needs code that is not loaded"
+        assert y_of(plan) == [9, 12, 15, 18]
+
+
+def test_other_buffers_of_the_same_shape_are_set(api: UpdatableCuda) -> None:
+    base = chain([1, 2, 3])
+    node = base.nodes["n2"]
+    assert isinstance(node, KernelNode)
+    edit = base.edit()
+    edit.replace_node(replace(node, arguments=(("x", BufferArgument("t0")), *node.arguments[1:])))
+    with Plan(base, "cuda") as plan:
+        assert plan.update(edit.commit()).way is Way.PARAMETERS
+        assert y_of(plan) == [3, 6, 9, 12]
+
+
+def test_fills_and_copies_are_set(api: UpdatableCuda) -> None:
+    weights = {"w": np.zeros(8, np.int32)}
+    base = rich()
+    fill = base.nodes["fill"]
+    assert isinstance(fill, MemsetNode)
+    edit = base.edit()
+    edit.replace_node(replace(fill, value=7))
+    with Plan(base, "cuda", weights=weights) as plan:
+        assert str(plan.update(edit.commit())) == "parameters: value changed at fill"
+        assert plan.run({"x": [0] * 8})["zero"].tolist() == [7] * 8
+
+
+def test_a_call_of_another_function_updates_the_whole_graph(api: UpdatableCuda) -> None:
+    def graph(function: str) -> Graph:
+        builder = forerun.GraphBuilder("host")
+        x = builder.input("x", "i32", N)
+        here, there = (builder.buffer(n, "i32", (N,), BufferRole.OUTPUT, place=HOST) for n in ("here", "there"))
+        builder.copy(x, here, node="down")
+        builder.host(f"tests.runtime.cuda.hosts:{function}", [here], [there], node="call")
+        return builder.build()
+
+    with Plan(graph("negative"), "cuda") as plan:
+        for function, wanted in (("fail", [1, 2, 3, 4]), ("negative", [-1, -2, -3, -4])):
+            assert plan.update(graph(function)).way is Way.WHOLE_GRAPH
+            assert plan.run(X)["there"].tolist() == wanted
+        assert len(program(plan)._resources.until_idle) == 1
+
+
+def child(factor: int, cluster: tuple[int, int, int] | None = None) -> Graph:
+    inner = chain([2, factor])
+    if cluster is not None:
+        inner = with_launch(inner, "n1", grid=cluster, cluster=cluster)
+    edit = inner.edit()
+    for name in inner.nodes:
+        edit.remove_node(name)
+    edit.add_node(ChildGraphNode("child", inner.without_tables()))
+    return edit.commit()
+
+
+def test_nodes_in_child_graphs_are_updated_with_the_whole_graph(api: UpdatableCuda) -> None:
+    with Plan(child(3), "cuda") as plan:
+        found = plan.update(child(5))
+        assert (found.way, found.proof) == (Way.WHOLE_GRAPH, "full")
+        assert y_of(plan) == [10, 20, 30, 40]
+        assert plan.update(child(5)).way is Way.REUSED
+
+
+def test_conditional_nodes_are_not_updated(api: UpdatableCuda) -> None:
+    base = loop()
+    (name,) = [n for n in base.nodes if n == "loop"]
+    node = base.nodes[name]
+    body = node.bodies[0]  # type: ignore[union-attr]
+    inner = body.edit()
+    first = next(n for n in body if isinstance(n, KernelNode))
+    inner.replace_node(replace(first, fuses=()))
+    swapped = (first.arguments[0], ("b", BufferArgument("ones")), first.arguments[2])
+    inner.replace_node(replace(first, arguments=swapped))
+    edit = base.edit()
+    edit.replace_node(replace(node, bodies=(inner.commit().without_tables(),)))
+    with Plan(base, "cuda", weights=LOOP_WEIGHTS) as plan:
+        assert "the driver updates no conditional nodes" in plan.update(edit.commit()).reason
+
+
+# What the driver gets wrong
+
+
+def test_the_driver_would_keep_the_old_cluster(api: UpdatableCuda) -> None:
+    before = with_launch(chain([1, 2]), "n1", grid=(4, 1, 1), cluster=(2, 1, 1))
+    after = with_launch(chain([1, 2]), "n1", grid=(4, 1, 1), cluster=(4, 1, 1))
+    with Plan(before, "cuda") as plan:
+        executable = program(plan)._executable
+        assert api.clusters(executable) == [(), (2, 1, 1)]
+        # The whole-graph update of the driver reports success...
+        loaded = program(plan)._loaded
+        with Plan(after, "cuda") as other:
+            functions = program(other)._loaded.functions
+            scope = loaded.resources.scope
+            made = Emitter(scope, after, loaded.memory, functions, loaded.resources.context.handle, HostCalls()).emit()
+            error, _ = api.cuGraphExecUpdate(executable, made)
+            assert not error
+            assert api.clusters(executable) == [(), (2, 1, 1)]  # ...and is wrong.
+        found = plan.update(after)
+        assert found.way is Way.INSTANTIATED
+        assert "the driver's update would keep the old cluster of n1" in found.reason
+        assert api.clusters(program(plan)._executable) == [(), (4, 1, 1)]
+
+
+def test_the_same_in_a_child_graph(api: UpdatableCuda) -> None:
+    with Plan(child(3), "cuda") as plan:
+        found = plan.update(child(3, (2, 1, 1)))
+        assert found.way is Way.INSTANTIATED
+        assert "would keep the old cluster of child/n1" in found.reason
+
+
+def test_a_cooperative_launch_is_instantiated(api: UpdatableCuda) -> None:
+    with Plan(chain([1, 2]), "cuda") as plan:
+        found = plan.update(with_launch(chain([1, 2]), "n1", cooperative=True))
+        assert found.way is Way.INSTANTIATED
+        assert "cooperative launch" in found.reason
+
+
+def test_an_edge_of_another_kind_is_instantiated(api: UpdatableCuda) -> None:
+    base = with_edge(chain([1, 2, 3]), "n0", "n2", DependencyKind.FULL)
+    with Plan(base, "cuda") as plan:
+        found = plan.update(with_edge(base, "n0", "n2", DependencyKind.LAUNCH_ORDER))
+        assert found.way is Way.INSTANTIATED
+        assert found.reason == "edge kind changed at n2: n0 -> n2 was full, is launch_order"
+
+
+def test_a_refusal_in_the_middle_is_undone(api: UpdatableCuda) -> None:
+    with Plan(chain([1, 2, 3]), "cuda") as plan:
+        executable = program(plan)._executable
+        words = [node.words for node in api.executables[executable]]
+        api.refuse_after = 2
+        after = chain([4, 5, 6])
+        way, reason = program(plan).update_in_place(after, compare(plan.graph, after))
+        assert way is Way.INSTANTIATED
+        assert "the driver refused the parameters of n2" in reason
+        assert [node.words for node in api.executables[executable]] == words
+        api.refuse_after = 1
+        assert plan.update(after).way is Way.INSTANTIATED
+        assert y_of(plan) == [120, 240, 360, 480]
+
+
+def test_timelines_and_delays_are_instantiated(api: UpdatableCuda) -> None:
+    for target in ("cuda{delays=3}", "cuda{timeline=true}"):
+        with Plan(chain([1, 2]), target) as plan:
+            assert plan.update(chain([1, 5])).way is Way.INSTANTIATED
+            assert y_of(plan) == [5, 10, 15, 20]
+
+
+# Memory
+
+
+def test_state_and_weights_stay_where_they_are(api: UpdatableCuda) -> None:
+    with Plan(decode(0), "cuda") as plan:
+        plan.run(X)
+        address = plan.buffer("cache").address
+        used = len(api.memory)
+        for row in range(1, 6):
+            plan.update(with_launch(decode(row), "append", grid=(row + 1, 1, 1)))
+            assert plan.last.way is Way.INSTANTIATED
+            plan.run(X)
+            assert plan.buffer("cache").address == address
+            assert len(api.memory) <= used + 1
+        assert plan.run(X)["y"].tolist() == [6, 12, 18, 24]
+
+
+def test_the_size_is_measured(api: UpdatableCuda) -> None:
+    with Plan(chain([1, 2, 3]), "cuda") as plan:
+        memory = sum(map(len, api.memory.values())) + sum(map(len, api.pinned.values()))
+        assert memory > 0
+        assert plan.size_bytes >= 3 * NODE_BYTES + sum(map(len, api.memory.values()))
+        assert plan.size_bytes <= 3 * NODE_BYTES + memory
+
+
+class Array:
+    """An array of a library that frees by hand."""
+
+    def __init__(self, api: UpdatableCuda) -> None:
+        _, self.address = api._allocate(api.memory, 4 * N)
+        described = {"shape": (N,), "typestr": "<i4", "data": (self.address, False), "version": 3}
+        self.__cuda_array_interface__ = described
+
+
+def test_memory_that_was_freed(api: UpdatableCuda) -> None:
+    array = Array(api)
+    base = chain([1, 2])
+    with Plan(base, "cuda", memory={"y": array}) as plan:
+        plan.run(X)
+        assert np.frombuffer(api.memory[array.address], np.int32).tolist() == [2, 4, 6, 8]
+        del api.memory[array.address]
+        with pytest.raises(InvalidInput, match="was freed, and the program still uses it"):
+            plan.update(chain([1, 3]))
+        assert plan.graph is base
+
+
+def test_the_end_of_the_process_gives_everything_back() -> None:
+    program = """
+import atexit
+
+seen = []
+atexit.register(lambda: print(seen[0].leaks(), seen[0].retained))  # after what is registered later
+import pytest
+from tests.runtime.plans.fake import fake_gpu
+from tests.runtime.plans.samples import chain
+from forerun.runtime.plans import Plan, PlanCache
+
+guard = fake_gpu(pytest.MonkeyPatch())
+api, _ = guard.__enter__()
+seen.append(api)
+plan = Plan(chain([1, 2]), "cuda")
+cache = PlanCache("cuda", budget=1 << 20)
+cache.launch(chain([1, 2, 3]))
+api.hold = True
+plan.launch()
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+    assert found.stderr == ""
+    assert found.stdout == "{} 0\n"
+
+
+# In flight, contexts, destruction
+
+
+def test_a_plan_in_flight_is_not_updated(api: UpdatableCuda) -> None:
+    with Plan(chain([1, 2]), "cuda") as plan:
+        api.hold = True
+        plan.launch()
+        assert plan.in_flight
+        assert plan.update(chain([1, 2])).way is Way.REUSED  # nothing changes
+        before = plan.graph
+        with pytest.raises(InvalidInput, match="is in flight, so it cannot become another graph"):
+            plan.update(chain([1, 3]))
+        assert plan.graph is before
+        plan.synchronize()
+        assert not plan.in_flight
+        assert plan.update(chain([1, 3])).way is Way.PARAMETERS
+
+
+def test_launches_on_streams_of_others_are_in_flight_too(api: UpdatableCuda) -> None:
+    stream = api.new_stream()
+    with Plan(chain([1, 2]), "cuda") as plan:
+        api.hold = True
+        plan.launch(SimpleNamespace(cuda_stream=stream))
+        assert plan.in_flight
+        api.pending.clear()
+        assert not plan.in_flight
+        plan.launch(1)
+    api.streams.remove(stream)
+
+
+def test_a_stream_of_another_context(api: UpdatableCuda) -> None:
+    stream = api.new_stream()
+    api.foreign_streams.add(stream)
+    with Plan(chain([1, 2]), "cuda") as plan:
+        launches = len(api.launches)
+        with pytest.raises(InvalidInput, match="belongs to another context than the program"):
+            plan.launch(stream)
+        api.streams.remove(stream)
+        api.foreign_streams.clear()
+        with pytest.raises(InvalidInput, match="cannot be used"):
+            plan.launch(stream)
+        assert len(api.launches) == launches
+        assert y_of(plan) == [2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("order", ["plan", "graph", "stream", "context", "array", "collected", "sticky"])
+def test_destruction_in_every_order(api: UpdatableCuda, order: str) -> None:
+    stream = api.new_stream()
+    plan = Plan(decode(1), "cuda")
+    plan.update(with_launch(decode(2), "append", grid=(2, 1, 1)))
+    plan.update(decode(3))
+    array = plan.buffer("cache")
+    api.hold = True
+    plan.launch(stream)
+    match order:
+        case "plan":
+            plan.close()
+            assert array.numpy().shape == (16, N)
+        case "graph":
+            plan.graph = None  # type: ignore[assignment]
+            plan.close()
+        case "stream":
+            api.streams.remove(stream)
+            plan.close()
+        case "context":
+            api.current = 0  # another library took its context from this thread
+            plan.close()
+        case "array":
+            del array
+            plan.close()
+        case "sticky":
+            api.sticky = api.CUresult.CUDA_ERROR_ILLEGAL_ADDRESS
+            with pytest.raises(CudaError, match="ILLEGAL_ADDRESS"):
+                plan.close()
+            del array, plan
+            gc.collect()
+            for table in (api.executables, api.graphs, api.modules, api.memory, api.pinned, api.events, api.streams):
+                table.clear()  # they went with the context
+            api.sticky = None
+    api.streams.discard(stream)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.booleans(), st.integers(1, 2)), max_size=6))
+def test_any_sequence_of_changes(api: UpdatableCuda, changes: list[tuple[int, int, bool, int]]) -> None:
+    factors, kernels, grids = [1, 2, 3], [scale, scale, scale], [1, 1, 1]
+    with Plan(chain(factors), "cuda") as plan:
+        for at, factor, shifts, grid in changes:
+            factors[at], kernels[at], grids[at] = factor, shift if shifts else scale, grid
+            graph = chain(factors, kernels=kernels)
+            for i, count in enumerate(grids):
+                graph = with_launch(graph, f"n{i}", grid=(count, 1, 1))
+            plan.update(graph)
+            wanted = np.array(X["x"])
+            for f, kernel in zip(factors, kernels, strict=True):
+                wanted = wanted + f if kernel is shift else wanted * f
+            assert y_of(plan) == wanted.tolist()
+            launched = [node.unpack(nodeparams._KERNEL)[1] for node in api.executables[program(plan)._executable]]
+            assert launched == grids
