@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from networkx.utils import UnionFind
 
-from forerun.ir.buffer import ALLOCATION_ALIGNMENT, Allocation, Buffer, Paged, Ragged
+from forerun.ir.buffer import ALLOCATION_ALIGNMENT, Allocation, Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import AllocNode, ConstantArgument, FreeNode, KernelNode, MemcpyNode, MemsetNode
@@ -31,6 +31,8 @@ Key: TypeAlias = tuple[int, int]
 def far_uses(graph: Graph, direct: Collection[str] = ()) -> dict[str, dict[str, Place]]:
     """For each kernel node, the buffers that it uses and that do not lie at its place, with that place.
 
+    Nodes whose accesses are not known, or go through a page table or an index pointer, use all buffers where they are.
+
     Args:
         graph: A valid graph.
         direct: Buffers of the host that kernels of a device use where they are.
@@ -40,7 +42,7 @@ def far_uses(graph: Graph, direct: Collection[str] = ()) -> dict[str, dict[str, 
         if isinstance(node, KernelNode) and not _is_foreign(graph.kernels[node.kernel]):
             far = {b: node.place for b in _used(graph, name) if _home(graph, b) != node.place}
             far = {b: place for b, place in far.items() if place.kind == "host" or b not in direct}
-            if far:
+            if far and not any(graph.buffers[b].index is not None for b in _used(graph, name)):
                 found[name] = far
     return found
 
@@ -192,7 +194,6 @@ class Versions:
                 else:
                     stages.setdefault((user, place), []).append(number)
         self._in_slots(units, stages, slots)
-        self._with_indices()
 
     def _own(self, unit: Unit, place: Place) -> None:
         """Memory for one unit alone."""
@@ -223,15 +224,6 @@ class Versions:
                 at += -(-(unit.stop - unit.start) // ALLOCATION_ALIGNMENT) * ALLOCATION_ALIGNMENT
             sizes[turn] = max(sizes.get(turn, 0), at)
         self.allocations += [Allocation(self._slots[turn], size, turn[0]) for turn, size in sizes.items()]
-
-    def _with_indices(self) -> None:
-        """Page tables and index pointers are those of the same place."""
-        for (name, place), buffer in self.buffers.items():
-            table = self.buffers.get((buffer.index_buffer, place))
-            if table is not None and isinstance(buffer.index, Paged):
-                self.buffers[name, place] = replace(buffer, index=replace(buffer.index, table=table.name))
-            elif table is not None and isinstance(buffer.index, Ragged):
-                self.buffers[name, place] = replace(buffer, index=replace(buffer.index, offsets=table.name))
 
     def name_of(self, buffer: str, place: Place) -> str:
         """What a buffer is called at a place; by its own name where it has no version."""
