@@ -25,7 +25,7 @@ def launch_for(rows: int) -> Launch:
 
 @phase(writes="y")
 def multiply(w: Floats, x: Floats, chosen: NDArray[np.int32]) -> Floats:
-    """The products. Slots take the rows of ``x`` in turns; what is no expert counts as the nearest one."""
+    """The products. Slots take the rows of ``x`` in turns; a number that no expert has counts as the nearest one."""
     experts = np.clip(chosen, 0, len(w) - 1)
     products = [w[expert].astype(np.float32, copy=False) @ x[slot % len(x)] for slot, expert in enumerate(experts)]
     return np.stack(products)

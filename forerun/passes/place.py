@@ -167,8 +167,15 @@ def _refusal(graph: Graph, name: str) -> str:
         return "it has a body, and bodies hold no nodes of the host"
     if not isinstance(node, KernelNode):
         return "it launches no kernel"
+    indexed = next((a.buffer for a in accesses(graph)[name] if _is_indexed(graph, a.buffer)), None)
+    if indexed is not None:
+        return f"%{indexed} is paged or ragged, and such buffers are not copied"
     kernel = graph.kernels[node.kernel]
     return "" if runs_anywhere(kernel) else f"not every phase of kernel '{kernel.name}' has a NumPy function"
+
+
+def _is_indexed(graph: Graph, name: str) -> bool:
+    return name in graph.buffers and graph.buffers[name].index is not None
 
 
 def _require_movable(graph: Graph, name: str) -> None:

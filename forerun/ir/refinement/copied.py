@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from forerun.ir.buffer import ALLOCATION_ALIGNMENT, Buffer, Paged, Ragged
+from forerun.ir.buffer import ALLOCATION_ALIGNMENT, Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import Argument, ConstantArgument, EmptyNode, KernelNode, MemcpyNode
 from forerun.ir.refinement.fused import claims
@@ -85,16 +85,9 @@ def _is_copy(before: Graph, after: Graph, name: str, of: Mapping[str, str]) -> b
         return False
     if _alignment(copy) < _alignment(original):
         return False
-    index = _index(copy.index, of)
-    moved = replace(copy, name=original.name, role=original.role, index=index)
-    return replace(moved, allocation=original.allocation, offset=original.offset) == original
-
-
-def _index(index: Paged | Ragged | None, of: Mapping[str, str]) -> Paged | Ragged | None:
-    """How a buffer is indexed, by the page tables and index pointers of before."""
-    if isinstance(index, Paged):
-        return replace(index, table=of.get(index.table, index.table))
-    return index if index is None else replace(index, offsets=of.get(index.offsets, index.offsets))
+    moved = replace(copy, name=original.name, role=original.role)
+    is_plain = original.index is None  # else what its accesses are depends on another buffer
+    return is_plain and replace(moved, allocation=original.allocation, offset=original.offset) == original
 
 
 def _alignment(buffer: Buffer) -> int:

@@ -28,7 +28,7 @@ class Rates:
     border: float
 
     def seconds(self, place: Place, size: int) -> float:
-        """How long a node of a place takes that touches so many bytes."""
+        """How long a node of a place takes for the bytes that it touches."""
         return size / (1e9 * (self.host if place.kind == "host" else self.device))
 
 

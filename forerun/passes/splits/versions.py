@@ -31,7 +31,7 @@ Key: TypeAlias = tuple[int, int]
 def far_uses(graph: Graph, direct: Collection[str] = ()) -> dict[str, dict[str, Place]]:
     """For each kernel node, the buffers that it uses and that do not lie at its place, with that place.
 
-    Nodes that use paged or ragged buffers are left out: a copy of these would need its page table at both places.
+    Nodes whose accesses are not known, or go through a page table or an index pointer, use all buffers where they are.
 
     Args:
         graph: A valid graph.
@@ -41,11 +41,9 @@ def far_uses(graph: Graph, direct: Collection[str] = ()) -> dict[str, dict[str, 
     for name, node in graph.nodes.items():
         if isinstance(node, KernelNode) and not _is_foreign(graph.kernels[node.kernel]):
             used = _used(graph, name)
-            if any(graph.buffers[buffer].index is not None for buffer in used):
-                continue
             far = {buffer: node.place for buffer in used if _home(graph, buffer) != node.place}
             far = {b: place for b, place in far.items() if place.kind == "host" or b not in direct}
-            if far:
+            if far and not any(graph.buffers[buffer].index is not None for buffer in used):
                 found[name] = far
     return found
 

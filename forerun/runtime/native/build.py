@@ -35,7 +35,7 @@ _NAMES = ("c++", "g++", "clang++")
 
 @cache
 def compiler() -> str | None:
-    """The path of a C++ compiler; ``None`` if there is none, or this is no system with one's own shared libraries."""
+    """The path of a C++ compiler; ``None`` if there is none, or the system is not POSIX."""
     return next((path for name in _NAMES if (path := shutil.which(name))), None) if os.name == "posix" else None
 
 

@@ -76,7 +76,7 @@ class HostCalls:
 
     @property
     def has_failed(self) -> bool:
-        """Whether a call has raised, which nobody was told of yet."""
+        """Whether a call has raised since :meth:`raise_failure` was asked the last time."""
         return self._failure is not None
 
     def _guarded(self, call: Callable[[], None], place: str) -> Callable[[], None]:
