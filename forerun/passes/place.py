@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -58,8 +60,8 @@ class PlaceNodes(Pass):
     device: str = option("", help="patterns of weights, or #nodes, that stay on the device all the same")
     stream: str = option("", help="patterns of weights that lie on the host, and are fetched by kernels of the device")
     auto: bool = option(False, help="decide about the other nodes by memory and time")
-    memory: int | None = option(None, help="bytes of the device's memory for auto; none for as many as are needed")
-    host_memory: int | None = option(None, help="bytes of the host's memory for auto; none for as many as are needed")
+    memory: str = option("", help="the device's memory for auto, such as 80GB; empty for as much as is needed")
+    host_memory: str = option("", help="the host's memory for auto; empty for as much as is needed")
     host_gbps: float = option(47.0, help="gigabytes a second that kernels on the host read")
     device_gbps: float = option(3300.0, help="gigabytes a second that kernels on the device read")
     link_gbps: float = option(55.0, help="gigabytes a second of copies between them")
@@ -67,16 +69,12 @@ class PlaceNodes(Pass):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("host_gbps", "device_gbps", "link_gbps"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InvalidInput(
-                    f"pass 'place': {name.replace('_', '-')} is {getattr(self, name)}", hint="give a rate"
-                )
-        for name in ("memory", "host_memory", "border_us"):
-            if (getattr(self, name) or 0) < 0:
-                raise InvalidInput(
-                    f"pass 'place': {name.replace('_', '-')} is {getattr(self, name)}", hint="give 0 or more"
-                )
+        for name in ("host_gbps", "device_gbps", "link_gbps", "border_us"):
+            if not 0 <= getattr(self, name) < math.inf:
+                what = f"{name.replace('_', '-')} is {getattr(self, name)}"
+                raise InvalidInput(f"pass 'place': {what}", hint="give 0 or more")
+        for name in ("memory", "host_memory"):
+            _bytes_in(name.replace("_", "-"), getattr(self, name))
 
     def apply(self, graph: Graph, context: PassContext) -> Graph:
         """The graph with nodes at their places."""
@@ -112,12 +110,14 @@ class PlaceNodes(Pass):
         step = Step(graph, Rates(self.host_gbps, self.device_gbps, self.link_gbps, self.border_us))
         total = sum(allocation.size for allocation in graph.allocations.values() if allocation.place.kind == "device")
         rest = total - sum(group.bytes for group in groups)
-        chosen, over = chosen_places(step, groups, fixed, Limits(self.memory, self.host_memory), rest)
+        limits = Limits(_bytes_in("memory", self.memory), _bytes_in("host-memory", self.host_memory))
+        chosen, over = chosen_places(step, groups, fixed, limits, rest)
         if over:
             message = f"pass 'place': {over} bytes fit neither the device nor the host"
             hint = f"{rest} bytes have to be on the device, and {total - rest} can be on either; give more memory"
             raise InvalidInput(message, hint=hint)
-        context.observe("step_us", round(step.seconds(chosen) * 1e6))
+        seconds = step.seconds(chosen)
+        context.observe("step_us", round(seconds * 1e6) if math.isfinite(seconds) else 0)
         return chosen
 
     def _placed(self, graph: Graph, places: Mapping[str, Place], context: PassContext) -> Graph:
@@ -137,6 +137,20 @@ class PlaceNodes(Pass):
         after = edit.commit()
         context.observe("nodes_on_host", sum(isinstance(n, KernelNode) and n.place == HOST for n in after))
         return after
+
+
+_UNITS = {"": 1, "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def _bytes_in(name: str, text: str) -> int | None:
+    """The bytes that an option says, such as ``80GB``; ``None`` if it says nothing."""
+    found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,9})?)\s*([A-Za-z]*)\s*", text)
+    if not text:
+        return None
+    if found is None or found[2] not in _UNITS:
+        hint = f"a number and a unit: {', '.join(filter(None, _UNITS))}"
+        raise InvalidInput(f"pass 'place': {name} is '{text}'", hint=hint)
+    return int(float(found[1]) * _UNITS[found[2]])
 
 
 def _weight_patterns(text: str) -> str:

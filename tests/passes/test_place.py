@@ -91,8 +91,21 @@ def test_what_cannot_run_on_the_host_is_told() -> None:
 
 @pytest.mark.parametrize("name", ["host_gbps", "device_gbps", "link_gbps", "memory", "host_memory", "border_us"])
 def test_options_are_checked(name: str) -> None:
-    with pytest.raises(InvalidInput, match=name.replace("_", "-")):
-        PlaceNodes(**{name: -1})  # type: ignore[arg-type]
+    wrong = ("-1", "80 apples", "1e9", "MB") if "memory" in name else (-1, float("inf"))
+    for value in wrong:
+        with pytest.raises(InvalidInput, match=name.replace("_", "-")):
+            PlaceNodes(**{name: value})  # type: ignore[arg-type]
+
+
+def test_memory_has_units() -> None:
+    graph = chain([1024, 1024])
+    assert applied(graph, auto=True, memory="1.5 MiB") == applied(graph, auto=True, memory="1572864")
+    assert on_host(applied(graph, auto=True, memory="80GB")) == set()
+
+
+def test_a_rate_of_nothing_is_never_chosen() -> None:
+    graph = chain([1024, 1024])
+    assert on_host(applied(graph, auto=True, host_gbps=0.0)) == set()
 
 
 def test_names_decide_and_exceptions_win() -> None:
@@ -133,17 +146,17 @@ def test_host_calls_stay_where_they_are() -> None:
 def test_memory_that_is_too_small_is_told() -> None:
     graph = chain([1024, 1024, 1024])
     with pytest.raises(InvalidInput, match=r"bytes fit neither the device nor the host") as caught:
-        applied(graph, auto=True, memory=5_000_000, host_memory=1_000_000)
+        applied(graph, auto=True, memory="5MB", host_memory="1MB")
     assert "have to be on the device" in str(caught.value)
 
 
 def test_auto_moves_what_does_not_fit_and_no_more() -> None:
     graph = chain([2048, 2048, 2048, 2048])
-    assert on_host(applied(graph, auto=True, memory=1 << 30)) == set()
-    after = applied(graph, auto=True, memory=36_000_000)
+    assert on_host(applied(graph, auto=True, memory="1GiB")) == set()
+    after = applied(graph, auto=True, memory="36MB")
     assert "times0" in on_host(after) or "times3" in on_host(after)
     assert len(on_host(after) & {f"times{i}" for i in range(1, 4)}) <= 2
-    assert applied(after, auto=True, memory=36_000_000) == after
+    assert applied(after, auto=True, memory="36MB") == after
 
 
 @settings(deadline=None)

@@ -7,6 +7,7 @@ another place has come over the link, whose every copy costs a border's time fir
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ class Rates:
 
     def seconds(self, place: Place, size: int) -> float:
         """How long a node of a place takes for the bytes that it touches."""
-        return size / (1e9 * (self.host if place.kind == "host" else self.device))
+        return _over(size, self.host if place.kind == "host" else self.device)
 
 
 class Step:
@@ -64,7 +65,7 @@ class Step:
                 ready = end[source]
                 if size and places[source] != place:
                     if (source, place) not in arrived:
-                        link = max(link, ready) + self.rates.border * 1e-6 + size / (1e9 * self.rates.link)
+                        link = max(link, ready) + self.rates.border * 1e-6 + _over(size, self.rates.link)
                         arrived[source, place] = link
                     ready = arrived[source, place]
                 start = max(start, ready)
@@ -75,6 +76,11 @@ class Step:
         """The time of one node at a place."""
         measured = self._times.get((name, place.kind))
         return self.rates.seconds(place, self.bytes[name]) if measured is None else measured
+
+
+def _over(size: int, rate: float) -> float:
+    """Seconds for some bytes at some gigabytes a second; at a rate of 0 they never come."""
+    return size / (1e9 * rate) if rate else math.inf
 
 
 def _touched(graph: Graph, name: str) -> int:
