@@ -17,7 +17,6 @@ from forerun.runtime.plans.difference import Difference
 from forerun.runtime.plans.kept import CacheStatistics, Entry, KeptPlans
 from forerun.runtime.plans.plan import Plan, require_graph
 from forerun.runtime.plans.policy import Choice, Offer, Policy
-from forerun.runtime.plans.proof import Proof
 from forerun.runtime.plans.sources import Sources
 from forerun.runtime.plans.updatable import Update, Way
 from forerun.support.diagnostics import InvalidInput
@@ -257,6 +256,8 @@ class PlanCache:
 
     def _build(self, graph: Graph, shape: tuple[object, ...], offer: Offer, *, streamed: bool) -> Entry:
         sources = self._open()
+        from forerun.runtime.plans.proof import Proof  # it brings the checker
+
         proof = Proof(graph)
         self._kept.make_room(graph, self._changed)
         began = self._policy.clock()

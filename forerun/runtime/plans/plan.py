@@ -12,20 +12,20 @@ from forerun.ir.graph import Graph
 from forerun.ir.nodes import HostCallbackNode
 from forerun.ir.trust import registered_function
 from forerun.ir.types import BufferRole
-from forerun.ir.verify import require_valid
 from forerun.ir.walk import all_nodes
 from forerun.runtime.base import Program, Target, resolve_target
 from forerun.runtime.device import DeviceProgram
 from forerun.runtime.plans.comparison import compare
 from forerun.runtime.plans.difference import Difference
 from forerun.runtime.plans.lineage import base_of, compare_related
-from forerun.runtime.plans.proof import HOW, Proof
 from forerun.runtime.plans.sources import Sources
-from forerun.runtime.plans.updatable import UpdatableProgram, Update, Way
+from forerun.runtime.plans.updatable import HOW, UpdatableProgram, Update, Way
 from forerun.support.diagnostics import InvalidInput, Unsupported
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from forerun.runtime.plans.proof import Proof
 
 __all__ = ["Plan", "memory_bytes", "require_graph"]
 
@@ -82,6 +82,8 @@ class Plan:
         weights: Mapping[str, ArrayLike] | None = None,
         memory: Mapping[str, Any] | None = None,
     ) -> None:
+        from forerun.runtime.plans.proof import Proof  # it brings the checker
+
         proof = Proof(require_graph(graph))
         sources = Sources(resolve_target(target), weights, memory)
         self._set(proof, sources, sources.load(graph, exact=True), owns_sources=True)
@@ -149,6 +151,8 @@ class Plan:
         if found is not None:
             return found
         if not graph.is_complete:
+            from forerun.ir.verify import require_valid
+
             require_valid(graph)
         return compare(self.graph, graph)
 

@@ -24,12 +24,10 @@ from forerun.ir.verify import require_valid
 from forerun.ir.verify.nodes import check_node, holds
 from forerun.ir.walk import all_nodes, kernel_nodes
 from forerun.runtime.plans.difference import Difference, NodeChange
+from forerun.runtime.plans.updatable import HOW
 from forerun.support.diagnostics import Refuted, Unsupported
 
-__all__ = ["HOW", "Proof", "require_proved"]
-
-HOW = ("nothing to prove", "scalars", "incremental", "full")
-"""How much had to be proved again, from least to most."""
+__all__ = ["Proof", "require_proved"]
 
 
 def require_proved(graph: Graph) -> None:

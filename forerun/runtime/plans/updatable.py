@@ -15,7 +15,11 @@ from forerun.runtime.plans.difference import Difference
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-__all__ = ["StreamTarget", "UpdatableProgram", "Update", "Way"]
+__all__ = ["HOW", "StreamTarget", "UpdatableProgram", "Update", "Way"]
+
+
+HOW = ("nothing to prove", "scalars", "incremental", "full")
+"""How much had to be proved again, from least to most."""
 
 
 class Way(StrEnum):
@@ -35,7 +39,7 @@ class Update:
         way: Which way it took.
         difference: What was changed.
         remark: What kept it from a cheaper way besides; empty if nothing did.
-        proof: How much had to be proved again: see :data:`forerun.runtime.plans.proof.HOW`.
+        proof: How much had to be proved again: see :data:`HOW`.
     """
 
     way: Way
