@@ -15,7 +15,6 @@ from forerun.ptx.operands import Address, Register
 from forerun.ptx.parser import parse_module
 from forerun.ptx.printer import print_module
 from forerun.ptx.rewrite import Changes, rewrite
-from forerun.ptx.slices import Slicer, trip_count
 from forerun.ptx.syntax import Instruction, Module
 from forerun.support.diagnostics import Unsupported
 from tests.ptx.machine import Thread, programs
@@ -176,23 +175,6 @@ def test_of_a_loop_the_first_turn_moves() -> None:
     for old, new in zip(run(before), run(after), strict=True):
         assert (new.stored, new.loaded) == (old.stored, old.loaded)
         assert new.waited_after == int(new.special["%tid.x"] < 2)
-
-
-@pytest.mark.parametrize(
-    ("start", "step", "relation", "bound", "expected"),
-    [
-        ("0", "1", "lt.s32", "5", 5),
-        ("-8", "4", "lt.u32", "8", 1),
-        ("-8", "4", "lt.s32", "8", 4),
-        ("0", "3", "ne.b32", "9", None),
-        ("10", "-2", "gt.s32", "3", 4),
-        ("0", "0", "lt.s32", "5", None),
-    ],
-)
-def test_trip_counts(start: str, step: str, relation: str, bound: str, expected: int | None) -> None:
-    lines = [f"mov.u32 %r4, {start};", "$L:", f"add.s32 %r4, %r4, {step};", f"setp.{relation} %p2, %r4, {bound};"]
-    flow = control_flow(module(*lines, "@%p2 bra $L;").entry("k"))
-    assert trip_count(Slicer.of(flow), flow.graph.loops[0]) == expected
 
 
 def instructions(after: Module) -> list[str]:
