@@ -16,9 +16,10 @@ from forerun.ir.buffer import Buffer
 from forerun.ir.kernel import Access, Kernel, Phase
 from forerun.ir.region import Slice
 from forerun.ir.types import DType
+from forerun.runtime.c_types import C_TYPES
 from forerun.runtime.cuda.codegen.body import CannotGenerate, RoleWarps, phase_names
 from forerun.runtime.cuda.codegen.generated import GeneratedPhases
-from forerun.runtime.cuda.codegen.names import C_TYPES, identifiers
+from forerun.runtime.cuda.codegen.names import identifiers
 
 __all__ = ["generated_phases"]
 

@@ -13,25 +13,10 @@ from forerun.ir.bound_kernel import BoundParameters, bind_kernel
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import BufferParameter, Kernel
 from forerun.ir.nodes import KernelNode
-from forerun.ir.types import DType
+from forerun.runtime.c_types import C_TYPES
 from forerun.runtime.native.build import compiler, library
 
 __all__ = ["native_call", "source_of", "text_of"]
-
-_TYPES: Mapping[DType, str] = {
-    DType.F64: "double",
-    DType.F32: "float",
-    DType.F16: "f16",
-    DType.BF16: "bf16",
-    DType.I64: "long long",
-    DType.I32: "int",
-    DType.I16: "short",
-    DType.I8: "signed char",
-    DType.U64: "unsigned long long",
-    DType.U32: "unsigned",
-    DType.U16: "unsigned short",
-    DType.U8: "unsigned char",
-}
 
 
 def native_call(graph: Graph, node: KernelNode, addresses: Mapping[str, int]) -> Callable[[], None] | None:
@@ -77,10 +62,10 @@ def text_of(bound: BoundParameters, source: str) -> str:
     buffers = bound.kernel.buffer_parameters
     written = {access.parameter for phase in bound.kernel.phases for access in phase.writes}
     dims = "".join(f"    static constexpr long {name} = {value};\n" for name, value in bound.dims.items())
-    types = "".join(f"    using {p.name} = {_TYPES[p.dtype]};\n" for p in buffers)
+    types = "".join(f"    using {p.name} = {C_TYPES[p.dtype]};\n" for p in buffers)
     fields = "".join(f"    {_pointer(p, p.name in written)} {p.name};\n" for p in buffers)
     scalars = "".join(
-        f"    static constexpr {_TYPES[p.dtype]} {p.name} = {_literal(bound.constants[p.name])};\n"
+        f"    static constexpr {C_TYPES[p.dtype]} {p.name} = {_literal(bound.constants[p.name])};\n"
         for p in bound.kernel.scalar_parameters
     )
     given = ", ".join(f"static_cast<{_pointer(p, p.name in written)}>(p[{i}])" for i, p in enumerate(buffers))
@@ -93,7 +78,7 @@ def text_of(bound: BoundParameters, source: str) -> str:
 
 
 def _pointer(parameter: BufferParameter, written: bool) -> str:
-    return f"{'' if written else 'const '}{_TYPES[parameter.dtype]}*"
+    return f"{'' if written else 'const '}{C_TYPES[parameter.dtype]}*"
 
 
 def _literal(value: float) -> str:

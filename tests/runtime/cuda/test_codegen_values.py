@@ -23,7 +23,7 @@ from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import BufferArgument, ConstantArgument, KernelNode, Launch, ScalarLoad
 from forerun.ir.types import BufferRole, DType
 from forerun.kernels.builtin import KERNELS
-from forerun.runtime.cuda.codegen.names import C_TYPES
+from forerun.runtime.c_types import C_TYPES
 from forerun.runtime.cuda.codegen.specialise import Unit, specialise
 from forerun.runtime.dtypes import numpy_dtype
 from forerun.runtime.reference import ReferenceTarget

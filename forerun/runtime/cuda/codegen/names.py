@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from forerun.ir.types import DType
+from forerun.runtime.c_types import C_TYPES
 from forerun.support.diagnostics import InternalError
 
-__all__ = ["CONSTANT_TYPES", "C_TYPES", "entry_name", "identifier", "identifiers"]
-
-C_TYPES: Mapping[DType, str] = {
-    DType.F64: "double",
-    DType.F32: "float",
-    DType.F16: "f16",
-    DType.BF16: "bf16",
-    DType.I64: "long long",
-    DType.I32: "int",
-    DType.I16: "short",
-    DType.I8: "signed char",
-    DType.U64: "unsigned long long",
-    DType.U32: "unsigned",
-    DType.U16: "unsigned short",
-    DType.U8: "unsigned char",
-}
-"""The type of an element; ``bf16`` and ``f16`` are of device.cuh."""
+__all__ = ["CONSTANT_TYPES", "entry_name", "identifier", "identifiers"]
 
 CONSTANT_TYPES = frozenset(C_TYPES) - {DType.F16, DType.BF16}
 """What is passed by value."""

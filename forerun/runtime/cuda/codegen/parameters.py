@@ -13,8 +13,9 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import BufferParameter, Kernel, ScalarParameter
 from forerun.ir.nodes import Argument, BufferArgument, ConstantArgument, KernelNode, Launch, ScalarLoad
 from forerun.ir.types import DType
+from forerun.runtime.c_types import C_TYPES
 from forerun.runtime.cuda.codegen.body import CannotGenerate, RoleWarps
-from forerun.runtime.cuda.codegen.names import C_TYPES, CONSTANT_TYPES, identifiers
+from forerun.runtime.cuda.codegen.names import CONSTANT_TYPES, identifiers
 from forerun.runtime.cuda.codegen.unit import Slot
 
 __all__ = ["Binding", "bind", "structs"]
