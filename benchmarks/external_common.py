@@ -81,7 +81,7 @@ class Made:
 
     Attributes:
         replays: By the variant's name.
-        about: What is told of each variant.
+        about: Facts about each variant.
         kept: The graphs, which must stay alive.
     """
 
@@ -128,7 +128,7 @@ def written_by(live: Any, constants: Iterable[Any]) -> list[Any]:
     return [bytes_at(m.address, m.size) for m in ranges]
 
 
-# What is told of a capture
+# Facts about a capture
 
 
 def edges(captured: Any) -> dict[str, int]:
@@ -159,7 +159,7 @@ def about_capture(live: Any) -> dict[str, Any]:
 
 
 def sass_identity(texts: Mapping[str, tuple[str, tuple[str, ...], str, str]]) -> dict[str, int]:
-    """Of how many texts ptxas makes the same of what the PTX room prints, comments left out.
+    """For how many texts ptxas makes the same code from what the PTX room prints, comments left out.
 
     Args:
         texts: By any name: PTX, options, path of the assembler, architecture.

@@ -267,7 +267,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", default=MODELS)
     parser.add_argument("--pipeline", default="", help="what follows fold-params, and stands alone without it")
-    parser.add_argument("--foldings", type=int, default=0, help="compile so many steps of varying shapes")
+    parser.add_argument("--foldings", type=int, default=0, help="how many steps of varying shapes to compile")
     parser.add_argument("--target", default="reference", help="of the foldings")
     parser.add_argument("--dry-run", action="store_true")
     chosen = parser.parse_args()

@@ -41,7 +41,7 @@ BF16 = DType.BF16
 
 @dataclass(frozen=True)
 class Shapes:
-    """Of a model: by default gpt-oss-20b's."""
+    """The shapes of a model; by default those of gpt-oss-20b."""
 
     layers: int = 24
     width: int = 2880
