@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-import operator
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
-from types import ModuleType
 from typing import Protocol, TypeAlias
 
 from forerun.ir.buffer import Allocation, Buffer, Paged, Ragged
+from forerun.ir.builder_values import dtype_of, kernel_of, number_of, shape_of, what_of
 from forerun.ir.contents import shape_and_bytes
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.kernel import Kernel, Parameter, ScalarParameter
@@ -113,7 +111,7 @@ class GraphBuilder:
         if not isinstance(name, str):
             raise InvalidInput(f"a buffer is named by a text, not by {name!r}", hint='such as input("x", "f32", (8,))')
         _claim(self._buffers, name, "buffer")
-        form = _dtype(name, dtype), _shape(name, shape)
+        form = dtype_of(name, dtype), shape_of(name, shape)
         buffer = Buffer(name, *form, role, allocation or name, offset, index, bounds, contents)
         if allocation is None:
             self.allocation(name, buffer.size, place)
@@ -144,7 +142,7 @@ class GraphBuilder:
         Raises:
             InvalidInput: If the values are none of the type, or the name is taken.
         """
-        kind = _dtype(name, dtype)
+        kind = dtype_of(name, dtype)
         try:
             shape, contents = shape_and_bytes(kind, values)
         except ValueError as error:
@@ -171,7 +169,7 @@ class GraphBuilder:
         """
         if not isinstance(name, str) or not name:
             raise InvalidInput(f"a parameter is named by a text, not by {name!r}", hint='such as ("scale", 0.5)')
-        return ConstantArgument(_number(f"parameter '{name}'", value, True), name)
+        return ConstantArgument(number_of(f"parameter '{name}'", value, True), name)
 
     # Nodes
 
@@ -200,7 +198,7 @@ class GraphBuilder:
         Raises:
             InvalidInput: If a name is taken or unknown, an argument is missing or given twice, or it is not a kernel.
         """
-        kernel = _kernel(kernel)
+        kernel = kernel_of(kernel)
         declared = self._kernels.setdefault(kernel.name, kernel)
         if declared != kernel:
             raise InvalidInput(f"kernel '{kernel.name}' was declared differently before")
@@ -321,9 +319,9 @@ class GraphBuilder:
         if isinstance(value, ConstantArgument) and isinstance(parameter, ScalarParameter):
             return value
         if isinstance(parameter, ScalarParameter):
-            return ConstantArgument(_number(place, value, parameter.dtype.is_float))
+            return ConstantArgument(number_of(place, value, parameter.dtype.is_float))
         hint = "declare an input or a weight, and give its values to run() or compile()"
-        raise InvalidInput(f"{place} is a buffer's name, not {_what(value)}", hint=hint)
+        raise InvalidInput(f"{place} is a buffer's name, not {what_of(value)}", hint=hint)
 
     def _fresh(self, stem: str) -> str:
         number = len(self._nodes)
@@ -348,56 +346,3 @@ def _claim(table: Collection[str], name: str, what: str) -> None:
 
 def _several(names: str | Iterable[str]) -> Iterable[str]:
     return (names,) if isinstance(names, str) else names
-
-
-def _dtype(name: str, value: object) -> DType:
-    try:
-        return DType.of(value)
-    except InvalidInput as error:
-        raise InvalidInput(f"buffer '{name}': {error.message}", hint=error.hint) from error
-
-
-def _shape(name: str, value: object) -> tuple[int, ...]:
-    items = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
-    try:
-        if any(isinstance(item, bool) for item in items):
-            raise TypeError  # which would pass for 0 and 1
-        return tuple(operator.index(item) for item in items)
-    except TypeError:
-        hint = 'extents are integers, such as "f32", (2, 8); an integer alone is a vector'
-        raise InvalidInput(f"buffer '{name}': {value!r} is not a shape", hint=hint) from None
-
-
-def _number(place: str, value: object, is_float: bool) -> int | float:
-    """A number of Python; those of NumPy and others are converted."""
-    try:
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        pass
-    if is_float and hasattr(value, "__float__") and not getattr(value, "shape", ()):
-        return float(value)
-    if isinstance(value, float):
-        return value  # for an integer: the verifier says so
-    hint = "a number, or a ScalarLoad of an integer in memory"
-    raise InvalidInput(f"{place} is a scalar, not {_what(value)}", hint=hint)
-
-
-def _kernel(value: object) -> Kernel:
-    kernel = getattr(value, "KERNEL", value)
-    if isinstance(kernel, Kernel):
-        return kernel
-    hint = "pass a Kernel, or a module or function that has one as KERNEL, such as forerun.kernels.add"
-    if isinstance(value, ModuleType):
-        own = [name for name in vars(value) if name.isupper() and name.startswith("KERNEL")]
-        hint = f"choose one of {value.__name__}.{own[0]}" if own else hint
-    elif inspect.isfunction(value):
-        names = [f"{name}: f32[N]" for name in inspect.signature(value).parameters]
-        hint = f'decorate it: @forerun.kernel("{", ".join(names)} -> y: f32[N]")'
-    raise InvalidInput(f"launch takes a kernel, not {_what(value)}", hint=hint)
-
-
-def _what(value: object) -> str:
-    """A value in messages: what it is, and how it is called."""
-    name = getattr(value, "__name__", "")
-    kind = type(value).__name__
-    return f"{kind} '{name}'" if name else kind if len(repr(value)) > 40 else f"{kind} {value!r}"
