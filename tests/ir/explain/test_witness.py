@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import networkx as nx
-from hypothesis import assume, event, given
+from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
 from forerun.ir.explain import drain_witness, witness
@@ -67,6 +67,7 @@ def test_a_witness_is_a_legal_schedule_that_ends_with_the_accesses(graph: Graph,
         event(f"chain of {len(found.chain)}; because {found.reason.split(chr(39))[0]}")
 
 
+@settings(suppress_health_check=[HealthCheck.filter_too_much])  # few programs have such nodes
 @given(programs())
 def test_an_undrained_node_outlives_the_sinks(graph: Graph) -> None:
     names = check(graph).undrained

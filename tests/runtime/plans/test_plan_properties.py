@@ -28,7 +28,7 @@ def value(buffer: Buffer, seed: int) -> np.ndarray:
 
 
 def values(graph: Graph, seed: int, *roles: BufferRole) -> dict[str, np.ndarray]:
-    return {b.name: value(b, seed) for b in graph.buffers.values() if b.role in roles}
+    return {b.name: value(b, seed) for b in graph.buffers.values() if b.role in roles and b.contents is None}
 
 
 @st.composite
