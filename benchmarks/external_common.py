@@ -52,6 +52,7 @@ class Program:
         results: What the program sees: tensors.
         kept: What must stay alive.
         written: All device memory that its pointers reach, constants left out, as tensors of bytes.
+        rewritten: Whether it is optimized; else only its own replay is timed, for comparison.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Program:
     results: list[Any] = field(default_factory=list)
     kept: Any = None
     written: list[Any] = field(default_factory=list)
+    rewritten: bool = True
     saved: list[Any] = field(default_factory=list)
 
     def save(self) -> None:

@@ -141,6 +141,7 @@ class _Case:
                 made = {
                     one.name: self.tried(f"{one.name}: passes", lambda one=one: optimized(one, 0, quick))
                     for one in programs
+                    if one.rewritten
                 }
             with locked(self.lock, alone=True):
                 self._measure(programs, made)
@@ -179,6 +180,9 @@ class _Case:
         turns: dict[str, tuple[Program, Callable[[], None]]] = {}
         wrong: dict[str, dict[str, int]] = {}
         for one in programs:
+            turns[one.name] = (one, one.replay)
+            if not one.rewritten:
+                continue
             replays: dict[str, Callable[[], None]] = {}
             about = self.result.setdefault("variants", {}).setdefault(one.name, {})
             searched = self.tried(
@@ -191,7 +195,6 @@ class _Case:
             steps = self.tried(
                 f"{one.name}: identity", lambda one=one, replays=replays: compared(one, replays, self.plan.steps)
             )
-            turns[one.name] = (one, one.replay)
             turns |= {f"{one.name}: {name}": (one, replay) for name, replay in replays.items()}
             for name, counts in (steps or {}).items():
                 wrong[one.name if name == OWN else f"{one.name}: {name}"] = counts
