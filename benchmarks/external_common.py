@@ -29,6 +29,9 @@ __all__ = [
 ROUNDS, REPLAYS = 10, 12
 OWN = "its own replay"
 _SELDOM = 5
+_SHOWN = 8
+_AGAIN = 6
+"""How often the own replay is tried again where a variant differs."""
 VARIANTS: dict[str, str | None] = {
     "untouched clone": "",
     "wait at entry": "insert-pdl",
@@ -242,45 +245,71 @@ def _about(found: Any, seconds: float) -> dict[str, Any]:
 # Comparing and timing
 
 
-def compared(one: Program, replays: Mapping[str, Callable[[], None]], steps: int) -> dict[str, dict[str, int]]:
+def compared(one: Program, replays: Mapping[str, Callable[[], None]], steps: int) -> dict[str, dict[str, Any]]:
     """In how many steps of each variant some byte, or some result, differs from what the own replay leaves.
 
-    The own replay is compared with itself, too: what differs there is not the variants' doing. What was measured is
-    what users get, so it is compared in every step, and the others in every fifth.
+    The own replay is compared with itself, too. Where a variant differs, the own one is replayed some times more: if
+    one of these leaves the very same, the program varies, not the variant. What was measured is what users get, so it
+    is compared in every step, and the others in every fifth.
     """
     import torch
 
     torch.cuda.synchronize()
     generator = random.Random(0)
     every = {OWN: one.replay, **replays}
-    wrong = {name: {"steps": 0, "bytes": 0, "results": 0} for name in every}
+    wrong: dict[str, dict[str, Any]] = {
+        name: {"steps": 0, "bytes": 0, "results": 0, "as_another_own": 0, "where": []} for name in every
+    }
     for step in range(steps):
         one.refresh(generator.randrange(1 << 31))
         one.save()
-        one.replay()
-        torch.cuda.synchronize()
-        expected = [tensor.clone() for tensor in one.written]
-        results = [tensor.clone() for tensor in one.results]
+        expected = _left_by(one, one.replay)
         for name, replay in every.items():
             if name not in (OWN, "measured") and step % _SELDOM:
                 continue
-            one.restore()
-            replay()
-            torch.cuda.synchronize()
-            wrong[name]["steps"] += 1
-            wrong[name]["bytes"] += any(not _same(a, b) for a, b in zip(one.written, expected, strict=True))
-            wrong[name]["results"] += any(not _same(a, b) for a, b in zip(one.results, results, strict=True))
+            counts = wrong[name]
+            found = _left_by(one, replay)
+            counts["steps"] += 1
+            places = _differences(expected, found)
+            if not places:
+                continue
+            if len(counts["where"]) < _SHOWN:
+                counts["where"].append(f"step {step}: {places}")
+            if name != OWN and any(not _differences(found, _left_by(one, one.replay)) for _ in range(_AGAIN)):
+                counts["as_another_own"] += 1
+                continue
+            counts["bytes"] += any(kind == "bytes" for kind, *_ in places)
+            counts["results"] += any(kind == "result" for kind, *_ in places)
     one.restore()
     return wrong
+
+
+def _left_by(one: Program, replay: Callable[[], None]) -> dict[str, list[Any]]:
+    """Copies of what a replay leaves, from the memory as it was saved."""
+    import torch
+
+    one.restore()
+    replay()
+    torch.cuda.synchronize()
+    return {"bytes": [tensor.clone() for tensor in one.written], "result": [tensor.clone() for tensor in one.results]}
+
+
+def _differences(first: Mapping[str, list[Any]], second: Mapping[str, list[Any]]) -> list[tuple[str, int, int]]:
+    """What differs: of which kind, its number, and its size in bytes."""
+    return [
+        (kind, number, a.numel() * a.element_size())
+        for kind in first
+        for number, (a, b) in enumerate(zip(first[kind], second[kind], strict=True))
+        if not _same(a, b)
+    ]
 
 
 def _same(first: Any, second: Any) -> bool:
     """Whether two tensors have the same bytes; NaN is equal to itself."""
     import torch
 
-    if first.dtype is torch.uint8 or not first.is_contiguous():
-        return bool(torch.equal(first, second.to(first.dtype)))
-    return bool(torch.equal(first.reshape(-1).view(torch.uint8), second.contiguous().reshape(-1).view(torch.uint8)))
+    views = [one.contiguous().reshape(-1).view(torch.uint8) for one in (first, second)]
+    return bool(torch.equal(*views))
 
 
 def timed(turns: Mapping[str, tuple[Program, Callable[[], None]]]) -> dict[str, list[float]]:
@@ -313,7 +342,7 @@ def ratios(times: Mapping[str, list[float]], base: str) -> dict[str, float]:
     return {name: first / statistics.median(samples) for name, samples in times.items()}
 
 
-def table(times: Mapping[str, list[float]], base: str, wrong: Mapping[str, Mapping[str, int]]) -> str:
+def table(times: Mapping[str, list[float]], base: str, wrong: Mapping[str, Mapping[str, Any]]) -> str:
     """A line for each variant: its time, how much faster it is, and in how many steps it differed."""
     lines = []
     for name, ratio in ratios(times, base).items():
@@ -321,6 +350,8 @@ def table(times: Mapping[str, list[float]], base: str, wrong: Mapping[str, Mappi
         said = ""
         if found is not None:
             said = f", differs in {found['bytes']} (results: {found['results']}) of {found['steps']} steps"
+            varied = found["as_another_own"]
+            said += f"; in {varied} as another own replay" if varied else ""
         lines.append(f"  {name:44} {statistics.median(times[name]):9.1f} us {ratio:6.3f}x{said}")
     return "\n".join(lines)
 

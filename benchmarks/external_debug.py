@@ -23,8 +23,8 @@ from forerun.testing.planted_faults import KINDS, Fault, plant
 
 __all__ = ["debugged", "metrics", "table"]
 
-TRIGGERS_AT_START = "insert-pdl{trigger=start},hoist-loads{full_edges=false}"
-"""Faults show themselves where dependents may start early."""
+TRIGGERS_AT_START = "infer-dependencies,reduce-edges,insert-pdl{trigger=start},hoist-loads{full_edges=false}"
+"""Faults show themselves where dependents may start early, and edges of both kinds meet."""
 
 SEEDS, NANOSECONDS = 24, 20_000
 _STEP_EVERY = 10

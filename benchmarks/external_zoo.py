@@ -178,7 +178,7 @@ class _Case:
 
     def _measure(self, programs: Sequence[Program], made: Mapping[str, Any]) -> None:
         turns: dict[str, tuple[Program, Callable[[], None]]] = {}
-        wrong: dict[str, dict[str, int]] = {}
+        wrong: dict[str, dict[str, Any]] = {}
         for one in programs:
             turns[one.name] = (one, one.replay)
             if not one.rewritten:

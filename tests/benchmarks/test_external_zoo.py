@@ -77,8 +77,8 @@ def test_figures() -> None:
     ratios = external_common.ratios(times, "torch, enable_pdl")
     assert ratios["torch, enable_pdl: measured"] == pytest.approx(1.1)
     wrong = {
-        "torch, enable_pdl": {"steps": 5, "bytes": 2, "results": 0},
-        "torch, enable_pdl: measured": {"steps": 5, "bytes": 1, "results": 0},
+        "torch, enable_pdl": {"steps": 5, "bytes": 2, "results": 0, "as_another_own": 0},
+        "torch, enable_pdl: measured": {"steps": 5, "bytes": 1, "results": 0, "as_another_own": 2},
     }
     case = {"base": "torch, enable_pdl", "ratios": ratios, "wrong": wrong}
     told = external_zoo.metrics({"torch_llama": case})
@@ -87,7 +87,7 @@ def test_figures() -> None:
     assert told["external.steps_compared"] == 5
     line = external_common.table(times, "torch, enable_pdl", wrong).splitlines()[1]
     expected = "torch, enable_pdl: measured 10.0 us 1.100x, differs in 1 (results: 0) of 5 steps"
-    assert " ".join(line.split()) == expected
+    assert " ".join(line.split()) == f"{expected}; in 2 as another own replay"
 
 
 def test_figures_of_transformers() -> None:

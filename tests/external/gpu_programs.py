@@ -285,7 +285,10 @@ def changed_parameters() -> dict[str, Any]:
         result = function(x)
     live = _session.graph(graph)
     optimized = forerun.optimize(live, pipeline=CAPTURED_PIPELINE)
-    require(not optimized.refresh(), "it changed without a change")
+    again = live.again().graph
+    parts = [name for name in ("nodes", "edges", "functions") if getattr(again, name) != getattr(live.graph, name)]
+    require(live.is_current(), f"it changed without a change: {parts}, {again.functions}, {live.graph.functions}")
+    require(not optimized.refresh(), "it is taken over without a change")
     first, second = (weight.data_ptr() for weight in weights()[:2])
     at, number = next((n, p) for n, node in enumerate(live.graph.nodes) for p, _, v in node.pointers() if v == first)
     error, old = driver.cuGraphKernelNodeGetParams(live.handles.nodes[at])

@@ -161,8 +161,9 @@ class RunningCuda(FakeCuda):
     def cuGraphAddDependencies(  # noqa: N802
         self, graph: Any, sources: Any, targets: Any, edges: Any, count: int
     ) -> tuple[int]:
-        for source, target, edge in zip(sources, targets, edges, strict=True):
-            self.graphs[int(graph)]["edges"][source[1], target[1]] = edge.type, edge.from_port
+        for source, target, _ in zip(sources, targets, edges, strict=True):
+            # As the driver does: the first one's data is what all get.
+            self.graphs[int(graph)]["edges"][source[1], target[1]] = edges[0].type, edges[0].from_port
         return (0,)
 
     def cuGraphInstantiate(self, graph: Any, flags: int) -> tuple[int, Handle]:  # noqa: N802

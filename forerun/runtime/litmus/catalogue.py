@@ -297,6 +297,72 @@ _FANS = (
     ),
 )
 
+_FORKS = (
+    LitmusTest(
+        "L20",
+        "one source: a full edge to C, which reads unwaited, beside a programmatic one to B",
+        {"A": _LATE, "B": "wait, load x", "C": "load x"},
+        (programmatic("A", "B"), full("A", "C")),
+    ),
+    LitmusTest(
+        "L20b",
+        "the same, the full edge first",
+        {"A": _LATE, "C": "load x", "B": "wait, load x"},
+        (full("A", "C"), programmatic("A", "B")),
+    ),
+    LitmusTest(
+        "L20c",
+        "as L20, A waits after its trigger",
+        {"P": _LATE, "A": "trigger, wait, sleep, store y", "B": "wait, load y", "C": "load y, load x"},
+        (programmatic("P", "A"), programmatic("A", "B"), full("A", "C")),
+    ),
+    LitmusTest(
+        "L20d",
+        "as L20c, two forks one after the other",
+        {
+            "P": _LATE, "Q": "load x", "A": "trigger, wait, sleep, store y", "B": "wait, load y", "C": "load y, load x",
+        },
+        (full("P", "Q"), programmatic("P", "A"), programmatic("A", "B"), full("A", "C")),
+    ),
+    LitmusTest(
+        "L20e",
+        "as L20d, and a join",
+        {
+            "P": _LATE, "Q": "load x", "A": "trigger, wait, sleep, store y", "B": "wait, load y", "C": "load y, load x",
+            "D": "load x, load y",
+        },
+        (
+            full("P", "Q"), programmatic("P", "A"), programmatic("A", "B"), full("A", "C"),
+            full("Q", "D"), full("B", "D"), full("C", "D"),
+        ),
+    ),
+    LitmusTest(
+        "L20f",
+        "as L20e, kernels behind both ends of each fork",
+        {
+            "P": _LATE, "Q": "trigger, load x", "R": "wait, load x", "A": "trigger, wait, sleep, store y",
+            "B": "wait, load y", "E": "load y, load x", "C": "load y, load x", "D": "load x, load y",
+        },
+        (
+            full("P", "Q"), programmatic("Q", "R"), programmatic("P", "A"), programmatic("A", "B"), full("B", "E"),
+            full("A", "C"), full("R", "D"), full("E", "D"), full("C", "D"),
+        ),
+    ),
+    LitmusTest(
+        "L20w",
+        "as L20e, wide",
+        {
+            "P": _LATE, "Q": "load x", "A": "trigger, wait, sleep, store y", "B": "wait, load y", "C": "load y, load x",
+            "D": "load x, load y",
+        },
+        (
+            full("P", "Q"), programmatic("P", "A"), programmatic("A", "B"), full("A", "C"),
+            full("Q", "D"), full("B", "D"), full("C", "D"),
+        ),
+        *_WIDE,
+    ),
+)  # fmt: skip
+
 _LINES = (
     LitmusTest(
         "L16",
@@ -331,7 +397,7 @@ _LINES = (
     ),
 )
 
-_GROUPS = (_WAITS, _CHAINS, _STARTS, _WARPS, _FENCES, _HOST, _OTHER_EDGES, _COPIES, _WRITES, _FANS, _LINES)
+_GROUPS = (_WAITS, _CHAINS, _STARTS, _WARPS, _FENCES, _HOST, _OTHER_EDGES, _COPIES, _WRITES, _FANS, _FORKS, _LINES)
 
 TESTS: Mapping[str, LitmusTest] = MappingProxyType({test.name: test for group in _GROUPS for test in group})
 """All tests by name, in the order of the table."""

@@ -372,9 +372,17 @@ def _set_edges(driver: Driver, graph: Any, nodes: Mapping[str, Any], before: Gra
     gone = [one for pair, one in old.items() if pair not in new or new[pair].kind is not one.kind]
     come = [one for pair, one in new.items() if pair not in old or old[pair].kind is not one.kind]
     for function, changed in (("cuGraphRemoveDependencies", gone), ("cuGraphAddDependencies", come)):
-        if changed:
-            sources, targets = ([nodes[one.pair[end]] for one in changed] for end in (0, 1))
-            driver.call(function, graph, sources, targets, [_edge(driver, one) for one in changed], len(changed))
+        for same in _by_kind(changed):
+            sources, targets = ([nodes[one.pair[end]] for one in same] for end in (0, 1))
+            driver.call(function, graph, sources, targets, [_edge(driver, one) for one in same], len(same))
+
+
+def _by_kind(dependencies: Iterable[Dependency]) -> Iterable[list[Dependency]]:
+    """Dependencies of one kind together: in one call, the driver (580, CUDA 13.0) gives all edges the first one's."""
+    found: dict[DependencyKind, list[Dependency]] = {}
+    for one in dependencies:
+        found.setdefault(one.kind, []).append(one)
+    return found.values()
 
 
 def _edge(driver: Driver, dependency: Dependency) -> Any:

@@ -12,12 +12,14 @@ from forerun.captured import CapturedEdge
 from forerun.captured.graph import digest_of
 from forerun.external.optimize import CAPTURED_PIPELINE
 from forerun.frontends.captured import import_capture
+from forerun.ir.graph import Dependency
 from forerun.ir.text import parse_graph, print_graph
+from forerun.ir.types import DependencyKind
 from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda.capture import clone as clones
 from forerun.runtime.cuda.capture import session as sessions
 from forerun.runtime.cuda.capture.assembled import MadeCode
-from forerun.runtime.cuda.capture.clone import CodeMaker, make_clone
+from forerun.runtime.cuda.capture.clone import CodeMaker, clone_with, make_clone
 from forerun.runtime.cuda.capture.images import ImageRecorder
 from forerun.runtime.cuda.capture.nvrtc_texts import NvrtcRecorder
 from forerun.runtime.cuda.capture.session import CaptureSession
@@ -146,6 +148,27 @@ def test_a_clone_has_other_code_and_edges(cuda: FakeCuda, monkeypatch: pytest.Mo
     assert captured.driver.handles.live() == ()
     with pytest.raises(InvalidInput, match="is closed"):
         clone.replay()
+
+
+def test_edges_of_each_kind_are_changed_in_a_call_of_their_own(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver gives all edges of a call the first one's kind: full ones would become programmatic unseen."""
+    cuda.add_kernel(3, 7, pointer("w0"), pointer("y"), pointer("x"))
+    cuda.connect(2, 3)
+    captured = live(cuda, monkeypatch)
+    imported = import_capture(captured.graph)
+    edit = imported.graph.edit()
+    edit.remove_dependency("n1", "n2")
+    edit.set_dependency(Dependency("n0", "n1", DependencyKind.PROGRAMMATIC))
+    edit.add_dependency(Dependency("n0", "n2"))
+    clone_with(captured, imported.graph, edit.commit(), imported.names, {}).close()
+    removed, *added = [call for call in cuda.calls if call[0].endswith("Dependencies")]
+    assert removed[2:4] == ([501, 502], [502, 503])
+    assert [(call[2:4], [one.type for one in call[4]]) for call in added] == [
+        (([501], [502]), [1]),
+        (([501], [503]), [0]),
+    ]
 
 
 def test_a_graph_that_was_reset_is_not_replayed(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
