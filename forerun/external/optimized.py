@@ -189,7 +189,7 @@ class OptimizedGraph:
         clone = self._rewritten.clone
         if clone.executable is None:
             raise InvalidInput("the graph is closed", hint="optimize the program's graph again")
-        if clone.has_source() and clone.live.is_current() and not self.changed_sources():
+        if clone.has_source() and not clone.live.changes() and not self.changed_sources():
             return False
         clone.close()
         self._rewritten = self._again(clone.live.again())

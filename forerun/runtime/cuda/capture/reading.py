@@ -40,6 +40,10 @@ class Handles:
     nodes: list[Any] = field(default_factory=list)
     functions: list[Any] = field(default_factory=list)
 
+    def numbers(self) -> list[int]:
+        """All of them, to be compared."""
+        return [int(one) for one in (self.graph, *self.nodes, *self.functions)]
+
 
 def nodes_and_edges(driver: Driver, graph: Any) -> tuple[list[Any], list[tuple[int, int, Any]]]:
     """The nodes of a graph, and its edges as numbers of nodes with their data."""
@@ -55,9 +59,12 @@ def nodes_and_edges(driver: Driver, graph: Any) -> tuple[list[Any], list[tuple[i
 
 
 def kernel_function(driver: Driver, parameters: Any) -> Any:
-    """The ``CUfunction`` of a kernel node; graphs that torch captures have ``CUkernel`` in some."""
+    """The ``CUfunction`` of a kernel node; graphs that torch captures have ``CUkernel`` in some.
+
+    It is an object of its own: the bindings' field is a view of the parameters, and void when these are gone.
+    """
     if int(parameters.func):
-        return parameters.func
+        return driver.api.CUfunction(init_value=int(parameters.func))
     return driver.call("cuKernelGetFunction", parameters.kern)
 
 

@@ -46,14 +46,16 @@ class LiveCapture:
     session: CaptureSession | None = field(repr=False)
     host_sources: Mapping[int, bytes] = field(default_factory=dict, repr=False, kw_only=True)
 
-    def is_current(self) -> bool:
-        """Whether the program's graph still is what was captured: nodes, parameters, edges, functions, images.
+    def changes(self) -> tuple[str, ...]:
+        """What of the program's graph is not any more as it was captured: handles, nodes, edges, functions.
+
+        Nodes are compared with their parameters, functions with their images; memory is not looked at.
 
         Raises:
             Unsupported: If torch's graph was reset.
             CudaError: If the driver fails.
         """
-        return self.session is None or self.session.reads_the_same(self)
+        return () if self.session is None else self.session.changes(self)
 
     def again(self) -> LiveCapture:
         """What is captured now; it is this one where nothing can have changed.
@@ -120,18 +122,19 @@ class CaptureSession:
         sources = host_sources(self._driver, graph)
         return LiveCapture(graph, handles, source, assemblers, self._driver, self, host_sources=sources)
 
-    def reads_the_same(self, live: LiveCapture) -> bool:
-        """Whether a graph that was read before is the same when it is read again; memory is not looked at."""
+    def changes(self, live: LiveCapture) -> tuple[str, ...]:
+        """What differs when a graph that was read before is read again; see :meth:`LiveCapture.changes`."""
         handle = self._driver.api.CUgraph(init_value=raw_graph(live.source))
-        reader = GraphReader(self._driver, self._image_of(self._entries()))
-        read, handles = reader.read(handle)
-        functions = tuple(replace(one, text="") for one in live.graph.functions)
-        nodes, now = live.graph.with_functions(functions).nodes, read.with_functions(read.functions).nodes
-        same_handles = [
-            [int(one) for one in (found.graph, *found.nodes, *found.functions)] for found in (handles, live.handles)
-        ]
-        same = (now, read.edges, read.functions) == (nodes, live.graph.edges, functions)
-        return same and same_handles[0] == same_handles[1]
+        read, handles = GraphReader(self._driver, self._image_of(self._entries())).read(handle)
+        before = live.graph.with_functions(tuple(replace(one, text="") for one in live.graph.functions))
+        now = read.with_functions(read.functions)
+        same = {
+            "handles": handles.numbers() == live.handles.numbers(),
+            "nodes": now.nodes == before.nodes,
+            "edges": now.edges == before.edges,
+            "functions": now.functions == before.functions,
+        }
+        return tuple(part for part, is_same in same.items() if not is_same)
 
     def _texts(self, images: Mapping[str, bytes]) -> Mapping[str, FoundText]:
         """The PTX of images, as far as NVRTC made it within the session, or Triton keeps it."""

@@ -24,6 +24,10 @@ class CUgraph(Handle):
     pass
 
 
+class CUfunction(Handle):
+    pass
+
+
 class NodeType(enum.Enum):
     CU_GRAPH_NODE_TYPE_KERNEL = 0
     CU_GRAPH_NODE_TYPE_MEMCPY = 1
@@ -74,6 +78,7 @@ class FakeCuda:
     """Functions as those of ``cuda.bindings.driver``: each returns an error and values."""
 
     CUgraph = CUgraph
+    CUfunction = CUfunction
     CUgraphEdgeData = EdgeData
     CUDA_KERNEL_NODE_PARAMS = KernelParams
     CUgraphDependencyType = SimpleNamespace(CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC=1)

@@ -84,33 +84,33 @@ def test_what_the_program_changes_is_proved_again(cuda: FakeCuda, monkeypatch: p
 
 def test_each_part_of_a_graph_is_compared(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     captured = live(cuda, monkeypatch)
-    assert captured.is_current()
+    assert captured.changes() == ()
 
-    def changes() -> Iterator[None]:
+    def parts() -> Iterator[tuple[str, ...]]:
         cuda.nodes[1].params.gridDimX = 5
-        yield
+        yield ("nodes",)
         cuda.nodes[1].params.gridDimX = 4
         cuda.nodes[1].attributes = {"priority": -1}
-        yield
+        yield ("nodes",)
         cuda.nodes[1].attributes = {}
         cuda.edges[0][2].type = 1
-        yield
+        yield ("edges",)
         cuda.edges[0][2].type = 0
         # The module is loaded again, with other code under the same name and handle.
         captured.session.recorder.images["other"] = b"other"
         captured.session.recorder.by_module[70] = "other"
-        yield
+        yield ("functions",)
         captured.session.recorder.by_module[70] = digest_of(b"image")
         # The same code under another handle: it may be unloaded on its own.
         captured.session.recorder.by_module[80] = digest_of(b"image")
         cuda.add_function(8, "scale", [8, 8, 8])
         cuda.nodes[2].params.func = 8
-        yield
+        yield "handles", "nodes", "functions"
         cuda.nodes[2].params.func = 7
 
-    for _ in changes():
-        assert not captured.is_current()
-    assert captured.is_current()
+    for expected in parts():
+        assert captured.changes() == expected
+    assert captured.changes() == ()
 
 
 def test_code_of_an_image_that_was_replaced_is_not_used(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:

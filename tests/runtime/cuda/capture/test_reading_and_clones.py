@@ -22,6 +22,7 @@ from forerun.runtime.cuda.capture.assembled import MadeCode
 from forerun.runtime.cuda.capture.clone import CodeMaker, clone_with, make_clone
 from forerun.runtime.cuda.capture.images import ImageRecorder
 from forerun.runtime.cuda.capture.nvrtc_texts import NvrtcRecorder
+from forerun.runtime.cuda.capture.reading import kernel_function
 from forerun.runtime.cuda.capture.session import CaptureSession
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.support.diagnostics import InvalidInput, Unsupported
@@ -57,6 +58,15 @@ def test_functions_of_libraries_have_kernels_in_place_of_functions(
     assert graph.function_of(graph.nodes[2]).name == "library"
     assert graph.function_of(graph.nodes[2]).image == ""
     assert graph.remarks == ("the images of 1 of 2 functions were not seen",)
+
+
+def test_functions_outlive_the_parameters_that_they_were_read_from() -> None:
+    api = pytest.importorskip("cuda.bindings.driver", reason="needs the bindings; no driver")
+    parameters = api.CUDA_KERNEL_NODE_PARAMS()
+    parameters.func = api.CUfunction(init_value=0x1234)
+    function = kernel_function(SimpleNamespace(api=api), parameters)  # type: ignore[arg-type]
+    del parameters
+    assert int(function) == 0x1234
 
 
 def test_attributes_and_what_cannot_be_made_again(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,9 +160,7 @@ def test_a_clone_has_other_code_and_edges(cuda: FakeCuda, monkeypatch: pytest.Mo
         clone.replay()
 
 
-def test_edges_of_each_kind_are_changed_in_a_call_of_their_own(
-    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_edges_of_each_kind_are_changed_in_a_call_of_their_own(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     """The driver gives all edges of a call the first one's kind: full ones would become programmatic unseen."""
     cuda.add_kernel(3, 7, pointer("w0"), pointer("y"), pointer("x"))
     cuda.connect(2, 3)
