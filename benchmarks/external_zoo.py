@@ -196,6 +196,8 @@ class _Case:
                 f"{one.name}: identity", lambda one=one, replays=replays: compared(one, replays, self.plan.steps)
             )
             turns |= {f"{one.name}: {name}": (one, replay) for name, replay in replays.items()}
+            if steps is not None and steps[OWN]["bytes"]:
+                self.tried(f"{one.name}: variation", lambda one=one: self._look_for_variation(one))
             for name, counts in (steps or {}).items():
                 wrong[one.name if name == OWN else f"{one.name}: {name}"] = counts
         self.result |= {"steps": self.plan.steps, "wrong": wrong}
@@ -210,20 +212,34 @@ class _Case:
             first = programs[0]
             self.tried("debug", lambda: self.result.update(debug={first.name: self._debugged(first)}))
 
+    def _look_for_variation(self, one: Program) -> None:
+        from forerun.external.variation import find_variation
+
+        found = find_variation(one.live, _prepare(one), steps=200)
+        self.result.setdefault("variation", {})[one.name] = str(found)
+        print(f"  {one.name}: {found}", flush=True)
+
     def _debugged(self, one: Program) -> dict[str, Any]:
         import torch
         from external_debug import debugged
-
-        def prepare(step: int) -> None:
-            one.refresh(step + 1)
-            torch.cuda.synchronize()
 
         # What is read too early are then numbers that the program can have, indices among them, but of other inputs
         # than those of each step.
         one.refresh(0)
         one.replay()
         torch.cuda.synchronize()
-        return debugged(one.live, prepare, seconds=self.plan.debug_s)
+        return debugged(one.live, _prepare(one), seconds=self.plan.debug_s)
+
+
+def _prepare(one: Program) -> Callable[[int], None]:
+    """Puts the inputs of a step in place."""
+    import torch
+
+    def prepare(step: int) -> None:
+        one.refresh(step + 1)
+        torch.cuda.synchronize()
+
+    return prepare
 
 
 def _triton_texts(assembler: tuple[str, str], known: set[str]) -> dict[str, tuple[str, tuple[str, ...], str, str]]:

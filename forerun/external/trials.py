@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -97,6 +97,31 @@ class Trials:
         """Replay a clone from the beginning of the step. The work is enqueued."""
         self._begin.put_back()
         self._call("cuGraphLaunch", clone.executable, self.stream)
+
+    def varying(self, without: Collection[int], replays: int) -> int:
+        """How many replays of the program's own nodes, some left out, leave other bytes than the first of them.
+
+        Args:
+            without: The numbers of the nodes that are left out.
+            replays: How many there are besides the first.
+        """
+        names = self.imported.names
+        before = self.imported.graph
+        clone = clone_with(self.live, before, before, names, {}, self.functions, without=without)
+        scope = Scope(self._driver)
+        try:
+            self.replay(clone)
+            first = Snapshot(written_memory(self.imported), scope, self.stream)
+            found = 0
+            for _ in range(replays):
+                self.replay(clone)
+                found += bool(self._differences.of(first))
+        finally:
+            clone.close()
+            error = scope.release()
+        if error is not None:
+            raise error
+        return found
 
     def differences(self, clone: Clone) -> Mapping[MemoryRange, int]:
         """How many bytes a clone's replay leaves in each block that the program's own replay does not."""

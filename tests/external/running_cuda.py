@@ -153,6 +153,12 @@ class RunningCuda(FakeCuda):
         self.graphs[graph]["nodes"][node] = text, name, _words(params.kernelParams, count)
         return (0,)
 
+    def cuGraphDestroyNode(self, place: tuple[int, int]) -> tuple[int]:  # noqa: N802
+        graph, node = place
+        assert all(node not in pair for pair in self.graphs[graph]["edges"])
+        del self.graphs[graph]["nodes"][node]
+        return (0,)
+
     def cuGraphRemoveDependencies(self, graph: Any, sources: Any, targets: Any, *rest: Any) -> tuple[int]:  # noqa: N802
         for source, target in zip(sources, targets, strict=True):
             del self.graphs[int(graph)]["edges"][source[1], target[1]]
@@ -204,6 +210,10 @@ class RunningCuda(FakeCuda):
         found, params = self._read(text, name), self.nodes[node].params
         parameters = dict(zip(found.parameters, values, strict=True))
         threads_of(found.flow, parameters, self.memory, ctas=params.gridDimX, threads=params.blockDimX)
+        self.after(node)
+
+    def after(self, node: int) -> None:
+        """What happens after a node has run: nothing. Tests put their own in its place."""
 
 
 def _words(place: int, count: int) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -282,6 +282,7 @@ def clone_with(
     functions: Functions | None = None,
     *,
     folded: Mapping[int, bytes] = MappingProxyType({}),
+    without: Collection[int] = (),
 ) -> Clone:
     """Clone the captured graph with the code that some of its nodes are given, and the edges of another graph.
 
@@ -293,6 +294,7 @@ def clone_with(
         codes: By the nodes' names; the others keep theirs.
         functions: Where code is loaded that outlives the clone; by default the clone owns it.
         folded: Copies that the clone lacks, by their numbers, and what they bring.
+        without: The numbers of other nodes that it lacks.
 
     Raises:
         Unsupported: If the graph has nodes that no clone may have.
@@ -317,7 +319,7 @@ def clone_with(
                 more = [word.to_bytes(8, "little") for word in codes[name].more]
                 values = [*live.graph.nodes[number].parameters, *more] if more else ()
                 set_function(driver, live.handles.nodes[number], nodes[name], function, values)
-        gone = [names[number] for number in folded]
+        gone = [names[number] for number in (*folded, *without)]
         _set_edges(driver, graph, nodes, before, _without(after, gone))
         for name in gone:
             driver.call("cuGraphDestroyNode", nodes[name])
