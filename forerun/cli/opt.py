@@ -48,7 +48,7 @@ def opt(
         str | None,
         typer.Argument(
             metavar="FILE",
-            help="A graph (.fir); '-' is standard input.",
+            help="A graph (.fir), or the folder of a captured one; '-' is standard input.",
             show_default=False,
             autocompletion=completion.graphs,
         ),
@@ -87,7 +87,8 @@ def opt(
 ) -> Status:
     """Apply passes to a graph in a file.
 
-    A reproducer, the file that a failed pass leaves in the dump folder, names its pipeline itself.
+    A reproducer, the file that a failed pass leaves in the dump folder, names its pipeline itself. For the folder of a
+    captured graph it is what forerun.optimize() begins with, unless another one is named.
     """
     from forerun.passes.infra.manager import PassManager
     from forerun.report import reporting
@@ -126,6 +127,10 @@ def _read(file: str | None, pipeline: str | None, *, verbose: bool, may_ask: boo
     if file is None:
         raise InvalidInput("no graph is named", hint="forerun opt FILE.fir --pipeline PASSES; '-' is standard input")
     refuse_dot(file)
+    if pipeline is None and is_capture(file):
+        from forerun.external.optimize import CAPTURED_PIPELINE
+
+        pipeline = CAPTURED_PIPELINE
     parsed = Pipeline.parse(pipeline) if pipeline is not None else None  # before a large file is read
     graph, source = read_graph(file, verbose=verbose)
     if parsed is not None:

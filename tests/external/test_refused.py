@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from forerun.captured import CapturedEdge, CapturedGraph, CapturedNode, MemoryRange, save_capture
 from forerun.cli.app import app
+from forerun.external.optimize import CAPTURED_PIPELINE
 from forerun.external.reasons import reasons_of
 from forerun.frontends.captured import ImportedGraph, import_capture
 from forerun.ir.graph import Graph
@@ -172,6 +173,15 @@ def test_opt_tells_what_holds_a_graph_back(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "note: scale: it waits on some ways only" in result.stderr
     assert "it waits" not in result.stdout
+
+
+def test_opt_takes_the_passes_of_captures_where_none_are_named(tmp_path: Path) -> None:
+    folder = str(save_capture(chain(*SCALE), tmp_path / "capture"))
+    unnamed, named = (
+        CliRunner().invoke(app, ["opt", folder, *words]) for words in ((), ("--pipeline", CAPTURED_PIPELINE))
+    )
+    assert (unnamed.exit_code, unnamed.stdout) == (0, named.stdout)
+    assert "programmatic" in unnamed.stdout
 
 
 def test_nothing_holds_an_empty_graph_back() -> None:

@@ -14,7 +14,10 @@ from forerun.support.diagnostics import InternalError, InvalidInput
 from forerun.testing.explorer import explore
 from tests.litmus.benches import small
 
-NEVER = "L1 L1w L4b L4c L14 L6b L8b L13 L13b L13c L13w L15 L10 L10w L11b L17b L12 L12d L16 L16w L19 L19w L20 L20b L20c L20d L20e L20f L20w"
+NEVER = (
+    "L1 L1w L4b L4c L14 L6b L8b L13 L13b L13c L13w L15 L10 L10w L11b L17b "
+    "L12 L12d L16 L16w L19 L19w L20 L20b L20c L20d L20e L20f L20w"
+)
 BY_H6 = "L5 L5b L5e L5w L5bw L5v L5x L10c L12c"
 BY_H8 = "L7 L7w L7y"
 
