@@ -10,8 +10,8 @@ from hypothesis import settings
 # dev: new examples at every run. ci: the same examples at every run, so that a red run is red for a reason that the
 # change brought. deep: for a night, or for a change of the rules themselves: pytest --hypothesis-profile=deep
 # quick: what pytest --quick uses
-settings.register_profile("dev", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True, database=None)
+settings.register_profile("dev", deadline=None, max_examples=50)
+settings.register_profile("ci", deadline=None, max_examples=50, derandomize=True, print_blob=True, database=None)
 settings.register_profile("deep", deadline=None, max_examples=5000)
 settings.register_profile("quick", settings.get_profile("ci"), max_examples=10)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")

@@ -14,6 +14,7 @@ from forerun.ir.text import parse_graph, print_graph
 from forerun.ir.types import BufferRole, DType
 from forerun.kernels.builtin import DTYPES, KERNELS
 from forerun.runtime.reference import ReferenceTarget
+from tests.strategies import portion
 
 WIDTH, ROWS = 4, 3
 VECTORS = {"v0": 0, "v1": 8, "v2": 16, "v3": 40}
@@ -65,7 +66,7 @@ def outcome(graph: Graph, target: ReferenceTarget, row: int) -> list[bytes]:
     return [program.read(name).tobytes() for name in (*VECTORS, "m")]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(portion(40), deadline=None)
 @given(streams(), st.integers(0, ROWS - 1), st.integers(0, 1000))
 def test_compiled_streams_compute_the_same(graph: Graph, row: int, seed: int) -> None:
     expected = outcome(graph, ReferenceTarget(), row)

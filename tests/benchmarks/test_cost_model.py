@@ -41,6 +41,7 @@ def test_errors_of_graphs_and_of_shapes(benchmark: ModuleType, tmp_path: Path) -
     assert found == pytest.approx([0.0, -0.5])
 
 
+@pytest.mark.slow
 def test_results_of_other_benchmarks_are_within_the_limit(benchmark: ModuleType) -> None:
     records = list(benchmark.recorded())
     assert len(records) >= 23

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from forerun.frontends.gguf import GgufFile
 from forerun.frontends.llama import LlamaModel
 from forerun.support.diagnostics import InvalidInput, Unsupported
+from tests.strategies import portion
 from tests.tiny_gguf import TINY, tiny_weights, write_tiny_gguf
 
 Quantization = gguf.GGMLQuantizationType
@@ -254,7 +255,7 @@ def open_and_read(path: Path) -> None:
         event("accepted")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(portion(40), deadline=None)
 @given(st.data())
 def test_truncation_is_always_refused(tiny: Path, data: st.DataObject) -> None:
     whole = tiny.read_bytes()
@@ -275,7 +276,7 @@ def test_truncation_in_the_header_is_always_refused(tmp_path: Path, tokenizer: s
             LlamaModel.open(path)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(portion(150), deadline=None)
 @given(st.data())
 def test_changed_bytes_are_refused_or_harmless(tiny: Path, data: st.DataObject) -> None:
     content = bytearray(tiny.read_bytes())

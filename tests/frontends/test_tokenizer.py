@@ -13,6 +13,7 @@ from forerun.frontends.gguf import GgufFile
 from forerun.frontends.sentence_piece import SentencePiece
 from forerun.frontends.tokenizer import TextStream, Tokenizer
 from forerun.support.diagnostics import InvalidInput
+from tests.strategies import portion
 from tests.tiny_gguf import write_tiny_gguf
 
 
@@ -104,21 +105,21 @@ def test_empty_text_is_no_token(byte_level: Tokenizer, sentence_piece: Tokenizer
 # Decoding
 
 
-@settings(max_examples=100, deadline=None)
+@settings(portion(100), deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 def test_byte_level_round_trip(byte_level: Tokenizer, text: str) -> None:
     assume(not any(special in text for special, _ in byte_level.specials))
     assert byte_level.decode(byte_level.encode(text)) == text
 
 
-@settings(max_examples=100, deadline=None)
+@settings(portion(100), deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\u2581"), max_size=40))
 def test_sentence_piece_round_trip(sentence_piece: Tokenizer, text: str) -> None:
     assume(not any(special in text for special, _ in sentence_piece.specials))
     assert sentence_piece.decode(sentence_piece.encode(text)) == text
 
 
-@settings(max_examples=100, deadline=None)
+@settings(portion(100), deadline=None)
 @given(text=st.text(st.sampled_from("ab é€🙂你"), max_size=12))
 def test_streaming_shows_whole_characters_as_soon_as_they_are_whole(byte_level: Tokenizer, text: str) -> None:
     stream = TextStream(byte_level)
@@ -344,7 +345,7 @@ def naive(pieces: list[str], scores: dict[str, float]) -> list[str]:
         pieces = [*pieces[:at], pieces[at] + pieces[at + 1], *pieces[at + 2 :]]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(portion(200), deadline=None)
 @given(
     text=st.text("ab", max_size=24),
     scores=st.dictionaries(st.text("ab", min_size=2, max_size=5), st.sampled_from([-3.0, -2.0, -1.0]), max_size=12),

@@ -32,6 +32,7 @@ from forerun.support.diagnostics import InternalError, Location
 from forerun.testing import assert_same_outputs, graphs
 from tests.passes.laws import applied, broken_law, input_of, levels_of, subjects
 from tests.random_graphs import looped
+from tests.strategies import portion
 
 PASSES = subjects(but="memory nodes", options=False)
 
@@ -58,7 +59,7 @@ def test_laws_in_bodies(subject: Pass) -> None:
     assert changed >= 5 or not any(subject.name in text for text in NAMED_PIPELINES.values())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(portion(40), deadline=None)
 @given(graphs(nodes=("kernel", "fill", "conditional", "child"), max_nodes=4, aimed_at="exact"))
 def test_what_bodies_compute_is_kept_under_any_schedule(graph: Graph) -> None:
     after = PassManager("exact").run(graph).graph

@@ -16,6 +16,7 @@ from forerun.passes.infra.base import PassContext
 from forerun.testing import assert_same_outputs
 from forerun.testing.counterexample import Counterexample
 from tests.passes.fusion_programs import RULES, fusible_programs
+from tests.strategies import portion
 from tests.wrong.passes.fuse_kernels import TWINS
 
 PROGRAMS = fusible_programs().filter(lambda graph: not verify(graph))
@@ -80,7 +81,7 @@ def test_wrong_twins_are_caught(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, twin in TWINS.items() if twin.has_right_rules])
-@settings(max_examples=60)
+@settings(portion(60))
 @given(graph=PROGRAMS)
 def test_certificates_prove_no_twin_that_computes_something_else(name: str, graph: Graph) -> None:
     after = TWINS[name].apply(graph)

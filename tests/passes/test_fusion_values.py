@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from forerun.ir.fusion import FusionRule, Match, Rejection, Replacement, fusion_rules
 from forerun.testing import check_rule
 from forerun.testing.counterexample import Counterexample
+from tests.strategies import portion
 
 RULES = [rule for rule in fusion_rules().values() if rule.defined_in.startswith("forerun.")]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
-@settings(max_examples=30)
+@settings(portion(30))
 @given(seed=st.integers(0, 1 << 20))
 def test_values(rule: FusionRule, seed: int) -> None:
     check_rule(rule, examples=1, seed=seed)

@@ -15,6 +15,7 @@ from forerun.passes.infra.base import Pass
 from forerun.passes.reduce_edges import ReduceEdges
 from tests.passes.laws import applied, broken_law, input_of, lost_meaning, subjects, weakened
 from tests.programs import Style, programs
+from tests.strategies import portion
 from tests.wrong.passes import WRONG_PASSES, WrongPass
 
 pytestmark = pytest.mark.slow
@@ -65,7 +66,7 @@ def test_laws_where_some_kernels_never_wait(chain: Graph) -> None:
         assert broken_law(subject, graph) is None, str(subject)
 
 
-@settings(max_examples=400)
+@settings(portion(400))
 @given(wrong=st.sampled_from(COMPARABLE), chain=st.one_of(CHAINS, HOISTABLE))
 def test_certificates_agree_with_the_laws_on_wrong_passes(wrong: WrongPass, chain: Graph) -> None:
     subject = wrong.subject

@@ -19,12 +19,11 @@ from forerun.ir.semantics import check
 from forerun.ir.trust import vouch
 from forerun.runtime.reference import ReferenceTarget
 from tests.programs import Style, programs
+from tests.strategies import portion
 
 pytestmark = pytest.mark.slow
 
-few = settings(
-    max_examples=70, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow]
-)
+few = settings(portion(70), deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 SEEDS = range(4)
 vouch(__name__)
 

@@ -15,6 +15,7 @@ from forerun.ir.semantics import Verdict, check
 from forerun.ir.types import DependencyKind
 from forerun.ir.verify import verify
 from tests.programs import programs
+from tests.strategies import portion
 from tests.three_kernels import graph_of_bodies
 
 FULL, PROGRAMMATIC = DependencyKind.FULL, DependencyKind.PROGRAMMATIC
@@ -24,6 +25,7 @@ WAIT: tuple[Step, ...] = (Wait(),)
 
 
 # Drawing a program takes longer than repairing it, so one is used for both.
+@portion(50)
 @given(programs())
 def test_repairs(graph: Graph) -> None:
     verdict = check(graph)

@@ -15,6 +15,7 @@ from forerun.ir.kernel import Access, Phase, Step, Wait
 from forerun.ir.semantics import check, order_under
 from forerun.ir.types import DependencyKind
 from tests.programs import Style, event_graph, programs
+from tests.strategies import portion
 from tests.three_kernels import graph_of_bodies
 
 FULL, PROGRAMMATIC = DependencyKind.FULL, DependencyKind.PROGRAMMATIC
@@ -67,7 +68,7 @@ def test_a_witness_is_a_legal_schedule_that_ends_with_the_accesses(graph: Graph,
         event(f"chain of {len(found.chain)}; because {found.reason.split(chr(39))[0]}")
 
 
-@settings(suppress_health_check=[HealthCheck.filter_too_much])  # few programs have such nodes
+@settings(portion(25), suppress_health_check=[HealthCheck.filter_too_much])  # few programs have such nodes
 @given(programs())
 def test_an_undrained_node_outlives_the_sinks(graph: Graph) -> None:
     names = check(graph).undrained

@@ -40,6 +40,7 @@ from forerun.ir.types import BufferRole, DType
 from forerun.kernels.builtin import KERNELS
 from forerun.runtime.cuda.codegen.specialise import DELAY_SEED, Slot, Unit, specialise, units
 from forerun.testing import graphs
+from tests.strategies import portion
 
 LAUNCH = Launch((2, 1, 1), (64, 1, 1))
 
@@ -273,7 +274,7 @@ def test_roles_that_claim_no_warps_share_the_rest() -> None:
 _STATEMENTS = {"wait": Wait(), "trigger": Trigger(), "fenced_trigger": Trigger(fenced=True), "cta_barrier": Barrier()}
 
 
-@settings(max_examples=60)
+@settings(portion(60))
 @given(graphs(nodes=["kernel"]), st.booleans())
 def test_order_in_the_text_is_the_order_of_the_body(graph: Graph, delays: bool) -> None:
     for node in graph:
@@ -292,7 +293,7 @@ def test_order_in_the_text_is_the_order_of_the_body(graph: Graph, delays: bool) 
         assert re.findall(r"delay\(key, (\d+)\)", entry) == [str(i) for i in range(delayed)]
 
 
-@settings(max_examples=60)
+@settings(portion(60))
 @given(graphs(max_nodes=4, nodes=["kernel"]))
 def test_units_are_what_nodes_have_in_common(graph: Graph) -> None:
     made, indices = units(graph)

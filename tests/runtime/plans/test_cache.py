@@ -22,6 +22,7 @@ from forerun.support.diagnostics import InvalidInput, Refuted, Unsupported
 from tests.runtime.cuda.support import loop, rich
 from tests.runtime.plans.fake import NODE_BYTES, UpdatableCuda, fake_gpu
 from tests.runtime.plans.samples import N, chain, decode, scale, total, with_argument, with_edge, with_launch
+from tests.strategies import portion
 
 X = {"x": [1, 2, 3, 4]}
 PLENTY = 1 << 24
@@ -188,7 +189,7 @@ def test_eight_threads_on_one_cache() -> None:
         assert sum(cache.statistics.choices.values()) == 8 * 40
 
 
-@settings(max_examples=30, deadline=None)
+@settings(portion(30), deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 3)), max_size=12), st.sampled_from([150, 400, PLENTY]))
 def test_any_sequence_of_graphs(requests: list[tuple[int, int]], budget: int) -> None:
     with PlanCache(budget=budget) as cache:

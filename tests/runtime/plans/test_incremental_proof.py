@@ -19,6 +19,7 @@ from forerun.runtime.plans import compare
 from forerun.runtime.plans.proof import Proof
 from forerun.support.diagnostics import ForerunError, InvalidInput, Refuted, Unsupported
 from tests.runtime.plans.samples import ROWS, N, append, chain, decode, total, with_argument, with_edge
+from tests.strategies import portion
 
 
 def extended(before: Graph, after: Graph) -> str:
@@ -107,7 +108,7 @@ def _first_row(access: Access) -> Access:
     return replace(access, region=access.region.substitute({"row": 0}))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(portion(60), deadline=None)
 @given(st.data())
 def test_the_incremental_proof_says_what_the_whole_one_says(data: st.DataObject) -> None:
     rows = st.integers(0, 3)
