@@ -31,7 +31,7 @@ def advice_of_copies(imported: ImportedGraph) -> Iterator[Diagnostic]:
         name, size = imported.names[number], len(source.contents)
         copied = f"each replay copies {size} bytes from the host"
         if source.changed:
-            hint = "leave it as it is: what it brings is no constant"
+            hint = "leave it as it is: it does not bring the same in each replay"
             yield _changed(name, "its source changed after the graph was read", hint)
         elif number in found.contents:
             hint = "forerun.optimize(graph, fold_params=True) leaves the copy out, if its source stays as it is"
@@ -59,7 +59,7 @@ def changed_between(before: CapturedGraph, imported: ImportedGraph) -> Iterator[
     for number, source in imported.captured.host_sources.items():
         known = before.host_sources.get(number)
         if known is not None and known.contents != source.contents:
-            hint = "leave it as it is: what it brings is no constant"
+            hint = "leave it as it is: it does not bring the same in each replay"
             yield _changed(imported.names[number], "its source holds other bytes than in the first graph", hint)
 
 

@@ -18,6 +18,7 @@ from forerun.support.options import check_values, non_default_texts, option
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from forerun.runtime.constants import ConstantMemory
     from forerun.runtime.cuda.program import CudaProgram
 
 __all__ = ["CudaTarget"]
@@ -118,6 +119,18 @@ class CudaTarget:
         Raises what :meth:`load` raises.
         """
         return self._load(graph, weights, memory, streamed=True)
+
+    def constant_memory(self) -> ConstantMemory:
+        """Memory on the device for constants that programs have in common.
+
+        Raises:
+            Unsupported: If there is no GPU.
+            CudaError: If the driver fails.
+        """
+        from forerun.runtime.cuda.memory.constants import DeviceConstants
+
+        current = driver()
+        return DeviceConstants(current, open_device(current, self.device))
 
     def _load(
         self, graph: Graph, weights: Mapping[str, ArrayLike], memory: Mapping[str, Any] | None, *, streamed: bool
