@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from forerun.ir.buffer import ALLOCATION_ALIGNMENT
 from forerun.ir.graph import Graph
 from forerun.runtime.base import Target
 
@@ -40,7 +39,7 @@ class ConstantMemory(Protocol):
         ...
 
     def put(self, contents: Sequence[bytes]) -> Sequence[HeldConstant]:
-        """Bring contents to memory, at multiples of :data:`ALLOCATION_ALIGNMENT` or what the target needs."""
+        """Bring contents to memory, each where a buffer of its own allocation could be."""
         ...
 
     def free(self, place: Any) -> None:
@@ -54,7 +53,13 @@ class ConstantMemory(Protocol):
 
 @runtime_checkable
 class SharingTarget(Target, Protocol):
-    """A target whose programs can have constants in common."""
+    """A target whose programs can have constants in common.
+
+    Attributes:
+        constant_alignment: Bytes. Each constant takes a multiple of these.
+    """
+
+    constant_alignment: ClassVar[int]
 
     def constant_memory(self) -> ConstantMemory:
         """Memory for constants of this target's programs; its owner closes it.
@@ -81,14 +86,15 @@ class ConstantStatistics:
 class SharedConstants:
     """The constants of the programs of one cache or plan, by their contents. It may be used from any thread.
 
-    Args:
-        make: Makes the target's memory, when there is something to put there.
-        statistics: What is counted.
+    The target's memory is made when there is something to put there.
+
+    Attributes:
+        statistics: What was done.
     """
 
-    def __init__(self, make: Callable[[], ConstantMemory], statistics: ConstantStatistics) -> None:
-        self.statistics = statistics
-        self._make = make
+    def __init__(self, target: SharingTarget) -> None:
+        self.statistics = ConstantStatistics()
+        self._target = target
         self._memory: ConstantMemory | None = None
         self._held: weakref.WeakValueDictionary[bytes, HeldConstant] = weakref.WeakValueDictionary()
         # The collector may end the last use at any moment, on any thread: what is free is noted in one step.
@@ -109,7 +115,7 @@ class SharedConstants:
             found = {data: held for data in wanted.values() if (held := self._held.get(data)) is not None}
             missing = list(dict.fromkeys(data for data in wanted.values() if data not in found))
             if missing:
-                self._memory = self._memory or self._make()
+                self._memory = self._memory or self._target.constant_memory()
                 for held in self._memory.put(missing):
                     weakref.finalize(held, self._free.append, held.place).atexit = False
                     found[held.contents] = self._held[held.contents] = held
@@ -129,12 +135,14 @@ class SharedConstants:
 
     def contents(self) -> frozenset[bytes]:
         """What is in memory."""
-        return frozenset(self._held)
+        with self._lock:
+            return frozenset(self._held)
 
     def missing_bytes(self, graph: Graph) -> int:
         """About how many bytes a graph's constants would add."""
         missing = set(_contents(graph).values()) - self.contents()
-        return sum(-(-len(data) // ALLOCATION_ALIGNMENT) * ALLOCATION_ALIGNMENT for data in missing)
+        alignment = self._target.constant_alignment
+        return sum(-(-len(data) // alignment) * alignment for data in missing)
 
     @property
     def size_bytes(self) -> int:

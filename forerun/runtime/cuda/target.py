@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
+from forerun.ir.buffer import ALLOCATION_ALIGNMENT
 from forerun.ir.demands import require_vouched
 from forerun.ir.graph import Graph
 from forerun.runtime.cuda.driver.device import open_device, release_of, require_runnable, resolve_arch
@@ -55,6 +56,7 @@ class CudaTarget:
     """
 
     name: ClassVar[str] = "cuda"
+    constant_alignment: ClassVar[int] = ALLOCATION_ALIGNMENT
 
     device: int = option(0, help="the GPU's number")
     arch: str = option("", help="what to compile for, such as sm_90; empty for the device's own")

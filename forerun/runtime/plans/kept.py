@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -192,9 +193,10 @@ class KeptPlans:
         entries, self.entries = self.entries, []
         self._holders.clear()
         self._state.clear()
-        for entry in reversed(entries):
-            entry.plan.close()
-        self._sources.close()
+        with ExitStack() as stack:  # all of it, also if something cannot be given back
+            stack.callback(self._sources.close)
+            for entry in entries:
+                stack.callback(entry.plan.close)
 
 
 def _fits(value: NDArray[Any], buffer: Buffer) -> bool:

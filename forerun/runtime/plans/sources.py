@@ -48,11 +48,9 @@ class Sources:
         self._memory = dict(memory or {})
         self._given: dict[str, tuple[Buffer, Any]] = {}
         self._givers: list[Program] = []
-        self.statistics = ConstantStatistics()
+        self._constants = SharedConstants(target) if isinstance(target, SharingTarget) else None
+        self.statistics = ConstantStatistics() if self._constants is None else self._constants.statistics
         """What was done with constants."""
-        self._constants: SharedConstants | None = None
-        if isinstance(target, SharingTarget):
-            self._constants = SharedConstants(target.constant_memory, self.statistics)
 
     def can_stream(self, graph: Graph) -> bool:
         """Whether a graph can be loaded without an executable."""

@@ -53,6 +53,7 @@ class ReferenceTarget:
     """
 
     name: ClassVar[str] = "reference"
+    constant_alignment: ClassVar[int] = 1
 
     schedule: str = option(_SERIAL, help="serial, adversarial, or the file of a saved schedule (.json)")
     seed: int = option(0, help="which adversarial schedules are drawn")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
+import threading
 from collections.abc import Iterator
-from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,12 @@ from forerun.ir.types import DEVICE0
 from forerun.kernels.builtin import KERNELS
 from forerun.passes.fold_params import FoldParams
 from forerun.passes.infra.base import PassContext
-from forerun.runtime.constants import ConstantStatistics, HeldConstant, SharedConstants
-from forerun.runtime.cuda.driver.device import open_device
-from forerun.runtime.cuda.driver.driver import driver
-from forerun.runtime.cuda.memory.constants import DeviceConstants
-from forerun.runtime.plans import Plan, PlanCache
-from forerun.support.diagnostics import InvalidInput
+from forerun.runtime.constants import HeldConstant, SharedConstants
+from forerun.runtime.cuda.driver.errors import CudaError
+from forerun.runtime.plans import Choice, Plan, PlanCache
+from forerun.support.diagnostics import InvalidInput, Unsupported
+from tests.runtime.cuda.faults import Faults
+from tests.runtime.cuda.support import attempt, on_fake
 from tests.runtime.plans.fake import UpdatableCuda, fake_gpu
 from tests.runtime.plans.test_cache import PLENTY, plans_only
 
@@ -195,19 +195,48 @@ def test_a_constant_of_the_callers_own_is_refused_as_before() -> None:
 
 
 def test_nothing_is_made_for_graphs_without_constants() -> None:
-    made: list[None] = []
-    shared = SharedConstants(lambda: made.append(None), ConstantStatistics())  # type: ignore[arg-type, func-returns-value]
+    shared = SharedConstants(SimpleNamespace(constant_alignment=1))  # type: ignore[arg-type]  # not asked for memory
     builder = forerun.GraphBuilder("plain")
     builder.launch(KERNELS["copy_i32"], x=builder.input("x", "i32", 4), y=builder.output("y", "i32", 4))
     graph = builder.build()
-    assert (shared.hold(graph), shared.missing_bytes(graph), shared.size_bytes, made) == ({}, 0, 0, [])
+    assert (shared.hold(graph), shared.missing_bytes(graph), shared.size_bytes) == ({}, 0, 0)
     shared.sweep()
     shared.close()
     shared.close()
 
 
+def test_a_target_that_shares_nothing() -> None:
+    class Alone:
+        name = "alone"
+
+        def load(self, graph: Graph, weights: Any) -> Any:
+            return forerun.ReferenceTarget().load(graph, weights)
+
+    with PlanCache(Alone(), budget=PLENTY) as cache:
+        for value in (1, 2, 1):
+            assert run(cache, added(4, value)) == expected(added(4, value), value)
+        assert (cache.constant_bytes, in_memory(cache), cache.statistics.constants.uploaded) == (0, frozenset(), 0)
+
+
+def test_a_cache_that_is_forgotten_gives_everything_back(gpu: UpdatableCuda) -> None:
+    cache = PlanCache("cuda", budget=PLENTY, policy=plans_only())
+    run(cache, added(4, 1, 2))
+    del cache
+    gc.collect()
+    assert gpu.leaks() == {}
+
+
+def test_graphs_that_run_once(gpu: UpdatableCuda) -> None:
+    with PlanCache("cuda", budget=PLENTY) as cache:
+        for values in ((1, 2), (2, 3), (1, 2)):
+            assert run(cache, added(4, *values)) == expected(added(4, *values), *values)
+        assert Choice.STREAM in cache.statistics.choices
+        assert (cache.statistics.constants.uploaded, in_memory(cache)) == (48, wanted_by(cache))
+
+
 # Any sequence
 
+VALUES_OF_THREADS = ((0, 1), (1, 2), (2, 3), (3, 0), (0, 1, 2, 3))
 VALUES = st.lists(st.integers(0, 4), min_size=1, max_size=4).map(tuple)
 STEPS = st.lists(
     st.one_of(
@@ -269,50 +298,70 @@ def test_any_sequence_on_a_gpu(steps: Any) -> None:
         assert (api.leaks(), own.handles.live()) == ({}, ())
 
 
-# The memory of a GPU
+# What goes wrong
 
 
-def device_constants(own: Any) -> DeviceConstants:
-    return DeviceConstants(own, open_device(own, 0))
+def exercise() -> None:
+    """Graphs that share some constants, one after the other, of which the first is thrown away."""
+    with PlanCache("cuda", budget=PLENTY, policy=plans_only()) as cache:
+        for values in ((1, 2), (2, 3), (3, 1, 4)):
+            assert run(cache, added(4, *values)) == [i + sum(values) for i in range(4)]
+            while len(cache) > 1:
+                assert cache._kept._evict_one()
+        assert in_memory(cache) == wanted_by(cache)
 
 
-@settings(deadline=None)
-@given(
-    st.lists(
-        st.one_of(st.lists(st.integers(0, 2000), max_size=6, unique=True), st.integers(0, 30)), min_size=1, max_size=20
-    )
-)
-def test_places_never_overlap_and_hold_what_was_put_there(steps: list[list[int] | int]) -> None:
-    """Lists are sizes that are put there together; numbers say which one goes."""
-    with pytest.MonkeyPatch.context() as patch, fake_gpu(patch) as (api, own):
-        memory, held, serial = device_constants(own), list[HeldConstant](), 0
-        for step in steps:
-            if isinstance(step, int):
-                if held:
-                    memory.free(held.pop(step % len(held)).place)
-            elif step:
-                serial += 1
-                data = [bytes([serial]) * size for size in step]
-                held += memory.put(data)
-                assert [one.contents for one in held[-len(step) :]] == data
-            spans = sorted((one.place, one.place + max(1, len(one.contents))) for one in held)
-            assert all(stop <= start for (_, stop), (start, _) in pairwise(spans))
-            assert all(one.place % ALLOCATION_ALIGNMENT == 0 for one in held)
-            assert memory.size_bytes == sum(map(len, api.memory.values()))
-            assert all(ctypes.string_at(one.place, len(one.contents)) == one.contents for one in held)
-        while held:
-            memory.free(held.pop().place)
-        assert memory.size_bytes == 0
-        memory.close()
-        gc.collect()
-        assert (api.leaks(), own.handles.live()) == ({}, ())
+def test_every_call_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = UpdatableCuda()
+    faults = Faults(api)
+    with on_fake(monkeypatch, faults) as own:
+        exercise()
+        calls = list(faults.names)
+        for number, name in enumerate(calls, 1):
+            own.release_contexts()
+            faults.arm(number)
+            error = attempt(exercise)
+            assert error is None or isinstance(error, CudaError | Unsupported), (name, error)
+            faults.arm(0)
+            del error
+            gc.collect()
+            assert (api.leaks(), own.handles.live()) == ({}, ()), f"call {number}, {name}"
+        exercise()
+    assert len(calls) > 100
 
 
-def test_a_gap_is_used_again(gpu: UpdatableCuda) -> None:
-    memory = device_constants(driver())
-    first = memory.put([b"a" * 300, b"b" * 10, b"c" * 10])
-    memory.free(first[1].place)
-    (again,) = memory.put([b"d" * 20])
-    assert again.place == first[1].place
-    assert memory.size_bytes == 4 * ALLOCATION_ALIGNMENT
-    memory.close()
+def test_constants_that_there_is_no_room_for(gpu: UpdatableCuda) -> None:
+    with PlanCache("cuda", budget=PLENTY, policy=plans_only()) as cache:
+        run(cache, added(4, 1))
+        gpu.capacity = gpu._used() + ALLOCATION_ALIGNMENT
+        with pytest.raises(CudaError, match="768 bytes were asked for constants"):
+            run(cache, added(4, 1, 2, 3, 4))
+        assert in_memory(cache) == wanted_by(cache)
+        assert cache.statistics.constants.uploaded == 16
+        gpu.capacity = PLENTY
+        assert run(cache, added(4, 1, 2, 3, 4)) == expected(added(4, 1), 10)
+
+
+def test_threads_on_one_cache() -> None:
+    graphs = [added(4, *values) for values in VALUES_OF_THREADS]
+    wanted = [expected(graph, *values) for graph, values in zip(graphs, VALUES_OF_THREADS, strict=True)]
+    wrong: list[object] = []
+    with PlanCache(budget=400, policy=plans_only()) as cache:
+
+        def work(seed: int) -> None:
+            try:
+                for which in np.random.default_rng(seed).integers(0, len(graphs), 30):
+                    cache.expected_bytes(graphs[which])
+                    if run(cache, graphs[which]) != wanted[which]:
+                        wrong.append(which)
+            except BaseException as error:
+                wrong.append(error)
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+        cache._kept._sources.sweep()
+        assert in_memory(cache) == wanted_by(cache)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -39,7 +40,7 @@ class DeviceConstants:
     """Memory for constants on a GPU: see :class:`forerun.runtime.constants.ConstantMemory`.
 
     What is put there together and fits no gap gets one block, exactly as large as needed. A block of which nothing is
-    used any more goes back to the driver.
+    used any more goes back to the driver; the rest by :meth:`close`, or when nobody refers to this any more.
 
     Raises:
         CudaError: If the driver fails.
@@ -48,6 +49,7 @@ class DeviceConstants:
     def __init__(self, driver: Driver, device: Device) -> None:
         self._resources = Resources(driver, device)
         self._blocks: list[_Block] = []
+        self._finalizer = weakref.finalize(self, self._resources.close)
 
     @property
     def size_bytes(self) -> int:
@@ -94,7 +96,7 @@ class DeviceConstants:
             CudaError: If the driver does not take it.
         """
         self._blocks.clear()
-        error = self._resources.close()
+        error = self._resources.close() if self._finalizer.detach() is not None else None
         if error is not None:
             raise error
 

@@ -77,7 +77,11 @@ class Memory:
 
     def addresses(self) -> dict[str, int]:
         """The address of each buffer, by name."""
-        return {name: self.address(name) for name in self._graph.buffers}
+        places, shared = self._places, self._shared
+        return {
+            name: shared[name] if name in shared else places[buffer.allocation] + buffer.offset
+            for name, buffer in self._graph.buffers.items()
+        }
 
     def is_on_host(self, buffer: str) -> bool:
         """Whether the graph keeps a buffer in the host's memory."""
