@@ -342,6 +342,21 @@ def test_constants_that_there_is_no_room_for(gpu: UpdatableCuda) -> None:
         assert run(cache, added(4, 1, 2, 3, 4)) == expected(added(4, 1), 10)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_many_graphs_stay_within_the_budget(target: str, request: pytest.FixtureRequest) -> None:
+    """Each has a constant that no other one has, and one of its neighbour's."""
+    if target == "cuda":
+        request.getfixturevalue("gpu")
+    with PlanCache(target, budget=20_000 if target == "cuda" else 400, policy=plans_only()) as cache:
+        for number in range(60):
+            graph = uploading(1 + number // 10, number, number + 1)
+            assert run(cache, graph) == expected(graph, 2 * number + 1)
+            assert cache.size_bytes <= cache.budget
+            assert in_memory(cache) == wanted_by(cache)
+        assert cache.statistics.evicted > 30
+        assert cache.statistics.constants.shared > 0
+
+
 def test_threads_on_one_cache() -> None:
     graphs = [added(4, *values) for values in VALUES_OF_THREADS]
     wanted = [expected(graph, *values) for graph, values in zip(graphs, VALUES_OF_THREADS, strict=True)]
