@@ -166,6 +166,19 @@ def test_a_closed_plan_leaves_arrays_of_its_constants_alone(gpu: UpdatableCuda) 
         assert in_memory(cache) == wanted_by(cache)
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_closed_program_holds_no_constants(target: str, request: pytest.FixtureRequest) -> None:
+    """Although somebody holds the program itself: a traceback, say."""
+    if target == "cuda":
+        request.getfixturevalue("gpu")
+    with PlanCache(target, budget=PLENTY, policy=plans_only()) as cache:
+        run(cache, added(4, 1, 2))
+        program = cache._kept.entries[0].plan._program
+        assert cache._kept._evict_one()
+        assert (in_memory(cache), cache.constant_bytes) == (frozenset(), 0)
+        assert program is not None
+
+
 def test_arrays_of_constants_outlive_the_cache(gpu: UpdatableCuda) -> None:
     cache = PlanCache("cuda", budget=PLENTY, policy=plans_only())
     run(cache, added(4, 9))
