@@ -9,6 +9,7 @@ from forerun.captured.graph import (
     CapturedFunction,
     CapturedGraph,
     CapturedNode,
+    HostSource,
     MemoryRange,
     Transfer,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "CapturedFunction",
     "CapturedGraph",
     "CapturedNode",
+    "HostSource",
     "MemoryRange",
     "Transfer",
     "load_capture",

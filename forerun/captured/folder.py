@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from forerun.captured.graph import (
+    MOST_SOURCE_BYTES,
+    WRITERS,
     AssembledText,
     CapturedEdge,
     CapturedFunction,
     CapturedGraph,
     CapturedNode,
+    HostSource,
     MemoryRange,
     Transfer,
     digest_of,
@@ -100,7 +102,7 @@ def _content(path: Path, digest: str) -> bytes:
 
 def _graph_to_json(graph: CapturedGraph) -> dict[str, Any]:
     """All but the functions, which child graphs share with the graph around them."""
-    return {
+    found: dict[str, Any] = {
         "machine": dict(graph.machine),
         "remarks": list(graph.remarks),
         "memory": [
@@ -110,6 +112,16 @@ def _graph_to_json(graph: CapturedGraph) -> dict[str, Any]:
         "nodes": [_node_to_json(one) for one in graph.nodes],
         "edges": [[one.source, one.target, one.kind, one.from_port, one.to_port] for one in graph.edges],
     }
+    if graph.host_sources:
+        found["host_sources"] = {
+            str(number): {"contents": _encoded(one.contents), "writers": one.writers, "changed": one.changed}
+            for number, one in graph.host_sources.items()
+        }
+    return found
+
+
+def _encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _function_to_json(one: CapturedFunction) -> dict[str, Any]:
@@ -122,7 +134,7 @@ def _node_to_json(one: CapturedNode) -> dict[str, Any]:
     found: dict[str, Any] = {"kind": one.kind}
     if one.kind == "kernel":
         found |= {"function": one.function, "grid": one.grid, "block": one.block, "shared": one.shared_bytes}
-        found |= {"parameters": [base64.b64encode(data).decode() for data in one.parameters]}
+        found |= {"parameters": [_encoded(data) for data in one.parameters]}
     if one.attributes:
         found["attributes"] = dict(one.attributes)
     if one.transfer is not None:
@@ -146,7 +158,31 @@ def _graph_from_json(found: JsonObject, functions: tuple[CapturedFunction, ...],
         memory=_memory_from_json(found),
         machine={key: machine.text(key) for key in machine},
         remarks=tuple(found.list_of("remarks", str)),
+        host_sources=dict(_sources_from_json(found.inside("host_sources", optional=True), nodes)),
     )
+
+
+def _sources_from_json(found: JsonObject, nodes: Sequence[CapturedNode]) -> Iterator[tuple[int, HostSource]]:
+    for key in found:
+        number = int(key) if key.isascii() and key.isdigit() and len(key) < 10 else len(nodes)
+        transfer = nodes[number].transfer if number < len(nodes) else None
+        if transfer is None or transfer.source is None or not transfer.is_contiguous:
+            raise found.error("it is not the number of a node that copies bytes side by side", key)
+        one = found.inside(key)
+        contents = _decoded(one, one.text("contents"), "contents")
+        if len(contents) != transfer.width * transfer.rows or len(contents) > MOST_SOURCE_BYTES:
+            raise one.error(f"it has {len(contents)} bytes, which is not what the node copies", "contents")
+        writers = next((one_of for one_of in WRITERS if one_of == one.text("writers")), None)
+        if writers is None:
+            raise one.error(f"it must be one of {', '.join(WRITERS)}", "writers")
+        yield number, HostSource(contents, writers, one.flag("changed"))
+
+
+def _decoded(one: JsonObject, text: str, key: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:  # binascii's own, and that of text that is not ASCII
+        raise one.error(f"{text!r} is not base64", key) from error
 
 
 def _edges_from_json(found: JsonObject, nodes: int) -> list[CapturedEdge]:
@@ -208,13 +244,7 @@ def _node_from_json(one: JsonObject, functions: tuple[CapturedFunction, ...], de
 
 
 def _parameters_from_json(one: JsonObject) -> list[bytes]:
-    parameters = []
-    for text in one.list_of("parameters", str, optional=True):
-        try:
-            parameters.append(base64.b64decode(text, validate=True))
-        except binascii.Error as error:
-            raise one.error(f"{text!r} is not base64", "parameters") from error
-    return parameters
+    return [_decoded(one, text, "parameters") for text in one.list_of("parameters", str, optional=True)]
 
 
 def _sizes(parameters: Sequence[bytes]) -> list[int]:

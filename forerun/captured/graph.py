@@ -11,17 +11,22 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Literal, TypeAlias, get_args
 
 from forerun.support.diagnostics import InvalidInput
 
 __all__ = [
+    "MOST_SOURCE_BYTES",
+    "WRITERS",
     "AssembledText",
     "CapturedEdge",
     "CapturedFunction",
     "CapturedGraph",
     "CapturedNode",
+    "HostSource",
     "MemoryRange",
     "Transfer",
+    "Writers",
     "digest_of",
     "range_at",
 ]
@@ -94,6 +99,31 @@ class Transfer:
     def is_contiguous(self) -> bool:
         """Whether it has no gaps."""
         return self.width * self.rows == self.extent
+
+
+MOST_SOURCE_BYTES = 4096
+"""What a copy may bring to be recorded: launch parameters, not inputs. It is what kernels take by value, too."""
+
+Writers: TypeAlias = Literal["nobody", "program", "kernels", "processes"]
+"""Who may write memory of the host, each besides those before it."""
+
+WRITERS: tuple[Writers, ...] = get_args(Writers)
+
+
+@dataclass(frozen=True, slots=True)
+class HostSource:
+    """What a small copy reads from the host.
+
+    Attributes:
+        contents: What was there when the graph was read.
+        writers: Who may write it: ``nobody``, since it is mapped read-only; the ``program``; ``kernels`` that have its
+            address, since the driver gave it out; other ``processes``, since it is shared memory.
+        changed: Whether something else was there when the folder was written.
+    """
+
+    contents: bytes
+    writers: Writers = "program"
+    changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +227,7 @@ class CapturedGraph:
         memory: What pointers of the nodes point into, by address; ranges do not overlap.
         machine: The GPU, the driver and what captured, for people.
         remarks: What is missing, a sentence each.
+        host_sources: What small copies read from the host, by the number of the node; not of child graphs.
     """
 
     nodes: tuple[CapturedNode, ...]
@@ -207,6 +238,7 @@ class CapturedGraph:
     memory: tuple[MemoryRange, ...] = ()
     machine: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    host_sources: Mapping[int, HostSource] = field(default_factory=dict, repr=False)
 
     def function_of(self, node: CapturedNode) -> CapturedFunction:
         """The kernel that a kernel node launches."""

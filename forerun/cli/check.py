@@ -12,7 +12,7 @@ import typer
 from forerun.cli import completion, options
 from forerun.cli.console import print_json, print_plain, result_console
 from forerun.cli.errors import Status, drawing, guarded
-from forerun.cli.files import STANDARD, is_capture, is_dot, load_modules, read_graph, refuse_dot
+from forerun.cli.files import STANDARD, imported_capture, is_capture, is_dot, load_modules, read_graph, refuse_dot
 from forerun.cli.options import refuse_unused
 from forerun.cli.progress import progress
 from forerun.report.words import counted, plural
@@ -120,7 +120,9 @@ def check(
         found = explain(graph, verdict, assumptions, shown)
         told_of_pdl = list(advice_of_structure(graph)) if is_dot(file) else []
         if after is None and is_capture(file):
-            told_of_pdl = list(advice(graph))
+            told_of_pdl = [*advice(graph), *_advice_of_copies(file)]
+        elif after is not None and is_capture(file) and is_capture(after):
+            told_of_pdl = _changed_sources(file, after)
     status = _STATUS[verdict.status]
     if as_json:
         told = {
@@ -145,6 +147,23 @@ def check(
         whose = plural(len(fused), "fused node")
         print_plain(result_console(), f"taken on trust, as fusion rules state it: what the kernels of {whose} compute")
     return status
+
+
+def _advice_of_copies(folder: str) -> list[Diagnostic]:
+    """What a captured graph's copies from the host bring, and whether their sources changed."""
+    from forerun.captured import load_capture
+    from forerun.external.source_advice import advice_of_copies
+
+    return list(advice_of_copies(imported_capture(folder))) if load_capture(folder).host_sources else []
+
+
+def _changed_sources(first: str, second: str) -> list[Diagnostic]:
+    """The copies from the host that bring something else in the second of two captured graphs."""
+    from forerun.captured import load_capture
+    from forerun.external.source_advice import changed_between
+
+    before = load_capture(first)
+    return list(changed_between(before, imported_capture(second))) if before.host_sources else []
 
 
 def _print_advice(found: list[Diagnostic], source: SourceMap, *, verbose: bool) -> None:

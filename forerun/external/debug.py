@@ -50,6 +50,8 @@ class DebugReport:
         steps_without_effect: Steps in which the program's own replay changes no byte, which show nothing.
         wrong: The first wrong accesses of each node.
         kept: Why nodes are not checked, or not delayed, by name.
+        changed_sources: The copies from the host whose source was not as it was recorded, in some step.
+        stale_copies: Those of them that replays do not repeat: these replays used the bytes from before.
     """
 
     accesses_checked: int
@@ -66,11 +68,14 @@ class DebugReport:
     steps_without_effect: int
     wrong: tuple[WrongAccess, ...]
     kept: Mapping[str, str]
+    changed_sources: tuple[str, ...] = ()
+    stale_copies: tuple[str, ...] = ()
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing is wrong."""
-        return not (self.accesses_outside or self.accesses_on_wrong_side or self.delayed_mismatches)
+        wrong = self.accesses_outside or self.accesses_on_wrong_side or self.delayed_mismatches
+        return not (wrong or self.stale_copies)
 
     def __str__(self) -> str:
         return "\n".join(
@@ -84,8 +89,13 @@ class DebugReport:
                 + (f"; {self.control_mismatches} do in its own order, too" if self.control_mismatches else "")
                 + (f"; {self.steps_without_effect} steps change nothing" if self.steps_without_effect else ""),
                 *map(str, self.wrong[:_MOST_SHOWN]),
+                *map(self._changed_line, self.changed_sources[:_MOST_SHOWN]),
             ]
         )
+
+    def _changed_line(self, name: str) -> str:
+        stale = ", and replays do not repeat the copy" if name in self.stale_copies else ""
+        return f"{name}: its source on the host changed{stale}"
 
 
 def check_on_gpu(
@@ -96,7 +106,8 @@ def check_on_gpu(
     Each access to global memory, in all kernels whose PTX is known, is checked to lie in the bytes that the import says
     (a range that is known, or else the block), on its side of the wait. Then the graph is replayed with delays before
     stores and waits and around triggers, and every byte that it can write is compared with what the program's own graph
-    leaves. All runs in the program's memory, which is put back as it was. Nothing else may use it meanwhile.
+    leaves. All runs in the program's memory, which is put back as it was. Nothing else may use it meanwhile. Sources of
+    small copies from the host are compared with what was recorded, in each step.
 
     Args:
         graph: What :func:`forerun.optimize` returned; or a graph that it takes, whose own code is checked then.
@@ -126,18 +137,24 @@ def check_on_gpu(
         for clone in clones:
             stack.callback(clone.close)
         mismatches = controls = idle = 0
+        changed = dict(subject.changed_sources())
         for step in range(steps):
             idle += not trials.start(step)
+            changed |= subject.changed_sources()
             trials.replay(checked)
             controls += bool(trials.differences(control))
             mismatches += sum(bool(trials.differences(clone)) for clone in clones)
         trials.synchronize()
         found = checks.reports()
-    return _report(checks, delays, found, (steps * seeds, mismatches, controls, idle))
+    return _report(checks, delays, found, (steps * seeds, mismatches, controls, idle), changed)
 
 
 def _report(
-    checks: Checks, delays: DelayedCode, found: Mapping[str, TableReport], replays: tuple[int, int, int, int]
+    checks: Checks,
+    delays: DelayedCode,
+    found: Mapping[str, TableReport],
+    replays: tuple[int, int, int, int],
+    changed: Mapping[str, bool],
 ) -> DebugReport:
     kernels = {name: one.entry for name, one in checks.subject.texts.texts.items()}
     return DebugReport(
@@ -155,4 +172,6 @@ def _report(
         steps_without_effect=replays[3],
         wrong=tuple(WrongAccess(name, kernels[name], wrong) for name, one in found.items() for wrong in one.first),
         kept={**delays.kept, **checks.kept},
+        changed_sources=tuple(changed),
+        stale_copies=tuple(name for name, is_folded in changed.items() if is_folded),
     )

@@ -1,8 +1,9 @@
 """Copies of launch parameters in a captured graph that need not be repeated in each replay.
 
 That a source stays as it is, and that the program writes nothing to the destination between replays, is the caller's
-word (``optimize(..., fold_params=True)``); nothing that can be read says so. Everything within the graph is checked
-here, and so is the source, whenever that is asked for.
+word (``optimize(..., fold_params=True)``); nothing that can be read says so. Who is able to write a source is asked,
+and memory that other processes share is never taken for constant. Everything within the graph is checked here, and so
+is the source, whenever that is asked for.
 """
 
 from __future__ import annotations
@@ -85,6 +86,9 @@ class _Known:
     def refusal(self, number: int) -> str:
         """Why a copy must stay; empty if it need not."""
         graph, name, transfer = self.imported.graph, self.imported.names[number], self.transfer(number)
+        recorded = self.imported.captured.host_sources.get(number)
+        if recorded is not None and recorded.writers == "processes":
+            return "other processes may write its source"
         if any(d.kind is not DependencyKind.FULL for d in (*graph.incoming(name), *graph.outgoing(name))):
             return "its dependencies are not full"
         if self.has_host_calls:

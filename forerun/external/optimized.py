@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from forerun.runtime.cuda.capture.clone import Clone
     from forerun.runtime.cuda.capture.session import LiveCapture
     from forerun.runtime.parameters import Parameters
+    from forerun.support.diagnostics import Diagnostic
 
 __all__ = ["OptimizedCall", "OptimizedGraph", "Rewritten"]
 
@@ -141,6 +142,11 @@ class OptimizedGraph:
         return tuple(self.imported.names[number] for number in self._rewritten.folded.contents)
 
     @property
+    def folded_contents(self) -> Mapping[int, bytes]:
+        """What these copies brought, by the number of the node in :attr:`live`."""
+        return self._rewritten.folded.contents
+
+    @property
     def kept_copies(self) -> Mapping[str, str]:
         """Why other small copies from the host stay, by their names; empty if nothing was to be folded."""
         return self._rewritten.folded.kept
@@ -151,11 +157,40 @@ class OptimizedGraph:
         Raises:
             CudaError: If the driver fails.
         """
+        return tuple(self.imported.names[number] for number in self._changed_sources())
+
+    def _changed_sources(self) -> tuple[int, ...]:
         from forerun.runtime.cuda.capture.host_sources import changed_sources
 
         live = self.live
-        numbers = changed_sources(live.driver, live.graph, self._rewritten.folded.contents)
-        return tuple(self.imported.names[number] for number in numbers)
+        return changed_sources(live.driver, live.graph, self._rewritten.folded.contents)
+
+    def check(self) -> tuple[Diagnostic, ...]:
+        """What replays rest on, and is not so any more (warnings), or could change (notes); it takes no GPU time.
+
+        A8: the source of a folded copy, with who may write it. A9: one that changed. A10: the program changed its
+        graph. :meth:`refresh` takes over what changed.
+
+        Raises:
+            InvalidInput: If it was closed.
+            Unsupported: If the program's graph was reset.
+            CudaError: If the driver fails.
+        """
+        from forerun.external.source_advice import advice_of_folds
+        from forerun.support.diagnostics import Diagnostic, Location, Severity
+
+        self._require_open()
+        found = list(advice_of_folds(self.imported, self._rewritten.folded, self._changed_sources()))
+        changes = self.live.changes()
+        if changes:
+            message = f"the program changed its graph since: {', '.join(changes)}"
+            place = Location("graph", self.graph.name)
+            found.append(Diagnostic("A10", message, place, "refresh() takes it over", Severity.WARNING))
+        return tuple(found)
+
+    def _require_open(self) -> None:
+        if self._rewritten.clone.executable is None:
+            raise InvalidInput("the graph is closed", hint="optimize the program's graph again")
 
     def replay(self, stream: Any = None) -> None:
         """Launch it; generators of torch's advance as in torch's own replay.
@@ -186,9 +221,8 @@ class OptimizedGraph:
             Unsupported: If it was reset, or cannot be cloned.
             CudaError: If the driver fails.
         """
+        self._require_open()
         clone = self._rewritten.clone
-        if clone.executable is None:
-            raise InvalidInput("the graph is closed", hint="optimize the program's graph again")
         if clone.has_source() and not clone.live.changes() and not self.changed_sources():
             return False
         clone.close()

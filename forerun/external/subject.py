@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode
 from forerun.runtime.cuda.capture.assembled import MadeCode
 from forerun.runtime.cuda.capture.clone import NodeCode
+from forerun.runtime.cuda.capture.host_sources import changed_sources
 from forerun.runtime.cuda.capture.session import LiveCapture, read_graph
 
 __all__ = ["Subject"]
@@ -28,12 +29,14 @@ class Subject:
         imported: Its meaning.
         graph: What runs.
         made: The new code in it, by the kernels' names.
+        folded: The copies that its replays do not repeat, with what they brought, by the number of the node.
     """
 
     live: LiveCapture
     imported: ImportedGraph
     graph: Graph
     made: Mapping[str, MadeCode]
+    folded: Mapping[int, bytes] = field(default_factory=dict)
 
     @classmethod
     def of(cls, graph: Any) -> Subject:
@@ -47,10 +50,16 @@ class Subject:
             Unsupported: If its kernels were not seen when they were loaded.
         """
         if isinstance(graph, OptimizedGraph):
-            return cls(graph.live, graph.imported, graph.graph, graph.made)
+            return cls(graph.live, graph.imported, graph.graph, graph.made, graph.folded_contents)
         live = read_graph(graph)
         imported = import_capture(live.graph)
         return cls(live, imported, imported.graph, {})
+
+    def changed_sources(self) -> Mapping[str, bool]:
+        """The copies from the host whose source is not as it was recorded; whether replays do not repeat the copy."""
+        recorded = {**self.live.host_sources, **self.folded}
+        changed = changed_sources(self.live.driver, self.live.graph, recorded)
+        return {self.imported.names[number]: number in self.folded for number in changed}
 
     @cached_property
     def texts(self) -> NodeTexts:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole, DType
+from forerun.runtime.constants import held_constants
 from forerun.runtime.dtypes import describe, numpy_dtype
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
@@ -20,7 +21,7 @@ __all__ = ["check_names", "check_weights", "input_array", "state_array", "weight
 _LITERALS = (bool, int, float, list, tuple)
 
 
-def check_names(what: str, expected: Iterable[str], given: Mapping[str, ArrayLike]) -> None:
+def check_names(what: str, expected: Iterable[str], given: Mapping[str, object]) -> None:
     """Check that exactly the expected buffers are given; ``what`` is ``input`` or ``weight``, for messages.
 
     Raises:
@@ -41,15 +42,17 @@ def check_names(what: str, expected: Iterable[str], given: Mapping[str, ArrayLik
 
 
 def check_weights(graph: Graph, given: Mapping[str, ArrayLike]) -> None:
-    """Check that exactly the weights are given whose contents the graph does not say.
+    """Check that exactly the weights are given whose contents the graph does not say, and constants that are in memory.
 
     Raises:
         InvalidInput: If a name is missing or unknown.
     """
+    held = held_constants(graph, given)
     for name in given:
-        if name in graph.buffers and graph.buffers[name].contents is not None:
+        if name in graph.buffers and graph.buffers[name].contents is not None and name not in held:
             raise InvalidInput(f"weight '%{name}' is given, but the graph says what it holds", hint="leave it out")
-    check_names("weight", (buffer.name for buffer in graph.buffers.values() if buffer.needs_value), given)
+    expected = [buffer.name for buffer in graph.buffers.values() if buffer.needs_value]
+    check_names("weight", expected, {name: None for name in given if name not in held})
 
 
 def weight_value(buffer: Buffer, given: Mapping[str, ArrayLike]) -> ArrayLike:

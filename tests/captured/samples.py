@@ -12,12 +12,25 @@ from forerun.captured import (
     CapturedFunction,
     CapturedGraph,
     CapturedNode,
+    HostSource,
     MemoryRange,
     Transfer,
 )
-from forerun.captured.graph import digest_of
+from forerun.captured.graph import WRITERS, digest_of
 
-__all__ = ["BLOCKS", "GUARDED", "POOL", "SCALE", "captured", "chain", "graphs", "kernel", "launch", "two_chains"]
+__all__ = [
+    "BLOCKS",
+    "GUARDED",
+    "POOL",
+    "SCALE",
+    "SIZE",
+    "captured",
+    "chain",
+    "graphs",
+    "kernel",
+    "launch",
+    "two_chains",
+]
 
 SIZE = 1 << 16
 BLOCKS = {name: 0x7F0000000000 + (number << 20) for number, name in enumerate(("w0", "w1", "x", "y", "z"))}
@@ -150,9 +163,15 @@ def graphs(draw: st.DrawFn, depth: int = 0) -> CapturedGraph:
     ]
     if not nodes:
         edges = []
+    sources: dict[int, HostSource] = {}
+    for number in range(draw(st.integers(0, 2))):
+        contents = draw(st.binary(max_size=40))
+        transfer = Transfer(number << 40, draw(st.integers(0, 1 << 40)), len(contents), 1, len(contents))
+        sources[len(nodes)] = HostSource(contents, draw(st.sampled_from(WRITERS)), draw(st.booleans()))
+        nodes.append(CapturedNode("memcpy", transfer=transfer))
     return CapturedGraph(
         tuple(nodes), tuple(edges), tuple(functions), images, texts, tuple(memory),
-        draw(st.dictionaries(_names, _names, max_size=2)), tuple(draw(st.lists(_names, max_size=2))),
+        draw(st.dictionaries(_names, _names, max_size=2)), tuple(draw(st.lists(_names, max_size=2))), sources,
     )  # fmt: skip
 
 

@@ -61,6 +61,43 @@ def test_what_is_broken_is_refused(tmp_path: Path, change: Callable[[dict[str, A
     assert message in broken(tmp_path, change)
 
 
+def copying(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], object]:
+    """A change of a graph that has one copy of four bytes, the third node, with what it read."""
+
+    def changed(about: dict[str, Any]) -> None:
+        transfer = {"source": 8, "destination": 16, "width": 4, "rows": 1, "extent": 4, "value": 0, "element_size": 1}
+        about["nodes"].append({"kind": "memcpy", "transfer": transfer})
+        source = {"contents": "AAAAAA==", "writers": "program", "changed": False}
+        about["host_sources"] = {"2": source}
+        change(about)
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda a: a["host_sources"].update({"0": a["host_sources"].pop("2")}),
+            "'host_sources.0': it is not the",
+        ),
+        (lambda a: a["host_sources"].update({"-1": a["host_sources"].pop("2")}), "it is not the number"),
+        (lambda a: a["host_sources"].update({"9" * 99: a["host_sources"].pop("2")}), "it is not the number"),
+        (lambda a: a["nodes"][2]["transfer"].update(extent=5), "it is not the number"),
+        (lambda a: a["nodes"][2]["transfer"].pop("source"), "it is not the number"),
+        (lambda a: a["nodes"][2]["transfer"].update(width=5, extent=5), "it has 4 bytes"),
+        (lambda a: a["host_sources"]["2"].update(contents="?"), "is not base64"),
+        (lambda a: a["host_sources"]["2"].update(contents="é"), "is not base64"),
+        (lambda a: a["host_sources"]["2"].update(contents=7), "must be a string"),
+        (lambda a: a["host_sources"]["2"].update(writers="everybody"), "it must be one of nobody, program"),
+        (lambda a: a["host_sources"]["2"].update(changed=1), "must be true or false"),
+        (lambda a: a.update(host_sources=[]), "must be an object"),
+    ],
+)
+def test_broken_sources_are_refused(tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
+    assert message in broken(tmp_path, copying(change))
+
+
 def test_a_text_that_was_changed_is_refused(tmp_path: Path) -> None:
     place = save_capture(chain(), tmp_path)
     text = next((place / "ptx").iterdir())

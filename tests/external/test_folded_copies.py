@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import json
+import mmap
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import forerun
+from forerun.captured import load_capture
+from forerun.captured.graph import MOST_SOURCE_BYTES
+from forerun.cli import main
 from forerun.external.folded_copies import folded_copies
+from forerun.external.source_advice import advice_of_copies, changed_between
 from forerun.frontends.captured import import_capture
-from forerun.runtime.cuda.capture.host_sources import MOST_BYTES
-from tests.captured.samples import BLOCKS
+from tests.captured.samples import BLOCKS, SIZE
 from tests.runtime.cuda.capture.fake import FakeCuda
 from tests.runtime.cuda.capture.test_reading_and_clones import live, pointer
 
@@ -71,7 +77,7 @@ def test_values_are_recorded_when_the_graph_is_read(cuda: FakeCuda, monkeypatch:
 
 
 def test_what_is_not_recorded(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda.nodes[1].params, _ = copy_of(BLOCKS["w0"], bytes(MOST_BYTES + 1))
+    cuda.nodes[1].params, _ = copy_of(BLOCKS["w0"], bytes(MOST_SOURCE_BYTES + 1))
     nowhere, _ = copy_of(BLOCKS["w1"], b"12345678")
     nowhere.srcHost = nowhere.srcDevice = 0x10000
     cuda.nodes[3].params = nowhere
@@ -185,3 +191,155 @@ def test_copies_that_stay(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, chang
     found = folded(cuda, monkeypatch)
     assert 0 not in found.contents
     assert said in found.kept["n0"]
+
+
+# Who may write a source
+
+
+class Pinned(FakeCuda):
+    """A driver that gave out all memory of the host."""
+
+    def cuPointerGetAttribute(self, name: str, address: int) -> tuple[int, ...]:  # noqa: N802
+        error, kind = super().cuPointerGetAttribute(name, address)
+        return (0, HOST) if error else (error, kind)
+
+    def cuMemGetAddressRange(self, address: int) -> tuple[int, int, int]:  # noqa: N802
+        known = any(begin <= address < begin + SIZE for begin in BLOCKS.values())
+        return super().cuMemGetAddressRange(address) if known else (1, 0, 0)
+
+
+def mapped(flags: int, protection: int, data: bytes = b"0123456789abcdef") -> int:
+    """The address of a new page with some bytes, which are there before the protection is."""
+    page = mmap.mmap(-1, mmap.PAGESIZE, flags | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_WRITE)
+    page[: len(data)] = data
+    KEPT.append(page)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(address), mmap.PAGESIZE, protection) == 0
+    return address
+
+
+def writers(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> str:
+    return live(cuda, monkeypatch).graph.host_sources[0].writers
+
+
+@pytest.mark.parametrize(
+    ("flags", "protection", "expected"),
+    [
+        (mmap.MAP_PRIVATE, mmap.PROT_READ, "nobody"),
+        (mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, "program"),
+        (mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, "processes"),
+        (mmap.MAP_SHARED, mmap.PROT_READ, "processes"),
+    ],
+)
+def test_the_system_is_asked_who_may_write_a_source(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, flags: int, protection: int, expected: str
+) -> None:
+    cuda.nodes[1].params.srcHost = cuda.nodes[1].params.srcDevice = mapped(flags, protection)
+    assert writers(cuda, monkeypatch) == expected
+    found = folded(cuda, monkeypatch)
+    assert (0 in found.contents) == (expected != "processes")
+    if expected == "processes":
+        assert found.kept == {"n0": "other processes may write its source"}
+
+
+def test_a_source_in_two_mappings_is_written_by_those_of_either(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second half of a source begins a page that is read-only, or not."""
+    page = mmap.mmap(-1, 2 * mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    KEPT.append(page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    cuda.nodes[1].params.srcHost = cuda.nodes[1].params.srcDevice = start + mmap.PAGESIZE - 8
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(start), mmap.PAGESIZE, mmap.PROT_READ) == 0
+    assert writers(cuda, monkeypatch) == "program"
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(start), 2 * mmap.PAGESIZE, mmap.PROT_READ) == 0
+    assert writers(cuda, monkeypatch) == "nobody"
+
+
+def test_the_driver_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = Pinned()
+    cuda.add_function(7, "scale", [8, 8, 8])
+    cuda.add(1, "MEMCPY", copy_of(BLOCKS["w0"], b"0123456789abcdef")[0])
+    cuda.add_kernel(2, 7, pointer("w0"), pointer("x"), pointer("y"))
+    cuda.connect(1, 2)
+    assert writers(cuda, monkeypatch) == "kernels"
+
+
+def test_where_no_system_tells(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forerun.runtime.cuda.capture.host_sources._OWN_MAPPINGS", Path("/nowhere"))
+    assert writers(cuda, monkeypatch) == "program"
+
+
+# What a check tells
+
+
+def said(found: Any) -> list[tuple[str, str, str]]:
+    return [(one.code, one.severity.value, one.location.name) for one in found]
+
+
+def test_a_check_tells_who_may_write_and_what_changed(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda.nodes[1].params.srcHost = mapped(mmap.MAP_PRIVATE, mmap.PROT_READ)
+    params, source = copy_of(BLOCKS["w1"], b"old-old-")
+    cuda.nodes[3].params = params
+    with optimized(cuda, monkeypatch) as graph:
+        assert said(graph.check()) == [("A8", "note", "n2")]
+        assert "nobody but the program can write its source" in graph.check()[0].message
+        source[:] = b"new-new-"  # type: ignore[index]
+        assert said(graph.check()) == [("A9", "warning", "n2")]
+        assert graph.refresh() is True
+        assert said(graph.check()) == [("A8", "note", "n2")]
+        cuda.add(5, "EMPTY")
+        assert said(graph.check()) == [("A8", "note", "n2"), ("A10", "warning", "captured")]
+    with pytest.raises(forerun.support.diagnostics.InvalidInput, match="the graph is closed"):
+        graph.check()
+
+
+def test_a_graph_that_repeats_its_copies_rests_on_no_source(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    with optimized(cuda, monkeypatch, fold_params=False) as graph:
+        assert graph.check() == ()
+
+
+def advised(capsys: pytest.CaptureFixture[str], *folders: Path) -> list[tuple[str, str, str]]:
+    """What ``forerun check`` says of copies; and that text and JSON say the same."""
+    capsys.readouterr()
+    main(["check", *map(str, folders), "--json"])
+    found = [one for one in json.loads(capsys.readouterr().out).get("advice", ()) if one["code"] in ("A8", "A9")]
+    main(["check", *map(str, folders)])
+    shown = " ".join(capsys.readouterr().out.replace("|", " ").split())
+    assert all(one["message"] in shown for one in found)
+    return [(one["code"], one["where"], one["message"]) for one in found]
+
+
+def test_the_folder_of_a_captured_graph_tells_what_changed(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host_call(cuda)
+    params, source = copy_of(BLOCKS["w1"], b"old-old-")
+    cuda.nodes[3].params = params
+    captured = live(cuda, monkeypatch)
+    first = captured.save(tmp_path / "first")
+    assert load_capture(first) == captured.graph
+    why = "and must: a host function of the graph may write its source"
+    copies = [(f"n{at}", f"each replay copies {size} bytes from the host, {why}") for at, size in ((0, 16), (2, 8))]
+    assert advised(capsys, first) == [("A8", *copy) for copy in copies]
+    source[:] = b"new-new-"  # type: ignore[index]
+    second = captured.save(tmp_path / "second")
+    changed = ("A9", "n2", "its source changed after the graph was read")
+    assert advised(capsys, second) == [("A8", *copies[0]), changed]
+    third = live(cuda, monkeypatch).save(tmp_path / "third")
+    assert advised(capsys, third) == [("A8", *copy) for copy in copies]
+    assert advised(capsys, first, second) == []
+    assert advised(capsys, first, third) == [("A9", "n2", "its source holds other bytes than in the first graph")]
+
+
+def test_advice_on_copies_that_could_go(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    imported = import_capture(live(cuda, monkeypatch).graph)
+    found = list(advice_of_copies(imported))
+    assert said(found) == [("A8", "note", "n0"), ("A8", "note", "n2")]
+    assert all("fold_params=True" in one.hint for one in found)
+    assert list(changed_between(imported.captured, imported)) == []
+
+
+def test_a_graph_without_copies_has_no_advice_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported = import_capture(forerun.captured.CapturedGraph(()))
+    assert list(advice_of_copies(imported)) == list(changed_between(imported.captured, imported)) == []

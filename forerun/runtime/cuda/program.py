@@ -209,7 +209,9 @@ class CudaProgram:
             raise InvalidInput(f"no buffer '{name}'", hint=did_you_mean(name, self._graph.buffers, sigil="%"))
         memory = self._loaded.memory
         address = memory.address(name)
-        return DeviceArray(self._resources, self._graph.buffers[name], address, on_host=memory.is_on_host(name))
+        held = self._resources.constants.get(name)
+        on_host = memory.is_on_host(name)
+        return DeviceArray(self._resources, self._graph.buffers[name], address, on_host=on_host, constant=held)
 
     def read(self, buffer: str) -> NDArray[Any]:
         """A copy of what a buffer of any role holds now; see :class:`forerun.runtime.base.Program`."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
+from forerun.ir.buffer import ALLOCATION_ALIGNMENT
 from forerun.ir.demands import require_vouched
 from forerun.ir.graph import Graph
 from forerun.runtime.cuda.driver.device import open_device, release_of, require_runnable, resolve_arch
@@ -18,6 +19,7 @@ from forerun.support.options import check_values, non_default_texts, option
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from forerun.runtime.constants import ConstantMemory
     from forerun.runtime.cuda.program import CudaProgram
 
 __all__ = ["CudaTarget"]
@@ -54,6 +56,7 @@ class CudaTarget:
     """
 
     name: ClassVar[str] = "cuda"
+    constant_alignment: ClassVar[int] = ALLOCATION_ALIGNMENT
 
     device: int = option(0, help="the GPU's number")
     arch: str = option("", help="what to compile for, such as sm_90; empty for the device's own")
@@ -118,6 +121,18 @@ class CudaTarget:
         Raises what :meth:`load` raises.
         """
         return self._load(graph, weights, memory, streamed=True)
+
+    def constant_memory(self) -> ConstantMemory:
+        """Memory on the device for constants that programs have in common.
+
+        Raises:
+            Unsupported: If there is no GPU.
+            CudaError: If the driver fails.
+        """
+        from forerun.runtime.cuda.memory.constants import DeviceConstants
+
+        current = driver()
+        return DeviceConstants(current, open_device(current, self.device))
 
     def _load(
         self, graph: Graph, weights: Mapping[str, ArrayLike], memory: Mapping[str, Any] | None, *, streamed: bool

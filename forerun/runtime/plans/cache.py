@@ -34,6 +34,7 @@ class PlanCache:
     """Keeps plans, and gives each graph one: reused as it is, changed, or built.
 
     All plans share weights, memory of the caller's, and state by name: a state buffer of two graphs is the same state.
+    They share constants by what these hold: equal ones lie in the device's memory once, until the last plan is gone.
     What is in flight is never changed and never thrown away; where the budget leaves no room besides, the cache waits.
     It may be used from any thread. Graphs that share state or memory of the caller's run one after the other, also on
     different streams.
@@ -78,9 +79,10 @@ class PlanCache:
             raise InvalidInput(
                 f"the budget of a plan cache is a number of bytes, not {budget!r}", hint="budget=1 << 30"
             )
-        self.statistics = CacheStatistics()
-        self._sources: Sources | None = Sources(resolve_target(target), weights, memory)
-        self._kept = KeptPlans(self._sources, budget, self.statistics)
+        sources = Sources(resolve_target(target), weights, memory)
+        self._sources: Sources | None = sources
+        self.statistics = CacheStatistics(constants=sources.statistics)
+        self._kept = KeptPlans(sources, budget, self.statistics)
         self._policy = policy or Policy(time.perf_counter)
         self._changed = threading.Condition(threading.RLock())
         self._turn = threading.RLock()
@@ -164,6 +166,11 @@ class PlanCache:
     def size_bytes(self) -> int:
         """Bytes that all plans hold, and those of state and weights that outlive the plan which brought them."""
         return self._kept.size_bytes
+
+    @property
+    def constant_bytes(self) -> int:
+        """Those of them that hold constants of the graphs, such as launch parameters that ``fold-params`` folded."""
+        return self._kept.constant_bytes
 
     def close(self) -> None:
         """Wait for what is in flight, and give everything back. Closing twice is fine."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
+from forerun.runtime.constants import ConstantStatistics
 from forerun.runtime.dtypes import numpy_dtype
 from forerun.runtime.plans.plan import Plan, memory_bytes
 from forerun.runtime.plans.policy import Choice
@@ -31,12 +33,14 @@ class CacheStatistics:
         recent: The last updates, with their reasons, oldest first.
         evicted: How many plans gave way to others.
         waited: How often a plan that was in flight had to be waited for.
+        constants: What was done with constants of the graphs, such as launch parameters that ``fold-params`` folded.
     """
 
     choices: Counter[Choice] = field(default_factory=Counter)
     recent: deque[str] = field(default_factory=lambda: deque(maxlen=_RECENT))
     evicted: int = 0
     waited: int = 0
+    constants: ConstantStatistics = field(default_factory=ConstantStatistics)
 
 
 @dataclass(eq=False)
@@ -78,11 +82,17 @@ class KeptPlans:
     @property
     def size_bytes(self) -> int:
         """Bytes that all plans hold, and those of state and weights that outlive the plan which brought them."""
-        return self._retained + sum(entry.plan.size_bytes for entry in self.entries)
+        own = self._retained + sum(entry.plan.size_bytes for entry in self.entries)
+        return own + self._sources.constant_bytes
+
+    @property
+    def constant_bytes(self) -> int:
+        """Those of them that hold constants of the graphs."""
+        return self._sources.constant_bytes
 
     def expected_bytes(self, graph: Graph) -> int:
         """About how many bytes a plan of a graph will hold."""
-        return memory_bytes(graph) + round(self._executable_bytes * len(graph))
+        return memory_bytes(graph) + self._sources.missing_bytes(graph) + round(self._executable_bytes * len(graph))
 
     def use(self, entry: Entry) -> None:
         """Make a plan the most recently used one."""
@@ -117,6 +127,10 @@ class KeptPlans:
         while self.size_bytes + expected > self.budget:
             if self._evict_one():
                 continue
+            if not self.entries:
+                message = f"a plan of graph '{graph.name}' takes about {expected} bytes, the budget is {self.budget}"
+                hint = "give the cache a larger budget, or let go of arrays of plans that are gone"
+                raise InvalidInput(f"{message}, and {self.size_bytes} are taken by what others use", hint=hint)
             busy = next((entry for entry in self.entries if not entry.users), None)
             self._statistics.waited += 1
             if busy is not None:
@@ -179,9 +193,10 @@ class KeptPlans:
         entries, self.entries = self.entries, []
         self._holders.clear()
         self._state.clear()
-        for entry in reversed(entries):
-            entry.plan.close()
-        self._sources.close()
+        with ExitStack() as stack:  # all of it, also if something cannot be given back
+            stack.callback(self._sources.close)
+            for entry in entries:
+                stack.callback(entry.plan.close)
 
 
 def _fits(value: NDArray[Any], buffer: Buffer) -> bool:

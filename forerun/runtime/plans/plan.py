@@ -175,6 +175,7 @@ class Plan:
             self._functions = _functions_of(graph)
         if old is not None:
             old.close()
+            self._sources.sweep()
         return Update(way, difference, remark, how)
 
     def _adopt(self, proof: Proof) -> None:
@@ -293,10 +294,11 @@ class Plan:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes that the plan holds besides weights that are the caller's."""
+        """Bytes that the plan holds besides weights that are the caller's, and constants in common with other plans."""
         if self._program is None:
             return 0
-        return memory_bytes(self.graph) if self._updatable is None else self._updatable.size_bytes
+        own = memory_bytes(self.graph) if self._updatable is None else self._updatable.size_bytes
+        return own + self._sources.constant_bytes if self._owns_sources else own
 
     def close(self) -> None:
         """Wait for what is in flight, and give everything back. Closing twice is fine."""
@@ -309,6 +311,8 @@ class Plan:
             finally:
                 if self._owns_sources:
                     self._sources.close()
+                else:
+                    self._sources.sweep()
 
     def _require_idle(self) -> None:
         if self._updatable is not None and self._updatable.is_in_flight():

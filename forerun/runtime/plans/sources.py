@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,10 @@ from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole
 from forerun.runtime.base import Program, Target
+from forerun.runtime.constants import ConstantStatistics, SharedConstants, SharingTarget
 from forerun.runtime.device import DeviceProgram, DeviceTarget
 from forerun.runtime.plans.updatable import StreamTarget
+from forerun.runtime.values import check_weights
 from forerun.support.diagnostics import Unsupported
 
 if TYPE_CHECKING:
@@ -23,7 +26,8 @@ class Sources:
     """Loads graphs one after the other so that they share what they can.
 
     On a GPU the first program with a weight or a state buffer gives its memory to the later ones: weights are uploaded
-    once, and state stays where it is. What must be copied instead is copied by :meth:`carry`.
+    once, and state stays where it is. What must be copied instead is copied by :meth:`carry`. Constants that graphs say
+    themselves are in memory once for equal contents, on any target that can do that.
 
     Args:
         target: Where the graphs run.
@@ -44,6 +48,9 @@ class Sources:
         self._memory = dict(memory or {})
         self._given: dict[str, tuple[Buffer, Any]] = {}
         self._givers: list[Program] = []
+        self._constants = SharedConstants(target) if isinstance(target, SharingTarget) else None
+        self.statistics = ConstantStatistics() if self._constants is None else self._constants.statistics
+        """What was done with constants."""
 
     def can_stream(self, graph: Graph) -> bool:
         """Whether a graph can be loaded without an executable."""
@@ -60,7 +67,12 @@ class Sources:
         """
         weights: Mapping[str, Any] = self._weights
         if not exact:
-            weights = {name: weights[name] for name in _names(graph, BufferRole.WEIGHT) if name in weights}
+            wanted = (buffer.name for buffer in graph.buffers.values() if buffer.needs_value)
+            weights = {name: weights[name] for name in wanted if name in weights}
+        constants = {} if self._constants is None else self._constants.hold(graph)
+        if constants:
+            check_weights(graph, weights)  # of the caller's, no constant may be hidden
+            weights = ChainMap[str, Any](constants, weights)  # type: ignore[arg-type]  # nobody writes to it
         if self._device is None:
             return self.target.load(graph, weights)
         memory = {name: array for name, array in self._memory.items() if exact or name in graph.buffers}
@@ -84,6 +96,30 @@ class Sources:
         """Let go of the memory that was given."""
         self._given.clear()
         self._givers.clear()
+        if self._constants is not None:
+            self._constants.close()
+
+    # Constants
+
+    @property
+    def constant_bytes(self) -> int:
+        """Bytes of memory for constants of all programs."""
+        return 0 if self._constants is None else self._constants.size_bytes
+
+    def missing_bytes(self, graph: Graph) -> int:
+        """About how many bytes of constants a graph would add."""
+        return 0 if self._constants is None else self._constants.missing_bytes(graph)
+
+    def constants(self) -> frozenset[bytes]:
+        """The contents of all constants in memory."""
+        return frozenset() if self._constants is None else self._constants.contents()
+
+    def sweep(self) -> None:
+        """Give back constants that no program uses any more; to be called when one was closed."""
+        if self._constants is not None:
+            self._constants.sweep()
+
+    # Memory of buffers of one name
 
     def has_memory_of(self, program: Program | None) -> bool:
         """Whether the memory of a program stays when it is closed, since others use a part of it."""
@@ -108,11 +144,15 @@ class Sources:
     def _fits(self, graph: Graph, name: str) -> bool:
         """Whether memory that was given can stand for a buffer of a graph."""
         known, buffer = self._given.get(name), graph.buffers.get(name)
-        return known is not None and buffer is not None and _same_values(known[0], buffer) and _is_alone(graph, buffer)
+        if known is None or buffer is None or buffer.contents is not None:
+            return False
+        return _same_values(known[0], buffer) and _is_alone(graph, buffer)
 
     def _take_from(self, graph: Graph, program: DeviceProgram) -> None:
         for name in (*_names(graph, BufferRole.WEIGHT), *_names(graph, BufferRole.STATE)):
             buffer = graph.buffers[name]
+            if buffer.contents is not None:
+                continue  # two graphs may give one name to other constants
             if name not in self._given and name not in self._memory and _is_alone(graph, buffer):
                 self._given[name] = buffer, program.buffer(name)
                 self._givers.append(program)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from forerun.ir.buffer import Allocation, Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole
+from forerun.runtime.constants import HeldConstant, held_constants
 from forerun.runtime.dtypes import numpy_dtype
 from forerun.runtime.values import check_names, check_weights, input_array, weight_array, weight_value
 
-__all__ = ["POISON", "BufferMemory", "Memory", "snapshot"]
+__all__ = ["POISON", "BufferMemory", "HostConstants", "Memory", "snapshot"]
 
 Bytes = NDArray[np.uint8]
 
@@ -34,7 +35,7 @@ class BufferMemory:
 
     Attributes:
         buffer: Its declaration.
-        bytes: All bytes of its allocation.
+        bytes: All bytes of its allocation; its own alone, if it is a constant in common with other programs.
         array: The typed view.
         readable: The same view, not writable.
         constant: Whether no node can ever write these bytes: the allocation holds nothing but weights.
@@ -52,7 +53,7 @@ class Memory:
 
     Weights that fill an allocation of their own are not copied: the caller's array is that allocation. State begins as
     zeros, which the system commits page by page as they are written. What lives within one replay is poisoned before
-    each.
+    each. Constants that other programs have, too, are views of the same bytes.
 
     Each weight is looked up once.
 
@@ -70,15 +71,16 @@ class Memory:
         self._outputs = [buffer.name for buffer in roles[BufferRole.OUTPUT]]
         self._state = [buffer.name for buffer in roles[BufferRole.STATE]]
         check_weights(graph, weights)
+        self._held = held_constants(graph, weights)
         self._bytes: dict[str, Bytes] = {}
         self._add_transient(graph, views)
         self._add_persistent(graph, views)
-        for buffer in roles[BufferRole.WEIGHT]:
+        for buffer in (one for one in roles[BufferRole.WEIGHT] if one.name not in self._held):
             value = weight_array(buffer, weight_value(buffer, weights))
             self._add_weight(buffer, value, graph.allocations[buffer.allocation])
         constant = {name for name, found in views.items() if {buffer.role for buffer in found} == {BufferRole.WEIGHT}}
         self.poison()
-        for name in constant:
+        for name in constant & self._bytes.keys():
             self._bytes[name].flags.writeable = False
         self.buffers = {b.name: self._memory_of(b, b.allocation in constant) for b in graph.buffers.values()}
 
@@ -86,6 +88,10 @@ class Memory:
     def size_bytes(self) -> int:
         """Bytes of what is not the caller's weights alone."""
         return sum(data.nbytes for data in self._bytes.values() if data.flags.writeable)
+
+    def let_go(self) -> None:
+        """Hold no more constants in common with other programs. Nothing runs any more."""
+        self._held = {}
 
     def bytes_of(self, allocation: str) -> Bytes:
         """All bytes of an allocation."""
@@ -138,6 +144,8 @@ class Memory:
         """Make the other allocations, except those that a weight fills; :meth:`_add_weight` makes these."""
         self._gaps: list[Bytes] = []
         for name, found in views.items():
+            if found and all(buffer.name in self._held for buffer in found):
+                continue
             size = graph.allocations[name].size
             fills = [buffer.size == size for buffer in found if buffer.role is BufferRole.WEIGHT]
             if name not in self._bytes and not (len(found) == 1 and any(fills)):
@@ -153,10 +161,39 @@ class Memory:
         _typed(self._bytes[allocation.name], buffer)[...] = array
 
     def _memory_of(self, buffer: Buffer, constant: bool) -> BufferMemory:
+        held = self._held.get(buffer.name)
+        if held is not None:
+            array = held.place.view(numpy_dtype(buffer.dtype)).reshape(buffer.shape)
+            return BufferMemory(buffer, held.place, array, array, constant=True)
         data = self._bytes[buffer.allocation]
         array, readable = _typed(data, buffer), _typed(data, buffer)
         readable.flags.writeable = False
         return BufferMemory(buffer, data, array, readable, constant)
+
+
+class HostConstants:
+    """Memory for constants of several programs: see :class:`forerun.runtime.constants.ConstantMemory`."""
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+
+    def put(self, contents: Sequence[bytes]) -> list[HeldConstant]:
+        """Copies that nobody can write, aligned as allocations are."""
+        found = []
+        for data in contents:
+            place = _aligned(np.empty, len(data))
+            place[...] = np.frombuffer(data, np.uint8)
+            place.flags.writeable = False
+            self.size_bytes += len(data)
+            found.append(HeldConstant(data, place))
+        return found
+
+    def free(self, place: Bytes) -> None:
+        """Count what is gone; NumPy gives the memory back."""
+        self.size_bytes -= place.nbytes
+
+    def close(self) -> None:
+        """Nothing is left to do: NumPy gives memory back that nobody uses."""
 
 
 def address(array: NDArray[Any]) -> int:

@@ -18,7 +18,7 @@ from forerun.runtime.plans.updatable import Way
 from forerun.runtime.reference.adversarial import Machine, count_actions
 from forerun.runtime.reference.bind import bind_graph, rebind_nodes
 from forerun.runtime.reference.bound import BoundGraph
-from forerun.runtime.reference.memory import BufferMemory, Memory
+from forerun.runtime.reference.memory import BufferMemory, HostConstants, Memory
 from forerun.runtime.reference.schedule import Action, Schedule
 from forerun.runtime.reference.serial import SerialReplay
 from forerun.runtime.reference.strategies import Recorded, Strategy, strategy_for
@@ -53,6 +53,7 @@ class ReferenceTarget:
     """
 
     name: ClassVar[str] = "reference"
+    constant_alignment: ClassVar[int] = 1
 
     schedule: str = option(_SERIAL, help="serial, adversarial, or the file of a saved schedule (.json)")
     seed: int = option(0, help="which adversarial schedules are drawn")
@@ -95,6 +96,10 @@ class ReferenceTarget:
         require_valid(graph)
         require_vouched(graph, sources=False)
         return ReferenceProgram(graph, weights, self)
+
+    def constant_memory(self) -> HostConstants:
+        """Memory for constants that programs have in common."""
+        return HostConstants()
 
     def __str__(self) -> str:
         return format_item(self.name, non_default_texts(self))
@@ -189,6 +194,8 @@ class ReferenceProgram:
 
     def close(self) -> None:
         """Give back the memory. Closing twice is fine."""
+        if self._loaded is not None:
+            self._loaded[0].let_go()
         self._loaded = self._serial = None
 
     def _buffer(self, name: str) -> BufferMemory:

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from forerun.captured.graph import CapturedGraph, CapturedNode
+from forerun.captured.graph import MOST_SOURCE_BYTES, WRITERS, CapturedGraph, CapturedNode, HostSource, Writers
 from forerun.runtime.cuda.driver.driver import Driver
 
-__all__ = ["MOST_BYTES", "changed_sources", "host_sources"]
-
-MOST_BYTES = 4096
-"""What a copy may bring to be recorded: launch parameters, not inputs. It is what kernels take by value, too."""
+__all__ = ["changed_sources", "host_sources", "looked_at_again"]
 
 _HOST = 1
 _OWN_MEMORY = Path("/proc/self/mem")
+_OWN_MAPPINGS = Path("/proc/self/maps")
 
 
-def host_sources(driver: Driver, graph: CapturedGraph) -> Mapping[int, bytes]:
-    """The bytes that small copies from the host read now, by the number of the node.
+def host_sources(driver: Driver, graph: CapturedGraph) -> Mapping[int, HostSource]:
+    """The bytes that small copies from the host read now, and who may write them, by the number of the node.
 
     Sources may have been freed since they were captured. Memory that the driver gave out is there as long as it says
     so; all other memory is read through the system, which tells where there is none.
     """
-    found = {number: _read(driver, node) for number, node in enumerate(graph.nodes)}
-    return {number: data for number, data in found.items() if data is not None}
+    read = {number: _read(driver, node) for number, node in enumerate(graph.nodes)}
+    found = {number: data for number, data in read.items() if data is not None}
+    mappings = _mappings() if found else []
+    return {number: HostSource(data, _writers(driver, graph, number, mappings)) for number, data in found.items()}
 
 
 def changed_sources(driver: Driver, graph: CapturedGraph, recorded: Mapping[int, bytes]) -> tuple[int, ...]:
@@ -33,18 +34,32 @@ def changed_sources(driver: Driver, graph: CapturedGraph, recorded: Mapping[int,
     return tuple(number for number, data in recorded.items() if _read(driver, graph.nodes[number]) != data)
 
 
+def looked_at_again(driver: Driver, graph: CapturedGraph) -> CapturedGraph:
+    """The graph, whose sources say whether they changed since they were recorded."""
+    recorded = {number: source.contents for number, source in graph.host_sources.items()}
+    changed = changed_sources(driver, graph, recorded)
+    sources = {number: replace(source, changed=number in changed) for number, source in graph.host_sources.items()}
+    return replace(graph, host_sources=sources)
+
+
 def _read(driver: Driver, node: CapturedNode) -> bytes | None:
     transfer = node.transfer
     if transfer is None or transfer.source is None or not transfer.is_contiguous:
         return None
     size = transfer.width * transfer.rows
-    if not 0 < size <= MOST_BYTES:
+    if not 0 < size <= MOST_SOURCE_BYTES:
         return None
-    kinds = driver.api.CUpointer_attribute
-    error, *kind = driver.function("cuPointerGetAttribute")(kinds.CU_POINTER_ATTRIBUTE_MEMORY_TYPE, transfer.source)
-    if error:
+    kind = _kind(driver, transfer.source)
+    if kind is None:
         return _read_through_system(transfer.source, size)
-    return ctypes.string_at(transfer.source, size) if int(kind[0]) == _HOST else None
+    return ctypes.string_at(transfer.source, size) if kind == _HOST else None
+
+
+def _kind(driver: Driver, address: int) -> int | None:
+    """The driver's kind of memory at an address; ``None`` if it did not give it out."""
+    kinds = driver.api.CUpointer_attribute
+    error, *kind = driver.function("cuPointerGetAttribute")(kinds.CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address)
+    return None if error else int(kind[0])
 
 
 def _read_through_system(address: int, size: int) -> bytes | None:
@@ -56,3 +71,39 @@ def _read_through_system(address: int, size: int) -> bytes | None:
     except (OSError, ValueError, OverflowError):
         return None
     return data if len(data) == size else None
+
+
+def _writers(driver: Driver, graph: CapturedGraph, number: int, mappings: list[tuple[int, int, str]]) -> Writers:
+    """Who may write what a copy reads.
+
+    The driver's own mappings are shared ones, so that of its memory nothing can be told about other processes.
+    """
+    transfer = graph.nodes[number].transfer
+    assert transfer is not None
+    assert transfer.source is not None
+    start, stop = transfer.source, transfer.source + transfer.width * transfer.rows
+    if _kind(driver, start) is not None:
+        return "kernels"
+    flags = [flags for first, end, flags in mappings if first < stop and start < end]
+    return max(map(_writers_of, flags), key=WRITERS.index, default="program")
+
+
+def _writers_of(flags: str) -> Writers:
+    """Who may write a mapping with such permissions: ``rw-p``, or ``r--s`` for a file that others may write."""
+    return "processes" if "s" in flags else "program" if "w" in flags else "nobody"
+
+
+def _mappings() -> list[tuple[int, int, str]]:
+    """First address, end and permissions of this process's mappings (proc_pid_maps(5)); none where no system tells."""
+    try:
+        lines = _OWN_MAPPINGS.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    return list(_parsed(lines))
+
+
+def _parsed(lines: list[str]) -> Iterator[tuple[int, int, str]]:
+    for line in lines:
+        span, flags, *_ = line.split(maxsplit=2)
+        first, _, end = span.partition("-")
+        yield int(first, 16), int(end, 16), flags

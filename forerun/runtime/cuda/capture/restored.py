@@ -146,7 +146,8 @@ def restore(captured: CapturedGraph | str | Path, device: int = 0, *, elsewhere:
         CudaError: If the driver fails.
     """
     graph = captured if isinstance(captured, CapturedGraph) else load_capture(captured)
-    graph = graph.with_functions(graph.functions)
+    # What copies read from the host lay in another process.
+    graph = replace(graph.with_functions(graph.functions), host_sources={})
     reasons = list(obstacles(graph))
     if reasons:
         more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""

@@ -10,7 +10,7 @@ from typing import Any
 
 from forerun.captured import CapturedGraph, save_capture
 from forerun.captured.graph import AssembledText, CapturedFunction, digest_of
-from forerun.runtime.cuda.capture.host_sources import host_sources
+from forerun.runtime.cuda.capture.host_sources import host_sources, looked_at_again
 from forerun.runtime.cuda.capture.images import ImageRecorder
 from forerun.runtime.cuda.capture.memory import memory_of, refined
 from forerun.runtime.cuda.capture.nvrtc_texts import NvrtcRecorder
@@ -35,7 +35,6 @@ class LiveCapture:
         assemblers: For each text of :attr:`graph`, the path of the ptxas that makes its image, and the architecture.
         driver: The driver.
         session: What read it; ``None`` if no program of this process captured it, so that none changes it either.
-        host_sources: What small copies from the host brought when it was read, by the number of the node.
     """
 
     graph: CapturedGraph
@@ -44,7 +43,11 @@ class LiveCapture:
     assemblers: Mapping[str, tuple[str, str]]
     driver: Driver
     session: CaptureSession | None = field(repr=False)
-    host_sources: Mapping[int, bytes] = field(default_factory=dict, repr=False, kw_only=True)
+
+    @property
+    def host_sources(self) -> Mapping[int, bytes]:
+        """What small copies from the host brought when it was read, by the number of the node."""
+        return {number: source.contents for number, source in self.graph.host_sources.items()}
 
     def changes(self) -> tuple[str, ...]:
         """What of the program's graph is not any more as it was captured: handles, nodes, edges, functions.
@@ -67,8 +70,11 @@ class LiveCapture:
         return self if self.session is None else self.session.graph(self.source)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the captured graph to a folder; see :func:`forerun.captured.save_capture`."""
-        return save_capture(self.graph, folder)
+        """Write the captured graph to a folder; see :func:`forerun.captured.save_capture`.
+
+        Sources of copies from the host are looked at again, so that the folder tells which of them changed.
+        """
+        return save_capture(looked_at_again(self.driver, self.graph), folder)
 
     def __str__(self) -> str:
         return str(self.graph)
@@ -119,8 +125,8 @@ class CaptureSession:
         )
         graph = replace(graph, memory=refined(memory_of(self._driver, graph)))
         assemblers = {digest: (one.assembler, one.architecture) for digest, one in _by_text(found).items()}
-        sources = host_sources(self._driver, graph)
-        return LiveCapture(graph, handles, source, assemblers, self._driver, self, host_sources=sources)
+        graph = replace(graph, host_sources=host_sources(self._driver, graph))
+        return LiveCapture(graph, handles, source, assemblers, self._driver, self)
 
     def changes(self, live: LiveCapture) -> tuple[str, ...]:
         """What differs when a graph that was read before is read again; see :meth:`LiveCapture.changes`."""

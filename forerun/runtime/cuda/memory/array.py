@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.buffer import Buffer
 from forerun.ir.types import BufferRole
+from forerun.runtime.constants import HeldConstant
 from forerun.runtime.cuda.memory import dlpack
 from forerun.runtime.cuda.memory.resources import Resources
 from forerun.runtime.dtypes import array_at, describe, numpy_dtype
@@ -34,10 +35,13 @@ class DeviceArray:
         address: Of the first element.
     """
 
-    def __init__(self, resources: Resources, buffer: Buffer, address: int, *, on_host: bool) -> None:
+    def __init__(
+        self, resources: Resources, buffer: Buffer, address: int, *, on_host: bool, constant: HeldConstant | None = None
+    ) -> None:
         self._resources = resources
         self._buffer = buffer
         self._on_host = on_host
+        self._constant = constant  # kept, so that its memory stays
         self.name = buffer.name
         self.dtype: np.dtype[Any] = numpy_dtype(buffer.dtype)
         self.shape = buffer.shape
@@ -90,7 +94,11 @@ class DeviceArray:
                 driver.call("cuEventRecord", resources.event, resources.stream)
                 driver.call("cuStreamWaitEvent", waiting, resources.event, 0)
         resources.begin_lease()
-        return dlpack.give(self.address, self.dtype, self.shape, self.__dlpack_device__(), resources.end_lease)
+        return dlpack.give(self.address, self.dtype, self.shape, self.__dlpack_device__(), self._end_lease)
+
+    def _end_lease(self) -> None:
+        """What a capsule calls; bound to the array, and with it to the constant that it may be."""
+        self._resources.end_lease()
 
     def numpy(self) -> NDArray[Any]:
         """A copy on the host, after all that was launched."""

@@ -63,23 +63,36 @@ class Memory:
         self.host = self._lay_out(groups["host"], "what the graph keeps on the host", pinned=True)
         self.state = self._lay_out(groups["state"], "state")
         self.transient = self._lay_out(groups["transient"], "inputs, outputs and temporaries")
+        self._shared: dict[str, int] = {}
         self._weights_left = groups["weight"]
         self._weight_block: Block | None = None
         self._weight_end = 0
 
     def address(self, buffer: str) -> int:
         """The address of a buffer's first element."""
+        if buffer in self._shared:
+            return self._shared[buffer]
         found = self._graph.buffers[buffer]
         return self._places[found.allocation] + found.offset
 
     def addresses(self) -> dict[str, int]:
         """The address of each buffer, by name."""
-        places = self._places
-        return {buffer.name: places[buffer.allocation] + buffer.offset for buffer in self._graph.buffers.values()}
+        places, shared = self._places, self._shared
+        return {
+            name: shared[name] if name in shared else places[buffer.allocation] + buffer.offset
+            for name, buffer in self._graph.buffers.items()
+        }
 
     def is_on_host(self, buffer: str) -> bool:
         """Whether the graph keeps a buffer in the host's memory."""
         return self._graph.allocations[self._graph.buffers[buffer].allocation].place.kind == "host"
+
+    def share(self, places: Mapping[str, int]) -> None:
+        """Use constants where they are, by buffer; before any weight is placed. Allocations of nothing else are not."""
+        self._shared = dict(places)
+        self._weights_left = [
+            one for one in self._weights_left if any(view.name not in places for view in self._views[one.name])
+        ]
 
     def place_weight(self, buffer: Buffer) -> int:
         """The address of a weight that is to be uploaded; its allocation is placed with the first of its buffers.

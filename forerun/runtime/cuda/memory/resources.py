@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
+from forerun.runtime.constants import HeldConstant
 from forerun.runtime.cuda.driver.device import Context, Device
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.errors import CudaError
@@ -34,6 +36,8 @@ class Resources:
         self.scope = Scope(driver)
         self.until_idle: list[Any] = []
         """What must live until all work is over: the functions that host nodes call."""
+        self.constants: Mapping[str, HeldConstant] = {}
+        """Constants that it has in common with other programs, by buffer. It lets go of them when all work is over."""
         self.external_work = False
         """Whether something was launched on a stream of somebody else's."""
         self.kept: list[Any] = []
@@ -93,6 +97,7 @@ class Resources:
             error = self._drain()
             failure = self.scope.release(_WORK)
         self.until_idle.clear()
+        self.constants = {}
         rest = None if self._leases else self._release_memory()
         return error or failure or rest
 

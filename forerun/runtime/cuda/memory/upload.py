@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.types import BufferRole
+from forerun.runtime.constants import held_constants
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
 from forerun.runtime.cuda.memory.external import bind_array, is_device_array
@@ -33,6 +34,8 @@ def upload_weights(
 ) -> None:
     """Bring all weights to where the graph reads them. Arrays on the device stay where they are, if they can.
 
+    Constants that are in memory stay there, too, until the program's work is over.
+
     Each weight is looked up once, and let go before the next. The program's stream orders the copies, and is drained in
     the end; ``progress`` is called after every weight and every chunk.
 
@@ -40,8 +43,11 @@ def upload_weights(
         InvalidInput: If a weight is missing, unknown, or does not fit.
         CudaError: If the driver fails.
     """
-    declared = [buffer for buffer in graph.buffers.values() if buffer.role is BufferRole.WEIGHT]
     check_weights(graph, weights)
+    resources.constants = held_constants(graph, weights)
+    memory.share({name: held.place for name, held in resources.constants.items()})
+    weighing = (buffer for buffer in graph.buffers.values() if buffer.role is BufferRole.WEIGHT)
+    declared = [buffer for buffer in weighing if buffer.name not in resources.constants]
     if not declared:
         return
     total = sum(buffer.size for buffer in declared)
