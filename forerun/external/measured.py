@@ -22,7 +22,8 @@ from forerun.frontends.captured import ImportedGraph
 from forerun.ir.graph import Graph
 from forerun.ir.refinement.certificate import certify
 from forerun.passes.infra.manager import PassManager
-from forerun.runtime.cuda.capture.clone import CodeMaker, make_clone
+from forerun.runtime.cuda.capture.clone import make_clone
+from forerun.runtime.cuda.capture.code_maker import CodeMaker
 from forerun.runtime.cuda.capture.session import LiveCapture
 from forerun.runtime.cuda.capture.timing import Timing
 from forerun.support.diagnostics import InternalError

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from forerun.ir.graph import Graph
     from forerun.passes.infra.pipeline import PipelineLike
     from forerun.passes.infra.summary import Summary
-    from forerun.runtime.cuda.capture.clone import CodeMaker
+    from forerun.runtime.cuda.capture.code_maker import CodeMaker
     from forerun.runtime.cuda.capture.random_numbers import GeneratorAdvance
     from forerun.runtime.cuda.capture.session import LiveCapture
 
@@ -177,7 +177,7 @@ def _rewritten(
     from forerun.passes.infra.manager import PassManager
     from forerun.passes.instrument import default_instruments
     from forerun.report import reporting
-    from forerun.runtime.cuda.capture.clone import CodeMaker
+    from forerun.runtime.cuda.capture.code_maker import CodeMaker
 
     imported = import_capture(captured.graph, fixed=fixed)
     # A pass that finds an order of its own would repair a race, and the result would not be the program's.

@@ -21,7 +21,7 @@ from forerun.external.trials import Trials
 from forerun.ir.refinement.certificate import certify
 from forerun.ptx.launched import AtLaunch
 from forerun.ptx.ranges import Ranges
-from forerun.runtime.cuda.capture import clone as clones
+from forerun.runtime.cuda.capture import code_maker
 from forerun.runtime.cuda.capture.assembled import MadeCode
 from forerun.runtime.cuda.capture.images import ImageRecorder
 from forerun.runtime.cuda.capture.nvrtc_texts import NvrtcRecorder
@@ -67,7 +67,7 @@ def texts_as_code(monkeypatch: pytest.MonkeyPatch) -> None:
         followed = follow_body(text.text, body, function.name)
         return MadeCode(followed.text.encode(), followed.early_loads, (), followed.text)
 
-    monkeypatch.setattr(clones, "make_code", make)
+    monkeypatch.setattr(code_maker, "make_code", make)
     monkeypatch.setattr(node_texts, "assemble_as", lambda text, *rest: (text.encode(), ""))
     monkeypatch.setattr("forerun.runtime.toolchain.compile_unit", compiled)
 

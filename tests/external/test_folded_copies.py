@@ -154,7 +154,7 @@ def early_reader(cuda: FakeCuda) -> None:
 
 
 def host_call(cuda: FakeCuda) -> None:
-    cuda.add(5, "HOST")
+    cuda.add(5, "HOST", SimpleNamespace(fn=1, userData=2))
     cuda.connect(4, 5)
 
 

@@ -130,7 +130,7 @@ class CaptureSession:
         now = read.with_functions(read.functions)
         same = {
             "handles": handles.numbers() == live.handles.numbers(),
-            "nodes": now.nodes == before.nodes,
+            "nodes": now.nodes == before.nodes and handles.details == live.handles.details,
             "edges": now.edges == before.edges,
             "functions": now.functions == before.functions,
         }
