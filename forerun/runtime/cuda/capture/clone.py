@@ -279,9 +279,7 @@ def clone_with(live: LiveCapture, form: CloneForm, functions: Functions | None =
     return Clone(live, executable, scope, identity, form, nodes, functions)
 
 
-def made_graph(
-    live: LiveCapture, form: CloneForm, functions: Functions, scope: Scope
-) -> tuple[Any, Mapping[str, Any]]:
+def made_graph(live: LiveCapture, form: CloneForm, functions: Functions, scope: Scope) -> tuple[Any, Mapping[str, Any]]:
     """The ``CUgraph`` of a clone, which the scope owns, and its nodes by their names.
 
     Raises:

@@ -83,7 +83,8 @@ class _Compared:
         """What changed of a node, and of those in its child graph."""
         if one.body is not None and other.body is not None:
             inside = [found if isinstance(found, tuple) else repeat(found) for found in details]
-            for number, (first, second, *more) in enumerate(zip(one.body.nodes, other.body.nodes, *inside)):
+            pairs = zip(one.body.nodes, other.body.nodes, *inside, strict=False)
+            for number, (first, second, *more) in enumerate(pairs):
                 yield from self.changes(first, second, more, f"{path}/n{number}", position)
             return
         aspects = [*self._kernel(one, other)] if one.kind == "kernel" else []
@@ -96,7 +97,7 @@ class _Compared:
     def _detail(one: CapturedNode, other: CapturedNode) -> str:
         if one.kind != "kernel":
             return _DETAILS.get(one.kind, "what is not known")
-        return "attributes" if not one.unsupported and not other.unsupported else "attributes that are not known"
+        return "attributes or parameters that are not told" if one.unsupported or other.unsupported else "attributes"
 
     def _kernel(self, one: CapturedNode, other: CapturedNode) -> Iterator[str]:
         aspect = self._function(one.function, other.function)
@@ -109,7 +110,8 @@ class _Compared:
         ):
             if before != after:
                 yield name
-        changed = {key for key in {*one.attributes, *other.attributes} if one.attributes.get(key) != other.attributes.get(key)}
+        first, second = one.attributes, other.attributes
+        changed = {key for key in {*first, *second} if first.get(key) != second.get(key)}
         if changed & {*_CLUSTER}:
             yield "cluster"
         yield from (f"attribute '{name}'" for name in sorted(changed - {*_CLUSTER}))

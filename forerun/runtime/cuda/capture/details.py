@@ -39,7 +39,7 @@ _MORE_ATTRIBUTES: tuple[tuple[str, Callable[[Any], object]], ...] = (
 
 
 def node_details(driver: Driver, node: Any, kind: str) -> object:
-    """All of a node but what a :class:`~forerun.captured.CapturedNode` tells exactly; equal only where that is the same.
+    """All of a node but what a :class:`~forerun.captured.CapturedNode` tells exactly; equal only if that is the same.
 
     Args:
         driver: The driver.
