@@ -164,7 +164,7 @@ class OptimizedGraph:
         edges and their kinds. What the change could break is proved again. Then what is launched is set at the nodes
         that changed, or the driver updates the whole graph, or it is cloned and instantiated again. Code and edges of
         this graph stay where the change allows it, and so do measured choices where the functions are the same. What
-        fails changes nothing.
+        is refused changes nothing. Replays that were launched before run as they were: keep their graph until then.
 
         Args:
             source: What :func:`forerun.optimize` takes as a graph; by default the program's own one, as it is now.

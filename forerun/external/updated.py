@@ -40,7 +40,11 @@ def updated(
     way, remark = update_clone(clone, live, decision.form, difference, parameters)
     if way is Way.INSTANTIATED:
         made = decision.clone(live)
-        clone.close()
+        try:
+            clone.close()
+        except BaseException:
+            made.close()
+            raise
         return Update(way, difference, remark, how), Rewritten(decision, made)
     clone.generators = decision.generators
     sources = _changed_contents(before.folded.contents, decision.folded.contents, decision.imported.names)
