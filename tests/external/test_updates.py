@@ -326,6 +326,31 @@ def test_the_programs_own_graph_is_taken_over() -> None:
             graph.update()
 
 
+def test_changes_of_the_programs_own_graph_are_seen_that_captures_do_not_keep() -> None:
+    with program() as found:
+        found.put(CHAIN)
+        live = found.session.graph(handle(3))
+        for number, change in ((2, {"count": 64}), (3, {"count": 8}), (1, {"attributes": (("scheduling", 1),)})):
+            found.put([replace(spec, **change) if i == number else spec for i, spec in enumerate(CHAIN)])  # type: ignore[arg-type]
+            assert live.changes() == ("nodes",)
+            assert found.session.graph(handle(3)).graph == live.graph
+        found.put(CHAIN)
+        assert live.changes() == ()
+
+
+def test_texts_are_looked_for_once_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    with program() as found:
+        sought: list[str] = []
+        look = found.session._texts
+        monkeypatch.setattr(found.session, "_texts", lambda images: sought.extend(images) or look(images))
+        texts = [found.capture([FIRST, SECOND]).graph.texts for _ in range(3)]
+        assert len(sought) == 1
+        assert texts[0]
+        assert texts[0] == texts[2]
+        found.capture([FIRST, replace(SECOND, function=OTHER)])
+        assert len(sought) == len(set(sought)) == 2
+
+
 def test_wrong_sources() -> None:
     with program() as found:
         graph = optimized(found.capture(CHAIN))

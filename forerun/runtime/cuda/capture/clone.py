@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -68,6 +69,11 @@ class CloneForm:
     names: tuple[str, ...]
     codes: Mapping[str, NodeCode]
     folded: Mapping[int, bytes] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def numbers(self) -> Mapping[str, int]:
+        """The number of each node, by its name."""
+        return {name: number for number, name in enumerate(self.names)}
 
 
 @dataclass
@@ -143,8 +149,7 @@ class Clone:
 
     def call(self, name: str, parameters: tuple[bytes, ...] | None = None) -> KernelCall:
         """What a kernel node launches, or would launch with other parameters than the captured ones."""
-        number = self.form.names.index(name)
-        node = self.live.graph.nodes[number]
+        node = self.live.graph.nodes[self.form.numbers[name]]
         if name in self.form.codes:
             function = self.functions.of(self.live.graph.function_of(node), self.form.codes[name].code)
         else:

@@ -109,10 +109,9 @@ def _update_calls(
     parameters: Mapping[str, tuple[bytes, ...]],
 ) -> tuple[Way, str]:
     """Set what some kernel nodes launch."""
-    numbers = {name: number for number, name in enumerate(form.names)}
     calls: dict[str, tuple[KernelCall, KernelCall]] = {}
     for name in nodes:
-        node = live.graph.nodes[numbers[name]]
+        node = live.graph.nodes[form.numbers[name]]
         before = clone.call(name, parameters.get(name))
         function: Any = before.function if name in form.codes else live.handles.functions[node.function]
         calls[name] = before, KernelCall(function, node, node.parameters)
