@@ -22,7 +22,8 @@ from forerun.frontends.captured import ImportedGraph
 from forerun.ir.graph import Graph
 from forerun.ir.refinement.certificate import certify
 from forerun.passes.infra.manager import PassManager
-from forerun.runtime.cuda.capture.clone import CodeMaker, make_clone
+from forerun.runtime.cuda.capture.clone import make_clone
+from forerun.runtime.cuda.capture.code_maker import CodeMaker
 from forerun.runtime.cuda.capture.session import LiveCapture
 from forerun.runtime.cuda.capture.timing import Timing
 from forerun.support.diagnostics import InternalError
@@ -67,7 +68,12 @@ class _Family:
 
 
 def measured(
-    captured: LiveCapture, imported: ImportedGraph, maker: CodeMaker, open_: Collection[int], limit_s: float
+    captured: LiveCapture,
+    imported: ImportedGraph,
+    maker: CodeMaker,
+    open_: Collection[int],
+    limit_s: float,
+    kept: Search | None = None,
 ) -> tuple[Graph, Search]:
     """The graph of the best choices, certified, and how they were found.
 
@@ -77,10 +83,15 @@ def measured(
         maker: Makes code for its kernels.
         open_: The functions that can get other code.
         limit_s: For how many seconds, about, function by function is measured.
+        kept: What was measured for another capture of the same functions: it holds if there is fit code for it.
     """
     functions = functions_of(captured.graph, imported.names)
     opened = Counter(number for number in functions.values() if number in open_)
     family = _Family(imported, functions)
+    if kept is not None and kept.order in family.orders and kept.choices.keys() == opened.keys():
+        graph = family.graph(kept.order, kept.choices)
+        if not maker.code(graph).unfit and certify(imported.graph, graph).proved:
+            return graph, kept
     known = KnownChoices.of(captured.graph)
     found = known.read(opened)
     if found is None or found.order not in family.orders:

@@ -31,6 +31,11 @@ class CapturedParameters(Parameters):
         # What the nodes have now: the driver tells what the graph has, not what its executable has.
         self._current: dict[int, tuple[bytes, ...]] = {}
 
+    @property
+    def current(self) -> Mapping[str, tuple[bytes, ...]]:
+        """The parameters of the nodes that were given others than they were captured with, by the nodes' names."""
+        return {self._imported.names[number]: data for number, data in self._current.items()}
+
     def declare(
         self, name: str, dtype: str | DType, *, kernel: str, parameter: int, nodes: Collection[str] | None = None
     ) -> None:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from forerun.support.diagnostics import InvalidInput, Refuted
+from forerun.support.diagnostics import InvalidInput
 
 if TYPE_CHECKING:
+    from forerun.external.decisions import Decider
     from forerun.external.optimized import OptimizedCall, OptimizedGraph, Rewritten
-    from forerun.frontends.captured import ImportedGraph
-    from forerun.ir.graph import Graph
     from forerun.passes.infra.pipeline import PipelineLike
-    from forerun.passes.infra.summary import Summary
-    from forerun.runtime.cuda.capture.clone import CodeMaker
-    from forerun.runtime.cuda.capture.random_numbers import GeneratorAdvance
     from forerun.runtime.cuda.capture.session import LiveCapture
 
 __all__ = ["CAPTURED_PIPELINE", "is_graph", "optimize"]
@@ -87,23 +82,22 @@ def optimize(
             random numbers that torch's own replay draws.
         CudaError: If the driver fails.
     """
+    from forerun.external.decisions import Decider
     from forerun.external.optimized import OptimizedCall, OptimizedGraph
     from forerun.runtime.cuda.capture.session import read_graph
 
-    def again(captured: LiveCapture) -> Rewritten:
-        return _rewrite(captured, pipeline, dump, limit_s, fold_params)
-
+    decider = Decider(pipeline, dump, limit_s, fold_params)
     if is_graph(source):
         if args:
             hint = "name what else is meant: optimize(graph, pipeline=...)"
             raise InvalidInput(f"a graph takes no arguments, and {len(args)} are given", hint=hint)
-        return OptimizedGraph(again(read_graph(source)), again)
+        return OptimizedGraph(_rewrite(read_graph(source), decider), decider)
     from forerun.external.torch_capture import capture_callable
     from forerun.runtime.cuda.capture.session import latest_session
 
     session = latest_session()
     found = capture_callable(source, args, {})
-    return OptimizedCall(OptimizedGraph(again(session.graph(found.graph)), again), found)
+    return OptimizedCall(OptimizedGraph(_rewrite(session.graph(found.graph), decider), decider), found)
 
 
 def is_graph(source: Any) -> bool:
@@ -111,83 +105,9 @@ def is_graph(source: Any) -> bool:
     return not callable(source) or hasattr(source, "raw_cuda_graph")
 
 
-def _rewrite(
-    captured: LiveCapture, pipeline: PipelineLike | None, dump: str | Path | None, limit_s: float, fold_params: bool
-) -> Rewritten:
+def _rewrite(captured: LiveCapture, decider: Decider) -> Rewritten:
     """The captured graph after the passes, with its new code, ready to run."""
-    from forerun.external.folded_copies import FoldedCopies, folded_copies
-    from forerun.external.measured import STRONGEST, measured
     from forerun.external.optimized import Rewritten
-    from forerun.runtime.cuda.capture.clone import make_clone
 
-    fixed: dict[int, str] = {}
-    while True:
-        found = _rewritten(captured, STRONGEST if pipeline is None else pipeline, dump, fixed)
-        code = found.maker.code(found.graph)
-        if not code.unfit:
-            break
-        # Kernels whose new code is not fit keep theirs; what that means for edges is proved once more. It ends, since
-        # each round adds functions.
-        fixed.update(code.unfit)
-    generators = _generators(captured, found.imported)
-    made, search = found.graph, None
-    if pipeline is None:
-        open_ = {number for number, one in enumerate(captured.graph.functions) if one.text and number not in fixed}
-        made, search = measured(captured, found.imported, found.maker, open_, limit_s)
-        code = found.maker.code(made)
-    folded = folded_copies(found.imported, captured.host_sources) if fold_params else FoldedCopies()
-    clone = make_clone(captured, found.imported.graph, made, found.imported.names, code.made, folded.contents)
-    clone.generators = generators
-    unfit = {captured.graph.functions[number].name: reason for number, reason in fixed.items()}
-    return Rewritten(found.imported, made, found.summary, code.made, unfit, search, clone, folded)
-
-
-def _generators(captured: LiveCapture, imported: ImportedGraph) -> tuple[GeneratorAdvance, ...]:
-    """What a replay does with torch's generators."""
-    from forerun.external.written import written_memory
-    from forerun.runtime.cuda.capture.clone import make_clone
-    from forerun.runtime.cuda.capture.random_numbers import may_draw, random_numbers
-    from forerun.runtime.cuda.capture.saved_memory import SavedMemory
-
-    if not may_draw(captured):
-        return ()
-    plain = make_clone(captured, imported.graph, imported.graph, imported.names, {})
-    try:
-        with SavedMemory(captured.driver, written_memory(imported)) as memory:
-            return random_numbers(captured, memory, plain.executable)
-    finally:
-        plain.close()
-
-
-@dataclass(frozen=True)
-class _Round:
-    imported: ImportedGraph
-    graph: Graph
-    summary: Summary
-    maker: CodeMaker
-
-
-def _rewritten(
-    captured: LiveCapture, pipeline: PipelineLike, dump: str | Path | None, fixed: Mapping[int, str]
-) -> _Round:
-    from forerun.external.choices import with_bodies_of
-    from forerun.external.measured import certified
-    from forerun.frontends.captured import import_capture
-    from forerun.ir.semantics import check
-    from forerun.passes.infra.manager import PassManager
-    from forerun.passes.instrument import default_instruments
-    from forerun.report import reporting
-    from forerun.runtime.cuda.capture.clone import CodeMaker
-
-    imported = import_capture(captured.graph, fixed=fixed)
-    # A pass that finds an order of its own would repair a race, and the result would not be the program's.
-    verdict = check(imported.graph)
-    if verdict.status == "refuted":
-        raise Refuted("the captured graph is refuted", verdict.findings)
-    with reporting(dump):
-        result = PassManager(pipeline, default_instruments(dump)).run(imported.graph)
-    maker = CodeMaker(captured, imported.graph, imported.names)
-    graph = with_bodies_of(imported.graph, result.graph)
-    if graph is not result.graph:
-        certified(imported.graph, graph)
-    return _Round(imported, graph, result.summary, maker)
+    decision = decider.decide(captured)
+    return Rewritten(decision, decision.clone(captured))

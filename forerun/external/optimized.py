@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from forerun.runtime.plans.updatable import Update, Way
 from forerun.support.diagnostics import InvalidInput
 
 if TYPE_CHECKING:
     from forerun.external.debug import DebugReport
-    from forerun.external.folded_copies import FoldedCopies
+    from forerun.external.decisions import Decider, Decision
     from forerun.external.named_parameters import CapturedParameters
     from forerun.external.search import Search
     from forerun.external.torch_capture import CallableCapture
@@ -35,23 +35,10 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class Rewritten:
-    """A captured graph, what passes made of it, and what runs; see :class:`OptimizedGraph`."""
+    """What became of a captured graph, and what runs."""
 
-    imported: ImportedGraph
-    graph: Graph
-    summary: Summary
-    made: Mapping[str, MadeCode]
-    unfit: Mapping[str, str]
-    search: Search | None
-    clone: Clone = field(repr=False)
-    folded: FoldedCopies
-
-    @cached_property
-    def reasons(self) -> Mapping[str, str]:
-        """What holds it back; see :func:`forerun.external.reasons.reasons_of`."""
-        from forerun.external.reasons import reasons_of
-
-        return reasons_of(self.imported, self.graph, self.made, self.unfit)
+    decision: Decision
+    clone: Clone
 
 
 class OptimizedGraph:
@@ -60,45 +47,45 @@ class OptimizedGraph:
     Made by :func:`forerun.optimize`. It keeps the program's graph alive, and with it memory and modules.
     """
 
-    def __init__(self, rewritten: Rewritten, again: Callable[[LiveCapture], Rewritten]) -> None:
+    def __init__(self, rewritten: Rewritten, decider: Decider) -> None:
         self._rewritten = rewritten
-        self._again = again
+        self._decider = decider
         self._parameters: tuple[Clone, CapturedParameters] | None = None
 
     @property
     def imported(self) -> ImportedGraph:
         """The captured graph, and its meaning."""
-        return self._rewritten.imported
+        return self._rewritten.decision.imported
 
     @property
     def graph(self) -> Graph:
         """What runs: the graph after the passes."""
-        return self._rewritten.graph
+        return self._rewritten.decision.graph
 
     @property
     def summary(self) -> Summary:
         """What the passes did."""
-        return self._rewritten.summary
+        return self._rewritten.decision.summary
 
     @property
     def made(self) -> Mapping[str, MadeCode]:
         """The new code, by the kernel's name in :attr:`graph`."""
-        return self._rewritten.made
+        return self._rewritten.decision.made
 
     @property
     def unfit(self) -> Mapping[str, str]:
         """Why new code of kernels was not fit, by their names in the image."""
-        return self._rewritten.unfit
+        return self._rewritten.decision.unfit
 
     @property
     def search(self) -> Search | None:
         """What was measured; ``None`` if nothing was."""
-        return self._rewritten.search
+        return self._rewritten.decision.search
 
     @property
     def reasons(self) -> Mapping[str, str]:
         """Why kernels keep their code, their full dependencies, or loads behind the wait, by their names."""
-        return self._rewritten.reasons
+        return self._rewritten.decision.reasons
 
     @property
     def parameters(self) -> Parameters:
@@ -139,17 +126,17 @@ class OptimizedGraph:
     @property
     def folded(self) -> tuple[str, ...]:
         """The copies of :attr:`graph` that replays do not repeat (``optimize(fold_params=True)``)."""
-        return tuple(self.imported.names[number] for number in self._rewritten.folded.contents)
+        return tuple(self.imported.names[number] for number in self._rewritten.decision.folded.contents)
 
     @property
     def folded_contents(self) -> Mapping[int, bytes]:
         """What these copies brought, by the number of the node in :attr:`live`."""
-        return self._rewritten.folded.contents
+        return self._rewritten.decision.folded.contents
 
     @property
     def kept_copies(self) -> Mapping[str, str]:
         """Why other small copies from the host stay, by their names; empty if nothing was to be folded."""
-        return self._rewritten.folded.kept
+        return self._rewritten.decision.folded.kept
 
     def changed_sources(self) -> tuple[str, ...]:
         """The folded copies whose source does not hold any more what replays use: :meth:`refresh` takes it over.
@@ -163,7 +150,7 @@ class OptimizedGraph:
         from forerun.runtime.cuda.capture.host_sources import changed_sources
 
         live = self.live
-        return changed_sources(live.driver, live.graph, self._rewritten.folded.contents)
+        return changed_sources(live.driver, live.graph, self._rewritten.decision.folded.contents)
 
     def check(self) -> tuple[Diagnostic, ...]:
         """What replays rest on, and is not so any more (warnings), or could change (notes); it takes no GPU time.
@@ -180,7 +167,7 @@ class OptimizedGraph:
         from forerun.support.diagnostics import Diagnostic, Location, Severity
 
         self._require_open()
-        found = list(advice_of_folds(self.imported, self._rewritten.folded, self._changed_sources()))
+        found = list(advice_of_folds(self.imported, self._rewritten.decision.folded, self._changed_sources()))
         changes = self.live.changes()
         if changes:
             message = f"the program changed its graph since: {', '.join(changes)}"
@@ -205,8 +192,45 @@ class OptimizedGraph:
         """
         self._rewritten.clone.replay(stream)
 
+    def update(self, source: Any = None) -> Update:
+        """Make the next replay run another capture of the program, in the cheapest way that is exact.
+
+        The two are compared node by node: function handles and images, never names; launches, attributes, parameters,
+        edges and their kinds. What the change could break is proved again. Then what is launched is set at the nodes
+        that changed, or the driver updates the whole graph, or it is cloned and instantiated again. Code and edges of
+        this graph stay where the change allows it, and so do measured choices where the functions are the same. What
+        is refused changes nothing. Replays that were launched before run as they were: keep their graph until then.
+
+        Args:
+            source: What :func:`forerun.optimize` takes as a graph; by default the program's own one, as it is now.
+
+        Returns:
+            Which way it was, why, and how much was proved again (``proof``). After any but ``reused``,
+            :attr:`parameters` has no names any more.
+
+        Raises:
+            InvalidInput: If it was closed, or the source is not a graph.
+            Refuted: If the other capture has a race.
+            Unsupported: If it was reset, or cannot be cloned.
+            CudaError: If the driver fails.
+
+        Example::
+
+            update = optimized.update(graph)  # captured again, with another input
+            print(update.way, update.reason)  # parameters parameter 1 changed at n3, and 2 nodes more
+        """
+        from forerun.external.updated import updated
+
+        self._require_open()
+        clone = self._rewritten.clone
+        named = None if self._parameters is None or self._parameters[0] is not clone else self._parameters[1]
+        found, self._rewritten = updated(self._rewritten, source, self._decider, {} if named is None else named.current)
+        if found.way is not Way.REUSED:
+            self._parameters = None
+        return found
+
     def refresh(self) -> bool:
-        """Take over what the program changed in its graph since: it is read again, proved again, and cloned again.
+        """Take over what the program changed in its graph since, as :meth:`update` does.
 
         Replays do not look for changes, as those of ``torch.cuda.CUDAGraph`` do not: call this where the program
         would instantiate its graph again. Nothing is done if nothing changed. If the changed graph is refused, this one
@@ -221,13 +245,11 @@ class OptimizedGraph:
             Unsupported: If it was reset, or cannot be cloned.
             CudaError: If the driver fails.
         """
-        self._require_open()
-        clone = self._rewritten.clone
-        if clone.has_source() and not clone.live.changes() and not self.changed_sources():
-            return False
-        clone.close()
-        self._rewritten = self._again(clone.live.again())
-        return True
+        try:
+            return self.update().way is not Way.REUSED
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def live(self) -> LiveCapture:
@@ -272,11 +294,22 @@ class OptimizedCall(OptimizedGraph):
     """
 
     def __init__(self, optimized: OptimizedGraph, capture: CallableCapture) -> None:
-        super().__init__(optimized._rewritten, optimized._again)
+        super().__init__(optimized._rewritten, optimized._decider)
         self.inputs = capture.inputs
         self.named_inputs = capture.named_inputs
         self.outputs = capture.outputs
         self._kept = capture.kept
+
+    def update(self, source: Any = None) -> Update:
+        """As :meth:`OptimizedGraph.update`, for its own graph alone: the outputs are those of that.
+
+        Raises:
+            InvalidInput: If another graph is given.
+        """
+        if source is not None:
+            hint = "optimize(graph) takes graphs, and updates to others"
+            raise InvalidInput("a callable's graph cannot become another one", hint=hint)
+        return super().update()
 
     def __enter__(self) -> OptimizedCall:
         return self

@@ -10,7 +10,7 @@ from forerun.captured import MemoryRange
 from forerun.external.written import written_memory
 from forerun.frontends.captured import ImportedGraph
 from forerun.ir.graph import Graph
-from forerun.runtime.cuda.capture.clone import Clone, Functions, NodeCode, clone_with
+from forerun.runtime.cuda.capture.clone import Clone, CloneForm, Functions, NodeCode, clone_with
 from forerun.runtime.cuda.capture.session import LiveCapture
 from forerun.runtime.cuda.capture.snapshot import Differences, Snapshot
 from forerun.runtime.cuda.driver.errors import CudaError
@@ -55,7 +55,7 @@ class Trials:
             self.stream = self.scope.own("stream", self._call("cuStreamCreate", _NON_BLOCKING), "cuStreamDestroy")
             self._at_first, self._begin, self._expected = (Snapshot(written, self.scope, self.stream) for _ in range(3))
             self._differences = Differences(self.scope, self.stream)
-            self.functions = Functions(live, self.scope)
+            self.functions = Functions(self.scope)
             self._own = self.clone(imported.graph, {})
         except BaseException:
             self.scope.release()
@@ -74,8 +74,8 @@ class Trials:
 
     def clone(self, graph: Graph, codes: Mapping[str, NodeCode]) -> Clone:
         """A clone with the edges of a graph, and some code; to be closed before the trials are."""
-        names = self.imported.names
-        return clone_with(self.live, self.imported.graph, graph, names, codes, self.functions)
+        form = CloneForm(self.imported.graph, graph, self.imported.names, codes)
+        return clone_with(self.live, form, self.functions)
 
     def start(self, step: int) -> bool:
         """Begin a step: its inputs are put in place, and what the program's own replay leaves is what is expected.
@@ -105,9 +105,9 @@ class Trials:
             without: The numbers of the nodes that are left out.
             replays: How many there are besides the first.
         """
-        names = self.imported.names
         before = self.imported.graph
-        clone = clone_with(self.live, before, before, names, {}, self.functions, without=without)
+        form = CloneForm(before, before, self.imported.names, {}, without=without)
+        clone = clone_with(self.live, form, self.functions)
         scope = Scope(self._driver)
         try:
             self.replay(clone)

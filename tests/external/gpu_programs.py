@@ -310,6 +310,28 @@ def changed_parameters() -> dict[str, Any]:
     return {}
 
 
+def other_captures() -> dict[str, Any]:
+    """The program captures the same step again, with another input; one executable becomes each of the two."""
+    graph, x, result = captured()
+    function, other_x = compiled(), vector()
+    other = torch.cuda.CUDAGraph(keep_graph=True)
+    torch.cuda.synchronize()
+    with torch.no_grad(), torch.cuda.graph(other):
+        other_result = function(other_x)
+    optimized = forerun.optimize(graph, pipeline=CAPTURED_PIPELINE)
+    require(str(optimized.update(graph)) == "reused", "the same graph is not reused")
+    told, seconds = [], []
+    for source, given, found in ((other, other_x, other_result), (graph, x, result), (other, other_x, other_result)):
+        begin = time.perf_counter()
+        told.append(str(optimized.update(source)))
+        seconds.append(time.perf_counter() - begin)
+        wrong = differ(source, lambda given=given: given.copy_(vector()), found, optimized.replay)
+        require(not wrong, f"{wrong} of {STEPS} steps differ after: {told[-1]}")
+    require(all(one.startswith(("parameters", "instantiated")) for one in told), f"another way: {told}")
+    optimized.close()
+    return {"told": told, "seconds": seconds}
+
+
 def remembered() -> dict[str, Any]:
     graph, x, result = captured()
     times = []

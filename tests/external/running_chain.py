@@ -12,7 +12,7 @@ from forerun.captured.graph import digest_of
 from forerun.external import node_texts
 from forerun.external.optimize import CAPTURED_PIPELINE
 from forerun.external.optimized import OptimizedGraph
-from forerun.runtime.cuda.capture import clone as clones
+from forerun.runtime.cuda.capture import code_maker
 from forerun.runtime.cuda.capture.assembled import MadeCode
 from forerun.runtime.cuda.capture.images import ImageRecorder
 from forerun.runtime.cuda.capture.nvrtc_texts import NvrtcRecorder
@@ -56,7 +56,7 @@ def texts_as_code(monkeypatch: pytest.MonkeyPatch) -> None:
         followed = follow_body(text.text, body, function.name)
         return MadeCode(followed.text.encode(), followed.early_loads, (), followed.text)
 
-    monkeypatch.setattr(clones, "make_code", make)
+    monkeypatch.setattr(code_maker, "make_code", make)
     monkeypatch.setattr(node_texts, "assemble_as", lambda text, *rest: (text.encode(), ""))
     monkeypatch.setattr("forerun.runtime.toolchain.compile_unit", compiled)
 

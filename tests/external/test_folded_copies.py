@@ -119,11 +119,29 @@ def test_a_changed_source_is_noticed_and_taken_over(cuda: FakeCuda, monkeypatch:
         assert graph.refresh() is False
         source[:] = b"new-new-"  # type: ignore[index]
         assert graph.changed_sources() == ("n2",)
-        assert graph.refresh() is True
+        update = graph.update()
+        assert (update.way, update.reason) == ("parameters", "other bytes at the source of n2")
+        assert graph.refresh() is False
         assert graph.changed_sources() == ()
         graph.replay(stream=9)
         assert graph.live.host_sources[2] == b"new-new-"
         assert len(calls(cuda, "cuMemcpyHtoDAsync")) == 4
+
+
+def test_copies_that_are_left_out_may_change(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    with optimized(cuda, monkeypatch) as graph:
+        executable = graph._rewritten.clone.executable
+        graph.replay(stream=9)
+        cuda.nodes[3].params = copy_of(BLOCKS["w1"], b"another!")[0]  # from another place: no node is left of it
+        assert graph.update().way == "parameters"
+        assert graph._rewritten.clone.executable == executable
+        assert calls(cuda, "cuGraphExecKernelNodeSetParams") == calls(cuda, "cuGraphExecUpdate") == []
+        graph.replay(stream=9)
+        assert [call[2] for call in calls(cuda, "cuMemcpyHtoDAsync")] == [16, 8, 16, 8]
+        cuda.nodes[3].params = copy_of(BLOCKS["w0"], b"another!")[0]  # what the first copy writes, too: it must stay
+        update = graph.update()
+        assert (update.way, graph.folded) == ("instantiated", ())
+        assert update.reason.endswith("other copies are left out")
 
 
 def test_a_source_that_changed_is_nothing_to_graphs_that_repeat_their_copies(
@@ -160,7 +178,7 @@ def early_reader(cuda: FakeCuda) -> None:
 
 
 def host_call(cuda: FakeCuda) -> None:
-    cuda.add(5, "HOST")
+    cuda.add(5, "HOST", SimpleNamespace(fn=1, userData=2))
     cuda.connect(4, 5)
 
 

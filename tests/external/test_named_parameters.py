@@ -125,6 +125,7 @@ def test_what_the_driver_refuses_changes_nothing(cuda: FakeCuda, monkeypatch: py
 def test_what_a_proof_rests_on_gets_no_name(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     with optimized(cuda, monkeypatch) as graph:
         weighed = {"n1": frozenset({2})}
-        graph._rewritten = replace(graph._rewritten, imported=replace(graph.imported, weighed=weighed))
+        decision = replace(graph._rewritten.decision, imported=replace(graph.imported, weighed=weighed))
+        graph._rewritten = replace(graph._rewritten, decision=decision)
         with pytest.raises(Unsupported, match="which bytes node 'n1' accesses depends on parameter 2"):
             graph.name_parameter("count", "i32", kernel="saxpy", parameter=2)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.gpu
 PROGRAMS = Path(__file__).with_name("gpu_programs.py")
 PARTS = [
     "graph_bits", "no_random_numbers", "callable_bits", "wrapped_function", "random_numbers", "other_generator",
-    "after_reset", "changed_parameters", "remembered",
+    "after_reset", "changed_parameters", "other_captures", "remembered",
 ]  # fmt: skip
 
 SCALE = """

@@ -10,7 +10,8 @@ what things took, and says what to do. Four rules:
   makes it less so. So changes that go on stop causing builds, and plans come back when the changes stop.
 - When plans have paid, one after the other, the next is built at once, if all that have not paid yet cost no more than
   one percent of the time that was spent so far.
-- Costs are those measured here: moving averages for each shape, or else for a node of any graph.
+- Costs are those measured here: moving averages for each shape, or else for a node of any graph. Before a build was
+  measured, one is tried only where a notable part of all time is lost: it may be far dearer than thought.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ _STREAK = 3
 """After how many plans that have paid the next may be built at once."""
 _AT_RISK = 0.01
 """Which part of all time plans may cost that have not paid."""
+_NOTABLE = 0.02
+"""Which part of all time must have been lost on a shape for the first plan of all, whose price nobody knows yet."""
 _IDLE = 16
 """After how many other requests a plan counts as left."""
 _FORGET = 4096
@@ -148,7 +151,9 @@ class Policy:
         if offer.changed is None or _comes_again(shape, offer.variant):
             shape.lost += max(0.0, cheapest - replay)
         bold = offer.changed is None and self._streak >= _STREAK and self._unpaid + price <= _AT_RISK * self._spent
-        if bold or shape.lost >= patience * price:
+        # Until a build was measured its price is a guess, to be found out for what a part of all time is lost on.
+        guessed = 0.0 if Choice.BUILD in self._measured else _NOTABLE * self._spent
+        if bold or shape.lost >= max(patience * price, guessed):
             if offer.changed is not None:
                 shape.wanted_more = min(256.0, 16 * shape.wanted_more)
             return self._build(offer.shape, shape, offer.nodes)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.plan_traces import Simulation, Step, World, pure, ratios, with_policy
+from benchmarks.plan_traces import Simulation, Step, World, pure, ratios, recorded, with_policy
 from forerun.runtime.plans import Choice, Costs, Offer, Policy
 
 H200, SLOW = World(), World(build=1.5e-3)
@@ -38,6 +40,26 @@ def new_policy(**costs: float) -> Policy:
 def test_a_single_use_is_launched_on_the_stream_and_what_comes_again_becomes_a_plan() -> None:
     steps = [Step("once"), *[Step("decode")] * 4]
     assert choices(new_policy(), H200, steps) == ["stream", "stream", "build", "reuse", "reuse"]
+
+
+def test_the_first_plan_of_all_is_for_what_time_is_lost_on() -> None:
+    """Its price is a guess: a shape that comes again now and then is not worth finding out what it takes."""
+    rare = [Step("again" if i % 100 == 0 else f"step {i}") for i in range(5000)]
+    assert set(choices(new_policy(), H200, rare)) == {"stream"}
+    # Once the price is known, what was lost on a shape is enough.
+    assert choices(new_policy(), H200, [Step("decode")] * 4 + rare).count(Choice.BUILD) == 2
+
+
+def test_the_recorded_generation() -> None:
+    steps = recorded(4821)
+    assert len({step.shape for step in steps}) == 2019
+    assert {step.nodes for step in steps} == {716, 829, 849}
+    lengths = [int(step.shape.split()[2]) for step in steps]
+    grown = sum(after == before + 1 for before, after in pairwise(lengths))
+    assert grown == len(steps) - 24  # each of the 24 batches begins with a prefill
+    for world in (H200, SLOW):
+        best = min(sum(times) for _, times in pure(world, steps))
+        assert sum(with_policy(world, steps)) <= 1.03 * best
 
 
 def test_a_graph_of_few_nodes_stays_on_the_stream() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from forerun.runtime.cuda.capture.reading import kernel_function
+from forerun.captured.graph import CapturedNode
 from forerun.runtime.cuda.driver.driver import Driver
 
-__all__ = ["set_function", "set_parameters"]
+__all__ = ["KernelCall", "set_call", "set_function"]
 
 _LAUNCH = ("gridDimX", "gridDimY", "gridDimZ", "blockDimX", "blockDimY", "blockDimZ", "sharedMemBytes")
 
@@ -39,15 +40,34 @@ def set_function(driver: Driver, original: Any, node: Any, function: Any, values
     driver.call("cuGraphKernelNodeSetParams", node, new)
 
 
-def set_parameters(driver: Driver, executable: Any, node: Any, values: Sequence[bytes]) -> None:
-    """Give a node other parameters in the executable graph of a clone, for launches from now on.
+@dataclass(frozen=True, slots=True)
+class KernelCall:
+    """What a kernel node of an executable graph launches; its attributes stay those that it was made with.
+
+    Attributes:
+        function: The ``CUfunction``.
+        node: The captured node, for its grid, its block and its shared memory.
+        parameters: The bytes of each parameter.
+    """
+
+    function: Any
+    node: CapturedNode
+    parameters: tuple[bytes, ...]
+
+
+def set_call(driver: Driver, executable: Any, node: Any, call: KernelCall) -> None:
+    """Let a node of the executable graph of a clone launch something else, in launches from now on.
 
     Raises:
         CudaError: If the driver refuses.
     """
-    old = driver.call("cuGraphKernelNodeGetParams", node)
-    table = _Table(values)
-    new = _like(driver, old, kernel_function(driver, old), table.address)
+    table = _Table(call.parameters)
+    new = driver.api.CUDA_KERNEL_NODE_PARAMS()
+    new.func = call.function
+    new.kernelParams = table.address
+    values = (*call.node.grid, *call.node.block, call.node.shared_bytes)
+    for name, value in zip(_LAUNCH, values, strict=True):
+        setattr(new, name, value)
     driver.call("cuGraphExecKernelNodeSetParams", executable, node, new)
 
 

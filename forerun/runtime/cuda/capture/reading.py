@@ -15,6 +15,7 @@ from forerun.captured.graph import (
     Transfer,
 )
 from forerun.runtime.cuda.capture.attributes import function_attributes, launch_attributes
+from forerun.runtime.cuda.capture.details import node_details
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.support.diagnostics import Unsupported
 
@@ -34,11 +35,14 @@ class Handles:
         graph: The ``CUgraph``.
         nodes: The ``CUgraphNode`` of each node.
         functions: The ``CUfunction`` of each function.
+        details: What the driver tells of each node besides what its :class:`CapturedNode` says, to be compared: of a
+            copy all that it was given, of a child graph those of its nodes. It equals nothing else if it is not known.
     """
 
     graph: Any
     nodes: list[Any] = field(default_factory=list)
     functions: list[Any] = field(default_factory=list)
+    details: list[object] = field(default_factory=list)
 
     def numbers(self) -> list[int]:
         """All of them, to be compared."""
@@ -103,25 +107,32 @@ class GraphReader:
     def read(self, graph: Any) -> tuple[CapturedGraph, Handles]:
         """The nodes, edges and functions of a graph; memory and images are the session's."""
         nodes, edges = nodes_and_edges(self.driver, graph)
-        captured = tuple(self._node(node) for node in nodes)
+        details: list[object] = []
+        captured = tuple(self._node(node, details) for node in nodes)
         joined = tuple(
             CapturedEdge(a, b, _EDGE_KINDS.get(int(kind.type), "other"), int(kind.from_port), int(kind.to_port))
             for a, b, kind in edges
         )
-        return CapturedGraph(captured, joined, tuple(self.functions)), Handles(graph, nodes, self.handles)
+        return CapturedGraph(captured, joined, tuple(self.functions)), Handles(graph, nodes, self.handles, details)
 
-    def _node(self, node: Any) -> CapturedNode:
+    def _node(self, node: Any, details: list[object]) -> CapturedNode:
         kind = self.driver.call("cuGraphNodeGetType", node).name.removeprefix(_PREFIX).lower()
+        if kind == "kernel":
+            found = self._kernel(node)
+            # What cannot be read may be anything.
+            details.append(object() if found.unsupported else node_details(self.driver, node, kind))
+            return found
+        if kind != "graph":
+            details.append(node_details(self.driver, node, kind))
         match kind:
-            case "kernel":
-                return self._kernel(node)
             case "memcpy":
                 return self._copy(node)
             case "memset":
                 return self._fill(node)
             case "graph":
                 # A body's functions are the outer graph's, so its numbers need no list of their own.
-                body, _ = self.read(self.driver.call("cuGraphChildGraphNodeGetGraph", node))
+                body, inside = self.read(self.driver.call("cuGraphChildGraphNodeGetGraph", node))
+                details.append(tuple(inside.details))
                 return CapturedNode(kind, body=body)
             case "empty":
                 return CapturedNode(kind)

@@ -168,7 +168,8 @@ def restore(captured: CapturedGraph | str | Path, device: int = 0, *, elsewhere:
     except BaseException:
         scope.release()
         raise
-    handles = Handles(handle, nodes, maker.functions)
+    # Captured nodes tell all of what was made of them.
+    handles = Handles(handle, nodes, maker.functions, [None] * len(nodes))
     return RestoredCapture(known, handles, _Source(handle), assemblers, own, None, memory, executable, scope)
 
 

@@ -94,6 +94,9 @@ class CaptureSession:
         self.compiled = compiled
         self.started_late = started_late
         self._driver = own
+        # Texts are there before their code is loaded; to look for them takes long. Without one that fits: none, and
+        # whether there was one of other code.
+        self._looked_for: dict[str, tuple[FoundText | None, bool]] = {}
 
     def graph(self, source: Any) -> LiveCapture:
         """Read a graph.
@@ -107,19 +110,16 @@ class CaptureSession:
             Unsupported: If the graph was not kept.
             CudaError: If the driver fails.
         """
-        from forerun.runtime.cuda.capture.verified import verified_texts  # the toolchain is not needed to import this
-
         handle = self._driver.api.CUgraph(init_value=raw_graph(source))
         entries = self._entries()
         reader = GraphReader(self._driver, self._image_of(entries))
         read, handles = reader.read(handle)
         used = {one.image for one in reader.functions if one.image}
         images = {digest: self.recorder.images[digest] for digest in used}
-        known = self._texts(images)
-        found = verified_texts(known, images)
+        found, other_code = self._verified(images)
         functions = tuple(_with_text(one, found) for one in reader.functions)
         texts: dict[str, AssembledText] = {digest: one.text for digest, one in _by_text(found).items()}
-        remarks = tuple(self._remarks(functions, len(known) - len(found)))
+        remarks = tuple(self._remarks(functions, other_code))
         graph = replace(
             read.with_functions(functions), images=images, texts=texts, machine=self._machine(), remarks=remarks
         )
@@ -136,11 +136,23 @@ class CaptureSession:
         now = read.with_functions(read.functions)
         same = {
             "handles": handles.numbers() == live.handles.numbers(),
-            "nodes": now.nodes == before.nodes,
+            "nodes": now.nodes == before.nodes and handles.details == live.handles.details,
             "edges": now.edges == before.edges,
             "functions": now.functions == before.functions,
         }
         return tuple(part for part, is_same in same.items() if not is_same)
+
+    def _verified(self, images: Mapping[str, bytes]) -> tuple[Mapping[str, FoundText], int]:
+        """The PTX that images were assembled from, and of how many there is only PTX of other code."""
+        from forerun.runtime.cuda.capture.verified import verified_texts  # the toolchain is not needed to import this
+
+        new = {digest: image for digest, image in images.items() if digest not in self._looked_for}
+        known = self._texts(new)
+        found = verified_texts(known, new)
+        self._looked_for |= {one: (found.get(one), one in known and one not in found) for one in new}
+        looked_for = {one: self._looked_for[one] for one in images}
+        texts = {one: text for one, (text, _) in looked_for.items() if text is not None}
+        return texts, sum(is_other for _, is_other in looked_for.values())
 
     def _texts(self, images: Mapping[str, bytes]) -> Mapping[str, FoundText]:
         """The PTX of images, as far as NVRTC made it within the session, or Triton keeps it."""

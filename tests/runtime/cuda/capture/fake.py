@@ -165,6 +165,7 @@ class FakeCuda:
         return 0, self.nodes[node if node in self.nodes else node - _CLONED].params
 
     cuGraphKernelNodeGetParams = cuGraphMemcpyNodeGetParams = cuGraphMemsetNodeGetParams = _params  # noqa: N815
+    cuGraphHostNodeGetParams = _params  # noqa: N815
 
     def cuGraphKernelNodeGetAttribute(self, node: int, name: str) -> tuple[Any, ...]:  # noqa: N802
         if name in self.unreadable:
@@ -256,4 +257,9 @@ class Value:
         x, y, z = given.get("cluster", (0, 0, 0))
         self.clusterDim = SimpleNamespace(x=x, y=y, z=z)
         self.deviceUpdatableKernelNode = SimpleNamespace(deviceUpdatable=given.get("updatable", 0))
-        self.accessPolicyWindow = SimpleNamespace(num_bytes=0)
+        self.clusterSchedulingPolicyPreference = given.get("scheduling", 0)
+        self.memSyncDomainMap = SimpleNamespace(default_=0, remote=given.get("remote_domain", 1))
+        self.preferredClusterDim = SimpleNamespace(x=given.get("preferred", 0), y=0, z=0)
+        self.accessPolicyWindow = SimpleNamespace(
+            num_bytes=given.get("window", 0), base_ptr=given.get("window_at", 0), hitRatio=0.0, hitProp=0, missProp=0
+        )

@@ -16,10 +16,11 @@ from forerun.ir.graph import Dependency
 from forerun.ir.text import parse_graph, print_graph
 from forerun.ir.types import DependencyKind
 from forerun.passes.infra.manager import PassManager
-from forerun.runtime.cuda.capture import clone as clones
+from forerun.runtime.cuda.capture import code_maker
 from forerun.runtime.cuda.capture import session as sessions
 from forerun.runtime.cuda.capture.assembled import MadeCode
-from forerun.runtime.cuda.capture.clone import CodeMaker, clone_with, make_clone
+from forerun.runtime.cuda.capture.clone import CloneForm, clone_with, make_clone
+from forerun.runtime.cuda.capture.code_maker import CodeMaker
 from forerun.runtime.cuda.capture.images import ImageRecorder
 from forerun.runtime.cuda.capture.nvrtc_texts import NvrtcRecorder
 from forerun.runtime.cuda.capture.reading import kernel_function
@@ -102,7 +103,7 @@ def test_child_graphs_are_read_and_kept(cuda: FakeCuda, monkeypatch: pytest.Monk
     assert [body.function_of(node).name for node in body.nodes] == ["scale", "inner"]
     assert body.functions == captured.graph.functions
     assert body.edges == (CapturedEdge(0, 1, "programmatic", 1),)
-    monkeypatch.setattr(clones, "make_code", lambda *arguments: MadeCode(b"code", 1))
+    monkeypatch.setattr(code_maker, "make_code", lambda *arguments: MadeCode(b"code", 1))
     with pytest.raises(forerun.Refuted, match="RAW race"):
         forerun.optimize(captured, pipeline=CAPTURED_PIPELINE)  # the first inside has no wait, nor has the second
     cuda.edges[1] = (3, 4, type(cuda.edges[1][2])())
@@ -170,7 +171,7 @@ def test_edges_of_each_kind_are_changed_in_a_call_of_their_own(cuda: FakeCuda, m
     edit.remove_dependency("n1", "n2")
     edit.set_dependency(Dependency("n0", "n1", DependencyKind.PROGRAMMATIC))
     edit.add_dependency(Dependency("n0", "n2"))
-    clone_with(captured, imported.graph, edit.commit(), imported.names, {}).close()
+    clone_with(captured, CloneForm(imported.graph, edit.commit(), imported.names, {})).close()
     removed, *added = [call for call in cuda.calls if call[0].endswith("Dependencies")]
     assert removed[2:4] == ([501, 502], [502, 503])
     assert [(call[2:4], [one.type for one in call[4]]) for call in added] == [
@@ -204,7 +205,7 @@ def test_other_graphs_that_were_closed_are_not_replayed(
     cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, attribute: str
 ) -> None:
     source = SimpleNamespace(**{attribute: 3})
-    monkeypatch.setattr(clones, "make_code", lambda *arguments: MadeCode(b"code", 1))
+    monkeypatch.setattr(code_maker, "make_code", lambda *arguments: MadeCode(b"code", 1))
     with forerun.optimize(live(cuda, monkeypatch, source), pipeline=CAPTURED_PIPELINE.partition(",")[0]) as optimized:
         optimized.replay(stream=9)
         for now in (4, None):
@@ -258,7 +259,7 @@ def test_each_body_of_a_function_is_made_once(cuda: FakeCuda, monkeypatch: pytes
         made.append(body.name)
         return "it spills" if "hoisted" in body.name else MadeCode(b"code", 0)
 
-    monkeypatch.setattr(clones, "make_code", make)
+    monkeypatch.setattr(code_maker, "make_code", make)
     maker = CodeMaker(captured, imported.graph, imported.names)
     code = maker.code(after)
     assert sorted(made) == ["scale.pdl", "scale.pdl2.hoisted"]
