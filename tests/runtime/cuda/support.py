@@ -54,7 +54,8 @@ def fake_code(
         INTERPRETERS.append((len(unit.slots), _interpreter(graph, nodes[number], unit)))
     kernels = modules._kernel_names(graph, unit_of, len(units))
     condition = b"none" if modules._has_condition(graph) else None
-    return Code(units, images, unit_of, kernels, condition, {})
+    save = b"none" if modules._has_state_and_host(graph) else None
+    return Code(units, images, unit_of, kernels, condition, {}, save=save)
 
 
 def _interpreter(graph: Graph, node: KernelNode, unit: Unit) -> Callable[..., None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, assert_never
 
@@ -39,6 +39,10 @@ _PORTS = {DependencyKind.FULL: (0, 0), DependencyKind.PROGRAMMATIC: (1, 1), Depe
 
 _CONDITIONAL_KINDS = {"if": 0, "while": 1, "switch": 2}
 """``CUgraphConditionalNodeType`` by the node's kind."""
+
+
+_FIRST = "the node before all others"
+"""What messages call a node that is not of the graph."""
 
 
 class Emitter:
@@ -86,20 +90,25 @@ class Emitter:
         self._edges = {kind: _edge(self._driver.api, *ports) for kind, ports in _PORTS.items()}
         self._named: list[tuple[dict[str, Any], str]] = []
 
-    def emit(self) -> Any:
+    def emit(self, first: bytes | None = None) -> Any:
         """Make the graph; returns its handle, which the scope owns.
+
+        Args:
+            first: The parameters of a kernel node that all nodes of the graph come after.
 
         Raises:
             Unsupported: If CUDA graphs have no such node.
             InvalidInput: If the function of a host node cannot be found.
             CudaError: If the driver refuses a node.
         """
-        return self.emit_part(self._tables)
+        return self.emit_part(self._tables, first)
 
-    def emit_part(self, part: Graph) -> Any:
+    def emit_part(self, part: Graph, first: bytes | None = None) -> Any:
         """Make the graph of some of the nodes; as for :meth:`emit`."""
         made = self._scope.own("graph", self._driver.call("cuGraphCreate", 0), "cuGraphDestroy")
-        self._fill(part, made, "")
+        roots = [] if first is None else [self._add(first, made, _FIRST, [], [])]
+        self._fill(part, made, "", roots)
+        self._named += [({_FIRST: handle}, "") for handle in roots]
         return made
 
     def path_of(self, handle: int) -> str:
@@ -149,8 +158,8 @@ class Emitter:
         self._loaded_unit = -1
         return self._node_params.params
 
-    def _fill(self, graph: Graph, target: Any, prefix: str) -> dict[str, Any]:
-        """Add all nodes of a graph or body; returns their handles by name."""
+    def _fill(self, graph: Graph, target: Any, prefix: str, roots: Sequence[Any] = ()) -> dict[str, Any]:
+        """Add all nodes of a graph or body, after those that are there already; returns their handles by name."""
         handles: dict[str, Any] = {}
         self._named.append((handles, prefix))
         edges = self._edges
@@ -159,8 +168,8 @@ class Emitter:
             incoming[dependency.target].append(dependency)
         for name, node in graph.nodes.items():
             before = incoming[name]
-            sources = [handles[dependency.source] for dependency in before]
-            kinds = [edges[dependency.kind] for dependency in before]
+            sources = [handles[dependency.source] for dependency in before] or [*roots]
+            kinds = [edges[dependency.kind] for dependency in before] or [edges[DependencyKind.FULL]] * len(roots)
             handles[name] = self._node(node, target, prefix, sources, kinds)
         return handles
 

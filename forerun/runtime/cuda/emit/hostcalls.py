@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.buffer import Buffer
@@ -34,10 +35,15 @@ class HostCalls:
     """The functions of a graph's host nodes. They must live as long as the graph.
 
     An exception must not run into the driver, so the first one is kept for :meth:`raise_failure`; the calls after it
-    are left out until then.
+    are left out until then. What such calls would have written for their own step is set to zeros, and not left as it
+    was: kernels of the device that come after them read it, and a row number must lie in its table.
+
+    Attributes:
+        failed: A word to set when a call raises, if somebody asks for it.
     """
 
     def __init__(self) -> None:
+        self.failed: NDArray[np.uint32] | None = None
         self._functions: list[Any] = []
         self._failure: ForerunError | None = None
 
@@ -55,7 +61,9 @@ class HostCalls:
         Raises:
             InvalidInput: If the function cannot be found, or cannot take what the node reads.
         """
-        return self._guarded(host_call(node, place, lambda view, write: _elements(view, locate, write)), place)
+        made = host_call(node, place, lambda view, write: _elements(view, locate, write))
+        spoiled = [view for view in node.writes if locate(view.buffer)[0].role in _WITHIN_A_STEP]
+        return self._guarded(made, place, [_elements(view, locate, True) for view in spoiled])
 
     def kernel(self, graph: Graph, node: KernelNode, place: str, locate: Locate) -> Callable[[], None]:
         """What a kernel does on the host, by machine code or its phases' NumPy functions; as for :meth:`call`.
@@ -70,34 +78,68 @@ class HostCalls:
         indexed = [index for name in named if (index := graph.buffers[name].index_buffer)]
         buffers = {name: _memory_at(*locate(name)) for name in (*named, *indexed)}
         native = native_call(graph, node, {name: locate(name)[1] for name in named})
+        written = [buffers[name].array for name in _written(graph, node) if graph.buffers[name].role in _WITHIN_A_STEP]
         if native is not None:
-            return self._guarded(native, place)
-        return self._guarded(SerialReplay(bind_node(graph, node, buffers, place), 1), place)
+            return self._unless_failed(native, written)
+        return self._guarded(SerialReplay(bind_node(graph, node, buffers, place), 1), place, written)
 
     @property
     def has_failed(self) -> bool:
         """Whether a call has raised since :meth:`raise_failure` was asked the last time."""
         return self._failure is not None
 
-    def _guarded(self, call: Callable[[], None], place: str) -> Callable[[], None]:
+    def _guarded(self, call: Callable[[], None], place: str, written: Sequence[NDArray[Any]]) -> Callable[[], None]:
+        """A call that does nothing after a failure, and keeps its own; ``written`` is zero then."""
+
         def run() -> None:
-            if self._failure is not None:
-                return
             try:
                 call()
             except ForerunError as error:
-                self._failure = error
+                self._fail(error)
             except BaseException as error:  # whatever the caller's function raises
-                self._failure = failure(place, error)
-                self._failure.__cause__ = error
+                told = failure(place, error)
+                told.__cause__ = error
+                self._fail(told)
+            if self._failure is not None:
+                _clear(written)
+
+        return self._unless_failed(run, written)
+
+    def _unless_failed(self, call: Callable[[], None], written: Sequence[NDArray[Any]]) -> Callable[[], None]:
+        def run() -> None:
+            if self._failure is None:
+                call()
+            else:
+                _clear(written)
 
         return run
 
+    def _fail(self, error: ForerunError) -> None:
+        self._failure = error
+        if self.failed is not None:
+            self.failed[0] = 1
+
     def raise_failure(self) -> None:
-        """Raise what a call raised since this was asked the last time."""
+        """Raise what a call raised since this was asked the last time. Nothing may be in flight."""
         failure, self._failure = self._failure, None
+        if self.failed is not None:
+            self.failed[0] = 0
         if failure is not None:
             raise failure
+
+
+_WITHIN_A_STEP = (BufferRole.TEMP, BufferRole.OUTPUT)
+
+
+def _written(graph: Graph, node: KernelNode) -> list[str]:
+    """The buffers that the phases of a node's kernel write."""
+    parameters = {access.parameter for phase in graph.kernels[node.kernel].phases for access in phase.writes}
+    return [a.buffer for name, a in node.arguments if name in parameters and not isinstance(a, ConstantArgument)]
+
+
+def _clear(arrays: Sequence[NDArray[Any]]) -> None:
+    for array in arrays:
+        array.fill(0)
 
 
 def _memory_at(buffer: Buffer, address: int) -> BufferMemory:
