@@ -42,8 +42,9 @@ def failing_programs(draw: st.DrawFn) -> Graph:
     count = draw(st.integers(1, 7))
     call = draw(st.integers(0, count - 1))
     for number in range(count):
-        node = draw(st.sampled_from(["host", "device"])) + str(number)
         kind = draw(st.sampled_from(["add", "accumulate", "turn", "put", "put_at", "move", "keep"]))
+        place = "device" if kind in ("move", "keep") else draw(st.sampled_from(["host", "device"]))
+        node = f"{place}{number}"
         source, target = draw(st.sampled_from(_VECTORS)), draw(st.sampled_from(_WRITABLE))
         match kind:
             case "add":
@@ -60,9 +61,13 @@ def failing_programs(draw: st.DrawFn) -> Graph:
             case "move":
                 builder.fill("at", draw(st.integers(0, ROWS - 1)), node=node)
             case _:
-                builder.copy(source, target, node=node) if source != target else builder.join([], node=node)
+                builder.copy(
+                    source, target if source != target else "total", node=node
+                ) if source != "total" else builder.fill(target, 7, node=node)
         if number == call:
             builder.copy("x", here, node="down")
-            builder.host("tests.runtime.cuda.hosts:fail", [here], [there], node="host_call")
+            builder.host("tests.runtime.cuda.hosts:fail", [here], [there], node="call")
             builder.copy(there, draw(st.sampled_from(_WRITABLE)), node="up")
-    return PassManager('place{host="#host*"},splits').run(builder.build()).graph
+    graph = builder.build()
+    place = 'place{host="#host*"},' if any(name.startswith("host") for name in graph.nodes) else ""
+    return PassManager(f"{place}fuse-splits").run(graph).graph

@@ -28,7 +28,7 @@ _CTAS, _THREADS = 1024, 256
 class SavedState:
     """A copy of what a replay writes of the state, made on the device at the beginning of each replay.
 
-    Replays that follow one that failed make no copies: a word that the host sets tells the kernel.
+    A word that the host sets tells the kernel that the replay before has failed: it is undone then, before the copy.
 
     Args:
         resources: What owns the copy; all of it lies on the device but the word.
@@ -59,10 +59,12 @@ class SavedState:
         room = memory.allocate(sum(-(-r.size // 16) * 16 for r in ranges), "a copy of the state that a replay writes")
         table = np.array(list(_rows(graph, memory, ranges, room.address)), np.int64)
         count = len(table)
-        block = memory.allocate(8 * (SAVE_WORDS + 1) * count, "the table of the state that a replay writes")
-        driver.call("cuMemcpyHtoD", block.address, table.__array_interface__["data"][0], table.nbytes)
-        words = block.address, block.address + table.nbytes, count, word.address
-        self._arguments = [_Arguments(*words, put_back) for put_back in (0, 1)]
+        words = np.concatenate([table.reshape(-1), np.zeros(count + 1, np.int64)])
+        block = memory.allocate(words.nbytes, "the table of the state that a replay writes")
+        driver.call("cuMemcpyHtoD", block.address, words.__array_interface__["data"][0], words.nbytes)
+        moved = block.address + table.nbytes
+        given = block.address, moved, count, moved + 8 * count, word.address
+        self._arguments = [_Arguments(*given, put_back) for put_back in (0, 1)]
         self._grid = min(count, _CTAS), 1, 1
 
     @property

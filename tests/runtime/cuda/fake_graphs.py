@@ -167,10 +167,14 @@ class FakeGraphs(ABC):
         chosen = value if 0 <= value < bodies else bodies
         self.conditions[handle] = chosen if bodies else int(value != 0)
 
-    def _save_state(self, table: int, moved: int, count: int, failed: int, put_back: int) -> None:
+    def _save_state(self, table: int, moved: int, count: int, arrived: int, failed: int, put_back: int) -> None:
         """As the kernel does it: ``saved_state.py``."""
-        if not put_back and ctypes.c_uint32.from_address(failed).value:
-            return
+        if put_back or ctypes.c_uint32.from_address(failed).value:
+            self._move_state(table, moved, count, put_back=True)
+        if not put_back:
+            self._move_state(table, moved, count, put_back=False)
+
+    def _move_state(self, table: int, moved: int, count: int, *, put_back: bool) -> None:
         for i in range(count):
             row = (ctypes.c_int64 * SAVE_WORDS).from_address(table + 8 * SAVE_WORDS * i)
             live, saved, size, element, element_bytes, stride, low, high = row
@@ -230,7 +234,7 @@ class FakeGraphs(ABC):
         if functions[handle] == CONDITION_ENTRY:
             return CONDITION_ENTRY, 5, self._set_condition
         if functions[handle] == SAVE_ENTRY:
-            return SAVE_ENTRY, 5, self._save_state
+            return SAVE_ENTRY, 6, self._save_state
         return functions[handle], *INTERPRETERS[int(image)]
 
 

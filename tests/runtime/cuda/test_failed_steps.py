@@ -73,9 +73,7 @@ def test_other_replays_are_as_if_the_failed_one_had_not_been(
 
 @pytest.mark.parametrize("splits", ["graph", "plans", "synchronous"])
 @given(graph=failing_programs(), inputs=steps())
-def test_what_is_enqueued_after_a_failure_does_nothing(
-    splits: str, graph: Graph, inputs: list[dict[str, Any]]
-) -> None:
+def test_what_is_enqueued_after_a_failure_does_nothing(splits: str, graph: Graph, inputs: list[dict[str, Any]]) -> None:
     """Of what is launched without a wait, the replays up to the one that fails count."""
     with pytest.MonkeyPatch.context() as patch, on_fake(patch, FakeCuda()):
         expected, program = ReferenceTarget().load(graph, {}), TARGETS[splits].load(graph, {})

@@ -1,7 +1,7 @@
-"""The kernel of our own that copies the state that a replay writes, unless a host function of an earlier one raised.
+"""The kernel of our own that copies the state that a replay writes, so that the replay can be undone.
 
-The host cannot decide that: replays are enqueued before it knows of the failure, and a copy that a later replay made
-would hold what the failed one left behind.
+If a host function of the replay before has raised, it undoes that one first. The host cannot decide that: replays are
+enqueued before it knows of the failure.
 """
 
 from __future__ import annotations
@@ -34,33 +34,59 @@ __device__ long long integer(unsigned long long address, long long bytes) {
     }
 }
 
+// Past the L1 cache: other CTAs may have written what is copied.
 __device__ void copy(unsigned long long to, unsigned long long from, unsigned long long bytes) {
     if (((to | from | bytes) & 15) == 0) {
         for (unsigned long long i = threadIdx.x; i < bytes / 16; i += blockDim.x)
-            reinterpret_cast<uint4*>(to)[i] = reinterpret_cast<const uint4*>(from)[i];
+            reinterpret_cast<uint4*>(to)[i] = __ldcg(reinterpret_cast<const uint4*>(from) + i);
     } else {
         for (unsigned long long i = threadIdx.x; i < bytes; i += blockDim.x)
-            reinterpret_cast<unsigned char*>(to)[i] = reinterpret_cast<const unsigned char*>(from)[i];
+            reinterpret_cast<unsigned char*>(to)[i] = __ldcg(reinterpret_cast<const unsigned char*>(from) + i);
     }
 }
 
-// `moved` keeps where each range was when it was saved, so that it is put back there.
+__device__ void move(const Range& range, long long moved, bool put_back) {
+    const unsigned long long begin = range.live + static_cast<unsigned long long>(moved);
+    const unsigned long long end = begin + range.bytes;
+    const unsigned long long first = begin < range.low ? range.low : begin;
+    const unsigned long long last = end > range.high ? range.high : end;
+    if (first >= last) return;
+    const unsigned long long saved = range.saved + (first - begin);
+    if (put_back) copy(first, saved, last - first);
+    else copy(saved, first, last - first);
+}
+
+// Whether this CTA is the last to come here; it sees what the others did before.
+__device__ bool is_last(unsigned int* arrived) {
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        last = atomicAdd(arrived, 1u) == gridDim.x - 1;
+        if (last) *arrived = 0;
+    }
+    __syncthreads();
+    __threadfence();
+    return last;
+}
+
+// `moved` keeps where each range was when it was saved. What a replay that failed has changed is put back before the
+// next one, and that may save other bytes of it: so all is put back first, and then one CTA saves.
 extern "C" __global__ void forerun_save_state(
-    Range* ranges, long long* moved, long long count, const volatile unsigned int* failed, long long put_back) {
-    if (put_back == 0 && *failed != 0) return;
-    for (long long i = blockIdx.x; i < count; i += gridDim.x) {
+    const Range* ranges, long long* moved, long long count, unsigned int* arrived, const volatile unsigned int* failed,
+    long long put_back) {
+    long long i = blockIdx.x, step = gridDim.x;
+    if (put_back != 0 || *failed != 0) {
+        for (; i < count; i += step) move(ranges[i], moved[i], true);
+        if (put_back != 0 || !is_last(arrived)) return;
+        i = 0;
+        step = 1;
+    }
+    for (; i < count; i += step) {
         const Range range = ranges[i];
-        if (put_back == 0 && threadIdx.x == 0)
-            moved[i] = range.element == 0 ? 0 : range.stride * integer(range.element, range.element_bytes);
-        __syncthreads();
-        const unsigned long long begin = range.live + static_cast<unsigned long long>(moved[i]);
-        const unsigned long long end = begin + range.bytes;
-        const unsigned long long first = begin < range.low ? range.low : begin;
-        const unsigned long long last = end > range.high ? range.high : end;
-        if (first >= last) continue;
-        const unsigned long long saved = range.saved + (first - begin);
-        if (put_back == 0) copy(saved, first, last - first);
-        else copy(first, saved, last - first);
+        const long long now = range.element == 0 ? 0 : range.stride * integer(range.element, range.element_bytes);
+        move(range, now, false);
+        if (threadIdx.x == 0) moved[i] = now;
     }
 }
 """
