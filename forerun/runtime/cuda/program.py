@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode, is_host_work
 from forerun.runtime.base import Program
+from forerun.runtime.cuda.driver.driver import require_no_host_node
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import seconds_between_events
 from forerun.runtime.cuda.driver.streams import stream_handle
@@ -129,6 +130,7 @@ class CudaProgram:
             with self._working():
                 self._split.launch(handle)
         else:
+            require_no_host_node("cuGraphLaunch")
             (error,) = self._graph_launch(self._executable, handle)
             if error:
                 self._launch_again(error, handle)

@@ -17,7 +17,7 @@ from forerun.runtime.reference import ReferenceTarget
 from forerun.support.diagnostics import InvalidInput
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.support import on_fake
-from tests.runtime.failing_programs import N, ROWS, UNLUCKY, failing_programs
+from tests.runtime.failing_programs import ROWS, UNLUCKY, N, failing_programs
 
 TARGETS: Mapping[str, Any] = {
     "graph": CudaTarget(),

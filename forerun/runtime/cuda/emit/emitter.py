@@ -132,7 +132,7 @@ class Emitter:
     def host_function(self, node: Node, path: str) -> int:
         """The address of a C function that does what a node does on the host."""
         assert isinstance(node, HostCallbackNode | KernelNode)
-        return self._calls.address_of(self.host_work(node, path))
+        return self._calls.address_of(self.host_work(node, path), path)
 
     def template(self, unit: int, launch: Launch) -> bytes:
         """The parameters of a node of a unit with a launch, without its arguments."""
@@ -202,7 +202,7 @@ class Emitter:
         path = prefix + node.name
         match node:
             case KernelNode() if node.place.kind == "host":
-                fields = nodeparams.host(self._calls.address_of(self.host_work(node, path)))
+                fields = nodeparams.host(self.host_function(node, path))
             case KernelNode():
                 return self._kernel(node, target, prefix, sources, kinds)
             case nodes.MemcpyNode():
@@ -210,7 +210,7 @@ class Emitter:
             case nodes.MemsetNode():
                 fields = self._fill_fields(node, path)
             case nodes.HostCallbackNode():
-                fields = nodeparams.host(self._calls.address_of(self.host_work(node, path)))
+                fields = nodeparams.host(self.host_function(node, path))
             case nodes.EmptyNode() | nodes.AllocNode() | nodes.FreeNode():  # memory is there as long as the program is
                 fields = nodeparams.empty()
             case ChildGraphNode():

@@ -14,13 +14,15 @@ from forerun.ir.graph import Graph
 from forerun.ir.nodes import ConstantArgument, HostCallbackNode, KernelNode
 from forerun.ir.region import BufferView
 from forerun.ir.types import BufferRole
+from forerun.runtime.cuda.driver.driver import host_node
+from forerun.runtime.cuda.driver.errors import ADVICE, NOT_PERMITTED
 from forerun.runtime.dtypes import array_at, bytes_at
 from forerun.runtime.native import native_call
 from forerun.runtime.reference.bind import bind_node
 from forerun.runtime.reference.functions import failure, host_call, selected
 from forerun.runtime.reference.memory import BufferMemory
 from forerun.runtime.reference.serial import SerialReplay
-from forerun.support.diagnostics import ForerunError
+from forerun.support.diagnostics import ForerunError, InvalidInput
 
 __all__ = ["HostCalls"]
 
@@ -47,9 +49,14 @@ class HostCalls:
         self._functions: list[Any] = []
         self._failure: ForerunError | None = None
 
-    def address_of(self, call: Callable[[], None]) -> int:
-        """The address of a C function that makes a call of :meth:`call` or :meth:`kernel`."""
-        made = _HostFunction(lambda _: call())
+    def address_of(self, call: Callable[[], None], path: str) -> int:
+        """The address of a C function that makes a call of :meth:`call` or :meth:`kernel`, for the node of a path."""
+
+        def run(_: Any) -> None:
+            with host_node(path):
+                call()
+
+        made = _HostFunction(run)
         self._functions.append(made)
         return ctypes.cast(made, ctypes.c_void_p).value or 0
 
@@ -98,6 +105,8 @@ class HostCalls:
                 self._fail(error)
             except BaseException as error:  # whatever the caller's function raises
                 told = failure(place, error)
+                if "not permitted" in str(error).lower():  # cudaErrorNotPermitted, as torch and CuPy tell it
+                    told = InvalidInput(told.message, hint=": ".join(ADVICE[NOT_PERMITTED]))
                 told.__cause__ = error
                 self._fail(told)
             if self._failure is not None:
