@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import HostCallbackNode, KernelNode, is_host_work
+from forerun.ir.nodes import HostCallbackNode, KernelNode, MemcpyNode, is_host_work
 from forerun.ir.semantics.alignment import needed_alignments
 from forerun.ir.semantics.written_state import written_state
 from forerun.ir.types import BufferRole
@@ -32,7 +32,7 @@ from forerun.runtime.cuda.memory.staging import Staging
 from forerun.runtime.cuda.memory.upload import Progress, upload_weights
 from forerun.runtime.cuda.saving import SavedState
 from forerun.runtime.cuda.splitting import SplitGraph
-from forerun.runtime.cuda.timestamps import WORDS, Timestamps, regions_of
+from forerun.runtime.cuda.timestamps import Timestamps, regions_of
 from forerun.runtime.native import is_native
 from forerun.runtime.values import check_weights
 from forerun.support.diagnostics import InvalidInput, did_you_mean
@@ -170,17 +170,19 @@ def _load(
     seeds = None
     if seed and code.unit_of:
         seeds = Seeds(scope.driver, memory.allocate(4 * len(code.unit_of), "the seeds of delays"), seed)
-    timestamps = _timestamps(scope.driver, memory, code)
     staging = Staging(resources, graph, memory, bound)
     upload_weights(resources, memory, graph, weights, progress)
     functions = load_functions(scope, code)
+    timestamps = _timestamps(scope.driver, graph, memory, functions)
     began = time.perf_counter()
     first_seed = 0 if seeds is None else seeds.address
-    records = {} if timestamps is None else timestamps.addresses
+    records, stamps = ({}, {}) if timestamps is None else (timestamps.addresses, timestamps.copies)
     calls = HostCalls()
+    if functions.stamp:
+        calls.times = {}
     resources.until_idle.append(calls)
     saved = _saved_state(resources, graph, memory, functions, calls)
-    emitter = Emitter(scope, graph, memory, functions, resources.context.handle, calls, first_seed, records)
+    emitter = Emitter(scope, graph, memory, functions, resources.context.handle, calls, first_seed, records, stamps)
     executable, split = None, None
     emitted = instantiated = began
     free = 0
@@ -227,12 +229,12 @@ def _may_raise(graph: Graph) -> bool:
     return False
 
 
-def _timestamps(driver: Driver, memory: Memory, code: Code) -> Timestamps | None:
-    regions = regions_of(code)
-    if not regions:
+def _timestamps(driver: Driver, graph: Graph, memory: Memory, functions: Functions) -> Timestamps | None:
+    regions = regions_of(functions.code)
+    if not regions and not functions.stamp:
         return None
-    records = sum(count for _, count in regions.values())
-    return Timestamps(driver, memory.allocate(8 * WORDS * records, "the times of all CTAs"), regions)
+    copies = [path for path, node in all_nodes(graph) if isinstance(node, MemcpyNode)] if functions.stamp else []
+    return Timestamps(driver, memory, regions, copies, functions.stamp)
 
 
 def _instantiate(resources: Resources, graph: Any, emitter: Emitter) -> Any:

@@ -125,6 +125,8 @@ class CudaProgram:
             self._seeds.next(handle)
         if self._timestamps is not None:
             self._timestamps.clear(handle)
+            if self._calls.times:
+                self._calls.times.clear()
         self._in_flight = True
         if self._split is not None:
             with self._working():
@@ -180,7 +182,7 @@ class CudaProgram:
             return seconds / count
 
     def timeline(self) -> Timeline:
-        """When the kernels of the last replay did what.
+        """When the nodes of the last replay did what: kernels, copies, and what ran on the host.
 
         Raises:
             InvalidInput: If the program notes no times, nothing was replayed yet, or the program is closed.
@@ -190,7 +192,10 @@ class CudaProgram:
             if self._timestamps is None:
                 raise InvalidInput("the kernels note no times", hint="compile with target='cuda{timeline=true}'")
             self._wait()
-            return timeline_of(self._graph, self._timestamps.read())
+            records, copies = self._timestamps.read(), self._timestamps.read_copies()
+            offset, error = self._timestamps.clock_offset(self._stream)
+            host = {path: (a + offset, b + offset) for path, (a, b) in (self._calls.times or {}).items()}
+            return timeline_of(self._graph, records, {**copies, **host}, error if host else 0)
 
     def reset(self) -> None:
         """Set all state to zeros, in the caller's memory too."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from forerun.ir.graph import Graph
 from forerun.ir.semantics.written_state import WrittenRange
 from forerun.runtime.cuda.driver import nodeparams
+from forerun.runtime.cuda.emit.arguments import Words
 from forerun.runtime.cuda.memory.memory import Memory
 from forerun.runtime.cuda.memory.resources import Resources
 from forerun.runtime.dtypes import bytes_at
@@ -63,7 +63,7 @@ class SavedState:
         driver.call("cuMemcpyHtoD", block.address, words.__array_interface__["data"][0], words.nbytes)
         moved = block.address + table.nbytes
         given = block.address, moved, count, moved + 8 * count, word.address
-        self._arguments = [_Arguments(*given, put_back) for put_back in (0, 1)]
+        self._arguments = [Words(*given, put_back) for put_back in (0, 1)]
         self._grid = min(count, _CTAS), 1, 1
 
     @property
@@ -97,16 +97,6 @@ class SavedState:
 
     def _launch_of(self, put_back: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return (self._function, *self._grid, _THREADS, 1, 1, 0), (self._arguments[put_back].address, 0)
-
-
-class _Arguments:
-    """Numbers that a kernel takes, and the address of pointers to them."""
-
-    def __init__(self, *words: int) -> None:
-        self._values = (ctypes.c_uint64 * len(words))(*words)
-        base = ctypes.addressof(self._values)
-        self._pointers = (ctypes.c_uint64 * len(words))(*(base + 8 * i for i in range(len(words))))
-        self.address = ctypes.addressof(self._pointers)
 
 
 def _rows(graph: Graph, memory: Memory, ranges: Sequence[WrittenRange], room: int) -> Iterator[tuple[int, ...]]:

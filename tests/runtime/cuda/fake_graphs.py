@@ -16,6 +16,7 @@ from cuda.bindings import driver as real
 
 from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY
 from forerun.runtime.cuda.codegen.saved_state import SAVE_ENTRY, SAVE_WORDS
+from forerun.runtime.cuda.codegen.stamp import STAMP_ENTRY
 from forerun.runtime.cuda.driver import nodeparams
 
 R = real.CUresult
@@ -24,6 +25,9 @@ BAD = R.CUDA_ERROR_INVALID_VALUE
 KERNEL, COPY, FILL, HOST, CHILD, EMPTY, CONDITIONAL = 0, 1, 2, 3, 4, 5, 13
 _HostFunction = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
+
+CLOCK = count(1_000_000, 800)
+"""The GPU's clock, in nanoseconds: each look is 800 later."""
 
 INTERPRETERS: list[tuple[int, Callable[..., None]]] = []
 """How many parameters a kernel has, and what it does with their words."""
@@ -167,6 +171,10 @@ class FakeGraphs(ABC):
         chosen = value if 0 <= value < bodies else bodies
         self.conditions[handle] = chosen if bodies else int(value != 0)
 
+    def _stamp(self, place: int) -> None:
+        assert self.inside(place, 8)
+        ctypes.c_uint64.from_address(place).value = next(CLOCK)
+
     def _save_state(self, table: int, moved: int, count: int, arrived: int, failed: int, put_back: int) -> None:
         """As the kernel does it: ``saved_state.py``."""
         if put_back or ctypes.c_uint32.from_address(failed).value:
@@ -233,6 +241,8 @@ class FakeGraphs(ABC):
         image, functions = next(module for module in self.modules.values() if handle in module[1])
         if functions[handle] == CONDITION_ENTRY:
             return CONDITION_ENTRY, 5, self._set_condition
+        if functions[handle] == STAMP_ENTRY:
+            return STAMP_ENTRY, 1, self._stamp
         if functions[handle] == SAVE_ENTRY:
             return SAVE_ENTRY, 6, self._save_state
         return functions[handle], *INTERPRETERS[int(image)]

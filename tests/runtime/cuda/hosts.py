@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
+
+SLOW_NS = 2_000_000
 
 program: Any = None
 """What :func:`runs_a_program` and :func:`launches_a_program` use."""
@@ -31,3 +34,8 @@ def launches_a_program(x: np.ndarray) -> np.ndarray:
 
 def reports_like_torch(x: np.ndarray) -> np.ndarray:
     raise RuntimeError("CUDA error: operation not permitted")
+
+
+def slow(x: np.ndarray) -> np.ndarray:
+    time.sleep(SLOW_NS / 1e9)
+    return x

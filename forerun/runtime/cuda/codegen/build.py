@@ -8,12 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import ConditionalNode, is_host_work
+from forerun.ir.nodes import ConditionalNode, MemcpyNode, is_host_work
 from forerun.ir.types import BufferRole
 from forerun.ir.walk import all_nodes, kernel_nodes
 from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY, CONDITION_SOURCE
 from forerun.runtime.cuda.codegen.saved_state import SAVE_ENTRY, SAVE_SOURCE
 from forerun.runtime.cuda.codegen.specialise import units as units_of
+from forerun.runtime.cuda.codegen.stamp import STAMP_ENTRY, STAMP_SOURCE
 from forerun.runtime.cuda.codegen.unit import ForeignModule, Unit
 from forerun.runtime.toolchain import Cubin, EntryFacts, Source, compile_unit, compile_units, processors
 from forerun.support.diagnostics import ForerunError
@@ -22,6 +23,7 @@ __all__ = ["Code", "build_code", "compile_ahead"]
 
 _CONDITION = Source(f"{CONDITION_ENTRY}.cu", CONDITION_SOURCE)
 _SAVE = Source(f"{SAVE_ENTRY}.cu", SAVE_SOURCE)
+_STAMP = Source(f"{STAMP_ENTRY}.cu", STAMP_SOURCE)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Code:
         entries: The same for each unit; ``None`` for modules that are given.
         save: The image of the kernel that copies the state that a replay writes; ``None`` if no host function can raise
             in one, or there is no state.
+        stamp: The image of the kernel that notes the time before and after copies; ``None`` if nobody asked for times,
+            or nothing but kernels has any.
     """
 
     units: Sequence[Unit]
@@ -48,6 +52,7 @@ class Code:
     facts: Mapping[str, EntryFacts]
     entries: Sequence[EntryFacts | None] = ()
     save: bytes | None = None
+    stamp: bytes | None = None
 
 
 def build_code(
@@ -70,7 +75,7 @@ def build_code(
     """
     units, unit_of = units_of(graph, delays=delays, timeline=timeline)
     sources = [unit.source for unit in units if isinstance(unit.source, Source)]
-    own = [*([_CONDITION] if _has_condition(graph) else []), *([_SAVE] if _has_state_and_host(graph) else [])]
+    own = [source for source, is_needed in _own_kernels(graph, timeline) if is_needed]
     cubins = compile_units([*sources, *own], arch, progress=progress, fresh=fresh)
     images = {source: cubins.pop().code for source in reversed(own)}
     compiled = iter(cubins)
@@ -82,8 +87,8 @@ def build_code(
     both = zip(units, made, strict=True)
     entries = [item.entries[unit.entry] if isinstance(item, Cubin) else None for unit, item in both]
     images_of_units = [_image(item) for item in made]
-    condition, save = images.get(_CONDITION), images.get(_SAVE)
-    return Code(units, images_of_units, unit_of, kernels, condition, _facts(units, made), entries, save)
+    condition, save, stamp = (images.get(source) for source in (_CONDITION, _SAVE, _STAMP))
+    return Code(units, images_of_units, unit_of, kernels, condition, _facts(units, made), entries, save, stamp)
 
 
 def compile_ahead(graphs: Sequence[Graph], arch: str, *, delays: bool = False, timeline: bool = False) -> int:
@@ -124,6 +129,20 @@ def _facts(units: Sequence[Unit], made: Sequence[Cubin | ForeignModule]) -> dict
                 name = f"{unit.entry}#{number}"
             facts[name] = item.entries[unit.entry]
     return facts
+
+
+def _own_kernels(graph: Graph, timeline: bool) -> list[tuple[Source, bool]]:
+    """Forerun's own kernels, and whether a graph needs them."""
+    return [
+        (_CONDITION, _has_condition(graph)),
+        (_SAVE, _has_state_and_host(graph)),
+        (_STAMP, timeline and _has_other_work(graph)),
+    ]
+
+
+def _has_other_work(graph: Graph) -> bool:
+    """Whether a graph has copies, or work for the host."""
+    return any(isinstance(node, MemcpyNode) or is_host_work(node) for _, node in all_nodes(graph))
 
 
 def _has_condition(graph: Graph) -> bool:

@@ -11,6 +11,7 @@ from forerun.ir.nodes import Launch
 from forerun.runtime.cuda.codegen.build import Code
 from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY
 from forerun.runtime.cuda.codegen.saved_state import SAVE_ENTRY
+from forerun.runtime.cuda.codegen.stamp import STAMP_ENTRY
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
 
@@ -21,13 +22,14 @@ __all__ = ["Functions", "load_functions"]
 class Functions:
     """Code on the device: the ``CUfunction`` of each unit, and those of forerun's own kernels, or 0.
 
-    ``condition`` sets conditions, and ``save`` copies state.
+    ``condition`` sets conditions, ``save`` copies state, and ``stamp`` notes the time.
     """
 
     code: Code
     of_unit: Sequence[int]
     condition: int
     save: int = 0
+    stamp: int = 0
 
 
 def load_functions(scope: Scope, code: Code) -> Functions:
@@ -40,10 +42,10 @@ def load_functions(scope: Scope, code: Code) -> Functions:
         _load(scope, image, unit.entry, unit.launch, kernel)
         for image, unit, kernel in zip(code.images, code.units, code.kernel_of, strict=True)
     ]
-    images = (code.condition, CONDITION_ENTRY), (code.save, SAVE_ENTRY)
+    images = (code.condition, CONDITION_ENTRY), (code.save, SAVE_ENTRY), (code.stamp, STAMP_ENTRY)
     one = Launch(block=(1, 1, 1))
-    condition, save = (0 if image is None else _load(scope, image, entry, one, entry) for image, entry in images)
-    return Functions(code, functions, condition, save)
+    own = [0 if image is None else _load(scope, image, entry, one, entry) for image, entry in images]
+    return Functions(code, functions, *own)
 
 
 def _load(scope: Scope, image: bytes, entry: str, launch: Launch, kernel: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from time import perf_counter_ns
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -42,10 +43,13 @@ class HostCalls:
 
     Attributes:
         failed: A word to set when a call raises, if somebody asks for it.
+        times: When each call began and ended the last time, by the path of its node, in nanoseconds of
+            :func:`time.perf_counter_ns`; ``None`` if nobody asks.
     """
 
     def __init__(self) -> None:
         self.failed: NDArray[np.uint32] | None = None
+        self.times: dict[str, tuple[int, int]] | None = None
         self._functions: list[Any] = []
         self._failure: ForerunError | None = None
 
@@ -89,6 +93,19 @@ class HostCalls:
         if native is not None:
             return self._unless_failed(native, written)
         return self._guarded(SerialReplay(bind_node(graph, node, buffers, place), 1), place, written)
+
+    def timed(self, path: str, call: Callable[[], None]) -> Callable[[], None]:
+        """The call, which notes its times if somebody asks for times already."""
+        times = self.times
+        if times is None:
+            return call
+
+        def run() -> None:
+            began = perf_counter_ns()
+            call()
+            times[path] = began, perf_counter_ns()
+
+        return run
 
     @property
     def has_failed(self) -> bool:
