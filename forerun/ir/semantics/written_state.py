@@ -93,7 +93,7 @@ def _state_bytes(graph: Graph) -> Mapping[str, _Intervals]:
 
 
 def _moving_ranges(graph: Graph, access: NodeAccess) -> list[WrittenRange] | None:
-    """The runs of a write to state that one element moves; ``None`` if it is no such write."""
+    """The runs of a write to state that one element moves; ``None`` for other writes."""
     buffer, reach = graph.buffers.get(access.buffer), access.bytes
     if buffer is None or buffer.role is not BufferRole.STATE or not reach.exact:
         return None

@@ -15,7 +15,7 @@ SAVE_WORDS = 8
 
 SAVE_SOURCE = """\
 // A range begins at `live`, moved by `stride` for each one of the integer at `element` (0: it does not move), as that
-// is when the range is saved; what lies outside of [low, high) is no part of it.
+// is when the range is saved; what lies outside of [low, high) is left out.
 struct Range {
     unsigned long long live, saved, bytes, element;
     long long element_bytes, stride;  // the bytes of a signed integer are negative

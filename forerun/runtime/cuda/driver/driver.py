@@ -50,7 +50,7 @@ class Handles:
 
 
 class _Thread(threading.local):
-    """Of each thread, the host node whose function it runs, if the driver called that."""
+    """The host node whose function a thread runs, if the driver called that."""
 
     host_node = ""
 
