@@ -55,14 +55,16 @@ class SavedState:
         word = memory.allocate(4, "whether a host function has raised", pinned=True)
         self.failed: NDArray[np.uint32] = bytes_at(word.address, 4).view(np.uint32)
         self.failed[0] = 0
-        room = memory.allocate(sum(-(-r.size // 16) * 16 for r in ranges), "a copy of the state that a replay writes")
-        table = np.array(list(_rows(graph, memory, ranges, room.address)), np.int64)
-        count = len(table)
-        words = np.concatenate([table.reshape(-1), np.zeros(count + 1, np.int64)])
-        block = memory.allocate(words.nbytes, "the table of the state that a replay writes")
-        driver.call("cuMemcpyHtoD", block.address, words.__array_interface__["data"][0], words.nbytes)
-        moved = block.address + table.nbytes
-        given = block.address, moved, count, moved + 8 * count, word.address
+        room = sum(-(-r.size // 16) * 16 for r in ranges)
+        count = sum(-(-r.size // _CHUNK) for r in ranges)
+        size = 8 * ((SAVE_WORDS + 1) * count + 1)
+        block = memory.allocate(room + size, "a copy of the state that a replay writes")
+        words = np.zeros(size // 8, np.int64)
+        words[: SAVE_WORDS * count] = np.ravel([*_rows(graph, memory, ranges, block.address)])
+        table = block.address + room
+        driver.call("cuMemcpyHtoD", table, words.__array_interface__["data"][0], size)
+        moved = table + 8 * SAVE_WORDS * count
+        given = table, moved, count, moved + 8 * count, word.address
         self._arguments = [Words(*given, put_back) for put_back in (0, 1)]
         self._grid = min(count, _CTAS), 1, 1
 
