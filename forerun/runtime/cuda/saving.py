@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from forerun.ir.graph import Graph
 from forerun.ir.semantics.written_state import WrittenRange
+from forerun.runtime.cuda.codegen.saved_state import SAVE_WORDS
 from forerun.runtime.cuda.driver import nodeparams
 from forerun.runtime.cuda.emit.arguments import Words
 from forerun.runtime.cuda.memory.memory import Memory

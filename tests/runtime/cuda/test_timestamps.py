@@ -23,7 +23,9 @@ from forerun.measure.bandwidth import read_bandwidth, reading_graph
 from forerun.measure.trace import trace_events
 from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda import CudaTarget
+from forerun.runtime.cuda.codegen.saved_state import SAVE_ENTRY, SAVE_SOURCE
 from forerun.runtime.cuda.codegen.specialise import TIMELINE, Slot, Unit, specialise, units
+from forerun.runtime.cuda.codegen.stamp import STAMP_ENTRY, STAMP_SOURCE
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.timestamps import WORDS, regions_of
 from forerun.runtime.toolchain import Source, compile_unit, missing_toolchain
@@ -159,6 +161,14 @@ def test_roles_compile_with_stamps() -> None:
     unit = unit_of(two_roles(), Launch(block=(128, 1, 1)))
     assert isinstance(unit.source, Source)
     assert compile_unit(unit.source).log == ""
+
+
+@NEEDS_TOOLCHAIN
+@pytest.mark.parametrize(("entry", "text"), [(STAMP_ENTRY, STAMP_SOURCE), (SAVE_ENTRY, SAVE_SOURCE)])
+def test_kernels_of_our_own_compile_without_a_word(entry: str, text: str) -> None:
+    cubin = compile_unit(Source(f"{entry}.cu", text))
+    assert (cubin.log, list(cubin.entries)) == ("", [entry])
+    assert not cubin.entries[entry].spill_store_bytes
 
 
 # The records
