@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -25,9 +26,10 @@ import forerun
 from benchmarks.common import Metric, bootstrap_median, bootstrap_median_ratio, write_result
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import KernelNode
-from forerun.ir.types import BufferRole, DType
+from forerun.ir.nodes import KernelNode, ScalarLoad
+from forerun.ir.types import HOST, BufferRole, DType
 from forerun.kernels import add, expert_gemv, expert_sum, gemv, rmsnorm, router, silu_mul
+from forerun.kernels.builtin import KERNELS
 from forerun.kernels.shapes import elementwise_launch
 from forerun.passes.infra.manager import PassManager
 from forerun.passes.splits.order import splits
@@ -170,7 +172,8 @@ class Bench:
 
     def step(self, program: Any, graph: Graph) -> Callable[[], object]:
         """What runs one step and waits; inputs and outputs stay where they are."""
-        inputs = {b.name: np.ones(b.shape, np.float32) for b in graph.buffers.values() if b.role is BufferRole.INPUT}
+        given = [b for b in graph.buffers.values() if b.role is BufferRole.INPUT]
+        inputs = {b.name: np.ones(b.shape, numpy_dtype(b.dtype)) for b in given}
         program.run(inputs)
         if self.target != "cuda":
             return lambda: program.run(inputs)
@@ -393,6 +396,35 @@ def processor_time(bench: Bench) -> None:
     bench.metrics["splits.cpu_ratio"] = Metric(ratio, "1", ratio, ratio)
 
 
+def told(x: np.ndarray) -> np.ndarray:
+    """What a sampler on the host would do, in the least time."""
+    return x
+
+
+def undone(bench: Bench) -> None:
+    """``splits.undo_ratio``: a step that can be undone when a host function raises, over one that cannot."""
+    s, layers = bench.shapes, Layers("undone", bench.shapes)
+    layers.chain("s0.", set())
+    builder = layers.builder
+    position = builder.input("position", DType.I32, (1,), bounds=(0, 511))
+    for layer in range(s.layers):
+        cache = builder.state(f"{layer}.cache", DType.F32, (512, s.width))
+        row = ScalarLoad(position)
+        builder.launch(KERNELS["scale_row_f32"], x="s0.x", m=cache, row=row, node=f"{layer}.keep")
+    here = builder.buffer("here", DType.F32, (s.width,), BufferRole.TEMP, place=HOST)
+    builder.copy("s0.y", here)
+    builder.host(told, [here], [builder.buffer("told", DType.F32, (s.width,), BufferRole.OUTPUT, place=HOST)])
+    graph = builder.build()
+    programs = {"with": bench.program(graph, "splits", "graph")}
+    with mock.patch("forerun.runtime.cuda.loading.written_state", return_value=()):
+        programs["without"] = bench.program(graph, "splits", "graph")
+    found = bench.samples({name: bench.step(program, graph) for name, program in programs.items()})
+    bench.metrics["splits.undo_ratio"] = bootstrap_median_ratio(found["with"], found["without"])
+    bench.say(", ".join(f"{name} a copy of state: {statistics.median(t):.1f} us" for name, t in found.items()))
+    for program in programs.values():
+        program.close()
+
+
 def same_bits(bench: Bench) -> None:
     """All ways of launching give the same bits for one placement."""
     graph = model(bench.shapes, 1)
@@ -416,7 +448,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/splits.json")
     chosen = parser.parse_args()
     bench = Bench(chosen.target, SMALL if chosen.small else Shapes(), chosen.repeats)
-    for part in (same_bits, borders, two_sequences, fetched, dense_streamed, processor_time):
+    for part in (same_bits, borders, two_sequences, fetched, dense_streamed, processor_time, undone):
         print(f"== {part.__name__}", flush=True)
         try:
             part(bench)

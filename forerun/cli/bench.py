@@ -233,8 +233,9 @@ def _print_account(console: Console, found: _Benchmark, *, verbose: bool) -> Non
     stamped = found.timeline.nanoseconds / 1e3
     console.print(f"one step of {stamped:.1f} us, replayed alone, with timestamps; work, gap and early: us a node")
     console.print(f"ceiling: {found.ceiling / 1e9:,.0f} GB/s, measured now by reading memory once from end to end")
-    if found.timeline.untimed:
-        console.print(f"not in the table: {plural(found.timeline.untimed, 'node')} (copies, foreign kernels)")
+    left_out = found.timeline.untimed + len(found.timeline.spans)
+    if left_out:
+        console.print(f"not in the table: {plural(left_out, 'node')} (copies, host work, foreign kernels)")
     for remark in found.remarks if verbose else ():
         print_plain(console, f"machine code: {remark}")
     if found.remarks and not verbose:

@@ -32,6 +32,7 @@ __all__ = [
     "MemsetNode",
     "Node",
     "ScalarLoad",
+    "is_host_work",
 ]
 
 
@@ -252,3 +253,8 @@ Node: TypeAlias = (
     | ChildGraphNode
     | ConditionalNode
 )
+
+
+def is_host_work(node: Node) -> bool:
+    """Whether a node runs on the host; copies between places do not."""
+    return isinstance(node, HostCallbackNode) or (isinstance(node, KernelNode) and node.place.kind == "host")

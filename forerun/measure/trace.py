@@ -11,7 +11,8 @@ from forerun.runtime.timeline import NodeTimes, Timeline, lanes
 
 __all__ = ["trace_events", "trace_of"]
 
-_KERNELS, _SMS = 1, 2
+_KERNELS, _SMS, _HOST, _LINK, _COPIES = 1, 2, 3, 4, 5
+_PROCESSES = {"host": (_HOST, "host"), "link": (_LINK, "link"), "copy": (_COPIES, "copies of the device")}
 _FIRST_LANE, _FIRST_SM = 100, 1000
 """Numbers of tracks: processes share none, and none is 0 or the number of a process, which mean something else."""
 _LANES_A_SM = 32
@@ -21,13 +22,14 @@ _LANES_A_SM = 32
 def trace_of(timeline: Timeline) -> dict[str, Any]:
     """The whole trace.
 
-    Two processes: the kernels, on as many tracks as overlap, and the SMs, each with as many tracks as kernels are on it
-    at once. A kernel is a slice from its first start to its last end, in which ``early`` lasts until the first wait
-    returned, and ``work`` from there on. An arrow leads from each last trigger to the first start that it allowed.
+    Processes are the kernels, on as many tracks as overlap, the SMs, each with as many tracks as kernels are on it at
+    once, and what ran on the host, went over the link, or was copied on the device, if anything did. A kernel is a
+    slice from its first start to its last end, in which ``early`` lasts until the first wait returned, and ``work``
+    from there on. An arrow leads from each last trigger to the first start that it allowed.
     """
     return {
         "displayTimeUnit": "ns",
-        "otherData": {"graph": timeline.graph, "clock": "%globaltimer"},
+        "otherData": {"graph": timeline.graph, "clock": "%globaltimer", "clock error (us)": timeline.clock_error / 1e3},
         "traceEvents": list(trace_events(timeline)),
     }
 
@@ -36,13 +38,15 @@ def trace_events(timeline: Timeline) -> Iterator[dict[str, Any]]:
     """The events, the names of tracks first."""
     yield _name("process_name", _KERNELS, 0, f"kernels of {timeline.graph}")
     lane_of = lanes([(node.begins, node.ends) for node in timeline.nodes])
-    for lane in range(max(lane_of) + 1):
+    for lane in range(max(lane_of, default=-1) + 1):
         yield _name("thread_name", _KERNELS, _FIRST_LANE + lane, f"lane {lane + 1}")
     places = {node.name: _FIRST_LANE + lane for node, lane in zip(timeline.nodes, lane_of, strict=True)}
     for node in timeline.nodes:
         yield from _kernel(node, places[node.name], _arguments(timeline, node))
     yield from _arrows(timeline, places)
     yield from _sms(timeline)
+    for kind in _PROCESSES:
+        yield from _spans(timeline, kind)
 
 
 def _name(kind: str, process: int, thread: int, name: str) -> dict[str, Any]:
@@ -95,6 +99,27 @@ def _arrows(timeline: Timeline, lane_of: dict[str, int]) -> Iterator[dict[str, A
             common = {"name": kind, "cat": "dependency", "id": number, "pid": _KERNELS}
             yield {"ph": "s", **common, "tid": lane_of[source], "ts": triggers.last / 1e3}
             yield {"ph": "f", "bp": "e", **common, "tid": lane_of[node.name], "ts": node.begins / 1e3}
+
+
+# Host and link
+
+
+def _spans(timeline: Timeline, kind: str) -> Iterator[dict[str, Any]]:
+    """A slice for each span of a kind, on as many tracks as overlap."""
+    spans = [span for span in timeline.spans if span.kind == kind]
+    if not spans:
+        return
+    process, title = _PROCESSES[kind]
+    yield _name("process_name", process, 0, title)
+    lane_of = lanes([(span.begins, span.ends) for span in spans])
+    for lane in range(max(lane_of) + 1):
+        yield _name("thread_name", process, _FIRST_LANE + lane, f"lane {lane + 1}")
+    for span, lane in zip(spans, lane_of, strict=True):
+        place = process, _FIRST_LANE + lane
+        share = timeline.shares[span.name] / 1e3
+        yield _slice(
+            span.name, kind, place, span.begins, span.ends, work=span.work, **{"share of the step (us)": share}
+        )
 
 
 # The SMs

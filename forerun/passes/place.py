@@ -22,6 +22,7 @@ from forerun.passes.infra.registry import register
 from forerun.passes.placing.auto import Limits, chosen_places, groups_of
 from forerun.passes.placing.model import Rates, Step
 from forerun.passes.placing.patterns import matches, patterns_in, require_matching
+from forerun.passes.placing.times import measured_times
 from forerun.support.diagnostics import InvalidInput, Unsupported
 
 __all__ = ["PlaceNodes"]
@@ -41,7 +42,7 @@ class PlaceNodes(Pass):
 
     ``auto`` decides about all others: what does not fit the device's memory goes to the host, such that the step takes
     as little time as can be, by bytes and rates, with a border's cost for each copy. The rates are those of an H200 and
-    16 cores.
+    16 cores. Where ``times`` has a node that ran at a place, its measured time counts there.
 
     Nothing is copied here, and no memory moves but that of ``stream``: ``fuse-splits`` does that afterwards.
     """
@@ -53,6 +54,7 @@ class PlaceNodes(Pass):
         "nodes_placed": "nodes that got another place",
         "weights_placed": "allocations of weights that lie on the host now, to be fetched",
         "nodes_on_host": "kernel nodes that run on the host",
+        "nodes_measured": "nodes whose time was measured at a place, with auto",
         "step_us": "microseconds that a step is thought to take, with auto",
     }
 
@@ -66,6 +68,7 @@ class PlaceNodes(Pass):
     device_gbps: float = option(3300.0, help="gigabytes a second that kernels on the device read")
     link_gbps: float = option(55.0, help="gigabytes a second of copies between them")
     border_us: float = option(12.0, help="microseconds that a copy between them takes at least")
+    times: str = option("", help="files of timelines, separated by commas: measured times for auto", file=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,7 +110,8 @@ class PlaceNodes(Pass):
         groups = groups_of(graph, movable)
         moving = {name for group in groups for name in group.nodes}
         fixed = {name: place for name, place in places.items() if name not in moving}
-        step = Step(graph, Rates(self.host_gbps, self.device_gbps, self.link_gbps, self.border_us))
+        rates = Rates(self.host_gbps, self.device_gbps, self.link_gbps, self.border_us)
+        step = Step(graph, rates, measured_times(graph, self.times))
         total = sum(allocation.size for allocation in graph.allocations.values() if allocation.place.kind == "device")
         rest = total - sum(group.bytes for group in groups)
         limits = Limits(_bytes_in("memory", self.memory), _bytes_in("host-memory", self.host_memory))
@@ -117,6 +121,7 @@ class PlaceNodes(Pass):
             hint = f"{rest} bytes have to be on the device, and {total - rest} can be on either; give more memory"
             raise InvalidInput(message, hint=hint)
         seconds = step.seconds(chosen)
+        context.observe("nodes_measured", len({name for name, _ in step.times}))
         context.observe("step_us", round(seconds * 1e6) if math.isfinite(seconds) else 0)
         return chosen
 

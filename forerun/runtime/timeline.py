@@ -1,22 +1,23 @@
-"""When the kernels of one replay did what, and what follows from it: gaps, overlaps, shares of the whole."""
+"""When the nodes of one replay did what, and what follows from it: gaps, overlaps, shares of the whole."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import KernelNode
+from forerun.ir.nodes import HostCallbackNode, KernelNode, MemcpyNode, Node
 from forerun.ir.walk import all_nodes, bodies_in, inner_bodies, kernel_nodes
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["NodeTimes", "Range", "Timeline", "lanes", "timeline_of"]
+__all__ = ["NodeTimes", "Range", "Timeline", "WorkSpan", "lanes", "timeline_of"]
 
 Ints = NDArray[np.int64]
 
@@ -37,7 +38,7 @@ class Range:
 class NodeTimes:
     """When the CTAs of a kernel node did what.
 
-    Times are nanoseconds since the first CTA of the replay started. Arrays have an entry for each CTA, in the order of
+    Times are nanoseconds since the first node of the replay began. Arrays have an entry for each CTA, in the order of
     the grid. A time is -1 where a CTA took no such step.
 
     Attributes:
@@ -104,36 +105,73 @@ class NodeTimes:
         return {"name": self.name, "kernel": self.kernel, "after": after, **columns}
 
 
+@dataclass(frozen=True, slots=True)
+class WorkSpan:
+    """When a node did its work that has no CTAs.
+
+    Attributes:
+        name: The node's path.
+        kind: ``host`` for what runs there, ``link`` for a copy between host and device, ``copy`` for another one.
+        work: The kernel or function, or the buffers that it copies from and to.
+        begins: When it began, in nanoseconds since the first node of the replay did.
+        ends: When it was done.
+    """
+
+    name: str
+    kind: str
+    work: str
+    begins: int
+    ends: int
+
+    @property
+    def works(self) -> int:
+        """When the work began: it does nothing early."""
+        return self.begins
+
+
 @dataclass(frozen=True, eq=False)
 class Timeline:
     """One replay.
 
     Attributes:
         graph: The graph's name.
-        nodes: The kernel nodes that ran and noted their times, in launch order.
-        untimed: How many nodes there are besides: copies, fills, foreign kernels, and what did not run.
+        timed: The nodes that ran and noted their times, in launch order.
+        untimed: How many nodes there are besides: fills, foreign kernels, and what did not run.
+        clock_error: By how many nanoseconds what ran on the host may be too early or too late beside the rest: the two
+            have clocks of their own.
     """
 
     graph: str
-    nodes: tuple[NodeTimes, ...]
+    timed: tuple[NodeTimes | WorkSpan, ...]
     untimed: int = 0
+    clock_error: int = 0
+
+    @cached_property
+    def nodes(self) -> tuple[NodeTimes, ...]:
+        """The kernels of the device."""
+        return tuple(node for node in self.timed if isinstance(node, NodeTimes))
+
+    @cached_property
+    def spans(self) -> tuple[WorkSpan, ...]:
+        """What ran on the host, and copies."""
+        return tuple(node for node in self.timed if isinstance(node, WorkSpan))
 
     @cached_property
     def nanoseconds(self) -> int:
         """From the first start to the last end."""
-        return max(node.ends for node in self.nodes)
+        return max(node.ends for node in self.timed)
 
     @cached_property
     def _done_before(self) -> dict[str, int]:
         """When all nodes before each one in launch order were done."""
-        ends = accumulate((node.ends for node in self.nodes), max)
-        return {node.name: end for node, end in zip(self.nodes[1:], ends, strict=False)}
+        ends = accumulate((node.ends for node in self.timed), max)
+        return {node.name: end for node, end in zip(self.timed[1:], ends, strict=False)}
 
-    def gap(self, node: NodeTimes) -> int:
+    def gap(self, node: NodeTimes | WorkSpan) -> int:
         """Nanoseconds for which nothing worked: from the end of all nodes before it to the work of this one."""
         return max(0, node.works - self._done_before.get(node.name, node.works))
 
-    def overlap(self, node: NodeTimes) -> int:
+    def overlap(self, node: NodeTimes | WorkSpan) -> int:
         """Nanoseconds for which a node was there already while nodes before it went on."""
         return max(0, self._done_before.get(node.name, node.begins) - node.begins)
 
@@ -144,7 +182,7 @@ class Timeline:
         The sum is :attr:`nanoseconds`.
         """
         found, last = {}, 0
-        for node in sorted(self.nodes, key=lambda node: node.ends):
+        for node in sorted(self.timed, key=lambda node: node.ends):
             found[node.name] = node.ends - last
             last = node.ends
         return found
@@ -157,6 +195,8 @@ class Timeline:
             "graph": self.graph,
             "nanoseconds": self.nanoseconds,
             "untimed": self.untimed,
+            "clock_error": self.clock_error,
+            "spans": [{**asdict(span), "share": self.shares[span.name]} for span in self.spans],
             "nodes": [
                 {
                     **node.to_json(),
@@ -170,26 +210,55 @@ class Timeline:
         }
 
 
-def timeline_of(graph: Graph, records: Mapping[str, NDArray[Any]]) -> Timeline:
-    """Make sense of what kernels noted.
+def timeline_of(
+    graph: Graph,
+    records: Mapping[str, NDArray[Any]],
+    spans: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+    clock_error: int = 0,
+) -> Timeline:
+    """Make sense of what nodes noted.
 
     Args:
         graph: The graph that ran.
         records: By the path of each node, a row for each CTA: start, wait, trigger, end (nanoseconds of one clock; 0
             if there was none), and SM.
+        spans: By the path of each copy, and of each node that ran on the host, when it began and ended, by that clock.
+        clock_error: By how much the times of the host may be wrong beside the others, in nanoseconds.
 
     Raises:
         InvalidInput: If nothing ran.
     """
     ran = {path: np.asarray(rows).astype(np.int64) for path, rows in records.items() if (rows[:, 0] != 0).all()}
-    if not ran:
+    if not ran and not spans:
         raise InvalidInput("no kernel has noted its times", hint="replay the program first")
-    origin = min(int(rows[:, 0].min()) for rows in ran.values())
+    origin = min([*(int(rows[:, 0].min()) for rows in ran.values()), *(begin for begin, _ in spans.values())])
     kernels = {path: node.kernel for path, node in kernel_nodes(graph)}
     after = dict(_after(graph, "", ran))
-    nodes = [_times(path, kernels[path], after[path], rows, origin) for path, rows in ran.items()]
-    count = sum(not bodies_in(node) for _, node in all_nodes(graph))  # nodes that do something by themselves
-    return Timeline(graph.name, tuple(nodes), count - len(nodes))
+    timed: list[NodeTimes | WorkSpan] = []
+    count = 0
+    for path, node in all_nodes(graph):
+        count += not bodies_in(node)  # those that do something by themselves
+        if path in ran:
+            timed.append(_times(path, kernels[path], after[path], ran[path], origin))
+        elif path in spans:
+            begin, end = spans[path]
+            timed.append(WorkSpan(path, *_work_of(graph, node), begin - origin, max(begin, end) - origin))
+    return Timeline(graph.name, tuple(timed), count - len(timed), clock_error)
+
+
+def _work_of(graph: Graph, node: Node) -> tuple[str, str]:
+    """The kind of a node's span, and what it does."""
+    match node:
+        case MemcpyNode():
+            ends = node.source.buffer, node.destination.buffer
+            places = {graph.allocations[graph.buffers[name].allocation].place.kind for name in ends}
+            return "link" if len(places) == 2 else "copy", f"%{ends[0]} to %{ends[1]}"
+        case HostCallbackNode():
+            return "host", node.function
+        case KernelNode():
+            return "host", node.kernel
+        case _:
+            return "copy", type(node).__name__
 
 
 def _times(path: str, kernel: str, after: tuple[tuple[str, str], ...], rows: Ints, origin: int) -> NodeTimes:

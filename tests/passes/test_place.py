@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import event, given, settings
@@ -25,6 +30,7 @@ from forerun.passes.place import PlaceNodes
 from forerun.passes.placing.auto import Limits, chosen_places, groups_of
 from forerun.passes.placing.model import Rates, Step
 from forerun.passes.placing.patterns import matches, patterns_in
+from forerun.passes.placing.times import measured_times
 from forerun.support.diagnostics import InvalidInput, Unsupported
 from forerun.testing import assert_same_outputs
 from tests.passes.placed_programs import streamed_programs
@@ -180,6 +186,82 @@ def test_auto_is_near_the_best_that_there_is(sizes: list[int], share: float, bor
     )
     event(f"on the host: {sum(place == HOST for place in places.values())} of {len(places)}")
     assert step.seconds(places) <= 1.05 * best
+
+
+_MICROSECONDS = st.sampled_from([0, 1, 5, 20, 100, 400])
+
+
+def timeline(host: Mapping[str, int], device: Mapping[str, int]) -> dict[str, Any]:
+    """A timeline of nodes that took so many microseconds each."""
+    nodes = [
+        {"name": name, "start": [0, 100], "wait": [50, 150], "trigger": None, "end": [50 + 1000 * us, 50], "sm": [0, 1]}
+        for name, us in device.items()
+    ]
+    spans = [{"name": n, "kind": "host", "work": "f", "begins": 7, "ends": 7 + 1000 * us} for n, us in host.items()]
+    copies = [{"name": "elsewhere", "kind": "link", "work": "c", "begins": 0, "ends": 9}]
+    return {"format": "forerun timeline 1", "nodes": nodes, "spans": [*spans, *copies]}
+
+
+@settings(deadline=None)
+@given(
+    sizes=st.lists(st.sampled_from([4, 256, 1024]), min_size=1, max_size=4),
+    share=st.floats(0.2, 1.0),
+    border=st.sampled_from([0.0, 2.0, 30.0]),
+    data=st.data(),
+)
+def test_auto_is_near_the_best_by_measured_times(sizes: list[int], share: float, border: float, data: Any) -> None:
+    graph = chain(sizes)
+    names = st.lists(st.sampled_from([*graph.nodes]), min_size=1, unique=True)
+    host, device = ({name: data.draw(_MICROSECONDS) for name in data.draw(names)} for _ in range(2))
+    groups = groups_of(graph, set(graph.nodes))
+    total, movable = sum(a.size for a in graph.allocations.values()), sum(group.bytes for group in groups)
+    memory = total - movable + int(share * movable)
+    with TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{number}.json" for number in range(2)]
+        files[0].write_text(json.dumps(timeline(host, {})))
+        files[1].write_text(json.dumps(timeline({}, device)))
+        options = {"border_us": border, "host_gbps": 200.0, "times": ", ".join(map(str, files))}
+        chosen = on_host(applied(graph, auto=True, memory=str(memory), **options))
+        both = {
+            **{(name, "host"): us / 1e6 for name, us in host.items()},
+            **{(name, "device"): us / 1e6 for name, us in device.items()},
+        }
+        assert measured_times(graph, options["times"]) == both
+    step = Step(graph, Rates(200.0, 3300.0, 55.0, border), both)
+    limits = Limits(memory - (total - movable))
+    best = min(
+        step.seconds({name: p for g, p in zip(groups, bits, strict=True) for name in g.nodes})
+        for bits in product((DEVICE0, HOST), repeat=len(groups))
+        if not limits.overflow(sum(g.bytes for g, p in zip(groups, bits, strict=True) if p == DEVICE0), 0)
+    )
+    assert step.seconds({name: HOST if name in chosen else DEVICE0 for name in graph.nodes}) <= 1.05 * best
+
+
+def test_measured_times_win_over_rates(tmp_path: Path) -> None:
+    graph = chain([1024, 1024])
+    path = tmp_path / "timeline.json"
+    path.write_text(json.dumps(timeline({"times0": 1}, {"times0": 5000})))
+    assert on_host(applied(graph, auto=True)) == set()
+    assert on_host(applied(graph, auto=True, times=str(path))) == {"times0"}
+    assert on_host(applied(graph, times=str(path))) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (None, "the timeline"),
+        ("{", "the timeline"),
+        ('{"format": "another"}', "a timeline that can be read"),
+        ('{"format": "forerun timeline 1", "nodes": []}', "has no node of graph 'chain'"),
+        ('{"format": "forerun timeline 1", "nodes": [{"name": "times0", "start": "x"}]}', "start"),
+    ],
+)
+def test_timelines_that_cannot_be_used_are_told(tmp_path: Path, text: str | None, match: str) -> None:
+    path = tmp_path / "timeline.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InvalidInput, match=match):
+        applied(chain([4]), auto=True, times=str(path))
 
 
 def test_nodes_that_share_a_weight_go_together() -> None:

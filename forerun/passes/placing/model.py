@@ -46,7 +46,7 @@ class Step:
         self.rates = rates
         self.names = list(graph.nodes)
         self.bytes = {name: _touched(graph, name) for name in self.names}
-        self._times = times or {}
+        self.times = times or {}
         self._sources: dict[str, list[tuple[str, int]]] = {name: [] for name in self.names}
         for (source, target), dependency in hazard_dependencies(graph).items():
             moved = {hazard.buffer for hazard in dependency.hazards if hazard.kind == "RAW"}
@@ -74,7 +74,7 @@ class Step:
 
     def seconds_of(self, name: str, place: Place) -> float:
         """The time of one node at a place."""
-        measured = self._times.get((name, place.kind))
+        measured = self.times.get((name, place.kind))
         return self.rates.seconds(place, self.bytes[name]) if measured is None else measured
 
 

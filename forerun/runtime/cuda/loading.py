@@ -12,8 +12,11 @@ from numpy.typing import ArrayLike
 
 from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
+from forerun.ir.nodes import HostCallbackNode, KernelNode, MemcpyNode, is_host_work
 from forerun.ir.semantics.alignment import needed_alignments
+from forerun.ir.semantics.written_state import written_state
 from forerun.ir.types import BufferRole
+from forerun.ir.walk import all_nodes
 from forerun.runtime.cuda.codegen.build import Code
 from forerun.runtime.cuda.driver.device import Device
 from forerun.runtime.cuda.driver.driver import Driver
@@ -22,14 +25,15 @@ from forerun.runtime.cuda.emit.constants import NodeConstants
 from forerun.runtime.cuda.emit.emitter import Emitter
 from forerun.runtime.cuda.emit.functions import Functions, load_functions
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
-from forerun.runtime.cuda.emit.segments import is_host_work
 from forerun.runtime.cuda.memory.external import ExternalArray, bind_array
 from forerun.runtime.cuda.memory.memory import Block, Memory
 from forerun.runtime.cuda.memory.resources import Resources
 from forerun.runtime.cuda.memory.staging import Staging
 from forerun.runtime.cuda.memory.upload import Progress, upload_weights
+from forerun.runtime.cuda.saving import SavedState
 from forerun.runtime.cuda.splitting import SplitGraph
-from forerun.runtime.cuda.timestamps import WORDS, Timestamps, regions_of
+from forerun.runtime.cuda.timestamps import Timestamps, regions_of
+from forerun.runtime.native import is_native
 from forerun.runtime.values import check_weights
 from forerun.support.diagnostics import InvalidInput, did_you_mean
 
@@ -57,10 +61,16 @@ class Loaded:
     seeds: Seeds | None
     timestamps: Timestamps | None
     split: SplitGraph | None
+    saved: SavedState | None
     emit_seconds: float
     instantiate_seconds: float
     executable_bytes: int
     emitter: Emitter
+
+    @property
+    def first_node(self) -> bytes | None:
+        """The parameters of the node that all others come after, if there is one."""
+        return None if self.saved is None else self.saved.node
 
 
 class Seeds:
@@ -160,26 +170,29 @@ def _load(
     seeds = None
     if seed and code.unit_of:
         seeds = Seeds(scope.driver, memory.allocate(4 * len(code.unit_of), "the seeds of delays"), seed)
-    timestamps = _timestamps(scope.driver, memory, code)
     staging = Staging(resources, graph, memory, bound)
     upload_weights(resources, memory, graph, weights, progress)
     functions = load_functions(scope, code)
+    timestamps = _timestamps(scope.driver, graph, memory, functions)
     began = time.perf_counter()
     first_seed = 0 if seeds is None else seeds.address
-    records = {} if timestamps is None else timestamps.addresses
+    records, stamps = ({}, {}) if timestamps is None else (timestamps.addresses, timestamps.copies)
     calls = HostCalls()
+    if functions.stamp:
+        calls.times = {}
     resources.until_idle.append(calls)
-    emitter = Emitter(scope, graph, memory, functions, resources.context.handle, calls, first_seed, records)
+    saved = _saved_state(resources, graph, memory, functions, calls)
+    emitter = Emitter(scope, graph, memory, functions, resources.context.handle, calls, first_seed, records, stamps)
     executable, split = None, None
     emitted = instantiated = began
     free = 0
     # Streamed: nothing is made, since the nodes will be launched one by one.
     if not streamed and splits != "graph" and any(map(is_host_work, graph)):
         made = partial(_instantiate, resources, emitter=emitter)
-        split = SplitGraph(resources, graph, emitter, calls, made, overlap=splits == "plans")
+        split = SplitGraph(resources, graph, emitter, calls, made, saved, overlap=splits == "plans")
         emitted = instantiated = time.perf_counter()
     elif not streamed:
-        whole = emitter.emit()
+        whole = emitter.emit(None if saved is None else saved.node)
         emitted = time.perf_counter()
         free, _ = scope.driver.call("cuMemGetInfo")
         executable = _instantiate(resources, whole, emitter)
@@ -189,17 +202,39 @@ def _load(
     size = max(0, free - scope.driver.call("cuMemGetInfo")[0]) if free else 0
     times = emitted - began, instantiated - emitted
     return Loaded(
-        resources, memory, staging, functions, calls, emitter.constants, executable, seeds, timestamps, split, *times,
-        size, emitter,
+        resources, memory, staging, functions, calls, emitter.constants, executable, seeds, timestamps, split, saved,
+        *times, size, emitter,
     )  # fmt: skip
 
 
-def _timestamps(driver: Driver, memory: Memory, code: Code) -> Timestamps | None:
-    regions = regions_of(code)
-    if not regions:
+def _saved_state(
+    resources: Resources, graph: Graph, memory: Memory, functions: Functions, calls: HostCalls
+) -> SavedState | None:
+    """What undoes a replay in which a host function raises, if one can, and replays leave something behind."""
+    ranges = written_state(graph) if functions.save and _may_raise(graph) else ()
+    if not ranges:
         return None
-    records = sum(count for _, count in regions.values())
-    return Timestamps(driver, memory.allocate(8 * WORDS * records, "the times of all CTAs"), regions)
+    saved = SavedState(resources, graph, memory, ranges, functions.save)
+    calls.failed = saved.failed
+    return saved
+
+
+def _may_raise(graph: Graph) -> bool:
+    """Whether some work for the host is a Python function: machine code raises nothing."""
+    for _, node in all_nodes(graph):
+        if isinstance(node, HostCallbackNode):
+            return True
+        if is_host_work(node) and isinstance(node, KernelNode) and not is_native(graph, node):
+            return True
+    return False
+
+
+def _timestamps(driver: Driver, graph: Graph, memory: Memory, functions: Functions) -> Timestamps | None:
+    regions = regions_of(functions.code)
+    if not regions and not functions.stamp:
+        return None
+    copies = [path for path, node in all_nodes(graph) if isinstance(node, MemcpyNode)] if functions.stamp else []
+    return Timestamps(driver, memory, regions, copies, functions.stamp)
 
 
 def _instantiate(resources: Resources, graph: Any, emitter: Emitter) -> Any:

@@ -10,12 +10,12 @@ from typing import Any, NoReturn
 from numpy.typing import ArrayLike, NDArray
 
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import KernelNode
+from forerun.ir.nodes import KernelNode, is_host_work
 from forerun.runtime.base import Program
+from forerun.runtime.cuda.driver.driver import require_no_host_node
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import seconds_between_events
 from forerun.runtime.cuda.driver.streams import stream_handle
-from forerun.runtime.cuda.emit.segments import is_host_work
 from forerun.runtime.cuda.loading import Loaded
 from forerun.runtime.cuda.memory.array import DeviceArray
 from forerun.runtime.cuda.sass.inspection import Inspection
@@ -59,10 +59,11 @@ class CudaProgram:
         self._stream = resources.stream
         self._graph_launch: Callable[[Any, Any], tuple[Any]] = resources.driver.function("cuGraphLaunch")
         if loaded.executable is None and loaded.split is None:
-            self._graph_launch = StreamLauncher(resources.driver, graph, loaded.emitter)
+            self._graph_launch = StreamLauncher(resources.driver, graph, loaded.emitter, loaded.saved)
         self._seeds = loaded.seeds
         self._timestamps = loaded.timestamps
         self._split = loaded.split
+        self._saved = loaded.saved
         self._calls = loaded.calls
         self._updater: Updater | None = None
         self._flight: Flight | None = None
@@ -124,14 +125,17 @@ class CudaProgram:
             self._seeds.next(handle)
         if self._timestamps is not None:
             self._timestamps.clear(handle)
+            if self._calls.times:
+                self._calls.times.clear()
         self._in_flight = True
         if self._split is not None:
             with self._working():
                 self._split.launch(handle)
-            return
-        (error,) = self._graph_launch(self._executable, handle)
-        if error:
-            self._launch_again(error, handle)
+        else:
+            require_no_host_node("cuGraphLaunch")
+            (error,) = self._graph_launch(self._executable, handle)
+            if error:
+                self._launch_again(error, handle)
         if self._flight is not None:
             self._flight.note(handle)
 
@@ -178,7 +182,7 @@ class CudaProgram:
             return seconds / count
 
     def timeline(self) -> Timeline:
-        """When the kernels of the last replay did what.
+        """When the nodes of the last replay did what: kernels, copies, and what ran on the host.
 
         Raises:
             InvalidInput: If the program notes no times, nothing was replayed yet, or the program is closed.
@@ -188,7 +192,10 @@ class CudaProgram:
             if self._timestamps is None:
                 raise InvalidInput("the kernels note no times", hint="compile with target='cuda{timeline=true}'")
             self._wait()
-            return timeline_of(self._graph, self._timestamps.read())
+            records, copies = self._timestamps.read(), self._timestamps.read_copies()
+            offset, error = self._timestamps.clock_offset(self._stream)
+            host = {path: (a + offset, b + offset) for path, (a, b) in (self._calls.times or {}).items()}
+            return timeline_of(self._graph, records, {**copies, **host}, error if host else 0)
 
     def reset(self) -> None:
         """Set all state to zeros, in the caller's memory too."""
@@ -294,17 +301,31 @@ class CudaProgram:
         """
         first = self._finalizer.detach() is not None
         poisoned = isinstance(self._refusal, CudaError)
+        failure: CudaError | None = None
+        if first and self._refusal is None and self._saved is not None:
+            try:
+                with self._resources.context.current():
+                    self._settle()  # the state may be memory of the caller's
+            except CudaError as found:
+                failure = found
         self._refusal = InvalidInput("the program is closed", hint="load or compile the graph again")
         if first:
-            error = self._resources.close()
+            error = self._resources.close() or failure
             # Of a poisoned program nothing else can be expected, and its error was told.
             if error is not None and not poisoned:
                 raise error
 
     def _wait(self) -> None:
-        self._resources.synchronize()
+        self._settle()
         self._in_flight = False
         self._calls.raise_failure()
+
+    def _settle(self) -> None:
+        """Wait for all replays; after one in which a host function raised, the state is what it was before it."""
+        self._resources.synchronize()
+        if self._saved is not None and self._calls.has_failed:
+            self._saved.put_back(self._stream)
+            self._resources.synchronize()
 
     @contextmanager
     def _working(self) -> Iterator[None]:

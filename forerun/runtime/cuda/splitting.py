@@ -18,6 +18,7 @@ from forerun.runtime.cuda.emit.emitter import Emitter
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
 from forerun.runtime.cuda.emit.segments import Segment, segments_of
 from forerun.runtime.cuda.memory.resources import NO_TIMING, Resources
+from forerun.runtime.cuda.saving import SavedState
 
 __all__ = ["SplitGraph"]
 
@@ -44,6 +45,7 @@ class SplitGraph:
         emitter: Of that graph.
         calls: What the emitter makes host calls of.
         instantiate: Makes an executable of a CUDA graph, which the resources own.
+        saved: What is to be copied at the beginning of each replay.
         overlap: Whether host and device work side by side; else each split waits for the one before it.
 
     Raises:
@@ -59,10 +61,11 @@ class SplitGraph:
         emitter: Emitter,
         calls: HostCalls,
         instantiate: Callable[[Any], Any],
+        saved: SavedState | None = None,
         *,
         overlap: bool,
     ) -> None:
-        self._resources, self._driver, self._calls, self._overlap = resources, resources.driver, calls, overlap
+        self._resources, self._driver, self._calls, self._saved = resources, resources.driver, calls, saved
         self._parts = [
             self._made(graph, segment, emitter, instantiate) for segment in segments_of(graph, apart=overlap)
         ]
@@ -95,6 +98,8 @@ class SplitGraph:
             CudaError: If the driver fails.
         """
         self._driver.call("cuStreamWaitEvent", stream, self._end, 0)
+        if self._saved is not None:
+            self._saved.save(stream)
         if self._thread is None:
             self._one_by_one(stream)
         else:

@@ -12,12 +12,13 @@ from typing import Any, assert_never
 
 from forerun.ir import nodes
 from forerun.ir.graph import Graph
+from forerun.ir.nodes import is_host_work
 from forerun.ir.region import Region
 from forerun.ir.walk import all_nodes, body_prefix
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.emit.emitter import Emitter
 from forerun.runtime.cuda.emit.pitched import rows_of
-from forerun.runtime.cuda.emit.segments import is_host_work
+from forerun.runtime.cuda.saving import SavedState
 
 __all__ = ["StreamLauncher", "can_stream"]
 
@@ -55,11 +56,12 @@ def _is_dense(graph: Graph, buffer: str, region: Region, path: str) -> bool:
 class StreamLauncher:
     """All calls of a graph, in order; to be called as ``cuGraphLaunch``, whose executable it ignores."""
 
-    def __init__(self, driver: Driver, graph: Graph, emitter: Emitter) -> None:
+    def __init__(self, driver: Driver, graph: Graph, emitter: Emitter, saved: SavedState | None = None) -> None:
         self._driver = driver
         self._graph = graph
         self._emitter = emitter
-        self._calls = list(self._of(graph, ""))
+        first = [] if saved is None else [(self._function("cuLaunchKernel"), *saved.launch)]
+        self._calls = [*first, *self._of(graph, "")]
 
     def __call__(self, executable: Any, stream: Any) -> tuple[Any]:
         """Enqueue everything; what comes after a call that is refused is left out."""

@@ -20,6 +20,7 @@ from typing import Any
 from forerun.ir import nodes
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import Argument, BufferArgument, ConstantArgument, KernelNode, ScalarLoad
+from forerun.ir.semantics.written_state import written_state
 from forerun.ir.walk import all_nodes
 from forerun.runtime.cuda.codegen.specialise import specialise, units
 from forerun.runtime.cuda.codegen.unit import ForeignModule, Unit
@@ -135,7 +136,7 @@ class Updater:
 
     def update(self, graph: Graph, difference: Difference) -> tuple[Way, str]:
         """Become another graph; see :class:`forerun.runtime.plans.UpdatableProgram`."""
-        reason = self._why_anew(difference)
+        reason = self._why_anew(graph, difference)
         if reason:
             return Way.INSTANTIATED, reason
         if any(change.is_inner or _is_host(graph, change.path) for change in difference.nodes):
@@ -145,10 +146,12 @@ class Updater:
             self._names = list(graph.nodes)
         return found
 
-    def _why_anew(self, difference: Difference) -> str:
+    def _why_anew(self, graph: Graph, difference: Difference) -> str:
         """Why only a new executable is exact; empty if an update may do."""
         if self._loaded.seeds is not None or self._loaded.timestamps is not None:
             return "kernels with delays or timestamps are told apart by their memory"
+        if self._loaded.saved is not None and written_state(graph) != self._loaded.saved.ranges:
+            return "the step writes other state than what is copied before it"
         for change in difference.nodes:
             kept = [aspect for aspect in change.aspects if aspect in _KEPT_BY_THE_DRIVER]
             if kept:
@@ -257,11 +260,12 @@ class Updater:
         if functions is None:
             return Way.INSTANTIATED, remark
         loaded, calls = self._loaded, HostCalls()
+        calls.failed = self.calls.failed
         scope = Scope(self._driver)
         try:
             with loaded.resources.context.current():
                 context = loaded.resources.context.handle
-                made = Emitter(scope, graph, loaded.memory, functions, context, calls).emit()
+                made = Emitter(scope, graph, loaded.memory, functions, context, calls).emit(loaded.first_node)
                 error, *_ = self._driver.function("cuGraphExecUpdate")(loaded.executable, made)
         finally:
             scope.release()

@@ -7,6 +7,6 @@ NumPy functions run.
 
 from __future__ import annotations
 
-from forerun.runtime.native.kernels import native_call
+from forerun.runtime.native.kernels import is_native, native_call
 
-__all__ = ["native_call"]
+__all__ = ["is_native", "native_call"]

@@ -16,7 +16,7 @@ from forerun.ir.nodes import KernelNode
 from forerun.runtime.c_types import C_TYPES
 from forerun.runtime.native.build import compiler, library
 
-__all__ = ["native_call", "source_of", "text_of"]
+__all__ = ["is_native", "native_call", "source_of", "text_of"]
 
 
 def native_call(graph: Graph, node: KernelNode, addresses: Mapping[str, int]) -> Callable[[], None] | None:
@@ -30,11 +30,7 @@ def native_call(graph: Graph, node: KernelNode, addresses: Mapping[str, int]) ->
     Raises:
         InternalError: If the compiler refuses the kernel's code.
     """
-    bound = bind_kernel(graph, node)
-    source = source_of(bound.kernel)
-    if source is None or bound.loads or compiler() is None:
-        return None
-    made, pool = library(text_of(bound, source)), _pool()
+    bound, made, pool = bind_kernel(graph, node), _library(graph, node), _pool()
     if made is None or pool is None:
         return None
     pointers = [addresses[bound.buffers[p.name].name] for p in bound.kernel.buffer_parameters]
@@ -42,6 +38,24 @@ def native_call(graph: Graph, node: KernelNode, addresses: Mapping[str, int]) ->
     run, handle = pool
     entry = ctypes.cast(made.run_part, ctypes.c_void_p)
     return lambda: run(handle, entry, arguments)
+
+
+def is_native(graph: Graph, node: KernelNode) -> bool:
+    """Whether :func:`native_call` has machine code for a kernel node.
+
+    Raises:
+        InternalError: If the compiler refuses the kernel's code.
+    """
+    return _library(graph, node) is not None and _pool() is not None
+
+
+def _library(graph: Graph, node: KernelNode) -> Any:
+    """The machine code of a node, compiled once; ``None`` if there is none."""
+    bound = bind_kernel(graph, node)
+    source = source_of(bound.kernel)
+    if source is None or bound.loads or compiler() is None:
+        return None
+    return library(text_of(bound, source))
 
 
 @cache

@@ -19,6 +19,7 @@ from forerun.runtime.reference.adversarial import Machine, count_actions
 from forerun.runtime.reference.bind import bind_graph, rebind_nodes
 from forerun.runtime.reference.bound import BoundGraph
 from forerun.runtime.reference.memory import BufferMemory, HostConstants, Memory
+from forerun.runtime.reference.saving import ranges_to_save, undone_by_failure
 from forerun.runtime.reference.schedule import Action, Schedule
 from forerun.runtime.reference.serial import SerialReplay
 from forerun.runtime.reference.strategies import Recorded, Strategy, strategy_for
@@ -122,6 +123,7 @@ class ReferenceProgram:
         self._is_serial = target.recorded is None and target.schedule == _SERIAL
         self._serial: SerialReplay | None = None
         self._loaded: tuple[Memory, BoundGraph] | None = None
+        self._to_save = ranges_to_save(graph)
         self._bind(Memory(graph, weights))
 
     def run(self, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
@@ -129,12 +131,13 @@ class ReferenceProgram:
         memory, graph = self._open()
         memory.set_inputs(inputs)
         memory.poison()
-        if not self._is_serial:
-            return self._adversarial(memory, graph)
-        if self._serial is None:
-            self._serial = SerialReplay(graph, self._target.loop_limit)
-        self._serial()
-        return memory.outputs()
+        with undone_by_failure(memory, self._to_save):
+            if not self._is_serial:
+                return self._adversarial(memory, graph)
+            if self._serial is None:
+                self._serial = SerialReplay(graph, self._target.loop_limit)
+            self._serial()
+            return memory.outputs()
 
     def assign(self, values: Mapping[str, int | float]) -> None:
         """Give named constants other values; see :class:`forerun.runtime.base.AdjustableProgram`."""
@@ -182,7 +185,7 @@ class ReferenceProgram:
     def update_in_place(self, graph: Graph, difference: Difference) -> tuple[Way, str]:
         """Bind the nodes that changed; see :class:`forerun.runtime.plans.UpdatableProgram`."""
         memory, bound = self._open()
-        self._graph = graph
+        self._graph, self._to_save = graph, ranges_to_save(graph)
         if self._is_assigned:
             self._is_assigned = False
             self._bind(memory)  # nodes that are the same in both graphs may have other values now

@@ -21,6 +21,7 @@ from forerun.ir.launches import Span
 from forerun.ir.nodes import (
     AllocNode,
     BufferArgument,
+    ChildGraphNode,
     ConditionalNode,
     ConstantArgument,
     EmptyNode,
@@ -33,7 +34,7 @@ from forerun.ir.nodes import (
     ScalarLoad,
 )
 from forerun.ir.region import BufferView, Region, Slice, region
-from forerun.ir.types import DependencyKind, DType
+from forerun.ir.types import HOST, DependencyKind, DType
 from forerun.ir.verify import RULES, require_valid, verify
 from forerun.support.diagnostics import InvalidInput
 from tests.ir.verify.small_graphs import (
@@ -250,6 +251,18 @@ BROKEN: list[tuple[str, str, Callable[[], Graph]]] = [
     ("N13", "not an integer", lambda: with_body(Graph("body"), condition="h")),
     ("N13", "'while' with 2 bodies", lambda: with_node(ConditionalNode("l", "while", "i", (Graph("a"), Graph("b"))))),
     ("N14", "a HostCallbackNode", lambda: with_body(Graph("body", nodes=[HostCallbackNode("h", "m:f")]))),
+    (
+        "N14",
+        "'h', a kernel of the host",
+        lambda: with_body(Graph("body", nodes=[replace(FIRST, name="h", place=HOST)])),
+    ),
+    (
+        "N14",
+        "a HostCallbackNode",
+        lambda: with_body(
+            Graph("body", nodes=[ChildGraphNode("c", Graph("inner", nodes=[HostCallbackNode("h", "m:f")]))])
+        ),
+    ),
     ("N15", "'x' needs a multiple of 16 bytes, but %x begins at byte 4 of $a", lambda: aligned(16, offset=4)),
     ("N15", "'x' needs a multiple of 256 bytes, but %x begins at byte 16 of $a", lambda: aligned(256, offset=16)),
     ("N16", "'row' does not accept the launch: 128 threads a CTA", lambda: accepting(block=Span(32, 96))),

@@ -135,7 +135,10 @@ class FakeCuda(FakeGraphs):
         return drop(self.events, event)
 
     def cuEventRecord(self, event: int, stream: int) -> Any:
-        return (OK,) if event in self.events and stream in self.streams else (BAD,)
+        return (OK,) if event in self.events and self._is_stream(stream) else (BAD,)
+
+    def _is_stream(self, stream: int) -> bool:
+        return stream in self.streams or stream in (0, 1, 2)
 
     def cuEventSynchronize(self, event: int) -> Any:
         return (OK,) if event in self.events else (BAD,)
@@ -229,6 +232,15 @@ class FakeCuda(FakeGraphs):
 
     def cuFuncSetAttribute(self, function: int, kind: Any, value: int) -> Any:
         self.function_attributes.setdefault(function, {})[kind.name.removeprefix("CU_FUNC_ATTRIBUTE_")] = value
+        return (OK,)
+
+    def cuLaunchKernel(self, function: int, *rest: Any) -> Any:
+        *_, stream, parameters, extra = rest
+        if not self._is_stream(stream) or extra != 0 or len(rest) != 10:
+            return (BAD,)
+        entry, length, run = self._function(function)
+        pointers = (ctypes.c_uint64 * length).from_address(parameters)
+        self.kernels.get(entry, run)(*(ctypes.c_uint64.from_address(pointer).value for pointer in pointers))
         return (OK,)
 
     # Handles

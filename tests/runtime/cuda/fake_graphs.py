@@ -15,6 +15,8 @@ from typing import Any
 from cuda.bindings import driver as real
 
 from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY
+from forerun.runtime.cuda.codegen.saved_state import SAVE_ENTRY, SAVE_WORDS
+from forerun.runtime.cuda.codegen.stamp import STAMP_ENTRY
 from forerun.runtime.cuda.driver import nodeparams
 
 R = real.CUresult
@@ -23,6 +25,9 @@ BAD = R.CUDA_ERROR_INVALID_VALUE
 KERNEL, COPY, FILL, HOST, CHILD, EMPTY, CONDITIONAL = 0, 1, 2, 3, 4, 5, 13
 _HostFunction = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
+
+CLOCK = count(1_000_000, 800)
+"""The GPU's clock, in nanoseconds: each look is 800 later."""
 
 INTERPRETERS: list[tuple[int, Callable[..., None]]] = []
 """How many parameters a kernel has, and what it does with their words."""
@@ -166,6 +171,32 @@ class FakeGraphs(ABC):
         chosen = value if 0 <= value < bodies else bodies
         self.conditions[handle] = chosen if bodies else int(value != 0)
 
+    def _stamp(self, place: int) -> None:
+        assert self.inside(place, 8)
+        ctypes.c_uint64.from_address(place).value = next(CLOCK)
+
+    def _save_state(self, table: int, moved: int, count: int, arrived: int, failed: int, put_back: int) -> None:
+        """As the kernel does it: ``saved_state.py``."""
+        if put_back or ctypes.c_uint32.from_address(failed).value:
+            self._move_state(table, moved, count, put_back=True)
+        if not put_back:
+            self._move_state(table, moved, count, put_back=False)
+
+    def _move_state(self, table: int, moved: int, count: int, *, put_back: bool) -> None:
+        for i in range(count):
+            row = (ctypes.c_int64 * SAVE_WORDS).from_address(table + 8 * SAVE_WORDS * i)
+            live, saved, size, element, element_bytes, stride, low, high = row
+            where = ctypes.c_int64.from_address(moved + 8 * i)
+            if not put_back:
+                text = ctypes.string_at(element, abs(element_bytes)) if element else b""
+                where.value = stride * int.from_bytes(text, "little", signed=element_bytes < 0)
+            begin = live + where.value
+            first, last = max(begin, low), min(begin + size, high)
+            if first < last:
+                ends = saved + first - begin, first
+                assert all(self.inside(end, last - first) for end in ends)
+                ctypes.memmove(*(reversed(ends) if put_back else ends), last - first)
+
     def _memcpy(self, node: Node) -> None:
         fields = node.unpack(nodeparams._COPY)
         (source, source_pitch), (destination, destination_pitch) = (_end(fields[3:14]), _end(fields[14:25]))
@@ -210,6 +241,10 @@ class FakeGraphs(ABC):
         image, functions = next(module for module in self.modules.values() if handle in module[1])
         if functions[handle] == CONDITION_ENTRY:
             return CONDITION_ENTRY, 5, self._set_condition
+        if functions[handle] == STAMP_ENTRY:
+            return STAMP_ENTRY, 1, self._stamp
+        if functions[handle] == SAVE_ENTRY:
+            return SAVE_ENTRY, 6, self._save_state
         return functions[handle], *INTERPRETERS[int(image)]
 
 

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from forerun.runtime.cuda.timestamps import WORDS
 from forerun.runtime.dtypes import bytes_at, numpy_dtype
 from forerun.support.diagnostics import ForerunError
 from tests.kernel_runner import run_kernel
+from tests.runtime.cuda import fake_graphs
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.fake_graphs import INTERPRETERS
 
@@ -54,7 +54,9 @@ def fake_code(
         INTERPRETERS.append((len(unit.slots), _interpreter(graph, nodes[number], unit)))
     kernels = modules._kernel_names(graph, unit_of, len(units))
     condition = b"none" if modules._has_condition(graph) else None
-    return Code(units, images, unit_of, kernels, condition, {})
+    save = b"none" if modules._has_state_and_host(graph) else None
+    stamp = b"none" if timeline and modules._has_other_work(graph) else None
+    return Code(units, images, unit_of, kernels, condition, {}, save=save, stamp=stamp)
 
 
 def _interpreter(graph: Graph, node: KernelNode, unit: Unit) -> Callable[..., None]:
@@ -81,7 +83,7 @@ def _interpreter(graph: Graph, node: KernelNode, unit: Unit) -> Callable[..., No
     return run
 
 
-_clock = count(1_000_000, 800)
+_clock = fake_graphs.CLOCK
 
 
 def _stamp(address: int, kernel: Kernel, ctas: int) -> None:

@@ -29,6 +29,7 @@ from forerun.ir.region import BufferView, region
 from forerun.ir.types import BufferRole, DependencyKind, DType
 from forerun.kernels.builtin import KERNELS
 from forerun.runtime.cuda import CudaError, CudaTarget
+from forerun.runtime.cuda.codegen.saved_state import SAVE_ENTRY
 from forerun.runtime.cuda.driver import nodeparams
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.scope import Scope
@@ -60,7 +61,8 @@ def nodes_of(api: FakeCuda) -> list[Node]:
 def test_kinds_and_edges(api: FakeCuda) -> None:
     program = load(rich(), {"w": numbers(1)})
     nodes = nodes_of(api)
-    assert [node.kind for node in nodes] == [KERNEL, KERNEL, COPY, COPY, HOST, FILL, EMPTY]
+    assert [node.kind for node in nodes] == [KERNEL, KERNEL, KERNEL, COPY, COPY, HOST, FILL, EMPTY]
+    assert nodes[0].entry == SAVE_ENTRY
     chain = [node.handle for node in nodes]
     assert [node.after for node in nodes] == [[], *([(handle, 0, 0)] for handle in chain[:-1])]
     program.close()
@@ -102,7 +104,7 @@ def test_parameters_of_kernels(api: FakeCuda) -> None:
 def test_seeds_of_delays_are_one_a_node_and_change(api: FakeCuda) -> None:
     program = load(rich(), {"w": numbers(1)}, delays=9)
     kernels = [node for node in nodes_of(api) if node.kind == KERNEL]
-    seeds = [node.words[-1] for node in kernels]
+    seeds = [node.words[-1] for node in kernels if node.entry != SAVE_ENTRY]
     assert seeds[1] - seeds[0] == 4
     seen = set()
     api.kernels["add_i32_kernel"] = lambda *words: seen.add(i32_at(words[-1], 1).item())
@@ -277,7 +279,7 @@ def test_a_driver_that_refuses_a_node_or_the_graph(monkeypatch: pytest.MonkeyPat
     class Refusing(FakeCuda):
         def cuGraphInstantiateWithParams(self, graph: int, params: Any) -> Any:  # noqa: N802
             view = (ctypes.c_uint64 * 3).from_address(params.getPtr())
-            view[2] = self.graphs[graph][1].handle  # hErrNode_out
+            view[2] = self.graphs[graph][2].handle  # hErrNode_out
             return (BAD,)
 
     with on_fake(monkeypatch, Refusing()), pytest.raises(CudaError) as caught:

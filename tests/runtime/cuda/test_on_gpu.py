@@ -15,8 +15,11 @@ import pytest
 
 import forerun
 from forerun.ir.builder import GraphBuilder
+from forerun.ir.graph import Graph
+from forerun.ir.nodes import ScalarLoad
 from forerun.ir.types import HOST, BufferRole, DType
 from forerun.kernels.builtin import KERNELS
+from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda import CudaError, CudaTarget
 from forerun.runtime.cuda.driver.driver import Driver, driver, use_driver
 from forerun.runtime.reference import ReferenceTarget
@@ -290,3 +293,52 @@ def test_an_input_on_the_device() -> None:
     with forerun.compile(chosen.graph, "cuda") as program:
         given = torch.arange(N, dtype=torch.int32, device="cuda") + 3
         assert program.run({"x": given})["y"].tolist() == [2 * (i + 3) for i in range(N)]
+
+
+def rows_with_a_host_call() -> Graph:
+    """Adds ``x`` to all of ``total``, and to a row of ``m`` that an input chooses; then calls what may raise."""
+    builder = GraphBuilder("rows_with_a_host_call")
+    x, here = builder.input("x", I32, (N,)), builder.buffer("here", I32, (N,), BufferRole.TEMP, place=HOST)
+    builder.input("row", I32, (1,), bounds=(0, 4095))
+    builder.launch(KERNELS["accumulate_i32"], x=x, y=builder.state("total", I32, (N,)))
+    builder.launch(KERNELS["scale_row_i32"], x=x, m=builder.state("m", I32, (4096, N)), row=ScalarLoad("row"))
+    builder.copy(x, here)
+    builder.host(
+        "tests.runtime.cuda.hosts:fail", [here], [builder.buffer("y", I32, (N,), BufferRole.OUTPUT, place=HOST)]
+    )
+    builder.launch(KERNELS["accumulate_i32"], x=x, y="total")
+    return PassManager("splits").run(builder.build()).graph
+
+
+@pytest.mark.parametrize("splits", ["graph", "plans", "synchronous"])
+def test_after_a_failed_step_and_all_that_was_enqueued_state_is_as_before(splits: Any) -> None:
+    graph = rows_with_a_host_call()
+    program, expected = CudaTarget(splits=splits).load(graph, {}), ReferenceTarget().load(graph, {})
+    inputs = [{"x": np.full(N, 1 + i, np.int32), "row": np.array([7 * i], np.int32)} for i in range(4)]
+    for given in inputs[:2]:
+        compare(program.run(given), expected.run(given))
+    program.buffer("x").assign(np.full(N, 13, np.int32))
+    for row in (100, 7, 4000, 0):
+        program.buffer("row").assign([row])
+        program.launch()
+    with pytest.raises(InvalidInput, match="thirteen"):
+        program.synchronize()
+    for name in ("total", "m"):
+        np.testing.assert_array_equal(program.read(name), expected.read(name))
+    for given in inputs[2:]:
+        compare(program.run(given), expected.run(given))
+    program.close()
+
+
+@pytest.mark.parametrize("splits", ["graph", "plans", "synchronous"])
+def test_host_and_link_are_timed_in_the_order_in_which_they_run(splits: Any) -> None:
+    program = CudaTarget(splits=splits, timeline=True).load(rows_with_a_host_call(), {})
+    for _ in range(3):
+        program.run({"x": np.ones(N, np.int32), "row": np.zeros(1, np.int32)})
+    timeline = program.timeline()
+    (link,) = [span for span in timeline.spans if span.kind == "link"]
+    (host,) = [span for span in timeline.spans if span.kind == "host"]
+    assert 0 < timeline.clock_error < 1_000_000
+    assert link.begins < link.ends <= host.begins + timeline.clock_error
+    assert host.ends <= timeline.nodes[-1].begins + timeline.clock_error
+    program.close()

@@ -12,15 +12,17 @@ import pytest
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ScalarLoad
+from forerun.ir.types import HOST, BufferRole
 from forerun.kernels.builtin import KERNELS
 from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda import CudaTarget
 from forerun.runtime.cuda.emit.segments import segments_of
 from forerun.runtime.reference import ReferenceTarget
-from forerun.support.diagnostics import InvalidInput
+from forerun.support.diagnostics import ForerunError, InvalidInput
+from tests.runtime.cuda import hosts
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.graphs import I32, N, case, numbers
-from tests.runtime.cuda.support import X, on_fake
+from tests.runtime.cuda.support import X, on_fake, twice
 
 
 @pytest.fixture
@@ -125,3 +127,41 @@ def test_graphs_without_work_for_the_host_are_one_graph(api: FakeCuda) -> None:
     program.run({"x": X})
     assert api.log[begin:].count("cuGraphLaunch") == 1
     program.close()
+
+
+def calling(function: str) -> Graph:
+    """A graph whose only host node calls one of the functions of the tests."""
+    builder = GraphBuilder("calling")
+    x = builder.input("x", I32, (N,))
+    here, there = (builder.buffer(name, I32, (N,), BufferRole.OUTPUT, place=HOST) for name in ("here", "there"))
+    builder.copy(x, here)
+    builder.host(f"tests.runtime.cuda.hosts:{function}", [here], [there], node="call")
+    return builder.build()
+
+
+@pytest.mark.parametrize("function", ["runs_a_program", "launches_a_program", "reports_like_torch"])
+def test_a_function_of_a_host_node_that_calls_cuda_is_reported(
+    api: FakeCuda, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    other = CudaTarget().load(twice(), {})
+    monkeypatch.setattr(hosts, "program", other)
+    program = CudaTarget().load(calling(function), {})
+    with pytest.raises(ForerunError, match=r"node 'call'.*(?i:not.permitted)") as caught:
+        program.run({"x": X})
+    assert "a function of a host node called CUDA, which the driver forbids" in str(caught.value)
+    assert "cuda{splits=plans}" in str(caught.value)
+    np.testing.assert_array_equal(other.run({"x": X})["y"], 2 * X)
+    program.close()
+    other.close()
+
+
+@pytest.mark.parametrize("splits", ["plans", "synchronous"])
+def test_a_function_that_forerun_calls_may_call_cuda(
+    api: FakeCuda, monkeypatch: pytest.MonkeyPatch, splits: Any
+) -> None:
+    other = CudaTarget().load(twice(), {})
+    monkeypatch.setattr(hosts, "program", other)
+    program = CudaTarget(splits=splits).load(calling("runs_a_program"), {})
+    np.testing.assert_array_equal(program.run({"x": X})["there"], 3 * X)
+    program.close()
+    other.close()

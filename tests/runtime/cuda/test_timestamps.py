@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import forerun
+from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Implementation, Kernel, Role, Trigger, Wait
 from forerun.ir.nodes import BufferArgument, KernelNode, Launch, ScalarLoad
 from forerun.ir.trust import trusting
-from forerun.ir.types import DType
+from forerun.ir.types import HOST, BufferRole, DType
 from forerun.kernels.builtin import KERNELS
 from forerun.measure.bandwidth import read_bandwidth, reading_graph
+from forerun.measure.trace import trace_events
+from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda import CudaTarget
+from forerun.runtime.cuda.codegen.saved_state import SAVE_ENTRY, SAVE_SOURCE
 from forerun.runtime.cuda.codegen.specialise import TIMELINE, Slot, Unit, specialise, units
+from forerun.runtime.cuda.codegen.stamp import STAMP_ENTRY, STAMP_SOURCE
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.timestamps import WORDS, regions_of
 from forerun.runtime.toolchain import Source, compile_unit, missing_toolchain
 from forerun.support.diagnostics import InvalidInput, Unsupported
-from tests.runtime.cuda.graphs import case
+from tests.runtime.cuda import hosts
+from tests.runtime.cuda.graphs import I32, case
 from tests.runtime.cuda.support import LOOP_WEIGHTS, N, W, X, fake_code, i32, load, loop, on_fake, rich, twice
 from tests.runtime.cuda.test_codegen import LAUNCH, entry_of, graph_of, text_of, two_roles
 
@@ -154,6 +163,14 @@ def test_roles_compile_with_stamps() -> None:
     assert compile_unit(unit.source).log == ""
 
 
+@NEEDS_TOOLCHAIN
+@pytest.mark.parametrize(("entry", "text"), [(STAMP_ENTRY, STAMP_SOURCE), (SAVE_ENTRY, SAVE_SOURCE)])
+def test_kernels_of_our_own_compile_without_a_word(entry: str, text: str) -> None:
+    cubin = compile_unit(Source(f"{entry}.cu", text))
+    assert (cubin.log, list(cubin.entries)) == ("", [entry])
+    assert not cubin.entries[entry].spill_store_bytes
+
+
 # The records
 
 
@@ -187,9 +204,16 @@ def test_a_program_tells_when_its_kernels_ran(driver: Driver) -> None:
     for _ in range(2):
         np.testing.assert_array_equal(program.run({"x": X})["there"].shape, (N,))
         timeline = program.timeline()
-        assert [(node.name, node.begins) for node in timeline.nodes] == [("add", 0), ("accumulate", 800)]
-        assert timeline.nanoseconds == 1800
-        assert timeline.untimed == len(rich()) - 2
+        add, accumulate = timeline.nodes
+        assert (add.name, accumulate.name) == ("add", "accumulate")
+        assert accumulate.begins - add.begins == 800
+        assert [(span.name, span.kind) for span in timeline.spans] == [
+            ("copy", "copy"),
+            ("down", "link"),
+            ("host", "host"),
+        ]
+        assert [node.name for node in timeline.timed] == ["add", "accumulate", "copy", "down", "host"]
+        assert timeline.untimed == len(rich()) - 5
     program.close()
 
 
@@ -200,8 +224,48 @@ def test_what_did_not_run_in_the_last_replay_has_no_times(driver: Driver) -> Non
     assert inner
     assert all(name.startswith("loop/") for name in inner)
     program.run({"start": i32(*[0] * N)})
-    with pytest.raises(InvalidInput, match="no kernel has noted its times"):
-        program.timeline()
+    rest = program.timeline()
+    assert (rest.nodes, [span.kind for span in rest.spans]) == ((), ["copy"])
+    program.close()
+
+
+@pytest.mark.parametrize("splits", ["graph", "plans", "synchronous"])
+def test_host_and_link_are_in_the_timeline_and_in_the_trace(driver: Driver, splits: Any) -> None:
+    builder = GraphBuilder("slow")
+    x, y = builder.input("x", I32, (N,)), builder.output("y", I32, (N,))
+    here, there = (builder.buffer(name, I32, (N,), BufferRole.TEMP, place=HOST) for name in ("here", "there"))
+    builder.launch(KERNELS["add_i32"], a=x, b=x, y=y, node="add")
+    builder.copy(y, here, node="down")
+    builder.host("tests.runtime.cuda.hosts:slow", [here], [there], node="call")
+    builder.launch(KERNELS["add_i32"], a=here, b=there, y=there, node="kernel")
+    builder.copy(there, y, node="up")
+    graph = PassManager('place{host="#kernel"},fuse-splits').run(builder.build()).graph
+    program = load(graph, timeline=True, splits=splits)
+    for _ in range(2):
+        began = time.perf_counter_ns()
+        np.testing.assert_array_equal(program.run({"x": X})["y"], 4 * X)
+        took = time.perf_counter_ns() - began
+        timeline = program.timeline()
+        spans = {span.name: span for span in timeline.spans}
+        assert {name: span.kind for name, span in spans.items()} == {
+            "down": "link",
+            "call": "host",
+            "kernel": "host",
+            "up": "link",
+        }
+        assert (spans["call"].work, spans["kernel"].work) == ("tests.runtime.cuda.hosts:slow", "add_i32")
+        assert hosts.SLOW_NS <= spans["call"].ends - spans["call"].begins < took
+        assert spans["call"].ends <= spans["kernel"].begins <= spans["kernel"].ends
+        assert sum(timeline.shares.values()) == timeline.nanoseconds
+        assert min(node.begins for node in timeline.timed) == 0
+        assert 0 < timeline.clock_error < 1e9
+        told = json.loads(json.dumps(timeline.to_json()))
+        assert [span["name"] for span in told["spans"]] == ["down", "call", "kernel", "up"]
+        events = list(trace_events(timeline))
+        names = {event["pid"]: event["args"]["name"] for event in events if event["name"] == "process_name"}
+        slices = {(names[event["pid"]], event["name"]) for event in events if event["ph"] == "X"}
+        wanted = {("link", "down"), ("host", "call"), ("host", "kernel"), ("link", "up"), ("kernels of slow", "add")}
+        assert wanted <= slices
     program.close()
 
 

@@ -78,19 +78,7 @@ class UpdatableCuda(FakeCuda):
     def cuPointerGetAttribute(self, kind: Any, address: int) -> Any:
         return (OK, 2) if self.inside(address, 1) else (BAD,)
 
-    def _is_stream(self, stream: int) -> bool:
-        return stream in self.streams or stream in (0, 1, 2)
-
     # Launches without a graph
-
-    def cuLaunchKernel(self, function: int, *rest: Any) -> Any:
-        *_, stream, parameters, extra = rest
-        if not self._is_stream(stream) or extra != 0 or len(rest) != 10:
-            return (BAD,)
-        entry, length, run = self._function(function)
-        pointers = (ctypes.c_uint64 * length).from_address(parameters)
-        self.kernels.get(entry, run)(*(ctypes.c_uint64.from_address(pointer).value for pointer in pointers))
-        return (OK,)
 
     def cuMemcpyAsync(self, destination: int, source: int, size: int, stream: int) -> Any:
         return self._copy(destination, source, size, (destination, source)) if self._is_stream(stream) else (BAD,)

@@ -8,10 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import ConditionalNode
+from forerun.ir.nodes import ConditionalNode, MemcpyNode, is_host_work
+from forerun.ir.types import BufferRole
 from forerun.ir.walk import all_nodes, kernel_nodes
 from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY, CONDITION_SOURCE
+from forerun.runtime.cuda.codegen.saved_state import SAVE_ENTRY, SAVE_SOURCE
 from forerun.runtime.cuda.codegen.specialise import units as units_of
+from forerun.runtime.cuda.codegen.stamp import STAMP_ENTRY, STAMP_SOURCE
 from forerun.runtime.cuda.codegen.unit import ForeignModule, Unit
 from forerun.runtime.toolchain import Cubin, EntryFacts, Source, compile_unit, compile_units, processors
 from forerun.support.diagnostics import ForerunError
@@ -19,6 +22,8 @@ from forerun.support.diagnostics import ForerunError
 __all__ = ["Code", "build_code", "compile_ahead"]
 
 _CONDITION = Source(f"{CONDITION_ENTRY}.cu", CONDITION_SOURCE)
+_SAVE = Source(f"{SAVE_ENTRY}.cu", SAVE_SOURCE)
+_STAMP = Source(f"{STAMP_ENTRY}.cu", STAMP_SOURCE)
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,10 @@ class Code:
         condition: The image of the kernel that sets conditions; ``None`` if there are none.
         facts: What is known of the compiled entries, by name; a number is added to names that several units share.
         entries: The same for each unit; ``None`` for modules that are given.
+        save: The image of the kernel that copies the state that a replay writes; ``None`` if no host function can raise
+            in one, or there is no state.
+        stamp: The image of the kernel that notes the time before and after copies; ``None`` if nobody asked for times,
+            or nothing but kernels has any.
     """
 
     units: Sequence[Unit]
@@ -42,6 +51,8 @@ class Code:
     condition: bytes | None
     facts: Mapping[str, EntryFacts]
     entries: Sequence[EntryFacts | None] = ()
+    save: bytes | None = None
+    stamp: bytes | None = None
 
 
 def build_code(
@@ -64,9 +75,9 @@ def build_code(
     """
     units, unit_of = units_of(graph, delays=delays, timeline=timeline)
     sources = [unit.source for unit in units if isinstance(unit.source, Source)]
-    has_condition = _has_condition(graph)
-    cubins = compile_units([*sources, *([_CONDITION] if has_condition else [])], arch, progress=progress, fresh=fresh)
-    condition = cubins.pop().code if has_condition else None
+    own = [source for source, is_needed in _own_kernels(graph, timeline) if is_needed]
+    cubins = compile_units([*sources, *own], arch, progress=progress, fresh=fresh)
+    images = {source: cubins.pop().code for source in reversed(own)}
     compiled = iter(cubins)
     made = [next(compiled) if isinstance(unit.source, Source) else unit.source for unit in units]
     has_entry = (isinstance(m, ForeignModule) or unit.entry in m.entries for m, unit in zip(made, units, strict=True))
@@ -75,7 +86,9 @@ def build_code(
     kernels = _kernel_names(graph, unit_of, len(units))
     both = zip(units, made, strict=True)
     entries = [item.entries[unit.entry] if isinstance(item, Cubin) else None for unit, item in both]
-    return Code(units, [_image(item) for item in made], unit_of, kernels, condition, _facts(units, made), entries)
+    images_of_units = [_image(item) for item in made]
+    condition, save, stamp = (images.get(source) for source in (_CONDITION, _SAVE, _STAMP))
+    return Code(units, images_of_units, unit_of, kernels, condition, _facts(units, made), entries, save, stamp)
 
 
 def compile_ahead(graphs: Sequence[Graph], arch: str, *, delays: bool = False, timeline: bool = False) -> int:
@@ -118,8 +131,28 @@ def _facts(units: Sequence[Unit], made: Sequence[Cubin | ForeignModule]) -> dict
     return facts
 
 
+def _own_kernels(graph: Graph, timeline: bool) -> list[tuple[Source, bool]]:
+    """Forerun's own kernels, and whether a graph needs them."""
+    return [
+        (_CONDITION, _has_condition(graph)),
+        (_SAVE, _has_state_and_host(graph)),
+        (_STAMP, timeline and _has_other_work(graph)),
+    ]
+
+
+def _has_other_work(graph: Graph) -> bool:
+    """Whether a graph has copies, or work for the host."""
+    return any(isinstance(node, MemcpyNode) or is_host_work(node) for _, node in all_nodes(graph))
+
+
 def _has_condition(graph: Graph) -> bool:
     return any(isinstance(node, ConditionalNode) for _, node in all_nodes(graph))
+
+
+def _has_state_and_host(graph: Graph) -> bool:
+    """Whether a graph has state, and work for the host."""
+    has_state = any(buffer.role is BufferRole.STATE for buffer in graph.buffers.values())
+    return has_state and any(is_host_work(node) for _, node in all_nodes(graph))
 
 
 def _kernel_names(graph: Graph, unit_of: Mapping[str, int], count: int) -> list[str]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from forerun.runtime.cuda.driver.errors import CudaError
+from forerun.runtime.cuda.driver.errors import NOT_PERMITTED, CudaError
 from forerun.support.diagnostics import Unsupported
 
-__all__ = ["KINDS", "Driver", "Handle", "Handles", "driver", "use_driver"]
+__all__ = ["KINDS", "Driver", "Handle", "Handles", "driver", "host_node", "require_no_host_node", "use_driver"]
 
 KINDS = ("executable", "graph", "module", "memory", "pinned", "event", "stream")
 """The kinds of handles, in the order in which they are destroyed: users before what they use."""
@@ -48,6 +49,39 @@ class Handles:
         self._live.pop(id(handle), None)
 
 
+class _Thread(threading.local):
+    """The host node whose function a thread runs, if the driver called that."""
+
+    host_node = ""
+
+
+_thread = _Thread()
+
+
+@contextmanager
+def host_node(path: str) -> Iterator[None]:
+    """Within the block, on this thread, calls of the driver are refused, as the driver refuses them in host nodes.
+
+    Source: CUDA Driver API, ``cuLaunchHostFunc``: "The host function must not make any CUDA API calls. Attempting to
+    use a CUDA API may result in CUDA_ERROR_NOT_PERMITTED, but this is not required"; otherwise it may block for ever.
+    """
+    before, _thread.host_node = _thread.host_node, path
+    try:
+        yield
+    finally:
+        _thread.host_node = before
+
+
+def require_no_host_node(function: str) -> None:
+    """Refuse a call of the driver's function on a thread that runs the function of a host node.
+
+    Raises:
+        CudaError: If this thread does.
+    """
+    if _thread.host_node:
+        raise CudaError(function, NOT_PERMITTED, node=_thread.host_node)
+
+
 class Driver:
     """Calls of ``cuda.bindings.driver``, or of something with the same functions: tests put a fake in its place.
 
@@ -73,8 +107,10 @@ class Driver:
             Nothing, a value, or a tuple of values: what the function returns besides the error.
 
         Raises:
-            CudaError: If the driver reports an error.
+            CudaError: If the driver reports an error, or would not permit the call.
         """
+        if _thread.host_node:
+            require_no_host_node(function)
         error, *values = getattr(self.api, function)(*arguments)
         if error:
             raise self.failure(function, error)

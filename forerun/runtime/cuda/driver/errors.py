@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from forerun.support.diagnostics import ForerunError
 
-__all__ = ["ADVICE", "BAD_IMAGE", "STICKY", "CudaError"]
+__all__ = ["ADVICE", "BAD_IMAGE", "NOT_PERMITTED", "STICKY", "CudaError"]
 
 _OUT_OF_MEMORY = "CUDA_ERROR_OUT_OF_MEMORY"
 
@@ -42,6 +42,9 @@ BAD_IMAGE = frozenset(
 )
 """Errors that a wrong image of a kernel may be the reason of."""
 
+NOT_PERMITTED = "CUDA_ERROR_NOT_PERMITTED"
+"""What the driver says to calls from a function that it calls itself."""
+
 _RESTART = "the process can do no more work on this GPU: start it again"
 _MEMCHECK = "compute-sanitizer --tool memcheck names the kernel and the access"
 _BAD_ACCESS = f"{_MEMCHECK}; {_RESTART}"
@@ -76,6 +79,10 @@ ADVICE: dict[str, tuple[str, str]] = {
     "CUDA_ERROR_ASSERT": ("an assertion in a kernel failed", _RESTART),
     "CUDA_ERROR_LAUNCH_TIMEOUT": ("a kernel ran too long on a GPU that drives a display", _RESTART),
     "CUDA_ERROR_ECC_UNCORRECTABLE": ("the GPU's memory lost bits", "nvidia-smi -q -d ECC tells more; reset the GPU"),
+    NOT_PERMITTED: (
+        "a function of a host node called CUDA, which the driver forbids",
+        "let it use the host's memory alone, or launch split by split: target='cuda{splits=plans}'",
+    ),
     "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED": (
         "a stream is being captured, which allows no synchronization",
         "end the capture first",

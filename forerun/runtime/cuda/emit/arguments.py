@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -15,7 +16,7 @@ from forerun.runtime.cuda.codegen.unit import DELAY_SEED, TIMELINE, Slot, Unit
 from forerun.runtime.dtypes import numpy_dtype
 from forerun.support.diagnostics import InternalError
 
-__all__ = ["Arguments", "bits"]
+__all__ = ["Arguments", "Words", "bits"]
 
 
 def bits(dtype: DType, value: int | float) -> int:
@@ -26,6 +27,16 @@ def bits(dtype: DType, value: int | float) -> int:
         ('0x3f800000', '0xffffffff')
     """
     return int.from_bytes(np.array(value, numpy_dtype(dtype)).tobytes(), "little")
+
+
+class Words:
+    """Numbers of 64 bits that a kernel takes; ``address`` is that of pointers to them, as long as the object lives."""
+
+    def __init__(self, *words: int) -> None:
+        self._values = (ctypes.c_uint64 * len(words))(*words)
+        base = ctypes.addressof(self._values)
+        self._pointers = (ctypes.c_uint64 * len(words))(*(base + 8 * i for i in range(len(words))))
+        self.address = ctypes.addressof(self._pointers)
 
 
 class Arguments:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, assert_never
 
@@ -20,11 +20,12 @@ from forerun.ir.parameters import named_uses
 from forerun.ir.types import DependencyKind, DType
 from forerun.ir.walk import body_prefix
 from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY
+from forerun.runtime.cuda.codegen.stamp import STAMP_ENTRY
 from forerun.runtime.cuda.driver import nodeparams
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
-from forerun.runtime.cuda.emit.arguments import Arguments
+from forerun.runtime.cuda.emit.arguments import Arguments, Words
 from forerun.runtime.cuda.emit.constants import NodeConstants
 from forerun.runtime.cuda.emit.functions import Functions
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
@@ -41,11 +42,16 @@ _CONDITIONAL_KINDS = {"if": 0, "while": 1, "switch": 2}
 """``CUgraphConditionalNodeType`` by the node's kind."""
 
 
+_FIRST = "the node before all others"
+"""What messages call a node that is not of the graph."""
+
+
 class Emitter:
     """Makes the CUDA graph of one graph.
 
-    ``seeds`` is the address of the delays' seeds, one a kernel node, 0 for none, and ``records`` that of each kernel
-    node's records of times, by its path. The scope owns the graphs that are made on the way.
+    ``seeds`` is the address of the delays' seeds, one a kernel node, 0 for none, ``records`` that of each kernel node's
+    records of times, by its path, and ``stamps`` that of two words for each copy whose times are to be noted. The scope
+    owns the graphs that are made on the way.
 
     Attributes:
         constants: The nodes whose constants have names.
@@ -61,6 +67,7 @@ class Emitter:
         calls: HostCalls,
         seeds: int = 0,
         records: Mapping[str, int] = MappingProxyType({}),
+        stamps: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._scope = scope
         self._driver: Driver = scope.driver
@@ -80,26 +87,32 @@ class Emitter:
         self._arguments = Arguments(graph, self._addresses, self._units, slots, seeds, records)
         self.constants = NodeConstants(self._driver, self._arguments)
         self._named_constants = {use.path for use in named_uses(graph)}
-        self._conditions: list[_ConditionParameters] = []
+        self._stamps = stamps
+        self._words: list[Words | _ConditionParameters] = []
         self._node_params = nodeparams.NodeParams(self._driver.api)
         self._add_node = self._driver.function("cuGraphAddNode")
         self._edges = {kind: _edge(self._driver.api, *ports) for kind, ports in _PORTS.items()}
         self._named: list[tuple[dict[str, Any], str]] = []
 
-    def emit(self) -> Any:
+    def emit(self, first: bytes | None = None) -> Any:
         """Make the graph; returns its handle, which the scope owns.
+
+        Args:
+            first: The parameters of a kernel node that all nodes of the graph come after.
 
         Raises:
             Unsupported: If CUDA graphs have no such node.
             InvalidInput: If the function of a host node cannot be found.
             CudaError: If the driver refuses a node.
         """
-        return self.emit_part(self._tables)
+        return self.emit_part(self._tables, first)
 
-    def emit_part(self, part: Graph) -> Any:
+    def emit_part(self, part: Graph, first: bytes | None = None) -> Any:
         """Make the graph of some of the nodes; as for :meth:`emit`."""
         made = self._scope.own("graph", self._driver.call("cuGraphCreate", 0), "cuGraphDestroy")
-        self._fill(part, made, "")
+        roots = [] if first is None else [self._add(first, made, _FIRST, [], [])]
+        self._fill(part, made, "", roots)
+        self._named += [({_FIRST: handle}, "") for handle in roots]
         return made
 
     def path_of(self, handle: int) -> str:
@@ -123,7 +136,7 @@ class Emitter:
     def host_function(self, node: Node, path: str) -> int:
         """The address of a C function that does what a node does on the host."""
         assert isinstance(node, HostCallbackNode | KernelNode)
-        return self._calls.address_of(self.host_work(node, path))
+        return self._calls.address_of(self.host_work(node, path), path)
 
     def template(self, unit: int, launch: Launch) -> bytes:
         """The parameters of a node of a unit with a launch, without its arguments."""
@@ -149,8 +162,8 @@ class Emitter:
         self._loaded_unit = -1
         return self._node_params.params
 
-    def _fill(self, graph: Graph, target: Any, prefix: str) -> dict[str, Any]:
-        """Add all nodes of a graph or body; returns their handles by name."""
+    def _fill(self, graph: Graph, target: Any, prefix: str, roots: Sequence[Any] = ()) -> dict[str, Any]:
+        """Add all nodes of a graph or body, after those that are there already; returns their handles by name."""
         handles: dict[str, Any] = {}
         self._named.append((handles, prefix))
         edges = self._edges
@@ -159,8 +172,8 @@ class Emitter:
             incoming[dependency.target].append(dependency)
         for name, node in graph.nodes.items():
             before = incoming[name]
-            sources = [handles[dependency.source] for dependency in before]
-            kinds = [edges[dependency.kind] for dependency in before]
+            sources = [handles[dependency.source] for dependency in before] or [*roots]
+            kinds = [edges[dependency.kind] for dependency in before] or [edges[DependencyKind.FULL]] * len(roots)
             handles[name] = self._node(node, target, prefix, sources, kinds)
         return handles
 
@@ -193,15 +206,17 @@ class Emitter:
         path = prefix + node.name
         match node:
             case KernelNode() if node.place.kind == "host":
-                fields = nodeparams.host(self._calls.address_of(self.host_work(node, path)))
+                fields = nodeparams.host(self.host_function(node, path))
             case KernelNode():
                 return self._kernel(node, target, prefix, sources, kinds)
+            case nodes.MemcpyNode() if path in self._stamps:
+                return self._stamped_copy(node, target, path, sources, kinds)
             case nodes.MemcpyNode():
                 fields = self._copy(node, path)
             case nodes.MemsetNode():
                 fields = self._fill_fields(node, path)
             case nodes.HostCallbackNode():
-                fields = nodeparams.host(self._calls.address_of(self.host_work(node, path)))
+                fields = nodeparams.host(self.host_function(node, path))
             case nodes.EmptyNode() | nodes.AllocNode() | nodes.FreeNode():  # memory is there as long as the program is
                 fields = nodeparams.empty()
             case ChildGraphNode():
@@ -225,6 +240,22 @@ class Emitter:
             raise self._driver.failure("cuGraphAddNode", error, node=path, kernel=kernel)
         return handle
 
+    def _stamped_copy(
+        self, node: nodes.MemcpyNode, target: Any, path: str, sources: list[Any], kinds: list[Any]
+    ) -> Any:
+        """A copy between two kernels that note the time; whoever comes after the copy comes after both."""
+        full = [self._edges[DependencyKind.FULL]]
+        before = self._stamp(target, path, self._stamps[path], sources, kinds)
+        copy = self._add(self._copy(node, path), target, path, [before], full)
+        return self._stamp(target, path, self._stamps[path] + 8, [copy], full)
+
+    def _stamp(self, target: Any, path: str, place: int, sources: list[Any], kinds: list[Any]) -> Any:
+        words = Words(place)
+        self._words.append(words)
+        one = 1, 1, 1
+        fields = nodeparams.kernel(self._functions.stamp, one, one, 0, words.address)
+        return self._add(fields, target, path, sources, kinds, STAMP_ENTRY)
+
     def host_work(self, node: HostCallbackNode | KernelNode, path: str) -> Callable[[], None]:
         """What a node does on the host; all that it uses lies there.
 
@@ -234,13 +265,13 @@ class Emitter:
         """
         place = f"node '{path}'"
         if isinstance(node, HostCallbackNode):
-            return self._calls.call(node, place, self._locate)
+            return self._calls.timed(path, self._calls.call(node, place, self._locate))
         for _, argument in node.arguments:
             buffer = "" if isinstance(argument, nodes.ConstantArgument) else argument.buffer
             if buffer and not self._memory.is_on_host(buffer):
                 hint = "let 'fuse-splits' follow 'place': it copies what nodes of several places use"
                 raise Unsupported(f"{place} runs on the host, but %{buffer} lies on the device", hint=hint)
-        return self._calls.kernel(self._tables, node, place, self._locate)
+        return self._calls.timed(path, self._calls.kernel(self._tables, node, place, self._locate))
 
     def _locate(self, buffer: str) -> tuple[Buffer, int]:
         return self._tables.buffers[buffer], self._addresses[buffer]
@@ -315,7 +346,7 @@ class Emitter:
     ) -> Any:
         buffer = self._tables.buffers[node.condition]
         parameters = _ConditionParameters(condition, self._addresses[buffer.name], buffer.dtype, node)
-        self._conditions.append(parameters)
+        self._words.append(parameters)
         one = (1, 1, 1)
         fields = nodeparams.kernel(self._functions.condition, one, one, 0, parameters.address)
         return self._add(fields, target, path, sources, kinds, CONDITION_ENTRY)

@@ -10,6 +10,8 @@ from typing import Any
 from forerun.ir.nodes import Launch
 from forerun.runtime.cuda.codegen.build import Code
 from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY
+from forerun.runtime.cuda.codegen.saved_state import SAVE_ENTRY
+from forerun.runtime.cuda.codegen.stamp import STAMP_ENTRY
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
 
@@ -18,11 +20,16 @@ __all__ = ["Functions", "load_functions"]
 
 @dataclass(frozen=True)
 class Functions:
-    """Code on the device: the ``CUfunction`` of each unit, and that of the kernel that sets conditions, or 0."""
+    """Code on the device: the ``CUfunction`` of each unit, and those of forerun's own kernels, or 0.
+
+    ``condition`` sets conditions, ``save`` copies state, and ``stamp`` notes the time.
+    """
 
     code: Code
     of_unit: Sequence[int]
     condition: int
+    save: int = 0
+    stamp: int = 0
 
 
 def load_functions(scope: Scope, code: Code) -> Functions:
@@ -35,10 +42,10 @@ def load_functions(scope: Scope, code: Code) -> Functions:
         _load(scope, image, unit.entry, unit.launch, kernel)
         for image, unit, kernel in zip(code.images, code.units, code.kernel_of, strict=True)
     ]
-    condition = 0
-    if code.condition is not None:
-        condition = _load(scope, code.condition, CONDITION_ENTRY, Launch(block=(1, 1, 1)), CONDITION_ENTRY)
-    return Functions(code, functions, condition)
+    images = (code.condition, CONDITION_ENTRY), (code.save, SAVE_ENTRY), (code.stamp, STAMP_ENTRY)
+    one = Launch(block=(1, 1, 1))
+    own = [0 if image is None else _load(scope, image, entry, one, entry) for image, entry in images]
+    return Functions(code, functions, *own)
 
 
 def _load(scope: Scope, image: bytes, entry: str, launch: Launch, kernel: str) -> int:

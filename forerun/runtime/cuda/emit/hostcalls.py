@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from time import perf_counter_ns
 from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.buffer import Buffer
@@ -13,13 +15,15 @@ from forerun.ir.graph import Graph
 from forerun.ir.nodes import ConstantArgument, HostCallbackNode, KernelNode
 from forerun.ir.region import BufferView
 from forerun.ir.types import BufferRole
+from forerun.runtime.cuda.driver.driver import host_node
+from forerun.runtime.cuda.driver.errors import ADVICE, NOT_PERMITTED
 from forerun.runtime.dtypes import array_at, bytes_at
 from forerun.runtime.native import native_call
 from forerun.runtime.reference.bind import bind_node
 from forerun.runtime.reference.functions import failure, host_call, selected
 from forerun.runtime.reference.memory import BufferMemory
 from forerun.runtime.reference.serial import SerialReplay
-from forerun.support.diagnostics import ForerunError
+from forerun.support.diagnostics import ForerunError, InvalidInput
 
 __all__ = ["HostCalls"]
 
@@ -34,16 +38,29 @@ class HostCalls:
     """The functions of a graph's host nodes. They must live as long as the graph.
 
     An exception must not run into the driver, so the first one is kept for :meth:`raise_failure`; the calls after it
-    are left out until then.
+    are left out until then. What such calls would have written for their own step is set to zeros, and not left as it
+    was: kernels of the device that come after them read it, and a row number must lie in its table.
+
+    Attributes:
+        failed: A word to set when a call raises, if somebody asks for it.
+        times: When each call began and ended the last time, by the path of its node, in nanoseconds of
+            :func:`time.perf_counter_ns`; ``None`` if nobody asks.
     """
 
     def __init__(self) -> None:
+        self.failed: NDArray[np.uint32] | None = None
+        self.times: dict[str, tuple[int, int]] | None = None
         self._functions: list[Any] = []
         self._failure: ForerunError | None = None
 
-    def address_of(self, call: Callable[[], None]) -> int:
-        """The address of a C function that makes a call of :meth:`call` or :meth:`kernel`."""
-        made = _HostFunction(lambda _: call())
+    def address_of(self, call: Callable[[], None], path: str) -> int:
+        """The address of a C function that makes a call of :meth:`call` or :meth:`kernel`, for the node of a path."""
+
+        def run(_: Any) -> None:
+            with host_node(path):
+                call()
+
+        made = _HostFunction(run)
         self._functions.append(made)
         return ctypes.cast(made, ctypes.c_void_p).value or 0
 
@@ -55,7 +72,9 @@ class HostCalls:
         Raises:
             InvalidInput: If the function cannot be found, or cannot take what the node reads.
         """
-        return self._guarded(host_call(node, place, lambda view, write: _elements(view, locate, write)), place)
+        made = host_call(node, place, lambda view, write: _elements(view, locate, write))
+        spoiled = [view for view in node.writes if locate(view.buffer)[0].role in _WITHIN_A_STEP]
+        return self._guarded(made, place, [_elements(view, locate, True) for view in spoiled])
 
     def kernel(self, graph: Graph, node: KernelNode, place: str, locate: Locate) -> Callable[[], None]:
         """What a kernel does on the host, by machine code or its phases' NumPy functions; as for :meth:`call`.
@@ -70,34 +89,83 @@ class HostCalls:
         indexed = [index for name in named if (index := graph.buffers[name].index_buffer)]
         buffers = {name: _memory_at(*locate(name)) for name in (*named, *indexed)}
         native = native_call(graph, node, {name: locate(name)[1] for name in named})
+        written = [buffers[name].array for name in _written(graph, node) if graph.buffers[name].role in _WITHIN_A_STEP]
         if native is not None:
-            return self._guarded(native, place)
-        return self._guarded(SerialReplay(bind_node(graph, node, buffers, place), 1), place)
+            return self._unless_failed(native, written)
+        return self._guarded(SerialReplay(bind_node(graph, node, buffers, place), 1), place, written)
+
+    def timed(self, path: str, call: Callable[[], None]) -> Callable[[], None]:
+        """The call, which notes its times if somebody asks for times already."""
+        times = self.times
+        if times is None:
+            return call
+
+        def run() -> None:
+            began = perf_counter_ns()
+            call()
+            times[path] = began, perf_counter_ns()
+
+        return run
 
     @property
     def has_failed(self) -> bool:
         """Whether a call has raised since :meth:`raise_failure` was asked the last time."""
         return self._failure is not None
 
-    def _guarded(self, call: Callable[[], None], place: str) -> Callable[[], None]:
+    def _guarded(self, call: Callable[[], None], place: str, written: Sequence[NDArray[Any]]) -> Callable[[], None]:
+        """A call that does nothing after a failure, and keeps its own; ``written`` is zero then."""
+
         def run() -> None:
-            if self._failure is not None:
-                return
             try:
                 call()
             except ForerunError as error:
-                self._failure = error
+                self._fail(error)
             except BaseException as error:  # whatever the caller's function raises
-                self._failure = failure(place, error)
-                self._failure.__cause__ = error
+                told = failure(place, error)
+                if "not permitted" in str(error).lower():  # cudaErrorNotPermitted, as torch and CuPy tell it
+                    told = InvalidInput(told.message, hint=": ".join(ADVICE[NOT_PERMITTED]))
+                told.__cause__ = error
+                self._fail(told)
+            if self._failure is not None:
+                _clear(written)
+
+        return self._unless_failed(run, written)
+
+    def _unless_failed(self, call: Callable[[], None], written: Sequence[NDArray[Any]]) -> Callable[[], None]:
+        def run() -> None:
+            if self._failure is None:
+                call()
+            else:
+                _clear(written)
 
         return run
 
+    def _fail(self, error: ForerunError) -> None:
+        self._failure = error
+        if self.failed is not None:
+            self.failed[0] = 1
+
     def raise_failure(self) -> None:
-        """Raise what a call raised since this was asked the last time."""
+        """Raise what a call raised since this was asked the last time. Nothing may be in flight."""
         failure, self._failure = self._failure, None
+        if self.failed is not None:
+            self.failed[0] = 0
         if failure is not None:
             raise failure
+
+
+_WITHIN_A_STEP = (BufferRole.TEMP, BufferRole.OUTPUT)
+
+
+def _written(graph: Graph, node: KernelNode) -> list[str]:
+    """The buffers that the phases of a node's kernel write."""
+    parameters = {access.parameter for phase in graph.kernels[node.kernel].phases for access in phase.writes}
+    return [a.buffer for name, a in node.arguments if name in parameters and not isinstance(a, ConstantArgument)]
+
+
+def _clear(arrays: Sequence[NDArray[Any]]) -> None:
+    for array in arrays:
+        array.fill(0)
 
 
 def _memory_at(buffer: Buffer, address: int) -> BufferMemory:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from networkx.utils import UnionFind
 
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import HostCallbackNode, KernelNode, Node
+from forerun.ir.nodes import is_host_work
 
-__all__ = ["Segment", "is_host_work", "segments_of"]
+__all__ = ["Segment", "segments_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,6 @@ class Segment:
     is_host: bool
     nodes: tuple[str, ...]
     sources: tuple[int, ...]
-
-
-def is_host_work(node: Node) -> bool:
-    """Whether a node runs on the host."""
-    return isinstance(node, HostCallbackNode) or (isinstance(node, KernelNode) and node.place.kind == "host")
 
 
 def segments_of(graph: Graph, *, apart: bool) -> list[Segment]:

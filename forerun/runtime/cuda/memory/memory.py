@@ -75,6 +75,10 @@ class Memory:
         found = self._graph.buffers[buffer]
         return self._places[found.allocation] + found.offset
 
+    def allocation_address(self, allocation: str) -> int:
+        """The address of an allocation's first byte."""
+        return self._places[allocation]
+
     def addresses(self) -> dict[str, int]:
         """The address of each buffer, by name."""
         places, shared = self._places, self._shared

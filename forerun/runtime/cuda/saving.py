@@ -1,0 +1,119 @@
+"""The state that a replay writes, copied before it, and put back when a host function of it raised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forerun.ir.graph import Graph
+from forerun.ir.semantics.written_state import WrittenRange
+from forerun.runtime.cuda.codegen.saved_state import SAVE_WORDS
+from forerun.runtime.cuda.driver import nodeparams
+from forerun.runtime.cuda.emit.arguments import Words
+from forerun.runtime.cuda.memory.memory import Memory
+from forerun.runtime.cuda.memory.resources import Resources
+from forerun.runtime.dtypes import bytes_at
+
+__all__ = ["SavedState"]
+
+_CHUNK = 1 << 16
+"""Bytes that a CTA copies at once."""
+
+_CTAS, _THREADS = 1024, 256
+
+
+class SavedState:
+    """A copy of what a replay writes of the state, made on the device at the beginning of each replay.
+
+    A word that the host sets tells the kernel that the replay before has failed: it is undone then, before the copy.
+
+    Args:
+        resources: What owns the copy; all of it lies on the device but the word.
+        graph: The graph that is replayed.
+        memory: Where its state lies, on the device or on the host.
+        ranges: The bytes of state that it writes, not empty.
+        function: The kernel of :mod:`~forerun.runtime.cuda.codegen.saved_state`.
+
+    Attributes:
+        ranges: The bytes of state that a replay writes.
+        failed: One word: not zero from the moment a host function has raised until that was told.
+        size_bytes: Bytes of state that are copied before each replay.
+
+    Raises:
+        CudaError: If there is not enough memory.
+    """
+
+    def __init__(
+        self, resources: Resources, graph: Graph, memory: Memory, ranges: Sequence[WrittenRange], function: int
+    ) -> None:
+        self.ranges = tuple(ranges)
+        self.size_bytes = sum(r.size for r in ranges)
+        self._driver = driver = resources.driver
+        self._function = function
+        word = memory.allocate(4, "whether a host function has raised", pinned=True)
+        self.failed: NDArray[np.uint32] = bytes_at(word.address, 4).view(np.uint32)
+        self.failed[0] = 0
+        room = sum(-(-r.size // 16) * 16 for r in ranges)
+        count = sum(-(-r.size // _CHUNK) for r in ranges)
+        size = 8 * ((SAVE_WORDS + 1) * count + 1)
+        block = memory.allocate(room + size, "a copy of the state that a replay writes")
+        words = np.zeros(size // 8, np.int64)
+        words[: SAVE_WORDS * count] = np.ravel([*_rows(graph, memory, ranges, block.address)])
+        table = block.address + room
+        driver.call("cuMemcpyHtoD", table, words.__array_interface__["data"][0], size)
+        moved = table + 8 * SAVE_WORDS * count
+        given = table, moved, count, moved + 8 * count, word.address
+        self._arguments = [Words(*given, put_back) for put_back in (0, 1)]
+        self._grid = min(count, _CTAS), 1, 1
+
+    @property
+    def node(self) -> bytes:
+        """The parameters of a kernel node that makes the copy."""
+        block = _THREADS, 1, 1
+        return nodeparams.kernel(self._function, self._grid, block, 0, self._arguments[0].address)
+
+    @property
+    def launch(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What ``cuLaunchKernel`` takes before the stream and after it, to make the copy."""
+        return self._launch_of(0)
+
+    def save(self, stream: Any) -> None:
+        """Make the copy, in the order of a stream; no replay may be in flight on another one.
+
+        Raises:
+            CudaError: If the driver refuses.
+        """
+        before, after = self.launch
+        self._driver.call("cuLaunchKernel", *before, stream, *after)
+
+    def put_back(self, stream: Any) -> None:
+        """Make the state what it was before the replay that failed. Nothing may be in flight.
+
+        Raises:
+            CudaError: If the driver refuses.
+        """
+        before, after = self._launch_of(1)
+        self._driver.call("cuLaunchKernel", *before, stream, *after)
+
+    def _launch_of(self, put_back: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return (self._function, *self._grid, _THREADS, 1, 1, 0), (self._arguments[put_back].address, 0)
+
+
+def _rows(graph: Graph, memory: Memory, ranges: Sequence[WrittenRange], room: int) -> Iterator[tuple[int, ...]]:
+    """The kernel's table: ranges in chunks, each with the place of its copy."""
+    for written in ranges:
+        base = memory.allocation_address(written.allocation)
+        element, size, stride = 0, 0, 0
+        if written.element is not None:
+            buffer = graph.buffers[written.element.buffer]
+            size = -buffer.dtype.itemsize if buffer.dtype.is_signed else buffer.dtype.itemsize
+            element = memory.address(buffer.name) + written.element.index * buffer.dtype.itemsize
+            stride = written.element.stride
+        low, high = (base + bound for bound in written.bounds)
+        for start in range(0, written.size, _CHUNK):
+            length = min(_CHUNK, written.size - start)
+            yield base + written.start + start, room + start, length, element, size, stride, low, high
+        room += -(-written.size // 16) * 16
