@@ -70,7 +70,9 @@ def test_an_updated_executable_is_what_optimizing_from_scratch_makes(data: st.Da
                 assert found.cuda.state(executable(graph)) == before
                 assert graph.graph is graphs
                 continue
+            found.cuda.refuse = data.draw(st.sampled_from([None] * 6 + [0, 1]), label="what the driver refuses")
             update = graph.update(captured)
+            found.cuda.refuse = None
             event(f"{update.way}, {update.proof}")
             assert found.cuda.state(executable(graph)) == found.cuda.state(executable(scratch))
             assert graph.graph == scratch.graph
