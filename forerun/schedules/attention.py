@@ -16,7 +16,7 @@ import numpy as np
 from forerun.schedules.capacity import Bounds, Capacity
 from forerun.schedules.schedule import POISON, Words
 from forerun.schedules.status import Finding, Status
-from forerun.schedules.tasks import Costs, Integers, Tasks
+from forerun.schedules.tasks import Costs, Integers, Tasks, extents, ragged
 from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["KV_BLOCK", "TILES", "Attention", "AttentionBatch", "attention_batch"]
@@ -64,7 +64,7 @@ class AttentionBatch:
 
     def query_lengths(self) -> Integers:
         """Query rows of each request."""
-        return np.diff(self.query_pointers[: self.requests + 1].astype(np.int64))
+        return extents(self.query_pointers, self.requests)
 
 
 @dataclass(frozen=True)
@@ -120,33 +120,30 @@ class Attention:
             return Finding(Status.NO_REQUESTS)
         if count > capacity.requests:
             return Finding(Status.TOO_MANY_REQUESTS)
-        queries, pages = (
-            pointers[: count + 1].astype(np.int64) for pointers in (batch.query_pointers, batch.page_pointers)
-        )
-        for pointers in (queries, pages):
-            if pointers[0] != 0 or (np.diff(pointers) < 0).any():
-                return Finding(Status.BAD_POINTERS, int(np.argmax(np.diff(pointers) < 0)) if pointers[0] == 0 else 0)
-        if queries[-1] > capacity.rows:
+        for pointers in (batch.query_pointers, batch.page_pointers):
+            decreases = extents(pointers, count) < 0
+            if pointers[0] != 0 or decreases.any():
+                return Finding(Status.BAD_POINTERS, int(np.argmax(decreases)) if pointers[0] == 0 else 0)
+        if batch.query_pointers[count] > capacity.rows:
             return Finding(Status.TOO_MANY_ROWS)
-        if pages[-1] > capacity.pages:
+        if batch.page_pointers[count] > capacity.pages:
             return Finding(Status.TOO_MANY_PAGES)
-        return self._check_requests(batch, np.diff(queries), pages)
+        return self._check_requests(batch)
 
-    def _check_requests(self, batch: AttentionBatch, queries: Integers, page_pointers: Integers) -> Finding:
+    def _check_requests(self, batch: AttentionBatch) -> Finding:
         lengths = batch.kv_lengths[: batch.requests].astype(np.int64)
         needed = -(-lengths // self.page_size)
         faults = {
             Status.BAD_LENGTH: lengths < 0,
-            Status.QUERY_LONGER_THAN_KV: queries > lengths,
-            Status.TOO_FEW_PAGES: needed > np.diff(page_pointers),
+            Status.QUERY_LONGER_THAN_KV: batch.query_lengths() > lengths,
+            Status.TOO_FEW_PAGES: needed > extents(batch.page_pointers, batch.requests),
         }
         for status, faulty in faults.items():
             if faulty.any():
                 return Finding(status, int(np.argmax(faulty)))
         # Of pages that were reserved ahead of need nothing is asked.
-        owner = np.repeat(np.arange(batch.requests), needed)
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(needed) - needed, needed)
-        pages = batch.pages[page_pointers[owner] + within]
+        owner, within = ragged(needed)
+        pages = batch.pages[batch.page_pointers[owner] + within]
         bad = (pages < 0) | (pages >= self.cache_pages)
         return Finding(Status.BAD_PAGE, int(owner[np.argmax(bad)])) if bad.any() else Finding()
 
@@ -159,9 +156,7 @@ class Attention:
         packed = queries * self.group
         sizes = np.array(TILES)[np.searchsorted(TILES[:-1], packed)]
         tiles = -(-packed // sizes)
-        count = tiles * self.kv_heads
-        owner = np.repeat(np.arange(batch.requests), count)
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+        owner, within = ragged(tiles * self.kv_heads)
         lane, tile = within // tiles[owner], within % tiles[owner]
         size = sizes[owner]
         last_row = np.minimum((tile + 1) * size, packed[owner]) - 1

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forerun.schedules.capacity import Bounds
 from forerun.schedules.tasks import Integers, Items, Tasks
@@ -94,7 +95,7 @@ class Chunks:
     """Cuts what costs more than a chunk into equal parts; a chunk is a CTA's mean share over ``per_cta``.
 
     An item then costs at most a chunk, a block and the fixed cost, so the busiest CTA exceeds the mean by about one
-    part in ``per_cta`` at most, under :class:`~forerun.schedules.policies.LongestFirst` (Graham 1969) and under prefix
+    part in ``per_cta`` at most, under :class:`~forerun.schedules.policies.longest_first` (Graham 1969) and under prefix
     sums.
 
     On a device: one reduction of the costs; each task divides; one exclusive scan of the splits places the items.
@@ -151,8 +152,7 @@ class Invariant:
 
 
 def equal_parts(tasks: Tasks, splits: Integers) -> Items:
-    """Each task in that many parts, whose blocks differ by one at most; as many as it has blocks at most, one at
-    least."""
+    """Each task in that many parts of equal blocks (one more or less); from 1 to as many as it has blocks."""
     splits = np.where(tasks.can_split, np.clip(splits, 1, tasks.blocks), 1)
     task = np.repeat(np.arange(len(tasks)), splits)
     part = np.arange(len(task)) - np.repeat(np.cumsum(splits) - splits, splits)
@@ -160,11 +160,10 @@ def equal_parts(tasks: Tasks, splits: Integers) -> Items:
 
 
 def _pieces(tasks: Tasks, task: Integers, begin: Integers, line: Integers | None) -> Items:
-    """The pieces that begin there. On the line a piece is where its task is (``line``), or behind the piece before
-    it."""
-    follows = np.append(task[1:] == task[:-1], False)[: len(task)]
-    end = np.where(follows, np.append(begin[1:], 0)[: len(task)], tasks.blocks[task])
-    cost = tasks.fixed[task] + tasks.per_block[task] * (end - begin)
+    """The pieces that begin there; on the line, where their tasks are (``line``), or one behind the other."""
+    follows: NDArray[np.bool_] = np.append(task[1:] == task[:-1], False)[: len(task)]
+    end: Integers = np.where(follows, np.append(begin[1:], 0)[: len(task)], tasks.blocks[task])
+    cost: Integers = tasks.fixed[task] + tasks.per_block[task] * (end - begin)
     if line is None:
         return Items(task, begin, end, cost, np.append(0, np.cumsum(cost)))
     # The fixed cost that a cut adds does not move what comes after it: borders of shares stay where they were.

@@ -13,7 +13,7 @@ import numpy as np
 from forerun.schedules.capacity import Bounds, Capacity
 from forerun.schedules.schedule import Words
 from forerun.schedules.status import Finding, Status
-from forerun.schedules.tasks import Costs, Tasks
+from forerun.schedules.tasks import Costs, Integers, Tasks, extents, ragged
 from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["COLUMN_BLOCK", "OUTPUTS", "ROWS", "ExpertBatch", "ExpertGemv"]
@@ -88,24 +88,22 @@ class ExpertGemv:
         """
         if capacity.requests < self.experts or len(batch.row_pointers) < self.experts + 1:
             raise InvalidInput(f"expert batch: pointers and capacity must have room for {self.experts} experts")
-        pointers = batch.row_pointers[: self.experts + 1].astype(np.int64)
-        decreases = np.diff(pointers) < 0
+        pointers = batch.row_pointers
+        decreases = extents(pointers, self.experts) < 0
         if pointers[0] != 0:
             return Finding(Status.BAD_POINTERS, 0)
         if decreases.any():
             return Finding(Status.BAD_POINTERS, int(np.argmax(decreases)))
-        if pointers[-1] == 0:
+        if pointers[self.experts] == 0:
             return Finding(Status.NO_REQUESTS)
-        return Finding(Status.TOO_MANY_ROWS) if pointers[-1] > capacity.rows else Finding()
+        return Finding(Status.TOO_MANY_ROWS) if pointers[self.experts] > capacity.rows else Finding()
 
     def tasks(self, batch: ExpertBatch) -> Tasks:
         """One task an expert, group of rows, and tile of the outputs; experts without rows have none."""
-        rows = np.diff(batch.row_pointers[: self.experts + 1].astype(np.int64))
-        count = -(-rows // ROWS) * self.tiles
-        owner = np.repeat(np.arange(self.experts), count)
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+        rows = extents(batch.row_pointers, self.experts)
+        owner, within = ragged(-(-rows // ROWS) * self.tiles)
 
-        def constant(value: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        def constant(value: int) -> Integers:
             return np.full(len(owner), value, np.int64)
 
         return Tasks(

@@ -1,5 +1,4 @@
-"""What must be true of a schedule, whoever made it: the fact from which runners are proved, checked on one batch
-exactly.
+"""What must be true of a schedule, whoever made it: runners are proved from it, and it is checked batch by batch.
 
 Nothing here knows how a schedule is made, so it judges one that was read back from a device as well.
 """
@@ -8,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from forerun.schedules.cuts import CutRule
 from forerun.schedules.schedule import Item, Schedule
@@ -106,7 +106,7 @@ def _pointers(schedule: Schedule) -> Iterator[Violation]:
     pointers, count = schedule.pointers.tolist(), int(schedule.counts[0])
     if len(pointers) != schedule.capacity.ctas + 1 or pointers[0] != 0 or pointers[-1] != count:
         yield Violation("S2", f"{len(pointers) - 1} CTAs take items {pointers[0]} to {pointers[-1]} of {count}")
-    for cta, (begin, end) in enumerate(zip(pointers, pointers[1:], strict=False)):
+    for cta, (begin, end) in enumerate(pairwise(pointers)):
         if begin > end:
             yield Violation("S2", f"CTA {cta} takes items {begin} to {end}")
 

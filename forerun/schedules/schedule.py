@@ -1,5 +1,4 @@
-"""The schedule of a batch: flat int32 arrays that a persistent kernel reads, sized by the capacity and not by the
-batch."""
+"""The schedule of a batch: flat int32 arrays that a persistent kernel reads, sized by the capacity."""
 
 from __future__ import annotations
 
@@ -156,7 +155,7 @@ def _splits(items: Items) -> NDArray[np.int64]:
 
 
 def _fits(items: Items, capacity: Capacity) -> bool:
-    return len(items) <= capacity.items and np.count_nonzero(_splits(items) > 1) <= capacity.partials
+    return len(items) <= capacity.items and int(np.count_nonzero(_splits(items) > 1)) <= capacity.partials
 
 
 def _empty(capacity: Capacity, found: Finding, counts: tuple[int, int, int]) -> Schedule:
@@ -177,8 +176,7 @@ def _nothing(capacity: Capacity, found: Finding) -> Schedule:
 
 
 def _written(tasks: Tasks, items: Items, policy: Policy, capacity: Capacity, found: Finding) -> Schedule:
-    """The arrays. Slots and counters are two exclusive scans over the items in task order, before the policy orders
-    them."""
+    """The arrays. Slots and counters are two exclusive scans over the items, before the policy orders them."""
     task, splits = items.task, _splits(items)
     is_split, is_first = splits > 1, items.begin == 0
     slot = np.cumsum(is_split) - 1

@@ -1,5 +1,4 @@
-"""The status word of a schedule: what a scheduler on a device says about a batch, and the error that the host
-raises."""
+"""The status word of a schedule, and the error that the host raises for it."""
 
 from __future__ import annotations
 
@@ -58,8 +57,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A status, and the request (or expert) that it is about: the first one, or -1 where it is about the whole
-    batch."""
+    """A status, and the first request (or expert) that it is about; -1 where it is about the whole batch."""
 
     status: Status = Status.OK
     where: int = -1

@@ -16,7 +16,7 @@ from forerun.schedules.capacity import Bounds, Capacity
 from forerun.schedules.status import Finding
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["Costs", "Family", "Integers", "Items", "Key", "Tasks"]
+__all__ = ["Costs", "Family", "Integers", "Items", "Key", "Tasks", "extents", "ragged"]
 
 Integers = NDArray[np.int64]
 
@@ -120,6 +120,25 @@ class Items:
 
     def __len__(self) -> int:
         return len(self.task)
+
+
+def extents(pointers: NDArray[np.int32], count: int) -> Integers:
+    """The extents between the first ``count + 1`` index pointers; what is behind them is not read."""
+    wide = pointers[: count + 1].astype(np.int64)
+    return wide[1:] - wide[:-1]
+
+
+def ragged(counts: Integers) -> tuple[Integers, Integers]:
+    """The owner of each entry of a ragged array, and the entry's index within its owner.
+
+    On a device: one exclusive scan of the counts; each entry finds its owner by binary search.
+
+    Example:
+        >>> [array.tolist() for array in ragged(np.array([2, 0, 3]))]
+        [[0, 0, 2, 2, 2], [0, 1, 0, 1, 2]]
+    """
+    owner = np.repeat(np.arange(len(counts)), counts)
+    return owner, np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 class Family(Protocol[_Batch]):
