@@ -112,7 +112,7 @@ class Attention:
         reads only what the group before it found right.
 
         Raises:
-            InvalidInput: If the arrays are shorter than the capacity.
+            InvalidInput: If it is not a batch, or its arrays are shorter than the capacity.
         """
         _check_arrays(batch, capacity)
         count = batch.requests
@@ -221,6 +221,8 @@ def attention_batch(
 
 
 def _check_arrays(batch: AttentionBatch, capacity: Capacity) -> None:
+    if not isinstance(batch, AttentionBatch):
+        raise InvalidInput(f"attention batch: {type(batch).__name__} is not an AttentionBatch")
     least = {
         "query_pointers": capacity.requests + 1,
         "kv_lengths": capacity.requests,

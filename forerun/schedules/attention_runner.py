@@ -38,6 +38,8 @@ class AttentionRunner:
         cache = (family.cache_pages, family.page_size, family.kv_heads, family.head_size)
         if q.ndim != 3 or q.shape[1:] != (family.heads, family.head_size):
             raise InvalidInput(f"attention: q is {list(q.shape)}, not [rows, {family.heads}, {family.head_size}]")
+        if len(q) < batch.query_pointers[batch.requests]:
+            raise InvalidInput(f"attention: q has {len(q)} rows, the batch {batch.query_pointers[batch.requests]}")
         for name, array in (("k_cache", k_cache), ("v_cache", v_cache)):
             if array.shape != cache:
                 raise InvalidInput(f"attention: {name} is {list(array.shape)}, not {list(cache)}")

@@ -86,6 +86,8 @@ class ExpertGemv:
         Raises:
             InvalidInput: If there are fewer pointers than experts, or more experts than the capacity has requests.
         """
+        if not isinstance(batch, ExpertBatch):
+            raise InvalidInput(f"expert batch: {type(batch).__name__} is not an ExpertBatch")
         if capacity.requests < self.experts or len(batch.row_pointers) < self.experts + 1:
             raise InvalidInput(f"expert batch: pointers and capacity must have room for {self.experts} experts")
         pointers = batch.row_pointers

@@ -13,6 +13,7 @@ from forerun.schedules.cuts import CutRule, Shares, Whole
 from forerun.schedules.policies import Policy, prefix_sums
 from forerun.schedules.status import Finding, Status
 from forerun.schedules.tasks import Family, Items, Tasks
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["POISON", "Item", "Schedule", "Words", "capacity_for", "make_schedule", "rule_within"]
 
@@ -116,6 +117,9 @@ def make_schedule(
         capacity: What the arrays are sized for.
         policy: Which CTA takes which items.
         cuts: How tasks are cut, :class:`~forerun.schedules.cuts.Shares` by default.
+
+    Raises:
+        InvalidInput: If the arrays do not fit the capacity, or the policy returns arrays of other shapes.
     """
     found = family.check(batch, capacity)
     if found.status.is_error:
@@ -182,6 +186,9 @@ def _written(tasks: Tasks, items: Items, policy: Policy, capacity: Capacity, fou
     slot = np.cumsum(is_split) - 1
     counter = np.cumsum(is_split & is_first) - 1
     order, pointers = policy(items, capacity.ctas)
+    if np.shape(order) != (len(items),) or np.shape(pointers) != (capacity.ctas + 1,):
+        wanted = f"an order of {len(items)} items and {capacity.ctas + 1} pointers"
+        raise InvalidInput(f"the policy must return {wanted}, not {np.shape(order)} and {np.shape(pointers)}")
     first = is_split & is_first
     counts = len(items), int(is_split.sum()), int(first.sum())
     schedule = _empty(capacity, found, counts)
