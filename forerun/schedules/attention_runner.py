@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from forerun.schedules.attention import Attention, AttentionBatch
+from forerun.schedules.attention import TILES, Attention, AttentionBatch
 from forerun.schedules.execution import Floats
 from forerun.schedules.schedule import Item
 from forerun.support.diagnostics import InvalidInput
@@ -47,8 +47,13 @@ class AttentionRunner:
         self._q, self._k, self._v = q, k_cache, v_cache
         self.y: Floats = np.full(q.shape, np.nan, np.float32)
 
+    @property
+    def slot_floats(self) -> int:
+        """Room for the largest tile."""
+        return TILES[-1] * (self._family.head_size + 2)
+
     def compute(self, item: Item) -> Floats:
-        """The partial result ``[packed rows, head_size + 2]``."""
+        """The partial result ``[packed rows * (head_size + 2)]``."""
         positions = np.arange(item.begin, item.end)
         first = int(self._batch.page_pointers[item.owner])
         page = self._batch.pages[first + positions // self._family.page_size]
@@ -60,19 +65,23 @@ class AttentionRunner:
         scores = np.where(positions < sees[:, np.newaxis], scores, np.float32(-np.inf))
         greatest = scores.max(axis=1, keepdims=True)
         weights = np.exp(scores - np.where(np.isinf(greatest), np.float32(0), greatest))
-        return np.concatenate((weights @ self._v[at], greatest, weights.sum(axis=1, keepdims=True)), axis=1)
+        sums = weights.sum(axis=1, keepdims=True)
+        return np.concatenate((weights @ self._v[at], greatest, sums), axis=1).reshape(-1)
 
     def finish(self, item: Item, parts: Sequence[Floats]) -> None:
         """Each part weighted by ``exp(its greatest score - the greatest of all)``, over the sum of all weights."""
-        greatest = parts[0][:, -2]
-        for part in parts[1:]:
+        at = self._rows(item)
+        width = self._family.head_size + 2
+        tables = [part[: len(at[0]) * width].reshape(-1, width) for part in parts]
+        greatest = tables[0][:, -2]
+        for part in tables[1:]:
             greatest = np.maximum(greatest, part[:, -2])
-        total = np.zeros((len(greatest), self._family.head_size + 1), np.float32)
-        for part in parts:
+        total = np.zeros((len(greatest), width - 1), np.float32)
+        for part in tables:
             share = np.exp(part[:, -2] - greatest)[:, np.newaxis]
             total[:, :-1] += share * part[:, :-2]
             total[:, -1:] += share * part[:, -1:]
-        self.y[self._rows(item)] = total[:, :-1] / total[:, -1:]
+        self.y[at] = total[:, :-1] / total[:, -1:]
 
     def _rows(self, item: Item) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], ...]:
         """The query row and the head of each packed row of the tile."""

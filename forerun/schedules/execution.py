@@ -44,12 +44,20 @@ _Result = TypeVar("_Result")
 class Runner(Protocol):
     """What a family computes."""
 
+    @property
+    def slot_floats(self) -> int:
+        """The numbers of a slot: as many as the largest partial result has."""
+        ...
+
     def compute(self, item: Item) -> Floats:
-        """The partial result of an item; it depends on the item and the inputs alone."""
+        """The partial result of an item, one-dimensional; it depends on the item and the inputs alone."""
         ...
 
     def finish(self, item: Item, parts: Sequence[Floats]) -> None:
-        """Merge the partial results of a task in the order given, and store the result."""
+        """Merge the partial results of a task in the order given, and store the result.
+
+        Each begins with the numbers that :meth:`compute` returned; a slot may have more.
+        """
         ...
 
 
@@ -108,10 +116,11 @@ class Workspace:
 
     Args:
         capacity: How many there are.
+        slot_floats: The numbers of a slot.
     """
 
-    def __init__(self, capacity: Capacity) -> None:
-        self.slots: list[Floats] = [np.full(1, np.nan, np.float32)] * capacity.partials
+    def __init__(self, capacity: Capacity, slot_floats: int) -> None:
+        self.slots: list[Floats] = [np.full(slot_floats, np.nan, np.float32)] * capacity.partials
         self.counters = [0] * capacity.counters
 
 
@@ -145,7 +154,12 @@ class _Cta:
     def arrive_in_memory(self, store: Store) -> None:
         """A pending store becomes visible to all."""
         self.pending.remove(store)
-        self._workspace.slots[store.slot] = store.values
+        self._workspace.slots[store.slot] = self._over(self._workspace.slots[store.slot], store.values)
+
+    @staticmethod
+    def _over(slot: Floats, values: Floats) -> Floats:
+        """A slot after a store; what the values are too short for stays."""
+        return np.concatenate((values, slot[len(values) :]))
 
     def step(self, choose: Choose) -> None:
         """The next operation happens."""
@@ -167,7 +181,7 @@ class _Cta:
     def _load(self, slot: int, choose: Choose) -> Floats:
         own = [store.values for store in self.pending if store.slot == slot]
         if own:
-            return own[-1]
+            return self._over(self._workspace.slots[slot], own[-1])
         old, now = self._seen[slot], self._workspace.slots[slot]
         return now if old is now or choose(2) == 0 else old
 

@@ -38,18 +38,25 @@ class ExpertGemvRunner:
         self._batch, self._w, self._x = batch, w, x
         self.y: Floats = np.full((len(x), family.outputs), np.nan, np.float32)
 
+    @property
+    def slot_floats(self) -> int:
+        """Room for a whole tile."""
+        return ROWS * OUTPUTS
+
     def compute(self, item: Item) -> Floats:
-        """The sums over the columns of the item ``[rows, outputs of the tile]``; each row is a product of its own."""
+        """The sums over the columns of the item ``[rows * outputs of the tile]``; each row is a product of its own."""
         rows, outputs = self._place(item)
         w = self._w[item.owner, outputs, item.begin : item.end]
-        return np.stack([w @ x for x in self._x[rows, item.begin : item.end]])
+        return np.concatenate([w @ x for x in self._x[rows, item.begin : item.end]])
 
     def finish(self, item: Item, parts: Sequence[Floats]) -> None:
         """The parts added in the order given."""
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
-        self.y[self._place(item)] = total
+        place = self._place(item)
+        shape = self.y[place].shape
+        total = np.zeros(shape, np.float32)
+        for part in parts:
+            total += part[: total.size].reshape(shape)
+        self.y[place] = total
 
     def _place(self, item: Item) -> tuple[slice, slice]:
         begin = int(self._batch.row_pointers[item.owner]) + item.lane * ROWS

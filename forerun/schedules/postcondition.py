@@ -11,13 +11,14 @@ from itertools import pairwise
 
 from forerun.schedules.cuts import CutRule
 from forerun.schedules.schedule import Item, Schedule
+from forerun.schedules.status import Status
 from forerun.schedules.tasks import Key, Tasks
 from forerun.support.diagnostics import Refuted
 
 __all__ = ["RULES", "Violation", "assert_postcondition", "first_violation"]
 
 RULES = {
-    "S1": "counts lie within the capacity; with an error status there is nothing to do",
+    "S1": "the status is known, and counts lie within the capacity; with an error there is nothing to do",
     "S2": "the pointers of CTAs begin at 0, do not decrease, and end at the number of items",
     "S3": "an item names a task of the batch, and lies within its axis",
     "S4": "the axis of each task is covered once",
@@ -94,6 +95,8 @@ def _violations(schedule: Schedule, tasks: Tasks, invariant: CutRule | None) -> 
 
 
 def _counts(schedule: Schedule) -> Iterator[Violation]:
+    if int(schedule.status[0]) not in list(Status):
+        yield Violation("S1", f"{schedule.status[0]} is not a status")
     most = schedule.capacity.items, schedule.capacity.partials, schedule.capacity.counters
     for name, count, capacity in zip(("items", "slots", "counters"), schedule.counts.tolist(), most, strict=True):
         if not 0 <= count <= capacity:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from forerun.schedules.attention import Attention, AttentionBatch, attention_batch
 from forerun.schedules.attention_runner import AttentionRunner
 from forerun.schedules.cuts import Chunks, Invariant, Shares, Whole
+from forerun.schedules.execution import Workspace
 from forerun.schedules.policies import POLICIES
 from forerun.schedules.schedule import Schedule, capacity_for, make_schedule
 
@@ -80,6 +81,9 @@ class Case:
 
     def runner(self):
         return AttentionRunner(self.family, self.batch, *self.memory)
+
+    def workspace(self):
+        return Workspace(self.schedule.capacity, self.runner().slot_floats)
 
     @property
     def tasks(self):

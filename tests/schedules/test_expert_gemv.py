@@ -28,7 +28,7 @@ def run(counts, x, cuts, ctas, policy, choose):
     schedule = make_schedule(FAMILY, batch, capacity, POLICIES[policy], cuts)
     assert_postcondition(schedule, FAMILY.tasks(batch), cuts if cuts.is_invariant else None)
     runner = ExpertGemvRunner(FAMILY, batch, W, x)
-    execute(schedule, runner, Workspace(capacity), choose)
+    execute(schedule, runner, Workspace(capacity, runner.slot_floats), choose)
     return runner.y
 
 

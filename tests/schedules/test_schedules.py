@@ -19,7 +19,6 @@ from forerun.schedules.status import Status
 from forerun.schedules.tasks import Tasks
 from tests.schedules.batches import CTAS, CUTS, FAMILY, POLICY, lengths
 
-
 LARGE = replace(FAMILY, cache_pages=10**6)
 
 
