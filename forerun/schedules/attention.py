@@ -194,12 +194,15 @@ def attention_batch(
         pages: The pages of all requests; 0, 1, 2 and so on by default.
 
     Raises:
-        InvalidInput: If the lists differ in length, or are longer than the capacity.
+        InvalidInput: If the lists differ in length, are longer than the capacity, or have other values than integers.
     """
     if len(query_lengths) != len(kv_lengths):
         raise InvalidInput(f"attention batch: {len(query_lengths)} query lengths, but {len(kv_lengths)} KV lengths")
+    for value in (*query_lengths, *kv_lengths, *(pages or ())):
+        if not isinstance(value, (int, np.integer)) or not -(2**31) <= value < 2**31:
+            raise InvalidInput(f"attention batch: {value!r} is not an integer of 32 bits")
     needed = [-(-length // family.page_size) for length in kv_lengths]
-    listed = list(range(sum(needed))) if pages is None else list(pages)
+    listed = range(sum(needed)) if pages is None else pages
     if len(kv_lengths) > capacity.requests or len(listed) > capacity.pages:
         raise InvalidInput(f"attention batch: {len(kv_lengths)} requests with {len(listed)} pages exceed the capacity")
 

@@ -189,6 +189,8 @@ def _written(tasks: Tasks, items: Items, policy: Policy, capacity: Capacity, fou
     if np.shape(order) != (len(items),) or np.shape(pointers) != (capacity.ctas + 1,):
         wanted = f"an order of {len(items)} items and {capacity.ctas + 1} pointers"
         raise InvalidInput(f"the policy must return {wanted}, not {np.shape(order)} and {np.shape(pointers)}")
+    if len(items) and not 0 <= np.min(order) <= np.max(order) < len(items):
+        raise InvalidInput(f"the policy must order items 0 to {len(items) - 1}, not {np.min(order)} to {np.max(order)}")
     first = is_split & is_first
     counts = len(items), int(is_split.sum()), int(first.sum())
     schedule = _empty(capacity, found, counts)

@@ -85,17 +85,15 @@ def cost(tasks: Tasks, item) -> int:
     return int(tasks.fixed[task] + tasks.per_block[task] * -(-(item.end - item.begin) // tasks.block[task]))
 
 
-@given(st.data(), st.integers(2, 8), st.sampled_from([("prefix-sums", Shares()), ("longest-first", Chunks(30))]))
-def test_twenty_tasks_a_cta_are_balanced_in_any_order(data, ctas, chosen):
+@given(st.data(), st.integers(2, 8), st.sampled_from([("prefix-sums", Shares()), ("longest-first", Chunks())]))
+def test_twenty_tasks_a_cta_are_within_a_twentieth_in_any_order(data, ctas, chosen):
+    """From two blocks a task on; a block is the least that can be dealt."""
     policy, cuts = chosen
-    kv = st.integers(1, 6000)
+    kv = st.integers(KV_BLOCK + 1, 6000)
     requests = data.draw(st.lists(kv, min_size=20 * ctas, max_size=20 * ctas))
     family = Attention(2, 1, 8, 64, 10**6)
     schedule, tasks = scheduled(([1] * len(requests), requests), cuts, ctas, policy, family)
-    # Blocks of 64 are what can be dealt: they have to be small beside a share.
-    largest = int((tasks.fixed + tasks.per_block).max())
-    assert imbalance(schedule, tasks) <= max(1.05, 1 + 3 * largest * ctas / tasks.cost.sum())
-    event("at most 1.05" if imbalance(schedule, tasks) <= 1.05 else "short requests")
+    assert imbalance(schedule, tasks) <= 1.05
 
 
 @given(st.permutations(range(40)), st.sampled_from([("prefix-sums", Shares()), ("longest-first", Chunks(20))]))

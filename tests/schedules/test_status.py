@@ -127,7 +127,7 @@ def test_more_work_than_can_be_counted_is_an_error():
 
 
 def test_one_long_request_does_not_decide_for_the_others():
-    """Under Invariant a capacity without room for the worst batch never splits, so that no request depends on another."""
+    """Under Invariant a capacity without room for the worst batch never splits: no request depends on another."""
     roomy = capacity_for(FAMILY, 4, 20, 200, 3, Invariant(64))
     small = Capacity(4, 20, 200, 3, roomy.items, roomy.partials - 1)
     for kv in ([100], [100, 300]):
@@ -183,6 +183,12 @@ def test_pointers_of_experts(pointers, status, where):
         lambda: Capacity(1, 1, 1, 2**16, 1, 0),
         lambda: Capacity(1, 1, 1, True, 1, 0),
         lambda: make_schedule(FAMILY, batch(), CAPACITY, lambda items, ctas: (np.arange(2), np.arange(2))),
+        lambda: make_schedule(
+            FAMILY, batch(), CAPACITY, lambda items, ctas: (np.arange(len(items)) + 1, np.zeros(ctas + 1, int))
+        ),
+        lambda: attention_batch(FAMILY, CAPACITY, [1], [2**31]),
+        lambda: attention_batch(FAMILY, CAPACITY, [0.5], [1]),
+        lambda: attention_batch(FAMILY, CAPACITY, [None], [1]),
     ],
 )
 def test_wrong_arguments_are_errors_of_forerun(make):

@@ -39,7 +39,7 @@ class ByTheBatch(Chunks):
 
 
 def split_items(schedule):
-    """Indices of the items of the first task that is split, in the order of its axis, and one of another, if there is one."""
+    """The items of the first task that is split, in the order of its axis, and one of another if there is one."""
     items = schedule.all_items()
     split = sorted((i for i, item in enumerate(items) if item.slot >= 0), key=lambda i: items[i].slot)
     first = [i for i in split if items[i].counter == items[split[0]].counter]
