@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forerun.schedules.capacity import Bounds
-from forerun.schedules.tasks import Integers, Items, Tasks
+from forerun.schedules.tasks import Integers, Items, Tasks, ragged
 from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["Chunks", "CutRule", "Invariant", "Shares", "Whole", "equal_parts"]
@@ -95,8 +95,8 @@ class Chunks:
     """Cuts what costs more than a chunk into equal parts; a chunk is a CTA's mean share over ``per_cta``.
 
     An item then costs at most a chunk, a block and the fixed cost, so the busiest CTA exceeds the mean by about one
-    part in ``per_cta`` at most, under :class:`~forerun.schedules.policies.longest_first` (Graham 1969) and under prefix
-    sums.
+    part in ``per_cta`` at most, under :func:`~forerun.schedules.policies.longest_first` (Graham 1969) and under
+    :func:`~forerun.schedules.policies.prefix_sums`.
 
     On a device: one reduction of the costs; each task divides; one exclusive scan of the splits places the items.
     ``O(tasks + items)``.
@@ -154,8 +154,7 @@ class Invariant:
 def equal_parts(tasks: Tasks, splits: Integers) -> Items:
     """Each task in that many parts of equal blocks (one more or less); from 1 to as many as it has blocks."""
     splits = np.where(tasks.can_split, np.clip(splits, 1, tasks.blocks), 1)
-    task = np.repeat(np.arange(len(tasks)), splits)
-    part = np.arange(len(task)) - np.repeat(np.cumsum(splits) - splits, splits)
+    task, part = ragged(splits)
     return _pieces(tasks, task, part * tasks.blocks[task] // splits[task], None)
 
 

@@ -188,6 +188,13 @@ def test_a_wrong_schedule_gives_a_wrong_result_in_some_order(change):
     assert not all(np.allclose(found, expected, rtol=2e-5, atol=2e-5) for found in results)
 
 
+def test_two_stores_to_one_slot_may_wait_together():
+    case, expected = tiny((256,), 1)
+    case.schedule = wrong_schedules.changed(case.schedule, wrong_schedules.slot_reused)
+    found = run(case, adversary([0]), program=variant(release=False))
+    assert not np.allclose(found, expected, rtol=2e-5, atol=2e-5)
+
+
 def test_a_batch_with_an_error_runs_nothing():
     case = make_case(random_values([1], [5]))
     case.batch.pages[1] = FAMILY.cache_pages
