@@ -170,9 +170,9 @@ class Attention:
         return Tasks(owner, lane, tile, size, length, block, fixed, per_block, tiles[owner], can_split)
 
     def bounds(self, capacity: Capacity) -> Bounds:
-        """A request has one tile of each KV head, and another one for each 128 packed rows."""
+        """A request with rows has one tile of each KV head, and another one for each 128 packed rows more."""
         requests = min(capacity.requests, capacity.rows)
-        tiles = requests + capacity.rows * self.group // TILES[-1]
+        tiles = requests + (capacity.rows * self.group - requests) // TILES[-1]
         positions = capacity.pages * self.page_size
         return Bounds(self.kv_heads * tiles, self.kv_heads * requests, self.kv_heads * positions)
 

@@ -122,6 +122,7 @@ class ExpertGemv:
         )
 
     def bounds(self, capacity: Capacity) -> Bounds:
-        """An expert with rows has one group of them, and another one for each eight."""
-        groups = min(self.experts, capacity.rows) + capacity.rows // ROWS
+        """An expert with rows has one group of them, and another one for each eight more."""
+        experts = min(self.experts, capacity.rows)
+        groups = experts + (capacity.rows - experts) // ROWS
         return Bounds(groups * self.tiles, groups, groups * self.columns)

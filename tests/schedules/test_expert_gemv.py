@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forerun.schedules.capacity import Capacity
 from forerun.schedules.cuts import Invariant
 from forerun.schedules.execution import Workspace, execute
 from forerun.schedules.expert_gemv import ExpertBatch, ExpertGemv
@@ -23,7 +24,7 @@ W = np.random.default_rng(0).standard_normal((4, 100, 700)).astype(np.float32)
 
 
 def run(counts, x, cuts, ctas, policy, choose):
-    capacity = capacity_for(FAMILY, 4, 80, 0, ctas, cuts)
+    capacity = capacity_for(FAMILY, 4, len(x), 0, ctas, cuts)
     batch = ExpertBatch(np.array([*np.cumsum([0, *counts]), POISON], np.int32))
     schedule = make_schedule(FAMILY, batch, capacity, POLICIES[policy], cuts)
     assert_postcondition(schedule, FAMILY.tasks(batch), cuts if cuts.is_invariant else None)
@@ -44,6 +45,19 @@ def test_products_are_right_in_any_order(counts, cuts, ctas, policy, choose):
     found = run(counts, x, cuts, ctas, policy, choose)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
     assert found.tobytes() == run(counts, x, cuts, ctas, policy, adversary([0])).tobytes()
+
+
+@given(COUNTS, CTAS)
+def test_the_bound_is_reached_and_holds(counts, ctas):
+    bounds = FAMILY.bounds(Capacity(4, sum(counts), 0, ctas, 1, 0))
+    most = max(sum(-(-n // 8) for n in split) for split in every_split(sum(counts)))
+    assert bounds.tasks == 2 * most
+
+
+def every_split(rows):
+    """Rows of four experts: those that need the most groups have one row, and the last one has what is left."""
+    for ones in range(min(4, rows)):
+        yield [1] * ones + [rows - ones]
 
 
 @given(COUNTS, st.integers(0, 3), st.integers(0, 19), CTAS, POLICY, ADVERSARY)

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import event, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from forerun.schedules.attention import KV_BLOCK, Attention, attention_batch
@@ -45,6 +45,8 @@ def test_the_postcondition_holds_within_the_stated_bounds(made, cuts, ctas, poli
 
 
 @given(lengths(), st.sampled_from([(4, 2), (1, 1), (8, 1), (6, 2)]))
+@example(([16, 17, 64, 65, 128, 129, 0], [16, 50, 64, 65, 200, 129, 3]), (1, 1))
+@example(([4, 5, 16, 17, 32, 33], [16, 50, 64, 65, 200, 129]), (8, 2))
 def test_tasks_are_the_tiles_of_the_definition(made, heads):
     family = Attention(*heads, head_size=8, page_size=4, cache_pages=2000)
     tasks = scheduled(made, Whole(), 3, family=family)[1]
@@ -123,6 +125,26 @@ def test_a_thousand_requests_and_one():
         schedule, tasks = scheduled(([1] * count, kv), Shares(), 132, family=family)
         assert_postcondition(schedule, tasks)
         assert schedule.counts[0] <= count + 131
+
+
+@given(lengths(8, 3000), CUTS, CTAS)
+def test_tasks_that_cannot_be_split_are_not(made, cuts, ctas):
+    tasks = scheduled(made, Whole(), ctas)[1]
+    movable = np.arange(len(tasks)) % 2 == 0
+    items = cuts.cut(replace(tasks, can_split=movable), ctas)
+    assert np.bincount(items.task, minlength=len(tasks))[~movable].tolist() == [1] * int((~movable).sum())
+    assert items.edges[-1] >= tasks.cost.sum()  # cuts may add fixed costs
+    assert (np.diff(items.edges) > 0).all()
+
+
+def test_the_bounds_are_those_of_the_docs():
+    """A group of 2 on 2 KV heads: 4 requests, 40 rows; 80 packed rows have no second tile of 128."""
+    sizes = {Whole(): (8, 0), Shares(): (10, 4), Chunks(5): (8 + 15, 30), Invariant(32): (8 + 18, 18)}
+    for cuts, expected in sizes.items():
+        capacity = capacity_for(FAMILY, requests=4, rows=40, pages=40, ctas=3, cuts=cuts)
+        assert (capacity.items, capacity.partials) == expected
+    assert capacity_for(FAMILY, requests=4, rows=2, pages=40, ctas=3, cuts=Whole()).items == 4
+    assert capacity_for(FAMILY, requests=4, rows=66, pages=40, ctas=3, cuts=Whole()).items == 2 * (4 + 1)
 
 
 def test_requests_without_rows_have_no_items():

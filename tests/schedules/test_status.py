@@ -111,6 +111,16 @@ def test_what_does_not_fit_runs_unsplit(made, cuts, partials):
         assert schedule.finding.status is Status.UNSPLIT
 
 
+def test_items_that_do_not_fit_are_not_split():
+    roomy = capacity_for(FAMILY, 4, 20, 400, 3)
+    batch = attention_batch(FAMILY, roomy, [1, 3], [900, 500])
+    assert make_schedule(FAMILY, batch, roomy).counts.tolist() == [5, 2, 1]
+    small = Capacity(4, 20, 400, 3, items=4, partials=roomy.partials)
+    schedule = make_schedule(FAMILY, batch, small)
+    assert schedule.finding.status is Status.UNSPLIT
+    assert schedule.counts.tolist() == [4, 0, 0]
+
+
 def test_whole_tasks_that_do_not_fit_are_an_error():
     small = Capacity(4, 20, 40, 3, items=3, partials=0)
     schedule = make_schedule(FAMILY, batch(), small)

@@ -61,6 +61,21 @@ def past_the_end(schedule):
     schedule.items[first[-1], 5] += 1
 
 
+def before_the_start(schedule):
+    (first, *_), _ = split_items(schedule)
+    schedule.items[first, 4] = -1
+
+
+def too_short(schedule):
+    first, _ = split_items(schedule)
+    schedule.items[first[-1], 5] -= 1
+
+
+def last_item_left_out(schedule):
+    schedule.counts[0] -= 1
+    schedule.pointers[-1] -= 1
+
+
 def of_another_tile(schedule):
     schedule.items[0, 2] += 50
 
@@ -140,6 +155,9 @@ CHANGES = {
     overlapping: "S4",
     with_a_gap: "S4",
     past_the_end: "S3",
+    before_the_start: "S3",
+    too_short: "S4",
+    last_item_left_out: "S4",
     of_another_tile: "S3",
     of_another_size: "S3",
     empty_item: "S3",
