@@ -117,6 +117,18 @@ SECTIONS = (
         "one. `python -m benchmarks.plans --gpu`",
     ),
     Section(
+        "schedules",
+        "Balance of schedules",
+        "The busiest CTA over the mean of 132, in modelled cost; no time was measured. Batches, rules of cuts and "
+        "policies: [ragged batches](schedules.md). The median of eight orders of the requests, the best and the worst. "
+        "`python -m benchmarks.schedules`",
+        tuple(
+            (f"{batch}.{chosen}", "at most 1.05")
+            for batch in ("decode", "log_uniform", "prefill_and_decode")
+            for chosen in ("shares.prefix_sums", "chunks.longest_first", "invariant.longest_first")
+        ),
+    ),
+    Section(
         "checker",
         "The checker",
         "Graphs with five accesses a node. `python benchmarks/checker.py`",

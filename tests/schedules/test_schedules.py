@@ -1,0 +1,162 @@
+"""Schedules of random ragged batches: the postcondition, the bounds, the balance."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import event, example, given
+from hypothesis import strategies as st
+
+from forerun.schedules.attention import KV_BLOCK, Attention, attention_batch
+from forerun.schedules.balance import imbalance, loads
+from forerun.schedules.cuts import Chunks, Invariant, Shares, Whole
+from forerun.schedules.policies import POLICIES, longest_first
+from forerun.schedules.postcondition import assert_postcondition, first_violation
+from forerun.schedules.schedule import POISON, capacity_for, make_schedule
+from forerun.schedules.status import Status
+from forerun.schedules.tasks import Tasks
+from tests.schedules.batches import CTAS, CUTS, FAMILY, POLICY, lengths
+
+LARGE = replace(FAMILY, cache_pages=10**6)
+
+
+def scheduled(made, cuts, ctas, policy="prefix-sums", family=LARGE):
+    """A schedule in a capacity that has room for nothing but this batch's sums."""
+    queries, kv = made
+    pages = sum(-(-n // family.page_size) for n in kv)
+    capacity = capacity_for(family, len(kv), max(1, sum(queries)), pages, ctas, cuts)
+    batch = attention_batch(family, capacity, queries, kv)
+    return make_schedule(family, batch, capacity, POLICIES[policy], cuts), family.tasks(batch)
+
+
+@given(lengths(8, 3000), CUTS, CTAS, POLICY)
+def test_the_postcondition_holds_within_the_stated_bounds(made, cuts, ctas, policy):
+    schedule, tasks = scheduled(made, cuts, ctas, policy)
+    assert schedule.finding.status is Status.OK
+    assert first_violation(schedule, tasks, cuts if cuts.is_invariant else None) is None
+    event(f"{type(cuts).__name__}: {'split' if schedule.counts[1] else 'whole'}")
+    assert (schedule.items[schedule.counts[0] :] == POISON).all()
+    assert (schedule.counters[schedule.counts[2] :] == POISON).all()
+    arrays = (schedule.status, schedule.counts, schedule.pointers, schedule.items, schedule.counters)
+    assert all(array.dtype == np.int32 for array in arrays)
+    assert sum(array.nbytes for array in arrays) == schedule.capacity.schedule_bytes
+
+
+@given(lengths(), st.sampled_from([(4, 2), (1, 1), (8, 1), (6, 2)]))
+@example(([16, 17, 64, 65, 128, 129, 0], [16, 50, 64, 65, 200, 129, 3]), (1, 1))
+@example(([4, 5, 16, 17, 32, 33], [16, 50, 64, 65, 200, 129]), (8, 2))
+def test_tasks_are_the_tiles_of_the_definition(made, heads):
+    family = Attention(*heads, head_size=8, page_size=4, cache_pages=2000)
+    tasks = scheduled(made, Whole(), 3, family=family)[1]
+    expected = []
+    for request, (q, kv) in enumerate(zip(*made, strict=True)):
+        packed = q * family.group
+        size = 16 if packed <= 16 else 64 if packed <= 64 else 128
+        for head, tile in itertools.product(range(family.kv_heads), range(-(-packed // size))):
+            rows = [p // family.group for p in range(packed) if p // size == tile]
+            expected.append((request, head, tile, size, kv - q + max(rows) + 1))
+    found = zip(tasks.owner, tasks.lane, tasks.tile, tasks.size, tasks.length, strict=True)
+    assert list(found) == expected
+
+
+@given(lengths(8, 3000), CTAS)
+def test_prefix_sums_over_shares_are_within_two_blocks_of_the_mean(made, ctas):
+    schedule, tasks = scheduled(made, Shares(), ctas)
+    if len(tasks):
+        largest = int((tasks.fixed + tasks.per_block).max())
+        assert loads(schedule, tasks).max() <= tasks.cost.sum() / ctas + 2 * largest + 1
+
+
+@given(lengths(8, 3000), CTAS, CUTS)
+def test_longest_first_keeps_grahams_bound(made, ctas, cuts):
+    schedule, tasks = scheduled(made, cuts, ctas, "longest-first")
+    found = loads(schedule, tasks)
+    dearest = [max((cost(tasks, item) for item in schedule.of_cta(cta)), default=0) for cta in range(ctas)]
+    assert found.max() <= found.mean() + max(dearest)
+    for cta in range(ctas):
+        costs = [cost(tasks, item) for item in schedule.of_cta(cta)]
+        assert costs == sorted(costs, reverse=True)
+        # Before its last item, no CTA had more than any other has now.
+        assert found[cta] - (costs[-1] if costs else 0) <= found.min()
+
+
+def cost(tasks: Tasks, item) -> int:
+    task = tasks.keys().index(item[:3])
+    return int(tasks.fixed[task] + tasks.per_block[task] * -(-(item.end - item.begin) // tasks.block[task]))
+
+
+@given(st.data(), st.integers(2, 8), st.sampled_from([("prefix-sums", Shares()), ("longest-first", Chunks())]))
+def test_twenty_tasks_a_cta_are_within_a_twentieth_in_any_order(data, ctas, chosen):
+    """From two blocks a task on; a block is the least that can be dealt."""
+    policy, cuts = chosen
+    kv = st.integers(KV_BLOCK + 1, 6000)
+    requests = data.draw(st.lists(kv, min_size=20 * ctas, max_size=20 * ctas))
+    family = Attention(2, 1, 8, 64, 10**6)
+    schedule, tasks = scheduled(([1] * len(requests), requests), cuts, ctas, policy, family)
+    assert imbalance(schedule, tasks) <= 1.05
+
+
+@given(st.permutations(range(40)), st.sampled_from([("prefix-sums", Shares()), ("longest-first", Chunks(20))]))
+def test_long_requests_in_any_order_are_within_a_twentieth(order, chosen):
+    policy, cuts = chosen
+    kv = [64 * 2 ** (i % 8) for i in range(40)]
+    family = Attention(8, 2, 8, 64, 10**6)
+    schedule, tasks = scheduled(([1] * 40, [kv[i] for i in order]), cuts, 4, policy, family)
+    assert imbalance(schedule, tasks) <= 1.05
+
+
+@given(lengths(), CTAS, POLICY)
+def test_invariant_splits_are_those_of_the_request_alone(made, ctas, policy):
+    schedule, tasks = scheduled(made, Invariant(KV_BLOCK), ctas, policy)
+    for request, (q, kv) in enumerate(zip(*made, strict=True)):
+        if q:
+            alone = scheduled(([q], [kv]), Invariant(KV_BLOCK), 1)[0]
+            mine = sorted(item[1:6] for item in schedule.all_items() if item.owner == request)
+            assert mine == sorted(item[1:6] for item in alone.all_items())
+    assert_postcondition(schedule, tasks, Invariant(KV_BLOCK))
+
+
+def test_a_thousand_requests_and_one():
+    for count in (1, 1024):
+        family = Attention(8, 1, 64, 16, 10**6)
+        kv = np.random.default_rng(0).integers(1, 5000, count).tolist()
+        schedule, tasks = scheduled(([1] * count, kv), Shares(), 132, family=family)
+        assert_postcondition(schedule, tasks)
+        assert schedule.counts[0] <= count + 131
+
+
+@given(lengths(8, 3000), CUTS, CTAS)
+def test_tasks_that_cannot_be_split_are_not(made, cuts, ctas):
+    tasks = scheduled(made, Whole(), ctas)[1]
+    movable = np.arange(len(tasks)) % 2 == 0
+    items = cuts.cut(replace(tasks, can_split=movable), ctas)
+    assert np.bincount(items.task, minlength=len(tasks))[~movable].tolist() == [1] * int((~movable).sum())
+    assert items.edges[-1] >= tasks.cost.sum()  # cuts may add fixed costs
+    assert (np.diff(items.edges) > 0).all()
+
+
+def test_the_bounds_are_those_of_the_docs():
+    """A group of 2 on 2 KV heads: 4 requests, 40 rows; 80 packed rows have no second tile of 128."""
+    sizes = {Whole(): (8, 0), Shares(): (10, 4), Chunks(5): (8 + 15, 30), Invariant(32): (8 + 18, 18)}
+    for cuts, expected in sizes.items():
+        capacity = capacity_for(FAMILY, requests=4, rows=40, pages=40, ctas=3, cuts=cuts)
+        assert (capacity.items, capacity.partials) == expected
+    assert capacity_for(FAMILY, requests=4, rows=2, pages=40, ctas=3, cuts=Whole()).items == 4
+    assert capacity_for(FAMILY, requests=4, rows=66, pages=40, ctas=3, cuts=Whole()).items == 2 * (4 + 1)
+
+
+def test_requests_without_rows_have_no_items():
+    schedule, tasks = scheduled(([0, 0], [5, 7]), Shares(), 3)
+    assert schedule.counts.tolist() == [0, 0, 0]
+    assert schedule.pointers.tolist() == [0] * 4
+    assert imbalance(schedule, tasks) == 1.0
+    assert_postcondition(schedule, tasks)
+
+
+def test_ties_go_to_the_first_cta():
+    _, tasks = scheduled(([1] * 4, [64] * 4), Whole(), 3)
+    order, pointers = longest_first(Whole().cut(tasks, 3), 3)
+    assert order.tolist() == [0, 3, 6, 1, 4, 7, 2, 5]
+    assert pointers.tolist() == [0, 3, 6, 8]
