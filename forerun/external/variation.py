@@ -21,7 +21,7 @@ class Variation:
 
     Attributes:
         node: The first node, in launch order, after which memory was not the same in all replays.
-        kernel: Its kernel's name in the image; empty if it is no kernel.
+        kernel: Its kernel's name in the image; empty for other nodes.
         step: The step whose inputs show it.
         differing: In how many replays of the nodes up to this one memory was not as after the first.
         replays: How many there were.
