@@ -12,7 +12,7 @@ from forerun.ir.types import HOST, BufferRole, DType
 from forerun.kernels.builtin import KERNELS
 from forerun.passes.infra.manager import PassManager
 
-__all__ = ["ROWS", "UNLUCKY", "N", "failing_programs"]
+__all__ = ["I32", "ROWS", "UNLUCKY", "N", "failing_programs"]
 
 vouch("tests.runtime.cuda.hosts")
 I32 = DType.I32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,14 +11,17 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
+from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Graph
-from forerun.ir.types import BufferRole
+from forerun.ir.nodes import ScalarLoad
+from forerun.ir.types import HOST, BufferRole
+from forerun.kernels.builtin import KERNELS
 from forerun.runtime.cuda import CudaTarget
 from forerun.runtime.reference import ReferenceTarget
 from forerun.support.diagnostics import InvalidInput
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.support import on_fake
-from tests.runtime.failing_programs import ROWS, UNLUCKY, N, failing_programs
+from tests.runtime.failing_programs import I32, ROWS, UNLUCKY, N, failing_programs
 
 TARGETS: Mapping[str, Any] = {
     "graph": CudaTarget(),
@@ -26,7 +30,6 @@ TARGETS: Mapping[str, Any] = {
     "serial": ReferenceTarget(),
     "adversarial": ReferenceTarget("adversarial", seed=5),
 }
-STATE = ("total", "m", "at")
 
 
 @st.composite
@@ -92,4 +95,39 @@ def test_what_is_enqueued_after_a_failure_does_nothing(splits: str, graph: Graph
         again = {"x": np.ones(N, np.int32), "row": np.zeros(1, np.int32)}
         assert_same(program.run(again), expected.run(again))
         assert_same(state_of(program, graph), state_of(expected, graph))
+        program.close()
+
+
+def _no_copy(driver: FakeCuda, *words: int) -> None:
+    """A replay that cannot be undone."""
+
+
+def _one_copy(driver: FakeCuda, table: int, moved: int, count: int, arrived: int, failed: int, put_back: int) -> None:
+    """Replays after the failed one make no copy, but they run."""
+    if put_back or not ctypes.c_uint32.from_address(failed).value:
+        driver._move_state(table, moved, count, put_back=bool(put_back))
+
+
+@pytest.mark.parametrize(("wrong", "rows"), [(_no_copy, [0]), (_one_copy, [0, 1]), (None, [0, 1])])
+def test_wrong_ways_to_copy_state_show(wrong: Any, rows: list[int]) -> None:
+    """A replay that fails in row 0, and one in row 1 that is enqueued behind it."""
+    builder = GraphBuilder("rows")
+    x, here = builder.input("x", I32, (N,)), builder.buffer("here", I32, (N,), BufferRole.TEMP, place=HOST)
+    builder.input("row", I32, (1,), bounds=(0, ROWS - 1))
+    m = builder.state("m", I32, (ROWS, N))
+    builder.launch(KERNELS["scale_row_i32"], x=x, m=m, row=ScalarLoad("row"))
+    builder.copy(x, here)
+    y = builder.buffer("y", I32, (N,), BufferRole.OUTPUT, place=HOST)
+    builder.host("tests.runtime.cuda.hosts:fail", [here], [y])
+    with pytest.MonkeyPatch.context() as patch, on_fake(patch, FakeCuda()):
+        if wrong is not None:
+            patch.setattr(FakeCuda, "_save_state", wrong)
+        program = CudaTarget().load(builder.build(), {})
+        program.buffer("x").assign(np.full(N, UNLUCKY, np.int32))
+        for row in rows:
+            program.buffer("row").assign([row])
+            program.launch()
+        with pytest.raises(InvalidInput, match="thirteen"):
+            program.synchronize()
+        assert program.read(m).any() == (wrong is not None)
         program.close()

@@ -296,7 +296,7 @@ def test_an_input_on_the_device() -> None:
 
 
 def rows_with_a_host_call() -> Graph:
-    """Adds ``x`` to all of ``total``, and to a row of ``m`` that an input chooses; then calls what may raise."""
+    """Adds ``x`` to ``total`` and to a row of ``m`` that an input chooses, and calls a function that may raise."""
     builder = GraphBuilder("rows_with_a_host_call")
     x, here = builder.input("x", I32, (N,)), builder.buffer("here", I32, (N,), BufferRole.TEMP, place=HOST)
     builder.input("row", I32, (1,), bounds=(0, 4095))
