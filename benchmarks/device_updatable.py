@@ -34,6 +34,14 @@ _MASK = 0xFFFFFFFF
 _NON_BLOCKING = 1
 
 
+def _written(size_of: Callable[[Any], Any], write: Callable[[Any, bytes], Any], program: Any) -> bytes:
+    """What NVRTC writes into a bytes object. One of length 0 or 1 would be Python's only one, and change everywhere."""
+    size = size_of(program)[1]
+    found = b" " * (size + 2)
+    write(program, found)
+    return found[:size]
+
+
 def code(arch: str) -> bytes:
     """The kernels, linked with the device runtime: NVRTC makes relocatable code, and nvlink the cubin."""
     from cuda.bindings import nvrtc
@@ -44,11 +52,8 @@ def code(arch: str) -> bytes:
     options += [f"--include-path={folder}" for folder in tools.include]
     _, program = nvrtc.nvrtcCreateProgram(text, _SOURCE.name.encode(), 0, [], [])
     (error,) = nvrtc.nvrtcCompileProgram(program, len(options), [one.encode() for one in options])
-    log = b" " * nvrtc.nvrtcGetProgramLogSize(program)[1]
-    nvrtc.nvrtcGetProgramLog(program, log)
-    assert not int(error), log.decode()
-    made = b" " * nvrtc.nvrtcGetCUBINSize(program)[1]
-    nvrtc.nvrtcGetCUBIN(program, made)
+    assert not int(error), _written(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program).decode()
+    made = _written(nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN, program)
     library = next(path for one in tools.include for path in one.parent.glob("lib*/libcudadevrt.a"))
     with tempfile.TemporaryDirectory() as folder:
         unit, linked = Path(folder, "unit.cubin"), Path(folder, "linked.cubin")

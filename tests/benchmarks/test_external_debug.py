@@ -8,9 +8,11 @@ import pytest
 
 from benchmarks.external_debug import debugged, metrics, table
 from tests.captured.samples import kernel
-from tests.external.test_debug import chain, inputs, live, texts_as_code
+from tests.external.running_chain import chain, inputs, live, texts_as_code
 
 __all__ = ["texts_as_code"]
+
+pytestmark = pytest.mark.usefixtures("texts_as_code")
 
 
 def test_a_program(monkeypatch: pytest.MonkeyPatch) -> None:

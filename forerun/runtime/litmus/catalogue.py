@@ -300,7 +300,7 @@ _FANS = (
 _FORKS = (
     LitmusTest(
         "L20",
-        "one source: a full edge to C, which reads unwaited, beside a programmatic one to B",
+        "full and programmatic edge of one source; unwaited read",
         {"A": _LATE, "B": "wait, load x", "C": "load x"},
         (programmatic("A", "B"), full("A", "C")),
     ),

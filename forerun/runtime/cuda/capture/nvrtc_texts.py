@@ -109,9 +109,9 @@ class NvrtcRecorder:
             def cubin(program: Any, code: Any) -> Any:
                 result = original(program, code)
                 _, size = module.nvrtcGetPTXSize(program)
-                text = b" " * size
+                text = b" " * (size + 2)  # one of length 0 or 1 would be Python's only one
                 module.nvrtcGetPTX(program, text)
-                self._note(int(program), bytes(code), text)
+                self._note(int(program), bytes(code), text[:size])
                 return result
 
             return cubin
