@@ -268,7 +268,7 @@ def test_where_delays_are(places: tuple[Place, ...], sleeps: int) -> None:
 def test_a_share_of_the_warps_sleeps() -> None:
     text = delayed(HEAD + ORDER, "k", ["store"])
     for share in (0.1, 0.25, 0.5, 1):
-        counts = [len(one.sleeps) for seed in range(100) for one in run(text, {DELAY: delay_word(seed, 9, share)})]
+        counts = [len(one.sleeps) for seed in range(50) for one in run(text, {DELAY: delay_word(seed, 9, share)})]
         assert sum(counts) / len(counts) == pytest.approx(share, abs=0.12)
     assert not any(one.sleeps != [0] and one.sleeps for one in run(text, {DELAY: delay_word(5, 0, 1)}))
 

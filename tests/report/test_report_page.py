@@ -128,6 +128,7 @@ def test_the_names_that_folded_cards_look_up_are_all_there(small):
     assert tables == [list(tiny().nodes)]
 
 
+@pytest.mark.slow
 def test_two_thousand_nodes_give_a_page_that_opens(tmp_path):
     dump(synthetic_decode_graph(2000), tmp_path)
     page = write_report(tmp_path).read_text(encoding="utf-8")

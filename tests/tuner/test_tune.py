@@ -208,6 +208,7 @@ def test_tuning_on_a_gpu(tmp_path: Path) -> None:
     np.testing.assert_allclose(found["logits"], expected["logits"], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_path_through_the_cuda_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """All but the clock and the machine code: weights are uploaded once, everything is given back."""
     api, path = FakeCuda(), tmp_path / "tuning.json"

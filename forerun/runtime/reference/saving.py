@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import is_host_work
-from forerun.ir.semantics.written_state import WrittenRange, written_state
 from forerun.ir.walk import all_nodes
 from forerun.runtime.reference.memory import Memory
+
+if TYPE_CHECKING:
+    from forerun.ir.semantics.written_state import WrittenRange
 
 __all__ = ["ranges_to_save", "undone_by_failure"]
 
@@ -21,6 +24,8 @@ Bytes = NDArray[np.uint8]
 
 def ranges_to_save(graph: Graph) -> tuple[WrittenRange, ...]:
     """The state that a replay of a valid graph writes, if the graph has work for the host, which may raise."""
+    from forerun.ir.semantics.written_state import written_state  # costs time at start, and few graphs need it
+
     has_host_work = any(is_host_work(node) for _, node in all_nodes(graph))
     return written_state(graph) if has_host_work else ()
 

@@ -155,7 +155,7 @@ def test_decode_steps_after_all_passes(api: FakeCuda, steps: int, dtype: DType) 
 
 
 def test_emitting_costs_little_beside_the_driver(api: FakeCuda) -> None:
-    """Figure emit.nodes_2000_ms leaves 5 us a node; twice that here, for slow machines."""
+    """Figure emit.nodes_2000_ms leaves 5 us a node; four times that here: slow machines, but no growth with the graph."""
     graph = synthetic_decode_graph(2000, steps=4, context=64)
     code = fake_code(graph, "sm_90")
     scope, times = Scope(Driver(api)), []
@@ -169,7 +169,7 @@ def test_emitting_costs_little_beside_the_driver(api: FakeCuda) -> None:
         emitter.emit()
         times.append(time.process_time() - began)
     scope.release()
-    assert min(times) / len(graph) < 10e-6
+    assert min(times) / len(graph) < 20e-6
 
 
 def test_the_condition_is_set_before_the_node_and_after_all_sinks_of_the_body(api: FakeCuda) -> None:

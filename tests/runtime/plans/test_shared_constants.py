@@ -29,6 +29,7 @@ from tests.runtime.cuda.faults import Faults
 from tests.runtime.cuda.support import attempt, on_fake
 from tests.runtime.plans.fake import UpdatableCuda, fake_gpu
 from tests.runtime.plans.test_cache import PLENTY, plans_only
+from tests.strategies import portion
 
 TARGETS = ("reference", "cuda")
 
@@ -302,7 +303,7 @@ def test_any_sequence_on_the_reference_target(steps: Any) -> None:
     follow("reference", steps)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(portion(40), deadline=None)
 @given(STEPS)
 def test_any_sequence_on_a_gpu(steps: Any) -> None:
     with pytest.MonkeyPatch.context() as patch, fake_gpu(patch) as (api, own):
