@@ -155,7 +155,7 @@ def test_decode_steps_after_all_passes(api: FakeCuda, steps: int, dtype: DType) 
 
 
 def test_emitting_costs_little_beside_the_driver(api: FakeCuda) -> None:
-    """Figure emit.nodes_2000_ms leaves 5 us a node; four times that here: slow machines, but no growth with the graph."""
+    """Figure emit.nodes_2000_ms leaves 5 us a node; four times that here, for slow machines."""
     graph = synthetic_decode_graph(2000, steps=4, context=64)
     code = fake_code(graph, "sm_90")
     scope, times = Scope(Driver(api)), []
