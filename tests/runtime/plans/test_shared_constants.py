@@ -331,10 +331,12 @@ def test_every_call_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     with on_fake(monkeypatch, faults) as own:
         exercise()
         calls = list(faults.names)
-        for number, name in enumerate(calls, 1):
+        # The first one of each function, and every eighth: all of them take a minute.
+        for number in sorted({*(calls.index(name) + 1 for name in calls), *range(1, len(calls) + 1, 8)}):
             own.release_contexts()
             faults.arm(number)
             error = attempt(exercise)
+            name = calls[number - 1]
             assert error is None or isinstance(error, CudaError | Unsupported), (name, error)
             faults.arm(0)
             del error
