@@ -155,21 +155,21 @@ def test_decode_steps_after_all_passes(api: FakeCuda, steps: int, dtype: DType) 
 
 
 def test_emitting_costs_little_beside_the_driver(api: FakeCuda) -> None:
-    """Figure emit.nodes_2000_ms leaves 5 us a node; four times that here, for slow machines."""
+    """Figure emit.nodes_2000_ms leaves 5 us a node; twice that here, for slow machines. The best of many counts."""
     graph = synthetic_decode_graph(2000, steps=4, context=64)
     code = fake_code(graph, "sm_90")
     scope, times = Scope(Driver(api)), []
     api.current = api.context
     functions = load_functions(scope, code)
     memory = SimpleNamespace(addresses=lambda: dict.fromkeys(graph.buffers, 4096))
-    for _ in range(5):
+    for _ in range(40):
         emitter = Emitter(scope, graph, memory, functions, 1, HostCalls())
         emitter._add_node = lambda *arguments: (0, 5)
         began = time.process_time()
         emitter.emit()
         times.append(time.process_time() - began)
     scope.release()
-    assert min(times) / len(graph) < 20e-6
+    assert min(times) / len(graph) < 10e-6
 
 
 def test_the_condition_is_set_before_the_node_and_after_all_sinks_of_the_body(api: FakeCuda) -> None:
