@@ -297,6 +297,13 @@ _FANS = (
     ),
 )
 
+_FORKED = {
+    "P": _LATE, "Q": "load x", "A": "trigger, wait, sleep, store y", "B": "wait, load y", "C": "load y, load x",
+}  # fmt: skip
+_FORKED_EDGES = (full("P", "Q"), programmatic("P", "A"), programmatic("A", "B"), full("A", "C"))
+_JOINED = {**_FORKED, "D": "load x, load y"}
+_JOINED_EDGES = (*_FORKED_EDGES, full("Q", "D"), full("B", "D"), full("C", "D"))
+
 _FORKS = (
     LitmusTest(
         "L20",
@@ -316,26 +323,8 @@ _FORKS = (
         {"P": _LATE, "A": "trigger, wait, sleep, store y", "B": "wait, load y", "C": "load y, load x"},
         (programmatic("P", "A"), programmatic("A", "B"), full("A", "C")),
     ),
-    LitmusTest(
-        "L20d",
-        "as L20c, two forks one after the other",
-        {
-            "P": _LATE, "Q": "load x", "A": "trigger, wait, sleep, store y", "B": "wait, load y", "C": "load y, load x",
-        },
-        (full("P", "Q"), programmatic("P", "A"), programmatic("A", "B"), full("A", "C")),
-    ),
-    LitmusTest(
-        "L20e",
-        "as L20d, and a join",
-        {
-            "P": _LATE, "Q": "load x", "A": "trigger, wait, sleep, store y", "B": "wait, load y", "C": "load y, load x",
-            "D": "load x, load y",
-        },
-        (
-            full("P", "Q"), programmatic("P", "A"), programmatic("A", "B"), full("A", "C"),
-            full("Q", "D"), full("B", "D"), full("C", "D"),
-        ),
-    ),
+    LitmusTest("L20d", "as L20c, two forks one after the other", _FORKED, _FORKED_EDGES),
+    LitmusTest("L20e", "as L20d, and a join", _JOINED, _JOINED_EDGES),
     LitmusTest(
         "L20f",
         "as L20e, kernels behind both ends of each fork",
@@ -348,19 +337,7 @@ _FORKS = (
             full("A", "C"), full("R", "D"), full("E", "D"), full("C", "D"),
         ),
     ),
-    LitmusTest(
-        "L20w",
-        "as L20e, wide",
-        {
-            "P": _LATE, "Q": "load x", "A": "trigger, wait, sleep, store y", "B": "wait, load y", "C": "load y, load x",
-            "D": "load x, load y",
-        },
-        (
-            full("P", "Q"), programmatic("P", "A"), programmatic("A", "B"), full("A", "C"),
-            full("Q", "D"), full("B", "D"), full("C", "D"),
-        ),
-        *_WIDE,
-    ),
+    LitmusTest("L20w", "as L20e, wide", _JOINED, _JOINED_EDGES, *_WIDE),
 )  # fmt: skip
 
 _LINES = (
