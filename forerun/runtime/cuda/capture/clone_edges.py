@@ -51,7 +51,7 @@ def set_edges(driver: Driver, graph: Any, nodes: Mapping[str, Any], before: Grap
 
 
 def _by_kind(dependencies: Iterable[Dependency]) -> Iterable[list[Dependency]]:
-    """Dependencies of one kind together: in one call, the driver (580, CUDA 13.0) gives all edges the first one's."""
+    """Dependencies of one kind together: one call gives all edges the kind of the first (driver 580, bindings 13.3)."""
     found: dict[DependencyKind, list[Dependency]] = {}
     for one in dependencies:
         found.setdefault(one.kind, []).append(one)
