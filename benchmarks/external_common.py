@@ -155,6 +155,7 @@ def about_capture(live: Any) -> dict[str, Any]:
     return {
         "nodes": len(captured.nodes), "kinds": dict(captured.kinds), "kernels": len(kernels),
         "edges": edges(captured), "opened": sum(bool(one.text) for one in kernels),
+        "images": sum(bool(one.image) for one in kernels),
         "functions": len(captured.functions), "opened_functions": sum(bool(one.text) for one in captured.functions),
         "images_found": sum(bool(one.image) for one in captured.functions), "remarks": list(captured.remarks),
         "verdict": verdict.status, "findings": [str(one)[:300] for one in verdict.findings[:3]],

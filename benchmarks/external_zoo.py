@@ -47,6 +47,8 @@ from external_common import table as table_of
 from external_debug import metrics as debug_metrics
 from external_debug import table as table_of_debug
 
+import forerun
+
 __all__ = ["CASES", "Plan", "main", "metrics", "run_all"]
 
 CASES = {
@@ -89,6 +91,7 @@ class Plan:
         limit_s: Seconds after which a case is stopped.
         debug_s: Seconds for which planted faults run; with 0 nothing is debugged.
         save: A folder for what was captured.
+        caches: A folder in which what Inductor and Triton compile is kept for the next run.
     """
 
     steps: int = 25
@@ -96,6 +99,7 @@ class Plan:
     limit_s: float = 270.0
     debug_s: float = 0.0
     save: Path | None = None
+    caches: Path | None = None
 
 
 @dataclass
@@ -126,8 +130,6 @@ class _Case:
 
     def run(self) -> None:
         """All of it."""
-        import forerun
-
         module, _, function = CASES[self.name].partition(":")
         with forerun.capture() as session:
             with locked(self.lock, alone=False):
@@ -192,6 +194,10 @@ class _Case:
                 if found is not None:
                     replays |= found.replays
                     about |= found.about
+            if searched is not None and searched.replays:
+                about["measured"]["remembered_s"] = self.tried(
+                    f"{one.name}: remembered", lambda one=one: _remembered(one)
+                )
             steps = self.tried(
                 f"{one.name}: identity", lambda one=one, replays=replays: compared(one, replays, self.plan.steps)
             )
@@ -229,6 +235,13 @@ class _Case:
         one.replay()
         torch.cuda.synchronize()
         return debugged(one.live, _prepare(one), seconds=self.plan.debug_s)
+
+
+def _remembered(one: Program) -> float:
+    """Seconds of ``optimize`` when it was asked the same before."""
+    begin = time.perf_counter()
+    with forerun.optimize(one.live):
+        return time.perf_counter() - begin
 
 
 def _prepare(one: Program) -> Callable[[int], None]:
@@ -275,9 +288,10 @@ def run_all(
         running = {}
         for name in names:
             log = (folder / f"{name}.log").open("wb")
+            kept = (plan.caches or folder) / name
             caches = {
-                "TORCHINDUCTOR_CACHE_DIR": str(folder / name / "inductor"),
-                "TRITON_CACHE_DIR": str(folder / name / "triton"),
+                "TORCHINDUCTOR_CACHE_DIR": str(kept / "inductor"),
+                "TRITON_CACHE_DIR": str(kept / "triton"),
                 "PYTHONUNBUFFERED": "1",
             }
             threads = {"TORCHINDUCTOR_COMPILE_THREADS": os.environ.get("TORCHINDUCTOR_COMPILE_THREADS", "6")}
@@ -340,6 +354,10 @@ def metrics(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
         speeds = [ratio for variant, ratio in case.get("ratios", {}).items() if variant.endswith(": measured")]
         if speeds:
             told[f"external.zoo.{name}.speedup"] = round(max(speeds), 4)
+    eager = next(iter(found.get("llama_eager", {}).get("captures", {}).values()), None)
+    if eager is not None:
+        told |= {"capture.nodes": eager["nodes"], "capture.images_found": eager["images"]}
+        told |= {"capture.kernels_opened": eager["opened"], "capture.import_s": eager["import_s"]}
     for name, metric in NAMED.items():
         ratio = found.get(name, {}).get("ratios", {}).get(f"{found.get(name, {}).get('base')}: measured")
         if ratio is not None:
@@ -380,6 +398,7 @@ def main() -> int:
     parser.add_argument("--search", type=float, default=Plan.search_s, help="seconds of search for each program")
     parser.add_argument("--debug", type=float, default=Plan.debug_s, help="seconds of planted faults, in each case")
     parser.add_argument("--save", type=Path, help="a folder for what was captured")
+    parser.add_argument("--caches", type=Path, help="a folder for what Inductor compiles, kept for the next run")
     parser.add_argument("--limit", type=float, default=Plan.limit_s, help="seconds after which all cases are stopped")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--one", action="store_true", help="run the case in this process")
@@ -389,7 +408,7 @@ def main() -> int:
     unknown = [name for name in names if name not in CASES]
     if unknown:
         parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}")
-    plan = Plan(arguments.steps, arguments.search, arguments.limit, arguments.debug, arguments.save)
+    plan = Plan(arguments.steps, arguments.search, arguments.limit, arguments.debug, arguments.save, arguments.caches)
     if arguments.one:
         case = _Case(names[0], plan, arguments.lock, arguments.output)
         case.tried("all", case.run)
