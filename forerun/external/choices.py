@@ -123,9 +123,9 @@ def _kernel(graph: Graph, name: str) -> Kernel:
     return graph.kernels[node.kernel]
 
 
-def _roles(kernel: Kernel, strong: Kernel, choice: Choice, is_source: bool) -> tuple[Role, ...]:
+def _roles(kernel: Kernel, strong: Kernel, choice: Choice, is_source: bool) -> tuple[Role, ...] | None:
     if kernel.roles is None or kernel.has_fixed_code:
-        return kernel.roles or ()
+        return kernel.roles
     (role,) = kernel.roles
     steps: tuple[Step, ...] = role.steps
     if choice.target != "keep" and strong.has(Wait) and strong.roles:

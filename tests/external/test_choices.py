@@ -84,6 +84,16 @@ def test_loads_move_ahead_of_waits_that_are_the_kernels_own() -> None:
         assert [name.replace("p0", "w").replace("p1", "x") for name in steps(graph, "n1")] == wanted
 
 
+def test_kernels_of_which_nothing_is_known_keep_their_code() -> None:
+    nowhere = launch(1, b"\x10" * 8, "x", "y")
+    graph = captured([kernel("known", *SCALE), kernel("unknown", *SCALE)], [nowhere, launch(0, "w0", "y", "z")])
+    imported = import_capture(graph)
+    strongest = PassManager("insert-pdl{trigger=none},hoist-loads{full_edges=false}").run(imported.graph).graph
+    functions = functions_of(imported.captured, imported.names)
+    for choices in ({}, {0: Choice("ahead", "start")}):
+        assert chosen_graph(imported.graph, strongest, functions, choices).nodes["n0"] == imported.graph.nodes["n0"]
+
+
 def test_to_keep_all_is_the_captured_graph() -> None:
     assert graph_of(dict.fromkeys([0, 1], Choice("keep"))) == IMPORTED.graph
 
