@@ -115,10 +115,10 @@ class HostSource:
     """What a small copy reads from the host.
 
     Attributes:
-        contents: What was there when the graph was read.
+        contents: What was there when it was captured; or, where that was not seen, when the graph was read.
         writers: Who may write it: ``nobody``, since it is mapped read-only; the ``program``; ``kernels`` that have its
             address, since the driver gave it out; other ``processes``, since it is shared memory.
-        changed: Whether something else was there when the folder was written.
+        changed: Whether something else, or nothing, was there when the graph was read, or the folder was written.
     """
 
     contents: bytes

@@ -89,6 +89,8 @@ class _Known:
         recorded = self.imported.captured.host_sources.get(number)
         if recorded is not None and recorded.writers == "processes":
             return "other processes may write its source"
+        if recorded is not None and recorded.changed:
+            return "its source does not hold any more what it held when it was captured"
         if any(d.kind is not DependencyKind.FULL for d in (*graph.incoming(name), *graph.outgoing(name))):
             return "its dependencies are not full"
         if self.has_host_calls:

@@ -32,7 +32,7 @@ def advice_of_copies(imported: ImportedGraph) -> Iterator[Diagnostic]:
         copied = f"each replay copies {size} bytes from the host"
         if source.changed:
             hint = "leave it as it is: it does not bring the same in each replay"
-            yield _changed(name, "its source changed after the graph was read", hint)
+            yield _changed(name, "its source does not hold any more what it held when it was captured", hint)
         elif number in found.contents:
             hint = "forerun.optimize(graph, fold_params=True) leaves the copy out, if its source stays as it is"
             yield _note(name, f"{copied}; {_WHO[source.writers]}", hint)

@@ -342,7 +342,7 @@ def test_the_folder_of_a_captured_graph_tells_what_changed(
     assert advised(capsys, first) == [("A8", *copy) for copy in copies]
     source[:] = b"new-new-"  # type: ignore[index]
     second = captured.save(tmp_path / "second")
-    changed = ("A9", "n2", "its source changed after the graph was read")
+    changed = ("A9", "n2", "its source does not hold any more what it held when it was captured")
     assert advised(capsys, second) == [("A8", *copies[0]), changed]
     third = live(cuda, monkeypatch).save(tmp_path / "third")
     assert advised(capsys, third) == [("A8", *copy) for copy in copies]

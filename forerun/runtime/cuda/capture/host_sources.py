@@ -1,4 +1,4 @@
-"""What small copies of a captured graph bring from the host: recorded when the graph is read, and compared later."""
+"""What small copies of a captured graph bring from the host: what their sources hold, and whether that changed."""
 
 from __future__ import annotations
 
@@ -7,52 +7,72 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from forerun.captured.graph import MOST_SOURCE_BYTES, WRITERS, CapturedGraph, CapturedNode, HostSource, Writers
+from forerun.captured.graph import MOST_SOURCE_BYTES, WRITERS, CapturedGraph, HostSource, Transfer, Writers
 from forerun.runtime.cuda.driver.driver import Driver
 
-__all__ = ["changed_sources", "host_sources", "looked_at_again"]
+__all__ = ["changed_sources", "host_sources", "is_small", "looked_at_again", "read_source"]
 
 _HOST = 1
 _OWN_MEMORY = Path("/proc/self/mem")
 _OWN_MAPPINGS = Path("/proc/self/maps")
 
 
-def host_sources(driver: Driver, graph: CapturedGraph) -> Mapping[int, HostSource]:
-    """The bytes that small copies from the host read now, and who may write them, by the number of the node.
+def host_sources(driver: Driver, graph: CapturedGraph, recorded: Mapping[int, bytes]) -> Mapping[int, HostSource]:
+    """What small copies bring from the host, and who may write their sources, by the number of the node.
 
-    Sources may have been freed since they were captured. Memory that the driver gave out is there as long as it says
-    so; all other memory is read through the system, which tells where there is none.
+    Args:
+        driver: The driver.
+        graph: The captured graph.
+        recorded: What was read of them while the program captured, by the number of the node. Of other copies it is
+            what their sources hold now.
     """
-    read = {number: _read(driver, node) for number, node in enumerate(graph.nodes)}
-    found = {number: data for number, data in read.items() if data is not None}
+    now = {number: _read(driver, node.transfer) for number, node in enumerate(graph.nodes)}
+    found = {number: data for number, data in {**now, **recorded}.items() if data is not None}
     mappings = _mappings() if found else []
-    return {number: HostSource(data, _writers(driver, graph, number, mappings)) for number, data in found.items()}
+    return {
+        number: HostSource(data, _writers(driver, graph, number, mappings), changed=now[number] != data)
+        for number, data in sorted(found.items())
+    }
 
 
 def changed_sources(driver: Driver, graph: CapturedGraph, recorded: Mapping[int, bytes]) -> tuple[int, ...]:
     """The nodes whose source does not hold any more what was recorded, or is gone."""
-    return tuple(number for number, data in recorded.items() if _read(driver, graph.nodes[number]) != data)
+    return tuple(number for number, data in recorded.items() if _read(driver, graph.nodes[number].transfer) != data)
 
 
 def looked_at_again(driver: Driver, graph: CapturedGraph) -> CapturedGraph:
     """The graph, whose sources say whether they changed since they were recorded."""
     recorded = {number: source.contents for number, source in graph.host_sources.items()}
     changed = changed_sources(driver, graph, recorded)
-    sources = {number: replace(source, changed=number in changed) for number, source in graph.host_sources.items()}
+    sources = {
+        number: replace(source, changed=source.changed or number in changed)
+        for number, source in graph.host_sources.items()
+    }
     return replace(graph, host_sources=sources)
 
 
-def _read(driver: Driver, node: CapturedNode) -> bytes | None:
-    transfer = node.transfer
-    if transfer is None or transfer.source is None or not transfer.is_contiguous:
+def is_small(transfer: Transfer) -> bool:
+    """Whether a copy is one of launch parameters, by its size: all else is not kept."""
+    return transfer.is_contiguous and 0 < transfer.width * transfer.rows <= MOST_SOURCE_BYTES
+
+
+def read_source(driver: Driver, transfer: Transfer) -> bytes | None:
+    """What the source of a small copy holds now; ``None`` if that is not the host's, or was freed.
+
+    Sources may have been freed since they were captured. Memory that the driver gave out is there as long as it says
+    so; all other memory is read through the system, which tells where there is none.
+    """
+    if transfer.source is None:
         return None
     size = transfer.width * transfer.rows
-    if not 0 < size <= MOST_SOURCE_BYTES:
-        return None
     kind = _kind(driver, transfer.source)
     if kind is None:
         return _read_through_system(transfer.source, size)
     return ctypes.string_at(transfer.source, size) if kind == _HOST else None
+
+
+def _read(driver: Driver, transfer: Transfer | None) -> bytes | None:
+    return None if transfer is None or not is_small(transfer) else read_source(driver, transfer)
 
 
 def _kind(driver: Driver, address: int) -> int | None:

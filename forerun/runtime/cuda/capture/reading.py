@@ -19,7 +19,7 @@ from forerun.runtime.cuda.capture.details import node_details
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.support.diagnostics import Unsupported
 
-__all__ = ["GraphReader", "Handles", "kernel_function", "nodes_and_edges", "parameter_layout"]
+__all__ = ["GraphReader", "Handles", "copy_of", "kernel_function", "nodes_and_edges", "parameter_layout"]
 
 _PREFIX = "CU_GRAPH_NODE_TYPE_"
 _EDGE_KINDS = {0: "full", 1: "programmatic"}
@@ -88,6 +88,22 @@ def parameter_layout(driver: Driver, function: Any) -> tuple[tuple[int, int], ..
     raise Unsupported(f"a kernel with more than {_MOST_PARAMETERS} parameters")
 
 
+def copy_of(driver: Driver, node: Any) -> CapturedNode:
+    """What a copy node copies.
+
+    Raises:
+        CudaError: If the driver fails.
+    """
+    found = driver.call("cuGraphMemcpyNodeGetParams", node)
+    ends = [_end(found, side) for side in ("src", "dst")]
+    rows = int(found.Height) * int(found.Depth)
+    width = int(found.WidthInBytes)
+    if None in ends:
+        return CapturedNode("memcpy", unsupported=("it copies from or to an array",))
+    (source, source_extent), (destination, extent) = ends  # type: ignore[misc]
+    return CapturedNode("memcpy", transfer=Transfer(source, destination, width, rows, max(extent, source_extent)))
+
+
 class GraphReader:
     """Reads graphs; functions are counted in all of them together.
 
@@ -126,7 +142,7 @@ class GraphReader:
             details.append(node_details(self.driver, node, kind))
         match kind:
             case "memcpy":
-                return self._copy(node)
+                return copy_of(self.driver, node)
             case "memset":
                 return self._fill(node)
             case "graph":
@@ -176,16 +192,6 @@ class GraphReader:
             self.handles.append(function)
             self._layouts.append(layout)
         return self._numbers[handle]
-
-    def _copy(self, node: Any) -> CapturedNode:
-        found = self.driver.call("cuGraphMemcpyNodeGetParams", node)
-        ends = [_end(found, side) for side in ("src", "dst")]
-        rows = int(found.Height) * int(found.Depth)
-        width = int(found.WidthInBytes)
-        if None in ends:
-            return CapturedNode("memcpy", unsupported=("it copies from or to an array",))
-        (source, source_extent), (destination, extent) = ends  # type: ignore[misc]
-        return CapturedNode("memcpy", transfer=Transfer(source, destination, width, rows, max(extent, source_extent)))
 
     def _fill(self, node: Any) -> CapturedNode:
         found = self.driver.call("cuGraphMemsetNodeGetParams", node)

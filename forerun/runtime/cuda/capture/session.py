@@ -10,6 +10,8 @@ from typing import Any
 
 from forerun.captured import CapturedGraph, save_capture
 from forerun.captured.graph import AssembledText, CapturedFunction, digest_of
+from forerun.runtime.cuda.capture.copies import CopyRecorder
+from forerun.runtime.cuda.capture.cupti import Subscription
 from forerun.runtime.cuda.capture.host_sources import host_sources, looked_at_again
 from forerun.runtime.cuda.capture.images import ImageRecorder
 from forerun.runtime.cuda.capture.memory import memory_of, refined
@@ -46,7 +48,7 @@ class LiveCapture:
 
     @property
     def host_sources(self) -> Mapping[int, bytes]:
-        """What small copies from the host brought when it was read, by the number of the node."""
+        """What small copies from the host bring, by the number of the node."""
         return {number: source.contents for number, source in self.graph.host_sources.items()}
 
     def changes(self) -> tuple[str, ...]:
@@ -63,11 +65,13 @@ class LiveCapture:
     def again(self) -> LiveCapture:
         """What is captured now; it is this one where nothing can have changed.
 
+        What copies from the host bring is what their sources hold now, and not what they held in the capture.
+
         Raises:
             Unsupported: If torch's graph was reset.
             CudaError: If the driver fails.
         """
-        return self if self.session is None else self.session.graph(self.source)
+        return self if self.session is None else self.session.graph(self.source, as_captured=False)
 
     def save(self, folder: str | Path) -> Path:
         """Write the captured graph to a folder; see :func:`forerun.captured.save_capture`.
@@ -87,23 +91,34 @@ class CaptureSession:
         recorder: The images.
         compiled: The PTX of what NVRTC compiled.
         started_late: Whether CUDA was at work before, so that images of that time were not seen.
+        copies: What copies from the host brought when they were captured; ``None`` if nobody looked.
     """
 
-    def __init__(self, recorder: ImageRecorder, compiled: NvrtcRecorder, own: Driver, started_late: bool) -> None:
+    def __init__(
+        self,
+        recorder: ImageRecorder,
+        compiled: NvrtcRecorder,
+        own: Driver,
+        started_late: bool,
+        copies: CopyRecorder | None = None,
+    ) -> None:
         self.recorder = recorder
         self.compiled = compiled
+        self.copies = copies
         self.started_late = started_late
         self._driver = own
         # Texts are there before their code is loaded; to look for them takes long. Without one that fits: none, and
         # whether there was one of other code.
         self._looked_for: dict[str, tuple[FoundText | None, bool]] = {}
 
-    def graph(self, source: Any) -> LiveCapture:
+    def graph(self, source: Any, *, as_captured: bool = True) -> LiveCapture:
         """Read a graph.
 
         Args:
             source: A ``torch.cuda.CUDAGraph(keep_graph=True)`` that was captured, a graph of CuPy or cuda.core, a
                 ``CUgraph`` of the bindings, or its handle as an integer. Its context must be current.
+            as_captured: Whether copies from the host bring what their sources held when they were captured; otherwise
+                what these hold now.
 
         Raises:
             InvalidInput: If it is none of these.
@@ -119,13 +134,19 @@ class CaptureSession:
         found, other_code = self._verified(images)
         functions = tuple(_with_text(one, found) for one in reader.functions)
         texts: dict[str, AssembledText] = {digest: one.text for digest, one in _by_text(found).items()}
-        remarks = tuple(self._remarks(functions, other_code))
+        recorded = self._recorded(read, handles) if as_captured else {}
+        sources = host_sources(self._driver, read, recorded)
+        remarks = tuple(self._remarks(functions, other_code, len(sources.keys() - recorded) if as_captured else 0))
         graph = replace(
-            read.with_functions(functions), images=images, texts=texts, machine=self._machine(), remarks=remarks
+            read.with_functions(functions),
+            images=images,
+            texts=texts,
+            machine=self._machine(),
+            remarks=remarks,
+            host_sources=sources,
         )
         graph = replace(graph, memory=refined(memory_of(self._driver, graph)))
         assemblers = {digest: (one.assembler, one.architecture) for digest, one in _by_text(found).items()}
-        graph = replace(graph, host_sources=host_sources(self._driver, graph))
         return LiveCapture(graph, handles, source, assemblers, self._driver, self)
 
     def changes(self, live: LiveCapture) -> tuple[str, ...]:
@@ -141,6 +162,17 @@ class CaptureSession:
             "functions": now.functions == before.functions,
         }
         return tuple(part for part, is_same in same.items() if not is_same)
+
+    def _recorded(self, graph: CapturedGraph, handles: Handles) -> dict[int, bytes]:
+        """What copies from the host brought when they were captured, as far as that was seen, by number."""
+        if self.copies is None:
+            return {}
+        found = {
+            number: self.copies.contents(int(handle), node.transfer)
+            for number, (node, handle) in enumerate(zip(graph.nodes, handles.nodes, strict=True))
+            if node.kind == "memcpy" and node.transfer is not None
+        }
+        return {number: contents for number, contents in found.items() if contents is not None}
 
     def _verified(self, images: Mapping[str, bytes]) -> tuple[Mapping[str, FoundText], int]:
         """The PTX that images were assembled from, and of how many there is only PTX of other code."""
@@ -195,14 +227,18 @@ class CaptureSession:
         text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
         return {"gpu": text.partition("\0")[0].strip(), "driver": release_of(self._driver)}
 
-    def _remarks(self, functions: tuple[CapturedFunction, ...], other_code: int) -> Iterator[str]:
+    def _remarks(self, functions: tuple[CapturedFunction, ...], other_code: int, read_late: int) -> Iterator[str]:
         unseen = sum(not one.image for one in functions)
         if unseen:
             reason = "; enter forerun.capture() before the program first uses CUDA" if self.started_late else ""
             yield f"the images of {unseen} of {len(functions)} functions were not seen{reason}"
         if other_code:
             yield f"PTX of {other_code} images was found, but assembles to other code than what is loaded"
-        yield from (f"CUPTI: {failure}" for failure in self.recorder.failures)
+        if read_late:
+            copies = "a copy from the host brings" if read_late == 1 else f"{read_late} copies from the host bring"
+            yield f"what {copies} was read after the capture, not within it: its source may have changed in between"
+        failures = [*self.recorder.failures, *(self.copies.failures if self.copies is not None else ())]
+        yield from (f"CUPTI: {failure}" for failure in failures)
 
 
 @contextmanager
@@ -225,9 +261,9 @@ def capture() -> Iterator[CaptureSession]:
     global _latest
     own = driver()
     started_late = _is_at_work(own)
-    recorder, compiled = ImageRecorder(), NvrtcRecorder()
-    session = CaptureSession(recorder, compiled, own, started_late)
-    with recorder.recording(), compiled.recording():
+    recorder, compiled, copies = ImageRecorder(), NvrtcRecorder(), CopyRecorder(own)
+    session = CaptureSession(recorder, compiled, own, started_late, copies)
+    with Subscription(recorder, copies).recording(), compiled.recording():
         _latest = session
         yield session
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from forerun.captured.graph import digest_of
+from forerun.runtime.cuda.capture.copies import CopyRecorder
 from forerun.runtime.cuda.capture.images import ImageRecorder
 from forerun.runtime.cuda.capture.nvrtc_texts import NvrtcRecorder
 from forerun.runtime.cuda.capture.session import CaptureSession, LiveCapture
@@ -35,7 +36,9 @@ def cuda() -> FakeCuda:
     return found
 
 
-def live(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, source: Any = None) -> LiveCapture:
+def live(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, source: Any = None, copies: CopyRecorder | None = None
+) -> LiveCapture:
     """The graph as a session reads it, the image of its function seen and its text known."""
     recorder = ImageRecorder()
     recorder.images[digest_of(b"image")] = b"image"
@@ -43,5 +46,5 @@ def live(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, source: Any = None) ->
     found = {digest_of(b"image"): FoundText(AssembledText(TEXT, ("-O3",), "13.0", "tests"), "/bin/ptxas", "sm_90a")}
     monkeypatch.setattr(CaptureSession, "_texts", lambda self, images: found)
     monkeypatch.setattr("forerun.runtime.cuda.capture.verified.verified_texts", lambda texts, images: texts)
-    session = CaptureSession(recorder, NvrtcRecorder(), Driver(cuda), started_late=False)
+    session = CaptureSession(recorder, NvrtcRecorder(), Driver(cuda), started_late=False, copies=copies)
     return session.graph(handle(3) if source is None else source)

@@ -8,31 +8,36 @@ from typing import Any
 import pytest
 
 from forerun.captured.graph import digest_of
+from forerun.runtime.cuda.capture import cupti as cupti_module
 from forerun.runtime.cuda.capture import images
+from forerun.runtime.cuda.capture.copies import CopyRecorder
+from forerun.runtime.cuda.capture.cupti import CallbackData, Subscription
 from forerun.runtime.cuda.capture.images import ImageRecorder
+from forerun.runtime.cuda.driver.driver import Driver
 from forerun.support.diagnostics import Unsupported
+from tests.runtime.cuda.capture.fake import FakeCuda
 
-LOAD_DATA, UNLOAD, GET_FUNCTION = 19, 22, 683
+LOAD_DATA, UNLOAD, GET_FUNCTION, COPY_ASYNC = 19, 22, 683, 306
 
 
 class Cupti:
     """Calls back as CUPTI does."""
 
     def __init__(self, recorder: ImageRecorder) -> None:
-        self.recorder = recorder
+        self.subscription = Subscription(recorder)
         self.kept: list[Any] = []
 
     def loaded(self, code: bytes) -> None:
         data = ctypes.create_string_buffer(code, len(code))
         module = images._ModuleData(1, len(code), ctypes.addressof(data))
         resource = images._ResourceData(None, None, ctypes.addressof(module))
-        self.recorder._called(None, 3, 6, ctypes.addressof(resource))
+        self.subscription.called(None, 3, 6, ctypes.addressof(resource))
 
     def call(self, number: int, site: int, handle: int, result: int = 0) -> None:
         out, status = ctypes.c_uint64(handle), ctypes.c_int(result)
         first = ctypes.c_uint64(handle if number == UNLOAD else ctypes.addressof(out))
-        data = images._CallbackData(site, b"", ctypes.addressof(first), ctypes.addressof(status))
-        self.recorder._called(None, 1, number, ctypes.addressof(data))
+        data = CallbackData(site, b"", ctypes.addressof(first), ctypes.addressof(status))
+        self.subscription.called(None, 1, number, ctypes.addressof(data))
 
     def load(self, code: bytes, handle: int, result: int = 0) -> None:
         self.call(LOAD_DATA, 0, 0)
@@ -95,30 +100,44 @@ def test_errors_in_callbacks_are_kept(recorder: ImageRecorder, monkeypatch: pyte
 
 
 class Library:
-    def __init__(self, result: int) -> None:
+    def __init__(self, result: int, refused: int = 0) -> None:
         self.cuptiSubscribe = lambda *_: result
-        self.cuptiEnableCallback = lambda *_: 0
+        self.cuptiEnableCallback = lambda _on, _subscriber, _domain, number: int(number == refused)
         self.cuptiUnsubscribe = lambda *_: 0
 
 
 @pytest.mark.parametrize(("result", "message"), [(39, "a profiler is at work"), (1, "cuptiSubscribe fails with 1")])
 def test_who_holds_cupti_is_told(monkeypatch: pytest.MonkeyPatch, result: int, message: str) -> None:
-    monkeypatch.setattr(images, "find_cupti", lambda: "libcupti.so")
-    monkeypatch.setattr(images.ctypes, "CDLL", lambda path: Library(result))
-    with pytest.raises(Unsupported, match=message), ImageRecorder().recording():
+    monkeypatch.setattr(cupti_module, "find_cupti", lambda: "libcupti.so")
+    monkeypatch.setattr(cupti_module.ctypes, "CDLL", lambda path: Library(result))
+    with pytest.raises(Unsupported, match=message), Subscription(ImageRecorder()).recording():
         pass
 
 
 def test_without_cupti(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "find_cupti", lambda: None)
-    with pytest.raises(Unsupported, match="there is no CUPTI") as caught, ImageRecorder().recording():
+    monkeypatch.setattr(cupti_module, "find_cupti", lambda: None)
+    with pytest.raises(Unsupported, match="there is no CUPTI") as caught, Subscription(ImageRecorder()).recording():
         pass
     assert "nvidia-cuda-cupti" in str(caught.value)
 
 
 def test_a_session_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "find_cupti", lambda: "libcupti.so")
-    monkeypatch.setattr(images.ctypes, "CDLL", lambda path: Library(0))
-    with ImageRecorder().recording() as recorder:
-        assert recorder._cupti is not None
-    assert recorder._cupti is None
+    monkeypatch.setattr(cupti_module, "find_cupti", lambda: "libcupti.so")
+    monkeypatch.setattr(cupti_module.ctypes, "CDLL", lambda path: Library(0))
+    with Subscription(ImageRecorder()).recording() as subscription:
+        assert subscription._cupti is not None
+    assert subscription._cupti is None
+
+
+@pytest.mark.parametrize(("refused", "is_required"), [(UNLOAD, True), (COPY_ASYNC, False)])
+def test_callbacks_that_cupti_does_not_have(monkeypatch: pytest.MonkeyPatch, refused: int, is_required: bool) -> None:
+    monkeypatch.setattr(cupti_module, "find_cupti", lambda: "libcupti.so")
+    monkeypatch.setattr(cupti_module.ctypes, "CDLL", lambda path: Library(0, refused))
+    subscription = Subscription(ImageRecorder(), CopyRecorder(Driver(FakeCuda())))
+    if is_required:
+        with pytest.raises(Unsupported, match="cuptiEnableCallback fails with 1"), subscription.recording():
+            pass
+        assert subscription._cupti is None
+    else:
+        with subscription.recording():
+            assert subscription._cupti is not None
