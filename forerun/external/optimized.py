@@ -170,7 +170,7 @@ class OptimizedGraph:
         found = list(advice_of_folds(self.imported, self._rewritten.decision.folded, self._changed_sources()))
         changes = self.live.changes()
         if changes:
-            message = f"the program changed its graph since: {', '.join(changes)}"
+            message = f"the program changed its graph since: {changes}"
             place = Location("graph", self.graph.name)
             found.append(Diagnostic("A10", message, place, "refresh() takes it over", Severity.WARNING))
         return tuple(found)

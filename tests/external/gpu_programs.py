@@ -300,7 +300,8 @@ def changed_parameters() -> dict[str, Any]:
     (error,) = driver.cuGraphKernelNodeSetParams(live.handles.nodes[at], old)
     require(not error, "the node cannot be changed")
     graph.instantiate()
-    require(live.changes() == ("nodes",), f"the change is not seen: {live.changes()}")
+    seen = f"parameter {number} changed at n{at}"
+    require(live.changes() == seen, f"the change is not seen: {live.changes()}")
     before = optimized.imported.captured
     require(optimized.refresh(), "the change is not taken over")
     require(optimized.imported.captured != before, "it was not read again")

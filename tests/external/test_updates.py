@@ -332,12 +332,15 @@ def test_changes_of_the_programs_own_graph_are_seen_that_captures_do_not_keep() 
     with program() as found:
         found.put(CHAIN)
         live = found.session.graph(handle(3))
-        for number, change in ((2, {"count": 64}), (3, {"count": 8}), (1, {"attributes": (("scheduling", 1),)})):
+        for number, change, aspect in (
+            (2, {"count": 64}, "fill"), (3, {"count": 8}, "host function"),
+            (1, {"attributes": (("scheduling", 1),)}, "attributes"),
+        ):  # fmt: skip
             found.put([replace(spec, **change) if i == number else spec for i, spec in enumerate(CHAIN)])  # type: ignore[arg-type]
-            assert live.changes() == ("nodes",)
+            assert live.changes() == f"{aspect} changed at n{number}"
             assert found.session.graph(handle(3)).graph == live.graph
         found.put(CHAIN)
-        assert live.changes() == ()
+        assert live.changes() == ""
 
 
 def test_texts_are_looked_for_once_an_image(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import repeat
+from typing import NamedTuple, Protocol
 
 from forerun.captured.graph import CapturedFunction, CapturedGraph, CapturedNode
-from forerun.runtime.cuda.capture.session import LiveCapture
+from forerun.runtime.cuda.capture.reading import Handles
 from forerun.runtime.plans.difference import Difference, NodeChange
 
-__all__ = ["CALL_ASPECTS", "GRAPH_ASPECTS", "TEXT", "compare_captures"]
+__all__ = ["CALL_ASPECTS", "GRAPH_ASPECTS", "TEXT", "Readable", "Reading", "compare_captures"]
 
 MODULE, TEXT = "module", "text"
 
@@ -23,7 +24,26 @@ _DETAILS = {"memcpy": "copy", "memset": "fill", "host": "host function", "event_
 _CLUSTER = ("cluster_x", "cluster_y", "cluster_z")
 
 
-def compare_captures(old: LiveCapture, new: LiveCapture) -> Difference:
+class Readable(Protocol):
+    """A captured graph, with the driver's handles."""
+
+    @property
+    def graph(self) -> CapturedGraph:
+        """What was captured."""
+
+    @property
+    def handles(self) -> Handles:
+        """The driver's handles of its nodes and functions."""
+
+
+class Reading(NamedTuple):
+    """A graph that was read to be compared."""
+
+    graph: CapturedGraph
+    handles: Handles
+
+
+def compare_captures(old: Readable, new: Readable) -> Difference:
     """How a captured graph differs from one that was captured before.
 
     Functions are told apart by their handles and images, so that code which was loaded again under the same name, or
@@ -73,7 +93,7 @@ def _structure(before: CapturedGraph, after: CapturedGraph, prefix: str = "") ->
 
 
 class _Compared:
-    def __init__(self, old: LiveCapture, new: LiveCapture) -> None:
+    def __init__(self, old: Readable, new: Readable) -> None:
         self.old, self.new = old, new
         self._aspects: dict[tuple[int, int], str] = {}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from forerun.captured import CapturedGraph, save_capture
 from forerun.captured.graph import AssembledText, CapturedFunction, digest_of
+from forerun.runtime.cuda.capture.comparison import Reading, compare_captures
 from forerun.runtime.cuda.capture.copies import CopyRecorder
 from forerun.runtime.cuda.capture.cupti import Subscription
 from forerun.runtime.cuda.capture.host_sources import host_sources, looked_at_again
@@ -51,16 +52,17 @@ class LiveCapture:
         """What small copies from the host bring, by the number of the node."""
         return {number: source.contents for number, source in self.graph.host_sources.items()}
 
-    def changes(self) -> tuple[str, ...]:
-        """What of the program's graph is not any more as it was captured: handles, nodes, edges, functions.
+    def changes(self) -> str:
+        """What of the program's graph is not any more as it was captured, for people; empty if all of it is.
 
-        Nodes are compared with their parameters, functions with their images; memory is not looked at.
+        Compared is what :func:`~forerun.runtime.cuda.capture.comparison.compare_captures` compares, and the handles of
+        nodes; memory is not looked at.
 
         Raises:
             Unsupported: If torch's graph was reset.
             CudaError: If the driver fails.
         """
-        return () if self.session is None else self.session.changes(self)
+        return "" if self.session is None else self.session.changes(self)
 
     def again(self) -> LiveCapture:
         """What is captured now; it is this one where nothing can have changed.
@@ -125,10 +127,8 @@ class CaptureSession:
             Unsupported: If the graph was not kept.
             CudaError: If the driver fails.
         """
-        handle = self._driver.api.CUgraph(init_value=raw_graph(source))
-        entries = self._entries()
-        reader = GraphReader(self._driver, self._image_of(entries))
-        read, handles = reader.read(handle)
+        reader = self._reader()
+        read, handles = reader.read(self._handle(source))
         used = {one.image for one in reader.functions if one.image}
         images = {digest: self.recorder.images[digest] for digest in used}
         found, other_code = self._verified(images)
@@ -149,19 +149,22 @@ class CaptureSession:
         assemblers = {digest: (one.assembler, one.architecture) for digest, one in _by_text(found).items()}
         return LiveCapture(graph, handles, source, assemblers, self._driver, self)
 
-    def changes(self, live: LiveCapture) -> tuple[str, ...]:
+    def changes(self, live: LiveCapture) -> str:
         """What differs when a graph that was read before is read again; see :meth:`LiveCapture.changes`."""
-        handle = self._driver.api.CUgraph(init_value=raw_graph(live.source))
-        read, handles = GraphReader(self._driver, self._image_of(self._entries())).read(handle)
-        before = live.graph.with_functions(tuple(replace(one, text="") for one in live.graph.functions))
-        now = read.with_functions(read.functions)
-        same = {
-            "handles": handles.numbers() == live.handles.numbers(),
-            "nodes": now.nodes == before.nodes and handles.details == live.handles.details,
-            "edges": now.edges == before.edges,
-            "functions": now.functions == before.functions,
-        }
-        return tuple(part for part, is_same in same.items() if not is_same)
+        read, handles = self._reader().read(self._handle(live.source))
+        texts = {one.image: one.text for one in live.graph.functions}
+        functions = tuple(replace(one, text=texts.get(one.image, "")) for one in read.functions)
+        graph = replace(read.with_functions(functions), memory=live.graph.memory)
+        difference = compare_captures(live, Reading(graph, handles))
+        if difference.is_empty and handles.numbers() != live.handles.numbers():
+            return "the nodes are other ones, which do the same"
+        return difference.reason
+
+    def _handle(self, source: Any) -> Any:
+        return self._driver.api.CUgraph(init_value=raw_graph(source))
+
+    def _reader(self) -> GraphReader:
+        return GraphReader(self._driver, self._image_of(self._entries()))
 
     def _recorded(self, graph: CapturedGraph, handles: Handles) -> dict[int, bytes]:
         """What copies from the host brought when they were captured, as far as that was seen, by number."""
