@@ -1,0 +1,170 @@
+"""The schedule of a batch of attention, made on the device: what :func:`forerun.schedules.schedule.make_schedule` makes.
+
+One CTA makes it. What is behind the actual counts is neither read nor written, and a bad batch gives a status word and
+a schedule with nothing to do. ``Shares``, ``Invariant`` and ``Whole`` are the rules of cuts that it knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forerun.ir.launches import Launches, Span
+from forerun.ir.nodes import Launch
+from forerun.ir.phases import phase
+from forerun.kernels.shapes import cuda_kernel
+from forerun.schedules.attention import TILES, Attention, AttentionBatch
+from forerun.schedules.capacity import ITEM_FIELDS, Capacity
+from forerun.schedules.cuts import CutRule, Invariant, Shares, Whole
+from forerun.schedules.policies import POLICIES
+from forerun.schedules.schedule import make_schedule
+from forerun.schedules.tasks import Costs
+from forerun.support.diagnostics import InvalidInput
+
+__all__ = ["KERNEL", "buffer_shapes", "launch_for", "scalars_of", "schedule"]
+
+Words = NDArray[np.int32]
+
+_MOST_SHARED = 226 * 1024  # bytes: what a CTA may have on sm_90, less what is static
+_POLICIES = tuple(POLICIES)
+_WHOLE, _SHARES = -1, 0
+
+_BATCH = "requests: i32[1], query_pointers: i32[_], kv_lengths: i32[R], page_pointers: i32[_], pages: i32[P] align 16"
+_SCHEDULE = "status: i32[2], counts: i32[3], pointers: i32[B], items: i32[I, 8] align 16, counters: i32[K, 2]"
+_SCALARS = (
+    *("group", "kv_heads", "page_size", "cache_pages", "rows", "partials", "ctas", "most_items", "cuts", "policy"),
+    *(f"{part}_{tile}" for tile in TILES for part in ("fixed", "block")),
+)
+
+
+def buffer_shapes(capacity: Capacity) -> dict[str, tuple[int, ...]]:
+    """The shapes of the kernel's buffers, by parameter. A schedule without counters has room for one.
+
+    Raises:
+        InvalidInput: If the capacity has no pages.
+    """
+    if not capacity.pages:
+        raise InvalidInput("a schedule of attention needs a capacity with pages")
+    return {
+        "requests": (1,),
+        "query_pointers": (capacity.requests + 1,),
+        "kv_lengths": (capacity.requests,),
+        "page_pointers": (capacity.requests + 1,),
+        "pages": (capacity.pages,),
+        "status": (2,),
+        "counts": (3,),
+        "pointers": (capacity.ctas + 1,),
+        "items": (capacity.items, ITEM_FIELDS),
+        "counters": (max(1, capacity.counters), 2),
+    }
+
+
+def scalars_of(
+    family: Attention, capacity: Capacity, policy: str = "prefix-sums", cuts: CutRule | None = None
+) -> dict[str, int]:
+    """The kernel's scalars.
+
+    Args:
+        family: What the batch is a batch of.
+        capacity: What the arrays are sized for.
+        policy: A name of :data:`~forerun.schedules.policies.POLICIES`.
+        cuts: ``Shares()`` by default, ``Whole()``, or ``Invariant(...)``.
+
+    Raises:
+        InvalidInput: If there is no such policy, or the rule of cuts is another one.
+    """
+    if policy not in POLICIES:
+        raise InvalidInput(f"there is no policy {policy!r}", hint=f"there are {', '.join(POLICIES)}")
+    found = {
+        "group": family.group,
+        "kv_heads": family.kv_heads,
+        "page_size": family.page_size,
+        "cache_pages": family.cache_pages,
+        "rows": capacity.rows,
+        "partials": capacity.partials,
+        "ctas": capacity.ctas,
+        "most_items": capacity.items,
+        "cuts": _number_of(cuts or Shares()),
+        "policy": _POLICIES.index(policy),
+    }
+    for tile in TILES:
+        found |= {f"fixed_{tile}": family.costs[tile].fixed, f"block_{tile}": family.costs[tile].per_block}
+    return found
+
+
+def _number_of(cuts: CutRule) -> int:
+    match cuts:
+        case Shares():
+            return _SHARES
+        case Whole():
+            return _WHOLE
+        case Invariant(chunk):
+            return chunk
+        case _:
+            raise InvalidInput(f"{cuts!r} is not made on the device", hint="Shares, Whole and Invariant are")
+
+
+def launch_for(capacity: Capacity, scalars: Mapping[str, int]) -> Launch:
+    """One CTA, with shared memory for the largest batch.
+
+    Raises:
+        InvalidInput: If a CTA has too little of it.
+    """
+    tiles = capacity.items // scalars["kv_heads"] + 1
+    words = [capacity.requests, capacity.requests, capacity.requests + 1, 2 * tiles]
+    if scalars["cuts"] > 0:
+        words += [2 * tiles, tiles, tiles, tiles]
+    if _POLICIES[scalars["policy"]] == "longest-first":
+        room = 1 << (capacity.items - 1).bit_length()
+        words += [2 * room, room, capacity.ctas + 1]
+    needed = sum(-(-count // 2) * 8 for count in words)
+    if needed > _MOST_SHARED:
+        hint = f"it would need {needed} bytes of shared memory, of {_MOST_SHARED}"
+        raise InvalidInput("the capacity is too large for a schedule that is made on the device", hint=hint)
+    return Launch((1, 1, 1), (1024, 1, 1), needed)
+
+
+@phase(writes="status, counts, pointers, items, counters")
+def schedule(
+    requests: Words,
+    query_pointers: Words,
+    kv_lengths: Words,
+    page_pointers: Words,
+    pages: Words,
+    group: int,
+    kv_heads: int,
+    page_size: int,
+    cache_pages: int,
+    rows: int,
+    partials: int,
+    ctas: int,
+    most_items: int,
+    cuts: int,
+    policy: int,
+    fixed_16: int,
+    block_16: int,
+    fixed_64: int,
+    block_64: int,
+    fixed_128: int,
+    block_128: int,
+) -> tuple[Words, Words, Words, Words, Words]:
+    """The arrays of a :class:`~forerun.schedules.schedule.Schedule`; ``cuts`` is a chunk, or 0 or -1 for no such rule."""
+    pairs = (fixed_16, block_16), (fixed_64, block_64), (fixed_128, block_128)
+    costs = {tile: Costs(*map(int, pair)) for tile, pair in zip(TILES, pairs, strict=True)}
+    family = Attention(int(group * kv_heads), int(kv_heads), 1, int(page_size), int(cache_pages), costs)
+    capacity = Capacity(len(kv_lengths), int(rows), len(pages), int(ctas), int(most_items), int(partials))
+    batch = AttentionBatch(int(requests[0]), query_pointers, kv_lengths, page_pointers, pages)
+    rule = Shares() if cuts == _SHARES else Whole() if cuts == _WHOLE else Invariant(int(cuts))
+    found = make_schedule(family, batch, capacity, POLICIES[_POLICIES[int(policy)]], rule)
+    counters = np.resize(found.counters, (max(1, capacity.counters), 2))
+    return found.status, found.counts, found.pointers, found.items, counters
+
+
+KERNEL = cuda_kernel(
+    "attention_schedule",
+    ", ".join((_BATCH, *(f"{name}: scalar i32" for name in _SCALARS), _SCHEDULE)),
+    schedule,
+    launches=Launches(block=Span(32, 1024, 32), cluster=Span(1, 1)),
+)
