@@ -6,7 +6,7 @@ enum Policy { PREFIX_SUMS = 0, LONGEST_FIRST = 1, ROUND_ROBIN = 2 };
 
 // Shared memory that lasts, as large as the batch may need.
 struct Memory {
-    int tiles, bytes, sorted;  // room for tiles of requests; bytes in all; a power of two with room for the items
+    int tiles, bytes, sorted;  // room for tiles of requests; bytes in all; items that are sorted
     int *queries, *lengths, *first_tiles;
     Wide *line, *extra, *keys;
     int *first_items, *first_slots, *first_counters, *places, *starts;
@@ -15,7 +15,7 @@ struct Memory {
 __device__ __forceinline__ Memory memory_of(const Arguments& a) {
     Memory memory = {};
     memory.tiles = most_items / a.kv_heads();
-    memory.sorted = a.policy() == LONGEST_FIRST ? power_of_two_from(most_items) : 0;
+    memory.sorted = a.policy() == LONGEST_FIRST ? most_items : 0;
     const bool in_parts = a.cuts() > 0;
     auto take = [&](int count, int size) {
         unsigned char* start = dynamic_shared + memory.bytes;

@@ -4,16 +4,19 @@
 // none of those that have just got one would be less loaded than the next CTA. So a round gives items to many CTAs.
 #pragma once
 
-// Sorts a power of two of numbers in shared memory, by all threads.
+// Sorts numbers in shared memory, by all threads. Every exchange puts the smaller one first, so what a power of two would
+// have behind the last one need not be there (bitonic sort, its first steps mirrored).
 __device__ __forceinline__ void sort_in_shared(Wide* numbers, int count) {
-    for (int size = 2; size <= count; size *= 2) {
+    const int all = power_of_two_from(count);
+    for (int size = 2; size <= all; size *= 2) {
         for (int stride = size / 2; stride > 0; stride /= 2) {
-            for (int i = thread_of<Launch>(); i < count / 2; i += Launch::threads) {
-                const int low = 2 * i - (i & (stride - 1)), high = low + stride;
-                const Wide a = numbers[low], b = numbers[high];
-                if ((a > b) == ((low & size) == 0)) {
-                    numbers[low] = b;
-                    numbers[high] = a;
+            for (int i = thread_of<Launch>(); i < all / 2; i += Launch::threads) {
+                const int within = i & (stride - 1), low = 2 * i - within;
+                const int high = 2 * stride == size ? low + size - 1 - 2 * within : low + stride;
+                if (high < count && numbers[low] > numbers[high]) {
+                    const Wide greater = numbers[low];
+                    numbers[low] = numbers[high];
+                    numbers[high] = greater;
                 }
             }
             __syncthreads();
@@ -41,15 +44,15 @@ __device__ __forceinline__ Wide least_before(Wide x) {
 
 template <class Items>
 __device__ __forceinline__ void deal_longest_first(const Items& items, int count, const Memory& memory, int& turn) {
-    constexpr int shares = power_of_two_from(ctas), index_bits = 21;
+    constexpr int index_bits = 21;
     constexpr Wide never = 0x7FFFFFFFFFFFFFFFLL, dearest = 1LL << 41;
-    __shared__ Wide loads[shares];  // and the CTA in the lowest ten bits
+    __shared__ Wide loads[ctas];  // and the CTA in the lowest ten bits
     __shared__ int given[ctas], next;
     const int thread = thread_of<Launch>();
-    const int sorted = power_of_two_from(max(count, 1));
-    for (int i = thread; i < sorted; i += Launch::threads) memory.keys[i] = never;
-    for (int i = thread; i < shares; i += Launch::threads) loads[i] = i < ctas ? i : never;
-    for (int i = thread; i < ctas; i += Launch::threads) given[i] = 0;
+    for (int i = thread; i < ctas; i += Launch::threads) {
+        loads[i] = i;
+        given[i] = 0;
+    }
     if (thread == 0) next = 0;
     __syncthreads();
     items.for_each([&](int number, const Piece& piece) {
@@ -57,7 +60,7 @@ __device__ __forceinline__ void deal_longest_first(const Items& items, int count
         memory.keys[number] = (dearest - cost) << index_bits | number;
     });
     __syncthreads();
-    sort_in_shared(memory.keys, sorted);
+    sort_in_shared(memory.keys, count);
     for (int first = 0; first < count;) {
         const int item = first + thread;
         const bool may_take = thread < ctas && item < count;
@@ -72,7 +75,7 @@ __device__ __forceinline__ void deal_longest_first(const Items& items, int count
         }
         __syncthreads();
         first = next;
-        sort_in_shared(loads, shares);
+        sort_in_shared(loads, ctas);
     }
     int total_before = 0;
     for (int first = 0; first < ctas; first += Launch::threads) {

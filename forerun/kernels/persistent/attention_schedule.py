@@ -117,8 +117,7 @@ def launch_for(capacity: Capacity, scalars: Mapping[str, int]) -> Launch:
     if scalars["cuts"] > 0:
         words += [2 * tiles, tiles, tiles, tiles]
     if _POLICIES[scalars["policy"]] == "longest-first":
-        room = 1 << (capacity.items - 1).bit_length()
-        words += [2 * room, room, capacity.ctas + 1]
+        words += [2 * capacity.items, capacity.items, capacity.ctas + 1]
     needed = sum(-(-count // 2) * 8 for count in words)
     if needed > _MOST_SHARED:
         hint = f"it would need {needed} bytes of shared memory, of {_MOST_SHARED}"

@@ -1,0 +1,87 @@
+// Fills the ring of a warp, step by step, item by item. The pages of the next 32 steps are loaded ahead, one a lane.
+#pragma once
+
+constexpr bool has_page_a_step = page_size % step == 0;
+
+struct Loader {
+    Range range;
+    int item, tile, tiles, i;
+    Span span;
+    int kv_head, first_page;
+    int pages, next_pages;  // of the present 32 steps, and of those that follow
+
+    __device__ __forceinline__ Loader(const Arguments& a, const Range& range) : range(range), item(range.first) {
+        enter(0);
+        pages = load_pages(a, work_of(item, range), span, 0);
+        prefetch(a);
+    }
+
+    __device__ __forceinline__ void enter(int number) {
+        const Work& work = work_of(item, range);
+        tile = number;
+        tiles = ceil_div(work.rows, step);
+        i = 0;
+        span = span_of(work, tile);
+        kv_head = work.kv_head;
+        first_page = work.first_page;
+    }
+
+    static __device__ __forceinline__ int load_pages(const Arguments& a, const Work& work, const Span& span, int first) {
+        if constexpr (!has_page_a_step) return 0;
+        const int position = position_of(span, first + lane_in_warp());
+        return position < span.end ? load_global(a.pages + work.first_page + position / page_size) : 0;
+    }
+
+    __device__ __forceinline__ void prefetch(const Arguments& a) {
+        if constexpr (!has_page_a_step) return;
+        const int next = i + 32;
+        if (next < span.steps) {
+            next_pages = load_pages(a, work_of(item, range), span, next);
+        } else if (tile + 1 < tiles) {
+            const Work& work = work_of(item, range);
+            next_pages = load_pages(a, work, span_of(work, tile + 1), 0);
+        } else if (item + 1 < range.stop) {
+            const Work& work = work_of(item + 1, range);
+            next_pages = load_pages(a, work, span_of(work, 0), 0);
+        }
+    }
+
+    __device__ __forceinline__ void advance(const Arguments& a) {
+        if (++i < span.steps) {
+            if (i % 32) return;
+        } else if (tile + 1 < tiles) {
+            enter(tile + 1);
+        } else if (++item < range.stop) {
+            enter(0);
+        } else {
+            return;
+        }
+        pages = next_pages;
+        prefetch(a);
+    }
+
+    __device__ __forceinline__ int page_at(const Arguments& a, int position) const {
+        return load_global(a.pages + first_page + position / page_size);
+    }
+
+    // Begins the copies of a step, as one group; when nothing is left, the group is empty.
+    __device__ __forceinline__ void begin(const Arguments& a, int number) {
+        if (item < range.stop) {
+            const int first = position_of(span, i), chunk = lane_in_warp() % chunks;
+            unsigned char* k = stage(number) + lane_in_warp() / chunks * padded + chunk * 16;
+            const int page_of_step = __shfl_sync(~0u, pages, i % 32);
+#pragma unroll
+            for (int j = 0; j < step / rows_a_copy; ++j) {
+                const int position = first + j * rows_a_copy + lane_in_warp() / chunks;
+                const bool wanted = position < span.end;
+                const long long page = has_page_a_step ? page_of_step : wanted ? page_at(a, position) : 0;
+                const long long row = (page * page_size + position % page_size) * Dims::KV + kv_head;
+                unsigned char* to = k + j * rows_a_copy * padded;
+                begin_copy16(to, a.k_cache + row * Dims::HD + chunk * 8, wanted);
+                begin_copy16(to + matrix_bytes, a.v_cache + row * Dims::HD + chunk * 8, wanted);
+            }
+            advance(a);
+        }
+        end_copy_group();
+    }
+};

@@ -1,0 +1,174 @@
+// Attention over a paged KV cache, for a ragged batch: each CTA works off its items of a schedule (forerun.schedules).
+//
+// An item is a span of positions for the packed query rows of a tile, 16 at a time. The warps of a CTA take every n-th
+// step of 16 positions, each with a ring of its own in shared memory, and its own sums; what they have found is put
+// together at the end of the item. A warp's ring is filled over the ends of items, so the next item is on its way while
+// the present one ends. Scores are rescaled when a greater one comes (arXiv:1805.02867), in powers of two.
+//
+// Who finds that all splits of a task have arrived puts them together, in the order of positions; nobody waits.
+
+#include "arrivals.cuh"
+#include "attention_work.cuh"
+#include "copy_groups.cuh"
+#include "tensor_core.cuh"
+
+struct Locals {};
+
+// What the warps have found, in the front of dynamic shared memory; rows are padded against conflicts of banks.
+struct Results {
+    float weighted[warps][step][Dims::HD + 8];
+    float greatest[warps][step], sum[warps][step];
+};
+
+// The rings: a stage has 16 rows of K and 16 of V, which are padded so that eight of them lie in different banks.
+constexpr int row_bytes = Dims::HD * 2, padded = row_bytes + 16, matrix_bytes = step * padded;
+constexpr int stage_bytes = 2 * matrix_bytes, chunks = row_bytes / 16, rows_a_copy = 32 / chunks;
+constexpr int stages = least(8, (Launch::shared_bytes - static_cast<int>(sizeof(Results))) / (warps * stage_bytes));
+static_assert(stages >= 2, "each warp needs two stages of a ring in shared memory");
+static_assert(sizeof(Results) % 16 == 0, "rings begin at multiples of 16 bytes");
+
+__device__ __forceinline__ Results& results() { return *reinterpret_cast<Results*>(dynamic_shared); }
+__device__ __forceinline__ unsigned char* stage(int number) {
+    return dynamic_shared + sizeof(Results) + (warp_in_cta() * stages + number) * stage_bytes;
+}
+
+#include "attention_loader.cuh"
+#include "attention_step.cuh"
+
+// One row of what several have found: the greatest score of all, and what everyone's share counts. Where there is no
+// score yet, everything is 0.
+__device__ __forceinline__ float share_of(float greatest, float of_all) {
+    return power_of_two(greatest - (of_all == -infinity() ? 0.0f : of_all));
+}
+
+struct Row {
+    float greatest, sum, weighted[4];
+    // Adds what another one has found, whose greatest score does not exceed this one's.
+    __device__ __forceinline__ void add(float other_greatest, float other_sum, const float4& other) {
+        const float share = share_of(other_greatest, greatest);
+        sum = fmaf(share, other_sum, sum);
+        weighted[0] = fmaf(share, other.x, weighted[0]);
+        weighted[1] = fmaf(share, other.y, weighted[1]);
+        weighted[2] = fmaf(share, other.z, weighted[2]);
+        weighted[3] = fmaf(share, other.w, weighted[3]);
+    }
+};
+
+// The lane's four elements of a row, if a row has so many.
+constexpr int lanes = Dims::HD / 4;
+__device__ __forceinline__ bool has_elements() { return lane_in_warp() < lanes; }
+__device__ __forceinline__ int element() { return 4 * (lane_in_warp() % lanes); }
+
+__device__ __forceinline__ Row row_of_warps(int r) {
+    const Results& all = results();
+    Row row = {-infinity(), 0.0f, {}};
+#pragma unroll
+    for (int w = 0; w < warps; ++w) row.greatest = fmaxf(row.greatest, all.greatest[w][r]);
+#pragma unroll
+    for (int w = 0; w < warps; ++w) {
+        const float4 other = *reinterpret_cast<const float4*>(&all.weighted[w][r][element()]);
+        row.add(all.greatest[w][r], all.sum[w][r], other);
+    }
+    return row;
+}
+
+__device__ __forceinline__ void write_result(const Arguments& a, const Work& work, int r, const Row& row) {
+    const int packed_row = work.first_packed + r;
+    const long long q_row = work.first_row + packed_row / group;
+    const int head = work.kv_head * group + packed_row % group;
+    const float share = 1.0f / row.sum;
+    const unsigned low = packed<Element>(row.weighted[0] * share, row.weighted[1] * share);
+    const unsigned high = packed<Element>(row.weighted[2] * share, row.weighted[3] * share);
+    auto* words = reinterpret_cast<unsigned long long*>(a.y + (q_row * Dims::H + head) * Dims::HD + element());
+    if (has_elements()) *words = low | static_cast<unsigned long long>(high) << 32;
+}
+
+__device__ __forceinline__ long long place_of(int slot, int r) { return static_cast<long long>(slot) * Dims::M + r; }
+
+__device__ __forceinline__ void write_partial(const Arguments& a, int slot, int r, const Row& row) {
+    const long long place = place_of(slot, r);
+    if (has_elements()) store_floats(a.partial + place * Dims::HD + element(), row.weighted);
+    if (lane_in_warp() == 0) {
+        a.statistics[2 * place] = row.greatest;
+        a.statistics[2 * place + 1] = row.sum;
+    }
+}
+
+// A row of all splits of a task.
+__device__ __forceinline__ Row row_of_splits(const Arguments& a, int first, int splits, int r) {
+    Row row = {-infinity(), 0.0f, {}};
+    for (int i = lane_in_warp(); i < splits; i += 32) {
+        row.greatest = fmaxf(row.greatest, load_global(a.statistics + 2 * place_of(first + i, r)));
+    }
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) {
+        row.greatest = fmaxf(row.greatest, __shfl_xor_sync(~0u, row.greatest, distance));
+    }
+#pragma unroll 8
+    for (int i = 0; i < splits; ++i) {
+        const long long place = place_of(first + i, r);
+        float weighted[4];
+        load_floats(a.partial + place * Dims::HD + element(), weighted);
+        const float greatest = load_global(a.statistics + 2 * place), sum = load_global(a.statistics + 2 * place + 1);
+        row.add(greatest, sum, make_float4(weighted[0], weighted[1], weighted[2], weighted[3]));
+    }
+    return row;
+}
+
+// Counts the item as arrived, and writes the task's results if it is the last one to.
+__device__ __forceinline__ void arrive(const Arguments& a, const Work& work) {
+    __shared__ bool is_last;
+    const int first = load_global(a.counters + 2 * work.counter), splits = load_global(a.counters + 2 * work.counter + 1);
+    __syncthreads();  // all threads have stored
+    if (thread_of<Launch>() == 0) {
+        const unsigned last = static_cast<unsigned>(splits - 1);
+        is_last = arrive_and_count(a.arrived + work.counter, last) == last;
+    }
+    __syncthreads();
+    if (!is_last) return;
+#pragma unroll 1
+    for (int r = warp_in_cta(); r < work.rows; r += warps) write_result(a, work, r, row_of_splits(a, first, splits, r));
+}
+
+__device__ __forceinline__ void attend(const Arguments& a, Locals&) {
+    const Range range = range_of_cta(a);
+    if (range.first >= range.stop) return;
+    begin_works(a, range);
+    __syncthreads();
+    Loader loader(a, range);
+#pragma unroll
+    for (int i = 0; i < stages - 1; ++i) loader.begin(a, i);
+    int turn = 0;
+#pragma unroll 1
+    for (int item = range.first; item < range.stop; ++item) {
+        const Work work = work_of(item, range);
+        const int tiles = ceil_div(work.rows, step);
+#pragma unroll 1
+        for (int tile = 0; tile < tiles; ++tile) {
+            const Span span = span_of(work, tile);
+            unsigned q[Dims::HD / 16][4];
+            load_queries(a, work, tile, q);
+            Found found = nothing_found();
+#pragma unroll 1
+            for (int i = 0; i < span.steps; ++i) {
+                await_copy_groups<stages - 2>();
+                __syncwarp();
+                loader.begin(a, turn == 0 ? stages - 1 : turn - 1);
+                attend_step(stage(turn), q, work, tile, span, i, found);
+                turn = turn + 1 == stages ? 0 : turn + 1;
+            }
+            __syncthreads();  // what was found before is written
+            publish(found);
+            if (tile == 0) refill_works(a, item, range);
+            __syncthreads();
+#pragma unroll 1
+            for (int r = warp_in_cta(); r < least(step, work.rows - tile * step); r += warps) {
+                const Row row = row_of_warps(r);
+                if (work.slot < 0) write_result(a, work, tile * step + r, row);
+                else write_partial(a, work.slot, tile * step + r, row);
+            }
+        }
+        if (work.slot >= 0) arrive(a, work);
+    }
+    await_copy_groups<0>();
+}

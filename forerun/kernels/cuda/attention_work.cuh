@@ -1,0 +1,84 @@
+// The items of a CTA, with what a runner has to know of their requests. They are looked up ahead, since that takes three
+// loads one after the other.
+#pragma once
+
+using Element = Types::k_cache;
+static_assert(sizeof(Element) == 2, "keys and values are bf16 or f16");
+static_assert(has_whole_warps<Launch>, "positions belong to warps");
+static_assert(Dims::HD % 16 == 0 && Dims::HD <= 128, "a head has up to 128 elements, in sixteens");
+static_assert(128 % Dims::HD == 0, "the lanes of a warp share rows evenly");
+static_assert(Dims::H % Dims::KV == 0, "query heads share KV heads evenly");
+static_assert(Dims::M >= 128, "a slot has room for the largest tile");
+
+constexpr int warps = warps_of<Launch>, group = Dims::H / Dims::KV, page_size = Dims::PS;
+constexpr int step = 16;  // positions, and rows of a tile that are taken together
+
+__device__ __forceinline__ int lane_in_warp() { return thread_of<Launch>() % 32; }
+__device__ __forceinline__ int warp_in_cta() { return thread_of<Launch>() / 32; }
+
+// The items from `first` to before `stop`.
+struct Range {
+    int first, stop;
+};
+
+// The CTAs of the schedule are dealt to those of the grid.
+__device__ __forceinline__ Range range_of_cta(const Arguments& a) {
+    constexpr int shares = Dims::B - 1, ctas = ctas_of<Launch>;
+    const int first = start_of_share<shares, ctas>(cta_of<Launch>());
+    const int stop = start_of_share<shares, ctas>(cta_of<Launch>() + 1);
+    return {load_global(a.pointers + first), load_global(a.pointers + stop)};
+}
+
+struct Work {
+    int begin, end, slot, counter;  // positions
+    int kv_head, first_packed, rows, first_page;
+    int first_row, past;  // of the queries; positions before the first of them
+    int padding[2];
+};
+
+__device__ __forceinline__ Work looked_up(const Arguments& a, int item) {
+    const uint4 head = load16(a.items + 8LL * item), tail = load16(a.items + 8LL * item + 4);
+    const int request = static_cast<int>(head.x), tile = static_cast<int>(head.z), size = static_cast<int>(head.w);
+    const int first_row = load_global(a.query_pointers + request);
+    const int queries = load_global(a.query_pointers + request + 1) - first_row;
+    const int past = load_global(a.kv_lengths + request) - queries;
+    const int first_packed = tile * size;
+    return {static_cast<int>(tail.x), static_cast<int>(tail.y), static_cast<int>(tail.z), static_cast<int>(tail.w),
+            static_cast<int>(head.y), first_packed, least(size, queries * group - first_packed),
+            load_global(a.page_pointers + request), first_row, past, {}};
+}
+
+// 32 of them, in two halves: when one half is through, the next items take it.
+constexpr int works = 32, half = works / 2;
+__device__ __forceinline__ Work* works_in_shared() {
+    __shared__ __align__(16) Work all[works];
+    return all;
+}
+__device__ __forceinline__ const Work& work_of(int item, const Range& range) {
+    return works_in_shared()[(item - range.first) % works];
+}
+__device__ __forceinline__ void begin_works(const Arguments& a, const Range& range) {
+    const int item = range.first + thread_of<Launch>();
+    if (thread_of<Launch>() < works && item < range.stop) works_in_shared()[thread_of<Launch>()] = looked_up(a, item);
+}
+// Called by all when everyone is through with the items before this one.
+__device__ __forceinline__ void refill_works(const Arguments& a, int item, const Range& range) {
+    const int number = item - range.first, next = item + half + lane_in_warp();
+    if (number == 0 || number % half || warp_in_cta() != warps - 1) return;
+    if (lane_in_warp() < half && next < range.stop) works_in_shared()[(next - range.first) % works] = looked_up(a, next);
+}
+
+// The positions that 16 packed rows of an item see, and how many steps a warp has there: one at least, so that a ring is
+// never more items ahead than it has stages.
+struct Span {
+    int begin, end, steps;
+};
+__device__ __forceinline__ Span span_of(const Work& work, int tile) {
+    const int rows = least((tile + 1) * step, work.rows);
+    const int end = least(work.end, work.past + (work.first_packed + rows - 1) / group + 1);
+    const int all = ceil_div(greatest(end - work.begin, 0), step);
+    return {work.begin, end, greatest(1, (all - warp_in_cta() + warps - 1) / warps)};
+}
+__device__ __forceinline__ int position_of(const Span& span, int i) {
+    return span.begin + (i * warps + warp_in_cta()) * step;
+}

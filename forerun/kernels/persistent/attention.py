@@ -1,0 +1,110 @@
+"""Attention of a ragged batch by one persistent kernel, which works off the schedule that
+:mod:`~forerun.kernels.persistent.attention_schedule` has made before it in the graph.
+
+Its buffers are sized by a :class:`~forerun.schedules.capacity.Capacity`; each replay may have another batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forerun.ir.kernel import Kernel
+from forerun.ir.launches import Launches, Span
+from forerun.ir.nodes import Launch
+from forerun.ir.phases import phase
+from forerun.ir.types import DType
+from forerun.kernels.shapes import Floats, cuda_kernel
+from forerun.schedules.attention import TILES, Attention, AttentionBatch
+from forerun.schedules.attention_runner import AttentionRunner
+from forerun.schedules.capacity import Capacity
+from forerun.schedules.execution import Workspace, execute
+from forerun.schedules.schedule import Schedule
+
+__all__ = ["KERNEL", "attend", "buffer_shapes", "declare", "launch_for"]
+
+Words = NDArray[np.int32]
+
+_MOST_SHARED = 225 * 1024  # bytes: what a CTA may have on sm_90, less what is static
+_WARPS = 4
+
+_BATCH = "query_pointers: i32[_], kv_lengths: i32[_], page_pointers: i32[_], pages: i32[_]"
+_SCHEDULE = "status: i32[2], counts: i32[3], pointers: i32[B], items: i32[_, 8] align 16, counters: i32[K, 2]"
+_WORKSPACE = "arrived: i32[K], partial: f32[S, M, HD] align 16, statistics: f32[S, M, 2]"
+
+
+def launch_for(capacity: Capacity) -> Launch:
+    """A CTA for each of the schedule's, with rings in all the shared memory of an SM."""
+    return Launch((capacity.ctas, 1, 1), (32 * _WARPS, 1, 1), _MOST_SHARED)
+
+
+def buffer_shapes(family: Attention, capacity: Capacity) -> dict[str, tuple[int, ...]]:
+    """The shapes of the buffers that are not the schedule's, by parameter.
+
+    ``arrived`` is state that is 0 before the first replay; each replay leaves it 0.
+    """
+    slots, rows = max(1, capacity.partials), TILES[-1]
+    cache = (family.cache_pages, family.page_size, family.kv_heads, family.head_size)
+    return {
+        "q": (capacity.rows, family.heads, family.head_size),
+        "k_cache": cache,
+        "v_cache": cache,
+        "arrived": (max(1, capacity.counters),),
+        "partial": (slots, rows, family.head_size),
+        "statistics": (slots, rows, 2),
+        "y": (capacity.rows, family.heads, family.head_size),
+    }
+
+
+@phase(writes="y, partial, statistics, arrived")
+def attend(
+    q: Floats,
+    k_cache: Floats,
+    v_cache: Floats,
+    query_pointers: Words,
+    kv_lengths: Words,
+    page_pointers: Words,
+    pages: Words,
+    status: Words,
+    counts: Words,
+    pointers: Words,
+    items: Words,
+    counters: Words,
+    arrived: Words,
+    slots: int,
+) -> tuple[Floats, Floats, Floats, Words]:
+    """The results of all rows that requests have, in the order of the schedule; what else is written is NaN or as it was.
+
+    The partial results are in the workspace of the reference, not here.
+    """
+    cache_pages, page_size, kv_heads, head_size = k_cache.shape
+    family = Attention(q.shape[1], kv_heads, head_size, page_size, cache_pages)
+    capacity = Capacity(len(kv_lengths), len(q), len(pages), len(pointers) - 1, len(items), int(slots))
+    schedule = Schedule(status, counts, pointers, items, counters, capacity)
+    partial = np.full((int(slots), TILES[-1], head_size), np.nan, np.float32)
+    statistics = np.full((int(slots), TILES[-1], 2), np.nan, np.float32)
+    if schedule.finding.status.is_error:
+        return np.full(q.shape, np.nan, q.dtype), partial, statistics, arrived.copy()
+    # How many requests there are does not matter to who has the schedule: the largest owner is behind all others.
+    requests = max((item.owner for item in schedule.all_items()), default=-1) + 1
+    batch = AttentionBatch(requests, query_pointers, kv_lengths, page_pointers, pages)
+    runner = AttentionRunner(family, batch, *(x.astype(np.float32) for x in (q, k_cache, v_cache)))
+    execute(schedule, runner, Workspace(capacity, runner.slot_floats), choose=lambda events: 0)
+    return runner.y.astype(q.dtype), partial, statistics, arrived.copy()
+
+
+def declare(dtype: DType = DType.BF16) -> Kernel:
+    """The kernel for queries, KV cache and results of that type, bf16 or f16; sums are f32.
+
+    ``slots`` is the number of slots, as a constant; it must be the extent ``S``. ``partial`` has for each split of a
+    task the values weighted by ``2 ** (score - greatest score)``, ``statistics`` that greatest score and the sum of the
+    weights. ``arrived`` counts the splits of a task that are there.
+    """
+    cache = f"{dtype}[N, PS, KV, HD] align 16"
+    values = f"q: {dtype}[Q, H, HD] align 16, k_cache: {cache}, v_cache: {cache}"
+    signature = f"{values}, {_BATCH}, {_SCHEDULE}, {_WORKSPACE}, y: {dtype}[Q, H, HD] align 16, slots: scalar i32"
+    launches = Launches(block=Span(32, 256, 32), shared=Span(16 * 1024, 227 * 1024), cluster=Span(1, 1))
+    return cuda_kernel("attention_persistent", signature, attend, launches=launches, name=f"attention_persistent_{dtype}")
+
+
+KERNEL = declare()
