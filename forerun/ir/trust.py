@@ -45,7 +45,12 @@ __all__ = [
 Trusted: TypeAlias = str | Path | ModuleType
 """A module by its name, a module itself, or the path of a kernel's source."""
 
-OWN_FUNCTION_MODULES = ("forerun.kernels", "forerun.runtime.litmus.phases", "forerun.testing.hashing")
+OWN_FUNCTION_MODULES = (
+    "forerun.kernels",
+    "forerun.kernels.persistent",
+    "forerun.runtime.litmus.phases",
+    "forerun.testing.hashing",
+)
 """The modules of forerun, and the packages of such modules, whose public functions a graph may name."""
 
 OWN_SOURCE_PACKAGES = ("forerun.kernels.cuda", "forerun.runtime.litmus")

@@ -27,7 +27,7 @@ __all__ = ["KERNEL", "buffer_shapes", "launch_for", "scalars_of", "schedule"]
 
 Words = NDArray[np.int32]
 
-_MOST_SHARED = 226 * 1024  # bytes: what a CTA may have on sm_90, less what is static
+_MOST_SHARED = 216 * 1024  # bytes: what a CTA may have on sm_90, less what is static
 _POLICIES = tuple(POLICIES)
 _WHOLE, _SHARES = -1, 0
 

@@ -1,0 +1,89 @@
+"""Attention of a ragged batch in a graph: a node that makes the schedule, and one that works it off.
+
+The graph is captured once for a capacity. Each replay reads the batch from memory: the number of requests, pointers,
+lengths and pages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forerun.ir.builder import GraphBuilder
+from forerun.ir.nodes import Launch
+from forerun.ir.types import DType
+from forerun.kernels.persistent import attention, attention_schedule
+from forerun.schedules.attention import Attention
+from forerun.schedules.capacity import Capacity
+from forerun.schedules.cuts import CutRule
+
+__all__ = ["BATCH", "RaggedAttention"]
+
+BATCH = ("requests", "query_pointers", "kv_lengths", "page_pointers", "pages")
+"""The parameters that say what the batch is."""
+
+_SCHEDULE = ("status", "counts", "pointers", "items", "counters")
+
+
+@dataclass(frozen=True)
+class RaggedAttention:
+    """What both nodes are made for.
+
+    Attributes:
+        family: Heads, pages, and the costs of tiles.
+        capacity: The largest batch; its CTAs are those of the persistent kernel.
+        policy: A name of :data:`~forerun.schedules.policies.POLICIES`.
+        cuts: How tasks are cut; ``Shares()`` by default.
+        dtype: Of queries, KV cache and results.
+    """
+
+    family: Attention
+    capacity: Capacity
+    policy: str = "prefix-sums"
+    cuts: CutRule | None = None
+    dtype: DType = DType.BF16
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of all buffers, by parameter."""
+        batch = attention_schedule.buffer_shapes(self.capacity)
+        return {**batch, **attention.buffer_shapes(self.family, self.capacity)}
+
+    def inputs(self, builder: GraphBuilder) -> dict[str, str]:
+        """Declare the batch and the queries as inputs, the KV cache as state, and the results as output, by parameter."""
+        shapes = self.shapes()
+        found = {name: builder.input(name, DType.I32, shapes[name]) for name in BATCH}
+        found["q"] = builder.input("q", self.dtype, shapes["q"])
+        for name in ("k_cache", "v_cache"):
+            found[name] = builder.state(name, self.dtype, shapes[name])
+        return {**found, "y": builder.output("y", self.dtype, shapes["y"])}
+
+    def workspace(self, builder: GraphBuilder, prefix: str = "") -> dict[str, str]:
+        """Declare the schedule and the partial results, by parameter.
+
+        The schedule is state, so that its status can be read after a replay.
+        """
+        shapes = self.shapes()
+        found = {name: builder.state(prefix + name, DType.I32, shapes[name]) for name in (*_SCHEDULE, "arrived")}
+        for name in ("partial", "statistics"):
+            found[name] = builder.temp(prefix + name, DType.F32, shapes[name])
+        return found
+
+    def schedule(self, builder: GraphBuilder, buffers: dict[str, str], node: str = "schedule") -> str:
+        """Launch the kernel that makes the schedule; ``buffers`` are by parameter.
+
+        Raises:
+            InvalidInput: If the capacity is too large for it, or the policy or the cuts are not made on the device.
+        """
+        scalars = attention_schedule.scalars_of(self.family, self.capacity, self.policy, self.cuts)
+        launch = attention_schedule.launch_for(self.capacity, scalars)
+        arguments = {name: buffers[name] for name in (*BATCH, *_SCHEDULE)}
+        return builder.launch(attention_schedule.KERNEL, node=node, launch=launch, **arguments, **scalars)
+
+    def attend(
+        self, builder: GraphBuilder, buffers: dict[str, str], node: str = "attention", launch: Launch | None = None
+    ) -> str:
+        """Launch the persistent kernel; ``buffers`` are by parameter, and a launch has whatever grid and rings."""
+        kernel = attention.declare(self.dtype)
+        arguments = {p.name: buffers[p.name] for p in kernel.buffer_parameters}
+        slots = self.shapes()["partial"][0]
+        launch = launch or attention.launch_for(self.capacity)
+        return builder.launch(kernel, node=node, launch=launch, slots=slots, **arguments)
