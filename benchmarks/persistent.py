@@ -4,9 +4,9 @@
 
 Checks come first: random batches through one executable graph, against f32 in torch, with NaN in everything that no
 request has; schedules against those of NumPy; bits of repeated replays and of the batch-invariant rule; bad batches.
-Then times, by turns, of ten calls in a graph: decode of 128 requests with 2,048 positions, decode of skewed lengths, one
-request, the schedule alone, and a plain read of the same bytes; FlashInfer too, where it is installed. Each part goes on
-after a failure; the table comes last. ``--dry-run`` compiles everything, and needs no GPU.
+Then times, by turns, of ten calls in a graph: decode of 128 requests with 2,048 positions, decode of skewed lengths,
+one request, the schedule alone, and a plain read of the same bytes; FlashInfer too, where it is installed. Each part
+goes on after a failure; the table comes last. ``--dry-run`` compiles everything, and needs no GPU.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from forerun.runtime.cuda import CudaTarget
 from forerun.runtime.cuda.codegen.specialise import units
 from forerun.runtime.toolchain import compile_units
 from forerun.schedules.attention import Attention, AttentionBatch, attention_batch
-from forerun.schedules.capacity import Capacity
 from forerun.schedules.cuts import CutRule, Invariant, Shares, Whole
 from forerun.schedules.policies import POLICIES
 from forerun.schedules.schedule import POISON, Schedule, capacity_for, make_schedule
@@ -73,7 +72,8 @@ def plan(
 def graph_of(ragged: RaggedAttention, nodes: str, launch: Launch | None = None) -> Graph:
     """A graph of nodes in a row: ``s`` makes the schedule, ``a`` attends."""
     builder = GraphBuilder("ragged")
-    buffers = {**ragged.inputs(builder), **ragged.workspace(builder)}
+    buffers = {**ragged.batch(builder), **ragged.workspace(builder)}
+    buffers |= ragged.values(builder) if "a" in nodes else {}
     for number, kind in enumerate(nodes):
         if kind == "s":
             ragged.schedule(builder, buffers, f"schedule{number}")
@@ -111,7 +111,7 @@ class Bound:
         graph = graph_of(ragged, nodes, launch)
         kinds = {DType.I32: torch.int32, DType.BF16: torch.bfloat16}
         mine = (BufferRole.INPUT, BufferRole.STATE, BufferRole.OUTPUT)
-        self.tensors = dict(zip(("k_cache", "v_cache"), caches or (), strict=False))
+        self.tensors: dict[str, Any] = dict(zip(("k_cache", "v_cache"), caches or (), strict=False))
         for buffer in graph.buffers.values():
             if buffer.role in mine and buffer.name not in self.tensors:
                 self.tensors[buffer.name] = torch.zeros(buffer.shape, dtype=kinds[buffer.dtype], device="cuda")
@@ -139,7 +139,8 @@ class Bound:
             self.tensors[name].copy_(torch.from_numpy(getattr(batch, name)))
         for name in _ARRAYS:
             self.tensors[name].fill_(POISON)
-        self.tensors["y"].fill_(float("nan"))
+        if "y" in self.tensors:
+            self.tensors["y"].fill_(float("nan"))
 
     def values(self, batch: AttentionBatch, seed: int) -> None:
         """Random queries, keys and values; NaN where no request has any."""
@@ -323,7 +324,13 @@ def check_bad_batches(bench: Bench) -> None:
     good = bound.batch(requests)
     bound.values(good, 0)
     changes = [("query_pointers", 0, 1), ("query_pointers", 2, 0), ("page_pointers", 1, -5), ("kv_lengths", 1, -1)]
-    changes += [("kv_lengths", 1, 2), ("kv_lengths", 0, 2000), ("pages", 3, 1000), ("pages", 20, -7), ("pages", 0, 2**31 - 1)]
+    changes += [
+        ("kv_lengths", 1, 2),
+        ("kv_lengths", 0, 2000),
+        ("pages", 3, 1000),
+        ("pages", 20, -7),
+        ("pages", 0, 2**31 - 1),
+    ]
     for name, index, value in changes:
         batch = bound.batch(requests)
         getattr(batch, name)[index] = value
@@ -426,7 +433,9 @@ def time_decodes(bench: Bench) -> None:
             programs[f"{name}: {label}"] = bound.program
         size = sum(kv for _, kv in requests) * QWEN[1] * QWEN[2] * 4
         memory = torch.ones((size // 65536, 1 << 14), dtype=torch.int32, device="cuda")
-        reading = forerun.compile(reading_graph(size), CudaTarget(prove=False), "exact", memory={"x": memory}, tuning=None)
+        reading = forerun.compile(
+            reading_graph(size), CudaTarget(prove=False), "exact", memory={"x": memory}, tuning=None
+        )
         programs[f"{name}: plain read"] = reading
         found = bench.times(programs)
         best = min(found[f"{name}: {label}"] for label in LAUNCHES)
@@ -539,7 +548,7 @@ def time_schedules(bench: Bench) -> None:
     """The schedule alone: ten in a row; 480 positions a request, and 2,048 for 128 of them."""
     programs: dict[str, Any] = {}
     for count, policy, cuts in SCHEDULES:
-        bound = Bound(_schedule_plan(count, policy, cuts), "s" * CALLS, _shared_caches())
+        bound = Bound(_schedule_plan(count, policy, cuts), "s" * CALLS)
         lengths = np.random.default_rng(0).integers(1, 480, count).tolist()
         batch = bound.batch([(1, kv) for kv in lengths])
         bound.replay()
@@ -561,7 +570,9 @@ def dry_run() -> None:
     """Compile what the parts launch, and say what the machine code needs."""
     ragged = [plan(QWEN, 512, 4096, 120_000, 120_000), *(_schedule_plan(*each) for each in SCHEDULES)]
     ragged += [plan(shapes, 32, 512, 4000, 4000, policy, cuts) for shapes, policy, cuts in SHAPES]
-    ragged += [plan(QWEN, 64, 512, 40_000, 40_000, policy, Invariant(1024)) for policy in ("prefix-sums", "longest-first")]
+    ragged += [
+        plan(QWEN, 64, 512, 40_000, 40_000, policy, Invariant(1024)) for policy in ("prefix-sums", "longest-first")
+    ]
     graphs = [graph_of(each, "sa") for each in ragged]
     decode = DECODES["decode"]
     graphs += [graph_of(_decode_plan(decode, ctas=ctas), "sa", launch) for ctas, launch in LAUNCHES.values()]
@@ -570,7 +581,8 @@ def dry_run() -> None:
     for unit, cubin in zip(found, compile_units([unit.source for unit in found]), strict=True):  # type: ignore[misc]
         facts = cubin.entries[unit.entry]
         spills = f"{facts.spill_store_bytes} bytes spilled, stack of {facts.stack_bytes}"
-        print(f"{unit.entry}, {unit.launch}: {facts.registers} registers, {spills}, {len(facts.instructions)} instructions")
+        size = f"{len(facts.instructions)} instructions"
+        print(f"{unit.entry}, {unit.launch}: {facts.registers} registers, {spills}, {size}")
 
 
 def main() -> None:

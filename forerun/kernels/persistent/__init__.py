@@ -1,4 +1,4 @@
-"""Persistent kernels over ragged batches: the schedule is made on the device, in the graph, and one kernel works it off.
+"""Persistent kernels over ragged batches: a schedule is made on the device, in the graph, and one kernel works it off.
 
 ``forerun.schedules`` says what a schedule is, and computes both in NumPy; see docs/schedules.md.
 """

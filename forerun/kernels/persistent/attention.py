@@ -1,7 +1,7 @@
-"""Attention of a ragged batch by one persistent kernel, which works off the schedule that
-:mod:`~forerun.kernels.persistent.attention_schedule` has made before it in the graph.
+"""Attention of a ragged batch by one persistent kernel, which works off a schedule.
 
-Its buffers are sized by a :class:`~forerun.schedules.capacity.Capacity`; each replay may have another batch.
+:mod:`~forerun.kernels.persistent.attention_schedule` has made the schedule before it in the graph. Its buffers are
+sized by a :class:`~forerun.schedules.capacity.Capacity`; each replay may have another batch.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def attend(
     arrived: Words,
     slots: int,
 ) -> tuple[Floats, Floats, Floats, Words]:
-    """The results of all rows that requests have, in the order of the schedule; what else is written is NaN or as it was.
+    """The results of all rows that requests have; what else is written is NaN, or as it was.
 
     The partial results are in the workspace of the reference, not here.
     """
@@ -104,7 +104,9 @@ def declare(dtype: DType = DType.BF16) -> Kernel:
     values = f"q: {dtype}[Q, H, HD] align 16, k_cache: {cache}, v_cache: {cache}"
     signature = f"{values}, {_BATCH}, {_SCHEDULE}, {_WORKSPACE}, y: {dtype}[Q, H, HD] align 16, slots: scalar i32"
     launches = Launches(block=Span(32, 256, 32), shared=Span(16 * 1024, 227 * 1024), cluster=Span(1, 1))
-    return cuda_kernel("attention_persistent", signature, attend, launches=launches, name=f"attention_persistent_{dtype}")
+    return cuda_kernel(
+        "attention_persistent", signature, attend, launches=launches, name=f"attention_persistent_{dtype}"
+    )
 
 
 KERNEL = declare()

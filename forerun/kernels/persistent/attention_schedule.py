@@ -1,4 +1,4 @@
-"""The schedule of a batch of attention, made on the device: what :func:`forerun.schedules.schedule.make_schedule` makes.
+"""The schedule of a batch of attention on the device: what :func:`~forerun.schedules.schedule.make_schedule` makes.
 
 One CTA makes it. What is behind the actual counts is neither read nor written, and a bad batch gives a status word and
 a schedule with nothing to do. ``Shares``, ``Invariant`` and ``Whole`` are the rules of cuts that it knows.
@@ -149,7 +149,7 @@ def schedule(
     fixed_128: int,
     block_128: int,
 ) -> tuple[Words, Words, Words, Words, Words]:
-    """The arrays of a :class:`~forerun.schedules.schedule.Schedule`; ``cuts`` is a chunk, or 0 or -1 for no such rule."""
+    """The arrays of a :class:`~forerun.schedules.schedule.Schedule`."""
     pairs = (fixed_16, block_16), (fixed_64, block_64), (fixed_128, block_128)
     costs = {tile: Costs(*map(int, pair)) for tile, pair in zip(TILES, pairs, strict=True)}
     family = Attention(int(group * kv_heads), int(kv_heads), 1, int(page_size), int(cache_pages), costs)

@@ -7,6 +7,7 @@ lengths and pages.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.nodes import Launch
@@ -47,11 +48,15 @@ class RaggedAttention:
         batch = attention_schedule.buffer_shapes(self.capacity)
         return {**batch, **attention.buffer_shapes(self.family, self.capacity)}
 
-    def inputs(self, builder: GraphBuilder) -> dict[str, str]:
-        """Declare the batch and the queries as inputs, the KV cache as state, and the results as output, by parameter."""
+    def batch(self, builder: GraphBuilder) -> dict[str, str]:
+        """Declare the batch as inputs, by parameter."""
         shapes = self.shapes()
-        found = {name: builder.input(name, DType.I32, shapes[name]) for name in BATCH}
-        found["q"] = builder.input("q", self.dtype, shapes["q"])
+        return {name: builder.input(name, DType.I32, shapes[name]) for name in BATCH}
+
+    def values(self, builder: GraphBuilder) -> dict[str, str]:
+        """Declare the queries as input, the KV cache as state, and the results as output, by parameter."""
+        shapes = self.shapes()
+        found = {"q": builder.input("q", self.dtype, shapes["q"])}
         for name in ("k_cache", "v_cache"):
             found[name] = builder.state(name, self.dtype, shapes[name])
         return {**found, "y": builder.output("y", self.dtype, shapes["y"])}
@@ -75,15 +80,15 @@ class RaggedAttention:
         """
         scalars = attention_schedule.scalars_of(self.family, self.capacity, self.policy, self.cuts)
         launch = attention_schedule.launch_for(self.capacity, scalars)
-        arguments = {name: buffers[name] for name in (*BATCH, *_SCHEDULE)}
-        return builder.launch(attention_schedule.KERNEL, node=node, launch=launch, **arguments, **scalars)
+        arguments: dict[str, Any] = {**{name: buffers[name] for name in (*BATCH, *_SCHEDULE)}, **scalars}
+        return builder.launch(attention_schedule.KERNEL, node=node, launch=launch, **arguments)
 
     def attend(
         self, builder: GraphBuilder, buffers: dict[str, str], node: str = "attention", launch: Launch | None = None
     ) -> str:
         """Launch the persistent kernel; ``buffers`` are by parameter, and a launch has whatever grid and rings."""
         kernel = attention.declare(self.dtype)
-        arguments = {p.name: buffers[p.name] for p in kernel.buffer_parameters}
+        arguments: dict[str, Any] = {p.name: buffers[p.name] for p in kernel.buffer_parameters}
         slots = self.shapes()["partial"][0]
         launch = launch or attention.launch_for(self.capacity)
         return builder.launch(kernel, node=node, launch=launch, slots=slots, **arguments)
