@@ -1,5 +1,5 @@
 // The items of a batch of attention: tasks, whole or cut. Two rules of cuts have the same functions: `for_each` item,
-// the item at a place on the line (`at`), and counts.
+// the item in which the share of the thread's CTA begins (`at_border`), and counts.
 #pragma once
 
 enum Policy { PREFIX_SUMS = 0, LONGEST_FIRST = 1, ROUND_ROBIN = 2 };
@@ -66,25 +66,26 @@ struct Task {
 
 // Where the tiles of requests lie: sums of tiles, and of their costs. Costs and items repeat for each KV head.
 struct Lines {
-    const Arguments* a;
+    Arguments a;
     Memory memory;
     int requests;
     Wide length;
     __device__ __forceinline__ int first_tile(int r) const { return memory.first_tiles[r]; }
     __device__ __forceinline__ int tiles() const { return first_tile(requests); }
     __device__ __forceinline__ Tile tile(const Task& task) const {
-        return tile_of(*a, memory.queries[task.request], memory.lengths[task.request], task.number);
+        return tile_of(a, memory.queries[task.request], memory.lengths[task.request], task.number);
     }
     // The task whose part of the sums has a number in it, and how far that is within its part. `sums` has an entry for
     // each tile of a request, and one more.
     template <class T> __device__ __forceinline__ Task find(const T* sums, T number, T& within) const {
-        const T heads = a->kv_heads();
+        const T heads = a.kv_heads();
         const int r = last_within(0, requests, number, [&](int i) { return heads * sums[first_tile(i)]; });
         const int first = first_tile(r), stop = first_tile(r + 1);
         const T part = sums[stop] - sums[first];
         within = number - heads * sums[first];
-        const int lane = static_cast<int>(within / part);
-        within -= lane * part;
+        int lane = 0;
+#pragma unroll 1
+        for (; within >= part; within -= part) ++lane;
         const int index = last_within(first, stop, within, [&](int i) { return sums[i] - sums[first]; });
         within -= sums[index] - sums[first];
         return {r, lane, index - first, index};
@@ -92,11 +93,11 @@ struct Lines {
     // The sum before a task.
     template <class T> __device__ __forceinline__ T before(const T* sums, const Task& task) const {
         const int first = first_tile(task.request), stop = first_tile(task.request + 1);
-        return a->kv_heads() * sums[first] + task.lane * (sums[stop] - sums[first]) + (sums[task.index] - sums[first]);
+        return a.kv_heads() * sums[first] + task.lane * (sums[stop] - sums[first]) + (sums[task.index] - sums[first]);
     }
     // The task of that number.
     __device__ __forceinline__ Task task(int number) const {
-        const int heads = a->kv_heads();
+        const int heads = a.kv_heads();
         const int r = last_within(0, requests, number, [&](int i) { return heads * first_tile(i); });
         const int first = first_tile(r), tiles = first_tile(r + 1) - first, within = number - heads * first;
         return {r, within / tiles, within % tiles, first + within % tiles};
@@ -111,8 +112,9 @@ __device__ __forceinline__ int request_of(const Lines& lines, int index) {
 // Counts the tiles of requests and puts their costs on the line; what there is no room for is only summed up.
 __device__ __forceinline__ Lines lay_out(const Arguments& a, int requests, const Memory& memory, int& turn) {
     const int thread = thread_of<Launch>();
-    Lines lines = {&a, memory, requests, 0};
+    Lines lines = {a, memory, requests, 0};
     int tiles = 0;
+#pragma unroll 1
     for (int first = 0; first < requests; first += Launch::threads) {
         const int r = first + thread;
         int before[] = {r < requests ? tiles_of(a, memory.queries[r]) : 0}, total[1];
@@ -122,6 +124,7 @@ __device__ __forceinline__ Lines lay_out(const Arguments& a, int requests, const
     }
     if (thread == 0) memory.first_tiles[requests] = tiles;
     __syncthreads();
+#pragma unroll 1
     for (int first = 0; first < tiles; first += Launch::threads) {
         const int index = first + thread;
         Wide before[] = {0}, total[1];
@@ -140,7 +143,7 @@ __device__ __forceinline__ Lines lay_out(const Arguments& a, int requests, const
     return lines;
 }
 
-// A place on the line: its item, and where that begins and ends.
+// An item, and where it begins and ends on the line.
 struct At {
     int item;
     Wide begin, end;
@@ -155,16 +158,24 @@ __device__ __forceinline__ Cut* cuts_in_shared() {
     return cuts;
 }
 
+// The border in front of the share of the thread's CTA: its task, where that begins on the line, and how far it is.
+struct Border {
+    int number;  // of the task
+    Tile tile;
+    Wide start, within;
+};
+
 struct Shares {
-    const Arguments& a;
+    Arguments a;
     Lines lines;
+    Border border;
     int cuts, sets;
     __device__ __forceinline__ int tasks() const { return a.kv_heads() * lines.tiles(); }
     __device__ __forceinline__ int count() const { return tasks() + cuts; }
     __device__ __forceinline__ int slots() const { return cuts + sets; }
     __device__ __forceinline__ int counters() const { return sets; }
     __device__ __forceinline__ Wide total() const { return a.kv_heads() * lines.length; }
-    __device__ __forceinline__ bool fit(const Arguments& a) const {
+    __device__ __forceinline__ bool fit() const {
         return static_cast<Wide>(tasks()) + cuts <= most_items && slots() <= a.partials();
     }
     // Cuts of tasks before that one.
@@ -173,38 +184,46 @@ struct Shares {
         return last_within(-1, cuts, task - 1, [&](int i) { return all[i].task; }) + 1;
     }
     __device__ __forceinline__ bool is_cut(int number, int task) const {
-        return number >= 0 && number < cuts && cuts_in_shared()[number].task == task;
+        return number < cuts && cuts_in_shared()[number].task == task;
     }
-    __device__ __forceinline__ int number_of(const Task& task) const {
-        const int first = lines.first_tile(task.request), tiles = lines.first_tile(task.request + 1) - first;
-        return a.kv_heads() * first + task.lane * tiles + task.number;
-    }
-    __device__ __forceinline__ At at(Wide x) const {
-        Wide within;
-        const Task task = lines.find(lines.memory.line, x, within);
-        const Tile tile = lines.tile(task);
-        const int number = number_of(task);
+    __device__ __forceinline__ At at_border() const {
         const Cut* all = cuts_in_shared();
-        const int first = cuts_before(number), stop = cuts_before(number + 1);
-        const int before = last_within(first - 1, stop, within, [&](int i) { return cost_of(tile, all[i].block); });
-        const Wide start = x - within;
-        const Wide begin = before >= first ? cost_of(tile, all[before].block) : 0;
-        const Wide end = before + 1 < stop ? cost_of(tile, all[before + 1].block) : cost_of(tile, tile.blocks);
-        return {number + before + 1, start + begin, start + end};
+        const Tile& tile = border.tile;
+        int before = cuts_before(border.number);
+        Wide begin = 0, end = cost_of(tile, tile.blocks);
+#pragma unroll 1
+        for (; is_cut(before, border.number); ++before) {
+            const Wide place = cost_of(tile, all[before].block);
+            if (place > border.within) {
+                end = place;
+                break;
+            }
+            begin = place;
+        }
+        return {border.number + before, border.start + begin, border.start + end};
     }
+    // A thread has a tile of a request, for all KV heads, and a cut.
     template <class F> __device__ __forceinline__ void for_each(F f) const {
         const Cut* all = cuts_in_shared();
-        for (int number = thread_of<Launch>(); number < tasks(); number += Launch::threads) {
-            const Task task = lines.task(number);
-            const Tile tile = lines.tile(task);
-            const int before = cuts_before(number);
-            Piece piece = {task.request, task.lane, task.number, tile, 0, tile.blocks, -1, -1};
-            if (is_cut(before, number)) {
-                piece.end = all[before].block;
-                piece.slot = before + all[before].set;
-                piece.counter = all[before].set;
+        const int heads = a.kv_heads();
+#pragma unroll 1
+        for (int index = thread_of<Launch>(); index < lines.tiles(); index += Launch::threads) {
+            const int r = request_of(lines, index), first = lines.first_tile(r);
+            const int tiles = lines.first_tile(r + 1) - first;
+            const Tile tile = lines.tile({r, 0, index - first, index});
+            int number = heads * first + index - first, before = cuts_before(number);
+#pragma unroll 1
+            for (int lane = 0; lane < heads; ++lane, number += tiles) {
+#pragma unroll 1
+                while (before < cuts && all[before].task < number) ++before;
+                Piece piece = {r, lane, index - first, tile, 0, tile.blocks, -1, -1};
+                if (is_cut(before, number)) {
+                    piece.end = all[before].block;
+                    piece.slot = before + all[before].set;
+                    piece.counter = all[before].set;
+                }
+                f(number + before, piece);
             }
-            f(number + before, piece);
         }
         const int cut = thread_of<Launch>();
         if (cut >= cuts) return;
@@ -219,28 +238,42 @@ struct Shares {
         const int cut = thread_of<Launch>();
         if (cut >= cuts) return;
         const Cut mine = cuts_in_shared()[cut];
-        if (is_cut(cut - 1, mine.task)) return;
+        if (cut > 0 && cuts_in_shared()[cut - 1].task == mine.task) return;
+        int stop = cut + 1;
+#pragma unroll 1
+        while (is_cut(stop, mine.task)) ++stop;
         a.counters[2 * mine.set] = cut + mine.set;
-        a.counters[2 * mine.set + 1] = cuts_before(mine.task + 1) - cut + 1;
-    }
-    __device__ __forceinline__ Cut border(int cta) const {
-        Wide within;
-        const Task task = lines.find(lines.memory.line, cta * total() / ctas, within);
-        const Tile tile = lines.tile(task);
-        const Wide inside = within - tile.fixed + tile.per_block / 2;
-        const Wide block = inside / tile.per_block;
-        return {number_of(task), inside > 0 && block > 0 && block < tile.blocks ? static_cast<int>(block) : 0, 0};
+        a.counters[2 * mine.set + 1] = stop - cut + 1;
     }
 };
+
+__device__ __forceinline__ Shares whole_tasks(const Arguments& a, const Lines& lines) {
+    Shares items = {a, lines, {}, 0, 0};
+    const int cta = thread_of<Launch>();
+    if (cta == 0 || cta >= ctas || items.tasks() == 0) return items;
+    Border& border = items.border;
+    const Wide place = cta * items.total() / ctas;
+    const Task task = lines.find(lines.memory.line, place, border.within);
+    const int first = lines.first_tile(task.request), tiles = lines.first_tile(task.request + 1) - first;
+    border.number = a.kv_heads() * first + task.lane * tiles + task.number;
+    border.tile = lines.tile(task);
+    border.start = place - border.within;
+    return items;
+}
 
 // Each thread has a border between shares, and looks for the nearest place between blocks; of equal cuts one counts.
 __device__ __forceinline__ Shares cut_into_shares(const Arguments& a, const Lines& lines, int& turn) {
     __shared__ Cut borders[ctas];
-    Shares items = {a, lines, 0, 0};
+    Shares items = whole_tasks(a, lines);
     const int thread = thread_of<Launch>();
     if (items.tasks() == 0) return items;
     Cut mine = {-1, 0, 0};
-    if (thread > 0 && thread < ctas) mine = items.border(thread);
+    if (thread > 0 && thread < ctas) {
+        const Tile& tile = items.border.tile;
+        const Wide inside = items.border.within - tile.fixed + tile.per_block / 2;
+        const Wide block = inside > 0 ? quotient(inside, tile.per_block) : 0;
+        mine = {items.border.number, block < tile.blocks ? static_cast<int>(block) : 0, 0};
+    }
     if (thread < ctas) borders[thread] = mine;
     __syncthreads();
     bool is_first = mine.block > 0, is_new = is_first;
@@ -262,7 +295,7 @@ __device__ __forceinline__ Shares cut_into_shares(const Arguments& a, const Line
 
 // Cuts by the request alone.
 struct EqualParts {
-    const Arguments& a;
+    Arguments a;
     Lines lines;
     int items, all_slots, all_counters;
     __device__ __forceinline__ int count() const { return items; }
@@ -273,13 +306,14 @@ struct EqualParts {
         return lines.memory.first_items[task.index + 1] - lines.memory.first_items[task.index];
     }
     static __device__ __forceinline__ int begin_of(const Tile& tile, int part, int parts) {
-        return static_cast<int>(static_cast<Wide>(part) * tile.blocks / parts);
+        return static_cast<int>(quotient(static_cast<Wide>(part) * tile.blocks, parts));
     }
     static __device__ __forceinline__ Wide cost_before(const Tile& tile, int part, int parts) {
         return static_cast<Wide>(part) * tile.fixed + static_cast<Wide>(tile.per_block) * begin_of(tile, part, parts);
     }
-    __device__ __forceinline__ At at(Wide x) const {
+    __device__ __forceinline__ At at_border() const {
         Wide within;
+        const Wide x = thread_of<Launch>() * total() / ctas;
         const Task task = lines.find(lines.memory.extra, x, within);
         const Tile tile = lines.tile(task);
         const int parts = parts_of(task);
@@ -290,6 +324,7 @@ struct EqualParts {
             start + cost_before(tile, part + 1, parts)};
     }
     template <class F> __device__ __forceinline__ void for_each(F f) const {
+#pragma unroll 1
         for (int number = thread_of<Launch>(); number < items; number += Launch::threads) {
             int part;
             const Task task = lines.find(lines.memory.first_items, number, part);
@@ -305,6 +340,7 @@ struct EqualParts {
         }
     }
     __device__ __forceinline__ void write_counters(const Arguments& a) const {
+#pragma unroll 1
         for (int number = thread_of<Launch>(); number < a.kv_heads() * lines.tiles(); number += Launch::threads) {
             const Task task = lines.task(number);
             if (parts_of(task) == 1) continue;
@@ -327,6 +363,7 @@ __device__ __forceinline__ EqualParts cut_into_equal_parts(const Arguments& a, c
     const Memory& memory = lines.memory;
     const int tiles = lines.tiles();
     Wide sums[3] = {};  // costs, items; slots and counters
+#pragma unroll 1
     for (int first = 0; first < tiles; first += Launch::threads) {
         const int index = first + thread_of<Launch>();
         Wide before[3] = {}, total[3];
@@ -334,8 +371,8 @@ __device__ __forceinline__ EqualParts cut_into_equal_parts(const Arguments& a, c
             const int r = request_of(lines, index);
             const Tile tile = lines.tile({r, 0, index - lines.first_tile(r), index});
             const int siblings = lines.first_tile(r + 1) - lines.first_tile(r);
-            const int chunks = tile.length / a.cuts() + (tile.length % a.cuts() != 0);
-            const int parts = min(max(chunks / siblings, 1), tile.blocks);
+            const unsigned chunks = (tile.length - 1u) / static_cast<unsigned>(a.cuts()) + 1;
+            const int parts = min(max(static_cast<int>(chunks / siblings), 1), tile.blocks);
             before[0] = cost_of(tile, tile.blocks) + static_cast<Wide>(parts - 1) * tile.fixed;
             before[1] = parts;
             before[2] = parts > 1 ? parts + (1LL << 32) : 0;

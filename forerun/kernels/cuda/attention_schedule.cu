@@ -34,10 +34,9 @@ __device__ __forceinline__ void write_nothing(const Arguments& a, int status, in
 
 // Where the items of the thread's CTA begin, if CTAs take equal shares of the line: the item at the border goes to the
 // CTA in whose share its middle lies.
-template <class Items> __device__ __forceinline__ int start_of_cta(const Items& items, int cta, Wide total) {
-    const Wide scaled = cta * total;
-    const auto at = items.at(scaled / ctas);
-    return at.item + ((at.begin + at.end) * ctas < 2 * scaled);
+template <class Items> __device__ __forceinline__ int start_of_share(const Items& items) {
+    const At at = items.at_border();
+    return at.item + ((at.begin + at.end) * ctas < 2 * thread_of<Launch>() * items.total());
 }
 
 // Four words at a multiple of 16 bytes.
@@ -64,58 +63,56 @@ __device__ __forceinline__ void write_schedule(
     write_counts(a, count, items.slots(), items.counters());
     Order order = {a.policy(), count, memory.places, memory.starts};
     if (a.policy() == LONGEST_FIRST) deal_longest_first(items, count, memory, turn);
-    for (int cta = thread; cta <= ctas; cta += Launch::threads) {
-        int start = cta == 0 ? 0 : count;
-        if (cta > 0 && cta < ctas && count > 0) {
-            start = a.policy() == PREFIX_SUMS ? start_of_cta(items, cta, items.total()) : order.start(cta);
-        }
-        a.pointers[cta] = start;
+    if (thread < ctas) {
+        int start = 0;
+        if (thread > 0 && count > 0) start = a.policy() == PREFIX_SUMS ? start_of_share(items) : order.start(thread);
+        a.pointers[thread] = start;
     }
+    if (thread == 0) a.pointers[ctas] = count;
     write_items(a, items, order);
     items.write_counters(a);
 }
 
-__device__ __forceinline__ void cut_and_deal(const Arguments& a, Lines& lines, const Memory& memory, int& turn) {
-    const int tasks = a.kv_heads() * lines.tiles();
+// The schedule of a batch whose requests and pages are right; it says what does not fit.
+__device__ __forceinline__ Fault cut_and_deal(const Arguments& a, const Lines& lines, int& turn) {
+    if (lines.length > (1LL << 40) / a.kv_heads()) return fault_of(TOO_MUCH_WORK, nowhere);
+    if (lines.tiles() > lines.memory.tiles) return fault_of(TOO_MANY_ITEMS, nowhere);
     const bool cut_by_request = a.cuts() > 0;
     if (cut_by_request && has_room(a)) {
-        const EqualParts items = cut_into_equal_parts(a, lines, turn);
-        return write_schedule(a, items, memory, OK, turn);
+        write_schedule(a, cut_into_equal_parts(a, lines, turn), lines.memory, OK, turn);
+        return no_fault;
     }
-    Shares items = cut_by_request || a.cuts() < 0 ? Shares{a, lines} : cut_into_shares(a, lines, turn);
-    bool unsplit = cut_by_request;
-    if (!items.fit(a)) {
-        items.cuts = items.sets = 0;
-        unsplit = true;
-    }
-    if (tasks > most_items) return write_nothing(a, TOO_MANY_ITEMS, nowhere);
-    write_schedule(a, items, memory, unsplit && a.cuts() >= 0 ? UNSPLIT : OK, turn);
+    Shares items = a.cuts() == 0 ? cut_into_shares(a, lines, turn) : whole_tasks(a, lines);
+    const bool fit = items.fit();
+    if (!fit) items.cuts = items.sets = 0;
+    write_schedule(a, items, lines.memory, fit && !cut_by_request ? OK : UNSPLIT, turn);
+    return no_fault;
+}
+
+__device__ __forceinline__ Fault make_schedule(const Arguments& a) {
+    __shared__ Fault fault;
+    const int count = load_global(a.requests);
+    if (count < 1) return fault_of(NO_REQUESTS, nowhere);
+    if (count > most_requests) return fault_of(TOO_MANY_REQUESTS, nowhere);
+    const Memory memory = memory_of(a);
+    if (memory.bytes > Launch::shared_bytes) return fault_of(TOO_MANY_ITEMS, nowhere);
+    if (thread_of<Launch>() == 0) fault = no_fault;
+    __syncthreads();
+    Pages pages = {load_global(a.page_pointers + count)};
+    check_requests(a, count, &fault, memory.queries, memory.lengths);
+    __syncthreads();
+    if (fault != no_fault) return fault;
+    load_vectors(a, 0, pages);
+    int turn = 0;
+    const Lines lines = lay_out(a, count, memory, turn);
+    check_pages(a, count, pages, &fault, memory.lengths);
+    __syncthreads();
+    if (fault != no_fault) return fault;
+    return cut_and_deal(a, lines, turn);
 }
 
 __device__ __forceinline__ void schedule(const Arguments& a, Locals&) {
-    __shared__ Fault fault;
     if (cta_of<Launch>() != 0) return;
-    const int count = load_global(a.requests);
-    if (count < 1) return write_nothing(a, NO_REQUESTS, nowhere);
-    if (count > most_requests) return write_nothing(a, TOO_MANY_REQUESTS, nowhere);
-    const Memory memory = memory_of(a);
-    if (memory.bytes > Launch::shared_bytes) return write_nothing(a, TOO_MANY_ITEMS, nowhere);
-    if (thread_of<Launch>() == 0) fault = no_fault;
-    __syncthreads();
-    check_requests(a, count, &fault, memory.queries, memory.lengths);
-    const int listed = load_global(a.page_pointers + count);
-    __syncthreads();
-    Fault found = fault;
-    if (found != no_fault) return write_nothing(a, status_of(found), static_cast<int>(found));
-    Pages pages;
-    load_pages(a, listed, pages);
-    int turn = 0;
-    Lines lines = lay_out(a, count, memory, turn);
-    check_pages(a, count, listed, pages, &fault, memory.lengths);
-    __syncthreads();
-    found = fault;
-    if (found != no_fault) return write_nothing(a, status_of(found), static_cast<int>(found));
-    if (lines.length > (1LL << 40) / a.kv_heads()) return write_nothing(a, TOO_MUCH_WORK, nowhere);
-    if (lines.tiles() > memory.tiles) return write_nothing(a, TOO_MANY_ITEMS, nowhere);
-    cut_and_deal(a, lines, memory, turn);
+    const Fault fault = make_schedule(a);
+    if (fault != no_fault) write_nothing(a, status_of(fault), static_cast<int>(fault));
 }

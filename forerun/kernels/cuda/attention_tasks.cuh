@@ -1,5 +1,5 @@
 // Tasks of a batch of attention, as forerun.schedules.attention has them: what is wrong with a batch, and what its tiles
-// cost. Sizes of 64 bits are those that a product or a sum may need.
+// cost. Costs and their sums have 64 bits; packed query rows have 31, of which the host makes sure.
 #pragma once
 
 #include "cta_scan.cuh"
@@ -38,8 +38,14 @@ __device__ __forceinline__ int status_of(Fault fault) { return static_cast<int>(
 // What a fault of the whole batch says instead of a request.
 constexpr int nowhere = -1;
 
-__device__ __forceinline__ Wide pages_of(const Arguments& a, Wide length) {
-    return (length + a.page_size() - 1) / a.page_size();
+// The quotient of numbers that are not negative: most are small, and 64 bits take much longer.
+__device__ __forceinline__ Wide quotient(Wide a, int b) {
+    return a >> 31 ? a / b : static_cast<Wide>(static_cast<unsigned>(a) / static_cast<unsigned>(b));
+}
+
+__device__ __forceinline__ int pages_of(const Arguments& a, int length) {
+    if (length <= 0) return 0;
+    return static_cast<int>((static_cast<unsigned>(length) - 1) / static_cast<unsigned>(a.page_size()) + 1);
 }
 
 __device__ __forceinline__ void note(Fault* fault, bool is_faulty, Fault found) {
@@ -48,6 +54,7 @@ __device__ __forceinline__ void note(Fault* fault, bool is_faulty, Fault found) 
 
 // Everything but the pages; notes the query rows and the KV length of each request on the way.
 __device__ __forceinline__ void check_requests(const Arguments& a, int count, Fault* fault, int* queries, int* lengths) {
+#pragma unroll 1
     for (int r = thread_of<Launch>(); r < count; r += Launch::threads) {
         const Wide first_row = load_global(a.query_pointers + r), stop_row = load_global(a.query_pointers + r + 1);
         const Wide first_page = load_global(a.page_pointers + r), stop_page = load_global(a.page_pointers + r + 1);
@@ -64,81 +71,76 @@ __device__ __forceinline__ void check_requests(const Arguments& a, int count, Fa
     }
 }
 
-// Pages are looked at one by one, whoever they belong to, and only of one that is not in the cache somebody asks whether
-// its request needs it.
-__device__ __forceinline__ void check_page(
-    const Arguments& a, int count, int at, int page, Fault* fault, const int* lengths) {
-    if (static_cast<unsigned>(page) < static_cast<unsigned>(a.cache_pages())) return;
-    const int r = last_within(0, count, at, [&](int i) { return load_global(a.page_pointers + i); });
-    const bool is_needed = at - load_global(a.page_pointers + r) < pages_of(a, lengths[r]);
-    note(fault, is_needed, fault_of(BAD_PAGE, r));
-}
-
 // Pages that a thread loads, and looks at later.
-constexpr int vectors_ahead = 4;
+constexpr int vectors_ahead = Launch::threads <= 512 ? 8 : 4;
 struct Pages {
+    int listed;
     uint4 ahead[vectors_ahead];
 };
-__device__ __forceinline__ void load_pages(const Arguments& a, int listed, Pages& pages) {
+__device__ __forceinline__ int vector_at(int first, int i) { return first + i * Launch::threads + thread_of<Launch>(); }
+__device__ __forceinline__ void load_vectors(const Arguments& a, int first, Pages& pages) {
 #pragma unroll
     for (int i = 0; i < vectors_ahead; ++i) {
-        const int vector = i * Launch::threads + thread_of<Launch>();
-        pages.ahead[i] = load16_once(a.pages + 4 * vector, 4 * vector + 4 <= listed);
+        const int vector = vector_at(first, i);
+        pages.ahead[i] = load16_once(a.pages + 4 * vector, vector < pages.listed / 4);
     }
 }
-__device__ __forceinline__ void check_vector(
-    const Arguments& a, int count, int vector, const uint4& v, Fault* fault, const int* lengths) {
-    const unsigned greatest = max(max(v.x, v.y), max(v.z, v.w));
-    if (greatest < static_cast<unsigned>(a.cache_pages())) return;
-    const unsigned words[] = {v.x, v.y, v.z, v.w};
+__device__ __forceinline__ unsigned greatest_of(const Pages& pages) {
+    unsigned found = 0;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) check_page(a, count, 4 * vector + i, static_cast<int>(words[i]), fault, lengths);
+    for (int i = 0; i < vectors_ahead; ++i) {
+        const uint4& v = pages.ahead[i];
+        found = max(found, max(max(v.x, v.y), max(v.z, v.w)));
+    }
+    return found;
+}
+
+// Pages are looked at whoever they belong to. Only if one is not in the cache somebody asks whether its request needs
+// it: then each of the thread's pages is looked at again.
+__device__ __forceinline__ void check_page(const Arguments& a, int count, int at, Fault* fault, const int* lengths) {
+    if (static_cast<unsigned>(load_global(a.pages + at)) < static_cast<unsigned>(a.cache_pages())) return;
+    const int r = last_within(0, count, at, [&](int i) { return load_global(a.page_pointers + i); });
+    note(fault, at - load_global(a.page_pointers + r) < pages_of(a, lengths[r]), fault_of(BAD_PAGE, r));
 }
 __device__ __forceinline__ void check_pages(
-    const Arguments& a, int count, int listed, const Pages& pages, Fault* fault, const int* lengths) {
-    const int thread = thread_of<Launch>(), vectors = listed / 4;
-#pragma unroll
-    for (int i = 0; i < vectors_ahead; ++i) {
-        const int vector = i * Launch::threads + thread;
-        if (vector < vectors) check_vector(a, count, vector, pages.ahead[i], fault, lengths);
+    const Arguments& a, int count, Pages& pages, Fault* fault, const int* lengths) {
+    constexpr int stride = vectors_ahead * Launch::threads;
+    const int vectors = pages.listed / 4, rest = 4 * vectors + thread_of<Launch>();
+    unsigned greatest = greatest_of(pages);
+#pragma unroll 1
+    for (int first = stride; first < vectors; first += stride) {
+        load_vectors(a, first, pages);
+        greatest = max(greatest, greatest_of(pages));
     }
-    for (int first = vectors_ahead * Launch::threads; first < vectors; first += vectors_ahead * Launch::threads) {
-        uint4 more[vectors_ahead];
-#pragma unroll
-        for (int i = 0; i < vectors_ahead; ++i) {
-            const int vector = first + i * Launch::threads + thread;
-            more[i] = load16_once(a.pages + 4 * vector, vector < vectors);
-        }
-#pragma unroll
-        for (int i = 0; i < vectors_ahead; ++i) {
-            const int vector = first + i * Launch::threads + thread;
-            if (vector < vectors) check_vector(a, count, vector, more[i], fault, lengths);
-        }
+    if (rest < pages.listed) greatest = max(greatest, static_cast<unsigned>(load_global(a.pages + rest)));
+    if (greatest < static_cast<unsigned>(a.cache_pages())) return;
+#pragma unroll 1
+    for (int first = 4 * thread_of<Launch>(); first < pages.listed; first += 4 * Launch::threads) {
+#pragma unroll 1
+        for (int at = first; at < min(first + 4, pages.listed); ++at) check_page(a, count, at, fault, lengths);
     }
-    const int rest = 4 * vectors + thread;
-    if (rest < listed) check_page(a, count, rest, load_global(a.pages + rest), fault, lengths);
+    if (rest < pages.listed) check_page(a, count, rest, fault, lengths);
 }
 
 // Tiles.
 
-__device__ __forceinline__ int size_of_tiles(Wide packed) { return packed <= 16 ? 16 : packed <= 64 ? 64 : 128; }
+__device__ __forceinline__ int size_of_tiles(int packed) { return packed <= 16 ? 16 : packed <= 64 ? 64 : 128; }
 __device__ __forceinline__ int tiles_of(const Arguments& a, int queries) {
-    const Wide packed = static_cast<Wide>(queries) * a.group();
+    const int packed = queries * a.group();
     const int size = size_of_tiles(packed);
-    return static_cast<int>((packed + size - 1) / size);
+    return size == 128 ? ceil_div(packed, 128) : packed > 0;
 }
 
 struct Tile {
     int size, length, blocks, fixed, per_block;
 };
 __device__ __forceinline__ Tile tile_of(const Arguments& a, int queries, int length, int number) {
-    const Wide packed = static_cast<Wide>(queries) * a.group();
+    const int packed = queries * a.group();
     Tile tile;
     tile.size = size_of_tiles(packed);
-    const Wide behind = static_cast<Wide>(number + 1) * tile.size;
-    const Wide last_row = (behind < packed ? behind : packed) - 1;
-    tile.length = length - queries + static_cast<int>(last_row / a.group()) + 1;
-    tile.blocks = tile.length / kv_block + (tile.length % kv_block != 0);
+    const unsigned last_row = min((number + 1) * tile.size, packed) - 1;
+    tile.length = length - queries + static_cast<int>(last_row / static_cast<unsigned>(a.group())) + 1;
+    tile.blocks = (tile.length - 1) / kv_block + 1;
     tile.fixed = tile.size == 16 ? a.fixed_16() : tile.size == 64 ? a.fixed_64() : a.fixed_128();
     tile.per_block = tile.size == 16 ? a.block_16() : tile.size == 64 ? a.block_64() : a.block_128();
     return tile;

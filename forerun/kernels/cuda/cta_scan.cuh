@@ -39,6 +39,7 @@ __device__ __forceinline__ void scan(T (&x)[count], T (&total)[count], int& turn
 // The last number from `first` to before `stop` at which `value` does not exceed `limit`: `value` does not decrease,
 // and does not exceed it at `first`.
 template <class T, class F> __device__ __forceinline__ int last_within(int first, int stop, T limit, F value) {
+#pragma unroll 1
     while (stop - first > 1) {
         const int middle = first + (stop - first) / 2;
         if (value(middle) <= limit) first = middle;

@@ -8,8 +8,11 @@
 // have behind the last one need not be there (bitonic sort, its first steps mirrored).
 __device__ __forceinline__ void sort_in_shared(Wide* numbers, int count) {
     const int all = power_of_two_from(count);
+#pragma unroll 1
     for (int size = 2; size <= all; size *= 2) {
+#pragma unroll 1
         for (int stride = size / 2; stride > 0; stride /= 2) {
+#pragma unroll 1
             for (int i = thread_of<Launch>(); i < all / 2; i += Launch::threads) {
                 const int within = i & (stride - 1), low = 2 * i - within;
                 const int high = 2 * stride == size ? low + size - 1 - 2 * within : low + stride;
@@ -38,6 +41,7 @@ __device__ __forceinline__ Wide least_before(Wide x) {
     const Wide neighbour = __shfl_up_sync(~0u, x, 1);
     __syncthreads();
     Wide found = lane > 0 ? neighbour : 0x7FFFFFFFFFFFFFFFLL;
+#pragma unroll 1
     for (int i = 0; i < warp; ++i) found = min(found, of_warps[i]);
     return found;
 }
@@ -49,6 +53,7 @@ __device__ __forceinline__ void deal_longest_first(const Items& items, int count
     __shared__ Wide loads[ctas];  // and the CTA in the lowest ten bits
     __shared__ int given[ctas], next;
     const int thread = thread_of<Launch>();
+#pragma unroll 1
     for (int i = thread; i < ctas; i += Launch::threads) {
         loads[i] = i;
         given[i] = 0;
@@ -61,6 +66,7 @@ __device__ __forceinline__ void deal_longest_first(const Items& items, int count
     });
     __syncthreads();
     sort_in_shared(memory.keys, count);
+#pragma unroll 1
     for (int first = 0; first < count;) {
         const int item = first + thread;
         const bool may_take = thread < ctas && item < count;
@@ -78,6 +84,7 @@ __device__ __forceinline__ void deal_longest_first(const Items& items, int count
         sort_in_shared(loads, ctas);
     }
     int total_before = 0;
+#pragma unroll 1
     for (int first = 0; first < ctas; first += Launch::threads) {
         const int cta = first + thread;
         int before[] = {cta < ctas ? given[cta] : 0}, total[1];
