@@ -4,20 +4,19 @@
 constexpr bool has_page_a_step = page_size % step == 0;
 
 struct Loader {
-    Range range;
-    int item, tile, tiles, i;
+    int items, item, tile, tiles, i;
     Span span;
     int kv_head, first_page;
     int pages, next_pages;  // of the present 32 steps, and of those that follow
 
-    __device__ __forceinline__ Loader(const Arguments& a, const Range& range) : range(range), item(range.first) {
+    __device__ __forceinline__ Loader(const Arguments& a, int items) : items(items), item(0) {
         enter(0);
-        pages = load_pages(a, work_of(item, range), span, 0);
+        pages = load_pages(a, work_of(item), span, 0);
         prefetch(a);
     }
 
     __device__ __forceinline__ void enter(int number) {
-        const Work& work = work_of(item, range);
+        const Work& work = work_of(item);
         tile = number;
         tiles = ceil_div(work.rows, step);
         i = 0;
@@ -36,12 +35,12 @@ struct Loader {
         if constexpr (!has_page_a_step) return;
         const int next = i + 32;
         if (next < span.steps) {
-            next_pages = load_pages(a, work_of(item, range), span, next);
+            next_pages = load_pages(a, work_of(item), span, next);
         } else if (tile + 1 < tiles) {
-            const Work& work = work_of(item, range);
+            const Work& work = work_of(item);
             next_pages = load_pages(a, work, span_of(work, tile + 1), 0);
-        } else if (item + 1 < range.stop) {
-            const Work& work = work_of(item + 1, range);
+        } else if (item + 1 < items) {
+            const Work& work = work_of(item + 1);
             next_pages = load_pages(a, work, span_of(work, 0), 0);
         }
     }
@@ -51,7 +50,7 @@ struct Loader {
             if (i % 32) return;
         } else if (tile + 1 < tiles) {
             enter(tile + 1);
-        } else if (++item < range.stop) {
+        } else if (++item < items) {
             enter(0);
         } else {
             return;
@@ -66,7 +65,7 @@ struct Loader {
 
     // Begins the copies of a step, as one group; when nothing is left, the group is empty.
     __device__ __forceinline__ void begin(const Arguments& a, int number) {
-        if (item < range.stop) {
+        if (item < items) {
             const int first = position_of(span, i), chunk = lane_in_warp() % chunks;
             unsigned char* k = stage(number) + lane_in_warp() / chunks * padded + chunk * 16;
             const int page_of_step = __shfl_sync(~0u, pages, i % 32);

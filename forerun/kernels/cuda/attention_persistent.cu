@@ -132,16 +132,16 @@ __device__ __forceinline__ void arrive(const Arguments& a, const Work& work) {
 
 __device__ __forceinline__ void attend(const Arguments& a, Locals&) {
     const Range range = range_of_cta(a);
-    if (range.first >= range.stop) return;
+    if (range.count == 0) return;
     begin_works(a, range);
     __syncthreads();
-    Loader loader(a, range);
+    Loader loader(a, range.count);
 #pragma unroll
     for (int i = 0; i < stages - 1; ++i) loader.begin(a, i);
     int turn = 0;
 #pragma unroll 1
-    for (int item = range.first; item < range.stop; ++item) {
-        const Work work = work_of(item, range);
+    for (int item = 0; item < range.count; ++item) {
+        const Work work = work_of(item);
         const int tiles = ceil_div(work.rows, step);
 #pragma unroll 1
         for (int tile = 0; tile < tiles; ++tile) {

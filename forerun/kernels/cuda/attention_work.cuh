@@ -16,21 +16,22 @@ constexpr int step = 16;  // positions, and rows of a tile that are taken togeth
 __device__ __forceinline__ int lane_in_warp() { return thread_of<Launch>() % 32; }
 __device__ __forceinline__ int warp_in_cta() { return thread_of<Launch>() / 32; }
 
-// The items from `first` to before `stop`.
+// Items of the schedule. The last one comes first: if it is the beginning of a task whose rest the next CTA begins with,
+// both splits are through early, and at the end nobody has anything to put together.
 struct Range {
-    int first, stop;
+    int first, count;
+    __device__ __forceinline__ int item(int number) const { return first + (number == 0 ? count : number) - 1; }
 };
 
 // The CTAs of the schedule are dealt to those of the grid.
 __device__ __forceinline__ Range range_of_cta(const Arguments& a) {
     constexpr int shares = Dims::B - 1, ctas = ctas_of<Launch>;
-    const int first = start_of_share<shares, ctas>(cta_of<Launch>());
-    const int stop = start_of_share<shares, ctas>(cta_of<Launch>() + 1);
-    return {load_global(a.pointers + first), load_global(a.pointers + stop)};
+    const int first = load_global(a.pointers + start_of_share<shares, ctas>(cta_of<Launch>()));
+    return {first, load_global(a.pointers + start_of_share<shares, ctas>(cta_of<Launch>() + 1)) - first};
 }
 
 struct Work {
-    int begin, end, slot, counter;  // positions
+    int begin, end, slot, counter;
     int kv_head, first_packed, rows, first_page;
     int first_row, past;  // of the queries; positions before the first of them
     int padding[2];
@@ -54,18 +55,16 @@ __device__ __forceinline__ Work* works_in_shared() {
     __shared__ __align__(16) Work all[works];
     return all;
 }
-__device__ __forceinline__ const Work& work_of(int item, const Range& range) {
-    return works_in_shared()[(item - range.first) % works];
-}
+__device__ __forceinline__ const Work& work_of(int number) { return works_in_shared()[number % works]; }
 __device__ __forceinline__ void begin_works(const Arguments& a, const Range& range) {
-    const int item = range.first + thread_of<Launch>();
-    if (thread_of<Launch>() < works && item < range.stop) works_in_shared()[thread_of<Launch>()] = looked_up(a, item);
+    const int number = thread_of<Launch>();
+    if (number < least(works, range.count)) works_in_shared()[number] = looked_up(a, range.item(number));
 }
-// Called by all when everyone is through with the items before this one.
-__device__ __forceinline__ void refill_works(const Arguments& a, int item, const Range& range) {
-    const int number = item - range.first, next = item + half + lane_in_warp();
+// Called by all when everyone is through with the items before that one.
+__device__ __forceinline__ void refill_works(const Arguments& a, int number, const Range& range) {
     if (number == 0 || number % half || warp_in_cta() != warps - 1) return;
-    if (lane_in_warp() < half && next < range.stop) works_in_shared()[(next - range.first) % works] = looked_up(a, next);
+    const int next = number + half + lane_in_warp();
+    if (lane_in_warp() < half && next < range.count) works_in_shared()[next % works] = looked_up(a, range.item(next));
 }
 
 // The positions that 16 packed rows of an item see, and how many steps a warp has there: one at least, so that a ring is

@@ -73,8 +73,10 @@ def scalars_of(
         cuts: ``Shares()`` by default, ``Whole()``, or ``Invariant(...)``.
 
     Raises:
-        InvalidInput: If there is no such policy, or the rule of cuts is another one.
+        InvalidInput: If there is no such policy, the rule of cuts is another one, or there are too many packed rows.
     """
+    if capacity.rows * family.group >= 2**31 - 128:
+        raise InvalidInput(f"a schedule on the device has at most 2^31 packed rows, not {capacity.rows * family.group}")
     if policy not in POLICIES:
         raise InvalidInput(f"there is no policy {policy!r}", hint=f"there are {', '.join(POLICIES)}")
     found = {
@@ -122,7 +124,8 @@ def launch_for(capacity: Capacity, scalars: Mapping[str, int]) -> Launch:
     if needed > _MOST_SHARED:
         hint = f"it would need {needed} bytes of shared memory, of {_MOST_SHARED}"
         raise InvalidInput("the capacity is too large for a schedule that is made on the device", hint=hint)
-    return Launch((1, 1, 1), (1024, 1, 1), needed)
+    threads = 512 if max(capacity.requests, capacity.ctas) <= 512 else 1024
+    return Launch((1, 1, 1), (threads, 1, 1), needed)
 
 
 @phase(writes="status, counts, pointers, items, counters")
