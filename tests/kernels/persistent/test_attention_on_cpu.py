@@ -1,0 +1,179 @@
+"""The CUDA C++ of the persistent attention kernel, run on the CPU, against attention by its definition.
+
+Pages lie anywhere; what no request has is NaN, and copies are made as late as they may be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from forerun.ir.nodes import Launch
+from forerun.ir.types import DType
+from forerun.kernels.persistent import attention, attention_schedule
+from forerun.schedules.attention import Attention
+from forerun.schedules.capacity import Capacity
+from forerun.schedules.cuts import CutRule, Invariant, Shares, Whole
+from forerun.schedules.schedule import capacity_for
+from tests.kernels.on_cpu.runner import COMPILER, CpuKernel
+from tests.schedules.batches import Case, attention_by_definition, make_case, random_values
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="there is no g++")]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a kernel is compiled for."""
+
+    family: Attention
+    cuts: CutRule
+    policy: str = "prefix-sums"
+    ctas: int = 3
+    grid: int = 3
+    warps: int = 4
+    shared: int = 120_000
+    dtype: DType = DType.BF16
+
+    @property
+    def capacity(self) -> Capacity:
+        """Room for 8 requests."""
+        return capacity_for(self.family, 8, 60, 400, self.ctas, self.cuts)
+
+
+def family(heads: int, kv_heads: int, head_size: int, page_size: int) -> Attention:
+    return Attention(heads, kv_heads, head_size, page_size, cache_pages=450)
+
+
+CONFIGS = {
+    "group 7": Config(family(7, 1, 128, 16), Shares()),
+    "group 8, pages of 64, grid of 2": Config(family(8, 1, 64, 64), Shares(), grid=2),
+    "group 3, two warps": Config(family(6, 2, 64, 16), Shares(), warps=2, shared=60_000),
+    "group 4, invariant": Config(family(4, 1, 128, 16), Invariant(64), "longest-first", ctas=5, grid=5),
+    "pages of 4, f16, one warp": Config(family(4, 2, 32, 4), Shares(), warps=1, shared=30_000, dtype=DType.F16),
+    "round robin, pages of 5": Config(family(2, 2, 64, 5), Whole(), "round-robin", warps=2, shared=60_000),
+    "deep rings, many items": Config(family(1, 1, 16, 16), Invariant(64), ctas=1, grid=1, warps=2, shared=60_000),
+}
+
+
+class Compiled:
+    """A kernel, and the counters that stay between its replays."""
+
+    def __init__(self, config: Config, folder) -> None:
+        capacity = config.capacity
+        shapes = {**attention_schedule.buffer_shapes(capacity), **attention.buffer_shapes(config.family, capacity)}
+        kernel = attention.declare(config.dtype)
+        self.config = config
+        self.shapes = {p.name: shapes[p.name] for p in kernel.buffer_parameters}
+        launch = Launch((config.grid, 1, 1), (32 * config.warps, 1, 1), config.shared)
+        self.kernel = CpuKernel(folder, kernel, self.shapes, launch, slots=self.shapes["partial"][0])
+        self.arrived = np.zeros(self.shapes["arrived"], np.int32)
+
+    def __call__(self, case: Case) -> np.ndarray:
+        kind = ml_dtypes.bfloat16 if self.config.dtype is DType.BF16 else np.float16
+        arrays = {
+            name: getattr(case.batch, name) for name in ("query_pointers", "kv_lengths", "page_pointers", "pages")
+        }
+        for name in ("status", "counts", "pointers", "items", "counters"):
+            arrays[name] = np.resize(getattr(case.schedule, name), self.shapes[name]).astype(np.int32)
+        for name, memory in zip(("q", "k_cache", "v_cache"), case.memory, strict=True):
+            arrays[name] = memory.astype(kind)
+        for name in ("partial", "statistics"):
+            arrays[name] = np.full(self.shapes[name], np.nan, np.float32)
+        y = np.full(self.shapes["y"], np.nan, kind)
+        self.kernel({**arrays, "arrived": self.arrived, "y": y})
+        assert not self.arrived.any()
+        return y.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Compiled]:
+    return {name: Compiled(config, tmp_path_factory.mktemp("attention")) for name, config in CONFIGS.items()}
+
+
+def rounded(values, config: Config):
+    kind = ml_dtypes.bfloat16 if config.dtype is DType.BF16 else np.float16
+    for part in (values.queries, values.keys, values.values):
+        part[:] = [array.astype(kind).astype(np.float32) for array in part]
+    return values
+
+
+def case_of(config: Config, queries: list[int], kv: list[int], seed: int = 0) -> Case:
+    values = rounded(random_values(queries, kv, seed, config.family), config)
+    case = make_case(
+        values, policy=config.policy, cuts=config.cuts, family=config.family, capacity=config.capacity, seed=seed
+    )
+    assert not case.schedule.finding.status.is_error
+    return case
+
+
+@st.composite
+def lengths(draw) -> tuple[list[int], list[int]]:
+    queries = draw(
+        st.lists(st.one_of(st.just(1), st.integers(0, 20)), min_size=1, max_size=4).filter(lambda q: sum(q) < 57)
+    )
+    return queries, [q + draw(st.integers(0 if q else 1, 150)) for q in queries]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_results_are_those_of_the_definition(name: str, compiled: dict[str, Compiled]) -> None:
+    run = compiled[name]
+
+    @settings(max_examples=8)
+    @given(lengths(), st.integers(0, 99))
+    def holds(made: tuple[list[int], list[int]], seed: int) -> None:
+        case = case_of(run.config, *made, seed)
+        y, rows = run(case), sum(made[0])
+        expected = attention_by_definition(case.values, run.config.family)
+        assert np.abs(y[:rows] - expected).max(initial=0) < 0.02
+        assert np.isnan(y[rows:]).all()
+
+    holds()
+
+
+def test_a_request_has_the_same_bits_alone(compiled: dict[str, Compiled]) -> None:
+    run = compiled["group 4, invariant"]
+    queries, kv = [1, 9, 1], [200, 150, 400]
+    case = case_of(run.config, queries, kv)
+    together = run(case)
+    for request, begin in enumerate(np.cumsum([0, *queries[:-1]])):
+        alone = case_of(run.config, [queries[request]], [kv[request]])
+        alone.values.queries[0][:] = case.values.queries[request]
+        alone.values.keys[0][:] = case.values.keys[request]
+        alone.values.values[0][:] = case.values.values[request]
+        alone = make_case(
+            alone.values,
+            policy="longest-first",
+            cuts=run.config.cuts,
+            family=run.config.family,
+            capacity=run.config.capacity,
+            seed=7,
+        )
+        assert np.array_equal(run(alone)[: queries[request]], together[begin : begin + queries[request]])
+
+
+def test_a_long_request_is_put_together_from_many_splits(compiled: dict[str, Compiled]) -> None:
+    run = compiled["group 4, invariant"]
+    case = case_of(run.config, [1, 1], [900, 1])
+    assert case.schedule.counters[0, 1] == 15
+    assert np.abs(run(case)[:2] - attention_by_definition(case.values, run.config.family)).max() < 0.02
+
+
+def test_more_items_than_are_looked_up_at_once(compiled: dict[str, Compiled]) -> None:
+    run = compiled["deep rings, many items"]
+    case = case_of(run.config, [1] * 5, [1000, 900, 64 * 16, 1, 800])
+    assert case.schedule.counts[0] > 48
+    assert np.abs(run(case)[:5] - attention_by_definition(case.values, run.config.family)).max() < 0.02
+
+
+def test_a_bad_batch_writes_nothing(compiled: dict[str, Compiled]) -> None:
+    run = compiled["group 7"]
+    case = case_of(run.config, [1], [64])
+    for array in (case.schedule.counts, case.schedule.pointers):
+        array[:] = 0
+    case.schedule.status[:] = 9, 0
+    assert np.isnan(run(case)).all()

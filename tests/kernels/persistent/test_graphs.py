@@ -1,0 +1,154 @@
+"""A graph that makes the schedule and works it off: captured once, replayed with any batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import forerun
+from forerun.ir.graph import Graph
+from forerun.kernels.persistent.ragged_attention import BATCH, RaggedAttention
+from forerun.passes.infra.manager import PassManager
+from forerun.runtime.cuda.codegen.specialise import units
+from forerun.runtime.toolchain import Source, compile_units, missing_toolchain
+from forerun.schedules.attention import Attention
+from forerun.schedules.cuts import Invariant, Shares, Whole
+from forerun.schedules.policies import POLICIES
+from forerun.schedules.schedule import capacity_for, make_schedule
+from forerun.schedules.status import Status
+from tests.schedules.batches import Case, attention_by_definition, lengths, make_case, random_values
+
+MISSING = missing_toolchain()
+
+RULES = {
+    "prefix-sums": Shares(),
+    "longest-first": Invariant(64),
+    "round-robin": Whole(),
+}
+
+
+def ragged(policy: str = "prefix-sums", heads: tuple[int, int, int, int] = (4, 2, 64, 16)) -> RaggedAttention:
+    family = Attention(*heads, cache_pages=300)
+    return RaggedAttention(family, capacity_for(family, 8, 900, 300, 5, RULES[policy]), policy, RULES[policy])
+
+
+def graph_of(made: RaggedAttention) -> Graph:
+    builder = forerun.GraphBuilder("ragged")
+    buffers = {**made.batch(builder), **made.values(builder), **made.workspace(builder)}
+    made.schedule(builder, buffers)
+    made.attend(builder, buffers)
+    return builder.build()
+
+
+def case_of(made: RaggedAttention, queries: list[int], kv: list[int], seed: int = 0) -> Case:
+    values = random_values(queries, kv, seed, made.family)
+    for part in (values.queries, values.keys, values.values):
+        part[:] = [array.astype(ml_dtypes.bfloat16).astype(np.float32) for array in part]
+    return make_case(values, policy=made.policy, cuts=made.cuts, family=made.family, capacity=made.capacity, seed=seed)
+
+
+def run(program: Any, case: Case) -> np.ndarray:
+    """The results of a replay; what is behind the batch is poisoned, as it is in the case."""
+    q, k, v = (memory.astype(ml_dtypes.bfloat16) for memory in case.memory)
+    program.write("k_cache", k)
+    program.write("v_cache", v)
+    batch = {name: getattr(case.batch, name) for name in BATCH[1:]}
+    found = program(requests=np.array([case.batch.requests], np.int32), q=q, **batch)
+    return found["y"].astype(np.float32)
+
+
+def require_right(program: Any, made: RaggedAttention, case: Case) -> None:
+    rows = sum(len(q) for q in case.values.queries)
+    y = run(program, case)
+    assert np.abs(y[:rows] - attention_by_definition(case.values, made.family)).max(initial=0) < 0.02
+    wanted = make_schedule(made.family, case.batch, made.capacity, POLICIES[made.policy], made.cuts)
+    assert program.read("status").tolist() == wanted.status.tolist()
+    assert program.read("counts").tolist() == wanted.counts.tolist()
+    assert program.read("pointers").tolist() == wanted.pointers.tolist()
+    count = int(wanted.counts[0])
+    assert np.array_equal(program.read("items")[:count], wanted.items[:count])
+    assert not program.read("arrived").any()
+
+
+@pytest.mark.parametrize("policy", RULES)
+def test_all_batches_run_through_one_program(policy: str) -> None:
+    made = ragged(policy)
+    with forerun.compile(graph_of(made), "reference{schedule=adversarial,seed=1}") as program:
+
+        @given(lengths(6, 200), st.integers(0, 9))
+        def holds(batch: tuple[list[int], list[int]], seed: int) -> None:
+            require_right(program, made, case_of(made, *batch, seed))
+
+        holds()
+
+
+def test_a_bad_batch_is_told_by_the_status() -> None:
+    made = ragged()
+    with forerun.compile(graph_of(made)) as program:
+        case = case_of(made, [1], [100])
+        case.batch.pages[2] = 300
+        assert np.isnan(run(program, case)).all()
+        assert program.read("status").tolist() == [Status.BAD_PAGE, 0]
+        require_right(program, made, case_of(made, [1], [100]))
+
+
+def test_the_kernel_waits_for_the_schedule() -> None:
+    graph = PassManager("exact").run(graph_of(ragged())).graph
+    (dependency,) = graph.dependencies
+    assert dependency.kind.value == "programmatic"
+    kernel = graph.kernels[graph.nodes["attention"].kernel]
+    assert [getattr(step, "name", "wait") for _, _, step in kernel.steps()] == ["wait", "attend"]
+
+
+@pytest.mark.slow
+@pytest.mark.toolchain
+@pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+@pytest.mark.parametrize("heads", [(28, 4, 128, 16), (14, 2, 64, 64), (24, 8, 128, 16)])
+def test_machine_code(heads: tuple[int, int, int, int]) -> None:
+    """Tensor cores, copies without registers, and no spills; the schedule fits 1,024 threads."""
+    found, _ = units(graph_of(ragged(heads=heads)))
+    facts = {}
+    for unit, cubin in zip(
+        found, compile_units([u.source for u in found if isinstance(u.source, Source)]), strict=True
+    ):
+        facts[unit.entry] = cubin.entries[unit.entry]
+    for entry, each in facts.items():
+        assert each.stack_bytes == each.spill_store_bytes == 0, entry
+        assert not any(instruction.constant for instruction in each.instructions), entry
+    assert facts["attention_schedule_kernel"].registers <= 64
+    opcodes = [instruction.opcode for instruction in facts["attention_persistent_bf16_kernel"].instructions]
+    assert facts["attention_persistent_bf16_kernel"].registers <= 224
+    steps = heads[2] // 16  # of 16 elements; two products each for scores, and two for values
+    assert sum(opcode.startswith("HMMA.16816.F32.BF16") for opcode in opcodes) == 4 * steps
+    assert sum(opcode.startswith("LDSM.16.M88.4") for opcode in opcodes) == steps
+    assert sum(opcode.startswith("LDSM.16.MT88.4") for opcode in opcodes) == steps
+    assert any(opcode.startswith("LDGSTS") for opcode in opcodes)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("heads", [(28, 4, 128, 16), (14, 2, 64, 64), (24, 8, 128, 16), (32, 8, 64, 16)])
+@pytest.mark.parametrize("policy", RULES)
+def test_on_a_gpu(policy: str, heads: tuple[int, int, int, int]) -> None:
+    made = ragged(policy, heads)
+    with forerun.compile(graph_of(made), "cuda") as program:
+        chooser = np.random.default_rng(0)
+        for seed in range(20):
+            queries = [
+                int(chooser.choice([0, 1, 1, 1, chooser.integers(1, 100)])) for _ in range(chooser.integers(1, 9))
+            ]
+            kv = [q + int(chooser.integers(not q, 400)) for q in queries]
+            require_right(program, made, case_of(made, queries, kv, seed))
+
+
+@pytest.mark.gpu
+def test_bits_do_not_change_between_replays_on_a_gpu() -> None:
+    made = ragged()
+    with forerun.compile(graph_of(made), "cuda{delays=3}") as program:
+        case = case_of(made, [1, 40, 1, 1], [700, 300, 1, 900])
+        first = run(program, case)[:43]
+        assert all(np.array_equal(run(program, case)[:43], first) for _ in range(20))
