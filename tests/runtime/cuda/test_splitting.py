@@ -108,17 +108,18 @@ def test_nothing_is_launched_after_a_failure_and_the_next_step_runs(api: FakeCud
 
 
 def test_threads_are_bounded_and_end_with_the_program(api: FakeCuda) -> None:
-    def ours() -> int:
-        return sum(thread.name.startswith("forerun-host") for thread in threading.enumerate())
+    def ours() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name.startswith("forerun-host")]
 
     program = CudaTarget(splits="plans").load(two_sequences(), {})
     for _ in range(20):
         program.run({"x0": X, "x1": X})
-        assert ours() == 1
+        (thread,) = ours()
     program.close()
     del program
     gc.collect()
-    assert ours() == 0
+    thread.join(timeout=10)  # it is told to end, and ends a moment later
+    assert ours() == []
 
 
 def test_graphs_without_work_for_the_host_are_one_graph(api: FakeCuda) -> None:
