@@ -31,7 +31,7 @@ class InsertPdl(Pass):
     other node complete at its start (or an event node that it may not cross), and no others; where there is a choice,
     the oldest sources stay full, since they are complete first. Black boxes (which never wait), kernels that are given
     as machine code without a wait (docs/pdl.md, rule 13), kernels with grid-wide barriers and cooperative launches
-    (whose CTAs must all be resident; rule 12), and nodes on different devices keep theirs too.
+    (whose CTAs must all be resident; rule 12), nodes on the host, and nodes on different devices keep theirs too.
     """
 
     name: ClassVar[str] = "insert-pdl"
@@ -82,9 +82,9 @@ class InsertPdl(Pass):
 
 
 def can_overlap(graph: Graph, node: str) -> bool:
-    """Whether a node may be an end of a programmatic dependency: a kernel with a body and no grid-wide barrier."""
+    """Whether a node may be an end of a programmatic dependency: a device's kernel with a body and no grid barrier."""
     found = graph.nodes[node]
-    if not isinstance(found, KernelNode) or found.launch.cooperative:
+    if not isinstance(found, KernelNode) or found.place.kind == "host" or found.launch.cooperative:
         return False
     kernel = graph.kernels[found.kernel]
     if kernel.is_black_box:

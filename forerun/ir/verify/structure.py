@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from forerun.ir.graph import Dependency, Graph
-from forerun.ir.nodes import KernelNode
+from forerun.ir.nodes import KernelNode, is_host_work
 from forerun.ir.types import DependencyKind
 from forerun.ir.walk import bodies_in
 from forerun.support.diagnostics import Diagnostic, Location, did_you_mean
@@ -70,6 +70,9 @@ def _kernel_ends(graph: Graph, dependency: Dependency) -> Iterator[Diagnostic]:
     for node in ends:
         if node is not None and not isinstance(node, KernelNode):
             message = f"{dependency.kind} dependencies join kernel nodes; '{node.name}' is a {type(node).__name__}"
+            yield Diagnostic("G5", message, _location(dependency), "make it full")
+        elif node is not None and is_host_work(node):
+            message = f"{dependency.kind} dependencies join kernel nodes of a device; '{node.name}' runs on the host"
             yield Diagnostic("G5", message, _location(dependency), "make it full")
     places = sorted({str(node.place) for node in ends if node is not None})
     if len(places) > 1:

@@ -88,6 +88,14 @@ BROKEN: list[tuple[str, str, Callable[[], Graph]]] = [
             dependencies=[Dependency("first", "fill", DependencyKind.PROGRAMMATIC)],
         ),
     ),
+    (
+        "G5",
+        "'second' runs on the host",
+        lambda: graph(
+            nodes=[replace(FIRST, place=HOST), replace(SECOND, place=HOST)],
+            dependencies=[Dependency("first", "second", DependencyKind.PROGRAMMATIC)],
+        ),
+    ),
     ("G6", "tables of its own", lambda: with_body(graph())),
     (
         "G6",

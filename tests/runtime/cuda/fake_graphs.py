@@ -90,6 +90,9 @@ class FakeGraphs(ABC):
         where = params.getPtr()
         after = [(s, int(e.type), int(e.from_port)) for s, e in zip(sources, edges, strict=True)]
         node = Node(next(self.numbers), ctypes.string_at(where, nodeparams.SIZE), after)
+        programmatic = {source for source, kind, _ in after if kind}
+        if programmatic and {KERNEL} != {node.kind, *(one.kind for one in nodes if one.handle in programmatic)}:
+            return BAD, None
         if node.kind == KERNEL:
             self._capture(node)
         elif node.kind == CHILD:
