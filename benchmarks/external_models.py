@@ -10,7 +10,16 @@ from typing import Any
 
 from external_common import Program, torch_graph, written_by
 
-__all__ = ["encoder", "llama_compiled", "llama_eager", "llama_plain", "small_llama", "torch_llama", "vision"]
+__all__ = [
+    "encoder",
+    "llama_compiled",
+    "llama_eager",
+    "llama_plain",
+    "llama_without_cudnn",
+    "small_llama",
+    "torch_llama",
+    "vision",
+]
 
 
 def _captured(
@@ -92,6 +101,14 @@ def llama_compiled(session: Any) -> Iterator[Program]:
     inductor.triton.enable_pdl = False
 
 
+def llama_without_cudnn(session: Any) -> Iterator[Program]:
+    """The same without cuDNN's attention, whose results vary: every step can be compared bit by bit."""
+    import torch
+
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    yield from llama_compiled(session)
+
+
 def llama_plain(session: Any) -> Iterator[Program]:
     """The same, not tuned."""
     yield _llama(session, "torch.compile, not tuned", LLAMA_1B, 511, 1024, compiled=True)
@@ -100,14 +117,6 @@ def llama_plain(session: Any) -> Iterator[Program]:
 def llama_eager(session: Any) -> Iterator[Program]:
     """The same, not compiled."""
     yield _llama(session, "eager", LLAMA_1B, 511, 1024, compiled=False)
-
-
-def _with_products(model: Any) -> Any:
-    """The model compiled with Triton's templates for its matrix products, so that these are Inductor's kernels, too."""
-    import torch
-
-    options = {"max_autotune_gemm": True, "max_autotune_gemm_backends": "TRITON"}
-    return torch.compile(model, fullgraph=True, dynamic=False, options=options)
 
 
 def vision(session: Any) -> Iterator[Program]:
@@ -119,7 +128,7 @@ def vision(session: Any) -> Iterator[Program]:
     with torch.device("cuda"):
         model = ViTModel(ViTConfig(num_hidden_layers=4), add_pooling_layer=False).to(torch.bfloat16).eval()
     image = torch.randn(1, 3, 224, 224, dtype=torch.bfloat16, device="cuda")
-    compiled = _with_products(model)
+    compiled = torch.compile(model, fullgraph=True, dynamic=False)
 
     def step() -> Any:
         return compiled(pixel_values=image).last_hidden_state
@@ -140,7 +149,7 @@ def encoder(session: Any) -> Iterator[Program]:
     with torch.device("cuda"):
         model = BertModel(config, add_pooling_layer=False).to(torch.bfloat16).eval()
     tokens = torch.randint(0, config.vocab_size, (1, 128), device="cuda")
-    compiled = _with_products(model)
+    compiled = torch.compile(model, fullgraph=True, dynamic=False)
 
     def step() -> Any:
         return compiled(input_ids=tokens).last_hidden_state

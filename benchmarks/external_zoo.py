@@ -54,6 +54,7 @@ __all__ = ["CASES", "Plan", "main", "metrics", "run_all"]
 CASES = {
     "chain": "external_chain:gemv_chain",
     "llama": "external_models:llama_compiled",
+    "llama_without_cudnn": "external_models:llama_without_cudnn",
     "llama_plain": "external_models:llama_plain",
     "llama_eager": "external_models:llama_eager",
     "flashinfer": "external_kernels:attention_layers",

@@ -44,7 +44,10 @@ class Program:
             for number in range(KERNELS):
                 if uploads:
                     for target, source in zip(device[number], host[number], strict=True):
-                        target.data.copy_from_host_async(source.ctypes.data, source.nbytes, self.stream)
+                        # CuPy's own copies refuse a stream that is capturing; the runtime's do not.
+                        cupy.cuda.runtime.memcpyAsync(
+                            target.data.ptr, source.ctypes.data, source.nbytes, 1, self.stream.ptr
+                        )
                 x, y = self.vectors[number % 2], self.vectors[(number + 1) % 2]
                 kernel((WIDTH // 256,), (256,), (x, y, *device[number]))
             self.graph = self.stream.end_capture()

@@ -16,7 +16,6 @@ import statistics
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
@@ -24,12 +23,11 @@ import numpy as np
 
 import forerun
 from benchmarks.common import Metric, bootstrap_median, bootstrap_median_ratio, write_result
-from forerun.ir.builder import GraphBuilder
+from benchmarks.split_models import LLAMA_1B, LLAMA_8B, SMALL, Layers, Shapes, decode_step, model, weights_of
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import KernelNode, ScalarLoad
-from forerun.ir.types import HOST, BufferRole, DType
-from forerun.kernels import add, expert_gemv, expert_sum, gemv, rmsnorm, router, silu_mul
-from forerun.kernels.builtin import KERNELS
+from forerun.ir.nodes import KernelNode
+from forerun.ir.types import BufferRole, DType
+from forerun.kernels import add
 from forerun.kernels.shapes import elementwise_launch
 from forerun.passes.infra.manager import PassManager
 from forerun.passes.splits.order import splits
@@ -37,117 +35,6 @@ from forerun.runtime.dtypes import numpy_dtype
 from forerun.runtime.native import native_call
 from forerun.runtime.native.build import library
 from forerun.runtime.native.kernels import _pool
-
-BF16 = DType.BF16
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """The shapes of a model; by default those of gpt-oss-20b."""
-
-    layers: int = 24
-    width: int = 2880
-    hidden: int = 2880
-    experts: int = 32
-    chosen: int = 4
-    attention: int = 4096
-
-
-SMALL = Shapes(4, 64, 64, 4, 2, 64)
-
-
-class Layers:
-    """Declares the weights of two sets, ``device.*`` and ``host.*``, and emits layers that use one of them."""
-
-    def __init__(self, name: str, shapes: Shapes) -> None:
-        self.builder, self.shapes = GraphBuilder(name), shapes
-        s = shapes
-        for kind in ("device", "host"):
-            for part in ("gate", "up"):
-                self.builder.weight(f"{kind}.{part}_exps", BF16, (s.experts, s.hidden, s.width))
-            self.builder.weight(f"{kind}.down_exps", BF16, (s.experts, s.width, s.hidden))
-        self.builder.weight("norm", DType.F32, (s.width,))
-        self.builder.weight("router", BF16, (s.experts, s.width))
-        self.builder.weight("attn_in", BF16, (s.attention, s.width))
-        self.builder.weight("attn_out", BF16, (s.width, s.attention))
-
-    def chain(self, prefix: str, host_layers: set[int]) -> None:
-        """All layers on an input of their own; experts of some layers are of the set ``host``."""
-        x = self.builder.input(f"{prefix}x", DType.F32, (self.shapes.width,))
-        for layer in range(self.shapes.layers):
-            x = self._attention(f"{prefix}{layer}", x)
-            x = self._experts(f"{prefix}{layer}", x, "host" if layer in host_layers else "device")
-        y = self.builder.output(f"{prefix}y", DType.F32, (self.shapes.width,))
-        self._launch(add.KERNEL, f"{prefix}end", elementwise_launch(self.shapes.width), a=x, b=x, y=y)
-
-    def _temp(self, name: str, shape: tuple[int, ...], dtype: DType = DType.F32) -> str:
-        return self.builder.temp(name, dtype, shape)
-
-    def _launch(self, kernel: Any, node: str, launch: Any, **arguments: Any) -> None:
-        self.builder.launch(kernel, node=node, launch=launch, **arguments)
-
-    def _gemv(self, node: str, w: str, x: str, rows: int, columns: int) -> str:
-        y = self._temp(f"{node}.out", (rows,))
-        self._launch(gemv.declare(BF16), node, gemv.launch_for(rows, columns, BF16), w=w, x=x, y=y)
-        return y
-
-    def _add(self, node: str, a: str, b: str) -> str:
-        y = self._temp(f"{node}.out", (self.shapes.width,))
-        self._launch(add.KERNEL, node, elementwise_launch(self.shapes.width), a=a, b=b, y=y)
-        return y
-
-    def _attention(self, layer: str, x: str) -> str:
-        s = self.shapes
-        inner = self._gemv(f"{layer}.attn_in", "attn_in", x, s.attention, s.width)
-        return self._add(f"{layer}.attn", x, self._gemv(f"{layer}.attn_out", "attn_out", inner, s.width, s.attention))
-
-    def _experts(self, layer: str, x: str, kind: str) -> str:
-        s, b = self.shapes, self.builder
-        normed = self._temp(f"{layer}.norm.out", (s.width,))
-        self._launch(rmsnorm.KERNEL, f"{layer}.norm", rmsnorm.launch_for(s.width), x=x, w="norm", y=normed, eps=1e-5)
-        logits = self._gemv(f"{layer}.router", "router", normed, s.experts, s.width)
-        chosen, share = self._temp(f"{layer}.chosen", (s.chosen,), DType.I32), self._temp(f"{layer}.share", (s.chosen,))
-        arguments = {"logits": logits, "chosen": chosen, "share": share, "count": s.chosen}
-        self._launch(router.KERNEL, f"{layer}.route", router.LAUNCH, **arguments)
-        row = b.buffer(f"{layer}.row", DType.F32, (1, s.width), BufferRole.TEMP, allocation=normed)
-        flat = {}
-        for part in ("gate", "up", "act"):
-            y = self._temp(f"{layer}.{part}", (s.chosen, s.hidden))
-            flat[part] = b.buffer(f"{y}.flat", DType.F32, (s.chosen * s.hidden,), BufferRole.TEMP, allocation=y)
-            if part != "act":
-                self._expert_gemv(f"{layer}.{part}_exps", f"{kind}.{part}_exps", row, chosen, y, s.chosen * s.hidden)
-        size = elementwise_launch(s.chosen * s.hidden)
-        self._launch(silu_mul.KERNEL, f"{layer}.act", size, gate=flat["gate"], up=flat["up"], y=flat["act"])
-        down, total = self._temp(f"{layer}.down", (s.chosen, s.width)), self._temp(f"{layer}.sum.out", (s.width,))
-        rows = s.chosen * s.width
-        self._expert_gemv(f"{layer}.down_exps", f"{kind}.down_exps", f"{layer}.act", chosen, down, rows)
-        self._launch(expert_sum.KERNEL, f"{layer}.sum", elementwise_launch(s.width), x=down, share=share, y=total)
-        return self._add(f"{layer}.experts", x, total)
-
-    def _expert_gemv(self, node: str, w: str, x: str, chosen: str, y: str, rows: int) -> None:
-        kernel, launch = expert_gemv.declare(BF16), expert_gemv.launch_for(rows)
-        self._launch(kernel, node, launch, w=w, x=x, chosen=chosen, y=y)
-
-
-def model(shapes: Shapes, host_layers: int, sequences: int = 1) -> Graph:
-    """Sequences of all layers, of which some, evenly spread, have their experts on the host."""
-    layers = Layers(f"experts_{host_layers}_{sequences}", shapes)
-    on_host = {shapes.layers * (2 * i + 1) // (2 * host_layers) for i in range(host_layers)}
-    for number in range(sequences):
-        layers.chain(f"s{number}.", on_host)
-    return layers.builder.build()
-
-
-def weights_of(graph: Graph) -> dict[str, np.ndarray]:
-    """Small numbers, made quickly: a random row, again and again."""
-    random = np.random.default_rng(0)
-    found = {}
-    for buffer in graph.buffers.values():
-        if buffer.role is BufferRole.WEIGHT:
-            row = (random.normal(size=buffer.shape[-1]) * 0.02).astype(numpy_dtype(buffer.dtype))
-            found[buffer.name] = np.ascontiguousarray(np.broadcast_to(row, buffer.shape))
-    return found
-
 
 PLACED = 'place{host="host.*"},splits'
 FETCHED = 'place{stream="device.*_exps"},fuse-splits{direct="device.*_exps"},insert-pdl,hoist-loads,reduce-edges'
@@ -196,18 +83,22 @@ class Bench:
 
 
 MODES = ("graph", "plans", "synchronous")
+HOST_LAYERS = (1, 2, 4, 6, 8, 12)
 
 
 def borders(bench: Bench) -> None:
     """``splits.border_us``, ``.border_share``, ``.vs_critical_path``, ``.worst_ratio`` over placements."""
     plain = host_time = device_time = 0.0
     worst: list[float] = []
-    for count in (0, 1, 4, 8):
+    paths: list[Metric] = []
+    for count in (0, *HOST_LAYERS):
         if count > bench.shapes.layers:
             continue
         graph = model(bench.shapes, count)
         programs = {mode: bench.program(graph, PLACED if count else "exact", mode) for mode in MODES}
         found = bench.samples({mode: bench.step(program, graph) for mode, program in programs.items()})
+        for program in programs.values():
+            program.close()
         middle = {mode: statistics.median(times) for mode, times in found.items()}
         best = min(("graph", "plans"), key=middle.__getitem__)
         bench.say(f"{count} host layers: " + ", ".join(f"{mode} {t:.0f} us" for mode, t in middle.items()))
@@ -215,23 +106,20 @@ def borders(bench: Bench) -> None:
             plain = middle[best]
             host_time, device_time = host_layer_us(bench), expert_device_us(bench)
             bench.say(f"experts of a layer: {host_time:.0f} us on the host, {device_time:.0f} us on the device")
-        else:
-            own = plain + count * (host_time - device_time)
-            exposed = (middle[best] - own) / count
-            synchronous = (middle["synchronous"] - own) / count
-            bench.say(f"  border: {exposed:.1f} us, synchronous {synchronous:.1f} us, own times {own:.0f} us ({best})")
-            worst.append(middle["synchronous"] / middle[best])
-            if count == 8:
-                times = [(t - own) / count for t in found[best]]
-                bench.metrics["splits.border_us"] = bootstrap_median(times, "us")
-                share = [(t - own) / max(s - own, 1e-3) for t, s in zip(found[best], found["synchronous"], strict=True)]
-                bench.metrics["splits.border_share"] = bootstrap_median(share, "1")
-                path = [t / own for t in found[best]]
-                bench.metrics["splits.vs_critical_path"] = bootstrap_median(path, "1")
-        for program in programs.values():
-            program.close()
+            continue
+        own = plain + count * (host_time - device_time)
+        exposed, synchronous = ((middle[mode] - own) / count for mode in (best, "synchronous"))
+        bench.say(f"  border: {exposed:.1f} us, synchronous {synchronous:.1f} us, own times {own:.0f} us ({best})")
+        worst.append(middle["synchronous"] / middle[best])
+        if count in (1, 4, 8):
+            paths.append(bootstrap_median([t / own for t in found[best]], "1"))
+        if count == 8:
+            bench.metrics["splits.border_us"] = bootstrap_median([(t - own) / count for t in found[best]], "us")
+            share = [(t - own) / max(s - own, 1e-3) for t, s in zip(found[best], found["synchronous"], strict=True)]
+            bench.metrics["splits.border_share"] = bootstrap_median(share, "1")
     if worst:
         bench.metrics["splits.worst_ratio"] = Metric(min(worst), "1", min(worst), max(worst))
+        bench.metrics["splits.vs_critical_path"] = max(paths, key=lambda metric: metric.value)
 
 
 def only_experts(bench: Bench, kind: str) -> Graph:
@@ -350,26 +238,12 @@ def fetched(bench: Bench) -> None:
 
 
 def dense_streamed(bench: Bench) -> None:
-    """``splits.dense_vs_resident``: one matrix of 117 MB on the host, fetched ahead, at the end of a long chain."""
-    s = bench.shapes
-    rows, columns = (4096, 14336) if s.width > 100 else (64, 128)
-    builder = GraphBuilder("streamed")
-    value = builder.input("x", DType.F32, (columns,))
-    first = builder.weight("resident", BF16, (columns, columns if s.width <= 100 else 4096))
-    last = builder.weight("down", BF16, (rows, columns))
-    inner = builder.input("z", DType.F32, (builder._buffers[first].shape[1],))
-    for i in range(24):
-        y = builder.temp(f"t{i}", DType.F32, (columns,))
-        launch = gemv.launch_for(columns, builder._buffers[first].shape[1], BF16)
-        builder.launch(gemv.declare(BF16), w=first, x=inner, y=y, node=f"n{i}", launch=launch)
-        total = builder.temp(f"s{i}", DType.F32, (columns,))
-        builder.launch(add.KERNEL, a=y, b=value, y=total, node=f"a{i}", launch=elementwise_launch(columns))
-        value = total
-    out = builder.output("y", DType.F32, (rows,))
-    builder.launch(gemv.declare(BF16), w=last, x=value, y=out, node="down", launch=gemv.launch_for(rows, columns, BF16))
-    graph = builder.build()
+    """``splits.dense_vs_resident``: Llama-3.1-8B, whose last down matrix (117 MB) is fetched from the host, ahead."""
+    graph = decode_step(bench.shapes, LLAMA_8B)
+    last = max(int(name.split(".")[1]) for name in graph.buffers if name.startswith("blk."))
+    streamed = f'place{{stream="blk.{last}.ffn_down*"}},splits'
     programs = {
-        "streamed": bench.program(graph, 'place{stream="down"},splits', "graph"),
+        "streamed": bench.program(graph, streamed, "graph"),
         "resident": bench.program(graph, "exact", "graph"),
     }
     found = bench.samples({name: bench.step(program, graph) for name, program in programs.items()})
@@ -396,28 +270,16 @@ def processor_time(bench: Bench) -> None:
     bench.metrics["splits.cpu_ratio"] = Metric(ratio, "1", ratio, ratio)
 
 
-def told(x: np.ndarray) -> np.ndarray:
-    """What a sampler on the host would do, in the least time."""
-    return x
-
-
 def undone(bench: Bench) -> None:
-    """``splits.undo_ratio``: a step that can be undone when a host function raises, over one that cannot."""
-    s, layers = bench.shapes, Layers("undone", bench.shapes)
-    layers.chain("s0.", set())
-    builder = layers.builder
-    position = builder.input("position", DType.I32, (1,), bounds=(0, 511))
-    for layer in range(s.layers):
-        cache = builder.state(f"{layer}.cache", DType.F32, (512, s.width))
-        row = ScalarLoad(position)
-        builder.launch(KERNELS["scale_row_f32"], x="s0.x", m=cache, row=row, node=f"{layer}.keep")
-    here = builder.buffer("here", DType.F32, (s.width,), BufferRole.TEMP, place=HOST)
-    builder.copy("s0.y", here)
-    builder.host(told, [here], [builder.buffer("told", DType.F32, (s.width,), BufferRole.OUTPUT, place=HOST)])
-    graph = builder.build()
-    programs = {"with": bench.program(graph, "splits", "graph")}
+    """``splits.undo_ratio``: a step that can be undone when a host function raises, over one that cannot.
+
+    Llama-3.2-1B, whose token is chosen on the host, by NumPy. It writes a row of each cache of keys and values.
+    """
+    graph = decode_step(bench.shapes, LLAMA_1B)
+    passes = 'place{host="#argmax"},splits'
+    programs = {"with": bench.program(graph, passes, "graph")}
     with mock.patch("forerun.runtime.cuda.loading.written_state", return_value=()):
-        programs["without"] = bench.program(graph, "splits", "graph")
+        programs["without"] = bench.program(graph, passes, "graph")
     found = bench.samples({name: bench.step(program, graph) for name, program in programs.items()})
     bench.metrics["splits.undo_ratio"] = bootstrap_median_ratio(found["with"], found["without"])
     bench.say(", ".join(f"{name} a copy of state: {statistics.median(t):.1f} us" for name, t in found.items()))
