@@ -89,7 +89,7 @@ def chosen_graph(before: Graph, strongest: Graph, functions: Mapping[str, int], 
             continue
         kernel, strong = before.kernels[node.kernel], _kernel(strongest, node.name)
         roles = _roles(kernel, strong, choices.get(functions[node.name], Choice()), node.name in sources)
-        if roles != kernel.roles:
+        if roles is not None and roles != kernel.roles:
             key = kernel.name, roles
             if key not in variants:
                 variants[key] = edit.kernel_variant(kernel, roles, "pdl").name

@@ -17,6 +17,7 @@ from tests.ptx.texts import DATA
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import external_common
+import external_figures
 import external_zoo
 
 WRITES = "import json, sys; print('hello'); json.dump({'steps': 3}, open(sys.argv[1], 'w'))"
@@ -38,7 +39,7 @@ def test_a_case_that_fails_or_hangs_ends_alone(capsys: pytest.CaptureFixture[str
     assert found["slow"]["errors"] == ["stopped: it took too long"]
     assert "it says why" in found["bad"]["log"]
     assert "it says why" in capsys.readouterr().out
-    assert "FAILED exit status 3" in external_zoo.summary(found)
+    assert "FAILED exit status 3" in external_figures.summary(found)
 
 
 def test_a_part_that_fails_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_figures() -> None:
         "torch, enable_pdl: measured": {"steps": 5, "bytes": 1, "results": 0, "as_another_own": 2},
     }
     case = {"base": "torch, enable_pdl", "ratios": ratios, "wrong": wrong}
-    told = external_zoo.metrics({"torch_llama": case})
+    told = external_figures.metrics({"torch_llama": case})
     assert told["external.torch_compile.speedup_over_enable_pdl"] == pytest.approx(1.1)
     assert told["external.mismatches"] == 1  # the own replay is no rewrite of ours
     assert told["external.steps_compared"] == 5
@@ -93,7 +94,7 @@ def test_figures() -> None:
 def test_figures_of_transformers() -> None:
     times = {"torch.compile": [11.0], "torch.compile: measured": [10.0], "torch, enable_pdl": [10.5],
              "torch, enable_pdl: measured": [9.0]}  # fmt: skip
-    told = external_zoo.metrics(
+    told = external_figures.metrics(
         {"llama": {"base": "torch.compile", "ratios": external_common.ratios(times, "torch.compile")}}
     )
     assert told["external.transformers_compile.speedup"] == 1.1
