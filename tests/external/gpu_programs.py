@@ -351,7 +351,7 @@ def remembered() -> dict[str, Any]:
 
 PARTS: tuple[Callable[[], dict[str, Any]], ...] = (
     graph_bits, no_random_numbers, callable_bits, wrapped_function, random_numbers, other_generator, after_reset,
-    changed_parameters, remembered,
+    changed_parameters, other_captures, remembered,
 )  # fmt: skip
 
 
