@@ -11,8 +11,8 @@ from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.kernel import Barrier, Kernel, Phase, Role, Step, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics import EventOrder, NodeAccess, accesses, conflicts, event_order
+from forerun.ir.semantics.alike import ones
 from forerun.ir.semantics.event_nodes import event_nodes
-from forerun.ir.semantics.reaching_accesses import ones
 from forerun.ir.types import DependencyKind
 from forerun.passes.infra.base import Pass, PassContext, option
 from forerun.passes.infra.bodies import rewrite_all

@@ -9,7 +9,7 @@ from typing import ClassVar
 from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.semantics import Conflict, conflicts
 from forerun.ir.semantics.access import is_event
-from forerun.ir.semantics.reaching_accesses import ones
+from forerun.ir.semantics.alike import ones
 from forerun.passes.infra.base import Pass, PassContext
 from forerun.passes.infra.bodies import rewrite_all
 from forerun.passes.infra.registry import register

@@ -11,7 +11,7 @@ from networkx.utils import UnionFind
 from forerun.ir.buffer import ALLOCATION_ALIGNMENT, Allocation, Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.semantics import EventOrder, NodeAccess, event_order
-from forerun.ir.semantics.reaching_accesses import ones
+from forerun.ir.semantics.alike import ones
 from forerun.ir.semantics.reaching_writes import EXPOSED, ReachingWrites, reaching_writes
 from forerun.ir.types import BufferRole, Place
 from forerun.passes.infra.base import Pass, PassContext, option

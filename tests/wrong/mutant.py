@@ -17,9 +17,9 @@ from forerun.ir.nodes import (
 from forerun.ir.semantics import access as access_module
 from forerun.ir.semantics import hazards, races
 from forerun.ir.semantics.access import NodeAccess
+from forerun.ir.semantics.alike import Alike
 from forerun.ir.semantics.hazards import Clash, Conflict, Conflicts
 from forerun.ir.semantics.order import EventOrder
-from forerun.ir.semantics.reaching_accesses import Alike
 
 __all__ = ["CheckerMutant", "Patch", "accessing", "adjusting", "collector", "meets", "ordering", "roles_of", "sweeping"]
 

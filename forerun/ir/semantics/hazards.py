@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from operator import itemgetter
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph, Hazard
 from forerun.ir.semantics.access import NodeAccess, accesses
+from forerun.ir.semantics.alike import Alike, Bundle, Reached
 from forerun.ir.semantics.binding import loaded_from
 from forerun.ir.semantics.instances import can_meet
-from forerun.ir.semantics.reaching_accesses import Alike, Reached, ReachingAccesses
+from forerun.ir.semantics.reaching_accesses import ReachingAccesses
 from forerun.support.collection import collection_paused
 
 __all__ = ["Clash", "Conflict", "Conflicts", "PhaseClashes", "conflicts", "is_certain", "sweep"]
@@ -79,7 +80,7 @@ class Clash:
     later: NodeAccess
     earlier: Reached
 
-    def conflicts(self, earlier: Iterable[tuple[Alike, int]] | None = None) -> Iterator[Conflict]:
+    def conflicts(self, earlier: Iterable[tuple[Alike | Bundle, int]] | None = None) -> Iterator[Conflict]:
         """One by one, in launch order; with some of the earlier accesses, or with all."""
         found = [member for alike, nodes in earlier or self.earlier for member in alike.of(nodes)]
         for _, access in sorted(found, key=itemgetter(0)):
@@ -107,13 +108,15 @@ class Conflicts:
 def sweep(graph: Graph) -> Iterator[Clash]:
     """Go through the nodes in launch order, comparing each access with those that are still exposed."""
     table = accesses(graph)
-    written = {access.allocation for found in table.values() for access in found if access.write}
-    exposed = {name: ReachingAccesses() for name in written}
-    for position, found in enumerate(table.values()):
-        own = [a for a in found if a.allocation in written]
+    known: dict[str, list[NodeAccess]] = {a.allocation: [] for found in table.values() for a in found if a.write}
+    kept = [[access for access in found if access.allocation in known] for found in table.values()]
+    for access in chain.from_iterable(kept):
+        known[access.allocation].append(access)
+    exposed = {name: ReachingAccesses(found) for name, found in known.items()}
+    for position, own in enumerate(kept):
         reached: dict[object, Reached] = {}
         for number, access in enumerate(own):
-            key = (access.allocation, access.bytes, access.write) if len(own) > FEW else number
+            key = (access.allocation, access.bytes, access.write, access.certain) if len(own) > FEW else number
             if key not in reached:
                 reached[key] = exposed[access.allocation].conflicting(access)
             if reached[key]:

@@ -9,9 +9,9 @@ from itertools import islice
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
 from forerun.ir.semantics.access import NodeAccess, accesses, with_tables
+from forerun.ir.semantics.alike import Reached
 from forerun.ir.semantics.hazards import Clash, Conflict, conflicts, is_certain
 from forerun.ir.semantics.order import EventOrder, order_under, require_assumptions
-from forerun.ir.semantics.reaching_accesses import Reached
 from forerun.ir.walk import BodyPath, bodies_of
 from forerun.support.diagnostics import Diagnostic, Location
 

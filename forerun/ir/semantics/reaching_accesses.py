@@ -3,104 +3,62 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import TypeAlias
 
 from forerun.ir.semantics.access import NodeAccess
+from forerun.ir.semantics.alike import AccessTree, Alike, Bundle, Reached, overlapping
 from forerun.ir.semantics.byteset import ByteSet
 
-__all__ = ["Alike", "Reached", "ReachingAccesses", "ones"]
+__all__ = ["ReachingAccesses"]
 
-
-class Alike:
-    """Accesses that differ in nothing but their nodes and phases, so that they conflict with the same others.
-
-    Of which nodes they are is a bit set (a Python integer) over launch positions, counted from that of the first; so a
-    graph in which thousands of nodes touch the same bytes takes a few operations on integers for each node.
-
-    Attributes:
-        first: One of them.
-        base: The launch position of the first one's node.
-        nodes: The nodes whose accesses are exposed.
-        number: When the first was added; each is counted.
-    """
-
-    __slots__ = ("_members", "_times", "base", "first", "key", "nodes", "number")
-
-    def __init__(self, first: NodeAccess, base: int, number: int, key: object = None) -> None:
-        self.first, self.base, self.number, self.key = first, base, number, key
-        self.nodes = 1
-        self._members: dict[int, list[tuple[int, NodeAccess]]] | None = None  # most have one member, and need none
-        self._times: dict[int, int] = {}
-
-    def add(self, position: int, number: int, access: NodeAccess) -> None:
-        """Note another access of the node at some position."""
-        if self._members is None:
-            self._members, self._times = {self.base: [(self.number, self.first)]}, {1: 1}
-        members = self._members.setdefault(position, [])
-        bit = 1 << position - self.base
-        if members:
-            self._times[len(members)] ^= bit
-        members.append((number, access))
-        self._times[len(members)] = self._times.get(len(members), 0) | bit
-        self.nodes |= bit
-
-    def count(self, nodes: int) -> int:
-        """How many accesses some of the nodes have."""
-        if len(self._times) <= 1:
-            return nodes.bit_count()
-        return sum(times * (nodes & some).bit_count() for times, some in self._times.items())
-
-    def of(self, nodes: int) -> Iterator[tuple[int, NodeAccess]]:
-        """The accesses of some of the nodes, each with its number."""
-        if self._members is None:
-            if nodes:
-                yield self.number, self.first
-            return
-        for at in ones(nodes):
-            yield from self._members[self.base + at]
-
-
-Reached: TypeAlias = tuple[tuple[Alike, int], ...]
-"""Accesses that are alike, and the nodes of which they are meant."""
+_FEW = 16
+"""If more accesses than this may overlap one, a tree is made of them, and those that do are kept together."""
 
 _Entry: TypeAlias = tuple[int, int, Alike]
 """First byte, number in order of addition, and the accesses."""
 
-_Class: TypeAlias = tuple[tuple[tuple[str, int], ...] | None, int]
-"""The symbols at both ends (``None``: different ones), and the length's number of bits."""
+_Symbols: TypeAlias = tuple[tuple[str, int], ...] | None
+"""The symbols at both ends; ``None`` for different ones."""
 
+_Class: TypeAlias = tuple[_Symbols, int]
+"""Symbols, and the length's number of bits."""
 
-def ones(bits: int) -> Iterator[int]:
-    """The places of the ones of a bit set, ascending."""
-    while bits:
-        lowest = bits & -bits
-        yield lowest.bit_length() - 1
-        bits ^= lowest
+_Kind: TypeAlias = tuple[_Symbols, bool, bool]
+"""Symbols, whether a fenced trigger releases the accesses, and whether conflicts with them may be certain."""
 
 
 class _Index:
-    """Accesses by where they are: for each power of two, those at most that long, sorted by their first byte.
+    """The exposed reads, or writes, by where they are: for each power of two, those at most that long, by first bytes.
 
     A class is searched by bisection, so a query costs what overlaps, and what ends less than its own length (rounded
     up) before; an arena with thousands of small views costs no more than a small allocation. Ends with different
     symbols cannot be compared, so only accesses with the same symbols at both ends are kept in this way, and apart from
     those with other symbols.
+
+    Where much overlaps a query, it is found in trees, which give it together.
+
+    Args:
+        known: All accesses that there will be.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, known: Sequence[NodeAccess]) -> None:
+        self._known = known
         self._classes: dict[_Class, list[_Entry]] = {}
         self._alike: dict[object, Alike] = {}
+        self._trees: dict[_Kind, AccessTree] = {}
 
     def add(self, position: int, number: int, access: NodeAccess) -> None:
         key = _what(access)
         alike = self._alike.get(key)
         if alike is not None:
             alike.add(position, number, access)
-            return
-        alike = self._alike[key] = Alike(access, position, number, key)
-        self._enter(alike)
+        else:
+            alike = self._alike[key] = Alike(access, position, number, key)
+            self._enter(alike)
+        if self._trees:
+            self._trees[_kind(access)].put(alike)
 
     def _enter(self, alike: Alike) -> None:
         where = alike.first.bytes
@@ -111,9 +69,36 @@ class _Index:
         kind = terms, (where.stop - where.start).bit_length()
         insort(self._classes.setdefault(kind, []), (where.start, alike.number, alike))
 
-    def near(self, reach: ByteSet) -> list[Alike]:
-        """The accesses that may overlap a set, and some others."""
-        return [entry[2] for entries, first, last in self._ranges(reach) for entry in entries[first:last]]
+    def overlapping(self, access: NodeAccess) -> list[Alike | Bundle]:
+        """What an access overlaps."""
+        ranges, reach = self._ranges(access.bytes), access.bytes
+        if sum(last - first for _, first, last in ranges) > _FEW:
+            return self._together(access)
+        near = [entry[2] for entries, first, last in ranges for entry in entries[first:last]]
+        return [alike for alike in near if reach.overlaps(alike.first.bytes)]
+
+    def _together(self, access: NodeAccess) -> list[Alike | Bundle]:
+        if not self._trees:
+            self._plant()
+        found: list[Alike | Bundle] = []
+        symbols, _, is_certain = _kind(access)
+        for (others, _, may_be_certain), tree in self._trees.items():
+            root = tree.root()
+            if root is None:
+                continue
+            if symbols is not None and symbols == others:
+                found += overlapping(root, access.bytes, together=not (is_certain and may_be_certain))
+            else:
+                found += [alike for alike in root.alike() if access.bytes.overlaps(alike.first.bytes)]
+        return found
+
+    def _plant(self) -> None:
+        places: dict[_Kind, dict[object, int]] = {}
+        for access in self._known:
+            places.setdefault(_kind(access), {})[_what(access)] = access.bytes.start
+        self._trees = {kind: AccessTree(found) for kind, found in places.items()}
+        for alike in self._alike.values():
+            self._trees[_kind(alike.first)].put(alike)
 
     def remove_covered(self, cover: ByteSet) -> None:
         """Forget the accesses all of whose bytes are in a set."""
@@ -121,11 +106,16 @@ class _Index:
             kept = []
             for entry in entries[first:last]:
                 if cover.covers(entry[2].first.bytes):
-                    del self._alike[entry[2].key]
+                    self._remove(entry[2])
                 else:
                     kept.append(entry)
             if len(kept) != last - first:
                 entries[first:last] = kept
+
+    def _remove(self, alike: Alike) -> None:
+        del self._alike[alike.key]
+        if self._trees:
+            self._trees[_kind(alike.first)].remove(alike)
 
     def _ranges(self, reach: ByteSet) -> list[tuple[list[_Entry], int, int]]:
         found = []
@@ -141,6 +131,13 @@ class _Index:
         return found
 
 
+def _kind(access: NodeAccess) -> _Kind:
+    """A conflict of two accesses is certain only if this says of both that it may be (``is_certain``)."""
+    where = access.bytes
+    symbols = where.start_terms if where.start_terms == where.stop_terms else None
+    return symbols, access.released, access.certain and where.exact
+
+
 def _what(access: NodeAccess) -> object:
     """Equal for accesses that are alike; through which buffer matters only to what is certain of them.
 
@@ -153,22 +150,30 @@ def _what(access: NodeAccess) -> object:
 
 
 class ReachingAccesses:
-    """The accesses of one allocation so far, less those that a later write covered."""
+    """The accesses of one allocation so far, less those that a later write covered.
 
-    def __init__(self) -> None:
-        self._reads = _Index()
-        self._writes = _Index()
+    Args:
+        known: All accesses of the allocation that there will be.
+    """
+
+    def __init__(self, known: Sequence[NodeAccess]) -> None:
+        self._reads = _Index([access for access in known if not access.write])
+        self._writes = _Index([access for access in known if access.write])
         self._count = 0
 
     def conflicting(self, access: NodeAccess) -> Reached:
-        """What overlaps an access, with a write on one side at least; in the order of first additions."""
-        found = self._writes.near(access.bytes)
+        """What overlaps an access, with a write on one side at least; in the order of first additions.
+
+        Many are kept together, unless a conflict with one of them may be certain.
+        """
+        if access.bytes.is_empty:
+            return ()
+        found = self._writes.overlapping(access)
         if access.write:
-            found += self._reads.near(access.bytes)
+            found += self._reads.overlapping(access)
         if len(found) > 1:
             found.sort(key=attrgetter("number"))
-        overlaps = access.bytes.overlaps
-        return tuple([(alike, alike.nodes) for alike in found if overlaps(alike.first.bytes)])
+        return tuple([(part, part.nodes) for part in found])
 
     def cover(self, write: NodeAccess) -> None:
         """Forget what a write covers."""

@@ -20,7 +20,7 @@ from forerun.ir.nodes import BufferArgument, ChildGraphNode, KernelNode
 from forerun.ir.refinement.certificate import certify
 from forerun.ir.refinement.rules import MAX_FINDINGS
 from forerun.ir.region import WHOLE, region
-from forerun.ir.semantics import ByteSet, NodeAccess, accesses, binding, check, conflicts
+from forerun.ir.semantics import ByteSet, NodeAccess, accesses, binding, check, conflicts, reaching_accesses
 from forerun.ir.semantics import races as races_module
 from forerun.ir.semantics.hazards import Conflict, is_certain
 from forerun.ir.semantics.order import order_under
@@ -96,16 +96,56 @@ def unordered(graph: Graph, assumptions: frozenset[str]) -> list[tuple[NodeAcces
 _ASSUMPTIONS = st.sampled_from([frozenset[str](), frozenset({"H6"}), frozenset({"H8"}), frozenset({"H6", "H8"})])
 
 
-@given(st.integers(0, 1 << 30), st.integers(2, 14), _ASSUMPTIONS)
-def test_the_races_are_those_that_are_found_pair_by_pair(seed: int, nodes: int, assumptions: frozenset[str]) -> None:
+_FEW = st.sampled_from([0, 16])
+"""How many accesses are not kept together."""
+
+
+@given(st.integers(0, 1 << 30), st.integers(2, 14), _ASSUMPTIONS, _FEW)
+def test_the_races_are_those_that_are_found_pair_by_pair(
+    seed: int, nodes: int, assumptions: frozenset[str], few: int
+) -> None:
     graph = crowd(seed, nodes)
     assert not verify(graph)
-    assert list(conflicts(graph)) == list(pair_by_pair(graph))
-    assert len(conflicts(graph)) == len(list(pair_by_pair(graph)))
-    verdict, expected = check(graph, assumptions), unordered(graph, assumptions)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reaching_accesses, "_FEW", few)
+        assert list(conflicts(graph)) == list(pair_by_pair(graph))
+        assert len(conflicts(graph)) == len(list(pair_by_pair(graph)))
+        verdict, expected = check(graph, assumptions), unordered(graph, assumptions)
     event(f"races: {min(len(expected) // 10, 9)}0s, alike: {len(conflicts(graph).clashes) < len(conflicts(graph))}")
     assert [(r.earlier, r.later, r.certain) for r in verdict.races] == expected
     assert verdict.count == len(expected) + len(verdict.outliving)
+
+
+@given(st.integers(0, 1 << 30), st.integers(2, 14))
+def test_passes_do_the_same_where_conflicts_are_kept_together(seed: int, nodes: int) -> None:
+    found = []
+    for few in (0, 1000):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reaching_accesses, "_FEW", few)
+            result = PassManager("infer-dependencies,insert-pdl,hoist-loads").run(crowd(seed, nodes)).graph
+        found.append((result.nodes, result.kernels, set(result.dependencies)))
+    assert found[0] == found[1]
+
+
+def test_what_may_be_certain_is_not_kept_together() -> None:
+    """Not with what is given to an access of the same node and bytes that is not certain."""
+    count = 40
+    writers = [Kernel(f"k{i}", OPAQUE.parameters, (_writes(Access("b", region((i, i + 1)))),)) for i in range(count)]
+    names = [f"p{i}" for i in range(count)]
+    parameters = tuple(BufferParameter(name, DType.F32) for name in names)
+    last = Kernel("last", parameters, (_writes(*map(Access, names)),))
+    bound = tuple((name, BufferArgument("b", partial=i < count // 2)) for i, name in enumerate(names))
+    nodes = [KernelNode(f"n{i}", f"k{i}", (("b", BufferArgument("b")),)) for i in range(count)]
+    buffer = Buffer("b", DType.F32, (count,), BufferRole.STATE, "b")
+    graph = Graph(
+        "g", [Allocation("b", 4 * count)], [buffer], [*writers, last], [*nodes, KernelNode("n", "last", bound)]
+    )
+    parts = Counter((clash.later.certain, len(clash.earlier)) for clash in conflicts(graph).clashes)
+    assert parts == {(False, 1): count // 2, (True, count): count // 2}
+
+
+def _writes(*accesses: Access) -> Role:
+    return Role("main", (Phase("p", writes=accesses),))
 
 
 @given(programs())
