@@ -15,7 +15,10 @@ import argparse
 import statistics
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +28,12 @@ import forerun
 from benchmarks.common import Metric, bootstrap_median, write_result
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Graph
+from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import Launch
+from forerun.ir.trust import register_source
 from forerun.ir.types import BufferRole, DType
 from forerun.kernels import read_all
+from forerun.kernels.persistent import attention
 from forerun.kernels.persistent.ragged_attention import BATCH, RaggedAttention
 from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda import CudaTarget
@@ -69,8 +75,47 @@ def plan(
     return RaggedAttention(family, capacity_for(family, requests, rows, pages, ctas, cuts), policy, cuts)
 
 
-def graph_of(ragged: RaggedAttention, nodes: str, launch: Launch | None = None) -> Graph:
+@dataclass(frozen=True)
+class Variant:
+    """A launch of the persistent kernel, and an edit of its source: a text, and what stands instead of it."""
+
+    ctas: int = CTAS
+    launch: Launch | None = None
+    edit: tuple[str, str] = ("", "")
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel, with the edit."""
+        made = attention.declare()
+        if not self.edit[0]:
+            return made
+        (ours,) = made.implementations
+        text = (resources.files("forerun.kernels.cuda") / "attention_persistent.cu").read_text()
+        assert self.edit[0] in text
+        location = f"forerun.kernels.cuda:attention_{zlib.crc32(repr(self.edit).encode()):x}.cu"
+        register_source(location, text.replace(*self.edit))
+        return replace(made, implementations=(replace(ours, source=location),))
+
+
+_IN_BULK = ("constexpr bool in_bulk = false;", "constexpr bool in_bulk = true;")
+
+OURS = "4 warps"
+VARIANTS = {
+    OURS: Variant(),
+    "4 warps, 3 stages": Variant(launch=Launch((CTAS, 1, 1), (128, 1, 1), 140_000)),
+    "8 warps": Variant(launch=Launch((CTAS, 1, 1), (256, 1, 1), 225 * 1024)),
+    "2 CTAs an SM": Variant(2 * CTAS, Launch((2 * CTAS, 1, 1), (128, 1, 1), 110 * 1024)),
+    "in bulk": Variant(edit=_IN_BULK),
+    "in bulk, 3 stages": Variant(launch=Launch((CTAS, 1, 1), (128, 1, 1), 140_000), edit=_IN_BULK),
+    "in bulk, 2 CTAs an SM": Variant(2 * CTAS, Launch((2 * CTAS, 1, 1), (128, 1, 1), 110 * 1024), _IN_BULK),
+    "only loads": Variant(edit=("attend_step(stage(turn), q, work, tile, span, i, found);", "")),
+}
+"""What is compared; the last one computes nothing, and shows what the loads take."""
+
+
+def graph_of(ragged: RaggedAttention, nodes: str, variant: Variant | None = None) -> Graph:
     """A graph of nodes in a row: ``s`` makes the schedule, ``a`` attends."""
+    variant = variant or Variant()
     builder = GraphBuilder("ragged")
     buffers = {**ragged.batch(builder), **ragged.workspace(builder)}
     buffers |= ragged.values(builder) if "a" in nodes else {}
@@ -78,7 +123,7 @@ def graph_of(ragged: RaggedAttention, nodes: str, launch: Launch | None = None) 
         if kind == "s":
             ragged.schedule(builder, buffers, f"schedule{number}")
         else:
-            ragged.attend(builder, buffers, f"attention{number}", launch)
+            ragged.attend(builder, buffers, f"attention{number}", variant.launch, variant.kernel)
     return builder.build()
 
 
@@ -93,29 +138,29 @@ def reading_graph(size: int) -> Graph:
     return builder.build()
 
 
-LAUNCHES = {
-    "4 warps": (CTAS, None),
-    "8 warps": (CTAS, Launch((CTAS, 1, 1), (256, 1, 1), 225 * 1024)),
-    "2 CTAs an SM": (2 * CTAS, Launch((2 * CTAS, 1, 1), (128, 1, 1), 110 * 1024)),
-}
-"""CTAs of the schedule, and launches of the kernel, that are compared."""
-
-
 class Bound:
     """A program over tensors of torch, and a batch in them."""
 
-    def __init__(self, ragged: RaggedAttention, nodes: str, caches: Any = None, launch: Launch | None = None) -> None:
+    def __init__(
+        self,
+        ragged: RaggedAttention,
+        nodes: str,
+        caches: Any = None,
+        variant: Variant | None = None,
+        *,
+        timeline: bool = False,
+    ) -> None:
         import torch
 
         self.ragged = ragged
-        graph = graph_of(ragged, nodes, launch)
+        graph = graph_of(ragged, nodes, variant)
         kinds = {DType.I32: torch.int32, DType.BF16: torch.bfloat16}
         mine = (BufferRole.INPUT, BufferRole.STATE, BufferRole.OUTPUT)
         self.tensors: dict[str, Any] = dict(zip(("k_cache", "v_cache"), caches or (), strict=False))
         for buffer in graph.buffers.values():
             if buffer.role in mine and buffer.name not in self.tensors:
                 self.tensors[buffer.name] = torch.zeros(buffer.shape, dtype=kinds[buffer.dtype], device="cuda")
-        target = CudaTarget(prove=False)
+        target = CudaTarget(prove=False, timeline=timeline)
         self.program: Any = forerun.compile(graph, target, "exact", memory=self.tensors, tuning=None)
 
     @property
@@ -415,8 +460,10 @@ def time_decodes(bench: Bench) -> None:
     for name, requests in DECODES.items():
         variants: dict[str, Bound] = {}
         caches = None
-        for label, (ctas, launch) in LAUNCHES.items():
-            bound = variants[label] = Bound(_decode_plan(requests, ctas=ctas), "s" + "a" * CALLS, caches, launch)
+        for label, variant in VARIANTS.items():
+            bound = variants[label] = Bound(
+                _decode_plan(requests, ctas=variant.ctas), "s" + "a" * CALLS, caches, variant
+            )
             caches = bound.caches
         variants["with the schedule"] = Bound(_decode_plan(requests), "sa" * CALLS, caches)
         variants["invariant"] = Bound(_decode_plan(requests, Invariant(1024)), "s" + "a" * CALLS, caches)
@@ -425,9 +472,9 @@ def time_decodes(bench: Bench) -> None:
             batch = bound.batch(requests)
             if number == 0:
                 bound.values(batch, 0)
-            bound.tensors["q"].copy_(variants["4 warps"].tensors["q"])
+            bound.tensors["q"].copy_(variants[OURS].tensors["q"])
             bound.replay()
-            error = bound.error(batch, range(0, 128, 16))
+            error = 0.0 if label == "only loads" else bound.error(batch, range(0, 128, 16))
             bench.require(error < 0.01, f"{name}, {label}: error {error}")
             worst = max(worst, error)
             programs[f"{name}: {label}"] = bound.program
@@ -438,9 +485,9 @@ def time_decodes(bench: Bench) -> None:
         )
         programs[f"{name}: plain read"] = reading
         found = bench.times(programs)
-        best = min(found[f"{name}: {label}"] for label in LAUNCHES)
-        share = found[f"{name}: plain read"] / best
-        bench.say(f"{name}: {size / best / 1e3:.0f} GB/s, {100 * share:.1f} % of a plain read; error {worst:.4f}")
+        ours = found[f"{name}: {OURS}"]
+        share = found[f"{name}: plain read"] / ours
+        bench.say(f"{name}: {size / ours / 1e3:.0f} GB/s, {100 * share:.1f} % of a plain read; error {worst:.4f}")
         flashinfer(bench, name, requests, caches)
         for program in programs.values():
             program.close()
@@ -563,7 +610,31 @@ def time_schedules(bench: Bench) -> None:
         program.close()
 
 
-PARTS = (check_batches, check_bad_batches, check_invariance, check_shapes, time_decodes, time_small, time_schedules)
+def look_inside(bench: Bench) -> None:
+    """When the CTAs of one replay start, go on after the wait, and end."""
+    for name, requests in {**DECODES, "one request of 64": [(1, 64)]}.items():
+        bound = Bound(_decode_plan(requests), "sa", timeline=True)
+        batch = bound.batch(requests)
+        bound.values(batch, 0)
+        for _ in range(3):
+            bound.replay()
+        for node in bound.program.timeline().timed:
+            ends = np.sort(node.end) / 1e3
+            work = f"works {node.works / 1e3:.2f}, ends {ends[0]:.2f}, {ends[len(ends) // 2]:.2f}, {ends[-1]:.2f} us"
+            bench.say(f"inside {name}, {node.name}: starts {node.begins / 1e3:.2f}, {work} (first, median, last)")
+        bound.close()
+
+
+PARTS = (
+    check_batches,
+    check_bad_batches,
+    check_invariance,
+    check_shapes,
+    time_decodes,
+    time_small,
+    time_schedules,
+    look_inside,
+)
 
 
 def dry_run() -> None:
@@ -575,7 +646,7 @@ def dry_run() -> None:
     ]
     graphs = [graph_of(each, "sa") for each in ragged]
     decode = DECODES["decode"]
-    graphs += [graph_of(_decode_plan(decode, ctas=ctas), "sa", launch) for ctas, launch in LAUNCHES.values()]
+    graphs += [graph_of(_decode_plan(decode, ctas=each.ctas), "sa", each) for each in VARIANTS.values()]
     graphs.append(reading_graph(1 << 29))
     found = {unit: None for graph in graphs for unit in units(PassManager("exact").run(graph).graph)[0]}
     for unit, cubin in zip(found, compile_units([unit.source for unit in found]), strict=True):  # type: ignore[misc]

@@ -63,24 +63,52 @@ struct Loader {
         return load_global(a.pages + first_page + position / page_size);
     }
 
-    // Begins the copies of a step, as one group; when nothing is left, the group is empty.
+    // Begins the copies of a step, if one is left.
     __device__ __forceinline__ void begin(const Arguments& a, int number) {
         if (item < items) {
-            const int first = position_of(span, i), chunk = lane_in_warp() % chunks;
-            unsigned char* k = stage(number) + lane_in_warp() / chunks * padded + chunk * 16;
-            const int page_of_step = __shfl_sync(~0u, pages, i % 32);
-#pragma unroll
-            for (int j = 0; j < step / rows_a_copy; ++j) {
-                const int position = first + j * rows_a_copy + lane_in_warp() / chunks;
-                const bool wanted = position < span.end;
-                const long long page = has_page_a_step ? page_of_step : wanted ? page_at(a, position) : 0;
-                const long long row = (page * page_size + position % page_size) * Dims::KV + kv_head;
-                unsigned char* to = k + j * rows_a_copy * padded;
-                begin_copy16(to, a.k_cache + row * Dims::HD + chunk * 8, wanted);
-                begin_copy16(to + matrix_bytes, a.v_cache + row * Dims::HD + chunk * 8, wanted);
-            }
+            const int page = __shfl_sync(~0u, pages, i % 32);
+            if constexpr (in_bulk) begin_rows(a, number, page);
+            else begin_pieces(a, number, page);
             advance(a);
         }
-        end_copy_group();
+        if constexpr (!in_bulk) end_copy_group();
+    }
+
+    __device__ __forceinline__ long long row_at(const Arguments& a, int position, bool wanted, int page_of_step) const {
+        const long long page = has_page_a_step ? page_of_step : wanted ? page_at(a, position) : 0;
+        return ((page * page_size + position % page_size) * Dims::KV + kv_head) * Dims::HD;
+    }
+
+    // 16 bytes a lane and copy; zeros where there is no position.
+    __device__ __forceinline__ void begin_pieces(const Arguments& a, int number, int page) const {
+        const int first = position_of(span, i), chunk = lane_in_warp() % chunks;
+        unsigned char* k = stage(number) + lane_in_warp() / chunks * padded + chunk * 16;
+#pragma unroll
+        for (int j = 0; j < step / rows_a_copy; ++j) {
+            const int position = first + j * rows_a_copy + lane_in_warp() / chunks;
+            const bool wanted = position < span.end;
+            const long long row = row_at(a, position, wanted, page);
+            unsigned char* to = k + j * rows_a_copy * padded;
+            begin_copy16(to, a.k_cache + row + chunk * 8, wanted);
+            begin_copy16(to + matrix_bytes, a.v_cache + row + chunk * 8, wanted);
+        }
+    }
+
+    // A row a lane: those of K, then those of V.
+    __device__ __forceinline__ void begin_rows(const Arguments& a, int number, int page) const {
+        const int lane = lane_in_warp(), first = position_of(span, i), position = first + lane % step;
+        const bool wanted = position < span.end;
+        unsigned char* to = stage(number) + (lane < step ? 0 : matrix_bytes) + lane % step * padded;
+        free_for_copies();
+        __syncwarp();
+        if (lane == 0) expect(arrival_of(number), 2 * row_bytes * least(step, greatest(span.end - first, 0)));
+        __syncwarp();
+        const Element* cache = lane < step ? a.k_cache : a.v_cache;
+        if (wanted) {
+            begin_expected_copy(to, cache + row_at(a, position, true, page), row_bytes, arrival_of(number));
+        } else {
+#pragma unroll
+            for (int j = 0; j < chunks; ++j) reinterpret_cast<uint4*>(to)[j] = {0, 0, 0, 0};
+        }
     }
 };

@@ -9,6 +9,7 @@
 
 #include "arrivals.cuh"
 #include "attention_work.cuh"
+#include "bulk_copy.cuh"
 #include "copy_groups.cuh"
 #include "tensor_core.cuh"
 
@@ -30,6 +31,26 @@ static_assert(sizeof(Results) % 16 == 0, "rings begin at multiples of 16 bytes")
 __device__ __forceinline__ Results& results() { return *reinterpret_cast<Results*>(dynamic_shared); }
 __device__ __forceinline__ unsigned char* stage(int number) {
     return dynamic_shared + sizeof(Results) + (warp_in_cta() * stages + number) * stage_bytes;
+}
+
+// Whether the copy engine copies rows, or the lanes pieces of 16 bytes.
+constexpr bool in_bulk = false;
+__device__ __forceinline__ Arrival* arrival_of(int number) {
+    __shared__ Arrival all[in_bulk ? warps : 1][stages];
+    return &all[in_bulk ? warp_in_cta() : 0][number];
+}
+__device__ __forceinline__ void open_ring() {
+    if constexpr (in_bulk) {
+        if (lane_in_warp() < stages) prepare(arrival_of(lane_in_warp()));
+        publish_prepared();
+        __syncwarp();
+    }
+}
+// Waits for the stage of that number; the parity changes from round to round of the ring.
+__device__ __forceinline__ void await_stage(int number, int parity) {
+    if constexpr (in_bulk) await_arrival(arrival_of(number), parity);
+    else await_copy_groups<stages - 2>();
+    __syncwarp();
 }
 
 #include "attention_loader.cuh"
@@ -134,11 +155,12 @@ __device__ __forceinline__ void attend(const Arguments& a, Locals&) {
     const Range range = range_of_cta(a);
     if (range.count == 0) return;
     begin_works(a, range);
+    open_ring();
     __syncthreads();
     Loader loader(a, range.count);
 #pragma unroll
     for (int i = 0; i < stages - 1; ++i) loader.begin(a, i);
-    int turn = 0;
+    int turn = 0, parity = 0;
 #pragma unroll 1
     for (int item = 0; item < range.count; ++item) {
         const Work work = work_of(item);
@@ -151,11 +173,11 @@ __device__ __forceinline__ void attend(const Arguments& a, Locals&) {
             Found found = nothing_found();
 #pragma unroll 1
             for (int i = 0; i < span.steps; ++i) {
-                await_copy_groups<stages - 2>();
-                __syncwarp();
+                await_stage(turn, parity);
                 loader.begin(a, turn == 0 ? stages - 1 : turn - 1);
                 attend_step(stage(turn), q, work, tile, span, i, found);
                 turn = turn + 1 == stages ? 0 : turn + 1;
+                parity ^= turn == 0;
             }
             __syncthreads();  // what was found before is written
             publish(found);
@@ -170,5 +192,5 @@ __device__ __forceinline__ void attend(const Arguments& a, Locals&) {
         }
         if (work.slot >= 0) arrive(a, work);
     }
-    await_copy_groups<0>();
+    if constexpr (!in_bulk) await_copy_groups<0>();
 }

@@ -40,11 +40,16 @@ __device__ __forceinline__ void begin_prefetch(const void* from, int bytes) {
     asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
 }
 
-// Begins a copy of `bytes`, a multiple of 16, between addresses that are multiples of 16.
-__device__ __forceinline__ void begin_copy(void* to, const void* from, int bytes, Arrival* arrival) {
-    expect(arrival, bytes);
+// Begins a copy of `bytes`, a multiple of 16, between addresses that are multiples of 16; who began it expects them.
+__device__ __forceinline__ void begin_expected_copy(void* to, const void* from, int bytes, Arrival* arrival) {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
                      shared_address(to)),
                  "l"(from), "r"(bytes), "r"(shared_address(arrival))
                  : "memory");
+}
+
+// The same, when nothing else is expected.
+__device__ __forceinline__ void begin_copy(void* to, const void* from, int bytes, Arrival* arrival) {
+    expect(arrival, bytes);
+    begin_expected_copy(to, from, bytes, arrival);
 }

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from forerun.ir.builder import GraphBuilder
+from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
 from forerun.kernels.persistent import attention, attention_schedule
@@ -84,10 +85,23 @@ class RaggedAttention:
         return builder.launch(attention_schedule.KERNEL, node=node, launch=launch, **arguments)
 
     def attend(
-        self, builder: GraphBuilder, buffers: dict[str, str], node: str = "attention", launch: Launch | None = None
+        self,
+        builder: GraphBuilder,
+        buffers: dict[str, str],
+        node: str = "attention",
+        launch: Launch | None = None,
+        kernel: Kernel | None = None,
     ) -> str:
-        """Launch the persistent kernel; ``buffers`` are by parameter, and a launch has whatever grid and rings."""
-        kernel = attention.declare(self.dtype)
+        """Launch the persistent kernel.
+
+        Args:
+            builder: Of the graph.
+            buffers: The buffers by parameter.
+            node: The node's name.
+            launch: Another grid, or other rings, than the kernel's own choice.
+            kernel: Another kernel with the same parameters.
+        """
+        kernel = kernel or attention.declare(self.dtype)
         arguments: dict[str, Any] = {p.name: buffers[p.name] for p in kernel.buffer_parameters}
         slots = self.shapes()["partial"][0]
         launch = launch or attention.launch_for(self.capacity)

@@ -38,10 +38,13 @@ inline void await_arrival(Arrival* arrival, int parity) {
     }
 }
 
-inline void begin_copy(void* to, const void* from, int bytes, Arrival* arrival) {
-    on_cpu::bad_reads += bytes % 16 || reinterpret_cast<size_t>(to) % 16;
-    expect(arrival, bytes);
+inline void begin_expected_copy(void* to, const void* from, int bytes, Arrival* arrival) {
+    on_cpu::bad_reads += bytes % 16 || reinterpret_cast<size_t>(to) % 16 || !arrival->expected;
     if (on_cpu::may_read(from, bytes, 16)) on_cpu::begin(to, from, bytes, arrival);
+}
+inline void begin_copy(void* to, const void* from, int bytes, Arrival* arrival) {
+    expect(arrival, bytes);
+    begin_expected_copy(to, from, bytes, arrival);
 }
 
 inline void begin_prefetch(const void* from, int bytes) {
