@@ -493,6 +493,20 @@ def time_decodes(bench: Bench) -> None:
             program.close()
 
 
+def time_one_head(bench: Bench) -> None:
+    """As many bytes as decode has, but with one KV head, so that the rows of a page lie one behind the other."""
+    requests = [(1, 8192)] * 128
+    programs = {}
+    for label in (OURS, "only loads"):
+        bound = Bound(plan((7, 1, 128, 16), 128, 128, 65536, 65536), "s" + "a" * CALLS, None, VARIANTS[label])
+        bound.values(bound.batch(requests), 0)
+        bound.replay()
+        programs[f"one KV head: {label}"] = bound.program
+    bench.times(programs)
+    for program in programs.values():
+        program.close()
+
+
 def flashinfer(bench: Bench, name: str, requests: Sequence[Request], caches: Any) -> None:
     """FlashInfer's persistent kernel and its decode wrapper, if it is installed."""
     try:
@@ -602,9 +616,13 @@ def time_schedules(bench: Bench) -> None:
         label = f"{type(cuts).__name__.lower()}, {policy}"
         same_schedule(bench, bound, batch, f"schedule of {count}, {label}")
         programs[f"schedule of {count}: {label}"] = bound.program
-    long = Bound(_decode_plan(DECODES["decode"]), "s" * CALLS)
-    long.batch(DECODES["decode"])
-    programs["schedule of 128 x 2,048: shares, prefix-sums"] = long.program
+    for count in (128, 1024):
+        requests = [(1, 2048)] * count
+        long = Bound(_decode_plan(requests), "s" * CALLS)
+        batch = long.batch(requests)
+        long.replay()
+        same_schedule(bench, long, batch, f"schedule of {count} x 2,048")
+        programs[f"schedule of {count} x 2,048: shares, prefix-sums"] = long.program
     bench.times(programs, replays=20)
     for program in programs.values():
         program.close()
@@ -631,6 +649,7 @@ PARTS = (
     check_invariance,
     check_shapes,
     time_decodes,
+    time_one_head,
     time_small,
     time_schedules,
     look_inside,

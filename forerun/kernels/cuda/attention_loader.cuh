@@ -60,7 +60,7 @@ struct Loader {
     }
 
     __device__ __forceinline__ int page_at(const Arguments& a, int position) const {
-        return load_global(a.pages + first_page + position / page_size);
+        return load_global(a.pages + first_page + static_cast<unsigned>(position) / page_size);
     }
 
     // Begins the copies of a step, if one is left.
@@ -74,30 +74,34 @@ struct Loader {
         if constexpr (!in_bulk) end_copy_group();
     }
 
-    __device__ __forceinline__ long long row_at(const Arguments& a, int position, bool wanted, int page_of_step) const {
-        const long long page = has_page_a_step ? page_of_step : wanted ? page_at(a, position) : 0;
-        return ((page * page_size + position % page_size) * Dims::KV + kv_head) * Dims::HD;
+    // Where a position's row begins. Rows of one page lie at equal distances, so that most of this is done once a step.
+    __device__ __forceinline__ long long row_at(const Arguments& a, int first, int row, bool wanted, int page) const {
+        const int position = has_page_a_step ? first : first + row;
+        if constexpr (!has_page_a_step) page = wanted ? page_at(a, position) : 0;
+        const int within = static_cast<int>(static_cast<unsigned>(position) % static_cast<unsigned>(page_size));
+        const long long start = (static_cast<long long>(page) * page_size + within) * Dims::KV + kv_head;
+        return (start + (has_page_a_step ? row * Dims::KV : 0)) * Dims::HD;
     }
 
     // 16 bytes a lane and copy; zeros where there is no position.
     __device__ __forceinline__ void begin_pieces(const Arguments& a, int number, int page) const {
-        const int first = position_of(span, i), chunk = lane_in_warp() % chunks;
-        unsigned char* k = stage(number) + lane_in_warp() / chunks * padded + chunk * 16;
+        const int first = position_of(span, i), row = lane_in_warp() / chunks, chunk = lane_in_warp() % chunks;
+        unsigned char* to = stage(number) + row * padded + chunk * 16;
+        long long start = has_page_a_step ? row_at(a, first, row, true, page) + chunk * 8 : 0;
 #pragma unroll
-        for (int j = 0; j < step / rows_a_copy; ++j) {
-            const int position = first + j * rows_a_copy + lane_in_warp() / chunks;
-            const bool wanted = position < span.end;
-            const long long row = row_at(a, position, wanted, page);
-            unsigned char* to = k + j * rows_a_copy * padded;
-            begin_copy16(to, a.k_cache + row + chunk * 8, wanted);
-            begin_copy16(to + matrix_bytes, a.v_cache + row + chunk * 8, wanted);
+        for (int j = 0; j < step; j += rows_a_copy) {
+            const bool wanted = first + row + j < span.end;
+            if constexpr (!has_page_a_step) start = row_at(a, first, row + j, wanted, page) + chunk * 8;
+            const int ahead = has_page_a_step ? j * Dims::KV * Dims::HD : 0;
+            begin_copy16(to + j * padded, a.k_cache + start + ahead, wanted);
+            begin_copy16(to + j * padded + matrix_bytes, a.v_cache + start + ahead, wanted);
         }
     }
 
     // A row a lane: those of K, then those of V.
     __device__ __forceinline__ void begin_rows(const Arguments& a, int number, int page) const {
-        const int lane = lane_in_warp(), first = position_of(span, i), position = first + lane % step;
-        const bool wanted = position < span.end;
+        const int lane = lane_in_warp(), first = position_of(span, i);
+        const bool wanted = first + lane % step < span.end;
         unsigned char* to = stage(number) + (lane < step ? 0 : matrix_bytes) + lane % step * padded;
         free_for_copies();
         __syncwarp();
@@ -105,7 +109,7 @@ struct Loader {
         __syncwarp();
         const Element* cache = lane < step ? a.k_cache : a.v_cache;
         if (wanted) {
-            begin_expected_copy(to, cache + row_at(a, position, true, page), row_bytes, arrival_of(number));
+            begin_expected_copy(to, cache + row_at(a, first, lane % step, true, page), row_bytes, arrival_of(number));
         } else {
 #pragma unroll
             for (int j = 0; j < chunks; ++j) reinterpret_cast<uint4*>(to)[j] = {0, 0, 0, 0};
