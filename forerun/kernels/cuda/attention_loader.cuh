@@ -4,7 +4,7 @@
 constexpr bool has_page_a_step = page_size % step == 0;
 
 struct Loader {
-    int items, item, tile, tiles, i;
+    int items, item, pass, passes, i;
     Span span;
     int kv_head, first_page;
     int pages, next_pages;  // of the present 32 steps, and of those that follow
@@ -17,17 +17,17 @@ struct Loader {
 
     __device__ __forceinline__ void enter(int number) {
         const Work& work = work_of(item);
-        tile = number;
-        tiles = ceil_div(work.rows, step);
+        pass = number;
+        passes = passes_of(work);
         i = 0;
-        span = span_of(work, tile);
+        span = span_of(work, pass);
         kv_head = work.kv_head;
         first_page = work.first_page;
     }
 
     static __device__ __forceinline__ int load_pages(const Arguments& a, const Work& work, const Span& span, int first) {
         if constexpr (!has_page_a_step) return 0;
-        const int position = position_of(span, first + lane_in_warp());
+        const int position = position_of(span, first + lane_in_warp(), warp_in_cta());
         return position < span.end ? load_global(a.pages + work.first_page + position / page_size) : 0;
     }
 
@@ -36,9 +36,9 @@ struct Loader {
         const int next = i + 32;
         if (next < span.steps) {
             next_pages = load_pages(a, work_of(item), span, next);
-        } else if (tile + 1 < tiles) {
+        } else if (pass + 1 < passes) {
             const Work& work = work_of(item);
-            next_pages = load_pages(a, work, span_of(work, tile + 1), 0);
+            next_pages = load_pages(a, work, span_of(work, pass + 1), 0);
         } else if (item + 1 < items) {
             const Work& work = work_of(item + 1);
             next_pages = load_pages(a, work, span_of(work, 0), 0);
@@ -48,8 +48,8 @@ struct Loader {
     __device__ __forceinline__ void advance(const Arguments& a) {
         if (++i < span.steps) {
             if (i % 32) return;
-        } else if (tile + 1 < tiles) {
-            enter(tile + 1);
+        } else if (pass + 1 < passes) {
+            enter(pass + 1);
         } else if (++item < items) {
             enter(0);
         } else {
@@ -85,8 +85,8 @@ struct Loader {
 
     // 16 bytes a lane and copy; zeros where there is no position.
     __device__ __forceinline__ void begin_pieces(const Arguments& a, int number, int page) const {
-        const int first = position_of(span, i), row = lane_in_warp() / chunks, chunk = lane_in_warp() % chunks;
-        unsigned char* to = stage(number) + row * padded + chunk * 16;
+        const int first = position_of(span, i, warp_in_cta()), row = lane_in_warp() / chunks, chunk = lane_in_warp() % chunks;
+        unsigned char* to = stage(number, warp_in_cta()) + row * padded + chunk * 16;
         long long start = has_page_a_step ? row_at(a, first, row, true, page) + chunk * 8 : 0;
 #pragma unroll
         for (int j = 0; j < step; j += rows_a_copy) {
@@ -100,9 +100,9 @@ struct Loader {
 
     // A row a lane: those of K, then those of V.
     __device__ __forceinline__ void begin_rows(const Arguments& a, int number, int page) const {
-        const int lane = lane_in_warp(), first = position_of(span, i);
+        const int lane = lane_in_warp(), first = position_of(span, i, warp_in_cta());
         const bool wanted = first + lane % step < span.end;
-        unsigned char* to = stage(number) + (lane < step ? 0 : matrix_bytes) + lane % step * padded;
+        unsigned char* to = stage(number, warp_in_cta()) + (lane < step ? 0 : matrix_bytes) + lane % step * padded;
         free_for_copies();
         __syncwarp();
         if (lane == 0) expect(arrival_of(number), 2 * row_bytes * least(step, greatest(span.end - first, 0)));

@@ -1,9 +1,9 @@
 // Attention over a paged KV cache, for a ragged batch: each CTA works off its items of a schedule (forerun.schedules).
 //
-// An item is a span of positions for the packed query rows of a tile, 16 at a time. The warps of a CTA take every n-th
-// step of 16 positions, each with a ring of its own in shared memory, and its own sums; what they have found is put
-// together at the end of the item. A warp's ring is filled over the ends of items, so the next item is on its way while
-// the present one ends. Scores are rescaled when a greater one comes (arXiv:1805.02867), in powers of two.
+// An item is a span of positions for the packed query rows of a tile. If these are at most 16, the warps of a CTA take every
+// n-th step of 16 positions, each with sums of its own; what they have found is put together at the end of the item. Each
+// warp has a ring in shared memory, which is filled over the ends of items, so the next item is on its way while the
+// present one ends. Scores are rescaled when a greater one comes (arXiv:1805.02867), in powers of two.
 //
 // Who finds that all splits of a task have arrived puts them together, in the order of positions; nobody waits.
 
@@ -29,8 +29,8 @@ static_assert(stages >= 2, "each warp needs two stages of a ring in shared memor
 static_assert(sizeof(Results) % 16 == 0, "rings begin at multiples of 16 bytes");
 
 __device__ __forceinline__ Results& results() { return *reinterpret_cast<Results*>(dynamic_shared); }
-__device__ __forceinline__ unsigned char* stage(int number) {
-    return dynamic_shared + sizeof(Results) + (warp_in_cta() * stages + number) * stage_bytes;
+__device__ __forceinline__ unsigned char* stage(int number, int warp) {
+    return dynamic_shared + sizeof(Results) + (warp * stages + number) * stage_bytes;
 }
 
 // Whether the copy engine copies rows, or the lanes pieces of 16 bytes.
@@ -80,13 +80,17 @@ constexpr int lanes = Dims::HD / 4;
 __device__ __forceinline__ bool has_elements() { return lane_in_warp() < lanes; }
 __device__ __forceinline__ int element() { return 4 * (lane_in_warp() % lanes); }
 
-__device__ __forceinline__ Row row_of_warps(int r) {
+// What the warps from `first` to before `stop` have found for a row.
+__device__ __forceinline__ Row row_of_warps(int r, int first, int stop) {
     const Results& all = results();
     Row row = {-infinity(), 0.0f, {}};
 #pragma unroll
-    for (int w = 0; w < warps; ++w) row.greatest = fmaxf(row.greatest, all.greatest[w][r]);
+    for (int w = 0; w < warps; ++w) {
+        if (first <= w && w < stop) row.greatest = fmaxf(row.greatest, all.greatest[w][r]);
+    }
 #pragma unroll
     for (int w = 0; w < warps; ++w) {
+        if (w < first || w >= stop) continue;
         const float4 other = *reinterpret_cast<const float4*>(&all.weighted[w][r][element()]);
         row.add(all.greatest[w][r], all.sum[w][r], other);
     }
@@ -151,6 +155,53 @@ __device__ __forceinline__ void arrive(const Arguments& a, const Work& work) {
     for (int r = warp_in_cta(); r < work.rows; r += warps) write_result(a, work, r, row_of_splits(a, first, splits, r));
 }
 
+// The ring's present stage.
+struct Turn {
+    int stage, parity;
+    __device__ __forceinline__ int before() const { return stage == 0 ? stages - 1 : stage - 1; }
+    __device__ __forceinline__ void advance() {
+        stage = stage + 1 == stages ? 0 : stage + 1;
+        parity ^= stage == 0;
+    }
+};
+
+// The positions of a pass, for the 16 rows of the warp from `first_row` on.
+__device__ __forceinline__ void attend_pass(
+    const Arguments& a, const Work& work, int pass, int first_row, Loader& loader, Turn& turn, Found& found) {
+    const Span span = span_of(work, pass);
+    unsigned q[Dims::HD / 16][4];
+    load_queries(a, work, first_row, q);
+#pragma unroll 1
+    for (int i = 0; i < span.steps; ++i) {
+        await_stage(turn.stage, turn.parity);
+        int warp = warp_in_cta(), stop = warp + 1;
+        if (is_by_rows(work)) {
+            __syncthreads();  // all have waited for their stages, and are through with those that are filled next
+            warp = 0;
+            stop = first_row < work.rows ? warps : 0;
+        }
+        loader.begin(a, turn.before());
+#pragma unroll 1
+        for (; warp < stop; ++warp) {
+            const int first = position_of(span, i, warp);
+            if (first < span.end) attend_step(stage(turn.stage, warp), q, work, first_row, first, span.end, found);
+        }
+        turn.advance();
+    }
+}
+
+// The rows of a pass, once all that is known of them is in shared memory.
+__device__ __forceinline__ void write_rows(const Arguments& a, const Work& work, int first_row) {
+    const bool by_rows = is_by_rows(work);
+    const int w = warp_in_cta(), stop = least(step, work.rows - first_row);
+#pragma unroll 1
+    for (int r = by_rows ? 0 : w; r < stop; r += by_rows ? 1 : warps) {
+        const Row row = row_of_warps(r, by_rows ? w : 0, by_rows ? w + 1 : warps);
+        if (work.slot < 0) write_result(a, work, first_row + r, row);
+        else write_partial(a, work.slot, first_row + r, row);
+    }
+}
+
 __device__ __forceinline__ void attend(const Arguments& a, Locals&) {
     const Range range = range_of_cta(a);
     if (range.count == 0) return;
@@ -158,37 +209,23 @@ __device__ __forceinline__ void attend(const Arguments& a, Locals&) {
     open_ring();
     __syncthreads();
     Loader loader(a, range.count);
-#pragma unroll
+#pragma unroll 1
     for (int i = 0; i < stages - 1; ++i) loader.begin(a, i);
-    int turn = 0, parity = 0;
+    Turn turn = {0, 0};
 #pragma unroll 1
     for (int item = 0; item < range.count; ++item) {
-        const Work work = work_of(item);
-        const int tiles = ceil_div(work.rows, step);
+        const Work& work = work_of(item);
+        const int passes = passes_of(work);
 #pragma unroll 1
-        for (int tile = 0; tile < tiles; ++tile) {
-            const Span span = span_of(work, tile);
-            unsigned q[Dims::HD / 16][4];
-            load_queries(a, work, tile, q);
+        for (int pass = 0; pass < passes; ++pass) {
+            const int first_row = first_row_of(work, pass);
             Found found = nothing_found();
-#pragma unroll 1
-            for (int i = 0; i < span.steps; ++i) {
-                await_stage(turn, parity);
-                loader.begin(a, turn == 0 ? stages - 1 : turn - 1);
-                attend_step(stage(turn), q, work, tile, span, i, found);
-                turn = turn + 1 == stages ? 0 : turn + 1;
-                parity ^= turn == 0;
-            }
+            attend_pass(a, work, pass, first_row, loader, turn, found);
             __syncthreads();  // what was found before is written
             publish(found);
-            if (tile == 0) refill_works(a, item, range);
+            if (pass == 0) refill_works(a, item, range);
             __syncthreads();
-#pragma unroll 1
-            for (int r = warp_in_cta(); r < least(step, work.rows - tile * step); r += warps) {
-                const Row row = row_of_warps(r);
-                if (work.slot < 0) write_result(a, work, tile * step + r, row);
-                else write_partial(a, work.slot, tile * step + r, row);
-            }
+            write_rows(a, work, first_row);
         }
         if (work.slot >= 0) arrive(a, work);
     }

@@ -15,12 +15,12 @@ __device__ __forceinline__ Found nothing_found() {
 
 __device__ __forceinline__ float scale_of_scores() { return log2_e / sqrtf(static_cast<float>(Dims::HD)); }
 
-// The rows of a tile; zeros for those that it does not have.
+// 16 rows from a first one on; zeros for those that the item does not have.
 __device__ __forceinline__ void load_queries(
-    const Arguments& a, const Work& work, int tile, unsigned (&q)[Dims::HD / 16][4]) {
+    const Arguments& a, const Work& work, int first_row, unsigned (&q)[Dims::HD / 16][4]) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-        const int r = tile * step + lane_in_warp() / 4 + 8 * h, packed_row = work.first_packed + r;
+        const int r = first_row + lane_in_warp() / 4 + 8 * h, packed_row = work.first_packed + r;
         const bool has_row = r < work.rows;
         const long long row = work.first_row + packed_row / group;
         const Element* start = a.q + (row * Dims::H + work.kv_head * group + packed_row % group) * Dims::HD;
@@ -54,11 +54,11 @@ __device__ __forceinline__ void score(
 }
 
 // Positions that a row does not see have no score.
-__device__ __forceinline__ void hide(const Work& work, int tile, const Span& span, int first, Scores& scores) {
+__device__ __forceinline__ void hide(const Work& work, int first_row, int end, int first, Scores& scores) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-        const int packed_row = work.first_packed + tile * step + lane_in_warp() / 4 + 8 * h;
-        const int stop = least(span.end, work.past + packed_row / group + 1);
+        const int packed_row = work.first_packed + first_row + lane_in_warp() / 4 + 8 * h;
+        const int stop = least(end, work.past + packed_row / group + 1);
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             const int position = first + i / 2 * 8 + lane_in_warp() % 4 * 2 + i % 2;
@@ -118,16 +118,15 @@ __device__ __forceinline__ void add_values(const unsigned char* v, const Scores&
     }
 }
 
+// The rows from `first_row` on against the positions from `first` on, and before `end`.
 __device__ __forceinline__ void attend_step(
-    const unsigned char* rows, const unsigned (&q)[Dims::HD / 16][4], const Work& work, int tile, const Span& span, int i,
+    const unsigned char* rows, const unsigned (&q)[Dims::HD / 16][4], const Work& work, int first_row, int first, int end,
     Found& found) {
-    const int first = position_of(span, i);
-    if (first >= span.end) return;  // a warp without positions
     Scores scores = {};
     score(rows, q, scores);
     // The first row sees the least.
-    const int seen_by_all = least(span.end, work.past + (work.first_packed + tile * step) / group + 1);
-    if (first + step > seen_by_all) hide(work, tile, span, first, scores);
+    const int seen_by_all = least(end, work.past + (work.first_packed + first_row) / group + 1);
+    if (first + step > seen_by_all) hide(work, first_row, end, first, scores);
     weigh(scores, found);
     add_values(rows + matrix_bytes, scores, found);
 }

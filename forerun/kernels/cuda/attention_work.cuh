@@ -11,7 +11,7 @@ static_assert(Dims::H % Dims::KV == 0, "query heads share KV heads evenly");
 static_assert(Dims::M >= 128, "a slot has room for the largest tile");
 
 constexpr int warps = warps_of<Launch>, group = Dims::H / Dims::KV, page_size = Dims::PS;
-constexpr int step = 16;  // positions, and rows of a tile that are taken together
+constexpr int step = 16;  // positions, and packed rows, that a warp takes together
 
 __device__ __forceinline__ int lane_in_warp() { return thread_of<Launch>() % 32; }
 __device__ __forceinline__ int warp_in_cta() { return thread_of<Launch>() / 32; }
@@ -67,17 +67,26 @@ __device__ __forceinline__ void refill_works(const Arguments& a, int number, con
     if (lane_in_warp() < half && next < range.count) works_in_shared()[next % works] = looked_up(a, range.item(next));
 }
 
-// The positions that 16 packed rows of an item see, and how many steps a warp has there: one at least, so that a ring is
-// never more items ahead than it has stages.
+// An item of up to 16 packed rows is shared out by positions: a warp takes every n-th step. A larger one is shared out by
+// rows, 16 a warp in each pass over the positions: then the warps load as before, and read each other's rings.
+constexpr int rows_a_pass = step * warps;
+__device__ __forceinline__ bool is_by_rows(const Work& work) { return work.rows > step; }
+__device__ __forceinline__ int passes_of(const Work& work) { return ceil_div(work.rows, rows_a_pass); }
+__device__ __forceinline__ int first_row_of(const Work& work, int pass) {
+    return is_by_rows(work) ? pass * rows_a_pass + warp_in_cta() * step : 0;
+}
+
+// The positions that the rows of a pass see, and how many steps a warp has there: as many for each warp, so that all are at
+// the same stage of their rings, and one at least, so that a ring is never more items ahead than it has stages.
 struct Span {
     int begin, end, steps;
 };
-__device__ __forceinline__ Span span_of(const Work& work, int tile) {
-    const int rows = least((tile + 1) * step, work.rows);
+__device__ __forceinline__ Span span_of(const Work& work, int pass) {
+    const int rows = least((pass + 1) * rows_a_pass, work.rows);
     const int end = least(work.end, work.past + (work.first_packed + rows - 1) / group + 1);
     const int all = ceil_div(greatest(end - work.begin, 0), step);
-    return {work.begin, end, greatest(1, (all - warp_in_cta() + warps - 1) / warps)};
+    return {work.begin, end, greatest(1, ceil_div(all, warps))};
 }
-__device__ __forceinline__ int position_of(const Span& span, int i) {
-    return span.begin + (i * warps + warp_in_cta()) * step;
+__device__ __forceinline__ int position_of(const Span& span, int i, int warp) {
+    return span.begin + (i * warps + warp) * step;
 }
