@@ -493,6 +493,32 @@ def time_decodes(bench: Bench) -> None:
             program.close()
 
 
+MIXED: dict[str, list[Request]] = {
+    "prefill of 2 x 2,048": [(2048, 2048)] * 2,
+    "prefill of 2 x 2,048, decode of 128 x 2,048": [(2048, 2048)] * 2 + [(1, 2048)] * 128,
+}
+
+
+def time_mixed(bench: Bench) -> None:
+    """Prefill, alone and beside decodes."""
+    for name, requests in MIXED.items():
+        rows, pages = sum(q for q, _ in requests), 128 * len(requests)
+        programs, caches = {}, None
+        for label in (OURS, "8 warps"):
+            ragged = plan(QWEN, len(requests), rows, pages, pages)
+            bound = Bound(ragged, "s" + "a" * CALLS, caches, VARIANTS[label])
+            caches = bound.caches
+            batch = bound.batch(requests)
+            bound.values(batch, 0)
+            bound.replay()
+            error = bound.error(batch, range(min(6, len(requests))))
+            bench.require(error < 0.01, f"{name}, {label}: error {error}")
+            programs[f"{name}: {label}"] = bound.program
+        bench.times(programs)
+        for program in programs.values():
+            program.close()
+
+
 def time_one_head(bench: Bench) -> None:
     """As many bytes as decode has, but with one KV head, so that the rows of a page lie one behind the other."""
     requests = [(1, 8192)] * 128
@@ -650,6 +676,7 @@ PARTS = (
     check_shapes,
     time_decodes,
     time_one_head,
+    time_mixed,
     time_small,
     time_schedules,
     look_inside,
