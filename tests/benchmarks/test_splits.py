@@ -23,11 +23,11 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.slow
 @pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 def test_all_parts(api: Any) -> None:
-    bench = splits.Bench("cuda", splits.SMALL, 1)
+    bench = splits.Bench("cuda", splits.SMALL, 1, seconds=0.2)
     parts = splits.borders, splits.two_sequences, splits.fetched, splits.dense_streamed, splits.processor_time
     for part in (splits.same_bits, *parts, splits.undone):
         part(bench)
     assert "bit-identical over graph, plans, synchronous: True" in bench.lines
-    wanted = {"worst_ratio", "two_sequences_speedup", "link_share", "cpu_ratio", "undo_ratio"}
+    wanted = {"worst_ratio", "two_sequences_speedup", "link_share", "cpu_ratio", "sustained", "undo_ratio"}
     assert {f"splits.{name}" for name in wanted} <= set(bench.metrics)
     assert next(line for line in bench.lines if line.startswith("splits:")).count("host") == 1
