@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from forerun import torch as torch
     from forerun.compiler import Executable as Executable
     from forerun.compiler import compile as compile
+    from forerun.external.cache import CaptureCache as CaptureCache
     from forerun.external.optimize import CAPTURED_PIPELINE as CAPTURED_PIPELINE
     from forerun.external.optimize import optimize as optimize
     from forerun.external.optimized import OptimizedGraph as OptimizedGraph
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "compiler": ["Executable", "compile"],
+    "external.cache": ["CaptureCache"],
     "external.optimize": ["CAPTURED_PIPELINE", "optimize"],
     "external.optimized": ["OptimizedGraph"],
     "frontends.foreign_kernels": ["foreign_kernel"],

@@ -256,6 +256,10 @@ class OptimizedGraph:
         """The program's graph."""
         return self._rewritten.clone.live
 
+    def has_source(self) -> bool:
+        """Whether the program's graph is the one that it was made of: it was not reset since."""
+        return self._rewritten.clone.has_source()
+
     def check_on_gpu(self, prepare: Prepare | None = None) -> DebugReport:
         """Test on the GPU what the certificate rests on; see :func:`forerun.external.debug.check_on_gpu`."""
         from forerun.external.debug import check_on_gpu

@@ -177,7 +177,7 @@ def _by_name(one: Any, other: Any, is_same_handle: bool) -> str:
 
 WRONG: dict[str, tuple[Any, str, Any, dict[str, Any]]] = {
     "functions are told apart by their names": (comparison, "_function_aspect", _by_name, {"function": AGAIN}),
-    "a cluster is thought to be updated": (clone_update, "_can_be_set", lambda aspect: True, {"attributes": CLUSTER}),
+    "a cluster is thought to be updated": (clone_update, "can_be_set", lambda aspect: True, {"attributes": CLUSTER}),
     "what is not kept of a node is not compared": (
         reading, "node_details", lambda *node: None, {"attributes": (("preferred", 4),)},
     ),

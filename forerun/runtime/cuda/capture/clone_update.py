@@ -22,7 +22,7 @@ from forerun.runtime.cuda.driver.scope import Scope
 from forerun.runtime.plans.difference import Difference
 from forerun.runtime.plans.updatable import Way
 
-__all__ = ["update_clone"]
+__all__ = ["can_be_set", "update_clone"]
 
 _WHOLE = "copies, fills, host functions and child graphs cannot be set one by one"
 
@@ -76,7 +76,7 @@ def _why_anew(old: CloneForm, new: CloneForm, difference: Difference) -> str:
     if difference.structure:
         return "nodes and edges are not those of the executable"
     for change in difference.nodes:
-        kept = next((aspect for aspect in change.aspects if not _can_be_set(aspect)), "")
+        kept = next((aspect for aspect in change.aspects if not can_be_set(aspect)), "")
         if kept:
             return f"an update could keep the old {kept} of {change.path}"
     for name in new.names:
@@ -91,7 +91,8 @@ def _why_anew(old: CloneForm, new: CloneForm, difference: Difference) -> str:
     return ""
 
 
-def _can_be_set(aspect: str) -> bool:
+def can_be_set(aspect: str) -> bool:
+    """Whether an update can set what differs of a node, as a difference of captures names it."""
     return aspect in CALL_ASPECTS or aspect in GRAPH_ASPECTS or aspect == TEXT or aspect.startswith("parameter ")
 
 
