@@ -168,7 +168,7 @@ class Graph:
 
     def node(self, name: str) -> Node:
         """The node of that name, without working out :attr:`nodes` of a graph that was just edited."""
-        node: Node = self._topology.nodes[name]["node"]
+        node: Node = self._topology._node[name]["node"]
         return node
 
     @property

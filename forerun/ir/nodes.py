@@ -67,8 +67,10 @@ class ConstantArgument:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ConstantArgument):
             return NotImplemented
-        same_type = type(self.value) is type(other.value)
-        return same_type and self.name == other.name and _bits(self.value) == _bits(other.value)
+        value, wanted = self.value, other.value
+        if type(value) is not type(wanted) or self.name != other.name:
+            return False
+        return _pack(value) == _pack(wanted) if type(value) is float else value == wanted
 
     def __hash__(self) -> int:
         return hash((type(self.value), _bits(self.value), self.name))  # Python hashes a NaN by where it lies
@@ -95,8 +97,11 @@ def _plain(value: object) -> object:
     return value
 
 
+_pack = struct.Struct("<d").pack
+
+
 def _bits(value: object) -> object:
-    return struct.pack("<d", value) if type(value) is float else value
+    return _pack(value) if type(value) is float else value
 
 
 Argument: TypeAlias = BufferArgument | ConstantArgument | ScalarLoad

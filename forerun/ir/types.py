@@ -57,12 +57,12 @@ class DType(enum.Enum):
     @property
     def is_float(self) -> bool:
         """Whether values are floating point numbers."""
-        return self.value[2]
+        return self._value_[2]
 
     @property
     def is_signed(self) -> bool:
         """Whether values can be negative."""
-        return self.value[3]
+        return self._value_[3]
 
     @property
     def range(self) -> tuple[int, int]:

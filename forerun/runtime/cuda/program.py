@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any, NoReturn
 
 from numpy.typing import ArrayLike, NDArray
@@ -327,17 +328,9 @@ class CudaProgram:
             self._saved.put_back(self._stream)
             self._resources.synchronize()
 
-    @contextmanager
-    def _working(self) -> Iterator[None]:
+    def _working(self) -> AbstractContextManager[None]:
         """Makes the context current; remembers errors after which nothing works."""
-        if self._refusal is not None:
-            self._refuse(self._refusal)
-        try:
-            with self._resources.context.current():
-                yield
-        except CudaError as error:
-            self._note(error)
-            raise
+        return _Working(self)
 
     def _note(self, error: CudaError) -> None:
         if error.is_sticky and self._refusal is None:
@@ -360,3 +353,33 @@ class CudaProgram:
             failure = driver.failure("cuGraphLaunch", error)
         self._note(failure)
         raise failure
+
+
+class _Working(AbstractContextManager[None]):
+    """A block in which a program works with the driver."""
+
+    __slots__ = ("_before", "_program")
+
+    def __init__(self, program: CudaProgram) -> None:
+        self._program = program
+
+    def __enter__(self) -> None:
+        program = self._program
+        if program._refusal is not None:
+            program._refuse(program._refusal)
+        try:
+            self._before = program._resources.context.enter()
+        except CudaError as error:
+            program._note(error)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._program._resources.context.leave(self._before)
+        except CudaError as failure:
+            self._program._note(failure)
+            raise
+        if isinstance(error, CudaError):
+            self._program._note(error)

@@ -13,13 +13,14 @@ There are no getters for the parameters of an executable graph, so the graph tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from forerun.ir import nodes
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import Argument, BufferArgument, ConstantArgument, KernelNode, ScalarLoad
+from forerun.ir.kernel import Kernel
+from forerun.ir.nodes import Argument, BufferArgument, ConstantArgument, KernelNode, Node, ScalarLoad
 from forerun.ir.semantics.written_state import written_state
 from forerun.ir.walk import all_nodes
 from forerun.runtime.cuda.codegen.specialise import specialise, units
@@ -41,6 +42,9 @@ __all__ = ["Flight", "Updater", "require_allocated"]
 
 _KEPT_BY_THE_DRIVER = ("cluster", "cooperative launch")
 _DEFAULT_STREAMS = (0, 1, 2)
+
+_Now = tuple[Node, Kernel | None, int]
+"""What a node of an executable is: the node, the kernel that it launches, and the number of its unit."""
 
 
 def require_allocated(resources: Resources) -> None:
@@ -121,16 +125,13 @@ class Updater:
     """The executable of one program, and what its nodes are now."""
 
     def __init__(self, graph: Graph, loaded: Loaded) -> None:
-        self._graph = graph
-        self._names = list(graph.nodes)
         self._loaded = loaded
         self._driver: Driver = loaded.resources.driver
         self._emitter: Emitter = loaded.emitter
         self._handles = self._emitter.handles()
         self._units: Sequence[Unit] = loaded.functions.code.units
         self._number = {unit: i for i, unit in enumerate(self._units)}
-        unit_of = loaded.functions.code.unit_of
-        self._unit_at = [unit_of.get(name, -1) for name in graph.nodes]
+        self._become(graph, loaded.functions.code.unit_of)
         self._set_node: Callable[..., Any] = self._driver.function("cuGraphExecNodeSetParams")
         self.calls: HostCalls = loaded.calls
 
@@ -139,12 +140,18 @@ class Updater:
         reason = self._why_anew(graph, difference)
         if reason:
             return Way.INSTANTIATED, reason
-        if any(change.is_inner or _is_host(graph, change.path) for change in difference.nodes):
-            return self._update_whole(graph)
-        found = self._update_nodes(graph, difference.nodes)
-        if difference.renamed and found[0] is not Way.INSTANTIATED:
-            self._names = list(graph.nodes)
-        return found
+        for change in difference.nodes:
+            if change.is_inner or isinstance(self._now[change.position][0], nodes.HostCallbackNode):
+                return self._update_whole(graph)
+        return self._update_nodes(graph, difference.nodes)
+
+    def _become(self, graph: Graph, unit_of: Mapping[str, int]) -> None:
+        """Note what all nodes are now: by launch position, since updates may give them other names."""
+        kernels = graph.kernels
+        self._now = [
+            (node, kernels[node.kernel] if isinstance(node, KernelNode) else None, unit_of.get(name, -1))
+            for name, node in graph.nodes.items()
+        ]
 
     def _why_anew(self, graph: Graph, difference: Difference) -> str:
         """Why only a new executable is exact; empty if an update may do."""
@@ -153,48 +160,61 @@ class Updater:
         if self._loaded.saved is not None and written_state(graph) != self._loaded.saved.ranges:
             return "the step writes other state than what is copied before it"
         for change in difference.nodes:
-            kept = [aspect for aspect in change.aspects if aspect in _KEPT_BY_THE_DRIVER]
-            if kept:
-                return f"the driver's update would keep the old {kept[0]} of {change.path}"
-            if "place" in change.aspects:
-                return f"{change.path} moved to another device"
+            for aspect in change.aspects:
+                if aspect in _KEPT_BY_THE_DRIVER:
+                    return f"the driver's update would keep the old {aspect} of {change.path}"
+                if aspect == "place":
+                    return f"{change.path} moved to another device"
         return ""
 
     # One node after the other
 
     def _update_nodes(self, graph: Graph, changes: Sequence[NodeChange]) -> tuple[Way, str]:
-        done: list[tuple[int, Any, int]] = []
-        for change in changes:
-            position = change.position
-            old = self._graph.node(self._names[position])
-            new = graph.node(change.path)
-            unit, remark = self._unit_for(graph, old, new, position)
-            if not remark:
-                remark = self._set(graph, new, position, unit, change.path)
-            if remark:
-                self._undo(done)
-                return Way.INSTANTIATED, remark
-            done.append((position, old, self._unit_at[position]))
-            self._unit_at[position] = unit
-        self._graph = graph
+        done: list[tuple[int, _Now]] = []
+        remark = ""
+        try:
+            for change in changes:
+                remark = self._update_node(graph, change, done)
+                if remark:
+                    break
+        except BaseException:
+            self._undo(done)
+            raise
+        if remark:
+            self._undo(done)
+            return Way.INSTANTIATED, remark
         return Way.PARAMETERS, ""
 
-    def _unit_for(self, graph: Graph, old: Any, new: Any, position: int) -> tuple[int, str]:
+    def _update_node(self, graph: Graph, change: NodeChange, done: list[tuple[int, _Now]]) -> str:
+        """Change one node, and add what it was to a list; why it cannot be done, if it cannot."""
+        position = change.position
+        new, was = graph.node(change.path), self._now[position]
+        kernel = graph.kernels[new.kernel] if isinstance(new, KernelNode) else None
+        unit, remark = self._unit_for(graph, was, new, kernel)
+        remark = remark or self._set(new, position, unit, change.path)
+        if not remark:
+            done.append((position, was))
+            self._now[position] = new, kernel, unit
+        return remark
+
+    def _unit_for(self, graph: Graph, was: _Now, new: Node, kernel: Kernel | None) -> tuple[int, str]:
         """The unit that a node launches now, or why none that is loaded will do."""
-        present = self._unit_at[position]
-        if not isinstance(new, KernelNode):
+        old, code, present = was
+        if kernel is None or not isinstance(new, KernelNode) or not isinstance(old, KernelNode):
             return present, ""
-        if old.kernel == new.kernel and old.launch == new.launch and _same_kinds(graph, old, new):
-            kernel = graph.kernels[new.kernel]
-            if kernel is self._graph.kernels.get(old.kernel):
-                return present, ""
+        if kernel is code and (old.launch is new.launch or old.launch == new.launch):
+            moved = _has_other_addresses(graph, old, new)
+            if moved is not None:
+                return present, self._misaligned(kernel, new) if moved else ""
         unit = specialise(graph, new)
         number = self._number.get(unit, -1)
         if number < 0:
             number = self._with_other_grid(unit)
         if number < 0:
             return present, f"{new.name} needs code that is not loaded"
-        return number, "" if self._may_swap(present, number) else f"other given code at {new.name}"
+        if not self._may_swap(present, number):
+            return present, f"other given code at {new.name}"
+        return number, self._misaligned(kernel, new)
 
     def _with_other_grid(self, unit: Unit) -> int:
         """Code that is given is the same for every grid and block."""
@@ -213,13 +233,10 @@ class Updater:
         given = isinstance(old.source, ForeignModule) or isinstance(new.source, ForeignModule)
         return not given and old.launch.cluster is None and not old.launch.cooperative
 
-    def _set(self, graph: Graph, node: Any, position: int, unit: int, path: str) -> str:
+    def _set(self, node: Node, position: int, unit: int, path: str) -> str:
         """Set the parameters of one node; why it cannot be done, if it cannot."""
         if isinstance(node, KernelNode):
-            misaligned = self._misaligned(graph, node)
-            if misaligned:
-                return misaligned
-            params = self._emitter.kernel_params(node, unit, self._emitter.template(unit, node.launch), path)
+            params = self._emitter.kernel_params(node, unit, path)
         elif isinstance(node, nodes.MemcpyNode | nodes.MemsetNode):
             params = self._emitter.memory_params(node, path)
         else:
@@ -229,8 +246,9 @@ class Updater:
         (error,) = self._set_node(self._loaded.executable, self._handles[position], params)
         return f"the driver refused the parameters of {path} ({getattr(error, 'name', error)})" if error else ""
 
-    def _misaligned(self, graph: Graph, node: KernelNode) -> str:
-        for parameter in graph.kernels[node.kernel].buffer_parameters:
+    def _misaligned(self, kernel: Kernel, node: KernelNode) -> str:
+        """Why an address cannot be passed, if one cannot. What is as it was need not be asked for again."""
+        for parameter in kernel.buffer_parameters:
             if parameter.align is not None and parameter.align > 1:
                 argument = node.argument(parameter.name)
                 address = self._loaded.memory.address(argument.buffer) if isinstance(argument, BufferArgument) else 0
@@ -238,15 +256,16 @@ class Updater:
                     return f"memory at {node.name} is not aligned for '{parameter.name}'"
         return ""
 
-    def _undo(self, done: Sequence[tuple[int, Any, int]]) -> None:
+    def _undo(self, done: Sequence[tuple[int, _Now]]) -> None:
         """Put nodes back that were set before one could not be.
 
         Raises:
             CudaError: If the driver refuses what it took before.
         """
-        for position, node, unit in reversed(done):
-            self._unit_at[position] = unit
-            remark = self._set(self._graph, node, position, unit, node.name)
+        for position, was in reversed(done):
+            self._now[position] = was
+            node, _, unit = was
+            remark = self._set(node, position, unit, node.name)
             if remark:
                 raise CudaError("cuGraphExecNodeSetParams", "CUDA_ERROR_UNKNOWN", node=node.name, detail=remark)
 
@@ -272,8 +291,8 @@ class Updater:
         if error:
             return Way.INSTANTIATED, f"the driver refused to update the graph ({getattr(error, 'name', error)})"
         loaded.resources.until_idle[:] = [c for c in loaded.resources.until_idle if c is not self.calls] + [calls]
-        self.calls, self._graph, self._names = calls, graph, list(graph.nodes)
-        self._unit_at = [functions.code.unit_of.get(name, -1) for name in graph.nodes]
+        self.calls = calls
+        self._become(graph, functions.code.unit_of)
         return Way.WHOLE_GRAPH, "nodes in child graphs, and host calls, cannot be set one by one"
 
     def _functions_for(self, graph: Graph) -> tuple[Functions | None, str]:
@@ -291,19 +310,20 @@ class Updater:
         return replace(self._loaded.functions, code=replace(code, unit_of=found)), ""
 
 
-def _is_host(graph: Graph, name: str) -> bool:
-    return isinstance(graph.node(name), nodes.HostCallbackNode)
-
-
-def _same_kinds(graph: Graph, old: KernelNode, new: KernelNode) -> bool:
-    """Whether each parameter gets what the same code takes: another number, or the address of a like buffer."""
-    pairs = zip(old.arguments, new.arguments, strict=True)
-    return all(a is b or a == b or _is_alike(graph, a, b) for (_, a), (_, b) in pairs)
+def _has_other_addresses(graph: Graph, old: KernelNode, new: KernelNode) -> bool | None:
+    """Whether a launch gets other buffers than before; ``None`` if it takes other code than before."""
+    moved = False
+    for (_, a), (_, b) in zip(old.arguments, new.arguments, strict=True):
+        if a is b or (type(a) is ConstantArgument and type(b) is ConstantArgument) or a == b:
+            continue
+        if not _is_alike(graph, a, b):
+            return None
+        moved = True
+    return moved
 
 
 def _is_alike(graph: Graph, old: Argument, new: Argument) -> bool:
-    if isinstance(old, ConstantArgument) and isinstance(new, ConstantArgument):
-        return True
+    """Whether code for one buffer does for another."""
     if isinstance(old, BufferArgument) and isinstance(new, BufferArgument):
         return graph.buffers[old.buffer].shape == graph.buffers[new.buffer].shape
     if isinstance(old, ScalarLoad) and isinstance(new, ScalarLoad):

@@ -24,7 +24,7 @@ from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.emit.emitter import Emitter
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
 from forerun.runtime.plans import Plan, Way, compare
-from forerun.support.diagnostics import InvalidInput
+from forerun.support.diagnostics import InvalidInput, Unsupported
 from tests.runtime.cuda.support import LOOP_WEIGHTS, loop, rich
 from tests.runtime.plans.fake import NODE_BYTES, UpdatableCuda, fake_gpu
 from tests.runtime.plans.samples import N, chain, decode, scale, shift, with_argument, with_edge, with_launch
@@ -220,6 +220,64 @@ def test_a_refusal_in_the_middle_is_undone(api: UpdatableCuda) -> None:
         assert y_of(plan) == [120, 240, 360, 480]
 
 
+@forerun.kernel("x: i32[N], s: scalar i32 -> y: i32[N]")
+def without_code(x: Any, s: int) -> Any:
+    """Nothing that a GPU could run."""
+    return x
+
+
+def test_code_that_cannot_be_made_is_no_reason_to_keep_half_an_update(api: UpdatableCuda) -> None:
+    base = chain([1, 2, 3])
+    with Plan(base, "cuda") as plan:
+        with pytest.raises(Unsupported, match="without_code"):
+            plan.update(chain([4, 5, 6], kernels=[None, without_code]))
+        assert plan.graph is base
+        assert y_of(plan) == [6, 12, 18, 24]
+        assert plan.update(with_argument(base, "n1", "s", 5)).way is Way.PARAMETERS
+        assert y_of(plan) == [15, 30, 45, 60]
+
+
+def test_a_kernel_of_another_name_is_not_taken_for_what_a_node_launches(api: UpdatableCuda) -> None:
+    def swapped(graph: Graph, names: dict[str, Any], node_kernel: str) -> Graph:
+        edit = graph.edit()
+        for name, kernel in names.items():
+            edit.set_kernel(replace(kernel.KERNEL, name=name))
+        node = graph.nodes["n1"]
+        assert isinstance(node, KernelNode)
+        edit.replace_node(replace(node, kernel=node_kernel))
+        return edit.commit()
+
+    base = chain([1, 2, 3], kernels=[None, None, shift])
+    with Plan(base, "cuda") as plan:
+        # The same code under another name: nothing changes, and the program is not told.
+        renamed = swapped(base, {"again": scale}, "again")
+        assert plan.update(renamed).way is Way.REUSED
+        # Now that name is another kernel's, which the program has loaded.
+        assert plan.update(swapped(renamed, {"again": shift}, "again")).difference.nodes
+        assert y_of(plan) == [6, 7, 8, 9]
+
+
+def test_memory_of_the_callers_that_is_not_aligned(api: UpdatableCuda) -> None:
+    def graph(buffer: str) -> Graph:
+        builder = forerun.GraphBuilder("aligned")
+        buffers = {name: builder.input(name, "i32", N) for name in ("even", "odd")}
+        y = builder.output("y", "i32", N)
+        builder.launch(scale, x=buffers[buffer], s=2, y=y, node="n0")
+        made = builder.build()
+        parameters = tuple(replace(p, align=32) if p.name == "x" else p for p in scale.KERNEL.parameters)
+        edit = made.edit()
+        edit.set_kernel(replace(scale.KERNEL, parameters=parameters))
+        return edit.commit()
+
+    arrays = {"even": Array(api), "odd": Array(api, offset=16)}
+    before, after = graph("even"), graph("odd")
+    with Plan(before, "cuda", memory=arrays) as plan:
+        found = program(plan).update_in_place(after, compare(before, after))
+        assert found == (Way.INSTANTIATED, "memory at n0 is not aligned for 'x'")
+    for array in arrays.values():
+        del api.memory[array.block]
+
+
 def test_timelines_and_delays_are_instantiated(api: UpdatableCuda) -> None:
     for target in ("cuda{delays=3}", "cuda{timeline=true}"):
         with Plan(chain([1, 2]), target) as plan:
@@ -255,8 +313,9 @@ def test_the_size_is_measured(api: UpdatableCuda) -> None:
 class Array:
     """An array of a library that frees by hand."""
 
-    def __init__(self, api: UpdatableCuda) -> None:
-        _, self.address = api._allocate(api.memory, 4 * N)
+    def __init__(self, api: UpdatableCuda, offset: int = 0) -> None:
+        _, self.block = api._allocate(api.memory, 4 * N + offset)
+        self.address = self.block + offset
         described = {"shape": (N,), "typestr": "<i4", "data": (self.address, False), "version": 3}
         self.__cuda_array_interface__ = described
 

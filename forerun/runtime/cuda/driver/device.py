@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Trigger, Wait
 from forerun.ir.types import DependencyKind
 from forerun.ir.walk import all_bodies
-from forerun.runtime.cuda.driver.driver import Driver
+from forerun.runtime.cuda.driver.driver import Driver, require_no_host_node
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.gpu import missing_driver
 from forerun.support.diagnostics import InvalidInput, Unsupported
@@ -131,40 +131,51 @@ class Context:
         self._driver = driver
         self.device = device
         self.handle = driver.primary_context(device.handle)
+        self._number = int(self.handle)
+        self._get_current = driver.function("cuCtxGetCurrent")
 
-    @contextmanager
-    def current(self) -> Iterator[None]:
+    def current(self) -> AbstractContextManager[None]:
         """Within the block the context is current on this thread.
 
         On a thread that has none it stays current, as after a call of the CUDA runtime.
         """
-        before = self._enter()
-        try:
-            yield
-        finally:
-            self._leave(before)
+        return _Current(self)
 
     @contextmanager
     def current_if_possible(self) -> Iterator[None]:
         """The same for clean-up, which goes on where even this fails."""
         before = None
         with suppress(CudaError):
-            before = self._enter()
+            before = self.enter()
         try:
             yield
         finally:
             with suppress(CudaError):
-                self._leave(before)
+                self.leave(before)
 
-    def _enter(self) -> Any:
-        """Returns the context to go back to, if there is one."""
-        before = self._driver.call("cuCtxGetCurrent")
-        if int(before) == int(self.handle):
+    def enter(self) -> Any:
+        """Make the context current on this thread; returns what :meth:`leave` goes back to.
+
+        Raises:
+            CudaError: If the driver refuses.
+        """
+        require_no_host_node("cuCtxGetCurrent")
+        error, *found = self._get_current()
+        if error:
+            raise self._driver.failure("cuCtxGetCurrent", error)
+        (before,) = found
+        number = int(before)
+        if number == self._number:
             return None
         self._driver.call("cuCtxSetCurrent", self.handle)
-        return before if int(before) else None
+        return before if number else None
 
-    def _leave(self, before: Any) -> None:
+    def leave(self, before: Any) -> None:
+        """Make the context current that was before :meth:`enter`, if there was another one.
+
+        Raises:
+            CudaError: If the driver refuses.
+        """
         if before is None:
             return
         try:
@@ -177,3 +188,18 @@ class Context:
     def set_current(self) -> None:
         """Make the context current on this thread, for good."""
         self._driver.call("cuCtxSetCurrent", self.handle)
+
+
+class _Current(AbstractContextManager[None]):
+    """A block in which a context is current; not a generator, which takes longer than the driver does."""
+
+    __slots__ = ("_before", "_context")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._before = self._context.enter()
+
+    def __exit__(self, *error: object) -> None:
+        self._context.leave(self._before)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 
 import numpy as np
@@ -26,7 +27,36 @@ def bits(dtype: DType, value: int | float) -> int:
         >>> hex(bits(DType.F32, 1.0)), hex(bits(DType.I32, -1))
         ('0x3f800000', '0xffffffff')
     """
-    return int.from_bytes(np.array(value, numpy_dtype(dtype)).tobytes(), "little")
+    return _bits_of(dtype)(value)
+
+
+@cache
+def _bits_of(dtype: DType) -> Callable[[int | float], int]:
+    """What finds the bits of numbers of a type: as NumPy does, but for usual numbers ten times as fast."""
+    numpy_type = numpy_dtype(dtype)
+
+    def any_number(value: int | float) -> int:
+        return int.from_bytes(np.array(value, numpy_type).tobytes(), "little")
+
+    if not dtype.is_float:
+        (least, greatest), mask = dtype.range, (1 << 8 * dtype.itemsize) - 1
+        return lambda value: value & mask if type(value) is int and least <= value <= greatest else any_number(value)
+    if dtype not in _LAYOUTS:
+        return any_number
+    pack, unpack = (struct.Struct(layout) for layout in _LAYOUTS[dtype])
+
+    def number(value: int | float) -> int:
+        try:
+            found: int = unpack.unpack(pack.pack(value))[0]
+        except OverflowError:  # an infinity for NumPy, and for the device
+            return any_number(value)
+        return found
+
+    return number
+
+
+_LAYOUTS = {DType.F32: ("<f", "<I"), DType.F64: ("<d", "<Q")}
+"""How a number is packed, and its bits are unpacked."""
 
 
 class Words:
@@ -67,7 +97,7 @@ class Arguments:
         self._records = records
         self._packers = [struct.Struct(f"{len(unit.slots)}Q").pack_into for unit in units]
         self._slots = [unit.slots for unit in units]
-        self._only_pointers = [all(_is_buffer(slot) for slot in unit.slots) for unit in units]
+        self._converters = [_converters(unit.slots) for unit in units]
 
     def rewind(self) -> None:
         """Begin again at the first word, once the driver has read them."""
@@ -79,10 +109,14 @@ class Arguments:
         Returns:
             The address of its array of pointers.
         """
-        if self._only_pointers[unit]:
+        converters = self._converters[unit]
+        if converters is not None:
             # The common case: what is bound is in the order of the parameters (verifier rule N2).
             addresses = self._addresses
-            words = [addresses[argument.buffer] for _, argument in node.arguments]  # type: ignore[union-attr]
+            words = [
+                addresses[argument.buffer] if convert is None else convert(argument.value)  # type: ignore[union-attr]
+                for convert, (_, argument) in zip(converters, node.arguments, strict=True)
+            ]
         else:
             given = dict(node.arguments)
             words = [self._word(path, slot, given.get(slot.parameter)) for slot in self._slots[unit]]
@@ -120,5 +154,8 @@ class Arguments:
         return self._seed - 4
 
 
-def _is_buffer(slot: Slot) -> bool:
-    return slot.kind == "pointer" and slot.parameter not in (DELAY_SEED, TIMELINE)
+def _converters(slots: Sequence[Slot]) -> list[Callable[[int | float], int] | None] | None:
+    """What makes words of constants, and ``None`` for addresses, by parameter; none if slots are no parameters."""
+    if any(slot.kind not in ("pointer", "scalar") or slot.parameter in (DELAY_SEED, TIMELINE) for slot in slots):
+        return None
+    return [None if slot.kind == "pointer" else _bits_of(slot.dtype) for slot in slots]

@@ -138,17 +138,16 @@ class Emitter:
         assert isinstance(node, HostCallbackNode | KernelNode)
         return self._calls.address_of(self.host_work(node, path), path)
 
-    def template(self, unit: int, launch: Launch) -> bytes:
-        """The parameters of a node of a unit with a launch, without its arguments."""
-        if launch == self._units[unit].launch:
-            return self._templates[unit]
-        return nodeparams.kernel(self._functions.of_unit[unit], launch.grid, launch.block, launch.shared_bytes)
-
-    def kernel_params(self, node: KernelNode, unit: int, template: bytes, path: str) -> Any:
+    def kernel_params(self, node: KernelNode, unit: int, path: str) -> Any:
         """What the driver takes to change a node of a graph that was made; to be used before the next call."""
-        view = self._node_params.view
-        view[:] = template
-        self._loaded_unit = -1
+        view, launch, usual = self._node_params.view, node.launch, self._units[unit].launch
+        if launch is not usual and launch != usual:
+            function = self._functions.of_unit[unit]
+            view[:] = nodeparams.kernel(function, launch.grid, launch.block, launch.shared_bytes)
+            self._loaded_unit = -1
+        elif unit != self._loaded_unit:
+            view[:] = self._templates[unit]
+            self._loaded_unit = unit
         self._arguments.rewind()
         _pack_address(view, nodeparams.KERNEL_PARAMETERS_AT, self._arguments.add(node, unit, path))
         return self._node_params.params
