@@ -27,7 +27,7 @@ from forerun.runtime.plans.difference import Difference, NodeChange
 if TYPE_CHECKING:
     from forerun.ir.nodes import Launch, Node
 
-__all__ = ["compare", "compare_node", "memory_difference", "same_code", "sketch"]
+__all__ = ["changed_arguments", "compare", "compare_node", "memory_difference", "same_code", "sketch"]
 
 _CONTENTS: Mapping[type, tuple[str, ...]] = {
     nodes.KernelNode: ("kernel", "arguments", "launch", "place"),
@@ -164,22 +164,22 @@ def same_code(old: Kernel, new: Kernel) -> bool:
 
 def compare_node(before: Graph, after: Graph, old: Node, new: Node, position: int) -> Difference:
     """How a node differs from the one of its name; the two graphs have the same tables."""
-    if _differs_in_arguments(old, new):
-        # The case that comes at every step of a loop: numbers, and no more.
-        pairs = zip(old.arguments, new.arguments, strict=True)  # type: ignore[union-attr]
-        aspects = [f"argument '{b[0]}'" for a, b in pairs if a is not b and a != b]
-        return Difference((NodeChange(new.name, position, tuple(aspects)),)) if aspects else _NOTHING
     return _Comparison(before, after).node(old, new, "", position)
 
 
-_NOTHING = Difference()
+def changed_arguments(old: Node, new: Node) -> tuple[str, ...] | None:
+    """The aspects in which two launches differ, if they name one kernel and differ in arguments alone, or not at all.
 
-
-def _differs_in_arguments(old: Node, new: Node) -> bool:
-    """Whether two nodes launch one kernel alike."""
+    The case that comes at every step of a loop: numbers, and no more.
+    """
     if type(old) is not nodes.KernelNode or type(new) is not nodes.KernelNode or old.kernel != new.kernel:
-        return False
-    return old.launch is new.launch and old.place is new.place and len(old.arguments) == len(new.arguments)
+        return None
+    if len(old.arguments) != len(new.arguments) or (old.launch is not new.launch and old.launch != new.launch):
+        return None
+    if old.place is not new.place and old.place != new.place:
+        return None
+    pairs = zip(old.arguments, new.arguments, strict=True)
+    return tuple([f"argument '{b[0]}'" for a, b in pairs if a is not b and a != b])
 
 
 class _Comparison:
@@ -240,7 +240,7 @@ class _Comparison:
         path = prefix + new.name
         if type(old) is not type(new):
             return Difference(structure=f"{path} is {_KINDS[type(new)]}, and was {_KINDS[type(old)]}")
-        aspects = tuple(self._aspects(old, new))
+        aspects = self._aspects(old, new)
         changes = [NodeChange(path, position, aspects)] if aspects else []
         old_bodies, new_bodies = bodies_in(old), bodies_in(new)
         if len(old_bodies) != len(new_bodies):
@@ -252,11 +252,11 @@ class _Comparison:
             changes += inner.nodes
         return Difference(tuple(changes))
 
-    def _aspects(self, old: Node, new: Node) -> Iterator[str]:
+    def _aspects(self, old: Node, new: Node) -> tuple[str, ...]:
         if isinstance(old, nodes.KernelNode) and isinstance(new, nodes.KernelNode):
-            yield from self._kernel_aspects(old, new)
-            return
-        yield from (name for name in _CONTENTS[type(new)] if getattr(old, name) != getattr(new, name))
+            found = changed_arguments(old, new) if self._is_same_code(old.kernel, new.kernel) else None
+            return tuple(self._kernel_aspects(old, new)) if found is None else found
+        return tuple(name for name in _CONTENTS[type(new)] if getattr(old, name) != getattr(new, name))
 
     def _kernel_aspects(self, old: nodes.KernelNode, new: nodes.KernelNode) -> Iterator[str]:
         if not self._is_same_code(old.kernel, new.kernel):

@@ -6,16 +6,13 @@ from collections.abc import Iterator, Mapping
 
 from forerun.ir.delta import Delta
 from forerun.ir.graph import Graph
-from forerun.runtime.plans.comparison import compare_node
+from forerun.runtime.plans.comparison import changed_arguments, compare_node
 from forerun.runtime.plans.difference import Difference, NodeChange
 
 __all__ = ["MAX_EDITS", "base_of", "compare_related"]
 
 MAX_EDITS = 8
 """How many edits back a common ancestor is looked for."""
-
-_MAX_TOUCHED = 64
-"""From how many touched nodes on all nodes are compared, which is as fast."""
 
 
 def base_of(graph: Graph) -> Graph | None:
@@ -36,26 +33,24 @@ def compare_related(before: Graph, after: Graph, positions: Mapping[str, int]) -
     touched = _touched(before, after)
     if touched is None or len(before.buffers) != len(after.buffers) or len(before.kernels) != len(after.kernels):
         return None  # a graph without tables has the edits of the one with them
-    names: dict[str, None] = {}
+    names: set[str] = set()
     for delta in touched:
         if delta.reorders or delta.buffers or delta.allocations or delta.kernels:
             return None
         if delta.dependencies and not _same_kinds(before, after, delta):
             return None
-        names |= delta.nodes
-    if len(names) > _MAX_TOUCHED:
-        return None
-    if len(names) == 1:
-        (name,) = names
-        old, new = before.node(name), after.node(name)
-        return compare_node(before, after, old, new, positions[name])
+        names.update(delta.nodes)
     changes: list[NodeChange] = []
     for name in sorted(names, key=positions.__getitem__):
         old, new = before.node(name), after.node(name)
-        found = compare_node(before, after, old, new, positions[name])
-        if found.structure:
-            return found
-        changes += found.nodes
+        aspects = changed_arguments(old, new)
+        if aspects is None:
+            found = compare_node(before, after, old, new, positions[name])
+            if found.structure:
+                return found
+            changes += found.nodes
+        elif aspects:
+            changes.append(NodeChange(name, positions[name], aspects))
     return Difference(tuple(changes))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, ScalarParameter
 from forerun.ir.nodes import AllocNode, ConstantArgument, FreeNode, KernelNode, ScalarLoad
@@ -88,9 +89,11 @@ class Proof:
             return Proof(after), HOW[3]
         if difference.is_empty:
             return self._moved_to(after), HOW[0]
-        for change in difference.nodes:
-            if self._facts.has_foreign_code:
+        if self._facts.has_foreign_code:
+            for change in difference.nodes:
                 _require_known_accesses(after, change)
+        if any(change.is_inner for change in difference.nodes) and list(_node_at(self.graph)) != list(_node_at(after)):
+            return Proof(after), HOW[3]  # nodes in bodies were renamed, so a path may be another node's
         if all(self._is_harmless(after, change) for change in difference.nodes):
             return self._moved_to(after), HOW[1]
         found = self._new_accesses(after, difference.nodes)
@@ -107,30 +110,36 @@ class Proof:
         return moved
 
     def _pair(self, after: Graph, change: NodeChange) -> tuple[KernelNode, KernelNode] | None:
-        """A kernel node of the graph itself before and after, if it launches the same code."""
+        """A kernel node before and after, if it launches the same code."""
         if change.is_inner:
-            return None
-        old, new = self.graph.node(change.path), after.node(change.path)
+            old, new = _node_at(self.graph)[change.path], _node_at(after)[change.path]
+        else:
+            old, new = self.graph.node(change.path), after.node(change.path)
         if not isinstance(old, KernelNode) or not isinstance(new, KernelNode) or old.kernel != new.kernel:
             return None
-        same = "kernel" not in change.aspects and old.place == new.place and len(old.arguments) == len(new.arguments)
-        return (old, new) if same and type(new.arguments) is tuple else None
+        if "kernel" in change.aspects or (old.place is not new.place and old.place != new.place):
+            return None
+        same = len(old.arguments) == len(new.arguments) and type(new.arguments) is tuple
+        return (old, new) if same else None
 
     def _is_harmless(self, after: Graph, change: NodeChange) -> bool:
         """Whether nothing changed but numbers that no region depends on."""
         pair = self._pair(after, change)
-        if pair is None or pair[0].launch != pair[1].launch:
+        if pair is None:
             return False
-        free = self._facts.free_scalars(after.kernels[pair[1].kernel])
-        for (name, before), (other, value) in zip(pair[0].arguments, pair[1].arguments, strict=True):
+        old, new = pair
+        if old.launch is not new.launch and old.launch != new.launch:
+            return False
+        free = self._facts.free_scalars(after.kernels[new.kernel])
+        for (name, before), (other, value) in zip(old.arguments, new.arguments, strict=True):
             if name != other:
                 return False
-            if before is value or before == value:
+            if before is value:
                 continue
-            parameter = free.get(name)
-            if parameter is None or type(before) is not ConstantArgument or type(value) is not ConstantArgument:
-                return False
-            if not holds(parameter.dtype, value.value):
+            if name not in free or type(before) is not ConstantArgument or type(value) is not ConstantArgument:
+                if before != value:
+                    return False
+            elif not holds(free[name].dtype, value.value):
                 return False
         return True
 
@@ -139,6 +148,8 @@ class Proof:
         tables, facts = self._by_allocation(), self._facts
         found: _Found = {}
         for change in changes:
+            if change.is_inner:
+                return None
             pair = self._pair(after, change)
             if pair is None or not all(aspect.startswith(_NOT_OF_CODE) for aspect in change.aspects):
                 return None
@@ -244,6 +255,10 @@ class _Facts:
         self._loaded = frozenset(graph.buffers[load.buffer].allocation for load in loads)
 
 
+_node_at = Analysis({"nodes"}, lambda graph: dict(all_nodes(graph)))
+"""All nodes, those of bodies too, by path."""
+
+
 def _loads(node: KernelNode) -> list[ScalarLoad]:
     return [argument for _, argument in node.arguments if isinstance(argument, ScalarLoad)]
 
@@ -256,7 +271,7 @@ def _require_known_accesses(after: Graph, change: NodeChange) -> None:
     """
     if "kernel" in change.aspects:
         return
-    node = dict(all_nodes(after))[change.path] if change.is_inner else after.node(change.path)
+    node = _node_at(after)[change.path] if change.is_inner else after.node(change.path)
     kernel = after.kernels.get(node.kernel) if isinstance(node, KernelNode) else None
     if kernel is None or not kernel.has_foreign_code:
         return

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import forerun
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Access, Implementation
-from forerun.ir.nodes import BufferArgument, KernelNode
+from forerun.ir.nodes import BufferArgument, ChildGraphNode, KernelNode
 from forerun.ir.semantics import check
 from forerun.ir.verify import verify
 from forerun.runtime.plans import compare
@@ -35,6 +35,26 @@ def test_how_much_is_proved_again() -> None:
     assert extended(decode(2), decode(3)) == "incremental"
     assert extended(base, chain([1, 2, 3], names="k")) == "full"
     assert extended(base, chain([1, 2, 3, 4])) == "full"
+
+
+def nested(graph: Graph) -> Graph:
+    """The same with all nodes in a child graph."""
+    edit = graph.edit()
+    for name in graph.nodes:
+        edit.remove_node(name)
+    edit.add_node(ChildGraphNode("child", graph.without_tables()))
+    return edit.commit()
+
+
+def test_how_much_is_proved_again_of_bodies() -> None:
+    base = nested(chain([1, 2, 3]))
+    assert extended(base, nested(chain([1, 9, 3]))) == "scalars"
+    assert extended(base, nested(chain([1, 9, 3], names="k"))) == "full"
+    assert extended(nested(decode(2)), nested(decode(3))) == "full"
+    with pytest.raises(InvalidInput, match="'s' is i32"):
+        extended(base, nested(with_argument(chain([1, 2, 3]), "n1", "s", 1 << 40)))
+    with pytest.raises(InvalidInput, match="N6"):
+        extended(nested(decode(2)), nested(with_argument(decode(2), "append", "row", ROWS)))
 
 
 def test_a_number_that_is_none_of_the_type() -> None:

@@ -138,7 +138,7 @@ def child(factor: int, cluster: tuple[int, int, int] | None = None) -> Graph:
 def test_nodes_in_child_graphs_are_updated_with_the_whole_graph(api: UpdatableCuda) -> None:
     with Plan(child(3), "cuda") as plan:
         found = plan.update(child(5))
-        assert (found.way, found.proof) == (Way.WHOLE_GRAPH, "full")
+        assert (found.way, found.proof) == (Way.WHOLE_GRAPH, "scalars")
         assert y_of(plan) == [10, 20, 30, 40]
         assert plan.update(child(5)).way is Way.REUSED
 
