@@ -269,13 +269,14 @@ def shuffled_pages(requests: Sequence[Request], page_size: int, cache_pages: int
 
 
 def random_requests(chooser: np.random.Generator, count: int, pages: int, rows: int, mixed: bool) -> list[Request]:
-    """Lengths log-uniform from 1 to 32,768, as many as fit; with queries of up to 300 rows among them if mixed."""
+    """Lengths log-uniform from 1 to 32,768, as many as fit; with queries of up to 200 rows among them if mixed."""
     found: list[Request] = []
     for _ in range(count):
         kv = int(np.exp(chooser.uniform(0, np.log(32768))))
-        q = min(kv, int(chooser.integers(0, 300))) if mixed and chooser.random() < 0.3 else 1
-        pages, rows = pages - -(-kv // 16), rows - q
-        if pages >= 0 and rows >= 0:
+        q = min(kv, int(chooser.integers(0, 200))) if mixed and chooser.random() < 0.1 else 1
+        needed = -(-kv // 16)
+        if needed <= pages and q <= rows:
+            pages, rows = pages - needed, rows - q
             found.append((q, kv))
     return found
 

@@ -56,6 +56,7 @@ CONFIGS = {
     "group 4, invariant": Config(family(4, 1, 128, 16), Invariant(64), "longest-first", ctas=5, grid=5),
     "pages of 4, f16, one warp": Config(family(4, 2, 32, 4), Shares(), warps=1, shared=30_000, dtype=DType.F16),
     "round robin, pages of 5": Config(family(2, 2, 64, 5), Whole(), "round-robin", warps=2, shared=60_000),
+    "one warp, long items": Config(family(1, 1, 16, 16), Shares(), ctas=1, grid=1, warps=1, shared=20_000),
     "deep rings, many items": Config(family(1, 1, 16, 16), Invariant(64), ctas=1, grid=1, warps=2, shared=60_000),
 }
 
@@ -161,6 +162,13 @@ def test_a_long_request_is_put_together_from_many_splits(compiled: dict[str, Com
     case = case_of(run.config, [1, 1], [900, 1])
     assert case.schedule.counters[0, 1] == 15
     assert np.abs(run(case)[:2] - attention_by_definition(case.values, run.config.family)).max() < 0.02
+
+
+def test_pages_of_more_steps_than_a_warp_has_lanes(compiled: dict[str, Compiled]) -> None:
+    run = compiled["one warp, long items"]
+    case = case_of(run.config, [1, 1, 20], [1700, 513, 1300])
+    assert not case.schedule.counts[1]
+    assert np.abs(run(case)[:22] - attention_by_definition(case.values, run.config.family)).max() < 0.02
 
 
 def test_more_items_than_are_looked_up_at_once(compiled: dict[str, Compiled]) -> None:

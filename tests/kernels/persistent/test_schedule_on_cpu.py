@@ -168,6 +168,18 @@ def test_costs_beyond_the_limit_are_refused(kernels, tmp_path_factory) -> None:
     assert found == [Status.OK, Status.OK, Status.TOO_MUCH_WORK]
 
 
+def test_all_of_many_pages_are_looked_at(kernels, tmp_path_factory) -> None:
+    """A thread of 32 looks at four times eight at once."""
+    config = Config(FAMILY, capacity_for(FAMILY, 2, 8, 2800, 3))
+    for index in (0, 1023, 1024, 1500, 2047, 2048, 2746, 2747):
+        pages = [index % 600 for index in range(2748)]
+        pages[index] = 600
+        batch = attention_batch(FAMILY, config.capacity, [1, 1], [8000, 2992], pages)
+        arrays = made(kernels, config, batch, tmp_path_factory)
+        require_same(arrays, config, batch)
+        assert arrays["status"].tolist() == [Status.BAD_PAGE, int(index >= 2000)]
+
+
 def test_reserved_pages_may_be_anything(kernels, tmp_path_factory) -> None:
     config = CONFIGS["shares"]
     batch = attention_batch(FAMILY, config.capacity, [1, 3], [9, 5])
