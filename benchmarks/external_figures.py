@@ -20,13 +20,21 @@ NAMED = {
 
 
 def metrics(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """The figures of all cases together, and those that have names."""
-    told: dict[str, float] = {"external.mismatches": 0, "external.steps_compared": 0}
+    """The figures of all cases together, and those that have names.
+
+    What became of programs that are not proved themselves is counted apart: if they race, their own replays differ.
+    """
+    counted = "external.mismatches", "external.steps_compared"
+    told: dict[str, float] = dict.fromkeys(counted, 0)
     for case in found.values():
-        rewritten = {name: counts for name, counts in case.get("wrong", {}).items() if ": " in name}
-        for counts in rewritten.values():
-            told["external.mismatches"] += max(counts["bytes"], counts["results"])
-            told["external.steps_compared"] += counts["steps"]
+        for name, counts in case.get("wrong", {}).items():
+            program, _, variant = name.partition(": ")
+            if not variant:
+                continue
+            is_proved = case.get("captures", {}).get(program, {}).get("verdict", "proved") == "proved"
+            for key, number in zip(counted, (max(counts["bytes"], counts["results"]), counts["steps"]), strict=True):
+                key = key if is_proved else f"{key}_of_unproved"
+                told[key] = told.get(key, 0) + number
     identity = [one for case in found.values() for one in case.get("ptx", {}).values()]
     for name, key in (
         ("ptx.files", "texts"),

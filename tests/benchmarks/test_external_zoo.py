@@ -86,6 +86,8 @@ def test_figures() -> None:
     assert told["external.torch_compile.speedup_over_enable_pdl"] == pytest.approx(1.1)
     assert told["external.mismatches"] == 1  # the own replay is no rewrite of ours
     assert told["external.steps_compared"] == 5
+    told = external_figures.metrics({"a": {**case, "captures": {"torch, enable_pdl": {"verdict": "unsupported"}}}})
+    assert (told["external.mismatches"], told["external.mismatches_of_unproved"]) == (0, 1)
     line = external_common.table(times, "torch, enable_pdl", wrong).splitlines()[1]
     expected = "torch, enable_pdl: measured 10.0 us 1.100x, differs in 1 (results: 0) of 5 steps"
     assert " ".join(line.split()) == f"{expected}; in 2 as another own replay"
