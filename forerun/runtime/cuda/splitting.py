@@ -2,7 +2,8 @@
 
 The caller's thread launches the device's segments as soon as the host's segments before them are done; a thread of the
 program waits for events of the device, blocked and not spinning, and does the host's segments. So host and device work
-side by side where the graph allows it. A host function that raises ends the replay: nothing after it is launched.
+side by side where the graph allows it; where it does not, the caller's thread does both, and hands nothing over. A host
+function that raises ends the replay: nothing after it is launched.
 """
 
 from __future__ import annotations
@@ -122,7 +123,10 @@ class SplitGraph:
         try:
             for number, part in enumerate(self._parts):
                 if part.segment.is_host:
-                    working[number] = thread.submit(self._work, part)
+                    if self._is_next(number) and all(future.done() for future in working.values()):
+                        self._work(part)
+                    else:
+                        working[number] = thread.submit(self._work, part)
                     continue
                 for source in part.segment.sources:
                     if source in working:
@@ -134,6 +138,10 @@ class SplitGraph:
         finally:
             for future in working.values():
                 future.result()
+
+    def _is_next(self, number: int) -> bool:
+        """Whether nothing can be launched before a segment is done."""
+        return number + 1 == len(self._parts) or number in self._parts[number + 1].segment.sources
 
     def _work(self, part: _Part) -> None:
         """Wait for the device's segments before one of the host's, or else for the last replay, and do it."""

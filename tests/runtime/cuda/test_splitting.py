@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,20 @@ def test_nothing_is_launched_after_a_failure_and_the_next_step_runs(api: FakeCud
     np.testing.assert_array_equal(program.read("sums"), before[1])
     program.run({"x": X, "row": [1]})
     assert program.read("total").tolist() == [[0] * N, X.tolist()]
+    program.close()
+
+
+def test_a_chain_is_not_handed_from_thread_to_thread(api: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = GraphBuilder("chain")
+    x = builder.input("x", I32, (N,))
+    for name in ("host0", "n0", "host1", "n1"):
+        y = builder.temp(f"{name}.y", I32, (N,)) if name != "n1" else builder.output("y", I32, (N,))
+        builder.launch(KERNELS["add_i32"], a=x, b=x, y=y, node=name)
+        x = y
+    graph = PassManager('place{host="#host*"},splits').run(builder.build()).graph
+    program = CudaTarget(splits="plans").load(graph, {})
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", lambda *_: pytest.fail("another thread works"))
+    assert program.run({"x": X})["y"].tolist() == (16 * X).tolist()
     program.close()
 
 
