@@ -309,6 +309,11 @@ def undone(bench: Bench) -> None:
     found = bench.samples({name: bench.step(program, graph) for name, program in programs.items()})
     bench.metrics["splits.undo_ratio"] = bootstrap_median_ratio(found["with"], found["without"])
     bench.say(", ".join(f"{name} a copy of state: {statistics.median(t):.1f} us" for name, t in found.items()))
+    if bench.target == "cuda":
+        replays = {name: 1e6 * program.seconds_per_replay(20) for name, program in programs.items()}
+        bench.say(
+            "  back to back, by the clock of the GPU: " + ", ".join(f"{n} {t:.1f} us" for n, t in replays.items())
+        )
     for program in programs.values():
         program.close()
 

@@ -80,9 +80,13 @@ def drawn(strategy: st.SearchStrategy[Graph], count: int) -> list[Graph]:
 
 @cache
 def valid_graphs() -> list[Graph]:
-    """Of all kinds; and some with launch-order dependencies, which few pairs of kernels leave room for."""
+    """Of all kinds; some with launch-order dependencies, which few pairs of kernels leave room for; and some with copies.
+
+    One graph in 25 copies constants. Which ones are drawn depends on the modules that are loaded, so some are made sure of.
+    """
     loose = graphs(nodes=["kernel"], kinds=[DependencyKind.LAUNCH_ORDER])
-    return [*drawn(graphs(), 200), *drawn(rare_graphs(), 140), *drawn(loose, 80)]
+    copies = graphs(nodes=["copy"])
+    return [*drawn(graphs(), 200), *drawn(rare_graphs(), 140), *drawn(loose, 80), *drawn(copies, 40)]
 
 
 @cache

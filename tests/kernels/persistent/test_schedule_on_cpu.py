@@ -109,7 +109,7 @@ def batches(draw, config: Config) -> AttentionBatch:
         return found
     array = draw(st.sampled_from([found.query_pointers, found.kv_lengths, found.page_pointers, found.pages]))
     number = draw(st.one_of(st.integers(-2, 9), st.sampled_from([600, 701, 2**31 - 1, -(2**31)])))
-    array[draw(st.integers(0, len(queries)))] = number
+    array[draw(st.integers(0, min(len(queries), len(array) - 1)))] = number
     return found
 
 
