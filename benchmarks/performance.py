@@ -117,6 +117,44 @@ SECTIONS = (
         "one. `python -m benchmarks.plans --gpu`",
     ),
     Section(
+        "fold_params",
+        "Launch parameters",
+        "Unfused decode steps of three models with five copies a kernel: as they are over folded, and folded over "
+        "written without copies; the worst of the three. Bits were compared. `python benchmarks/fold_params.py`",
+        (
+            ("fold_params.copies_after", "0"),
+            ("fold_params.speedup", "at least 1.2"),
+            ("fold_params.vs_written_without", "at most 1.01"),
+        ),
+    ),
+    Section(
+        "splits",
+        "Host and device in one program",
+        "Layers of gpt-oss-20b's shapes, the faster of one CUDA graph and a plan a split; what it is compared with is "
+        "launched split by split, with a synchronization in between. `worst_ratio` is of six placements. What a border "
+        "costs is missing: the time of the host alone was taken wrongly in this run. `python -m benchmarks.splits`",
+        (
+            ("splits.worst_ratio", "at least 0.97"),
+            ("splits.two_sequences_speedup", "at least 1.2"),
+            ("splits.link_share", "at least 0.8"),
+            ("splits.dense_vs_resident", "at most 1.05"),
+            ("splits.cpu_ratio", "at most 1.05"),
+            ("splits.undo_ratio", "at most 1.01"),
+            ("splits.sustained", "at least 0.97"),
+        ),
+    ),
+    Section(
+        "device_updatable",
+        "Device-updatable nodes",
+        "A graph of 100 small kernels that kernels may update, and one without. "
+        "`python -m benchmarks.device_updatable`",
+    ),
+    Section(
+        "persistent",
+        "Attention of ragged batches",
+        "bf16, 28 query and 4 KV heads of 128, pages of 16; ten calls in a graph. `python -m benchmarks.persistent`",
+    ),
+    Section(
         "schedules",
         "Balance of schedules",
         "The busiest CTA over the mean of 132, in modelled cost; no time was measured. Batches, rules of cuts and "

@@ -298,15 +298,15 @@ def on_gpu(repeats: int) -> dict[str, Metric]:
         free = program._resources.driver.call("cuMemGetInfo")[0]
         for i in range(1000 * repeats):
             plan.update(graphs[i % 4])
-        return _one(float(free - program._resources.driver.call("cuMemGetInfo")[0]))
+        return _one(float(free - program._resources.driver.call("cuMemGetInfo")[0]), "bytes")
 
     for k in (1, 8, 64, NODES):
         attempt(f"update_k{k}_us", lambda k=k: changed(k))  # type: ignore[misc]
     attempt("launch_us", launched)
-    attempt("replay_us", lambda: _one(1e6 * program.seconds_per_replay(50)))
-    attempt("emit_ms", lambda: _one(1e3 * program.emit_seconds))
-    attempt("instantiate_ms", lambda: _one(1e3 * program.instantiate_seconds))
-    attempt("executable_bytes", lambda: _one(float(program._loaded.executable_bytes)))
+    attempt("replay_us", lambda: _one(1e6 * program.seconds_per_replay(50), "us"))
+    attempt("emit_ms", lambda: _one(1e3 * program.emit_seconds, "ms"))
+    attempt("instantiate_ms", lambda: _one(1e3 * program.instantiate_seconds, "ms"))
+    attempt("executable_bytes", lambda: _one(float(program._loaded.executable_bytes), "bytes"))
     attempt("whole_graph_ms", whole)
     attempt("loaded_again_ms", again)
     attempt("in_flight", in_flight)

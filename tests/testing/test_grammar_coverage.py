@@ -80,13 +80,14 @@ def drawn(strategy: st.SearchStrategy[Graph], count: int) -> list[Graph]:
 
 @cache
 def valid_graphs() -> list[Graph]:
-    """Of all kinds; some with launch-order dependencies, which few pairs of kernels leave room for; and some with copies.
+    """Of all kinds; some with launch-order dependencies, which few pairs of kernels leave room for.
 
-    One graph in 25 copies constants. Which ones are drawn depends on the modules that are loaded, so some are made sure of.
+    Of the first ones one in 25 copies constants, and which are drawn depends on the modules that are loaded. So some
+    are drawn that have copies more often.
     """
     loose = graphs(nodes=["kernel"], kinds=[DependencyKind.LAUNCH_ORDER])
-    copies = graphs(nodes=["copy"])
-    return [*drawn(graphs(), 200), *drawn(rare_graphs(), 140), *drawn(loose, 80), *drawn(copies, 40)]
+    copies = graphs(nodes=["copy", "host"])
+    return [*drawn(graphs(), 200), *drawn(rare_graphs(), 140), *drawn(loose, 80), *drawn(copies, 100)]
 
 
 @cache
