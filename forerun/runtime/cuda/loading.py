@@ -181,6 +181,8 @@ def _load(
     if functions.stamp:
         calls.times = {}
     resources.until_idle.append(calls)
+    if splits != "synchronous" and any(is_host_work(node) for _, node in all_nodes(graph)):
+        resources.sleep_while_waiting()
     saved = _saved_state(resources, graph, memory, functions, calls)
     emitter = Emitter(scope, graph, memory, functions, resources.context.handle, calls, first_seed, records, stamps)
     executable, split = None, None

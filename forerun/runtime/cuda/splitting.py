@@ -18,13 +18,10 @@ from forerun.ir.nodes import HostCallbackNode, KernelNode
 from forerun.runtime.cuda.emit.emitter import Emitter
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
 from forerun.runtime.cuda.emit.segments import Segment, segments_of
-from forerun.runtime.cuda.memory.resources import NO_TIMING, Resources
+from forerun.runtime.cuda.memory.resources import BLOCKING, NO_TIMING, Resources
 from forerun.runtime.cuda.saving import SavedState
 
 __all__ = ["SplitGraph"]
-
-_BLOCKING = 1
-"""``CU_EVENT_BLOCKING_SYNC``: who waits for the event sleeps."""
 
 
 @dataclass(slots=True)
@@ -80,7 +77,7 @@ class SplitGraph:
         return tuple(part.segment for part in self._parts)
 
     def _event(self) -> Any:
-        made = self._driver.call("cuEventCreate", NO_TIMING | _BLOCKING)
+        made = self._driver.call("cuEventCreate", NO_TIMING | BLOCKING)
         return self._resources.scope.own("event", made, "cuEventDestroy")
 
     def _made(self, graph: Graph, segment: Segment, emitter: Emitter, instantiate: Callable[[Any], Any]) -> _Part:

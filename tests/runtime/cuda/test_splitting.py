@@ -80,7 +80,7 @@ def test_what_waits_for_one_split_of_the_host_does_not_wait_for_the_other(api: F
         np.testing.assert_array_equal(found[f"y{i}"], 8 * inputs[f"x{i}"])
     calls = [name for name in api.log[begin:] if name in ("cuGraphLaunch", "cuEventSynchronize", "cuStreamSynchronize")]
     assert calls.count("cuGraphLaunch") == (4 if splits == "plans" else 2)
-    assert calls.count("cuEventSynchronize") == (2 if splits == "plans" else 0)
+    assert calls.count("cuEventSynchronize") == (3 if splits == "plans" else 0)  # the last one for the end
     program.close()
 
 
@@ -119,6 +119,17 @@ def test_a_chain_is_not_handed_from_thread_to_thread(api: FakeCuda, monkeypatch:
     program = CudaTarget(splits="plans").load(graph, {})
     monkeypatch.setattr(ThreadPoolExecutor, "submit", lambda *_: pytest.fail("another thread works"))
     assert program.run({"x": X})["y"].tolist() == (16 * X).tolist()
+    program.close()
+
+
+@pytest.mark.parametrize("splits", ["graph", "plans"])
+def test_who_waits_for_work_of_the_host_sleeps(api: FakeCuda, splits: Any) -> None:
+    program = CudaTarget(splits=splits).load(two_sequences(), {})
+    program.launch()
+    begin = len(api.log)
+    program.synchronize()
+    assert "cuEventSynchronize" in api.log[begin:]
+    assert "cuStreamSynchronize" not in api.log[begin:]
     program.close()
 
 

@@ -12,10 +12,13 @@ from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
 
-__all__ = ["NO_TIMING", "Resources"]
+__all__ = ["BLOCKING", "NO_TIMING", "Resources"]
 
 NO_TIMING = 2
 """``CU_EVENT_DISABLE_TIMING``"""
+
+BLOCKING = 1
+"""``CU_EVENT_BLOCKING_SYNC``: who waits for the event sleeps."""
 
 _WORK = ("executable", "graph", "module")
 _MEMORY = ("memory", "pinned", "event", "stream")
@@ -40,6 +43,7 @@ class Resources:
         """Constants that it has in common with other programs, by buffer. It lets go of them when all work is over."""
         self.external_work = False
         """Whether something was launched on a stream of somebody else's."""
+        self._sleeping: Any = None
         self.kept: list[Any] = []
         """What must live as long as the memory: the owners of arrays that are used in place."""
         # Leases end whenever the collector runs, on any thread: lists change in one step, locks could block themselves.
@@ -57,6 +61,15 @@ class Resources:
             self.close()
             raise
 
+    def sleep_while_waiting(self) -> None:
+        """Let :meth:`synchronize` sleep. Else the driver decides how to wait, and often spins: a processor less for others.
+
+        Raises:
+            CudaError: If the driver fails.
+        """
+        event = self.driver.call("cuEventCreate", NO_TIMING | BLOCKING)
+        self._sleeping = self.scope.own("event", event, "cuEventDestroy")
+
     def synchronize(self) -> None:
         """Wait for all that was launched.
 
@@ -66,6 +79,9 @@ class Resources:
         if self.external_work:
             # Streams of others may be gone by now, so that they cannot be asked one by one.
             self.driver.call("cuCtxSynchronize")
+        elif self._sleeping is not None:
+            self.driver.call("cuEventRecord", self._sleeping, self.stream)
+            self.driver.call("cuEventSynchronize", self._sleeping)
         else:
             self.driver.call("cuStreamSynchronize", self.stream)
         self.external_work = False
