@@ -62,7 +62,7 @@ class Resources:
             raise
 
     def sleep_while_waiting(self) -> None:
-        """Let :meth:`synchronize` sleep. Else the driver decides how to wait, and often spins: a processor less for others.
+        """Let :meth:`synchronize` sleep. Else the driver decides how to wait, and often spins, on a whole processor.
 
         Raises:
             CudaError: If the driver fails.
