@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from forerun.runtime.toolchain import ToolchainMissing
+from forerun.runtime.toolchain import Source, ToolchainMissing, compile_unit
+from forerun.runtime.toolchain.locate import require_disassembler
 from forerun.runtime.toolchain.sass import disassemble, parse_listing
 
 LISTING = """\
@@ -72,8 +73,36 @@ def test_a_tool_that_cannot_be_run(tmp_path):
 
 def test_a_tool_that_refuses(monkeypatch):
     def run(line, **options):
-        return subprocess.CompletedProcess(line, 1, "", f"fatal: {line[-1]} is of a newer kind")
+        return subprocess.CompletedProcess(line, 1, "", f"fatal: {line[3]} is of a newer kind")
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(ToolchainMissing, match="the cubin is of a newer kind"):
         disassemble(b"", Path("nvdisasm"))
+
+
+SWITCH = """
+extern "C" __global__ void choose(int* y, int which) {
+  switch (which) {
+    case 0: y[0] = y[3]; break;
+    case 1: y[1] *= y[4]; break;
+    case 2: __syncthreads(); y[2] = 5; break;
+    case 3: atomicAdd(y, 7); break;
+    case 4: y[5] = y[6] / y[7]; break;
+    case 5: __threadfence(); y[8] = 1; break;
+  }
+}
+extern "C" __global__ void store(int* y) { if (threadIdx.x) y[threadIdx.x] = 1; }
+"""
+
+
+@pytest.mark.toolchain
+@pytest.mark.usefixtures("toolchain")
+@pytest.mark.parametrize("arch", ["sm_90", "sm_120"])
+def test_the_analysis_of_nvdisasm_is_of_use_for_indirect_branches_alone(arch, cache, tmp_path):
+    code = compile_unit(Source("switch.cu", SWITCH), arch, cache=cache).code
+    tool = require_disassembler().path
+    found = parse_listing(disassemble(code, tool))
+    assert any(len(i.targets) > 2 and i.opcode.startswith("BRX") for i in found["choose"])
+    (tmp_path / "switch.cubin").write_bytes(code)
+    line = [tool, "--print-code", "--print-line-info-inline", tmp_path / "switch.cubin"]
+    assert parse_listing(subprocess.run(line, capture_output=True, text=True, check=True).stdout) == found
