@@ -11,7 +11,7 @@ from forerun.runtime.toolchain.locate import require_compiler
 from forerun.runtime.toolchain.ptxas import assemble
 from forerun.runtime.toolchain.unit import Source
 
-__all__ = ["at_fixed_addresses", "machine_code"]
+__all__ = ["at_fixed_addresses", "code_of", "machine_code"]
 
 _ADDRESSES_NOT_RANDOM = 0x0040000
 _ASK = 0xFFFFFFFF
@@ -36,8 +36,13 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")
 
 
 def machine_code(ptx: str, arch: str) -> Mapping[str, bytes]:
-    """The bytes of the ``.text`` sections, by their names. They hold the registers' count, too (in ``sh_info``)."""
+    """What ptxas makes of a text, as :func:`code_of` has it."""
     code, _ = assemble(ptx, Source("k", ""), arch, require_compiler().ptxas.path, ())
+    return code_of(code)
+
+
+def code_of(code: bytes) -> Mapping[str, bytes]:
+    """The bytes of a cubin's ``.text`` sections, by their names, and the registers' counts (in ``sh_info``)."""
     (table,) = struct.unpack_from("<Q", code, 0x28)
     size, count, names = struct.unpack_from("<HHH", code, 0x3A)
     headers = [_SECTION.unpack_from(code, table + index * size) for index in range(count)]
