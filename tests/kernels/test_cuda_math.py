@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import math
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 
 from forerun.runtime.toolchain import missing_toolchain
 from forerun.runtime.toolchain.locate import require_compiler
-from tests.kernels.on_cpu.runner import COMPILER, FOLDER, LACKING
+from tests.kernels.on_cpu.runner import COMPILER, LACKING, compiled
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no g++")
 
@@ -25,8 +24,7 @@ INCLUDES = '#include "shim.h"\n#include "cuda_fp16.h"\n#include "cuda_bf16.h"\n'
 def built(folder: Path, text: str) -> ctypes.CDLL:
     source, library = folder / "unit.cpp", folder / "unit.so"
     source.write_text(INCLUDES + text)
-    command = [str(COMPILER), "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-fno-gnu-unique", f"-I{FOLDER}"]
-    done = subprocess.run([*command, str(source), "-o", str(library)], capture_output=True, text=True, check=False)
+    done = compiled(source, library)
     assert done.returncode == 0, done.stderr
     return ctypes.CDLL(str(library))
 

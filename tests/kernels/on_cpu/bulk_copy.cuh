@@ -18,16 +18,7 @@ inline void expect(Arrival* arrival, int bytes) {
 inline void await_arrival(Arrival* arrival, int parity) {
     on_cpu::bad_reads += arrival->prepared != 0xA5;
     while (arrival->parity == parity) {
-        std::vector<on_cpu::Copy> others;
-        for (on_cpu::Copy& copy : on_cpu::copies) {
-            if (copy.arrival != arrival) {
-                others.push_back(std::move(copy));
-                continue;
-            }
-            memcpy(copy.to, copy.bytes.data(), copy.bytes.size());
-            arrival->missing -= copy.bytes.size();
-        }
-        on_cpu::copies = std::move(others);
+        arrival->missing -= on_cpu::deliver(arrival);
         if (arrival->expected && arrival->missing == 0) {
             arrival->expected = 0;
             arrival->parity ^= 1;

@@ -3,11 +3,14 @@ where there is no GPU. What is assembly is replaced: functions of device.cuh, an
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import functools
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -22,7 +25,7 @@ from forerun.ir.types import BufferRole, DType
 from forerun.runtime.cuda.codegen.specialise import Unit, specialise
 from forerun.runtime.toolchain import Source
 
-__all__ = ["COMPILER", "FOLDER", "LACKING", "CpuKernel", "NotCompiledError", "graph_of", "unit_of"]
+__all__ = ["COMPILER", "LACKING", "CpuKernel", "NotCompiledError", "compiled", "graph_of", "unit_of"]
 
 COMPILER = shutil.which("g++")
 
@@ -143,14 +146,12 @@ class _Guarded:
 
 def _compile(folder: Path, unit: Unit) -> Path:
     assert isinstance(unit.source, Source)
-    assert COMPILER is not None
     driver = f"""
         extern "C" int run(void** arguments, char** starts, size_t* sizes, int count, uint3* grid, uint3* block,
                            unsigned cluster) {{
             static void** bound;
             bound = arguments;
-            on_cpu::readable.clear();
-            for (int i = 0; i < count; ++i) on_cpu::readable.push_back({{starts[i], starts[i] + sizes[i]}});
+            on_cpu::let_read(starts, sizes, count);
             return on_cpu::run_grid(*grid, *block, cluster, [] {{ on_cpu::call({unit.entry}, bound); }});
         }}
         """
@@ -164,13 +165,34 @@ def _compile(folder: Path, unit: Unit) -> Path:
     named = [n for n in ("cuda_fp16.h", "cuda_bf16.h") if any(n in text for _, text in unit.source.headers)]
     includes = "".join(f'#include "{name}"\n' for name in ("shim.h", *named)) if named else ""
     source.write_text(includes + unit.source.text + driver)
-    # Shared memory is static in functions of equal names: it must not be shared by the libraries of a process.
-    options = ["-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-fno-gnu-unique", f"-I{FOLDER}"]
-    command = [COMPILER, *options, str(source), "-o", str(library)]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+    done = compiled(source, library)
     if done.returncode:
         raise NotCompiledError(_lacking(done.stderr) + done.stderr)
     return library
+
+
+def compiled(source: Path, library: Path) -> subprocess.CompletedProcess[str]:
+    """Compile a file that includes the stand-in's headers; the result has g++'s status and words."""
+    return _run("-shared", f"-I{_shim()}", "-include", "first.h", source, _shim() / "shim.o", "-o", library)
+
+
+@functools.cache
+def _shim() -> Path:
+    """A folder with ``shim.cpp`` compiled, and with ``first.h``, which is ``shim.h`` as g++ has parsed it."""
+    folder = Path(tempfile.mkdtemp(prefix="on-cpu-"))
+    atexit.register(shutil.rmtree, folder)
+    (folder / "first.h").write_text('#include "shim.h"\n')
+    for line in (("-x", "c++-header", folder / "first.h"), ("-c", FOLDER / "shim.cpp", "-o", folder / "shim.o")):
+        done = _run(*line)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def _run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    assert COMPILER is not None
+    # Shared memory is static in functions of equal names: it must not be shared by the libraries of a process.
+    command = [COMPILER, "-std=c++17", "-O1", "-w", "-fPIC", "-fno-gnu-unique", f"-I{FOLDER}", *arguments]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
 
 
 def _lacking(said: str) -> str:

@@ -4,7 +4,7 @@
 // Reads must lie in registered buffers, and loads of 16 bytes at multiples of that; everything else is reported.
 #pragma once
 
-// Few headers: they take most of the time that a kernel takes to compile.
+// What it declares is in shim.cpp, and it is compiled once for all kernels: that took most of the time of each.
 #include <string.h>
 #include <ucontext.h>
 
@@ -28,22 +28,14 @@ struct alignas(16) float4 { float x, y, z, w; };
 struct uint3 { unsigned x, y, z; };
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
-inline uint3 threadIdx, blockIdx, blockDim, gridDim;
+extern uint3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace on_cpu {
 
-struct Range { const char *start, *stop; };
-inline std::vector<Range> readable;
-inline int bad_reads = 0;
-
-inline bool may_read(const void* p, size_t size, size_t alignment) {
-    const char* start = static_cast<const char*>(p);
-    bool inside = false;
-    for (const Range& range : readable) inside |= start >= range.start && start + size <= range.stop;
-    const bool fine = inside && reinterpret_cast<size_t>(p) % alignment == 0;
-    bad_reads += !fine;
-    return fine;
-}
+// Buffers that may be read from now on.
+void let_read(char** starts, size_t* sizes, int count);
+extern int bad_reads;
+bool may_read(const void* p, size_t size, size_t alignment);
 inline bool may_read(const void* p, size_t size) { return may_read(p, size, size); }
 
 // Fibers, and barriers between them.
@@ -58,28 +50,14 @@ struct Fiber {
     int cluster_round;  // at which it has arrived; -1 if it has waited for that, -2 at first
 };
 
-inline ucontext_t scheduler;
-inline std::vector<Fiber> fibers;
-inline Fiber* current;
-inline Barrier cluster;
-inline std::vector<Barrier> ctas, warps;
-inline std::vector<unsigned long long> exchanged;
-inline long progress;
+extern Fiber* current;
+extern Barrier cluster;
+extern std::vector<Barrier> ctas, warps;
+extern std::vector<unsigned long long> exchanged;
+extern long progress;
 
-inline void yield() {
-    Fiber* self = current;
-    swapcontext(&self->context, &scheduler);
-}
-
-inline void arrive(Barrier& barrier) {
-    const int round = barrier.round;
-    if (++barrier.arrived == barrier.expected) {
-        barrier.arrived = 0;
-        ++barrier.round;
-        ++progress;
-    }
-    while (barrier.round == round) yield();
-}
+void yield();
+void arrive(Barrier& barrier);
 
 // What the lane of that number gave; all lanes of the warp give something.
 template <class T> T exchange(T value, unsigned lane) {
@@ -93,75 +71,15 @@ template <class T> T exchange(T value, unsigned lane) {
 }
 
 // Copies that are not made yet. What they are to overwrite is rubbish from the moment on that they begin.
-struct Copy { void *to, *arrival; std::vector<char> bytes; };
-inline std::vector<Copy> copies;
-inline void begin(void* to, const void* from, size_t size, void* arrival) {
-    const char* start = static_cast<const char*>(from);
-    copies.push_back({to, arrival, std::vector<char>(start, start + size)});
-    memset(to, 0xFF, size);
-}
+void begin(void* to, const void* from, size_t size, void* arrival);
+// Makes those that this arrival is for; returns their bytes.
+size_t deliver(void* arrival);
 
-alignas(128) inline unsigned char dynamic_memory[1 << 18];
-
-inline void (*body)();
-inline void fiber_main() {
-    body();
-    current->done = true;
-    ++progress;
-    swapcontext(&current->context, &scheduler);
-}
-
-inline uint3 place(unsigned number, uint3 extents) {
-    return {number % extents.x, number / extents.x % extents.y, number / extents.x / extents.y};
-}
+alignas(128) extern unsigned char dynamic_memory[1 << 18];
 
 // Runs a grid; returns how many reads were wrong, or -1 if threads wait for each other for ever. Copies that are never
 // awaited count as wrong reads.
-inline int run_grid(uint3 grid, uint3 block, unsigned ctas_a_cluster, void (*thread)()) {
-    body = thread;
-    gridDim = grid;
-    blockDim = block;
-    bad_reads = 0;
-    const int threads = block.x * block.y * block.z;
-    const int fibers_a_cluster = threads * ctas_a_cluster;
-    for (unsigned first = 0; first < grid.x * grid.y * grid.z; first += ctas_a_cluster) {
-        cluster = {fibers_a_cluster};
-        ctas.assign(ctas_a_cluster, Barrier{threads});
-        warps.assign(fibers_a_cluster / 32, Barrier{32});
-        exchanged.assign(fibers_a_cluster, 0);
-        copies.clear();
-        memset(dynamic_memory, 0xFF, sizeof(dynamic_memory));
-        fibers.resize(fibers_a_cluster);
-        for (int i = 0; i < fibers_a_cluster; ++i) {
-            Fiber& fiber = fibers[i];
-            fiber.stack.resize(1 << 16);
-            fiber.done = false;
-            fiber.cluster_round = -2;
-            fiber.number = i;
-            fiber.cta = i / threads;
-            fiber.thread = i % threads;
-            getcontext(&fiber.context);
-            fiber.context.uc_stack.ss_sp = fiber.stack.data();
-            fiber.context.uc_stack.ss_size = fiber.stack.size();
-            makecontext(&fiber.context, fiber_main, 0);
-        }
-        for (bool busy = true; busy;) {
-            busy = false;
-            const long before = progress;
-            for (Fiber& fiber : fibers) {
-                if (fiber.done) continue;
-                busy = true;
-                current = &fiber;
-                blockIdx = place(first + fiber.cta, grid);
-                threadIdx = place(fiber.thread, block);
-                swapcontext(&scheduler, &fiber.context);
-            }
-            if (busy && progress == before) return -1;
-        }
-        bad_reads += copies.size();
-    }
-    return bad_reads;
-}
+int run_grid(uint3 grid, uint3 block, unsigned ctas_a_cluster, void (*thread)());
 
 template <class... P, size_t... i> void call(void (*entry)(P...), void** arguments, std::index_sequence<i...>) {
     entry(*static_cast<std::remove_const_t<P>*>(arguments[i])...);
