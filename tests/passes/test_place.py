@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 import forerun
@@ -171,6 +171,7 @@ def test_auto_moves_what_does_not_fit_and_no_more() -> None:
     st.floats(0.2, 1.0),
     st.sampled_from([0.0, 2.0, 30.0]),
 )
+@example([256, 4, 1024, 4, 256], 0.75, 0.0)  # neither beginning leads to the best
 def test_auto_is_near_the_best_that_there_is(sizes: list[int], share: float, border: float) -> None:
     graph = chain(sizes)
     step = Step(graph, Rates(200.0, 3300.0, 55.0, border))

@@ -17,6 +17,8 @@ __all__ = ["Group", "Limits", "chosen_places", "groups_of"]
 _KEPT = {BufferRole.WEIGHT, BufferRole.STATE}
 _MOST_ROUNDS = 40
 _MOST_PAIRS = 4096
+_ALL_CHOICES = 6
+"""Up to how many groups each choice is a beginning, so that the best one is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,8 @@ def chosen_places(
     Returns:
         The places, and how many bytes do not fit.
     """
-    starts = 0, (1 << len(groups)) - 1
+    last = (1 << len(groups)) - 1
+    starts = range(last + 1) if len(groups) <= _ALL_CHOICES else (0, last)
     (over, _), chosen = min(_climbed(step, groups, fixed, limits, rest, start) for start in starts)
     return _places(groups, fixed, chosen), over
 
