@@ -63,7 +63,7 @@ class CaptureCache:
         statistics: What was done, and why.
 
     Raises:
-        InvalidInput: If ``most`` is not positive.
+        InvalidInput: If ``most`` is not a positive whole number.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class CaptureCache:
         limit_s: float = 120.0,
         fold_params: bool = False,
     ) -> None:
-        if most < 1:
-            raise InvalidInput(f"a cache of {most} captures", hint="most=8")
+        if type(most) is not int or most < 1:
+            raise InvalidInput(f"a cache keeps a number of captures, not {most!r}", hint="most=8")
         self.statistics = CacheStatistics()
         self._most = most
         self._policy = policy or Policy(time.perf_counter)

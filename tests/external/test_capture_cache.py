@@ -195,8 +195,9 @@ def test_what_is_refused_changes_nothing() -> None:
 
 
 def test_wrong_uses() -> None:
-    with pytest.raises(InvalidInput, match="a cache of 0 captures"):
-        cache(most=0)
+    for most in (0, -1, True, None, "8", 1.5):
+        with pytest.raises(InvalidInput, match=f"a number of captures, not {most!r}"):
+            cache(most=most)
     with program() as found:
         kept = cache()
         with pytest.raises(InvalidInput, match="is not a CUDA graph"):
