@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from networkx.utils import UnionFind
@@ -17,8 +17,8 @@ __all__ = ["Group", "Limits", "chosen_places", "groups_of"]
 _KEPT = {BufferRole.WEIGHT, BufferRole.STATE}
 _MOST_ROUNDS = 40
 _MOST_PAIRS = 4096
-_ALL_CHOICES = 6
-"""Up to how many groups each choice is a beginning, so that the best one is found."""
+_FEW_GROUPS = 7
+"""Up to how many groups all choices are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,9 @@ def chosen_places(
 ) -> tuple[dict[str, Place], int]:
     """The places of all nodes: what fits, and then what is fast.
 
-    It begins with all groups on the device, and with all on the host, and takes the best of what changes of a few
-    groups lead to: one changes its place, or several neighbours do, or two change with each other.
+    Of a few groups all choices are compared. Else it begins with all groups on the device, and with all on the host, and
+    takes the best of what changes of a few groups lead to: one changes its place, or several neighbours do, or two
+    change with each other.
 
     Args:
         step: What tells the time.
@@ -86,29 +87,29 @@ def chosen_places(
     Returns:
         The places, and how many bytes do not fit.
     """
-    last = (1 << len(groups)) - 1
-    starts = range(last + 1) if len(groups) <= _ALL_CHOICES else (0, last)
-    (over, _), chosen = min(_climbed(step, groups, fixed, limits, rest, start) for start in starts)
-    return _places(groups, fixed, chosen), over
-
-
-_Cost = tuple[int, float]
-
-
-def _climbed(
-    step: Step, groups: Sequence[Group], fixed: Mapping[str, Place], limits: Limits, rest: int, start: int
-) -> tuple[_Cost, int]:
-    """The best set of groups on the host that small changes lead to, as a bit set, with its cost."""
+    every = 1 << len(groups)
 
     def cost(on_host: int) -> _Cost:
         moved = sum(group.bytes for i, group in enumerate(groups) if on_host >> i & 1)
         device = rest + sum(group.bytes for group in groups) - moved
         return limits.overflow(device, moved), step.seconds(_places(groups, fixed, on_host))
 
+    if len(groups) <= _FEW_GROUPS:
+        (over, _), chosen = min((cost(on_host), on_host) for on_host in range(every))
+    else:
+        (over, _), chosen = min(_climbed(cost, len(groups), start) for start in (0, every - 1))
+    return _places(groups, fixed, chosen), over
+
+
+_Cost = tuple[int, float]
+
+
+def _climbed(cost: Callable[[int], _Cost], groups: int, start: int) -> tuple[_Cost, int]:
+    """The best set of groups on the host that small changes lead to, as a bit set, with its cost."""
     least, on_host = cost(start), start
     for _ in range(_MOST_ROUNDS):
         before = least
-        for change in _changes(len(groups)):
+        for change in _changes(groups):
             found = cost(on_host ^ change)
             if found < least:
                 least, on_host = found, on_host ^ change
