@@ -28,6 +28,7 @@ __all__ = ["KERNEL", "buffer_shapes", "launch_for", "scalars_of", "schedule"]
 Words = NDArray[np.int32]
 
 _MOST_SHARED = 216 * 1024  # bytes: what a CTA may have on sm_90, less what is static
+_MOST_CTAS = 1024  # each border between their shares has a thread, and a CTA's number ten bits
 _POLICIES = tuple(POLICIES)
 _WHOLE, _SHARES = -1, 0
 
@@ -112,8 +113,10 @@ def launch_for(capacity: Capacity, scalars: Mapping[str, int]) -> Launch:
     """One CTA, with shared memory for the largest batch.
 
     Raises:
-        InvalidInput: If a CTA has too little of it.
+        InvalidInput: If a CTA has too little of it, or the schedule is one of more than 1,024 CTAs.
     """
+    if capacity.ctas > _MOST_CTAS:
+        raise InvalidInput(f"a schedule on the device is one of at most {_MOST_CTAS} CTAs, not of {capacity.ctas}")
     tiles = capacity.items // scalars["kv_heads"] + 1
     words = [capacity.requests, capacity.requests, capacity.requests + 1, 2 * tiles]
     if scalars["cuts"] > 0:

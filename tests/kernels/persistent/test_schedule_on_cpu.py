@@ -209,3 +209,6 @@ def test_what_is_not_made_on_the_device_is_refused() -> None:
     large = replace(room(), items=20_000)
     with pytest.raises(InvalidInput, match="too large for a schedule that is made on the device"):
         launch_for(large, scalars_of(FAMILY, large, "longest-first"))
+    many = replace(room(), ctas=1025)
+    with pytest.raises(InvalidInput, match="at most 1024 CTAs, not of 1025"):
+        launch_for(many, scalars_of(FAMILY, many))
