@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.persistent import SHAPES, VARIANTS, graph_of, plan, random_requests, skewed
+from benchmarks.persistent_checks import SHAPES
+from benchmarks.persistent_programs import VARIANTS, graph_of, plan, random_requests, skewed
 from forerun.runtime.cuda.codegen.specialise import units
 from forerun.runtime.toolchain import Source
 
