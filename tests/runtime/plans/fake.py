@@ -18,6 +18,7 @@ from forerun.runtime.cuda.driver.driver import Driver
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.fake_graphs import BAD, KERNEL, OK, Node, R
 from tests.runtime.cuda.support import on_fake
+from tests.runtime.plans.samples import N
 
 NODE_BYTES = 1000
 """What a node of an executable takes of the device's memory."""
@@ -152,3 +153,13 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[UpdatableCuda, D
     api = UpdatableCuda()
     with on_fake(monkeypatch, api) as driver:
         yield api, driver
+
+
+class Array:
+    """An array of a library that frees by hand."""
+
+    def __init__(self, api: UpdatableCuda, offset: int = 0) -> None:
+        _, self.block = api._allocate(api.memory, 4 * N + offset)
+        self.address = self.block + offset
+        described = {"shape": (N,), "typestr": "<i4", "data": (self.address, False), "version": 3}
+        self.__cuda_array_interface__ = described

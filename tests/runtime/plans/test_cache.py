@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -20,20 +18,12 @@ from forerun.runtime.plans import Choice, Costs, Offer, Plan, PlanCache, Policy
 from forerun.runtime.plans.plan import memory_bytes
 from forerun.support.diagnostics import InvalidInput, Refuted, Unsupported
 from tests.runtime.cuda.support import loop, rich
-from tests.runtime.plans.fake import NODE_BYTES, UpdatableCuda, fake_gpu
+from tests.runtime.plans.fake import NODE_BYTES, UpdatableCuda
 from tests.runtime.plans.samples import N, chain, decode, scale, total, with_argument, with_edge, with_launch
 from tests.strategies import portion
 
 X = {"x": [1, 2, 3, 4]}
 PLENTY = 1 << 24
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[UpdatableCuda]:
-    with fake_gpu(monkeypatch) as (api, driver):
-        yield api
-        gc.collect()
-        assert (api.leaks(), driver.handles.live()) == ({}, ())
 
 
 class PlansOnly(Policy):

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import subprocess
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,24 +15,15 @@ from forerun.ir.graph import Graph
 from forerun.ir.nodes import BufferArgument, ChildGraphNode, KernelNode, MemsetNode
 from forerun.ir.types import HOST, BufferRole, DependencyKind
 from forerun.runtime.cuda.driver import nodeparams
-from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.emit.emitter import Emitter
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
 from forerun.runtime.plans import Plan, Way, compare
-from forerun.support.diagnostics import InvalidInput, Unsupported
+from forerun.support.diagnostics import Unsupported
 from tests.runtime.cuda.support import LOOP_WEIGHTS, loop, rich
-from tests.runtime.plans.fake import NODE_BYTES, UpdatableCuda, fake_gpu
-from tests.runtime.plans.samples import N, chain, decode, scale, shift, with_argument, with_edge, with_launch
+from tests.runtime.plans.fake import Array, UpdatableCuda
+from tests.runtime.plans.samples import N, chain, scale, shift, with_argument, with_edge, with_launch
 
 X = {"x": [1, 2, 3, 4]}
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[UpdatableCuda]:
-    with fake_gpu(monkeypatch) as (api, driver):
-        yield api
-        gc.collect()
-        assert (api.leaks(), driver.handles.live()) == ({}, ())
 
 
 def y_of(plan: Plan) -> list[int]:
@@ -283,160 +269,6 @@ def test_timelines_and_delays_are_instantiated(api: UpdatableCuda) -> None:
         with Plan(chain([1, 2]), target) as plan:
             assert plan.update(chain([1, 5])).way is Way.INSTANTIATED
             assert y_of(plan) == [5, 10, 15, 20]
-
-
-# Memory
-
-
-def test_state_and_weights_stay_where_they_are(api: UpdatableCuda) -> None:
-    with Plan(decode(0), "cuda") as plan:
-        plan.run(X)
-        address = plan.buffer("cache").address
-        used = len(api.memory)
-        for row in range(1, 6):
-            plan.update(with_launch(decode(row), "append", grid=(row + 1, 1, 1)))
-            assert plan.last.way is Way.INSTANTIATED
-            plan.run(X)
-            assert plan.buffer("cache").address == address
-            assert len(api.memory) <= used + 1
-        assert plan.run(X)["y"].tolist() == [6, 12, 18, 24]
-
-
-def test_the_size_is_measured(api: UpdatableCuda) -> None:
-    with Plan(chain([1, 2, 3]), "cuda") as plan:
-        memory = sum(map(len, api.memory.values())) + sum(map(len, api.pinned.values()))
-        assert memory > 0
-        assert plan.size_bytes >= 3 * NODE_BYTES + sum(map(len, api.memory.values()))
-        assert plan.size_bytes <= 3 * NODE_BYTES + memory
-
-
-class Array:
-    """An array of a library that frees by hand."""
-
-    def __init__(self, api: UpdatableCuda, offset: int = 0) -> None:
-        _, self.block = api._allocate(api.memory, 4 * N + offset)
-        self.address = self.block + offset
-        described = {"shape": (N,), "typestr": "<i4", "data": (self.address, False), "version": 3}
-        self.__cuda_array_interface__ = described
-
-
-def test_memory_that_was_freed(api: UpdatableCuda) -> None:
-    array = Array(api)
-    base = chain([1, 2])
-    with Plan(base, "cuda", memory={"y": array}) as plan:
-        plan.run(X)
-        assert np.frombuffer(api.memory[array.address], np.int32).tolist() == [2, 4, 6, 8]
-        del api.memory[array.address]
-        with pytest.raises(InvalidInput, match="was freed, and the program still uses it"):
-            plan.update(chain([1, 3]))
-        assert plan.graph is base
-
-
-def test_the_end_of_the_process_gives_everything_back() -> None:
-    program = """
-import atexit
-
-seen = []
-atexit.register(lambda: print(seen[0].leaks(), seen[0].retained))  # after what is registered later
-import pytest
-from tests.runtime.plans.fake import fake_gpu
-from tests.runtime.plans.samples import chain
-from forerun.runtime.plans import Plan, PlanCache
-
-guard = fake_gpu(pytest.MonkeyPatch())
-api, _ = guard.__enter__()
-seen.append(api)
-plan = Plan(chain([1, 2]), "cuda")
-cache = PlanCache("cuda", budget=1 << 20)
-cache.launch(chain([1, 2, 3]))
-api.hold = True
-plan.launch()
-"""
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
-    assert found.stderr == ""
-    assert found.stdout == "{} 0\n"
-
-
-# In flight, contexts, destruction
-
-
-def test_a_plan_in_flight_is_not_updated(api: UpdatableCuda) -> None:
-    with Plan(chain([1, 2]), "cuda") as plan:
-        api.hold = True
-        plan.launch()
-        assert plan.in_flight
-        assert plan.update(chain([1, 2])).way is Way.REUSED  # nothing changes
-        before = plan.graph
-        with pytest.raises(InvalidInput, match="is in flight, so it cannot become another graph"):
-            plan.update(chain([1, 3]))
-        assert plan.graph is before
-        plan.synchronize()
-        assert not plan.in_flight
-        assert plan.update(chain([1, 3])).way is Way.PARAMETERS
-
-
-def test_launches_on_streams_of_others_are_in_flight_too(api: UpdatableCuda) -> None:
-    stream = api.new_stream()
-    with Plan(chain([1, 2]), "cuda") as plan:
-        api.hold = True
-        plan.launch(SimpleNamespace(cuda_stream=stream))
-        assert plan.in_flight
-        api.pending.clear()
-        assert not plan.in_flight
-        plan.launch(1)
-    api.streams.remove(stream)
-
-
-def test_a_stream_of_another_context(api: UpdatableCuda) -> None:
-    stream = api.new_stream()
-    api.foreign_streams.add(stream)
-    with Plan(chain([1, 2]), "cuda") as plan:
-        launches = len(api.launches)
-        with pytest.raises(InvalidInput, match="belongs to another context than the program"):
-            plan.launch(stream)
-        api.streams.remove(stream)
-        api.foreign_streams.clear()
-        with pytest.raises(InvalidInput, match="cannot be used"):
-            plan.launch(stream)
-        assert len(api.launches) == launches
-        assert y_of(plan) == [2, 4, 6, 8]
-
-
-@pytest.mark.parametrize("order", ["plan", "graph", "stream", "context", "array", "collected", "sticky"])
-def test_destruction_in_every_order(api: UpdatableCuda, order: str) -> None:
-    stream = api.new_stream()
-    plan = Plan(decode(1), "cuda")
-    plan.update(with_launch(decode(2), "append", grid=(2, 1, 1)))
-    plan.update(decode(3))
-    array = plan.buffer("cache")
-    api.hold = True
-    plan.launch(stream)
-    match order:
-        case "plan":
-            plan.close()
-            assert array.numpy().shape == (16, N)
-        case "graph":
-            plan.graph = None  # type: ignore[assignment]
-            plan.close()
-        case "stream":
-            api.streams.remove(stream)
-            plan.close()
-        case "context":
-            api.current = 0  # another library took its context from this thread
-            plan.close()
-        case "array":
-            del array
-            plan.close()
-        case "sticky":
-            api.sticky = api.CUresult.CUDA_ERROR_ILLEGAL_ADDRESS
-            with pytest.raises(CudaError, match="ILLEGAL_ADDRESS"):
-                plan.close()
-            del array, plan
-            gc.collect()
-            for table in (api.executables, api.graphs, api.modules, api.memory, api.pinned, api.events, api.streams):
-                table.clear()  # they went with the context
-            api.sticky = None
-    api.streams.discard(stream)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
