@@ -74,12 +74,12 @@ def scalars_of(
         cuts: ``Shares()`` by default, ``Whole()``, or ``Invariant(...)``.
 
     Raises:
-        InvalidInput: If there is no such policy, the rule of cuts is another one, or there are too many packed rows.
+        InvalidInput: If the policy is unknown, the rule of cuts is not made on the device, or packed rows are too many.
     """
     if capacity.rows * family.group >= 2**31 - 128:
         raise InvalidInput(f"a schedule on the device has at most 2^31 packed rows, not {capacity.rows * family.group}")
     if policy not in POLICIES:
-        raise InvalidInput(f"there is no policy {policy!r}", hint=f"there are {', '.join(POLICIES)}")
+        raise InvalidInput(f"unknown policy {policy!r}", hint=f"choose one of {', '.join(POLICIES)}")
     found = {
         "group": family.group,
         "kv_heads": family.kv_heads,

@@ -23,7 +23,7 @@ from forerun.schedules.schedule import capacity_for
 from tests.kernels.on_cpu.runner import COMPILER, CpuKernel
 from tests.schedules.batches import Case, attention_by_definition, make_case, random_values
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="there is no g++")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")]
 
 
 @dataclass(frozen=True)

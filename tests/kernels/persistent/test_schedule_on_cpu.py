@@ -23,7 +23,7 @@ from forerun.support.diagnostics import InvalidInput
 from tests.kernels.on_cpu.runner import COMPILER, CpuKernel
 from tests.schedules.test_status import BAD
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="there is no g++")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")]
 
 FAMILY = Attention(heads=4, kv_heads=2, head_size=1, page_size=4, cache_pages=600)
 THREES = Attention(heads=3, kv_heads=1, head_size=1, page_size=16, cache_pages=90)
@@ -200,7 +200,7 @@ def test_longest_first_with_ties(kernels, tmp_path_factory, blocks: list[int], s
 def test_what_is_not_made_on_the_device_is_refused() -> None:
     with pytest.raises(InvalidInput, match="is not made on the device"):
         scalars_of(FAMILY, room(), cuts=Chunks())
-    with pytest.raises(InvalidInput, match="there is no policy 'shortest-first'"):
+    with pytest.raises(InvalidInput, match="unknown policy 'shortest-first'"):
         scalars_of(FAMILY, room(), "shortest-first")
     with pytest.raises(InvalidInput, match="packed rows"):
         scalars_of(FAMILY, replace(room(), rows=2**30))
