@@ -166,6 +166,21 @@ def test_auto_moves_what_does_not_fit_and_no_more() -> None:
 
 
 @settings(deadline=None)
+@given(st.lists(st.sampled_from([4, 256, 1024, 1500]), min_size=8, max_size=10), st.floats(0.2, 1.5))
+def test_auto_is_no_worse_than_one_place_for_all(sizes: list[int], share: float) -> None:
+    """Of so many groups not all choices are compared."""
+    graph = chain(sizes)
+    step, groups = Step(graph, Rates(200.0, 3300.0, 55.0, 2.0)), groups_of(graph, set(graph.nodes))
+    limits = Limits(int(share * sum(group.bytes for group in groups)))
+    places, over = chosen_places(step, groups, {}, limits)
+    assert not over
+    device = sum(group.bytes for group in groups if places[group.nodes[0]] == DEVICE0)
+    assert not limits.overflow(device, 0)
+    for place in [HOST] if share < 1 else [HOST, DEVICE0]:
+        assert step.seconds(places) <= step.seconds(dict.fromkeys(places, place))
+
+
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([4, 256, 1024, 1500]), min_size=2, max_size=5),
     st.floats(0.2, 1.0),
