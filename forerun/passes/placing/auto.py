@@ -73,8 +73,8 @@ def chosen_places(
 ) -> tuple[dict[str, Place], int]:
     """The places of all nodes: what fits, and then what is fast.
 
-    Of a few groups all choices are compared. Else it begins with all groups on the device, and with all on the host, and
-    takes the best of what changes of a few groups lead to: one changes its place, or several neighbours do, or two
+    Of a few groups all choices are compared. Else it begins with all groups on the device, and with all on the host,
+    and takes the best of what changes of a few groups lead to: one changes its place, or several neighbours do, or two
     change with each other.
 
     Args:
