@@ -105,6 +105,7 @@ class _Importer:
 
     def run(self) -> ImportedGraph:
         names = _names(self.captured)
+        self.reader.look(self._questions(self.captured))
         nodes = self._nodes(self.captured, "")
         graph = Graph(
             self.name,
@@ -115,6 +116,17 @@ class _Importer:
             list(_dependencies(self.captured)),
         )
         return ImportedGraph(self.captured, graph, names, self.reasons, self.weighed)
+
+    def _questions(self, captured: CapturedGraph) -> Iterator[tuple[str, str, frozenset[int] | None, frozenset[int]]]:
+        """What is going to be asked of machine code."""
+        for node in captured.nodes:
+            if node.kind == "kernel":
+                function = self.captured.function_of(node)
+                if not function.text:
+                    pointers = self._pointers(function, node)
+                    yield function.image, function.name, _places(pointers), _zeros(function, node)
+            elif node.body is not None:
+                yield from self._questions(node.body)
 
     def _nodes(self, captured: CapturedGraph, prefix: str) -> list[Node]:
         """The nodes of the captured graph, or of a child graph in it, whose paths begin with ``prefix``."""
@@ -173,8 +185,7 @@ class _Importer:
         function = self.captured.function_of(node)
         nulls = tuple(not any(data) for data in node.parameters)
         pointers = self._pointers(function, node)
-        places = None if pointers is None else frozenset(pointers)
-        zeros = frozenset(function.parameters[number][0] + at for number, at, value in node.pointers() if value == 0)
+        places, zeros = _places(pointers), _zeros(function, node)
         fixed = self.fixed.get(node.function, "") or "; ".join(node.unsupported)
         # Of kernels with PTX, only which parameters are 0 counts.
         inside = bool(prefix)
@@ -258,6 +269,16 @@ class _Importer:
             self.numbers -= read.ranges.computed - before
             self.spans[key] = {f"p{read.names.index(name)}": reached for name, reached in found.items()}
         return self.spans[key]
+
+
+def _places(pointers: Mapping[int, str] | None) -> frozenset[int] | None:
+    """Where in the parameters there are pointers."""
+    return None if pointers is None else frozenset(pointers)
+
+
+def _zeros(function: CapturedFunction, node: CapturedNode) -> frozenset[int]:
+    """Where in the parameters there are 64-bit words that are 0."""
+    return frozenset(function.parameters[number][0] + at for number, at, value in node.pointers() if value == 0)
 
 
 def _names(captured: CapturedGraph) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -26,11 +26,9 @@ from forerun.ptx import AccessSummary, Function, Module, parse_module, summarise
 from forerun.ptx.accesses import Access as TextAccess
 from forerun.ptx.cfg import ControlFlow, control_flow
 from forerun.ptx.ranges import Ranges
-from forerun.runtime.toolchain import EntryFacts, processors
+from forerun.runtime.toolchain import processors
 from forerun.runtime.toolchain.errors import ToolchainMissing
-from forerun.runtime.toolchain.image import facts_of_image, parameters_at
-from forerun.runtime.toolchain.sass_cfg import flow_graph
-from forerun.runtime.toolchain.sass_reach import linked_of, reach_of
+from forerun.runtime.toolchain.image_accesses import ImageAccesses, accesses_of_image
 
 __all__ = ["EVERYTHING", "KernelReader", "ReadKernel", "pointer_name", "with_fixed_code"]
 
@@ -38,6 +36,7 @@ EVERYTHING = "everything"
 """The parameter, and the buffer, of all memory that the program's pointers point into, and what lies between."""
 
 _EVERYTHING = BufferParameter(EVERYTHING, DType.U8)
+_Question = tuple[str, str, frozenset[int] | None, frozenset[int]]
 _INTEGERS = {1: DType.U8, 2: DType.U16, 4: DType.U32, 8: DType.U64}
 
 
@@ -64,10 +63,17 @@ class KernelReader:
     def __init__(self, captured: CapturedGraph) -> None:
         self.captured = captured
         self._texts: dict[str, Module] = {}
-        closed = [one for one in captured.functions if not one.text]
+        self._accesses: dict[_Question, ImageAccesses | None] = {}
+
+    def look(self, questions: Iterable[_Question]) -> None:
+        """Look at machine code, all processors at once: :meth:`read` is going to be asked for it.
+
+        Args:
+            questions: The digest of an image, a kernel's name, and ``pointers`` and ``zeros`` as for :meth:`read`.
+        """
+        different = list(dict.fromkeys(one for one in questions if one not in self._accesses))
         with ThreadPoolExecutor(processors()) as workers:
-            facts = list(workers.map(self._look, closed))
-        self._facts = {(one.image, one.name): found for one, found in zip(closed, facts, strict=True)}
+            self._accesses |= zip(different, workers.map(self._looked_at, different), strict=True)
 
     def read(
         self,
@@ -114,41 +120,37 @@ class KernelReader:
     ) -> tuple[Kernel, str]:
         """What machine code shows: a wait before all accesses, and through which pointers it accesses memory."""
         code = _code_of(function)
-        facts = self._facts_of(function)
-        if facts is None:
+        question = function.image, function.name, pointers, zeros
+        if question not in self._accesses:
+            self._accesses[question] = self._looked_at(question)
+        found = self._accesses[question]
+        if found is None:
             return _anything(function, code), "its machine code cannot be looked at"
         if pointers is None:
-            return _anything(function, code), "a pointer of it does not point to memory of the device"
-        polls = _may_poll(facts)
-        steps: list[Step] = [Trigger()] if facts.of_kind("trigger") else []
-        if facts.always_waits and not facts.before_wait("load", "store", "bulk"):
+            return _anything(function, code), found.reach.unknown
+        steps: list[Step] = [Trigger()] if found.triggers else []
+        if found.waits_first:
             steps.append(Wait())
-        code_of = self.captured.images[function.image]
-        reached = reach_of(facts, pointers, parameters_at(code_of), zeros, linked_of(code_of))
-        if reached.unknown:
-            return _anything(function, code, steps, polls), reached.unknown
+        reach = found.reach
+        if reach.unknown:
+            return _anything(function, code, steps, found.may_poll), reach.unknown
         reads, writes = (
-            tuple(Access(pointer_name(at)) for at in sorted(found)) for found in (reached.reads, reached.writes)
+            tuple(Access(pointer_name(at)) for at in sorted(places)) for places in (reach.reads, reach.writes)
         )
         names = dict.fromkeys(access.parameter for access in (*reads, *writes))
         # Which bytes it stores is not known, so it counts as reading them, too.
         steps.append(Phase("anything", tuple(dict.fromkeys((*reads, *writes))), writes))
         parameters = tuple(BufferParameter(name, DType.U8) for name in names)
-        if polls:
+        if found.may_poll:
             return Kernel(function.name, parameters, None, (code,)), _POLLS
         return Kernel(function.name, parameters, (Role("all", tuple(steps)),), (code,)), ""
 
-    def _facts_of(self, function: CapturedFunction) -> EntryFacts | None:
-        key = function.image, function.name
-        if key not in self._facts:
-            self._facts[key] = self._look(function)
-        return self._facts[key]
-
-    def _look(self, function: CapturedFunction) -> EntryFacts | None:
-        """The instructions of a function; ``None`` if its image was not seen, or nothing is there to look with."""
-        code = self.captured.images.get(function.image)
+    def _looked_at(self, question: _Question) -> ImageAccesses | None:
+        """What a function does; ``None`` if its image was not seen, or nothing is there to look with."""
+        image, name, pointers, zeros = question
+        code = self.captured.images.get(image)
         try:
-            return None if code is None else facts_of_image(code, function.name)
+            return None if code is None else accesses_of_image(code, image, name, pointers, zeros)
         except ToolchainMissing:
             return None
 
@@ -181,19 +183,6 @@ def _anything(
 
 
 _POLLS = "it may wait for others in a loop"
-
-
-def _may_poll(facts: EntryFacts) -> bool:
-    """Whether a loop of it reads global memory in a way in which one waits for others."""
-    suspects = [
-        index
-        for index, one in enumerate(facts.instructions)
-        if one.kind in ("load", "store") and (".STRONG" in one.opcode or one.opcode.startswith("ATOM"))
-    ]
-    if not suspects:
-        return False
-    looping = {node for loop in flow_graph(facts.instructions).loops for node in loop.nodes}
-    return any(index in looping for index in suspects)
 
 
 def _from_text(

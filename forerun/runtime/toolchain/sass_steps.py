@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from forerun.runtime.toolchain.facts import Instruction
@@ -162,6 +162,66 @@ def _kind(name: str) -> str:
     return next((kind for kind, names in _KINDS.items() if re.fullmatch(names, name)), "other")
 
 
+@dataclass(frozen=True, slots=True)
+class _Opcode:
+    """What an opcode alone tells.
+
+    ``width`` is how many registers it sets; ``touches`` whether it reads and whether it writes global memory.
+    """
+
+    name: str
+    modifiers: tuple[str, ...]
+    kind: str
+    width: int
+    touches: tuple[bool, bool]
+    is_described: bool
+
+    @property
+    def is_wide(self) -> bool:
+        return "64" in self.modifiers
+
+
+@lru_cache(4096)
+def _opcode(text: str) -> _Opcode:
+    name, *modifiers = text.split(".")
+    reads = _READS.fullmatch(name) is not None
+    writes = _WRITES.fullmatch(name) is not None or (name == "CCTL" and "DML2" in modifiers)
+    is_described = _DESCRIBED.fullmatch(name) is not None
+    return _Opcode(name, tuple(modifiers), _kind(name), _width(name, modifiers), (reads, writes), is_described)
+
+
+@dataclass(frozen=True, slots=True)
+class _Operand:
+    """An operand as it is written.
+
+    Attributes:
+        text: All of it.
+        place: Of a register; -1 for one that is constant, ``None`` if it is none.
+        predicate: The predicate that it is, or nothing.
+        how: What is done with it.
+        constant: Bank and offset if it is a word of a constant bank, and whether a register moves the offset.
+    """
+
+    text: str
+    place: int | None
+    predicate: str
+    how: str
+    constant: tuple[int, int, bool] | None
+
+
+@lru_cache(1 << 15)
+def _operand(text: str) -> _Operand:
+    """Programs have few different operands, and many instructions."""
+    predicate = _PREDICATE.fullmatch(text)
+    how = "minus" if text.startswith(("-", "~")) else ""
+    found = _CONSTANT.fullmatch(text)
+    constant = None
+    if found is not None:
+        is_indexed = found[2] is not None and _place(found[2]) != -1
+        constant = int(found[1], 16), int(found[3] + (found[4] or "0"), 16), is_indexed
+    return _Operand(text, _place(text), predicate[1] if predicate else "", how, constant)
+
+
 @lru_cache(4096)
 def _place(operand: str) -> int | None:
     """The place of a register; -1 for one that is constant, ``None`` if the operand is none."""
@@ -185,69 +245,63 @@ class Reader:
 
     def step(self, instruction: Instruction) -> Step:
         """What an instruction does to registers and global memory."""
-        name, *modifiers = instruction.opcode.split(".")
+        code = _opcode(instruction.opcode)
         guard = _GUARD.match(instruction.text)
         rest = instruction.text[guard.end() if guard else 0 :].partition(" ")[2]
-        operands = [operand for operand in map(str.strip, rest.split(",")) if operand]
-        found = Step(guard=guard[1] if guard and instruction.predicated else "")
-        if name in ("CALL", "BRA", "JMP") and not instruction.targets:
-            register = _place(operands[0]) if "ABS" in modifiers and operands else None
-            return replace(found, calls=-1 if register is None else register, predicates=frozenset({"PR"}))
-        if _DESCRIBED.fullmatch(name):
-            return replace(found, reason="accesses memory in bulk, or through a descriptor")
-        reads = _READS.fullmatch(name) is not None
-        writes = _WRITES.fullmatch(name) is not None or (name == "CCTL" and "DML2" in modifiers)
-        return replace(
-            found,
-            effects=tuple(self._effects(name, modifiers, operands)),
-            halves=_halves(operands) if reads or writes else (),
-            reads=reads,
-            writes=writes,
-            predicates=_predicates(_kind(name), operands),
-        )
+        operands = [_operand(stripped) for text in rest.split(",") if (stripped := text.strip())]
+        guarded = guard[1] if guard and instruction.predicated else ""
+        if code.name in ("CALL", "BRA", "JMP") and not instruction.targets:
+            register = operands[0].place if "ABS" in code.modifiers and operands else None
+            calls = -1 if register is None else register
+            return Step(calls=calls, guard=guarded, predicates=_ALL_PREDICATES)
+        if code.is_described:
+            return Step(reason="accesses memory in bulk, or through a descriptor", guard=guarded)
+        reads, writes = code.touches
+        halves = _halves(operands) if reads or writes else ()
+        predicates = _predicates(code.kind, operands)
+        return Step(tuple(self._effects(code, operands)), halves, reads, writes, None, "", guarded, predicates)
 
-    def _effects(self, name: str, modifiers: list[str], operands: list[str]) -> Iterator[Effect]:
-        kind, width = _kind(name), _width(name, modifiers)
-        plain = [operand for operand in operands if not _PREDICATE.fullmatch(operand)]
-        if kind == "load":
-            for operand in plain if name.startswith("LD") else plain[:1]:  # two if it loads 32 bytes
-                if (place := _place(operand)) is None:
+    def _effects(self, code: _Opcode, operands: list[_Operand]) -> Iterator[Effect]:
+        plain = [operand for operand in operands if not operand.predicate]
+        if code.kind == "load":
+            for operand in plain if code.name.startswith("LD") else plain[:1]:  # two if it loads 32 bytes
+                place = operand.place
+                if place is None:
                     break
-                yield from (Effect(place + part, (_TAINT,)) for part in range(width if place >= 0 else 0))
-        target = _place(plain[0]) if plain and kind not in ("load", "nothing") else None
-        for part in range(0 if target is None or target < 0 else width):
+                yield from (Effect(place + part, (_TAINT,)) for part in range(code.width if place >= 0 else 0))
+        target = plain[0].place if plain and code.kind not in ("load", "nothing") else None
+        for part in range(0 if target is None or target < 0 else code.width):
             at = (target or 0) + part
-            if kind in ("other", "matrix"):
+            if code.kind in ("other", "matrix"):
                 yield Effect(at, (Source(at), _TAINT), is_choice=True)
             else:
-                yield Effect(at, tuple(self._sources(kind, name, modifiers, plain[1:], part)), kind == "choice")
+                yield Effect(at, tuple(self._sources(code, plain[1:], part)), code.kind == "choice")
 
-    def _sources(self, kind: str, name: str, modifiers: list[str], operands: list[str], part: int) -> Iterator[Source]:
+    def _sources(self, code: _Opcode, operands: list[_Operand], part: int) -> Iterator[Source]:
         """What a part of the target is made of."""
-        is_wide = "64" in modifiers
+        kind, modifiers = code.kind, code.modifiers
         if kind == "constant":
             is_short = not {"U8", "S8", "U16", "S16"}.isdisjoint(modifiers)
-            yield self._source(operands[0], part, 16 if is_short else 64 if is_wide else 32) if operands else _TAINT
+            bits = 16 if is_short else 64 if code.is_wide else 32
+            yield self._source(operands[0], part, bits) if operands else _TAINT
         elif kind in ("bits", "float") or "OR" in modifiers:
-            found = (self._source(operand, half) for operand in operands for half in range(1 + is_wide))
-            yield from (replace(source, how="times" if kind == "float" else "bits") for source in found)
+            how = "times" if kind == "float" else "bits"
+            yield from (self._source(one, half, how=how) for one in operands for half in range(1 + code.is_wide))
         elif kind != "number":
-            scaled = _scaled(name, modifiers, operands)
+            scaled = _scaled(code, operands)
             for at, operand in enumerate(operands):
-                source = self._source(operand, part if is_wide or ("WIDE" in modifiers and at == 2) else 0)
-                yield replace(source, how="times") if at in scaled else source
+                half = part if code.is_wide or ("WIDE" in modifiers and at == 2) else 0
+                yield self._source(operand, half, how="times" if at in scaled else "")
 
-    def _source(self, operand: str, half: int, bits: int = 32) -> Source:
-        """A half of an operand; of a constant, as many bits."""
-        place, how = _place(operand), "minus" if operand.startswith(("-", "~")) else ""
-        if place is not None:
-            return Source(place + half if place >= 0 else -1, how=how)
-        found = _CONSTANT.fullmatch(operand)
-        if found is None:
-            return _TAINT if "[" in operand or "@" in operand else Source()
-        bank, offset = int(found[1], 16), int(found[3] + (found[4] or "0"), 16)
-        is_constant = found[2] is None or _place(found[2]) == -1
-        return Source(-1, self._constant(bank, offset, half) if is_constant else _indexed(bank, bits), how)
+    def _source(self, operand: _Operand, half: int, bits: int = 32, how: str = "") -> Source:
+        """A half of an operand; of a constant, as many bits; and what is done with it, if that is not only its sign."""
+        if operand.place is not None:
+            return Source(operand.place + half if operand.place >= 0 else -1, how=how or operand.how)
+        if operand.constant is None:
+            return Source(fixed=TAINTED if "[" in operand.text or "@" in operand.text else NUMBER, how=how)
+        bank, offset, is_indexed = operand.constant
+        found = _indexed(bank, bits) if is_indexed else self._constant(bank, offset, half)
+        return Source(-1, found, how or operand.how)
 
     def _constant(self, bank: int, offset: int, half: int) -> int:
         """What a half of a word in a constant bank is. In bank 2 are numbers of the compiler."""
@@ -261,6 +315,7 @@ class Reader:
 
 
 _TAINT = Source(fixed=TAINTED)
+_ALL_PREDICATES = frozenset({"PR"})
 
 
 def _indexed(bank: int, bits: int) -> int:
@@ -270,7 +325,7 @@ def _indexed(bank: int, bits: int) -> int:
     return LINKED if bank == 4 and bits == 64 else TAINTED
 
 
-def _width(name: str, modifiers: list[str]) -> int:
+def _width(name: str, modifiers: Sequence[str]) -> int:
     """How many registers an instruction sets."""
     kind = _kind(name)
     if name == "LDTM":
@@ -290,34 +345,35 @@ def _width(name: str, modifiers: list[str]) -> int:
     return 2 if is_pair or {"64", "WIDE"} & set(modifiers) else 1
 
 
-def _scaled(name: str, modifiers: list[str], operands: list[str]) -> frozenset[int]:
+def _scaled(code: _Opcode, operands: Sequence[_Operand]) -> frozenset[int]:
     """Which operands are not added as they are, but multiplied or shifted."""
-    if name.endswith("LEA"):
+    if code.name.endswith("LEA"):
         return frozenset(range(len(operands))) - {1}
-    if not name.endswith("IMAD"):
+    if not code.name.endswith("IMAD"):
         return frozenset()
-    if "HI" in modifiers:
+    if "HI" in code.modifiers:
         return frozenset({0, 1, 2})
-    return frozenset(at for at in (0, 1) if operands[1 - at : 2 - at] not in (["0x1"], ["1"]))
+    return frozenset(at for at in (0, 1) if [one.text for one in operands[1 - at : 2 - at]] not in (["0x1"], ["1"]))
 
 
-def _predicates(kind: str, operands: list[str]) -> frozenset[str]:
+def _predicates(kind: str, operands: Sequence[_Operand]) -> frozenset[str]:
     """The predicates that an instruction may set: those before its sources."""
-    if kind == "other" or (operands and operands[0] in ("PR", "UPR")):
-        return frozenset({"PR"})
+    if kind == "other" or (operands and operands[0].text in ("PR", "UPR")):
+        return _ALL_PREDICATES
     found, has_target = set(), False
     for operand in operands:
-        if predicate := _PREDICATE.fullmatch(operand):
-            found.add(predicate[1])
-        elif has_target or _place(operand) is None:
+        if operand.predicate:
+            found.add(operand.predicate)
+        elif has_target or operand.place is None:
             break
-        has_target |= predicate is None
+        else:
+            has_target = True
     return frozenset(found)
 
 
-def _halves(operands: list[str]) -> tuple[tuple[Source, ...], ...]:
+def _halves(operands: Sequence[_Operand]) -> tuple[tuple[Source, ...], ...]:
     """What the halves of the global address are made of; of several addresses, it is the last."""
-    address = next((found for operand in reversed(operands) if (found := _ADDRESS.match(operand))), None)
+    address = next((found for operand in reversed(operands) if (found := _ADDRESS.match(operand.text))), None)
     terms = [(_place(register) or 0, suffix) for register, suffix in _TERM.findall(address[1] if address else "")]
     upper = (Source(place + 1) for place, suffix in terms if "U32" not in suffix and "S32" not in suffix)
     return tuple(Source(place) for place, _ in terms), tuple(upper)
