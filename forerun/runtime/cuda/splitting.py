@@ -1,9 +1,9 @@
 """A graph that is launched split by split: device work on a stream, host work on a thread that sleeps in between.
 
 The caller's thread launches the device's segments as soon as the host's segments before them are done; a thread of the
-program waits for events of the device, blocked and not spinning, and does the host's segments. So host and device work
-side by side where the graph allows it; where it does not, the caller's thread does both, and hands nothing over. A host
-function that raises ends the replay: nothing after it is launched.
+program waits for events of the device, asleep but for the end of each wait, and does the host's segments. So host and
+device work side by side where the graph allows it; where it does not, the caller's thread does both, and hands nothing
+over. A host function that raises ends the replay: nothing after it is launched.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import HostCallbackNode, KernelNode
+from forerun.runtime.cuda.driver.waiting import PatientWait
 from forerun.runtime.cuda.emit.emitter import Emitter
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
 from forerun.runtime.cuda.emit.segments import Segment, segments_of
@@ -26,11 +27,11 @@ __all__ = ["SplitGraph"]
 
 @dataclass(slots=True)
 class _Part:
-    """A segment, and what it runs: an executable and the event after it, or calls."""
+    """A segment, and what it runs: an executable, whose end can be waited for, or calls."""
 
     segment: Segment
     executable: Any = None
-    event: Any = None
+    end: PatientWait | None = None
     calls: tuple[Callable[[], None], ...] = ()
 
 
@@ -67,7 +68,7 @@ class SplitGraph:
         self._parts = [
             self._made(graph, segment, emitter, instantiate) for segment in segments_of(graph, apart=overlap)
         ]
-        self._end = self._event()
+        self._end = self._wait()
         self._thread = ThreadPoolExecutor(1, "forerun-host") if overlap else None
         resources.until_idle.append(self)
 
@@ -76,9 +77,9 @@ class SplitGraph:
         """The segments, in the order in which they are launched."""
         return tuple(part.segment for part in self._parts)
 
-    def _event(self) -> Any:
+    def _wait(self) -> PatientWait:
         made = self._driver.call("cuEventCreate", NO_TIMING | BLOCKING)
-        return self._resources.scope.own("event", made, "cuEventDestroy")
+        return PatientWait(self._driver, self._resources.scope.own("event", made, "cuEventDestroy"))
 
     def _made(self, graph: Graph, segment: Segment, emitter: Emitter, instantiate: Callable[[Any], Any]) -> _Part:
         chosen = [graph.nodes[name] for name in segment.nodes]
@@ -87,7 +88,7 @@ class SplitGraph:
             return _Part(segment, calls=tuple(work))
         inside = [d for d in graph.dependencies if d.source in segment.nodes and d.target in segment.nodes]
         part = Graph(graph.name, nodes=chosen, dependencies=inside)
-        return _Part(segment, instantiate(emitter.emit_part(part)), self._event())
+        return _Part(segment, instantiate(emitter.emit_part(part)), self._wait())
 
     def launch(self, stream: Any) -> None:
         """Do the host's work of one replay, and enqueue the device's; what is enqueued need not be complete.
@@ -95,14 +96,14 @@ class SplitGraph:
         Raises:
             CudaError: If the driver fails.
         """
-        self._driver.call("cuStreamWaitEvent", stream, self._end, 0)
+        self._driver.call("cuStreamWaitEvent", stream, self._end.event, 0)
         if self._saved is not None:
             self._saved.save(stream)
         if self._thread is None:
             self._one_by_one(stream)
         else:
             self._side_by_side(stream, self._thread)
-        self._driver.call("cuEventRecord", self._end, stream)
+        self._driver.call("cuEventRecord", self._end.event, stream)
 
     def _one_by_one(self, stream: Any) -> None:
         for part in self._parts:
@@ -131,7 +132,8 @@ class SplitGraph:
                 if self._calls.has_failed:
                     return
                 self._driver.call("cuGraphLaunch", part.executable, stream)
-                self._driver.call("cuEventRecord", part.event, stream)
+                if part.end is not None:
+                    self._driver.call("cuEventRecord", part.end.event, stream)
         finally:
             for future in working.values():
                 future.result()
@@ -142,11 +144,9 @@ class SplitGraph:
 
     def _work(self, part: _Part) -> None:
         """Wait for the device's segments before one of the host's, or else for the last replay, and do it."""
-        events = [
-            self._parts[source].event for source in part.segment.sources if not self._parts[source].segment.is_host
-        ]
+        ends = [end for source in part.segment.sources if (end := self._parts[source].end) is not None]
         with self._resources.context.current():
-            for event in events or [self._end]:
-                self._driver.call("cuEventSynchronize", event)
+            for end in ends or [self._end]:
+                end.wait()
         for call in part.calls:
             call()

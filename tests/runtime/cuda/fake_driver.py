@@ -143,6 +143,9 @@ class FakeCuda(FakeGraphs):
     def cuEventSynchronize(self, event: int) -> Any:
         return (OK,) if event in self.events else (BAD,)
 
+    def cuEventQuery(self, event: int) -> Any:
+        return (OK,) if event in self.events else (BAD,)
+
     def cuEventElapsedTime(self, start: int, end: int) -> Any:
         return (OK, 1.5) if {start, end} <= self.events else (BAD,)
 

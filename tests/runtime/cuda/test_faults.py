@@ -122,8 +122,8 @@ def test_what_a_launch_did_wrong_is_told_at_the_latest_by_close(monkeypatch: pyt
     with on_fake(monkeypatch, faults) as driver:
         program = load(rich(), W)
         program.launch()
-        faults.arm(3)  # after cuCtxGetCurrent and cuEventRecord: cuEventSynchronize
-        with pytest.raises(CudaError, match="cuEventSynchronize: CUDA_ERROR_LAUNCH_FAILED"):
+        faults.arm(3)  # after cuCtxGetCurrent and cuEventRecord: cuEventQuery
+        with pytest.raises(CudaError, match="cuEventQuery: CUDA_ERROR_LAUNCH_FAILED"):
             program.close()
         assert (api.leaks(), driver.handles.live()) == ({}, ())
 

@@ -11,6 +11,7 @@ from forerun.runtime.cuda.driver.device import Context, Device
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
+from forerun.runtime.cuda.driver.waiting import PatientWait
 
 __all__ = ["BLOCKING", "NO_TIMING", "Resources"]
 
@@ -43,7 +44,7 @@ class Resources:
         """Constants that it has in common with other programs, by buffer. It lets go of them when all work is over."""
         self.external_work = False
         """Whether something was launched on a stream of somebody else's."""
-        self._sleeping: Any = None
+        self._wait: PatientWait | None = None
         self.kept: list[Any] = []
         """What must live as long as the memory: the owners of arrays that are used in place."""
         # Leases end whenever the collector runs, on any thread: lists change in one step, locks could block themselves.
@@ -62,13 +63,13 @@ class Resources:
             raise
 
     def sleep_while_waiting(self) -> None:
-        """Let :meth:`synchronize` sleep. Else the driver decides how to wait, and often spins, on a whole processor.
+        """Let :meth:`synchronize` sleep but for its end. Else the driver decides how to wait, and often spins.
 
         Raises:
             CudaError: If the driver fails.
         """
         event = self.driver.call("cuEventCreate", NO_TIMING | BLOCKING)
-        self._sleeping = self.scope.own("event", event, "cuEventDestroy")
+        self._wait = PatientWait(self.driver, self.scope.own("event", event, "cuEventDestroy"))
 
     def synchronize(self) -> None:
         """Wait for all that was launched.
@@ -79,9 +80,9 @@ class Resources:
         if self.external_work:
             # Streams of others may be gone by now, so that they cannot be asked one by one.
             self.driver.call("cuCtxSynchronize")
-        elif self._sleeping is not None:
-            self.driver.call("cuEventRecord", self._sleeping, self.stream)
-            self.driver.call("cuEventSynchronize", self._sleeping)
+        elif self._wait is not None:
+            self.driver.call("cuEventRecord", self._wait.event, self.stream)
+            self._wait.wait()
         else:
             self.driver.call("cuStreamSynchronize", self.stream)
         self.external_work = False
