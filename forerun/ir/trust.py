@@ -48,6 +48,7 @@ Trusted: TypeAlias = str | Path | ModuleType
 OWN_FUNCTION_MODULES = (
     "forerun.kernels",
     "forerun.kernels.persistent",
+    "forerun.kernels.ragged",
     "forerun.runtime.litmus.phases",
     "forerun.testing.hashing",
 )

@@ -29,13 +29,13 @@ __all__ = [
 ]
 
 _THREADS = 256
-_SHARED = 3 * 32 * 1024  # bytes: three stages of the largest tile, so that an SM has two CTAs
-_MOST_CTAS = 264
+_SHARED = 6 * 32 * 1024  # bytes: six stages of the largest tile
+_MOST_CTAS = 132
 _TILE, _SMALLEST = 128, 16
 
 
 def launch_for(rows: int, outputs: int, inputs: int) -> Launch:
-    """Two CTAs an SM of a large GPU, which take tiles by turns, or one for each of fewer tiles.
+    """A CTA for each SM of a large GPU, which take tiles by turns, or one for each of fewer tiles.
 
     Raises:
         InvalidInput: If rows of ``inputs`` elements do not consist of pieces of 16 bytes.
@@ -80,7 +80,7 @@ def _declare(name: str, dtype: DType, added: str) -> tuple[str, str]:
     return f"{name}_{dtype}", values
 
 
-_LAUNCHES = Launches(block=Span(_THREADS, _THREADS), shared=Span(_SHARED, 227 * 1024), cluster=Span(1, 1))
+_LAUNCHES = Launches(block=Span(_THREADS, _THREADS), shared=Span(64 * 1024, 227 * 1024), cluster=Span(1, 1))
 
 
 def declare(dtype: DType = DType.BF16) -> Kernel:
