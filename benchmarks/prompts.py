@@ -2,9 +2,9 @@
 
     python -m benchmarks.prompts [--dry-run] [--shape llama-3.2-1b] [--out FOLDER] [--nodes]
 
-Weights are drawn on the GPU, and rounded to bf16. First the logits of prompts, together in a batch, are compared with an
-f32 model in PyTorch that has the rounded weights, and, bit by bit, with those that each prompt gets alone; then so are
-those of decode steps beside others. Then times: a prompt of 1,024 tokens in one step, and decode steps of one and of
+Weights are drawn on the GPU, and rounded to bf16. First the logits of prompts, together in a batch, are compared with
+an f32 model in PyTorch that has the rounded weights, and, bit by bit, with those that each prompt gets alone; then so
+are those of decode steps beside others. Then times: a prompt of 1,024 tokens in one step, and decode steps of one and of
 eight requests, by the clock of the GPU. ``--nodes`` tells which kernels take the time. ``--dry-run`` compiles
 everything for sm_90a, and needs no GPU.
 """
@@ -43,6 +43,7 @@ class Bench:
 
     def __init__(self, config: LlamaConfig) -> None:
         import torch
+
         from benchmarks.torch_llama import draw_weights
 
         torch.backends.cuda.matmul.allow_tf32 = False
@@ -89,6 +90,7 @@ def _bf16() -> Any:
 def _error(bench: Bench, tokens: list[int], logits: np.ndarray) -> float:
     """Relative L2 from f32 in PyTorch with the same weights."""
     import torch
+
     from benchmarks.torch_llama import prefill
 
     last = torch.tensor([len(tokens) - 1], device="cuda")

@@ -18,6 +18,7 @@ from forerun.cli.files import load_modules, new_run_folder
 from forerun.cli.models import model_path
 from forerun.cli.options import refuse_unused
 from forerun.cli.progress import progress
+from forerun.cli.run_prompts import PromptsRequest, require_prompts, run_prompts
 from forerun.cli.run_steps import StepsRequest, run_steps
 from forerun.cli.subject import Choice
 from forerun.cli.tables import pass_details, pass_table, promise_sentence, time_sentence
@@ -41,7 +42,10 @@ class Schedule(enum.StrEnum):
 def run(
     ctx: typer.Context,
     model: options.Subject = None,
-    prompt: Annotated[str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="The text to continue.")] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", "-p", metavar="TEXT", help="The text to continue; several are continued at once."),
+    ] = None,
     shape: options.Shape = None,
     random_weights: options.RandomWeights = False,
     target: Annotated[
@@ -70,7 +74,7 @@ def run(
     as_json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> Status:
-    """Continue a prompt with a model, or run a graph.
+    """Continue one prompt or several with a model, or run a graph.
 
     The model's decode step is compiled: passes rewrite its graph, each of them is checked, and the graph after each is
     dumped. By default dumps go to the cache folder, where the latest runs are kept.
@@ -84,21 +88,28 @@ def run(
     choice = Choice.of(ctx, model, shape)
     talks, shaped = not (quiet or as_json), shape is not None
     named = _with_schedule(target or default_target(shaped=shaped), schedule, seed)
+    several = prompt is not None and len(prompt) > 1 and not (shaped or choice.is_graph)
+    if prompt is not None and several:
+        dtype, kv_dtype = require_prompts(prompt, dtype, kv_dtype)
     plan = DecodePlan.of(named, pipeline, dtype, context, cache=kv_dtype, shaped=shaped)
     if seed is not None and getattr(plan.target, "schedule", None) == Schedule.SERIAL:
         refuse_unused(ctx, ("seed",), "it chooses among adversarial schedules: add --schedule adversarial")
-    if shaped or choice.is_graph or (prompt is None and (steps is not None or position is not None)):
+    if shaped or choice.is_graph or (not prompt and (steps is not None or position is not None)):
         values = "random weights" if shaped else "a graph of a file"
         refuse_unused(ctx, ("prompt", "max_new_tokens"), f"{values} cannot continue a prompt; --position says where")
         request = StepsRequest(choice, position, steps, plan, dump)
         return run_steps(request, talks=talks, as_json=as_json, verbose=verbose)
     refuse_unused(ctx, ("steps", "position"), "a prompt decides which steps there are; leave it out to time some")
-    if prompt is None:
+    if not prompt:
         raise InvalidInput("a prompt is missing", hint='give --prompt "...", or --steps N to time single steps')
-    streaming = nullcontext() if as_json else _streaming(prompt, talks=talks)
-    generation, summary, folder = _run(choice, prompt, plan, dump, max_new_tokens, streaming, talks=talks)
+    if several:
+        asked = PromptsRequest(choice, prompt, plan, dump, max_new_tokens)
+        return run_prompts(asked, talks=talks, as_json=as_json, verbose=verbose)
+    (text,) = prompt
+    streaming = nullcontext() if as_json else _streaming(text, talks=talks)
+    generation, summary, folder = _run(choice, text, plan, dump, max_new_tokens, streaming, talks=talks)
     if as_json:
-        told = {"model": choice.name, "target": str(plan.target), "dtype": str(plan.dtype), "prompt": prompt}
+        told = {"model": choice.name, "target": str(plan.target), "dtype": str(plan.dtype), "prompt": text}
         print_json({**told, **_as_json(generation, summary, folder)})
     elif talks:
         _print_account(plan, generation, summary, folder, verbose=verbose)

@@ -16,9 +16,10 @@ from forerun.ir.verify import require_valid
 from forerun.kernels import advance
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["decode_graph", "generation_graph", "synthetic_decode_graph"]
+__all__ = ["DEFAULT_CONTEXT", "decode_graph", "generation_graph", "synthetic_decode_graph"]
 
-_DEFAULT_CONTEXT = 1024
+DEFAULT_CONTEXT = 1024
+"""Positions if nobody asks for others, and the model has as many."""
 
 
 def decode_graph(
@@ -174,7 +175,7 @@ _NODES_BESIDE_LAYERS = 4
 
 def _rows(config: LlamaConfig, context: int | None) -> int:
     """How many rows the caches have."""
-    rows = min(config.context_length, _DEFAULT_CONTEXT) if context is None else context
+    rows = min(config.context_length, DEFAULT_CONTEXT) if context is None else context
     if not 1 <= rows <= config.context_length:
         limit = config.context_length
         raise InvalidInput(

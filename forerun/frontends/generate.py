@@ -16,7 +16,7 @@ from forerun.frontends.tokenizer import TextStream, Tokenizer
 from forerun.ir.graph import Graph
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["DecodeStep", "Generation", "generate"]
+__all__ = ["DecodeStep", "Generation", "generate", "prompt_tokens"]
 
 _LOOP = "tokens"
 """The buffer that only a generation graph has: what its loop has chosen."""
@@ -88,16 +88,16 @@ def generate(
     if max_new_tokens < 0:
         raise InvalidInput(f"max_new_tokens is {max_new_tokens}", hint="give 0 or more")
     context = _context(executable.graph)
-    prompt_tokens = _prompt_tokens(tokenizer, prompt, context)
+    fed = prompt_tokens(tokenizer, prompt, context)
     start = time.perf_counter()
-    for position, token in enumerate(prompt_tokens[:-1]):
+    for position, token in enumerate(fed[:-1]):
         _choose(executable, token, position, 1)
     prefilled = time.perf_counter()
     tokens: list[int] = []
     texts: list[str] = []
     stream = TextStream(tokenizer)
     stop = "length"
-    choices = _choices(executable, prompt_tokens, context, max_new_tokens)
+    choices = _choices(executable, fed, context, max_new_tokens)
     for token in itertools.islice(choices, max_new_tokens):
         if token in tokenizer.ends:
             stop = "end"
@@ -110,10 +110,15 @@ def generate(
     if stop == "length" and len(tokens) < max_new_tokens:
         stop = "context"
     steps = len(tokens) + (stop == "end")
-    return Generation(tuple(prompt_tokens), tuple(tokens), "".join(texts), stop, prefilled - start, seconds, steps)
+    return Generation(tuple(fed), tuple(tokens), "".join(texts), stop, prefilled - start, seconds, steps)
 
 
-def _prompt_tokens(tokenizer: Tokenizer, prompt: str, context: int) -> list[int]:
+def prompt_tokens(tokenizer: Tokenizer, prompt: str, context: int) -> list[int]:
+    """The tokens of a prompt, one at least.
+
+    Raises:
+        InvalidInput: If there are none, or more than the context has positions.
+    """
     tokens = tokenizer.encode(prompt)
     if not tokens:
         raise InvalidInput("the prompt is empty", hint="give at least one word: this model has no token to begin with")

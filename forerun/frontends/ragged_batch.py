@@ -87,7 +87,9 @@ def _require_fit(capacity: RaggedCapacity, feeds: Sequence[Feed]) -> None:
         raise InvalidInput(f"a batch of {rows} tokens does not fit the graph", hint=f"at most {capacity.rows}")
     slots = [feed.slot for feed in feeds]
     if len(set(slots)) < len(slots) or not all(0 <= slot < capacity.requests for slot in slots):
-        raise InvalidInput(f"slots {slots} are not slots of their own", hint=f"different ones below {capacity.requests}")
+        raise InvalidInput(
+            f"slots {slots} are not slots of their own", hint=f"different ones below {capacity.requests}"
+        )
     for feed in feeds:
         if not feed.tokens:
             raise InvalidInput(f"the request in slot {feed.slot} has no tokens", hint="leave it out of the batch")

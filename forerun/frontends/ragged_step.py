@@ -136,7 +136,7 @@ class _RaggedEmitter:
         """What the caller gives, by parameter of the schedule, and what it gets."""
         capacity, builder, shapes = self.capacity, self.builder, self.attention.shapes()
         bounds = {"requests": (1, capacity.requests), "kv_lengths": (0, capacity.context)}
-        bounds |= {name: (0, capacity.rows) for name in ("query_pointers",)}
+        bounds |= dict.fromkeys(("query_pointers",), (0, capacity.rows))
         pages = shapes["pages"][0]
         bounds |= {"page_pointers": (0, pages), "pages": (0, pages - 1)}
         found = {name: builder.input(name, DType.I32, shapes[name], bounds=bounds[name]) for name in bounds}
@@ -211,7 +211,9 @@ class _RaggedEmitter:
         for part, heads in (("q", config.heads), ("k", config.kv_heads), ("v", config.kv_heads)):
             bias = f"{block}.attn_{part}.bias" if config.attention_bias else None
             shape = rows, heads * config.head_size, config.width
-            self._matmul(f"{block}.attn_{part}", "rows", "normed", f"{block}.attn_{part}.weight", part, shape, bias=bias)
+            self._matmul(
+                f"{block}.attn_{part}", "rows", "normed", f"{block}.attn_{part}.weight", part, shape, bias=bias
+            )
         caches = {name: f"{block}.{name}" for name in ("k_cache", "v_cache")}
         self._launch(
             rope_append_rows.declare(self.dtype),

@@ -54,4 +54,5 @@ KERNEL = cuda_kernel(
     count,
 )
 """``places`` are rows of the cache, ``page * page_size + position within the page``; ``last`` is the last row of a
-request, or -1 if it has none; ``most_rows`` must be the extent ``Q``; ``status`` is that of the schedule, which has checked the batch."""
+request, or -1 if it has none. ``most_rows`` must be the extent ``Q``; ``status`` is that of the schedule, which has
+checked the batch."""

@@ -81,8 +81,15 @@ OTHERS = {
     "rope_append_rows": (
         rope_append_rows.declare(BF16),
         {
-            **{"positions": (4,), "places": (4,), "q": (4, 6, 16), "k": (4, 2, 16), "v": (4, 2, 16)},
-            **{"frequencies": (8,), "q_out": (4, 6, 16), "k_cache": (3, 4, 2, 16), "v_cache": (3, 4, 2, 16)},
+            "positions": (4,),
+            "places": (4,),
+            "q": (4, 6, 16),
+            "k": (4, 2, 16),
+            "v": (4, 2, 16),
+            "frequencies": (8,),
+            "q_out": (4, 6, 16),
+            "k_cache": (3, 4, 2, 16),
+            "v_cache": (3, 4, 2, 16),
         },
         (64, 2),
     ),
@@ -129,4 +136,3 @@ def test_rows_of_a_batch(status: int, requests: int, tmp_path: Path) -> None:
     assert expected["rows"][0] == {0: 70, 64: 3, 9: 0}[status]
     run(operands)
     case.compare({written: operands[written] for written in case.written}, expected)
-
