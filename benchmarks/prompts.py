@@ -4,8 +4,8 @@
 
 Weights are drawn on the GPU, and rounded to bf16. First the logits of prompts, together in a batch, are compared with
 an f32 model in PyTorch that has the rounded weights, and, bit by bit, with those that each prompt gets alone; then so
-are those of decode steps beside others. Then times: a prompt of 1,024 tokens in one step, and decode steps of one and of
-eight requests, by the clock of the GPU. ``--nodes`` tells which kernels take the time. ``--dry-run`` compiles
+are those of decode steps beside others. Then times: a prompt of 1,024 tokens in one step, and decode steps of one and
+of eight requests, by the clock of the GPU. ``--nodes`` tells which kernels take the time. ``--dry-run`` compiles
 everything for sm_90a, and needs no GPU.
 """
 

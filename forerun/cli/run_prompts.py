@@ -26,7 +26,7 @@ __all__ = ["MOST_PROMPTS", "PromptsRequest", "require_prompts", "run_prompts"]
 
 MOST_PROMPTS = 64
 _MOST_ROWS = 1024
-"""Tokens that a step feeds; longer prompts are fed in chunks of so many."""
+"""Tokens that a step feeds; longer prompts are fed in chunks of that size."""
 _CTAS = {True: 132, False: 8}
 """CTAs that share the attention, on a GPU and elsewhere."""
 

@@ -106,7 +106,7 @@ def ragged_step_graph(
     Example:
         >>> tiny = LlamaConfig("tiny", 1, 16, 2, 1, 8, 16, 32, 64)
         >>> ragged_step_graph(tiny, RaggedCapacity(requests=2, rows=8, context=16, ctas=4))
-        <Graph tiny_ragged: 18 nodes, 17 dependencies, 53 buffers>
+        <Graph tiny_ragged: 19 nodes, 18 dependencies, 53 buffers>
     """
     capacity.require_valid(config)
     require_short(dtype)

@@ -101,38 +101,39 @@ MADE = {
 }
 
 
-@pytest.mark.parametrize("count", [0, 1, 3])
 @pytest.mark.parametrize("name", OTHERS)
-def test_others(name: str, count: int, tmp_path: Path) -> None:
+def test_others(name: str, tmp_path: Path) -> None:
     kernel, shapes, (threads, ctas) = OTHERS[name]
+    shapes, launch = {"rows": (1,), **shapes}, Launch((ctas, 1, 1), (threads, 1, 1))
     constants = {p.name: 1e-5 for p in kernel.scalar_parameters}
-    make = {key: value for key, value in MADE.items() if key in shapes} | {"rows": given(count)}
-    launch = Launch((ctas, 1, 1), (threads, 1, 1))
-    case = Case(name, kernel, {"rows": (1,), **shapes}, launch, constants, make=make)
-    run, operands = CpuKernel(tmp_path, kernel, case.shapes, launch, **constants), case.operands(count)
-    expected = case.expected(operands, {})
-    run(operands)
-    case.compare({written: operands[written] for written in case.written}, expected)
+    run = CpuKernel(tmp_path, kernel, shapes, launch, **constants)
+    for count in (0, 1, 3):
+        make = {key: value for key, value in MADE.items() if key in shapes} | {"rows": given(count)}
+        case = Case(name, kernel, shapes, launch, constants, make=make)
+        operands = case.operands(count)
+        expected = case.expected(operands, {})
+        run(operands)
+        case.compare({written: operands[written] for written in case.written}, expected)
 
 
-@pytest.mark.parametrize(("status", "requests"), [(0, 3), (64, 1), (9, 3)])
-def test_rows_of_a_batch(status: int, requests: int, tmp_path: Path) -> None:
-    """A request without rows, pages anywhere, one CTA and fewer threads than rows."""
-    make = {
-        "requests": given(requests),
-        "query_pointers": given(0, 3, 3, 70, -9),
-        "kv_lengths": given(9, 2, 67, -9),
-        "page_pointers": given(0, 3, 4, 21, -9),
-        "pages": lambda chooser, shape: chooser.permutation(shape[0]),
-        "status": given(status, -1),
-    }
+def test_rows_of_a_batch(tmp_path: Path) -> None:
+    """A request without rows, pages anywhere, one CTA and fewer threads than rows; and a batch that is bad."""
     shapes = {"requests": (1,), "query_pointers": (5,), "kv_lengths": (4,), "page_pointers": (5,), "pages": (24,)}
     shapes |= {"status": (2,), "rows": (1,), "answers": (1,), "positions": (80,), "places": (80,), "last": (4,)}
-    constants = {"page_size": 4, "most_rows": 80}
-    launch = Launch((1, 1, 1), (64, 1, 1))
-    case = Case("batch_rows", batch_rows.KERNEL, shapes, launch, constants, make=make)
-    run, operands = CpuKernel(tmp_path, case.kernel, shapes, launch, **constants), case.operands(0)
-    expected = case.expected(operands, {})
-    assert expected["rows"][0] == {0: 70, 64: 3, 9: 0}[status]
-    run(operands)
-    case.compare({written: operands[written] for written in case.written}, expected)
+    constants, launch = {"page_size": 4, "most_rows": 80}, Launch((1, 1, 1), (64, 1, 1))
+    run = CpuKernel(tmp_path, batch_rows.KERNEL, shapes, launch, **constants)
+    for status, requests, rows in ((0, 3, 70), (64, 1, 3), (9, 3, 0)):
+        make = {
+            "requests": given(requests),
+            "query_pointers": given(0, 3, 3, 70, -9),
+            "kv_lengths": given(9, 2, 67, -9),
+            "page_pointers": given(0, 3, 4, 21, -9),
+            "pages": lambda chooser, shape: chooser.permutation(shape[0]),
+            "status": given(status, -1),
+        }
+        case = Case("batch_rows", batch_rows.KERNEL, shapes, launch, constants, make=make)
+        operands = case.operands(0)
+        expected = case.expected(operands, {})
+        assert expected["rows"][0] == rows
+        run(operands)
+        case.compare({written: operands[written] for written in case.written}, expected)
