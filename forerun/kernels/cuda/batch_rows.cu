@@ -40,7 +40,8 @@ __device__ __forceinline__ void count(const Arguments& a, Locals&) {
     for (int request = thread; request < Dims::R; request += total) {
         int last = -1;
         if (request < requests) {
-            const int begin = load_global(a.query_pointers + request), end = load_global(a.query_pointers + request + 1);
+            const int* pointers = a.query_pointers + request;
+            const int begin = load_global(pointers), end = load_global(pointers + 1);
             if (end > begin) last = end - 1;
         }
         a.last[request] = last;

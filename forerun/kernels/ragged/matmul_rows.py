@@ -31,7 +31,7 @@ __all__ = [
 _THREADS = 256
 _SHARED = 6 * 32 * 1024  # bytes: six stages of the largest tile
 _MOST_CTAS = 132
-_TILE, _SMALLEST = 128, 16
+_TILE, _NARROWEST = 64, 16
 
 
 def launch_for(rows: int, outputs: int, inputs: int) -> Launch:
@@ -43,7 +43,7 @@ def launch_for(rows: int, outputs: int, inputs: int) -> Launch:
     if inputs % 8:
         raise InvalidInput(f"a matrix product of rows of {inputs} elements is not supported", hint="multiples of 8 are")
     many = -(-rows // _TILE) * -(-outputs // _TILE)
-    few = -(-min(rows, 64) // _SMALLEST) * -(-outputs // _SMALLEST)
+    few = -(-outputs // _NARROWEST)
     return Launch((min(_MOST_CTAS, max(many, few)), 1, 1), (_THREADS, 1, 1), _SHARED)
 
 

@@ -16,12 +16,12 @@ from forerun.kernels.shapes import Floats, cuda_kernel
 
 __all__ = ["KERNEL", "activate_bf16", "activate_f16", "declare", "launch_for"]
 
-_ELEMENTS = 1024
+_ELEMENTS, _MOST_CTAS = 1024, 8 * 132
 
 
 def launch_for(rows: int, width: int) -> Launch:
-    """CTAs of 256 threads, of 1,024 elements of a row each."""
-    return Launch((rows * -(-width // _ELEMENTS), 1, 1), (256, 1, 1))
+    """CTAs that fill a large GPU, or fewer; each takes 1,024 elements of a row by turns."""
+    return Launch((min(_MOST_CTAS, rows * -(-width // _ELEMENTS)), 1, 1), (256, 1, 1))
 
 
 def _activated(rows: Words, gate: Floats, up: Floats) -> Floats:

@@ -32,21 +32,23 @@ def given(*values: int) -> Make:
     return lambda chooser, shape: np.array(values).reshape(shape)
 
 
-def product(kernel: Kernel, most: int, outputs: int, inputs: int) -> Case:
+def product(kernel: Kernel, most: int, outputs: int, inputs: int, ctas: int = 3) -> Case:
     shapes = {"rows": (1,), "x": (most, inputs), "w": (outputs, inputs), "y": (most, outputs)}
     shapes |= {"residual": (most, outputs), "bias": (outputs,)}
     shapes = {p.name: shapes[p.name] for p in kernel.buffer_parameters}
-    launch = replace(matmul_rows.launch_for(most, outputs, inputs), grid=(3, 1, 1), shared_bytes=96 * 1024)
+    launch = replace(matmul_rows.launch_for(most, outputs, inputs), grid=(ctas, 1, 1), shared_bytes=96 * 1024)
     scale = float(np.sqrt(inputs))
     return Case(f"{kernel.name}-{outputs}x{inputs}", kernel, shapes, launch, scale=scale)
 
 
 PRODUCTS = {
-    "both tiles, a ring that turns": (product(matmul_rows.declare_add(BF16), 70, 40, 328), (64, 65)),
-    "a ring of small tiles that turns": (product(matmul_rows.declare_add(BF16), 4, 24, 1608), (3,)),
-    "odd outputs, short rows": (product(matmul_rows.declare(F16), 70, 37, 72), (0, 17, 70)),
-    "wide small tiles": (product(matmul_rows.declare_bias(BF16), 3, 8200, 72), (2,)),
-    "medium small tiles": (product(matmul_rows.declare(BF16), 3, 4096, 64), (3,)),
+    "small and large tiles, rings that turn": (product(matmul_rows.declare_add(BF16), 66, 40, 456, ctas=1), (64, 65)),
+    "tiny, small and medium tiles": (product(matmul_rows.declare_add(F16), 70, 40, 136), (16, 17, 65)),
+    "a ring of tiny tiles that turns": (product(matmul_rows.declare_add(BF16), 4, 24, 1608), (3,)),
+    "a ring of small tiles that turns": (product(matmul_rows.declare_add(BF16), 18, 8, 1608, ctas=1), (18,)),
+    "odd outputs, short rows": (product(matmul_rows.declare(F16), 20, 37, 72), (0, 17, 20)),
+    "wide tiles of few rows": (product(matmul_rows.declare_bias(BF16), 18, 8200, 72), (2, 18)),
+    "less wide tiles of few rows": (product(matmul_rows.declare(BF16), 18, 4096, 64), (3, 18)),
 }
 
 
