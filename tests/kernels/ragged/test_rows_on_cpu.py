@@ -42,13 +42,13 @@ def product(kernel: Kernel, most: int, outputs: int, inputs: int, ctas: int = 3)
 
 
 PRODUCTS = {
-    "small and large tiles, rings that turn": (product(matmul_rows.declare_add(BF16), 66, 40, 456, ctas=1), (64, 65)),
+    "small and large tiles, rings that turn": (product(matmul_rows.declare_add(BF16), 65, 40, 264, ctas=1), (64, 65)),
     "tiny, small and medium tiles": (product(matmul_rows.declare_add(F16), 70, 40, 136), (16, 17, 65)),
     "a ring of tiny tiles that turns": (product(matmul_rows.declare_add(BF16), 4, 24, 1608), (3,)),
     "a ring of small tiles that turns": (product(matmul_rows.declare_add(BF16), 18, 8, 1608, ctas=1), (18,)),
     "odd outputs, short rows": (product(matmul_rows.declare(F16), 20, 37, 72), (0, 17, 20)),
-    "wide tiles of few rows": (product(matmul_rows.declare_bias(BF16), 18, 8200, 72), (2, 18)),
-    "less wide tiles of few rows": (product(matmul_rows.declare(BF16), 18, 4096, 64), (3, 18)),
+    "wide tiles of few rows": (product(matmul_rows.declare_bias(BF16), 2, 8192, 48), (1,)),
+    "less wide tiles of few rows": (product(matmul_rows.declare(BF16), 3, 4096, 48), (3,)),
 }
 
 
