@@ -73,10 +73,12 @@ def run_prompts(request: PromptsRequest, *, talks: bool, as_json: bool, verbose:
     """
     from forerun.frontends.generate_together import generate_together
     from forerun.frontends.llama import LlamaModel
-    from forerun.frontends.ragged_step import ragged_step_graph
+    from forerun.frontends.ragged_step import ragged_step_graph, require_heads_for_gpu
 
     model = LlamaModel.open(model_path(str(request.choice.name), shown=talks))
     plan = request.plan
+    if plan.target.name == "cuda":
+        require_heads_for_gpu(model.config)
     capacity = _capacity(request, model)
     folder = new_run_folder(request.choice.label) if request.dump is None else Path(request.dump)
     with progress("reading weights", shown=talks) as told:

@@ -33,7 +33,7 @@ from forerun.schedules.cuts import Invariant
 from forerun.schedules.schedule import capacity_for
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["CUTS", "RaggedCapacity", "ragged_step_graph"]
+__all__ = ["CUTS", "RaggedCapacity", "ragged_step_graph", "require_heads_for_gpu"]
 
 CUTS = Invariant(256)
 """How attention is cut: by the length of each request, whatever the batch."""
@@ -113,6 +113,19 @@ def ragged_step_graph(
     builder = GraphBuilder(name or f"{config.name}_ragged")
     _RaggedEmitter(builder, config, capacity, dtype).emit()
     return builder.build()
+
+
+def require_heads_for_gpu(config: LlamaConfig) -> None:
+    """Check what the attention of a ragged batch asks of heads on a GPU; the reference target takes all.
+
+    Raises:
+        InvalidInput: If heads have another number of elements than 16, 32, 64 or 128.
+    """
+    if config.head_size not in (16, 32, 64, 128):
+        message = (
+            f"model '{config.name}' has heads of {config.head_size} elements, which ragged batches on a GPU cannot have"
+        )
+        raise InvalidInput(message, hint="16, 32, 64 and 128 are supported; give one --prompt, or --target reference")
 
 
 class _RaggedEmitter:

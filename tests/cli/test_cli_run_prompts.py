@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from tests.tiny_gguf import write_tiny_gguf
+from tests.tiny_gguf import TINY, write_tiny_gguf
 
 PROMPTS = ("the capital of France is", "hello")
 
@@ -67,6 +68,17 @@ def test_bad_input(forerun, model, tmp_path, arguments, prompts, message):
     assert message in outcome.err
     assert "Traceback" not in outcome.err
     assert not (tmp_path / "cache" / "runs").exists()
+
+
+@pytest.mark.gpu
+def test_answers_on_a_gpu_do_not_depend_on_the_batch(forerun, tmp_path):
+    config = replace(TINY, width=64, head_size=16)
+    model = write_tiny_gguf(tmp_path / "wide.gguf", config, metadata={"llama.attention.key_length": 16})
+    result = json.loads(run(forerun, model, "--json", "--target", "cuda").out)
+    swapped = json.loads(run(forerun, model, "--json", "--target", "cuda", prompts=(*PROMPTS[::-1], "world")).out)
+    assert result["answers"] == swapped["answers"][1::-1]
+    on_cpu = json.loads(run(forerun, model, "--json").out)
+    assert [a["tokens"][0] for a in result["answers"]] == [a["tokens"][0] for a in on_cpu["answers"]]
 
 
 def test_shapes_have_nothing_to_continue_prompts_with(forerun):

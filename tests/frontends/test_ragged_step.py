@@ -16,7 +16,7 @@ from forerun.frontends.decode import decode_graph
 from forerun.frontends.llama import ROPE_FREQUENCIES, LlamaConfig, rope_frequencies
 from forerun.frontends.llama_config import LLAMA_3_2_1B, SMOLLM2_135M
 from forerun.frontends.ragged_batch import Feed, batch_inputs, capacity_of
-from forerun.frontends.ragged_step import RaggedCapacity, ragged_step_graph
+from forerun.frontends.ragged_step import RaggedCapacity, ragged_step_graph, require_heads_for_gpu
 from forerun.frontends.random_weights import RandomWeights
 from forerun.ir.types import DType
 from forerun.passes.infra.manager import PassManager
@@ -152,6 +152,12 @@ def test_types_and_widths_that_tensor_cores_do_not_take_are_refused() -> None:
         ragged_step_graph(replace(TINY, width=36), CAPACITY)
     with pytest.raises(InvalidInput, match="is not a step for ragged batches"):
         capacity_of(decode_graph(TINY))
+
+
+def test_heads_that_the_attention_on_a_gpu_does_not_take_are_refused() -> None:
+    require_heads_for_gpu(LLAMA_3_2_1B)
+    with pytest.raises(InvalidInput, match="heads of 8 elements"):
+        require_heads_for_gpu(TINY)
 
 
 @pytest.mark.parametrize(
