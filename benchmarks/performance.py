@@ -155,6 +155,18 @@ SECTIONS = (
         "bf16, 28 query and 4 KV heads of 128, pages of 16; ten calls in a graph. `python -m benchmarks.persistent`",
     ),
     Section(
+        "prompts",
+        "Steps of a model for ragged batches",
+        "Llama-3.2-1B shapes, random weights, bf16; a graph for 8 requests and 1,024 rows. A step with a prompt of "
+        "1,024 or 128 tokens, and with decodes at 1,024 positions. The largest relative L2 error of the logits of "
+        "seven prompts against f32 in PyTorch (low: the smallest), and how many of 42 logits differ in a bit from "
+        "those that the request gets alone. `python -m benchmarks.prompts`",
+        (
+            ("persistent.prompt_1024_ms", "at most 20"),
+            ("persistent.prompts_differing_bits", "0"),
+        ),
+    ),
+    Section(
         "schedules",
         "Balance of schedules",
         "The busiest CTA over the mean of 132, in modelled cost; no time was measured. Batches, rules of cuts and "
