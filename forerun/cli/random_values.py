@@ -73,7 +73,8 @@ def _values(buffer: Buffer, deviation: float) -> NDArray[Any]:
     dtype = numpy_dtype(buffer.dtype)
     if not buffer.dtype.is_float:
         low, high = buffer.bounds or (0, 0)
-        return chooser.integers(low, high, buffer.shape, endpoint=True).astype(dtype)
+        integers = chooser.integers(low, high, buffer.shape, endpoint=True).astype(dtype)
+        return np.sort(integers, axis=None).reshape(buffer.shape) if buffer.ascending else integers
     values = chooser.standard_normal(buffer.shape, np.float32)
     values *= np.float32(deviation)
     return values.astype(dtype)

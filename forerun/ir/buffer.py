@@ -53,6 +53,9 @@ class Buffer:
             inputs; it serves range checks of regions, and proves nothing about conflicts.
         contents: The bytes that a weight has in every replay, if the graph says so (verifier rules M9 and F5); little-
             endian, row-major. The value of any other weight is given when the graph is loaded.
+        ascending: Whether no element of an integer buffer is below the one before it, as an index pointer's are. That
+            is promised by the caller, who alone writes it (M10, F6); targets check it. Two regions between elements of
+            one such buffer are known to be disjoint if their indices are.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Buffer:
     index: Paged | Ragged | None = None
     bounds: tuple[int, int] | None = None
     contents: bytes | None = None
+    ascending: bool = False
 
     @property
     def needs_value(self) -> bool:

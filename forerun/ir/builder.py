@@ -90,6 +90,7 @@ class GraphBuilder:
         index: Paged | Ragged | None = None,
         bounds: tuple[int, int] | None = None,
         contents: bytes | None = None,
+        ascending: bool = False,
     ) -> str:
         """Declare a buffer; returns its name.
 
@@ -104,6 +105,7 @@ class GraphBuilder:
             index: Paged or ragged indexing of the first dimension.
             bounds: Inclusive range of the values of an integer buffer.
             contents: The bytes that a weight has in every replay; see :meth:`constant`.
+            ascending: Whether no element is below the one before it; see :class:`~forerun.ir.buffer.Buffer`.
 
         Raises:
             InvalidInput: If the name is taken, or type or shape is none.
@@ -112,15 +114,23 @@ class GraphBuilder:
             raise InvalidInput(f"a buffer is named by a text, not by {name!r}", hint='such as input("x", "f32", (8,))')
         _claim(self._buffers, name, "buffer")
         form = dtype_of(name, dtype), shape_of(name, shape)
-        buffer = Buffer(name, *form, role, allocation or name, offset, index, bounds, contents)
+        buffer = Buffer(name, *form, role, allocation or name, offset, index, bounds, contents, ascending)
         if allocation is None:
             self.allocation(name, buffer.size, place)
         self._buffers[name] = buffer
         return name
 
-    def input(self, name: str, dtype: DTypeLike, shape: ShapeLike, *, bounds: tuple[int, int] | None = None) -> str:
+    def input(
+        self,
+        name: str,
+        dtype: DTypeLike,
+        shape: ShapeLike,
+        *,
+        bounds: tuple[int, int] | None = None,
+        ascending: bool = False,
+    ) -> str:
         """Declare a buffer that the caller fills before each replay."""
-        return self.buffer(name, dtype, shape, BufferRole.INPUT, bounds=bounds)
+        return self.buffer(name, dtype, shape, BufferRole.INPUT, bounds=bounds, ascending=ascending)
 
     def output(self, name: str, dtype: DTypeLike, shape: ShapeLike) -> str:
         """Declare a buffer that the caller reads after each replay."""

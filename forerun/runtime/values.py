@@ -116,6 +116,8 @@ def _converted(what: str, buffer: Buffer, value: ArrayLike) -> NDArray[Any]:
         array = (_rounded if rounds else _exactly)(what, buffer, array)
     if buffer.bounds is not None:
         _check_bounds(buffer, array, buffer.bounds)
+    if buffer.ascending:
+        _check_ascent(buffer, array)
     return array
 
 
@@ -171,6 +173,15 @@ def _misfit(what: str, buffer: Buffer, array: NDArray[Any]) -> InvalidInput:
     converts = array.shape == buffer.shape and buffer.dtype.is_float and _is_float(array.dtype)
     hint = _conversion(buffer) if converts else ""
     return InvalidInput(f"{what} '%{buffer.name}': expected {expected}, given {given}", hint=hint)
+
+
+def _check_ascent(buffer: Buffer, array: NDArray[Any]) -> None:
+    values = array.reshape(-1)
+    falls = values[1:] < values[:-1]
+    if falls.any():
+        at = int(np.argmax(falls)) + 1
+        what = f"{buffer.role.value} '%{buffer.name}' must ascend"
+        raise InvalidInput(f"{what}, but element {at} is {values[at]}, below {values[at - 1]} before it")
 
 
 def _check_bounds(buffer: Buffer, array: NDArray[Any], bounds: tuple[int, int]) -> None:

@@ -113,4 +113,6 @@ def _value(buffer: Buffer, values: np.random.Generator) -> NDArray[Any]:
     low, high = buffer.bounds or (0, 99)
     drawn: NDArray[Any]
     drawn = values.normal(size=buffer.shape) if buffer.dtype.is_float else values.integers(low, high + 1, buffer.shape)
+    if buffer.ascending:
+        drawn = np.sort(drawn, axis=None).reshape(buffer.shape)
     return drawn.astype(numpy_dtype(buffer.dtype))

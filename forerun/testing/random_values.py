@@ -44,4 +44,6 @@ def _value(buffer: Buffer, replay: int) -> NDArray[Any]:
         numbers = low + numbers % (high - low + 1)
     elif buffer.dtype.is_float:
         numbers = numbers / 8 - 6
+    if buffer.ascending:
+        numbers = np.sort(numbers)
     return numbers.astype(numpy_dtype(buffer.dtype)).reshape(buffer.shape)

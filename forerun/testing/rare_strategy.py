@@ -81,7 +81,7 @@ class _Memory:
     def small(self, name: str) -> Buffer:
         """A position (an input), a condition or host memory (state)."""
         if name == "pos":
-            return self.use(Buffer(name, DType.U64, (1,), BufferRole.INPUT, name, bounds=(2, 2)))
+            return self.use(Buffer(name, DType.U64, (1,), BufferRole.INPUT, name, bounds=(2, 2), ascending=True))
         if name == "c":
             return self.use(Buffer(name, DType.U8, (1,), BufferRole.STATE, name))
         return self.use(Buffer(name, DType.I32, (4,), BufferRole.STATE, name))

@@ -85,7 +85,8 @@ def _is_copy(before: Graph, after: Graph, name: str, of: Mapping[str, str]) -> b
         return False
     if _alignment(copy) < _alignment(original):
         return False
-    moved = replace(copy, name=original.name, role=original.role)
+    # Who reads a copy cannot tell that its elements ascend: only of what the caller gives is that promised.
+    moved = replace(copy, name=original.name, role=original.role, ascending=original.ascending)
     is_plain = original.index is None  # else what its accesses are depends on another buffer
     return is_plain and replace(moved, allocation=original.allocation, offset=original.offset) == original
 

@@ -14,6 +14,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Phase
 from forerun.ir.nodes import BufferArgument, ConstantArgument, KernelNode, ScalarLoad
 from forerun.ir.region import WHOLE, Region
+from forerun.ir.semantics.ascending import ASCENDING
 from forerun.ir.semantics.body import late_steps, released_phases
 from forerun.ir.semantics.byteset import ByteSet, bytes_of
 from forerun.ir.types import DType
@@ -272,7 +273,8 @@ def symbol_values(
     Loads of the same element have the same value, and so the same name, if no node between them in launch order may
     write it. That is what they load if nothing races with them, and loads are accesses too: the first load to see
     something else in some run would race with a write that is where it is said to be. In a node that may write the
-    element itself, every phase that loads it has a name of its own.
+    element itself, every phase that loads it has a name of its own. Elements of buffers that ascend are named so
+    (:data:`~forerun.ir.semantics.ascending.ASCENDING`), since their order is known.
     """
     values: dict[str, AffineLike] = {}
     for parameter, argument in node.arguments:
@@ -281,6 +283,9 @@ def symbol_values(
         elif isinstance(argument, ScalarLoad):
             versions = written.get((argument.buffer, argument.index), {node.name: 0})
             version = f"@{versions[node.name] or ''}" if node.name in versions else f"@{node.name}.{phase}"
+            source = graph.buffers.get(argument.buffer)
+            if source is not None and source.ascending and (argument.buffer, argument.index) not in written:
+                version = ASCENDING
             symbol = f"%{argument.buffer}[{argument.index}]" + version.removesuffix("@")
             values[parameter] = affine(symbol) + argument.offset
         elif dims and isinstance(argument, BufferArgument) and argument.buffer in graph.buffers:
@@ -294,11 +299,11 @@ def loaded_from(symbol: str) -> str:
 
 
 def unversioned(found: ByteSet) -> ByteSet:
-    """The bytes, where every loaded scalar is named by its element alone."""
+    """The bytes, where every loaded scalar is named by its element alone, and by whether that ascends."""
     if found.is_constant:
         return found
     start, stop = (
-        tuple(sorted((name.partition("@")[0], count) for name, count in terms))
+        tuple(sorted((name if name.endswith(ASCENDING) else name.partition("@")[0], count) for name, count in terms))
         for terms in (found.start_terms, found.stop_terms)
     )
     return replace(found, start_terms=start, stop_terms=stop)

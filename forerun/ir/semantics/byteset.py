@@ -8,6 +8,7 @@ from math import gcd
 from forerun.ir.affine import Affine, affine
 from forerun.ir.buffer import Buffer
 from forerun.ir.region import Region, Slice
+from forerun.ir.semantics.ascending import not_above
 from forerun.ir.semantics.strides import UNBOUNDED, Levels, contains, meet
 
 __all__ = ["ByteSet", "bytes_of"]
@@ -20,7 +21,8 @@ class ByteSet:
     """Bytes of one allocation: a hull ``[start, stop)`` with symbolic ends, and how the bytes lie in it.
 
     An end is its constant plus ``*_terms``, symbols with coefficients as in :class:`forerun.ir.affine.Affine`. Two
-    ends can be compared exactly if and only if their terms are equal.
+    ends can be compared exactly if and only if their terms are equal. Those with elements of one buffer that ascends
+    can be ordered, too (:mod:`forerun.ir.semantics.ascending`).
 
     Attributes:
         start: Constant part of the first byte.
@@ -55,9 +57,7 @@ class ByteSet:
 
     def overlaps(self, other: ByteSet) -> bool:
         """Whether some byte may be in both: all that is not known to be disjoint overlaps."""
-        if self.stop_terms == other.start_terms and self.stop <= other.start:
-            return False
-        if other.stop_terms == self.start_terms and other.stop <= self.start:
+        if self._ends_before(other) or other._ends_before(self):
             return False
         if self.is_empty or other.is_empty:
             return False
@@ -65,15 +65,17 @@ class ByteSet:
             return True
         return self._meets(other) is not False
 
+    def _ends_before(self, other: ByteSet) -> bool:
+        """Whether its hull is known to end where the other one's begins, or before."""
+        return not_above(self.stop, self.stop_terms, other.start, other.start_terms)
+
     def meets(self, other: ByteSet) -> bool | None:
         """Whether some byte is in both; ``None`` if that is not known.
 
         It is not where ends with different symbols are compared, where a set is not exact, and where deciding it would
         take too long (:mod:`forerun.ir.semantics.strides`).
         """
-        if self.stop_terms == other.start_terms and self.stop <= other.start:
-            return False
-        if other.stop_terms == self.start_terms and other.stop <= self.start:
+        if self._ends_before(other) or other._ends_before(self):
             return False
         if self.is_empty or other.is_empty:
             return False
@@ -115,12 +117,14 @@ class ByteSet:
         """Whether every byte of ``other`` is certainly in this set."""
         if other.is_empty:
             return True
-        if not self.exact or self.start_terms != other.start_terms or self.stop_terms != other.stop_terms:
+        if not self.exact or not not_above(self.start, self.start_terms, other.start, other.start_terms):
             return False
-        if self.start > other.start or other.stop > self.stop:
+        if not not_above(other.stop, other.stop_terms, self.stop, self.stop_terms):
             return False
         if not self.levels:
             return True
+        if self.start_terms != other.start_terms or self.stop_terms != other.stop_terms:
+            return False
         inner = (other.levels, other.run) if other.levels else ((), other.stop - other.start)
         return self == other or contains(self.levels, self.run, *inner, other.start - self.start)
 

@@ -11,6 +11,7 @@ from typing import TypeAlias
 from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.semantics.access import accesses
+from forerun.ir.semantics.ascending import ASCENDING
 from forerun.ir.semantics.binding import NodeAccess
 from forerun.ir.semantics.byteset import ByteSet
 from forerun.ir.types import BufferRole
@@ -110,6 +111,7 @@ def _moving_ranges(graph: Graph, access: NodeAccess) -> list[WrittenRange] | Non
 
 def _element(graph: Graph, symbol: str, stride: int) -> LoadedElement | None:
     """What a symbol of :func:`~forerun.ir.semantics.binding.symbol_values` stands for, if no node writes it before."""
+    symbol = symbol.removesuffix(ASCENDING)
     name, _, index = symbol.removeprefix("%").rpartition("[")
     if "@" in symbol or name not in graph.buffers:
         return None

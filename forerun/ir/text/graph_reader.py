@@ -119,15 +119,16 @@ class GraphReader(NodeReader):
         role = self.one_of("buffer role", _ROLES)
         index = self._index()
         bounds = self._bounds() if self.accept("in") else None
+        ascending = bool(self.accept("ascending"))
         contents = self._contents(dtype) if self.accept("holds") else None
         if not self.accept("at"):
-            buffer = Buffer(name, dtype, shape, role, name, 0, index, bounds, contents)
+            buffer = Buffer(name, dtype, shape, role, name, 0, index, bounds, contents, ascending)
             self._declare_buffer(buffer, ordinal, self.place_or(DEVICE0))
             return
         allocation, offset = self.reference("$"), self.summand()
         if self.token == "on":
             self.fault_at(self.ordinal, "P11", "a buffer 'at' an allocation lives where the allocation does")
-        buffer = Buffer(name, dtype, shape, role, allocation, offset, index, bounds, contents)
+        buffer = Buffer(name, dtype, shape, role, allocation, offset, index, bounds, contents, ascending)
         self._declare_buffer(buffer, ordinal, None)
 
     def _declare_buffer(self, buffer: Buffer, ordinal: int, private: Place | None) -> None:

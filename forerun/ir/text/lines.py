@@ -81,6 +81,8 @@ def buffer_line(buffer: Buffer, private: Allocation | None = None) -> str:
         line += " " + _index(buffer.index)
     if buffer.bounds is not None:
         line += " in " + _bounds(buffer.bounds)
+    if buffer.ascending is not False:
+        line += " ascending" if buffer.ascending is True else " " + unprintable(buffer.ascending)
     if buffer.contents is not None:
         line += " holds " + _contents(buffer)
     if private is not None:

@@ -33,6 +33,7 @@ RULES = {
     "M7": "a page table or index pointer is an integer buffer of the graph, and pages have at least one row",
     "M8": "value bounds belong to integer buffers, are in order and fit the element type",
     "M9": "contents fill a plain weight of at most 65,536 bytes, are within its bounds, and are no other buffer's",
+    "M10": "what ascends is a plain integer buffer that the caller gives, and its contents, if declared, do so",
     # kernels.py
     "K1": "names of parameters, roles and phases are unique in a kernel",
     "K2": "an access names a buffer parameter and has no more slices than it has dimensions",
@@ -70,6 +71,7 @@ RULES = {
     "F2": "a temporary is written before it is read",
     "F3": "every output is written",
     "F5": "no node may write a buffer whose contents are declared",
+    "F6": "no node may write a buffer that ascends",
     # lifetimes.py (checked then, too)
     "F4": "memory that nodes allocate and free is used in between, and holds what need not outlive it",
 }

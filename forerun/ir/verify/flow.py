@@ -17,13 +17,16 @@ __all__ = ["check"]
 
 
 def check(graph: Graph) -> Iterator[Diagnostic]:
-    """Yield violations of F1 to F3, and F5 of a graph that is valid otherwise."""
+    """Yield violations of F1 to F3, F5 and F6 of a graph that is valid otherwise."""
     roles = {buffer.name: buffer.role for buffer in graph.buffers.values()}
     written: dict[str, dict[ByteSet, None]] = {}
     constant: dict[str, list[ByteSet]] = {}
+    given: dict[str, list[ByteSet]] = {}
     for buffer in graph.buffers.values():
         if buffer.contents is not None:
             constant.setdefault(buffer.allocation, []).append(ByteSet(buffer.offset, buffer.stop))
+        elif buffer.ascending:
+            given.setdefault(buffer.allocation, []).append(ByteSet(buffer.offset, buffer.stop))
     for access in _of_data(graph):
         role, known = roles.get(access.buffer), written.setdefault(access.allocation, {})
         if access.write:
@@ -34,6 +37,9 @@ def check(graph: Graph) -> Iterator[Diagnostic]:
             elif access.allocation in constant and any(map(access.bytes.overlaps, constant[access.allocation])):
                 hint = "copy it to a temporary, and give the kernel that; or declare a weight, and pass its value"
                 yield Diagnostic("F5", f"may write %{access.buffer}, whose contents are declared", _at(access), hint)
+            elif access.allocation in given and any(map(access.bytes.overlaps, given[access.allocation])):
+                hint = "only the caller may write what ascends; let the node write another buffer"
+                yield Diagnostic("F6", f"may write %{access.buffer}, bytes of what ascends", _at(access), hint)
         elif role is BufferRole.TEMP and access.certain and not _overlaps_any(access.bytes, known):
             yield Diagnostic("F2", f"reads %{access.buffer}, a temporary that nothing has written before", _at(access))
     for buffer in graph.buffers.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from forerun.ir.buffer import Buffer, Paged
 from forerun.ir.contents import integers_of
@@ -16,10 +17,11 @@ MAX_CONTENTS = 1 << 16
 """Bytes that a graph may say of one buffer."""
 
 _MAY_ALIAS = {BufferRole.TEMP, BufferRole.WEIGHT, BufferRole.STATE, BufferRole.INPUT}
+_GIVEN = {BufferRole.INPUT, BufferRole.PARAM, BufferRole.WEIGHT}
 
 
 def check(graph: Graph) -> Iterator[Diagnostic]:
-    """Yield violations of M1 to M9 (and G1 for their names)."""
+    """Yield violations of M1 to M10 (and G1 for their names)."""
     for name, allocation in graph.allocations.items():
         if not name:
             yield Diagnostic("G1", "an allocation has no name", Location("allocation", name))
@@ -32,6 +34,7 @@ def check(graph: Graph) -> Iterator[Diagnostic]:
         yield from _index(graph, buffer)
         yield from _bounds(buffer)
         yield from _contents(buffer)
+        yield from _ascent(buffer)
     yield from _overlaps(graph)
 
 
@@ -103,6 +106,22 @@ def _contents(buffer: Buffer) -> Iterator[Diagnostic]:
         wrong = next((v for v in integers_of(buffer.dtype, contents) if not low <= v <= high), None)
         if wrong is not None:
             yield Diagnostic("M9", f"holds {wrong}, which is out of its bounds {low}..{high}", at)
+
+
+def _ascent(buffer: Buffer) -> Iterator[Diagnostic]:
+    if not buffer.ascending:
+        return
+    at = Location("buffer", buffer.name)
+    if buffer.dtype.is_float or buffer.index is not None:
+        yield Diagnostic("M10", "ascends, but is not a plain integer buffer", at)
+    elif buffer.role not in _GIVEN:
+        hint = "only the caller can promise it: of inputs, parameters and weights"
+        yield Diagnostic("M10", f"ascends, but is {buffer.role}", at, hint)
+    elif buffer.contents is not None:
+        values = integers_of(buffer.dtype, buffer.contents)
+        wrong = next(((a, b) for a, b in pairwise(values) if b < a), None)
+        if wrong is not None:
+            yield Diagnostic("M10", f"ascends, but holds {wrong[1]} behind {wrong[0]}", at)
 
 
 def _overlaps(graph: Graph) -> Iterator[Diagnostic]:

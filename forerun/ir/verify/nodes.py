@@ -32,6 +32,7 @@ from forerun.ir.nodes import (
     ScalarLoad,
 )
 from forerun.ir.region import BufferView, Region
+from forerun.ir.semantics.ascending import ASCENDING
 from forerun.ir.semantics.binding import symbol_values
 from forerun.ir.types import DType
 from forerun.support.diagnostics import Diagnostic, Location, did_you_mean
@@ -232,7 +233,7 @@ def _regions(graph: Graph, node: KernelNode, kernel: Kernel, partial: tuple[Acce
         return
     values = symbol_values(graph, kernel, node, "", {})
     ranges = {
-        f"%{a.buffer}[{a.index}]": bounds
+        f"%{a.buffer}[{a.index}]" + ASCENDING * graph.buffers[a.buffer].ascending: bounds
         for _, a in node.arguments
         if isinstance(a, ScalarLoad) and (bounds := graph.buffers[a.buffer].bounds) is not None
     }

@@ -205,7 +205,7 @@ class Versions:
     def _put(self, unit: Unit, place: Place, allocation: str, at: int) -> None:
         for buffer in unit.buffers:
             name = self._names["buffers"].new(f"{buffer.name}.{suffix_of(place)}")
-            moved = replace(buffer, name=name, role=BufferRole.TEMP, allocation=allocation)
+            moved = replace(buffer, name=name, role=BufferRole.TEMP, allocation=allocation, ascending=False)
             self.buffers[buffer.name, place] = replace(moved, offset=at + buffer.offset - unit.start)
 
     def _in_slots(self, units: Sequence[Unit], stages: Mapping[tuple[str, Place], list[int]], slots: int) -> None:

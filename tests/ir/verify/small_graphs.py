@@ -64,6 +64,7 @@ __all__ = [
     "with_node",
     "with_roles",
     "with_steps",
+    "written_pointers",
 ]
 
 F32, I32 = DType.F32, DType.I32
@@ -191,6 +192,16 @@ def given_to_a_black_box() -> Graph:
         buffer %c : i32[1] weight holds [0]
         kernel @box(c: i32[1]) opaque
         node #box = @box(c=%c)
+    """)
+
+
+def written_pointers() -> Graph:
+    return parse_graph("""
+        forerun 1 graph g
+        alloc $p : 8
+        buffer %p : i32[2] input ascending at $p
+        buffer %alias : i32[1] input at $p + 4
+        node #clear = fill %alias with 0
     """)
 
 

@@ -34,7 +34,7 @@ from forerun.ir.nodes import (
     ScalarLoad,
 )
 from forerun.ir.region import BufferView, Region, Slice, region
-from forerun.ir.types import HOST, DependencyKind, DType
+from forerun.ir.types import HOST, BufferRole, DependencyKind, DType
 from forerun.ir.verify import RULES, require_valid, verify
 from forerun.support.diagnostics import InvalidInput
 from tests.ir.verify.small_graphs import (
@@ -70,6 +70,7 @@ from tests.ir.verify.small_graphs import (
     with_node,
     with_roles,
     with_steps,
+    written_pointers,
 )
 
 BROKEN: list[tuple[str, str, Callable[[], Graph]]] = [
@@ -175,6 +176,17 @@ BROKEN: list[tuple[str, str, Callable[[], Graph]]] = [
     ("M9", "has contents of more than 65536 bytes", lambda: holding(shape=(1 << 15,), contents=bytes(1 << 17))),
     ("M9", "holds 0, which is out of its bounds 1..2", lambda: holding(bounds=(1, 2))),
     ("M9", "overlaps %c, but contents that are declared are nobody else's", lambda: holding_twice()),
+    ("M10", "ascends, but is not a plain integer buffer", lambda: with_buffer(ascending=True)),
+    ("M10", "ascends, but is not a plain integer buffer", lambda: holding(ascending=True, index=Paged("i", 1))),
+    (
+        "M10",
+        "ascends, but is state",
+        lambda: graph(
+            allocations=[*ALLOCATIONS, Allocation("p", 4)],
+            buffers=[*BUFFERS, Buffer("p", I32, (1,), BufferRole.STATE, "p", ascending=True)],
+        ),
+    ),
+    ("M10", "holds 1 behind 2", lambda: holding(shape=(2,), contents=bytes([2, 0, 0, 0, 1, 0, 0, 0]), ascending=True)),
     (
         "K1",
         "parameter 'x' occurs twice",
@@ -294,6 +306,7 @@ BROKEN: list[tuple[str, str, Callable[[], Graph]]] = [
     ),
     ("F3", "an output that no node writes", lambda: graph(nodes=[], dependencies=[])),
     ("F5", "may write %c, whose contents are declared", lambda: given_to_a_black_box()),
+    ("F6", "may write %alias, bytes of what ascends", lambda: written_pointers()),
     ("F4", "uses memory of $m before 'late' allocates it", lambda: allocated_late()),
 ]
 
