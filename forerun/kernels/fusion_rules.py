@@ -1,5 +1,7 @@
 """The fusion rules of this package's kernels: how the small kernels of a decode step become a few large ones.
 
+Those of groups of launches are in :mod:`forerun.kernels.persistent.group_rules`.
+
 Sums are taken in another order on a GPU (f32, over up to some thousand products), which is what the tolerances allow.
 """
 
@@ -25,8 +27,9 @@ from forerun.kernels import (
     rope_append,
     silu_mul,
 )
+from forerun.kernels.persistent.group_rules import fuse_requests
 
-__all__ = ["fuse_attention", "fuse_gate_up", "fuse_head", "fuse_projection", "fuse_qkv"]
+__all__ = ["fuse_attention", "fuse_gate_up", "fuse_head", "fuse_projection", "fuse_qkv", "fuse_requests"]
 
 _FLOATS = DType.F32, DType.BF16, DType.F16
 _GEMV = tuple(gemv.declare(dtype) for dtype in _FLOATS)

@@ -9,7 +9,8 @@ does, so every run of G1 gives what its nodes give one by one in launch order. R
 order is a run that G0 allows too. Both run the same nodes (C1, C2, C6 to C9, C11), or fused ones that stand for them
 (C12 to C16, see :mod:`~forerun.ir.refinement.fused`), but for nodes that would compute again what another has computed
 (C20, see :mod:`~forerun.ir.refinement.merged`), and copies of constants that are bound directly now (C21, see
-:mod:`~forerun.ir.refinement.folded`); and a node computes the same from the same bytes (C4), at any place where the
+:mod:`~forerun.ir.refinement.folded`), and but for nodes that prepare what fused nodes use (C23, see
+:mod:`~forerun.ir.refinement.scratch`); and a node computes the same from the same bytes (C4), at any place where the
 code of its phases is known (C7). So it is enough that every two conflicting accesses have one direction in both launch
 orders (C3). Where nodes work on copies of buffers, all this is about the graph after with the buffers themselves; that
 it gives what the graph after gives is C22 (:mod:`~forerun.ir.refinement.copied`).

@@ -53,11 +53,12 @@ def claims(graph: Graph) -> Fusions:
 class Fused:
     """The fused nodes of a rewrite of a verified graph.
 
-    Nodes that were there before are left out of ``fusions``: what an earlier edit claimed.
+    Nodes that were there before are left out of ``fusions``: what an earlier edit claimed. What is done to ``scratch``
+    memory is for :mod:`~forerun.ir.refinement.scratch` to judge.
     """
 
-    def __init__(self, before: Graph, after: Graph, fusions: Fusions) -> None:
-        self.before, self.after = before, after
+    def __init__(self, before: Graph, after: Graph, fusions: Fusions, scratch: frozenset[str] = frozenset()) -> None:
+        self.before, self.after, self.scratch = before, after, scratch
         self.problems: list[Problem] = []
         present = claims(before)
         claimed = {
@@ -109,7 +110,7 @@ class Fused:
         for fused, parts in self.groups.items():
             old = [*self._outside(parts), *(a for a in self._of(parts) if a.write)]
             own = found.setdefault(fused, {})
-            for access in accesses(self.after)[fused]:
+            for access in self._own(fused):
                 known = {self._place[a.node] for a in old if a.write == access.write and _meet(a, access)}
                 own[access.allocation, access.bytes, access.write] = tuple(sorted(known))
         return found
@@ -135,6 +136,10 @@ class Fused:
 
     def _of(self, parts: Iterable[str]) -> list[NodeAccess]:
         return [access for part in parts for access in accesses(self.before)[part]]
+
+    def _own(self, fused: str) -> list[NodeAccess]:
+        """What a fused node accesses, but for scratch memory."""
+        return [access for access in accesses(self.after)[fused] if access.allocation not in self.scratch]
 
     def _inside(self, parts: tuple[str, ...], read: NodeAccess) -> bool | None:
         """Whether a read sees only what the nodes themselves have written; ``None`` if it sees that and more."""
@@ -184,8 +189,9 @@ class Fused:
 
     def _reads(self, fused: str, parts: tuple[str, ...]) -> Iterator[Problem]:
         """C12 and C13."""
-        own = [access for access in accesses(self.after)[fused] if not access.write]
+        own = [access for access in self._own(fused) if not access.write]
         outside = self._outside(parts)
+        together = [*outside, *_joined(outside)]
         for read in outside:
             if self._inside(parts, read) is None:
                 message = f"'{read.node}' reads %{read.buffer} in part from nodes that it is fused with"
@@ -194,7 +200,7 @@ class Fused:
                 message = f"does not read %{read.buffer} bytes {read.bytes}, which '{read.node}' reads"
                 yield Problem("C12", fused, message, certain=not any(_meet(new, read) for new in own))
         for new in own:
-            if not any(_covers(read, new) for read in outside):
+            if not any(_covers(read, new) for read in together):
                 known = any(not a.write and _meet(a, new) for a in self._of(parts))
                 message = f"reads %{new.buffer} bytes {new.bytes}, which nothing that it stands for reads from others"
                 yield Problem("C13", fused, message, certain=not known)
@@ -202,8 +208,9 @@ class Fused:
     def _new_writes(self, fused: str, parts: tuple[str, ...]) -> Iterator[Problem]:
         """C2."""
         old = [access for access in self._of(parts) if access.write]
-        for new in accesses(self.after)[fused]:
-            if new.write and not any(_covers(write, new) for write in old):
+        together = [*old, *_joined(old)]
+        for new in self._own(fused):
+            if new.write and not any(_covers(write, new) for write in together):
                 message = f"the write of '{fused}' to %{new.buffer} bytes {new.bytes} is new"
                 certain = not any(_meet(write, new) for write in old) and not is_temporary(self.before, new)
                 yield Problem("C2", fused, message, certain)
@@ -300,6 +307,31 @@ def _plain(access: NodeAccess) -> ByteSet:
     What they load is the same: the loads are accesses too, and on the same side of every write (C3).
     """
     return unversioned(access.bytes)
+
+
+def _joined(found: Iterable[NodeAccess]) -> list[NodeAccess]:
+    """Accesses of bytes of which the ones begin where the others end, as one access of all of them."""
+    begins = {(a.allocation, a.bytes.start, a.bytes.start_terms): a for a in map(_unnamed, found) if _is_span(a)}
+    joined = []
+    for first in begins.values():
+        last, seen = first, {first}
+        while (after := begins.get((last.allocation, last.bytes.stop, last.bytes.stop_terms))) not in (None, *seen):
+            assert after is not None
+            last = after
+            seen.add(last)
+        if last is not first:
+            whole = replace(first.bytes, stop=last.bytes.stop, stop_terms=last.bytes.stop_terms)
+            joined.append(replace(first, bytes=whole))
+    return joined
+
+
+def _unnamed(access: NodeAccess) -> NodeAccess:
+    return replace(access, bytes=_plain(access))
+
+
+def _is_span(access: NodeAccess) -> bool:
+    """Whether an access touches all bytes from its first one to its last one, however many these are."""
+    return access.definite and not access.bytes.levels
 
 
 def _covers(access: NodeAccess, other: NodeAccess) -> bool:

@@ -17,6 +17,7 @@ from forerun.ir.refinement.body_order import LostOrder, lost_orders, other_body
 from forerun.ir.refinement.folded import without_folded
 from forerun.ir.refinement.fused import Fused, claims, is_temporary
 from forerun.ir.refinement.merged import without_merged
+from forerun.ir.refinement.scratch import without_scratch
 from forerun.ir.semantics.access import HOST_EFFECTS, NodeAccess, accesses, is_event
 from forerun.ir.semantics.constants import changed_constants
 from forerun.ir.semantics.event_nodes import crossings, event_nodes
@@ -53,6 +54,7 @@ RULES = {
     "C20": "a node that is merged with another one would compute the same from the same bytes, and nobody misses it",
     "C21": "a copy that is gone brought constants, and its readers have the same ones another way",
     "C22": "a node that works on a copy of a buffer reads there what the buffer would hold, and so do all others",
+    "C23": "new nodes prepare in new memory what nodes that stand for others use, from what these read themselves",
     "C10": "a graph after that is not proved comes from a graph before that is, or else the race was there before",
 }
 """What a rewrite must keep, by identifier; tests/ir/refinement/test_certificate.py has a negative test for each."""
@@ -109,7 +111,12 @@ def compare(
     for gone, (kept, reason) in wrong.items():
         at = Location("node", path + kept)
         findings.add("C20", f"stands for '{gone}', which is gone, but was not merged with it: {reason}", at)
-    comparison = _Comparison(before, after, findings, assumptions, path, Fused(before, after, fusions))
+    scratch = frozenset[str]()
+    if not path:
+        before, after, scratch, misused = without_scratch(before, after, fusions)
+        for name, message in misused:
+            findings.add("C23", message, Location("node", name))
+    comparison = _Comparison(before, after, findings, assumptions, path, Fused(before, after, fusions, scratch))
     comparison.tables()
     comparison.nodes()
     comparison.directions()

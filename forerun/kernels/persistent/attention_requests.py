@@ -1,10 +1,12 @@
 """Attention of consecutive requests of a ragged batch, one launch for each group: what an engine's graph has.
 
-Decode requests and prefill requests of one batch, say, are two launches over the same buffers, which write disjoint rows:
-those between two elements of the batch's index pointer. ``fuse-persistent`` makes one persistent kernel of them.
+Decode requests and prefill requests of one batch, say, are two launches over the same buffers, which write disjoint
+rows: those between two elements of the batch's index pointer. ``fuse-persistent`` makes one persistent kernel of them.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +73,8 @@ def attend(
 def declare(dtype: DType = DType.BF16) -> Kernel:
     """The kernel for queries, KV cache and results of that type; sums are f32.
 
-    ``first`` and ``count`` say which requests; ``begin`` and ``end`` are the elements ``first`` and ``first + count`` of
-    ``query_pointers``, loaded as scalars, since they say which rows are read and written.
+    ``first`` and ``count`` say which requests; ``begin`` and ``end`` are the elements ``first`` and ``first + count``
+    of ``query_pointers``, loaded as scalars, since they say which rows are read and written.
     """
     cache = f"{dtype}[N, PS, KV, HD]"
     values = f"q: {dtype}[Q, H, HD], k_cache: {cache}, v_cache: {cache}"
@@ -113,7 +115,7 @@ def launch_requests(
     if min(first, count) < 0:
         raise InvalidInput(f"requests {first} to {first + count} are none of a batch")
     kernel = declare(dtype)
-    bound = {parameter.name: buffers[parameter.name] for parameter in kernel.buffer_parameters}
-    ends = {"begin": first, "end": first + count}
-    loads = {name: ScalarLoad(buffers["query_pointers"], index) for name, index in ends.items()}
-    return builder.launch(kernel, node=node, launch=launch, first=first, count=count, **bound, **loads)
+    arguments: dict[str, Any] = {p.name: buffers[p.name] for p in kernel.buffer_parameters}
+    pointers = buffers["query_pointers"]
+    arguments |= {"begin": ScalarLoad(pointers, first), "end": ScalarLoad(pointers, first + count)}
+    return builder.launch(kernel, node=node, launch=launch, first=first, count=count, **arguments)

@@ -1,8 +1,8 @@
 """The persistent attention kernel with the rows of the batch as its bounds: what ``fuse-persistent`` puts into graphs.
 
-:mod:`~forerun.kernels.persistent.attention` may leave anything in rows that no request has, so it declares that it writes
-them all. This one takes the ends of the batch from its index pointer, and reads and writes no other rows: what stands there
-stays. If the schedule's status is an error, nothing is written (docs/schedules.md).
+:mod:`~forerun.kernels.persistent.attention` may leave anything in rows that no request has, so it declares that it
+writes them all. This one takes the ends of the batch from its index pointer, and reads and writes no other rows: what
+stands there stays. If the schedule's status is an error, nothing is written (docs/schedules.md).
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def attend(
 def declare(dtype: DType = DType.BF16) -> Kernel:
     """The kernel for queries, KV cache and results of that type.
 
-    Its parameters are those of :func:`forerun.kernels.persistent.attention.declare`, and behind them ``begin`` and ``end``:
-    the first element of ``query_pointers``, and the one of the last request's end, loaded as scalars.
+    Its parameters are those of :func:`forerun.kernels.persistent.attention.declare`, and behind them ``begin`` and
+    ``end``: the first element of ``query_pointers``, and the one of the last request's end, loaded as scalars.
     """
     known = attention.declare(dtype)
     ends = (ScalarParameter(name, DType.I32) for name in ("begin", "end"))

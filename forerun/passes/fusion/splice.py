@@ -11,7 +11,7 @@ from forerun.ir.types import BufferRole
 from forerun.passes.fusion.def_use import DefUse
 from forerun.passes.fusion.legality import Candidate
 
-__all__ = ["splice", "staying"]
+__all__ = ["reconnect", "splice", "staying"]
 
 
 def staying(graph: Graph, def_use: DefUse, candidates: Iterable[Candidate]) -> set[str]:
@@ -48,7 +48,7 @@ def splice(edit: GraphEdit, candidate: Candidate, place: dict[str, int], stay: s
     place[node.name] = place[last]
     edit.set_kernel(candidate.replacement.kernel)
     edit.add_node(node, before=last)
-    _reconnect(edit, node.name, gone, place)
+    reconnect(edit, node.name, gone, place)
     for name in gone:
         edit.remove_node(name)
     edit.record_fusion(node.name, candidate.names)
@@ -68,7 +68,7 @@ def _node(edit: GraphEdit, candidate: Candidate) -> KernelNode:
     return KernelNode(name, new.kernel.name, tuple(bound), new.launch, last.place)
 
 
-def _reconnect(edit: GraphEdit, new: str, gone: list[str], place: dict[str, int]) -> None:
+def reconnect(edit: GraphEdit, new: str, gone: list[str], place: dict[str, int]) -> None:
     """Dependencies of the nodes become those of the new one; what comes in between keeps what ran through them."""
     sources: dict[str, dict[str, tuple[Hazard, ...]]] = {}
     for name in gone:

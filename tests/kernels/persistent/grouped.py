@@ -37,7 +37,7 @@ def grouped_graph(
     capacity: Capacity | None = None,
     dtype: DType = DType.BF16,
 ) -> Graph:
-    """A launch for each group (first request, count) of each layer; layers have queries, caches and results of their own.
+    """A launch for each group (first request, count) of each layer, which has values of its own.
 
     Launch order is one after the other: ``infer-dependencies`` finds that they need no order.
     """

@@ -1,0 +1,201 @@
+"""The group rules of this package: attention of the groups of requests of a batch becomes persistent attention."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from forerun.ir.buffer import Buffer
+from forerun.ir.builder import GraphBuilder
+from forerun.ir.contents import bytes_of_integers
+from forerun.ir.graph import Graph
+from forerun.ir.grouping import (
+    Group,
+    GroupReplacement,
+    GroupRule,
+    GroupSettings,
+    Launched,
+    Preparation,
+    Rejection,
+    group_rule,
+)
+from forerun.ir.nodes import Argument, ConstantArgument, KernelNode, ScalarLoad
+from forerun.ir.types import BufferRole, DType
+from forerun.kernels.persistent import attention_requests, attention_rows, attention_schedule
+from forerun.kernels.persistent.ragged_attention import SCHEDULE, RaggedAttention
+from forerun.schedules.attention import Attention
+from forerun.schedules.capacity import Capacity
+from forerun.schedules.cuts import CutRule, Invariant, Shares, Whole
+from forerun.schedules.policies import POLICIES
+from forerun.schedules.schedule import capacity_for
+from forerun.support.diagnostics import InvalidInput
+
+__all__ = ["REQUESTS", "fuse_requests", "settings_of"]
+
+_TYPES = DType.BF16, DType.F16
+_BATCH = attention_requests.BATCH
+_LOADED = {"begin": 0, "end": 1}
+
+
+def fuse_requests(group: Group, settings: GroupSettings) -> GroupReplacement | Rejection:
+    """Launches that cover requests 0 to some last one, each once, become a schedule and a persistent kernel."""
+    nodes = sorted(group.nodes, key=_first)
+    reason = _uncovered(nodes) or _unlike_elements(group, nodes)
+    if reason:
+        return Rejection(reason)
+    try:
+        ragged = _ragged(group, settings)
+        scalars = attention_schedule.scalars_of(ragged.family, ragged.capacity, ragged.policy, ragged.cuts)
+        launch = attention_schedule.launch_for(ragged.capacity, scalars)
+    except InvalidInput as error:
+        return Rejection(error.message)
+    requests = _first(nodes[-1]) + _count(nodes[-1])
+    batch: dict[str, str | Argument] = {name: _bound(group, name) for name in _BATCH}
+    own: dict[str, str | Argument] = {name: name for name in SCHEDULE}
+    constants: dict[str, str | Argument] = {name: ConstantArgument(value) for name, value in scalars.items()}
+    prepared = Launched(attention_schedule.KERNEL, launch, {"requests": "requests", **batch, **own, **constants})
+    preparation = Preparation(prepared, _buffers(ragged, requests))
+    return GroupReplacement(preparation, _attend(group, ragged, {**batch, **own}, requests))
+
+
+def _first(node: KernelNode) -> int:
+    return _constant(node, "first")
+
+
+def _count(node: KernelNode) -> int:
+    return _constant(node, "count")
+
+
+def _constant(node: KernelNode, name: str) -> int:
+    argument = node.argument(name)
+    return argument.value if isinstance(argument, ConstantArgument) and isinstance(argument.value, int) else -1
+
+
+def _bound(group: Group, parameter: str) -> Argument:
+    argument = group.nodes[0].argument(parameter)
+    assert argument is not None
+    return argument
+
+
+def _uncovered(nodes: list[KernelNode]) -> str:
+    """Why the launches do not cover requests from the first one on, each once; empty if they do."""
+    expected = 0
+    for node in nodes:
+        first, count = _first(node), _count(node)
+        if min(first, count) < 0 or any(getattr(node.argument(n), "name", "") for n in ("first", "count")):
+            return f"of '{node.name}' it is not known for which requests it is"
+        if first < expected:
+            return f"'{node.name}' is for request {first}, which another launch is for, too"
+        if first > expected:
+            return f"no launch is for request {expected}; schedules begin with the first request"
+        expected = first + count
+    return "" if expected else "the launches are for no requests"
+
+
+def _unlike_elements(group: Group, nodes: list[KernelNode]) -> str:
+    """Why the rows of a launch are not those of its requests; empty if they are."""
+    pointers = group.buffer("query_pointers")
+    if not pointers.ascending:
+        return f"%{pointers.name} is not known to ascend"
+    ends = 0, 0
+    for node in nodes:
+        ends = _first(node), _first(node) + _count(node)
+        for name, which in _LOADED.items():
+            if node.argument(name) != ScalarLoad(pointers.name, ends[which]):
+                return f"'{name}' of '{node.name}' is not element {ends[which]} of %{pointers.name}"
+    most = group.buffer("kv_lengths").count
+    for name in ("query_pointers", "page_pointers"):
+        if group.buffer(name).count < most + 1:
+            return f"%{group.buffer(name).name} has too few elements for {most} requests"
+    return f"there are requests behind those of %{group.buffer('kv_lengths').name}" if ends[1] > most else ""
+
+
+def _cuts(settings: GroupSettings) -> CutRule:
+    rules: dict[str, CutRule] = {"shares": Shares(), "whole": Whole(), "invariant": Invariant(settings.chunk)}
+    return rules[settings.cuts]
+
+
+def _ragged(group: Group, settings: GroupSettings) -> RaggedAttention:
+    """What the nodes are made for: with room for every batch that fits the buffers."""
+    rows, heads, head_size = group.buffer("q").shape
+    cache_pages, page_size, kv_heads, _ = group.buffer("k_cache").shape
+    if head_size % 16 or 128 % head_size:
+        raise InvalidInput(f"heads of {head_size} elements are not ones of the persistent kernel: 16, 32, 64 or 128")
+    family = Attention(heads, kv_heads, head_size, page_size, cache_pages)
+    cuts = _cuts(settings)
+    requests, pages = group.buffer("kv_lengths").shape[0], group.buffer("pages").shape[0]
+    capacity = capacity_for(family, requests, rows, pages, settings.ctas, cuts)
+    return RaggedAttention(family, capacity, settings.policy, cuts, group.buffer("q").dtype)
+
+
+def _buffers(ragged: RaggedAttention, requests: int) -> tuple[Buffer, ...]:
+    shapes = ragged.shapes()
+    state = (*((name, DType.I32) for name in (*SCHEDULE, "arrived")),)
+    temporary = (("partial", DType.F32), ("statistics", DType.F32))
+    roles = {**dict.fromkeys(state, BufferRole.STATE), **dict.fromkeys(temporary, BufferRole.TEMP)}
+    made = tuple(Buffer(name, dtype, shapes[name], role, name) for (name, dtype), role in roles.items())
+    count = bytes_of_integers(DType.I32, [requests])
+    return (Buffer("requests", DType.I32, (1,), BufferRole.WEIGHT, "requests", contents=count), *made)
+
+
+def _attend(group: Group, ragged: RaggedAttention, known: dict[str, str | Argument], requests: int) -> Launched:
+    kernel = attention_rows.declare(ragged.dtype)
+    pointers = group.buffer("query_pointers").name
+    values: dict[str, str | Argument] = {n: _bound(group, n) for n in (*attention_requests.VALUES, "y")}
+    workspace: dict[str, str | Argument] = {name: name for name in ("arrived", "partial", "statistics")}
+    ends: dict[str, str | Argument] = {"begin": ScalarLoad(pointers, 0), "end": ScalarLoad(pointers, requests)}
+    slots = ConstantArgument(ragged.shapes()["partial"][0])
+    return Launched(kernel, ragged.launch, {**known, **values, **workspace, **ends, "slots": slots})
+
+
+def settings_of(node: KernelNode) -> GroupSettings | None:
+    """The settings with which a node that makes a schedule was made; ``None`` for other nodes."""
+    if node.kernel != attention_schedule.KERNEL.name:
+        return None
+    number, policy = _constant(node, "cuts"), _constant(node, "policy")
+    cuts = {-1: "whole", 0: "shares"}.get(number, "invariant")
+    if not 0 <= policy < len(POLICIES) or _constant(node, "ctas") < 1:
+        return None
+    return GroupSettings([*POLICIES][policy], cuts, max(number, 1), _constant(node, "ctas"))
+
+
+def _example(random: Random) -> Graph:
+    """Groups of requests, in one or two layers."""
+    family = Attention(4, 2, random.choice([16, 32]), 4, 20)
+    room = Capacity(random.randint(2, 5), random.randint(5, 20), 20, 4, 1, 0)
+    builder = GraphBuilder("groups")
+    rows, pages = (0, room.rows), (0, room.pages)
+    builder.input("query_pointers", DType.I32, room.requests + 1, bounds=rows, ascending=True)
+    builder.input("kv_lengths", DType.I32, room.requests)
+    builder.input("page_pointers", DType.I32, room.requests + 1, bounds=pages, ascending=True)
+    builder.input("pages", DType.I32, room.pages)
+    cut = random.randint(1, room.requests - 1)
+    groups = [(0, cut), (cut, room.requests - cut)]
+    random.shuffle(groups)
+    dtype = random.choice(_TYPES)
+    values, cache = (room.rows, 4, family.head_size), (20, 4, 2, family.head_size)
+    for layer in range(random.randint(1, 2)):
+        bound: dict[str, Any] = {name: name for name in _BATCH}
+        bound["q"] = builder.input(f"q{layer}", dtype, values)
+        bound |= {name: builder.state(f"{name}{layer}", dtype, cache) for name in attention_requests.VALUES[1:]}
+        bound["y"] = builder.output(f"y{layer}", dtype, values)
+        launch = attention_requests.launch_for(room.rows, 4)
+        for number, (first, count) in enumerate(groups):
+            name = f"attention{layer}.{number}"
+            attention_requests.launch_requests(builder, bound, first, count, name, launch, dtype)
+    return builder.build()
+
+
+REQUESTS = group_rule(
+    GroupRule(
+        "attention-requests",
+        "Attention of groups of requests becomes one persistent kernel over a schedule.",
+        tuple(attention_requests.declare(dtype) for dtype in _TYPES),
+        ("first", "count", "begin", "end"),
+        _BATCH,
+        fuse_requests,
+        settings_of,
+        tolerance=0.02,
+        example=_example,
+    )
+)
