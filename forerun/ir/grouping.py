@@ -115,7 +115,7 @@ class Group:
 
 @dataclass(frozen=True)
 class GroupReplacement:
-    """What takes the place of a group: a preparation, which those groups share whose preparations are equal; a launch."""
+    """What takes the place of a group: a preparation, which groups share if theirs are equal, and a launch."""
 
     preparation: Preparation
     launched: Launched

@@ -5,11 +5,11 @@ new, stands for nothing, and writes scratch memory alone: temporaries and state 
 before knows. Here it is checked who does what there. Then the graph before is taken with that memory, the graph after
 with empty nodes for those that prepare, and what a fused node does to scratch memory is its own affair.
 
-Why this suffices. Scratch memory is written by its preparing node alone, all of it that others read, before they do; or
-by fused nodes alone. So what a fused node finds there follows from the bytes that the preparing node read, and from what
-fused nodes left. The former are bytes that the fused node reads as well, with the same values, since nobody writes them
-in between. So the result still is a function of what the nodes that it stands for read. Which one is the statement of a
-rule, as ever with fused nodes; and what a kernel leaves for its next run (a counter that is 0 again) is, too.
+Why this suffices. Scratch memory is written by its preparing node alone, all of it that others read, before they do;
+or by fused nodes alone. So what a fused node finds there follows from the bytes that the preparing node read, and from
+what fused nodes left. The former are bytes that the fused node reads as well, with the same values, since nobody writes
+them in between. So the result still is a function of what the nodes that it stands for read. Which one is the statement
+of a rule, as ever with fused nodes; and what a kernel leaves for its next run (a counter that is 0 again) is, too.
 """
 
 from __future__ import annotations

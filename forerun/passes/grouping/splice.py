@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from forerun.ir.buffer import Allocation
@@ -70,14 +70,18 @@ class Splicer:
 
     def _preparation(self, candidate: Candidate) -> _Prepared:
         """The preparing node for a group: one that is there, if what it reads is as it was, or a new one."""
-        wanted, at = candidate.replacement.preparation, self._place[candidate.last.name]
+        wanted = candidate.replacement.preparation
         for known in self._prepared:
-            between = self._order[known.place : at]
-            if known.preparation == wanted and is_undisturbed(self._graph, wanted.launched, between):
+            between = self._order[known.place : self._place[candidate.last.name]]
+            if known.preparation == wanted and self.serves(wanted, between):
                 return known
         made = self._declared(wanted, candidate)
         self._prepared.append(made)
         return made
+
+    def serves(self, preparation: Preparation, between: Sequence[str]) -> bool:
+        """Whether what was prepared is right still, after the nodes in between."""
+        return is_undisturbed(self._graph, preparation.launched, between)
 
     def _declared(self, preparation: Preparation, candidate: Candidate) -> _Prepared:
         edit, last = self._edit, candidate.last

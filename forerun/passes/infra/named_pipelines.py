@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["EXACT_PIPELINE", "FAST_PIPELINE", "NAMED_PIPELINES", "SPLITS_PIPELINE", "name_of"]
+__all__ = ["EXACT_PIPELINE", "FAST_PIPELINE", "NAMED_PIPELINES", "RAGGED_PIPELINE", "SPLITS_PIPELINE", "name_of"]
 
 _FOLD = (
     # First: without copies of constants in between, kernels that are equal, or follow each other, are seen to be. On
@@ -60,8 +60,20 @@ SPLITS_PIPELINE = ",".join(
 )
 """For programs with nodes on the host: after `place`, which needs to be told what goes there. Keeps every bit."""
 
+RAGGED_PIPELINE = ",".join(
+    [
+        *_FOLD,
+        # On launch order, since what the new nodes depend on is inferred from their own accesses. Not in `fast`: it
+        # needs to know how many SMs the GPU has, and graphs would get new state.
+        "fuse-persistent",
+        *_OVERLAP,
+        *_LAST,
+    ]
+)
+"""For steps over ragged batches. Keeps results within the tolerances of its rules only."""
+
 NAMED_PIPELINES: Mapping[str, str] = MappingProxyType(
-    {"exact": EXACT_PIPELINE, "fast": FAST_PIPELINE, "splits": SPLITS_PIPELINE}
+    {"exact": EXACT_PIPELINE, "fast": FAST_PIPELINE, "splits": SPLITS_PIPELINE, "ragged": RAGGED_PIPELINE}
 )
 """What stands for a pipeline wherever it occurs in a pipeline's text."""
 
