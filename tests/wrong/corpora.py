@@ -20,6 +20,7 @@ from forerun.passes.infer_dependencies import InferDependencies
 from forerun.passes.insert_pdl import can_overlap
 from forerun.testing.explorer import explore
 from tests.literal import conflicting, judge
+from tests.passes.grouped_programs import grouped_program
 from tests.passes.laws import applied, input_of, weakened
 from tests.passes.placed_programs import placed_programs, streamed_programs
 from tests.passes.repeated_programs import repeated_programs
@@ -80,11 +81,18 @@ def placed() -> list[Graph]:
     )
 
 
+@lru_cache
+def grouped() -> list[Graph]:
+    """Launches over groups of the requests of a batch."""
+    return [grouped_program(random.Random(number)) for number in range(60)]
+
+
 _OF_STAGES = {
     "plan-memory": handed_on,
     "merge-equal-nodes": repeated,
     "fold-params": uploading,
     "fuse-splits": placed,
+    "fuse-persistent": grouped,
 }
 """The programs that passes are tried on if others have nothing for them to do."""
 

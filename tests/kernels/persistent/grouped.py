@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -36,10 +36,12 @@ def grouped_graph(
     family: Attention = FAMILY,
     capacity: Capacity | None = None,
     dtype: DType = DType.BF16,
+    before: Mapping[str, Callable[[forerun.GraphBuilder], object]] | None = None,
 ) -> Graph:
     """A launch for each group (first request, count) of each layer, which has values of its own.
 
-    Launch order is one after the other: ``infer-dependencies`` finds that they need no order.
+    Launch order is one after the other: ``infer-dependencies`` finds that they need no order. ``before`` adds something
+    before some of the nodes, which are called ``layer0.0``, ``layer0.1`` and so on.
     """
     room = capacity or Capacity(REQUESTS, ROWS, PAGES, 4, 1, 0)
     builder = forerun.GraphBuilder("grouped")
@@ -53,6 +55,7 @@ def grouped_graph(
         own["y"] = builder.output(f"y{layer}", dtype, values)
         for number, (first, count) in enumerate(groups):
             node = f"layer{layer}.{number}"
+            (before or {}).get(node, id)(builder)
             launch_requests(builder, {**batch, **own}, first, count, node, launch, dtype)
     return builder.build()
 
