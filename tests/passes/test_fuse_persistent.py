@@ -15,11 +15,12 @@ import forerun
 from forerun.ir.fusion import Rejection
 from forerun.ir.graph import Graph
 from forerun.ir.grouping import Group, group_rules
-from forerun.ir.nodes import BufferArgument, EventRecordNode, KernelNode, MemsetNode, ScalarLoad
+from forerun.ir.nodes import BufferArgument, ConstantArgument, EventRecordNode, KernelNode, MemsetNode, ScalarLoad
 from forerun.ir.refinement.certificate import certify
 from forerun.ir.refinement.fused import claims
 from forerun.ir.verify import verify
 from forerun.passes.fuse_persistent import FusePersistent, made_persistent
+from forerun.passes.fusion.stated import stated
 from forerun.passes.infra.base import PassContext
 from forerun.passes.infra.manager import PassManager
 from forerun.support.diagnostics import InvalidInput
@@ -193,3 +194,18 @@ def test_a_rule_of_somebody_else_may_refuse() -> None:
     assert made_persistent(graph, {"mine": rule}, SETTINGS.settings(), context) is graph
     assert context.remarks[0].message == "is not made persistent: 2 no"
     assert isinstance(Group(graph, tuple(graph)).buffer("q").name, str)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pipeline", ["fuse-persistent{ctas=4,cuts=invariant}", "ragged"])
+def test_claims_of_a_whole_pipeline_are_recognised(pipeline: str) -> None:
+    graph = grouped_graph(layers=2)
+    after = PassManager(pipeline).run(graph).graph
+    assert certify(graph, after).proved
+    assert dict(stated(graph, after)) == {"layer0.1.persistent": True, "layer1.1.persistent": True}
+    for name, parameter in (("schedule", "group"), ("layer0.1.persistent", "slots")):
+        node = after.nodes[name]
+        assert isinstance(node, KernelNode)
+        edit = after.edit()
+        bound = tuple((n, ConstantArgument(3) if n == parameter else a) for n, a in node.arguments)
+        edit.replace_node(replace(node, arguments=bound))
+        assert not dict(stated(graph, edit.commit()))["layer0.1.persistent"]

@@ -150,8 +150,8 @@ def _attend(group: Group, ragged: RaggedAttention, known: dict[str, str | Argume
 
 def settings_of(node: KernelNode) -> GroupSettings | None:
     """The settings with which a node that makes a schedule was made; ``None`` for other nodes."""
-    if node.kernel != attention_schedule.KERNEL.name:
-        return None
+    if [name for name, _ in node.arguments] != [parameter.name for parameter in attention_schedule.KERNEL.parameters]:
+        return None  # by its parameters, since variants of the kernel have other names
     number, policy = _constant(node, "cuts"), _constant(node, "policy")
     cuts = {-1: "whole", 0: "shares"}.get(number, "invariant")
     if not 0 <= policy < len(POLICIES) or _constant(node, "ctas") < 1:

@@ -14,6 +14,7 @@ from forerun.ir.semantics.nested import inner_graph
 from forerun.ir.walk import bodies_in
 from forerun.passes.fusion.def_use import DefUse
 from forerun.passes.fusion.matching import attempts
+from forerun.passes.grouping.stated import is_stated_by_groups
 
 __all__ = ["stated"]
 
@@ -27,7 +28,8 @@ def stated(before: Graph, after: Graph, path: str = "") -> Iterator[tuple[str, b
         assert isinstance(node, KernelNode)
         assert def_use is not None
         made = _replacements(before, def_use, parts)
-        yield path + name, any(_is_of(after.kernels[node.kernel], node, *found) for found in made)
+        is_replacement = any(_is_of(after.kernels[node.kernel], node, *found) for found in made)
+        yield path + name, is_replacement or (not path and is_stated_by_groups(before, after, node, parts))
     for name, owner in after.nodes.items():
         bodies = bodies_in(before.nodes[name]) if name in before.nodes else ()
         for number in range(min(len(bodies), len(bodies_in(owner)))):
