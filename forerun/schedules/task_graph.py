@@ -18,13 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
-from forerun.ir.affine import affine
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Graph
-from forerun.ir.kernel import Access, Phase
+from forerun.ir.kernel import Access, Kernel, Phase
 from forerun.ir.phases import kernel
-from forerun.ir.region import region
 from forerun.ir.semantics import Verdict, check
 from forerun.ir.types import DType
 from forerun.ir.verify import verify
@@ -50,18 +49,15 @@ class Arrivals:
     reset: bool = True
 
 
-_SLOT, _FIRST = affine("slot"), affine("first")
-_SPLIT = kernel(
-    "split",
-    "slots: f32[S], slot: scalar i32",
-    Phase("store", writes=(Access("slots", region((_SLOT, _SLOT + 1))),)),
-)
-_WHOLE = kernel("whole", "result: f32[1]", Phase("store", writes=(Access("result"),)))
-_MERGE = kernel(
-    "merge",
-    "slots: f32[S], first: scalar i32, splits: scalar i32, result: f32[1]",
-    Phase("merge", (Access("slots", region((_FIRST, _FIRST + "splits"))),), (Access("result"),)),
-)
+_STORE = kernel("store", "x: f32[1]", Phase("store", writes=(Access("x"),)))
+
+
+@cache
+def _merge(splits: int) -> Kernel:
+    """What merges that many partial results."""
+    slots = tuple(f"slot{i}" for i in range(splits))
+    signature = ", ".join(f"{name}: f32[1]" for name in (*slots, "result"))
+    return kernel(f"merge{splits}", signature, Phase("merge", tuple(map(Access, slots)), (Access("result"),)))
 
 
 def prove_tasks(schedule: Schedule, tasks: Tasks, arrivals: Arrivals = Arrivals()) -> Verdict:
@@ -97,8 +93,9 @@ def task_graph(schedule: Schedule, tasks: Tasks, arrivals: Arrivals = Arrivals()
     lengths = dict(zip(tasks.keys(), tasks.length.tolist(), strict=True))
     for key in lengths:
         builder.output(_result(key), DType.F32, 1)
-    builder.state("slots", DType.F32, max(1, schedule.capacity.partials))
     _require_known(schedule, tasks)
+    for slot in range(schedule.capacity.partials):
+        builder.temp(f"slot{slot}", DType.F32, 1)
     items = [(cta, item) for cta in range(schedule.capacity.ctas) for item in schedule.of_cta(cta)]
     names: dict[int, list[str]] = {}
     previous: dict[int, str] = {}
@@ -108,9 +105,9 @@ def task_graph(schedule: Schedule, tasks: Tasks, arrivals: Arrivals = Arrivals()
         if item.slot < 0 and (item.begin, item.end) != (0, lengths[item[:3]]):
             builder.join(after, node=name)  # what it writes is the result of a part, which is none
         elif item.slot < 0:
-            builder.launch(_WHOLE, node=name, result=_result(item[:3]), after=after)
+            builder.launch(_STORE, node=name, x=_result(item[:3]), after=after)
         else:
-            builder.launch(_SPLIT, node=name, slots="slots", slot=item.slot, after=after)
+            builder.launch(_STORE, node=name, x=f"slot{item.slot}", after=after)
             names.setdefault(item.counter, []).append(name)
         previous[cta] = name
     for counter, key in _merges([item for _, item in items]):
@@ -118,15 +115,20 @@ def task_graph(schedule: Schedule, tasks: Tasks, arrivals: Arrivals = Arrivals()
         if not 1 <= splits <= len(names[counter]):
             continue
         exact = len(names[counter]) == splits and arrivals == Arrivals()
-        node, ends = f"merge{counter}.{_result(key)}", {"first": first, "splits": splits}
-        after = names[counter] if exact else []
-        builder.launch(_MERGE, node=node, slots="slots", result=_result(key), after=after, **ends)
+        node, after = f"merge{counter}.{_result(key)}", names[counter] if exact else []
+        slots = [f"slot{slot}" for slot in range(first, first + splits)]
+        builder.launch(_merge(splits), *slots, _result(key), node=node, after=after)
     return builder.build(verify=False)
 
 
 def _merges(items: list[Item]) -> Iterator[tuple[int, Key]]:
     """The counters with the tasks that whoever arrives last there may merge."""
     yield from dict.fromkeys((item.counter, item[:3]) for item in items if item.slot >= 0)
+
+
+def _has_slots(schedule: Schedule, counter: int) -> bool:
+    first, splits = map(int, schedule.counters[counter])
+    return 0 <= first <= schedule.capacity.partials - splits
 
 
 def _result(key: Key) -> str:
@@ -143,6 +145,8 @@ def _require_known(schedule: Schedule, tasks: Tasks) -> None:
             wrong = f"slot {item.slot}"
         elif item.slot >= 0 and not 0 <= item.counter < schedule.capacity.counters:
             wrong = f"counter {item.counter}"
+        elif item.slot >= 0 and not _has_slots(schedule, item.counter):
+            wrong = f"counter {item.counter} for slots"
         if wrong:
             hint = "first_violation of forerun.schedules.postcondition says more"
             raise InvalidInput(f"item {number} of the schedule has {wrong}, which is none", hint=hint)

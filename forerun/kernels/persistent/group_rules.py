@@ -21,16 +21,16 @@ from forerun.ir.grouping import (
 )
 from forerun.ir.nodes import Argument, ConstantArgument, KernelNode, ScalarLoad
 from forerun.ir.types import BufferRole, DType
-from forerun.kernels.persistent import attention_requests, attention_rows, attention_schedule
-from forerun.kernels.persistent.ragged_attention import SCHEDULE, RaggedAttention
+from forerun.kernels.persistent import attention_requests, attention_rows
+from forerun.kernels.persistent.ragged_attention import BATCH, SCHEDULE, RaggedAttention
+from forerun.kernels.persistent.scheduled import cuts_of, makes_schedule, policy_of
 from forerun.schedules.attention import Attention
 from forerun.schedules.capacity import Capacity
 from forerun.schedules.cuts import CutRule, Invariant, Shares, Whole
-from forerun.schedules.policies import POLICIES
 from forerun.schedules.schedule import capacity_for
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["REQUESTS", "fuse_requests", "settings_of"]
+__all__ = ["REQUESTS", "fuse_requests"]
 
 _TYPES = DType.BF16, DType.F16
 _BATCH = attention_requests.BATCH
@@ -43,18 +43,19 @@ def fuse_requests(group: Group, settings: GroupSettings) -> GroupReplacement | R
     reason = _uncovered(nodes) or _unlike_elements(group, nodes)
     if reason:
         return Rejection(reason)
+    requests = _first(nodes[-1]) + _count(nodes[-1])
     try:
         ragged = _ragged(group, settings)
-        scalars = attention_schedule.scalars_of(ragged.family, ragged.capacity, ragged.policy, ragged.cuts)
-        launch = attention_schedule.launch_for(ragged.capacity, scalars)
+        made = _made(ragged)
     except InvalidInput as error:
         return Rejection(error.message)
-    requests = _first(nodes[-1]) + _count(nodes[-1])
     batch: dict[str, str | Argument] = {name: _bound(group, name) for name in _BATCH}
+    schedule = made.nodes["schedule"]
+    assert isinstance(schedule, KernelNode)
+    known = {name: a if isinstance(a, ConstantArgument) else name for name, a in schedule.arguments}
+    prepared = Launched(made.kernels[schedule.kernel], schedule.launch, {**known, **batch})
+    preparation = Preparation(prepared, _buffers(made, requests))
     own: dict[str, str | Argument] = {name: name for name in SCHEDULE}
-    constants: dict[str, str | Argument] = {name: ConstantArgument(value) for name, value in scalars.items()}
-    prepared = Launched(attention_schedule.KERNEL, launch, {"requests": "requests", **batch, **own, **constants})
-    preparation = Preparation(prepared, _buffers(ragged, requests))
     return GroupReplacement(preparation, _attend(group, ragged, {**batch, **own}, requests))
 
 
@@ -128,14 +129,22 @@ def _ragged(group: Group, settings: GroupSettings) -> RaggedAttention:
     return RaggedAttention(family, capacity, settings.policy, cuts, group.buffer("q").dtype)
 
 
-def _buffers(ragged: RaggedAttention, requests: int) -> tuple[Buffer, ...]:
-    shapes = ragged.shapes()
-    state = (*((name, DType.I32) for name in (*SCHEDULE, "arrived")),)
-    temporary = (("partial", DType.F32), ("statistics", DType.F32))
-    roles = {**dict.fromkeys(state, BufferRole.STATE), **dict.fromkeys(temporary, BufferRole.TEMP)}
-    made = tuple(Buffer(name, dtype, shapes[name], role, name) for (name, dtype), role in roles.items())
+def _made(ragged: RaggedAttention) -> Graph:
+    """A graph with the node that makes the schedule, and with its buffers and the workspace, by parameter.
+
+    Raises:
+        InvalidInput: If the schedule is none that the device makes.
+    """
+    builder = GraphBuilder("made")
+    buffers = {**ragged.batch(builder), **ragged.workspace(builder)}
+    ragged.schedule(builder, buffers, "schedule")
+    return builder.build(verify=False)
+
+
+def _buffers(made: Graph, requests: int) -> tuple[Buffer, ...]:
     count = bytes_of_integers(DType.I32, [requests])
-    return (Buffer("requests", DType.I32, (1,), BufferRole.WEIGHT, "requests", contents=count), *made)
+    constant = Buffer("requests", DType.I32, (1,), BufferRole.WEIGHT, "requests", contents=count)
+    return constant, *(buffer for name, buffer in made.buffers.items() if name not in BATCH)
 
 
 def _attend(group: Group, ragged: RaggedAttention, known: dict[str, str | Argument], requests: int) -> Launched:
@@ -148,15 +157,14 @@ def _attend(group: Group, ragged: RaggedAttention, known: dict[str, str | Argume
     return Launched(kernel, ragged.launch, {**known, **values, **workspace, **ends, "slots": slots})
 
 
-def settings_of(node: KernelNode) -> GroupSettings | None:
-    """The settings with which a node that makes a schedule was made; ``None`` for other nodes."""
-    if [name for name, _ in node.arguments] != [parameter.name for parameter in attention_schedule.KERNEL.parameters]:
-        return None  # by its parameters, since variants of the kernel have other names
-    number, policy = _constant(node, "cuts"), _constant(node, "policy")
-    cuts = {-1: "whole", 0: "shares"}.get(number, "invariant")
-    if not 0 <= policy < len(POLICIES) or _constant(node, "ctas") < 1:
+def _settings(node: KernelNode) -> GroupSettings | None:
+    if not makes_schedule(node):
         return None
-    return GroupSettings([*POLICIES][policy], cuts, max(number, 1), _constant(node, "ctas"))
+    cuts = cuts_of(node)
+    chunk = cuts.chunk if isinstance(cuts, Invariant) else 1
+    kind = "invariant" if cuts.is_invariant else "whole"
+    ctas = _constant(node, "ctas")
+    return GroupSettings(policy_of(node), "shares" if isinstance(cuts, Shares) else kind, chunk, ctas)
 
 
 def _example(random: Random) -> Graph:
@@ -194,7 +202,7 @@ REQUESTS = group_rule(
         ("first", "count", "begin", "end"),
         _BATCH,
         fuse_requests,
-        settings_of,
+        _settings,
         tolerance=0.02,
         example=_example,
     )
