@@ -67,12 +67,8 @@ def test_one_wrong_word_of_flags_is_refuted_or_harmless(seed: int) -> None:
     chooser, right = Random(seed), case()
     wrong = copied(right.schedule)
     item, counter = chooser.randrange(int(wrong.counts[0])), chooser.randrange(int(wrong.counts[2]))
-    places = [
-        (wrong.items, item, 6),
-        (wrong.items, item, 7),
-        (wrong.counters, counter, 0),
-        (wrong.counters, counter, 1),
-    ]
+    places = [(wrong.items, item, 6), (wrong.items, item, 7)]
+    places += [(wrong.counters, counter, 0), (wrong.counters, counter, 1)]
     array, row, column = chooser.choice(places)
     array[row, column] = chooser.randint(-1, 4)
     violation = first_violation(wrong, right.tasks)

@@ -73,7 +73,7 @@ def test_wrong_schedules_are_told(program: Program, name: str, rule: str) -> Non
 
 def test_a_counter_that_is_not_reset_is_told(program: Program) -> None:
     program.others["schedule.arrived"] = np.array([0, 2, 0], np.int32)
-    with pytest.raises(Refuted, match="counter 1 of 'layer0.1.persistent' is 2 after the replay, not 0"):
+    with pytest.raises(Refuted, match=r"counter 1 of 'layer0.1.persistent' is 2 after the replay, not 0"):
         run(program, case_of(*BATCH, 0))
 
 
@@ -95,9 +95,9 @@ def test_a_status_that_does_not_see_a_bad_batch_is_told(program: Program) -> Non
 
 
 def test_programs_without_a_schedule_are_refused() -> None:
-    with forerun.compile(grouped_graph(), pipeline="") as executable:
-        with pytest.raises(InvalidInput, match="graph 'grouped' makes no schedule"):
-            CheckedReplays(executable)
+    executable = forerun.compile(grouped_graph(), pipeline="")
+    with executable, pytest.raises(InvalidInput, match="graph 'grouped' makes no schedule"):
+        CheckedReplays(executable)
 
 
 def test_a_batch_that_the_graph_writes_is_refused() -> None:
@@ -108,6 +108,6 @@ def test_a_batch_that_the_graph_writes_is_refused() -> None:
     made.schedule(builder, buffers)
     made.attend(builder, buffers)
     builder.fill("kv_lengths", 1, node="grow")
-    with forerun.compile(builder.build(), pipeline="") as executable:
-        with pytest.raises(InvalidInput, match="'grow' writes %kv_lengths, so the batch cannot be read after a replay"):
-            CheckedReplays(executable)
+    executable = forerun.compile(builder.build(), pipeline="")
+    with executable, pytest.raises(InvalidInput, match="'grow' writes %kv_lengths, so the batch cannot be read"):
+        CheckedReplays(executable)
