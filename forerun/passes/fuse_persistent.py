@@ -48,7 +48,7 @@ class FusePersistent(Pass):
         "shares", help="where work is cut: at the shares of CTAs, nowhere, or so that bits do not depend on the batch"
     )
     chunk: int = option(1024, help="positions of a piece, for cuts=invariant")
-    ctas: int = option(132, help="CTAs of the persistent kernel; as many as the GPU has SMs")
+    ctas: int = option(132, help="CTAs of the persistent kernel, as many as the GPU has SMs; 0: not known")
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -58,8 +58,8 @@ class FusePersistent(Pass):
         """
         super().__post_init__()
         for name, most in (("chunk", 2**31 - 1), ("ctas", 1024)):
-            if not 1 <= getattr(self, name) <= most:
-                raise InvalidInput(f"pass '{self.name}': {name} is from 1 to {most}, not {getattr(self, name)}")
+            if not 0 <= getattr(self, name) <= most:
+                raise InvalidInput(f"pass '{self.name}': {name} is from 0 to {most}, not {getattr(self, name)}")
 
     def apply(self, graph: Graph, context: PassContext) -> Graph:
         """The graph with groups as one node each."""

@@ -169,10 +169,24 @@ def test_loose_dependencies_are_in_the_way() -> None:
     assert context.statistics["groups_fused"] == 0
 
 
-@pytest.mark.parametrize("options", [{"ctas": 0}, {"ctas": 1025}, {"chunk": 0}])
+@pytest.mark.parametrize("options", [{"ctas": -1}, {"ctas": 1025}, {"chunk": -1}])
 def test_options_out_of_range_are_errors(options: dict[str, int]) -> None:
-    with pytest.raises(InvalidInput, match="is from 1 to"):
+    with pytest.raises(InvalidInput, match="is from 0 to"):
         FusePersistent(**options)
+
+
+@pytest.mark.parametrize(
+    ("subject", "reason"),
+    [
+        (FusePersistent(ctas=0), "it is not known how many CTAs the persistent kernel may have"),
+        (FusePersistent(cuts="invariant", chunk=0), "cuts: positions of a chunk cannot be 0"),
+    ],
+)
+def test_what_is_not_known_is_in_the_way(subject: FusePersistent, reason: str) -> None:
+    graph = grouped_graph()
+    after, context = applied(graph, subject)
+    assert after is graph
+    assert [remark.message for remark in context.remarks] == [f"is not made persistent: {reason}"]
 
 
 @given(st.integers(0, 2**16))

@@ -41,6 +41,8 @@ def fuse_requests(group: Group, settings: GroupSettings) -> GroupReplacement | R
     """Launches that cover requests 0 to some last one, each once, become a schedule and a persistent kernel."""
     nodes = sorted(group.nodes, key=_first)
     reason = _uncovered(nodes) or _unlike_elements(group, nodes)
+    if settings.ctas < 1:
+        reason = "it is not known how many CTAs the persistent kernel may have"
     if reason:
         return Rejection(reason)
     requests = _first(nodes[-1]) + _count(nodes[-1])
