@@ -12,6 +12,7 @@ from forerun.passes.grouping.candidates import candidates
 from forerun.passes.grouping.splice import Splicer
 from forerun.passes.infra.base import Pass, PassContext, option
 from forerun.passes.infra.registry import register
+from forerun.schedules.cuts import Invariant
 from forerun.support.diagnostics import InvalidInput, Location
 
 __all__ = ["FusePersistent", "made_persistent"]
@@ -47,7 +48,7 @@ class FusePersistent(Pass):
     cuts: Literal["shares", "whole", "invariant"] = option(
         "shares", help="where work is cut: at the shares of CTAs, nowhere, or so that bits do not depend on the batch"
     )
-    chunk: int = option(1024, help="positions of a piece, for cuts=invariant")
+    chunk: int = option(Invariant().chunk, help="positions of a piece, for cuts=invariant")
     ctas: int = option(132, help="CTAs of the persistent kernel, as many as the GPU has SMs; 0: not known")
 
     def __post_init__(self) -> None:

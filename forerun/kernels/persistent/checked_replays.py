@@ -16,8 +16,8 @@ from forerun.ir.graph import Graph
 from forerun.ir.nodes import BufferArgument, KernelNode
 from forerun.ir.semantics import accesses
 from forerun.ir.types import BufferRole
-from forerun.kernels.persistent.ragged_attention import BATCH, SCHEDULE
-from forerun.kernels.persistent.scheduled import bound_buffer, capacity_of, cuts_of, family_of, makes_schedule
+from forerun.kernels.persistent.ragged_attention import BATCH
+from forerun.kernels.persistent.scheduled import SCHEDULE, bound_buffer, capacity_of, cuts_of, family_of, makes_schedule
 from forerun.schedules.attention import AttentionBatch
 from forerun.schedules.postcondition import assert_postcondition
 from forerun.schedules.schedule import Schedule, rule_within

@@ -22,8 +22,8 @@ from forerun.ir.grouping import (
 from forerun.ir.nodes import Argument, ConstantArgument, KernelNode, ScalarLoad
 from forerun.ir.types import BufferRole, DType
 from forerun.kernels.persistent import attention_requests, attention_rows
-from forerun.kernels.persistent.ragged_attention import BATCH, SCHEDULE, RaggedAttention
-from forerun.kernels.persistent.scheduled import cuts_of, makes_schedule, policy_of
+from forerun.kernels.persistent.ragged_attention import BATCH, RaggedAttention
+from forerun.kernels.persistent.scheduled import SCHEDULE, cuts_of, makes_schedule, policy_of
 from forerun.schedules.attention import Attention
 from forerun.schedules.capacity import Capacity
 from forerun.schedules.cuts import CutRule, Invariant, Shares, Whole
@@ -52,13 +52,14 @@ def fuse_requests(group: Group, settings: GroupSettings) -> GroupReplacement | R
     except InvalidInput as error:
         return Rejection(error.message)
     batch: dict[str, str | Argument] = {name: _bound(group, name) for name in _BATCH}
-    schedule = made.nodes["schedule"]
+    schedule, attention = made.nodes["schedule"], made.nodes["attention"]
     assert isinstance(schedule, KernelNode)
+    assert isinstance(attention, KernelNode)
     known = {name: a if isinstance(a, ConstantArgument) else name for name, a in schedule.arguments}
     prepared = Launched(made.kernels[schedule.kernel], schedule.launch, {**known, **batch})
     preparation = Preparation(prepared, _buffers(made, requests))
     own: dict[str, str | Argument] = {name: name for name in SCHEDULE}
-    return GroupReplacement(preparation, _attend(group, ragged, {**batch, **own}, requests))
+    return GroupReplacement(preparation, _attend(group, attention, {**batch, **own}, requests))
 
 
 def _first(node: KernelNode) -> int:
@@ -132,31 +133,33 @@ def _ragged(group: Group, settings: GroupSettings) -> RaggedAttention:
 
 
 def _made(ragged: RaggedAttention) -> Graph:
-    """A graph with the node that makes the schedule, and with its buffers and the workspace, by parameter.
+    """A graph with the node that makes the schedule, and one that works it off; its buffers are called as parameters.
 
     Raises:
         InvalidInput: If the schedule is none that the device makes.
     """
     builder = GraphBuilder("made")
-    buffers = {**ragged.batch(builder), **ragged.workspace(builder)}
+    buffers = {**ragged.batch(builder), **ragged.values(builder), **ragged.workspace(builder)}
     ragged.schedule(builder, buffers, "schedule")
+    ragged.attend(builder, buffers, "attention")
     return builder.build(verify=False)
 
 
 def _buffers(made: Graph, requests: int) -> tuple[Buffer, ...]:
     count = bytes_of_integers(DType.I32, [requests])
     constant = Buffer("requests", DType.I32, (1,), BufferRole.WEIGHT, "requests", contents=count)
-    return constant, *(buffer for name, buffer in made.buffers.items() if name not in BATCH)
+    known = {*BATCH, *attention_requests.VALUES, "y"}
+    return constant, *(buffer for name, buffer in made.buffers.items() if name not in known)
 
 
-def _attend(group: Group, ragged: RaggedAttention, known: dict[str, str | Argument], requests: int) -> Launched:
-    kernel = attention_rows.declare(ragged.dtype)
-    pointers = group.buffer("query_pointers").name
+def _attend(group: Group, made: KernelNode, known: dict[str, str | Argument], requests: int) -> Launched:
+    kernel = attention_rows.declare(group.buffer("q").dtype)
+    pointers, slots = group.buffer("query_pointers").name, made.argument("slots")
+    assert slots is not None
     values: dict[str, str | Argument] = {n: _bound(group, n) for n in (*attention_requests.VALUES, "y")}
     workspace: dict[str, str | Argument] = {name: name for name in ("arrived", "partial", "statistics")}
     ends: dict[str, str | Argument] = {"begin": ScalarLoad(pointers, 0), "end": ScalarLoad(pointers, requests)}
-    slots = ConstantArgument(ragged.shapes()["partial"][0])
-    return Launched(kernel, ragged.launch, {**known, **values, **workspace, **ends, "slots": slots})
+    return Launched(kernel, made.launch, {**known, **values, **workspace, **ends, "slots": slots})
 
 
 def _settings(node: KernelNode) -> GroupSettings | None:

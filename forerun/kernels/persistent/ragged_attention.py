@@ -18,13 +18,12 @@ from forerun.schedules.attention import Attention
 from forerun.schedules.capacity import Capacity
 from forerun.schedules.cuts import CutRule
 
-__all__ = ["BATCH", "SCHEDULE", "RaggedAttention"]
+__all__ = ["BATCH", "RaggedAttention"]
 
 BATCH = ("requests", "query_pointers", "kv_lengths", "page_pointers", "pages")
 """The parameters that say what the batch is."""
 
-SCHEDULE = ("status", "counts", "pointers", "items", "counters")
-"""The parameters that are the schedule."""
+_SCHEDULE = ("status", "counts", "pointers", "items", "counters")
 
 
 @dataclass(frozen=True)
@@ -50,11 +49,6 @@ class RaggedAttention:
         batch = attention_schedule.buffer_shapes(self.capacity)
         return {**batch, **attention.buffer_shapes(self.family, self.capacity)}
 
-    @property
-    def launch(self) -> Launch:
-        """How the persistent kernel is launched, unless somebody knows better."""
-        return attention.launch_for(self.capacity)
-
     def batch(self, builder: GraphBuilder) -> dict[str, str]:
         """Declare the batch as inputs, by parameter."""
         shapes = self.shapes()
@@ -74,7 +68,7 @@ class RaggedAttention:
         The schedule is state, so that its status can be read after a replay.
         """
         shapes = self.shapes()
-        found = {name: builder.state(prefix + name, DType.I32, shapes[name]) for name in (*SCHEDULE, "arrived")}
+        found = {name: builder.state(prefix + name, DType.I32, shapes[name]) for name in (*_SCHEDULE, "arrived")}
         for name in ("partial", "statistics"):
             found[name] = builder.temp(prefix + name, DType.F32, shapes[name])
         return found
@@ -87,7 +81,7 @@ class RaggedAttention:
         """
         scalars = attention_schedule.scalars_of(self.family, self.capacity, self.policy, self.cuts)
         launch = attention_schedule.launch_for(self.capacity, scalars)
-        arguments: dict[str, Any] = {**{name: buffers[name] for name in (*BATCH, *SCHEDULE)}, **scalars}
+        arguments: dict[str, Any] = {**{name: buffers[name] for name in (*BATCH, *_SCHEDULE)}, **scalars}
         return builder.launch(attention_schedule.KERNEL, node=node, launch=launch, **arguments)
 
     def attend(
@@ -110,4 +104,5 @@ class RaggedAttention:
         kernel = kernel or attention.declare(self.dtype)
         arguments: dict[str, Any] = {p.name: buffers[p.name] for p in kernel.buffer_parameters}
         slots = self.shapes()["partial"][0]
-        return builder.launch(kernel, node=node, launch=launch or self.launch, slots=slots, **arguments)
+        launch = launch or attention.launch_for(self.capacity)
+        return builder.launch(kernel, node=node, launch=launch, slots=slots, **arguments)

@@ -11,7 +11,10 @@ from forerun.schedules.cuts import CutRule, Invariant, Shares, Whole
 from forerun.schedules.policies import POLICIES
 from forerun.schedules.tasks import Costs
 
-__all__ = ["bound_buffer", "capacity_of", "cuts_of", "family_of", "makes_schedule", "policy_of"]
+__all__ = ["SCHEDULE", "bound_buffer", "capacity_of", "cuts_of", "family_of", "makes_schedule", "policy_of"]
+
+SCHEDULE = tuple(access.parameter for phase in attention_schedule.KERNEL.phases for access in phase.writes)
+"""The parameters that are the schedule."""
 
 _PARAMETERS = tuple(parameter.name for parameter in attention_schedule.KERNEL.parameters)
 

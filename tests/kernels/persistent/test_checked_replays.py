@@ -10,7 +10,8 @@ import pytest
 
 import forerun
 from forerun.kernels.persistent.checked_replays import CheckedReplays
-from forerun.kernels.persistent.ragged_attention import SCHEDULE, RaggedAttention
+from forerun.kernels.persistent.ragged_attention import RaggedAttention
+from forerun.kernels.persistent.scheduled import SCHEDULE
 from forerun.passes.infra.manager import PassManager
 from forerun.schedules.attention import Attention
 from forerun.schedules.schedule import Schedule, capacity_for
