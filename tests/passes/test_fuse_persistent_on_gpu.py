@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import forerun
+from forerun.kernels.persistent.checked_replays import CheckedReplays
 from forerun.schedules.attention import Attention
 from forerun.schedules.capacity import Capacity
+from forerun.schedules.status import Status
 from tests.kernels.persistent.grouped import case_of, grouped_graph, run
 from tests.schedules.batches import attention_by_definition
 
@@ -33,7 +35,14 @@ def test_results_are_those_of_the_launches(heads: tuple[int, int, int, int], cut
             case, rows = case_of(queries, kv, seed, family, ROOM), sum(queries)
             expected = attention_by_definition(case.values, family)
             for _ in range(2):
-                for y in (*run(plain, case, LAYERS), *run(fused, case, LAYERS)):
-                    assert np.abs(y[:rows] - expected).max(initial=0) < 0.02
+                apart, together = run(plain, case, LAYERS), run(fused, case, LAYERS)
+                for layers in (apart, together):
+                    assert np.abs(layers[0][:rows] - expected).max(initial=0) < 0.02
+                    assert all(np.array_equal(y[:rows], layers[0][:rows]) for y in layers)
             assert not fused.read("schedule.arrived").any()
             assert fused.read("schedule.status").tolist() == [0, -1]
+        case = case_of([1, 2, 1, 0, 1, 90], [300, 9, 700, 0, 1, 350], 9, family, ROOM)
+        run(fused, case, LAYERS, CheckedReplays(fused))
+        case.batch.kv_lengths[1] = -1
+        run(fused, case, LAYERS)
+        assert fused.read("schedule.status").tolist() == [Status.BAD_LENGTH, 1]

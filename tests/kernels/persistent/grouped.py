@@ -72,13 +72,13 @@ def case_of(
     return make_case(values, family=family, capacity=room, seed=seed)
 
 
-def run(program: Any, case: Case, layers: int = 1) -> list[np.ndarray]:
-    """The results of a replay, by layer; all layers have the same values."""
+def run(program: Any, case: Case, layers: int = 1, replay: Any = None) -> list[np.ndarray]:
+    """The results of a replay, by layer; all layers have the same values. ``replay`` is called instead of the program."""
     q, k, v = (memory.astype(ml_dtypes.bfloat16) for memory in case.memory)
     inputs = {name: getattr(case.batch, name) for name in BATCH}
     for layer in range(layers):
         program.write(f"k_cache{layer}", k)
         program.write(f"v_cache{layer}", v)
         inputs[f"q{layer}"] = q
-    found = program(**inputs)
+    found = (replay or program)(**inputs)
     return [found[f"y{layer}"].astype(np.float32) for layer in range(layers)]
