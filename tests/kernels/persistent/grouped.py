@@ -73,7 +73,7 @@ def case_of(
 
 
 def run(program: Any, case: Case, layers: int = 1, replay: Any = None) -> list[np.ndarray]:
-    """The results of a replay, by layer; all layers have the same values. ``replay`` is called instead of the program."""
+    """The results of a replay, by layer; all have the same values. ``replay`` is called instead of the program."""
     q, k, v = (memory.astype(ml_dtypes.bfloat16) for memory in case.memory)
     inputs = {name: getattr(case.batch, name) for name in BATCH}
     for layer in range(layers):
