@@ -6,14 +6,16 @@ range of each CTA begins. All are deterministic: of equals, the one with the sma
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 
 import numpy as np
 
 from forerun.schedules.tasks import Integers, Items
 
-__all__ = ["POLICIES", "Policy", "longest_first", "prefix_sums", "round_robin"]
+__all__ = ["CLASSES", "POLICIES", "Policy", "classes_of", "longest_first", "prefix_sums", "round_robin"]
+
+CLASSES = 32
+"""Classes of costs of :func:`longest_first`."""
 
 Policy = Callable[[Items, int], tuple[Integers, Integers]]
 """From items and the number of CTAs to the order of the items ``[N]`` and the pointers of the CTAs ``[CTAs + 1]``."""
@@ -35,24 +37,57 @@ def prefix_sums(items: Items, ctas: int) -> tuple[Integers, Integers]:
 
 
 def longest_first(items: Items, ctas: int) -> tuple[Integers, Integers]:
-    """The item of greatest cost goes first, and always to the least loaded CTA (Graham 1969).
+    """The items of greatest cost go first, each to the least loaded CTA (Graham 1969), with costs in classes.
 
-    The busiest CTA exceeds the mean by less than the cost of the last item that it got.
+    A class has the costs of a quarter of an octave; the last of the 32 has all that are cheaper. Its items count as
+    their mean, and loads as they are, in 32nds of that mean. So a CTA's last item came when it had the least load, by
+    these costs, and it exceeds the mean of all CTAs by less than that item and a quarter of what it has of its class.
+    Which items of a class a CTA gets does not matter then: CTAs get consecutive ones.
 
-    On a device: one stable radix sort by descending cost, then one warp that keeps the loads of all CTAs in registers
-    and finds the least by shuffles: ``O(items log items + items * ctas / 32)``. The second part is serial over the
-    items.
+    On a device: a counting sort by class; for each class the level up to which all CTAs get items, by bisection, and
+    those that get one more, by a counting sort of the loads; then one exclusive scan. ``O(items + classes * ctas)``,
+    and serial over the classes only.
     """
-    loads = [(0, cta) for cta in range(ctas)]
+    kind = classes_of(items.cost)
+    order = np.argsort(kind, kind="stable")
     owner = np.empty(len(items), np.int64)
-    longest = np.argsort(-items.cost, kind="stable")
-    for item in longest.tolist():
-        load, cta = loads[0]
-        owner[item] = cta
-        heapq.heapreplace(loads, (load + int(items.cost[item]), cta))
-    # Within a CTA, in descending cost: the stable sort keeps it.
-    order = longest[np.argsort(owner[longest], kind="stable")]
+    loads = np.zeros(ctas, np.int64)
+    for mine in np.split(order, np.flatnonzero(np.diff(kind[order])) + 1) if len(order) else ():
+        mean = -(-int(items.cost[mine].sum()) // len(mine))
+        owner[mine] = np.repeat(np.arange(ctas), _least_loaded(loads, len(mine), mean))
+        np.add.at(loads, owner[mine], items.cost[mine])
+    order = order[np.argsort(owner[order], kind="stable")]
     return order, np.searchsorted(owner[order], np.arange(ctas + 1))
+
+
+def classes_of(costs: Integers) -> Integers:
+    """The class of each cost ``[N]``: 0 for the dearest, four an octave, the last one for all that are cheaper.
+
+    Example:
+        >>> classes_of(np.array([80, 79, 63, 64, 1])).tolist()
+        [0, 1, 2, 1, 25]
+    """
+    octave = np.frexp(costs.astype(np.float64))[1].astype(np.int64) - 1
+    part = np.where(octave >= 2, costs >> np.maximum(octave - 2, 0), costs << np.maximum(2 - octave, 0)) & 3
+    number = 4 * octave + part
+    return np.minimum(number.max(initial=0) - number, CLASSES - 1)
+
+
+def _least_loaded(loads: Integers, count: int, cost: int) -> Integers:
+    """How many of ``count`` items of one cost each CTA gets ``[CTAs]``, if each goes to the least loaded one."""
+    units = np.minimum(32 * (loads - loads.min()) // cost, 32 * (count + 1))
+    whole, part = units // 32, units % 32
+    low, high = 0, count
+    while low < high:
+        middle = low + (high - low + 1) // 2
+        if np.maximum(0, middle - whole).sum() <= count:
+            low = middle
+        else:
+            high = middle - 1
+    given = np.maximum(0, low - whole)
+    below = np.flatnonzero(whole <= low)
+    given[below[np.argsort(part[below], kind="stable")][: count - given.sum()]] += 1
+    return given
 
 
 def round_robin(items: Items, ctas: int) -> tuple[Integers, Integers]:

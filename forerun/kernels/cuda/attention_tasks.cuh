@@ -39,8 +39,8 @@ __device__ __forceinline__ int status_of(Fault fault) { return static_cast<int>(
 constexpr int nowhere = -1;
 
 // The quotient of numbers that are not negative: most are small, and 64 bits take much longer.
-__device__ __forceinline__ Wide quotient(Wide a, int b) {
-    return a >> 31 ? a / b : static_cast<Wide>(static_cast<unsigned>(a) / static_cast<unsigned>(b));
+__device__ __forceinline__ Wide quotient(Wide a, Wide b) {
+    return (a | b) >> 31 ? a / b : static_cast<Wide>(static_cast<unsigned>(a) / static_cast<unsigned>(b));
 }
 
 __device__ __forceinline__ int pages_of(const Arguments& a, int length) {
@@ -52,74 +52,32 @@ __device__ __forceinline__ void note(Fault* fault, bool is_faulty, Fault found) 
     if (is_faulty) atomicMin(fault, found);
 }
 
-// Everything but the pages; notes the query rows and the KV length of each request on the way.
-__device__ __forceinline__ void check_requests(const Arguments& a, int count, Fault* fault, int* queries, int* lengths) {
-#pragma unroll 1
-    for (int r = thread_of<Launch>(); r < count; r += Launch::threads) {
-        const Wide first_row = load_global(a.query_pointers + r), stop_row = load_global(a.query_pointers + r + 1);
-        const Wide first_page = load_global(a.page_pointers + r), stop_page = load_global(a.page_pointers + r + 1);
-        const int length = load_global(a.kv_lengths + r);
-        note(fault, stop_row < first_row || (r == 0 && first_row != 0), fault_of(BAD_POINTERS, r));
-        note(fault, stop_page < first_page || (r == 0 && first_page != 0), fault_of(BAD_POINTERS, r, 1));
-        note(fault, r == count - 1 && stop_row > a.rows(), fault_of(TOO_MANY_ROWS, nowhere));
-        note(fault, r == count - 1 && stop_page > most_pages, fault_of(TOO_MANY_PAGES, nowhere));
-        note(fault, length < 0, fault_of(BAD_LENGTH, r));
-        note(fault, stop_row - first_row > length, fault_of(QUERY_LONGER_THAN_KV, r));
-        note(fault, pages_of(a, length) > stop_page - first_page, fault_of(TOO_FEW_PAGES, r));
-        queries[r] = static_cast<int>(stop_row - first_row);
-        lengths[r] = length;
-    }
-}
-
-// Pages that a thread loads, and looks at later.
-constexpr int vectors_ahead = Launch::threads <= 512 ? 8 : 4;
-struct Pages {
-    int listed;
-    uint4 ahead[vectors_ahead];
+// What the batch says of a request.
+struct Request {
+    int first_row, stop_row, first_page, stop_page, length;
+    __device__ __forceinline__ Wide rows() const { return static_cast<Wide>(stop_row) - first_row; }
+    __device__ __forceinline__ Wide pages() const { return static_cast<Wide>(stop_page) - first_page; }
 };
-__device__ __forceinline__ int vector_at(int first, int i) { return first + i * Launch::threads + thread_of<Launch>(); }
-__device__ __forceinline__ void load_vectors(const Arguments& a, int first, Pages& pages) {
-#pragma unroll
-    for (int i = 0; i < vectors_ahead; ++i) {
-        const int vector = vector_at(first, i);
-        pages.ahead[i] = load16_once(a.pages + 4 * vector, vector < pages.listed / 4);
-    }
-}
-__device__ __forceinline__ unsigned greatest_of(const Pages& pages) {
-    unsigned found = 0;
-#pragma unroll
-    for (int i = 0; i < vectors_ahead; ++i) {
-        const uint4& v = pages.ahead[i];
-        found = max(found, max(max(v.x, v.y), max(v.z, v.w)));
-    }
-    return found;
+__device__ __forceinline__ Request load_request(const Arguments& a, int r) {
+    return {load_global(a.query_pointers + r), load_global(a.query_pointers + r + 1), load_global(a.page_pointers + r),
+            load_global(a.page_pointers + r + 1), load_global(a.kv_lengths + r)};
 }
 
-// Pages are looked at whoever they belong to. Only if one is not in the cache somebody asks whether its request needs
-// it: then each of the thread's pages is looked at again.
-__device__ __forceinline__ void check_page(const Arguments& a, int count, int at, Fault* fault, const int* lengths) {
-    if (static_cast<unsigned>(load_global(a.pages + at)) < static_cast<unsigned>(a.cache_pages())) return;
-    const int r = last_within(0, count, at, [&](int i) { return load_global(a.page_pointers + i); });
-    note(fault, at - load_global(a.page_pointers + r) < pages_of(a, lengths[r]), fault_of(BAD_PAGE, r));
-}
-__device__ __forceinline__ void check_pages(
-    const Arguments& a, int count, Pages& pages, Fault* fault, const int* lengths) {
-    constexpr int stride = vectors_ahead * Launch::threads;
-    const int vectors = pages.listed / 4, rest = 4 * vectors + thread_of<Launch>();
-    unsigned greatest = greatest_of(pages);
-#pragma unroll 1
-    for (int first = stride; first < vectors; first += stride) {
-        load_vectors(a, first, pages);
-        greatest = max(greatest, greatest_of(pages));
-    }
-    if (rest < pages.listed) greatest = max(greatest, static_cast<unsigned>(load_global(a.pages + rest)));
-    if (greatest < static_cast<unsigned>(a.cache_pages())) return;
-#pragma unroll 1
-    for (int first = 4 * thread_of<Launch>(); first < pages.listed; first += 4 * Launch::threads) {
-#pragma unroll 1
-        for (int at = first; at < min(first + 4, pages.listed); ++at) check_page(a, count, at, fault, lengths);
-    }
-    if (rest < pages.listed) check_page(a, count, rest, fault, lengths);
+// Everything but the pages.
+__device__ __forceinline__ void check_request(const Arguments& a, const Request& of, int r, int count, Fault* fault) {
+    const bool is_first = r == 0, is_last = r == count - 1;
+    const bool bad_rows = of.rows() < 0 || (is_first && of.first_row != 0);
+    const bool bad_pages = of.pages() < 0 || (is_first && of.first_page != 0);
+    const bool many_rows = is_last && of.stop_row > a.rows(), many_pages = is_last && of.stop_page > most_pages;
+    const bool is_short = of.rows() > of.length, few_pages = of.length > of.pages() * a.page_size();
+    if (!(bad_rows || bad_pages || many_rows || many_pages || of.length < 0 || is_short || few_pages)) return;
+    note(fault, bad_rows, fault_of(BAD_POINTERS, r));
+    note(fault, bad_pages, fault_of(BAD_POINTERS, r, 1));
+    note(fault, many_rows, fault_of(TOO_MANY_ROWS, nowhere));
+    note(fault, many_pages, fault_of(TOO_MANY_PAGES, nowhere));
+    note(fault, of.length < 0, fault_of(BAD_LENGTH, r));
+    note(fault, is_short, fault_of(QUERY_LONGER_THAN_KV, r));
+    note(fault, few_pages, fault_of(TOO_FEW_PAGES, r));
 }
 
 // Tiles.

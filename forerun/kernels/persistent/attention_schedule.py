@@ -1,7 +1,8 @@
 """The schedule of a batch of attention on the device: what :func:`~forerun.schedules.schedule.make_schedule` makes.
 
-One CTA makes it. What is behind the actual counts is neither read nor written, and a bad batch gives a status word and
-a schedule with nothing to do. ``Shares``, ``Invariant`` and ``Whole`` are the rules of cuts that it knows.
+Each CTA of the grid makes it in shared memory and writes a part of it. What is behind the actual counts is neither read
+nor written, and a bad batch gives a status word and a schedule with nothing to do. ``Shares``, ``Invariant`` and
+``Whole`` are the rules of cuts that it knows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from forerun.ir.kernel import Kernel
 from forerun.ir.launches import Launches, Span
 from forerun.ir.nodes import Launch
 from forerun.ir.phases import phase
@@ -18,19 +20,20 @@ from forerun.kernels.shapes import cuda_kernel
 from forerun.schedules.attention import TILES, Attention, AttentionBatch
 from forerun.schedules.capacity import ITEM_FIELDS, Capacity
 from forerun.schedules.cuts import CutRule, Invariant, Shares, Whole
-from forerun.schedules.policies import POLICIES
-from forerun.schedules.schedule import make_schedule
+from forerun.schedules.policies import CLASSES, POLICIES
+from forerun.schedules.schedule import make_schedule, rule_within
 from forerun.schedules.tasks import Costs
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["KERNEL", "buffer_shapes", "launch_for", "scalars_of", "schedule"]
+__all__ = ["KERNEL", "buffer_shapes", "declare", "launch_for", "plan", "scalars_of", "write"]
 
 Words = NDArray[np.int32]
 
 _MOST_SHARED = 216 * 1024  # bytes: what a CTA may have on sm_90, less what is static
 _MOST_CTAS = 1024  # each border between their shares has a thread, and a CTA's number ten bits
 _POLICIES = tuple(POLICIES)
-_WHOLE, _SHARES = -1, 0
+_UNSPLIT, _WHOLE, _SHARES = -2, -1, 0  # values of `cuts`; others are positions of a chunk
+_CTAS = 8
 
 _BATCH = "requests: i32[1], query_pointers: i32[_], kv_lengths: i32[R], page_pointers: i32[_], pages: i32[P] align 16"
 _SCHEDULE = "status: i32[2], counts: i32[3], pointers: i32[B], items: i32[I, 8] align 16, counters: i32[K, 2]"
@@ -38,6 +41,7 @@ _SCALARS = (
     *("group", "kv_heads", "page_size", "cache_pages", "rows", "partials", "ctas", "most_items", "cuts", "policy"),
     *(f"{part}_{tile}" for tile in TILES for part in ("fixed", "block")),
 )
+_SIGNATURE = ", ".join((_BATCH, *(f"{name}: scalar i32" for name in _SCALARS), _SCHEDULE))
 
 
 def buffer_shapes(capacity: Capacity) -> dict[str, tuple[int, ...]]:
@@ -89,7 +93,7 @@ def scalars_of(
         "partials": capacity.partials,
         "ctas": capacity.ctas,
         "most_items": capacity.items,
-        "cuts": _number_of(cuts or Shares()),
+        "cuts": _number_of(cuts or Shares(), family, capacity),
         "policy": _POLICIES.index(policy),
     }
     for tile in TILES:
@@ -97,42 +101,49 @@ def scalars_of(
     return found
 
 
-def _number_of(cuts: CutRule) -> int:
+def _number_of(cuts: CutRule, family: Attention, capacity: Capacity) -> int:
     match cuts:
         case Shares():
             return _SHARES
         case Whole():
             return _WHOLE
         case Invariant(chunk):
-            return chunk
+            return chunk if rule_within(cuts, family, capacity) is cuts else _UNSPLIT
         case _:
             raise InvalidInput(f"{cuts!r} is not made on the device", hint="Shares, Whole and Invariant are")
 
 
+def _rule_of(cuts: int) -> CutRule:
+    rules: dict[int, CutRule] = {_SHARES: Shares(), _WHOLE: Whole()}
+    # What has no room for some rule that is batch-invariant has none for the finest one.
+    return rules.get(cuts) or Invariant(max(1, cuts))
+
+
 def launch_for(capacity: Capacity, scalars: Mapping[str, int]) -> Launch:
-    """One CTA, with shared memory for the largest batch.
+    """A few CTAs, each with shared memory for the largest batch.
 
     Raises:
         InvalidInput: If a CTA has too little of it, or the schedule is one of more than 1,024 CTAs.
     """
     if capacity.ctas > _MOST_CTAS:
         raise InvalidInput(f"a schedule on the device is one of at most {_MOST_CTAS} CTAs, not of {capacity.ctas}")
-    tiles = capacity.items // scalars["kv_heads"] + 1
-    words = [capacity.requests, capacity.requests, capacity.requests + 1, 2 * tiles]
+    tiles = capacity.items // scalars["kv_heads"]
+    words = [capacity.requests, capacity.requests, capacity.requests + 1, tiles, 2 * (tiles + 1)]
     if scalars["cuts"] > 0:
-        words += [2 * tiles, tiles, tiles, tiles]
+        words += [2 * (tiles + 1), tiles + 1, tiles + 1, tiles + 1]
     if _POLICIES[scalars["policy"]] == "longest-first":
-        words += [2 * capacity.items, capacity.items, capacity.ctas + 1]
+        items, ctas = capacity.items, capacity.ctas
+        words += [2 * items, 2 * (items + 1), CLASSES * -(-items // 32) + 1, CLASSES * ctas, ctas]
     needed = sum(-(-count // 2) * 8 for count in words)
     if needed > _MOST_SHARED:
         hint = f"it would need {needed} bytes of shared memory, of {_MOST_SHARED}"
         raise InvalidInput("the capacity is too large for a schedule that is made on the device", hint=hint)
     threads = 512 if max(capacity.requests, capacity.ctas) <= 512 else 1024
-    return Launch((1, 1, 1), (threads, 1, 1), needed)
+    return Launch((_CTAS, 1, 1), (threads, 1, 1), needed)
 
 
-@phase(writes="status, counts, pointers, items, counters")
-def schedule(
+@phase(defines="made_status, made_counts, made_pointers, made_items, made_counters")
+def plan(
     requests: Words,
     query_pointers: Words,
     kv_lengths: Words,
@@ -161,15 +172,28 @@ def schedule(
     family = Attention(int(group * kv_heads), int(kv_heads), 1, int(page_size), int(cache_pages), costs)
     capacity = Capacity(len(kv_lengths), int(rows), len(pages), int(ctas), int(most_items), int(partials))
     batch = AttentionBatch(int(requests[0]), query_pointers, kv_lengths, page_pointers, pages)
-    rule = Shares() if cuts == _SHARES else Whole() if cuts == _WHOLE else Invariant(int(cuts))
-    found = make_schedule(family, batch, capacity, POLICIES[_POLICIES[int(policy)]], rule)
+    found = make_schedule(family, batch, capacity, POLICIES[_POLICIES[int(policy)]], _rule_of(int(cuts)))
     counters = np.resize(found.counters, (max(1, capacity.counters), 2))
     return found.status, found.counts, found.pointers, found.items, counters
 
 
-KERNEL = cuda_kernel(
-    "attention_schedule",
-    ", ".join((_BATCH, *(f"{name}: scalar i32" for name in _SCALARS), _SCHEDULE)),
-    schedule,
-    launches=Launches(block=Span(32, 1024, 32), cluster=Span(1, 1)),
-)
+@phase(writes="status, counts, pointers, items, counters")
+def write(
+    made_status: Words, made_counts: Words, made_pointers: Words, made_items: Words, made_counters: Words
+) -> tuple[Words, Words, Words, Words, Words]:
+    """What has been made, in memory."""
+    return made_status, made_counts, made_pointers, made_items, made_counters
+
+
+def declare(scalars: Mapping[str, int]) -> Kernel:
+    """The kernel for the rule of cuts and the policy of these scalars."""
+    parts = ["attention_schedule"]
+    if scalars["cuts"] > 0:
+        parts.append("by_request")
+    if _POLICIES[scalars["policy"]] == "longest-first":
+        parts.append("longest_first")
+    launches = Launches(block=Span(32, 1024, 32), cluster=Span(1, 1))
+    return cuda_kernel("_".join(parts), _SIGNATURE, plan, write, launches=launches)
+
+
+KERNEL = declare({"cuts": _SHARES, "policy": _POLICIES.index("prefix-sums")})

@@ -82,7 +82,7 @@ class RaggedAttention:
         scalars = attention_schedule.scalars_of(self.family, self.capacity, self.policy, self.cuts)
         launch = attention_schedule.launch_for(self.capacity, scalars)
         arguments: dict[str, Any] = {**{name: buffers[name] for name in (*BATCH, *_SCHEDULE)}, **scalars}
-        return builder.launch(attention_schedule.KERNEL, node=node, launch=launch, **arguments)
+        return builder.launch(attention_schedule.declare(scalars), node=node, launch=launch, **arguments)
 
     def attend(
         self,

@@ -39,6 +39,7 @@ class Config:
     policy: str = "prefix-sums"
     cuts: CutRule | None = None
     threads: int = 32
+    grid: int = 2
 
 
 def room(family: Attention = FAMILY, ctas: int = 5, cuts: CutRule | None = None) -> Capacity:
@@ -76,9 +77,9 @@ def made(kernels: dict[str, CpuKernel], config: Config, batch: AttentionBatch, f
     shapes = buffer_shapes(config.capacity)
     key = str(config)
     if key not in kernels:
-        launch = Launch((1, 1, 1), (config.threads, 1, 1), launch_for(config.capacity, scalars).shared_bytes)
+        launch = Launch((config.grid, 1, 1), (config.threads, 1, 1), launch_for(config.capacity, scalars).shared_bytes)
         place = folder.mktemp("schedule")
-        kernels[key] = CpuKernel(place, attention_schedule.KERNEL, shapes, launch, **scalars)
+        kernels[key] = CpuKernel(place, attention_schedule.declare(scalars), shapes, launch, **scalars)
     arrays = {name: np.full(shape, POISON, np.int32) for name, shape in shapes.items()}
     arrays["requests"][:] = batch.requests
     for name in ("query_pointers", "kv_lengths", "page_pointers", "pages"):

@@ -1,0 +1,197 @@
+// Where the work of a batch of attention lies: the tiles of requests, one behind the other, and the sums of their costs.
+#pragma once
+
+enum Policy { PREFIX_SUMS = 0, LONGEST_FIRST = 1, ROUND_ROBIN = 2 };
+
+// The threads of the grid take turns in writing items. Everything else each CTA does for itself.
+struct Stride {
+    int first, step;
+};
+__device__ __forceinline__ Stride threads_of_cta() { return {thread_of<Launch>(), Launch::threads}; }
+__device__ __forceinline__ Stride threads_of_grid() {
+    return {cta_of<Launch>() * Launch::threads + thread_of<Launch>(), ctas_of<Launch> * Launch::threads};
+}
+
+// An array in dynamic shared memory. It is known by its offset: what may be a pointer to anything is slower to read.
+template <class T> struct Array {
+    int offset;
+    __device__ __forceinline__ T& operator[](int i) const {
+        return reinterpret_cast<T*>(dynamic_shared + offset)[i];
+    }
+};
+
+// Arrays that last, as large as the batch may need.
+struct Memory {
+    int tiles, bytes;  // room for tiles of requests; bytes in all
+    Array<int> queries, lengths, first_tiles, owners;
+    Array<Wide> line, extra;
+    Array<int> first_items, first_slots, first_counters;
+    Array<Wide> costs, sums;
+    Array<int> histogram, starts;
+    Array<unsigned> ranges;
+    template <class T> __device__ __forceinline__ void take(Array<T>& array, int count) {
+        array.offset = bytes;
+        bytes += ceil_div(count * static_cast<int>(sizeof(T)), 8) * 8;
+    }
+};
+
+__device__ __forceinline__ Memory memory_of(const Arguments& a) {
+    Memory memory = {};
+    memory.tiles = most_items / a.kv_heads();
+    memory.take(memory.queries, most_requests);
+    memory.take(memory.lengths, most_requests);
+    memory.take(memory.first_tiles, most_requests + 1);
+    memory.take(memory.owners, memory.tiles);
+    memory.take(memory.line, memory.tiles + 1);
+    if constexpr (by_request) {
+        memory.take(memory.extra, memory.tiles + 1);
+        memory.take(memory.first_items, memory.tiles + 1);
+        memory.take(memory.first_slots, memory.tiles + 1);
+        memory.take(memory.first_counters, memory.tiles + 1);
+    }
+    if constexpr (longest_first) {
+        memory.take(memory.costs, most_items);
+        memory.take(memory.sums, most_items + 1);
+        memory.take(memory.histogram, classes * ceil_div(most_items, 32) + 1);
+        memory.take(memory.ranges, classes * ctas);
+        memory.take(memory.starts, ctas);
+    }
+    return memory;
+}
+
+// An item: blocks `begin` to `end` of a task.
+struct Piece {
+    int request, lane, number;  // of the tile
+    Tile tile;
+    int begin, end, slot, counter;
+};
+
+// A task: `index` is its tile's, of all tiles of requests.
+struct Task {
+    int request, lane, number, index;
+};
+
+// Where the tiles of requests lie: sums of tiles, and of their costs. Costs and items repeat for each KV head.
+struct Lines {
+    Arguments a;
+    Memory memory;
+    int requests;
+    Wide length;
+    __device__ __forceinline__ int first_tile(int r) const { return memory.first_tiles[r]; }
+    __device__ __forceinline__ int tiles() const { return first_tile(requests); }
+    __device__ __forceinline__ Tile tile(const Task& task) const {
+        return tile_of(a, memory.queries[task.request], memory.lengths[task.request], task.number);
+    }
+    // The task whose part of the sums has a number in it, and how far that is within its part. `sums` has an entry for
+    // each tile of a request, and one more.
+    template <class T> __device__ __forceinline__ Task find(const Array<T>& sums, T number, T& within) const {
+        const T heads = a.kv_heads();
+        const int r = last_within(0, requests, number, [&](int i) { return heads * sums[first_tile(i)]; });
+        const int first = first_tile(r), stop = first_tile(r + 1);
+        const T part = sums[stop] - sums[first];
+        within = number - heads * sums[first];
+        int lane = 0;
+#pragma unroll 1
+        for (; within >= part; within -= part) ++lane;
+        const int index = last_within(first, stop, within, [&](int i) { return sums[i] - sums[first]; });
+        within -= sums[index] - sums[first];
+        return {r, lane, index - first, index};
+    }
+    // The sum before a task.
+    template <class T> __device__ __forceinline__ T before(const Array<T>& sums, const Task& task) const {
+        const int first = first_tile(task.request), stop = first_tile(task.request + 1);
+        return a.kv_heads() * sums[first] + task.lane * (sums[stop] - sums[first]) + (sums[task.index] - sums[first]);
+    }
+    // The number of a task.
+    __device__ __forceinline__ int number(const Task& task) const {
+        const int first = first_tile(task.request), tiles = first_tile(task.request + 1) - first;
+        return a.kv_heads() * first + task.lane * tiles + task.number;
+    }
+    // All tasks, by tiles: those of a tile lie behind each other for all KV heads.
+    __device__ __forceinline__ int tasks() const { return a.kv_heads() * tiles(); }
+    __device__ __forceinline__ Task task_by_tile(int turn) const {
+        const unsigned heads = a.kv_heads(), index = static_cast<unsigned>(turn) / heads;
+        const int r = memory.owners[index];
+        return {r, static_cast<int>(turn - index * heads), static_cast<int>(index) - first_tile(r), static_cast<int>(index)};
+    }
+    // The task of that number.
+    __device__ __forceinline__ Task task(int number) const {
+        const int heads = a.kv_heads();
+        const int r = last_within(0, requests, number, [&](int i) { return heads * first_tile(i); });
+        const int first = first_tile(r), tiles = first_tile(r + 1) - first, within = number - heads * first;
+        return {r, within / tiles, within % tiles, first + within % tiles};
+    }
+};
+
+// The costs of all tiles on the line, a thread a tile; returns their sum. A sum that is too large stays so, and does not
+// overflow.
+__device__ __forceinline__ Wide costs_of_tiles(const Lines& lines, int count, int& turn) {
+    const Memory& memory = lines.memory;
+    Wide length = 0;
+#pragma unroll 1
+    for (int first = 0; first < count; first += Launch::threads) {
+        const int index = first + thread_of<Launch>();
+        Wide before[] = {0}, total[1];
+        int r = 0;
+        if (index < count) {
+            r = last_within(0, lines.requests, index, [&](int i) { return lines.first_tile(i); });
+            const Tile tile = lines.tile({r, 0, index - lines.first_tile(r), index});
+            before[0] = cost_of(tile, tile.blocks);
+        }
+        scan<Launch>(before, total, turn);
+        if (index < min(count, memory.tiles)) {
+            memory.owners[index] = r;
+            memory.line[index] = length + before[0];
+        }
+        length = min(length + total[0], 1LL << 50);
+    }
+    return length;
+}
+
+// Checks requests, counts their tiles and puts the costs of those on the line; what there is no room for is only summed
+// up. Where a request has several tiles, the threads take tiles instead of requests for the costs.
+__device__ __forceinline__ Lines lay_out(
+    const Arguments& a, int requests, const Memory& memory, Fault* fault, Fault& found, int& turn) {
+    const int thread = thread_of<Launch>();
+    Lines lines = {a, memory, requests, 0};
+    Wide tiles = 0, length = 0;  // of requests with several tiles, 2^32 each
+#pragma unroll 1
+    for (int first = 0; first < requests; first += Launch::threads) {
+        const int r = first + thread;
+        Wide before[2] = {}, total[2];
+        bool has_tiles = false;
+        if (r < requests) {
+            const Request request = load_request(a, r);
+            check_request(a, request, r, requests, fault);
+            const int queries = static_cast<int>(request.rows());
+            memory.queries[r] = queries;
+            memory.lengths[r] = request.length;
+            const Wide count = tiles_of(a, queries);
+            const Tile tile = tile_of(a, queries, request.length, 0);
+            has_tiles = count > 0;
+            before[0] = count + (count > 1 ? 1LL << 32 : 0);
+            before[1] = count == 1 ? cost_of(tile, tile.blocks) : 0;
+        }
+        scan<Launch>(before, total, turn);
+        const int index = static_cast<int>(tiles + before[0]);
+        if (r < requests) memory.first_tiles[r] = index;
+        if (has_tiles && static_cast<unsigned>(index) < static_cast<unsigned>(memory.tiles)) {
+            memory.owners[index] = r;
+            memory.line[index] = length + before[1];
+        }
+        tiles += total[0];
+        length = min(length + total[1], 1LL << 50);
+    }
+    found = *fault;
+    if (found != no_fault) return lines;
+    const int count = static_cast<int>(tiles & 0xFFFFFFFF);
+    if (thread == 0) memory.first_tiles[requests] = count;
+    if (tiles >> 32 != 0) {
+        __syncthreads();
+        length = costs_of_tiles(lines, count, turn);
+    }
+    if (thread == 0 && count <= memory.tiles) memory.line[count] = length;
+    lines.length = length;
+    __syncthreads();
+    return lines;
+}

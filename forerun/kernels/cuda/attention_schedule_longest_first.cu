@@ -1,0 +1,4 @@
+// The schedule of a batch of attention: tasks cut where the share of a CTA ends, or whole; dealt the longest first.
+constexpr bool by_request = false, longest_first = true;
+
+#include "attention_schedule.cuh"
