@@ -75,7 +75,10 @@ __device__ __forceinline__ int start_of_cta(const Arguments& a, const Plan& plan
 
 // Cuts the tasks of a batch whose requests are right, or says what does not fit.
 __device__ __forceinline__ Fault cut(const Arguments& a, const Lines& lines, Plan& plan, int& turn) {
-    if (lines.length > (1LL << 40) / a.kv_heads()) return fault_of(TOO_MUCH_WORK, nowhere);
+    const Wide heads = a.kv_heads();
+    if (__mul64hi(lines.length, heads) > 0 || static_cast<Fault>(lines.length * heads) > 1ull << 40) {
+        return fault_of(TOO_MUCH_WORK, nowhere);
+    }
     if (lines.tiles() > lines.memory.tiles) return fault_of(TOO_MANY_ITEMS, nowhere);
     cut_items(a, lines, plan.items, plan.status, turn);
     return no_fault;

@@ -38,9 +38,18 @@ __device__ __forceinline__ int status_of(Fault fault) { return static_cast<int>(
 // What a fault of the whole batch says instead of a request.
 constexpr int nowhere = -1;
 
-// The quotient of numbers that are not negative: most are small, and 64 bits take much longer.
+// The quotient of numbers that are not negative. Most have 32 bits. Others are divided bit by bit: that is slow, but a
+// call of the compiler's division would cost everyone registers.
 __device__ __forceinline__ Wide quotient(Wide a, Wide b) {
-    return (a | b) >> 31 ? a / b : static_cast<Wide>(static_cast<unsigned>(a) / static_cast<unsigned>(b));
+    if ((a | b) >> 32 == 0) return static_cast<unsigned>(a) / static_cast<unsigned>(b);
+    Wide found = 0;
+#pragma unroll 1
+    for (int bit = __clzll(b) - __clzll(a); bit >= 0; --bit) {
+        if (a >> bit < b) continue;
+        a -= b << bit;
+        found |= 1LL << bit;
+    }
+    return found;
 }
 
 __device__ __forceinline__ int pages_of(const Arguments& a, int length) {

@@ -160,7 +160,7 @@ __device__ __forceinline__ void deal_longest_first(const Items& items, int count
     __shared__ int wholes[ctas];
     const Sorted sorted = sort_by_class(items, count, memory, turn);
     const int thread = thread_of<Launch>();
-    const bool is_cta = thread < ctas, is_in_warps = thread < 32 * ceil_div(ctas, 32);
+    const bool is_cta = thread < ctas;
     Wide load = 0;
     int given = 0;
 #pragma unroll 1
@@ -172,15 +172,12 @@ __device__ __forceinline__ void deal_longest_first(const Items& items, int count
         if (is_cta) loads[thread] = load;
         __syncthreads();
         int units = 0;  // of the load: a 32nd of an item
-        if (is_in_warps) {
-            const Wide least = fold_of_ctas(loads, 1LL << 62, [](Wide x, Wide y) { return min(x, y); });
-            if (is_cta) units = static_cast<int>(min(quotient(32 * (load - least), mean), 32 * (size + 1LL)));
-        }
+        const Wide least = fold_of_ctas(loads, 1LL << 62, [](Wide x, Wide y) { return min(x, y); });
+        if (is_cta) units = static_cast<int>(min(quotient(32 * (load - least), mean), 32 * (size + 1LL)));
         const int whole = units / 32;
         if (is_cta) wholes[thread] = whole;
         __syncthreads();
-        Level level = {0, 0};
-        if (is_in_warps) level = level_of(wholes, size);
+        const Level level = level_of(wholes, size);
         const bool may_get = is_cta && whole <= level.whole;
         const int rank = rank_of_cta(units % 32, may_get);
         const int own = may_get ? level.whole - whole + (rank < size - level.given) : 0;
