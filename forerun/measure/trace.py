@@ -9,7 +9,7 @@ import numpy as np
 
 from forerun.runtime.timeline import NodeTimes, Timeline, lanes
 
-__all__ = ["trace_events", "trace_of"]
+__all__ = ["name_event", "slice_event", "trace_events", "trace_of"]
 
 _KERNELS, _SMS, _HOST, _LINK, _COPIES = 1, 2, 3, 4, 5
 _PROCESSES = {"host": (_HOST, "host"), "link": (_LINK, "link"), "copy": (_COPIES, "copies of the device")}
@@ -36,10 +36,10 @@ def trace_of(timeline: Timeline) -> dict[str, Any]:
 
 def trace_events(timeline: Timeline) -> Iterator[dict[str, Any]]:
     """The events, the names of tracks first."""
-    yield _name("process_name", _KERNELS, 0, f"kernels of {timeline.graph}")
+    yield name_event("process_name", _KERNELS, 0, f"kernels of {timeline.graph}")
     lane_of = lanes([(node.begins, node.ends) for node in timeline.nodes])
     for lane in range(max(lane_of, default=-1) + 1):
-        yield _name("thread_name", _KERNELS, _FIRST_LANE + lane, f"lane {lane + 1}")
+        yield name_event("thread_name", _KERNELS, _FIRST_LANE + lane, f"lane {lane + 1}")
     places = {node.name: _FIRST_LANE + lane for node, lane in zip(timeline.nodes, lane_of, strict=True)}
     for node in timeline.nodes:
         yield from _kernel(node, places[node.name], _arguments(timeline, node))
@@ -49,11 +49,15 @@ def trace_events(timeline: Timeline) -> Iterator[dict[str, Any]]:
         yield from _spans(timeline, kind)
 
 
-def _name(kind: str, process: int, thread: int, name: str) -> dict[str, Any]:
+def name_event(kind: str, process: int, thread: int, name: str) -> dict[str, Any]:
+    """The name of a process or a track; ``kind`` is ``process_name`` or ``thread_name``."""
     return {"ph": "M", "name": kind, "pid": process, "tid": thread, "args": {"name": name}}
 
 
-def _slice(name: str, category: str, place: tuple[int, int], first: int, stop: int, **arguments: Any) -> dict[str, Any]:
+def slice_event(
+    name: str, category: str, place: tuple[int, int], first: int, stop: int, **arguments: Any
+) -> dict[str, Any]:
+    """What lasts from ``first`` to ``stop``, in nanoseconds, at a process and a track."""
     times = {"ts": first / 1e3, "dur": (stop - first) / 1e3}
     return {"ph": "X", "name": name, "cat": category, "pid": place[0], "tid": place[1], **times, "args": arguments}
 
@@ -72,7 +76,7 @@ def _arguments(timeline: Timeline, node: NodeTimes) -> dict[str, Any]:
 
 def _kernel(node: NodeTimes, lane: int, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
     place = _KERNELS, lane
-    yield _slice(node.name, "kernel", place, node.begins, node.ends, **arguments)
+    yield slice_event(node.name, "kernel", place, node.begins, node.ends, **arguments)
     yield from _parts(place, node.begins, node.works, node.ends)
     triggers = node.range("trigger")
     if triggers is not None:
@@ -83,8 +87,8 @@ def _kernel(node: NodeTimes, lane: int, arguments: dict[str, Any]) -> Iterator[d
 def _parts(place: tuple[int, int], first: int, works: int, stop: int) -> Iterator[dict[str, Any]]:
     works = min(works, stop)
     if works > first:
-        yield _slice("early", "early", place, first, works)
-    yield _slice("work", "work", place, works, stop)
+        yield slice_event("early", "early", place, first, works)
+    yield slice_event("work", "work", place, works, stop)
 
 
 def _arrows(timeline: Timeline, lane_of: dict[str, int]) -> Iterator[dict[str, Any]]:
@@ -110,14 +114,14 @@ def _spans(timeline: Timeline, kind: str) -> Iterator[dict[str, Any]]:
     if not spans:
         return
     process, title = _PROCESSES[kind]
-    yield _name("process_name", process, 0, title)
+    yield name_event("process_name", process, 0, title)
     lane_of = lanes([(span.begins, span.ends) for span in spans])
     for lane in range(max(lane_of) + 1):
-        yield _name("thread_name", process, _FIRST_LANE + lane, f"lane {lane + 1}")
+        yield name_event("thread_name", process, _FIRST_LANE + lane, f"lane {lane + 1}")
     for span, lane in zip(spans, lane_of, strict=True):
         place = process, _FIRST_LANE + lane
         share = timeline.shares[span.name] / 1e3
-        yield _slice(
+        yield slice_event(
             span.name, kind, place, span.begins, span.ends, work=span.work, **{"share of the step (us)": share}
         )
 
@@ -127,7 +131,7 @@ def _spans(timeline: Timeline, kind: str) -> Iterator[dict[str, Any]]:
 
 def _sms(timeline: Timeline) -> Iterator[dict[str, Any]]:
     """For each SM and each node that was on it one slice: from the first start to the last end of its CTAs there."""
-    yield _name("process_name", _SMS, 0, "SMs")
+    yield name_event("process_name", _SMS, 0, "SMs")
     found: dict[int, list[tuple[int, int, int, str, int]]] = {}
     for node in timeline.nodes:
         for sm in np.unique(node.sm):
@@ -140,10 +144,10 @@ def _sms(timeline: Timeline) -> Iterator[dict[str, Any]]:
         lane_of = lanes([(first, stop) for first, stop, *_ in slices])
         for lane in range(max(lane_of) + 1):
             title = f"SM {sm:03}" + (f" ({lane + 1})" if lane else "")
-            yield _name("thread_name", _SMS, _track(sm, lane), title)
+            yield name_event("thread_name", _SMS, _track(sm, lane), title)
         for (first, stop, works, name, ctas), lane in zip(slices, lane_of, strict=True):
             place = _SMS, _track(sm, lane)
-            yield _slice(name, "cta", place, first, stop, ctas=ctas)
+            yield slice_event(name, "cta", place, first, stop, ctas=ctas)
             yield from _parts(place, first, works, stop)
 
 

@@ -7,14 +7,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forerun.report.dump_files import BENCH_FILE, SUMMARY_FILE, TIMELINE_FILE
+from forerun.report.dump_files import BENCH_FILE, ITEMS_FILE, SUMMARY_FILE, TIMELINE_FILE
 from forerun.support.diagnostics import ForerunError
 from forerun.support.files import write_whole
 
 if TYPE_CHECKING:
     from forerun.ir.graph import Graph
 
-__all__ = ["BENCH_FILE", "SUMMARY_FILE", "TIMELINE_FILE", "graph_svg", "page_of", "reporting", "write_report"]
+__all__ = [
+    "BENCH_FILE",
+    "ITEMS_FILE",
+    "SUMMARY_FILE",
+    "TIMELINE_FILE",
+    "graph_svg",
+    "page_of",
+    "reporting",
+    "write_report",
+]
 
 
 def write_report(dump_dir: str | Path, output: str | Path | None = None) -> Path:

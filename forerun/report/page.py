@@ -10,6 +10,7 @@ from forerun.report.bench import draw_bench, read_bench
 from forerun.report.cards import Marks, changes
 from forerun.report.diff import draw_diff
 from forerun.report.findings import draw_findings
+from forerun.report.items import draw_items, read_items
 from forerun.report.load import Dump, PassDump
 from forerun.report.markup import Markup, asset, embed_json, join, tag
 from forerun.report.picture import NameTables, draw_picture, legend, markers, save_button
@@ -80,8 +81,12 @@ def _word(text: str) -> str:
 
 
 def _measured(dump: Dump) -> Markup:
-    bench, step = read_bench(dump), read_step(dump)
-    return join("" if bench is None else draw_bench(bench), "" if step is None else draw_step(step))
+    bench, step, items = read_bench(dump), read_step(dump), read_items(dump)
+    return join(
+        "" if bench is None else draw_bench(bench),
+        "" if step is None else draw_step(step),
+        "" if items is None else draw_items(items),
+    )
 
 
 # The overview

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from forerun.report.dump_files import TIMELINE_FILE
 from forerun.report.load import Dump
-from forerun.report.markup import Markup, join, tag
+from forerun.report.markup import Markup, tag
 from forerun.report.picture import save_button, swatch
+from forerun.report.time_axis import time_axis
 from forerun.support.json_reader import JsonObject, read_json
 
 __all__ = ["Span", "Step", "draw_step", "read_step"]
@@ -25,7 +26,6 @@ _USUAL_SPAN = 52
 """Pixels of the median kernel, if the whole is not too wide then."""
 _LANE, _BAR, _TOP = 30, 13, 4
 _CHARACTER = 6.7
-_TICK_DISTANCE = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def _strip(step: Step) -> Markup:
     scale = _scale(step)
     width = step.nanoseconds * scale
     bottom = _TOP + _LANE * (max(span.lane for span in step.spans) + 1)
-    parts = [*_axis(step, scale, bottom), *_bars(step, scale)]
+    parts = [*time_axis(step.nanoseconds, scale, bottom), *_bars(step, scale)]
     size = {"width": f"{width + 60:.0f}", "height": f"{bottom + 22:.0f}"}
     return tag("svg", *parts, role="img", aria_label="when each kernel ran", **size)
 
@@ -191,21 +191,3 @@ def _words(span: Span) -> str:
     if span.triggers >= 0:
         lines.insert(3, f"the last CTA triggers at {us(span.triggers)}")
     return "\n".join(lines)
-
-
-def _axis(step: Step, scale: float, bottom: int) -> Iterator[Markup]:
-    distance = _tick(_TICK_DISTANCE / scale)
-    for number in range(int(step.nanoseconds / distance) + 1):
-        x = number * distance * scale
-        line = tag("path", d=f"M{x:.1f} 0V{bottom + 4}", class_="tick")
-        yield join(line, tag("text", f"{number * distance / 1e3:g} us", x=x + 3, y=bottom + 15, class_="when"))
-
-
-def _tick(least: float) -> float:
-    """The least of 1, 2, 5, 10, 20, ... that is not less, in nanoseconds."""
-    power = 1.0
-    while True:
-        for digit in (1, 2, 5):
-            if digit * power >= least:
-                return digit * power
-        power *= 10

@@ -6,7 +6,7 @@ rule               where it cuts                                          items 
 :class:`Whole`     nowhere                                                0                            0
 :class:`Shares`    where the share of a CTA ends (arXiv:2301.03598)       CTAs - 1                     2 (CTAs - 1)
 :class:`Chunks`    equal parts of what costs more than a chunk            CTAs * n                     2 CTAs * n
-:class:`Invariant` by the request alone                                   length / chunk              2 length / chunk
+:class:`Invariant` by the request alone                                   length / chunk               2 length / chunk
 =================  =====================================================  ==========================  ==================
 
 The bounds hold for every batch; :meth:`CutRule.room` returns them.
@@ -146,7 +146,7 @@ class Invariant:
         return equal_parts(tasks, -(-tasks.length // self.chunk) // tasks.siblings)
 
     def room(self, bounds: Bounds, ctas: int) -> tuple[int, int]:
-        """A chain of ``x`` chunks has ``ceil(x) - 1 < x`` items more; its slots are at most twice that, or ``ceil(x)``."""
+        """A chain of ``x`` chunks has ``ceil(x) - 1 < x`` items more, and slots for twice that or ``ceil(x)``."""
         most = bounds.length // self.chunk
         return most, min(2 * most, most + bounds.chains)
 

@@ -11,6 +11,7 @@
 #include "attention_work.cuh"
 #include "bulk_copy.cuh"
 #include "copy_groups.cuh"
+#include "item_records.cuh"
 #include "tensor_core.cuh"
 
 struct Locals {};
@@ -215,6 +216,7 @@ __device__ __forceinline__ void attend(const Arguments& a, Locals&) {
 #pragma unroll 1
     for (int item = 0; item < range.count; ++item) {
         const Work& work = work_of(item);
+        record_begin(a, range.item(item));
         const int passes = passes_of(work);
 #pragma unroll 1
         for (int pass = 0; pass < passes; ++pass) {
@@ -228,6 +230,7 @@ __device__ __forceinline__ void attend(const Arguments& a, Locals&) {
             write_rows(a, work, first_row);
         }
         if (work.slot >= 0) arrive(a, work);
+        record_end(a, range.item(item));
     }
     if constexpr (!in_bulk) await_copy_groups<0>();
 }

@@ -94,33 +94,79 @@ __device__ __forceinline__ Sorted sort_by_class(const Items& items, int count, c
     return {segments, memory.histogram};
 }
 
-__device__ __forceinline__ int sum_of_warp(int x) {
+// CTAs have places in another order than their numbers: those that get one item more are neighbours by place, and
+// should not be so by number.
+__device__ constexpr int stride_of_places() {
+    int stride = ctas * 21 / 34 + 1;
+    for (;; ++stride) {
+        int a = stride, b = ctas;
+        while (b != 0) {
+            const int rest = a % b;
+            a = b;
+            b = rest;
+        }
+        if (a == 1) return stride;
+    }
+}
+__device__ __forceinline__ int cta_at(int place) { return place * stride_of_places() % ctas; }
+
+// A thread has a CTA; the warps that have some do the following, the others wait.
+constexpr int warps_with_ctas = ceil_div(ctas, 32);
+
+__device__ __forceinline__ int sums_of_lanes(int x) {
 #pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(~0u, x, distance);
+    for (int distance = 1; distance < 32; distance *= 2) {
+        const int other = __shfl_up_sync(~0u, x, distance);
+        if (thread_of<Launch>() % 32 >= distance) x += other;
+    }
     return x;
 }
-template <class T, class F> __device__ __forceinline__ T fold_of_ctas(const T* numbers, T start, F f) {
-#pragma unroll 1
-    for (int i = thread_of<Launch>() % 32; i < ctas; i += 32) start = f(start, numbers[i]);
+
+// A number for each lane, of all warps with CTAs.
+struct Table {
+    int of_warp[warps_with_ctas][32];
+    __device__ __forceinline__ void put(int x) { of_warp[thread_of<Launch>() / 32][thread_of<Launch>() % 32] = x; }
+    // The sum of the lane's numbers, and of those of the warps before.
+    __device__ __forceinline__ int sum(int& before) const {
+        const int lane = thread_of<Launch>() % 32, warp = thread_of<Launch>() / 32;
+        int all = before = 0;
 #pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) start = f(start, __shfl_xor_sync(~0u, start, distance));
-    return start;
+        for (int w = 0; w < warps_with_ctas; ++w) {
+            const int there = of_warp[w][lane];
+            all += there;
+            before += w < warp ? there : 0;
+        }
+        return all;
+    }
+};
+
+struct Tables {
+    Wide loads[32 * warps_with_ctas];
+    int wholes[ctas], sums[warps_with_ctas], greatest[warps_with_ctas], given[warps_with_ctas];
+    Table whole, part;
+};
+
+__device__ __forceinline__ Wide least_of(const Wide* loads) {
+    const int lane = thread_of<Launch>() % 32;
+    Wide least = loads[lane];
+#pragma unroll
+    for (int w = 1; w < warps_with_ctas; ++w) least = min(least, loads[32 * w + lane]);
+    const unsigned high = static_cast<unsigned>(least >> 32), least_high = __reduce_min_sync(~0u, high);
+    const unsigned low = __reduce_min_sync(~0u, high == least_high ? static_cast<unsigned>(least) : ~0u);
+    return static_cast<Wide>(least_high) << 32 | low;
 }
 
 // The greatest level up to which all CTAs may get items, and how many they get then: as many as there are, or fewer.
 struct Level {
     int whole, given;
 };
-__device__ __forceinline__ Level level_of(const int* wholes, int count) {
+__device__ __forceinline__ Level level_by_bisection(const int* wholes, int low, int high, int count) {
     auto given_up_to = [&](int level) {
         int given = 0;
 #pragma unroll 1
         for (int i = thread_of<Launch>() % 32; i < ctas; i += 32) given += max(0, level - wholes[i]);
-        return sum_of_warp(given);
+        return __reduce_add_sync(~0u, given);
     };
-    const int sum = fold_of_ctas(wholes, 0, [](int x, int y) { return x + y; });
-    const int greatest = fold_of_ctas(wholes, 0, [](int x, int y) { return max(x, y); });
-    int high = min(count, (count + sum) / ctas), low = greatest <= high ? high : 0;
 #pragma unroll 1
     while (low < high) {
         const int middle = low + (high - low + 1) / 2;
@@ -129,67 +175,78 @@ __device__ __forceinline__ Level level_of(const int* wholes, int count) {
     }
     return {low, given_up_to(low)};
 }
-
-// The CTAs before the thread's one in the order of parts, of those that count.
-__device__ __forceinline__ int rank_of_cta(int part, bool counts) {
-    constexpr int warps = ceil_div(ctas, 32);
-    __shared__ int histogram[warps][32];
-    const int lane = thread_of<Launch>() % 32, warp = thread_of<Launch>() / 32;
-    const Peers peers = peers_of(part, counts);
-    if (warp < warps) histogram[warp][lane] = __popc(peers.of_lane);
-    __syncthreads();
-    int all = 0, before = 0;
-#pragma unroll 1
-    for (int w = 0; w < warps; ++w) {
-        const int there = histogram[w][lane];
-        all += there;
-        before += w < warp ? there : 0;
-    }
-    int through = all;
+__device__ __forceinline__ Level level_of(const Tables& tables, int count) {
+    int sum = 0, greatest = 0, before;
 #pragma unroll
-    for (int distance = 1; distance < 32; distance *= 2) {
-        const int other = __shfl_up_sync(~0u, through, distance);
-        if (lane >= distance) through += other;
+    for (int w = 0; w < warps_with_ctas; ++w) {
+        sum += tables.sums[w];
+        greatest = max(greatest, tables.greatest[w]);
     }
-    return __shfl_sync(~0u, through - all + before, part) + __popc(peers.of_mine & lanes_before());
+    const int high = min(count, (count + sum) / ctas);
+    if (greatest <= high) return {high, ctas * high - sum};
+    if (high > 31) return level_by_bisection(tables.wholes, 0, high, count);
+    // Lane i has how many CTAs are at i; at i + 1 there is one item more for each of those that are at i or below.
+    const int at_most = sums_of_lanes(tables.whole.sum(before)), given = sums_of_lanes(at_most) - at_most;
+    const int level = 31 - __clz(__ballot_sync(~0u, given <= count));
+    return {level, __shfl_sync(~0u, given, level)};
 }
 
 template <class Items>
 __device__ __forceinline__ void deal_longest_first(const Items& items, int count, const Memory& memory, int& turn) {
-    __shared__ Wide loads[ctas];
-    __shared__ int wholes[ctas];
+    __shared__ Tables tables;
     const Sorted sorted = sort_by_class(items, count, memory, turn);
-    const int thread = thread_of<Launch>();
-    const bool is_cta = thread < ctas;
+    const int thread = thread_of<Launch>(), lane = thread % 32, warp = thread / 32;
+    const bool is_cta = thread < ctas, takes_part = warp < warps_with_ctas;
     Wide load = 0;
     int given = 0;
 #pragma unroll 1
     for (int kind = 0; kind < classes; ++kind) {
         const int start = sorted.start(kind), size = sorted.start(kind + 1) - start;
         if (size == 0) continue;
-        const Array<Wide>& sums = memory.sums;
-        const Wide mean = quotient(sums[start + size] - sums[start] + size - 1, static_cast<Wide>(size));
-        if (is_cta) loads[thread] = load;
+        if (takes_part) tables.loads[thread] = is_cta ? load : 1LL << 62;
         __syncthreads();
-        int units = 0;  // of the load: a 32nd of an item
-        const Wide least = fold_of_ctas(loads, 1LL << 62, [](Wide x, Wide y) { return min(x, y); });
-        if (is_cta) units = static_cast<int>(min(quotient(32 * (load - least), mean), 32 * (size + 1LL)));
-        const int whole = units / 32;
-        if (is_cta) wholes[thread] = whole;
+        int whole = 0, part = 0;
+        if (takes_part) {
+            const Wide cost = memory.sums[start + size] - memory.sums[start];
+            const Wide mean = quotient(cost + size - 1, static_cast<Wide>(size)), least = least_of(tables.loads);
+            if (is_cta) part = static_cast<int>(min(quotient(32 * (load - least), mean), 32 * (size + 1LL)));
+            whole = part / 32;
+            part %= 32;
+            if (is_cta) tables.wholes[thread] = whole;
+            tables.whole.put(__popc(peers_of(min(whole, 31), is_cta).of_lane));
+            tables.sums[warp] = __reduce_add_sync(~0u, whole);
+            tables.greatest[warp] = __reduce_max_sync(~0u, whole);
+        }
         __syncthreads();
-        const Level level = level_of(wholes, size);
-        const bool may_get = is_cta && whole <= level.whole;
-        const int rank = rank_of_cta(units % 32, may_get);
-        const int own = may_get ? level.whole - whole + (rank < size - level.given) : 0;
-        int before[] = {own}, total[1];
-        scan<Launch>(before, total, turn);
+        Level level = {0, 0};
+        Peers peers = {0, 0};
+        if (takes_part) {
+            level = level_of(tables, size);
+            peers = peers_of(part, is_cta && whole <= level.whole);
+            tables.part.put(__popc(peers.of_lane));
+        }
+        __syncthreads();
+        int own = 0, before = 0;
+        if (takes_part) {
+            const int all = tables.part.sum(before), through = sums_of_lanes(all) - all + before;
+            const int rank = __shfl_sync(~0u, through, part) + __popc(peers.of_mine & lanes_before());
+            if (is_cta && whole <= level.whole) own = level.whole - whole + (rank < size - level.given);
+            before = sums_of_lanes(own);
+            if (lane == 31) tables.given[warp] = before;
+            before -= own;
+        }
+        __syncthreads();
         if (!is_cta) continue;
-        const int first = start + before[0];
+#pragma unroll
+        for (int w = 0; w < warps_with_ctas; ++w) before += w < warp ? tables.given[w] : 0;
+        const int first = start + before;
         memory.ranges[kind * ctas + thread] = static_cast<unsigned>(first) | static_cast<unsigned>(given) << 16;
-        load += sums[first + own] - sums[first];
+        load += memory.sums[first + own] - memory.sums[first];
         given += own;
     }
-    int before[] = {given}, total[1];
+    if (is_cta) memory.starts[cta_at(thread)] = given;
+    __syncthreads();
+    int before[] = {is_cta ? memory.starts[thread] : 0}, total[1];
     scan<Launch>(before, total, turn);
     if (is_cta) memory.starts[thread] = before[0];
     __syncthreads();
@@ -200,7 +257,7 @@ __device__ __forceinline__ int place_of_item(const Memory& memory, int item) {
     const int place = static_cast<int>(memory.costs[item] & 0xFFFF);
     const int row = static_cast<int>(memory.costs[item] >> 32) * ctas;
     const Array<unsigned>& ranges = memory.ranges;
-    const int cta = last_within(0, ctas, place, [&](int i) { return static_cast<int>(ranges[row + i] & 0xFFFF); });
-    const unsigned range = ranges[row + cta];
-    return memory.starts[cta] + static_cast<int>(range >> 16) + place - static_cast<int>(range & 0xFFFF);
+    const int at = last_within(0, ctas, place, [&](int i) { return static_cast<int>(ranges[row + i] & 0xFFFF); });
+    const unsigned range = ranges[row + at];
+    return memory.starts[cta_at(at)] + static_cast<int>(range >> 16) + place - static_cast<int>(range & 0xFFFF);
 }

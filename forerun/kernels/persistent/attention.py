@@ -19,9 +19,10 @@ from forerun.schedules.attention import TILES, Attention, AttentionBatch
 from forerun.schedules.attention_runner import AttentionRunner
 from forerun.schedules.capacity import Capacity
 from forerun.schedules.execution import Workspace, execute
+from forerun.schedules.item_times import RECORD_WORDS
 from forerun.schedules.schedule import Schedule
 
-__all__ = ["KERNEL", "attend", "buffer_shapes", "declare", "launch_for"]
+__all__ = ["KERNEL", "attend", "attend_and_record", "buffer_shapes", "declare", "launch_for"]
 
 Words = NDArray[np.int32]
 
@@ -93,20 +94,54 @@ def attend(
     return runner.y.astype(q.dtype), partial, statistics, arrived.copy()
 
 
-def declare(dtype: DType = DType.BF16) -> Kernel:
+@phase(writes="y, partial, statistics, arrived, records", name="attend")
+def attend_and_record(
+    q: Floats,
+    k_cache: Floats,
+    v_cache: Floats,
+    query_pointers: Words,
+    kv_lengths: Words,
+    page_pointers: Words,
+    pages: Words,
+    status: Words,
+    counts: Words,
+    pointers: Words,
+    items: Words,
+    counters: Words,
+    arrived: Words,
+    slots: int,
+) -> tuple[Floats, Floats, Floats, Words, NDArray[np.int64]]:
+    """The same, and when the items begin and end: here one behind the other, a nanosecond each, on one SM a CTA."""
+    batch = query_pointers, kv_lengths, page_pointers, pages
+    found = attend(q, k_cache, v_cache, *batch, status, counts, pointers, items, counters, arrived, slots)
+    records = np.zeros((len(items), RECORD_WORDS), np.int64)
+    count = int(counts[0])
+    numbers = np.arange(1, count + 1)
+    ctas = np.searchsorted(pointers, numbers - 1, side="right") - 1
+    records[:count] = np.stack((numbers, numbers + 1, ctas, ctas), axis=1)
+    return *found, records
+
+
+def declare(dtype: DType = DType.BF16, *, recorded: bool = False) -> Kernel:
     """The kernel for queries, KV cache and results of that type, bf16 or f16; sums are f32.
 
     ``slots`` is the number of slots, as a constant; it must be the extent ``S``. ``partial`` has for each split of a
     task the values weighted by ``2 ** (score - greatest score)``, ``statistics`` that greatest score and the sum of the
     weights. ``arrived`` counts the splits of a task that are there.
+
+    With ``recorded`` it has ``records``, too, where it writes when each item began and ended, for
+    :func:`~forerun.schedules.item_times.item_times`. Without it there is no such code.
     """
     cache = f"{dtype}[N, PS, KV, HD] align 16"
     values = f"q: {dtype}[Q, H, HD] align 16, k_cache: {cache}, v_cache: {cache}"
-    signature = f"{values}, {_BATCH}, {_SCHEDULE}, {_WORKSPACE}, y: {dtype}[Q, H, HD] align 16, slots: scalar i32"
+    schedule = _SCHEDULE.replace("i32[_, 8]", "i32[I, 8]") if recorded else _SCHEDULE
+    signature = f"{values}, {_BATCH}, {schedule}, {_WORKSPACE}, y: {dtype}[Q, H, HD] align 16, slots: scalar i32"
+    if recorded:
+        signature += f", records: i64[I, {RECORD_WORDS}]"
     launches = Launches(block=Span(32, 256, 32), shared=Span(16 * 1024, 227 * 1024), cluster=Span(1, 1))
-    return cuda_kernel(
-        "attention_persistent", signature, attend, launches=launches, name=f"attention_persistent_{dtype}"
-    )
+    name = f"attention_persistent_{dtype}" + ("_recorded" if recorded else "")
+    run = attend_and_record if recorded else attend
+    return cuda_kernel("attention_persistent", signature, run, launches=launches, name=name)
 
 
 KERNEL = declare()

@@ -138,7 +138,8 @@ def launch_for(capacity: Capacity, scalars: Mapping[str, int]) -> Launch:
     if needed > _MOST_SHARED:
         hint = f"it would need {needed} bytes of shared memory, of {_MOST_SHARED}"
         raise InvalidInput("the capacity is too large for a schedule that is made on the device", hint=hint)
-    threads = 512 if max(capacity.requests, capacity.ctas) <= 512 else 1024
+    most = max(capacity.requests, capacity.ctas)
+    threads = 256 if most <= 256 else 512 if capacity.ctas <= 512 else 1024
     return Launch((_CTAS, 1, 1), (threads, 1, 1), needed)
 
 

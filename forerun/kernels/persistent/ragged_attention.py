@@ -17,6 +17,7 @@ from forerun.kernels.persistent import attention, attention_schedule
 from forerun.schedules.attention import Attention
 from forerun.schedules.capacity import Capacity
 from forerun.schedules.cuts import CutRule
+from forerun.schedules.item_times import RECORD_WORDS
 
 __all__ = ["BATCH", "RaggedAttention"]
 
@@ -36,6 +37,7 @@ class RaggedAttention:
         policy: A name of :data:`~forerun.schedules.policies.POLICIES`.
         cuts: How tasks are cut; ``Shares()`` by default.
         dtype: Of queries, KV cache and results.
+        recorded: Whether the persistent kernel writes when each item began and ended, in the state ``records``.
     """
 
     family: Attention
@@ -43,6 +45,7 @@ class RaggedAttention:
     policy: str = "prefix-sums"
     cuts: CutRule | None = None
     dtype: DType = DType.BF16
+    recorded: bool = False
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shapes of all buffers, by parameter."""
@@ -69,6 +72,9 @@ class RaggedAttention:
         """
         shapes = self.shapes()
         found = {name: builder.state(prefix + name, DType.I32, shapes[name]) for name in (*_SCHEDULE, "arrived")}
+        if self.recorded:
+            records = (self.capacity.items, RECORD_WORDS)
+            found["records"] = builder.state(prefix + "records", DType.I64, records)
         for name in ("partial", "statistics"):
             found[name] = builder.temp(prefix + name, DType.F32, shapes[name])
         return found
@@ -101,7 +107,7 @@ class RaggedAttention:
             launch: Another grid, or other rings, than the kernel's own choice.
             kernel: Another kernel with the same parameters.
         """
-        kernel = kernel or attention.declare(self.dtype)
+        kernel = kernel or attention.declare(self.dtype, recorded=self.recorded)
         arguments: dict[str, Any] = {p.name: buffers[p.name] for p in kernel.buffer_parameters}
         slots = self.shapes()["partial"][0]
         launch = launch or attention.launch_for(self.capacity)

@@ -122,6 +122,20 @@ inline unsigned __ballot_sync(unsigned, int predicate) {
     for (unsigned lane = 0; lane < 32; ++lane) found |= unsigned(on_cpu::exchange(predicate != 0, lane)) << lane;
     return found;
 }
+template <class T, class F> T reduce_on_cpu(T value, F f) {
+    T found = on_cpu::exchange(value, 0);
+    for (unsigned lane = 1; lane < 32; ++lane) found = f(found, on_cpu::exchange(value, lane));
+    return found;
+}
+template <class T> T __reduce_add_sync(unsigned, T value) {
+    return reduce_on_cpu(value, [](T x, T y) { return static_cast<T>(x + y); });
+}
+template <class T> T __reduce_min_sync(unsigned, T value) {
+    return reduce_on_cpu(value, [](T x, T y) { return min(x, y); });
+}
+template <class T> T __reduce_max_sync(unsigned, T value) {
+    return reduce_on_cpu(value, [](T x, T y) { return max(x, y); });
+}
 inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) == ~0u; }
 inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 inline void __syncthreads() { on_cpu::arrive(on_cpu::ctas[on_cpu::current->cta]); }

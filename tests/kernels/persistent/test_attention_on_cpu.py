@@ -19,6 +19,7 @@ from forerun.kernels.persistent import attention, attention_schedule
 from forerun.schedules.attention import Attention
 from forerun.schedules.capacity import Capacity
 from forerun.schedules.cuts import CutRule, Invariant, Shares, Whole
+from forerun.schedules.item_times import RECORD_WORDS, item_times
 from forerun.schedules.schedule import capacity_for
 from tests.kernels.on_cpu.runner import COMPILER, CpuKernel
 from tests.schedules.batches import Case, attention_by_definition, make_case, random_values
@@ -38,6 +39,7 @@ class Config:
     warps: int = 4
     shared: int = 120_000
     dtype: DType = DType.BF16
+    recorded: bool = False
 
     @property
     def capacity(self) -> Capacity:
@@ -67,7 +69,8 @@ class Compiled:
     def __init__(self, config: Config, folder) -> None:
         capacity = config.capacity
         shapes = {**attention_schedule.buffer_shapes(capacity), **attention.buffer_shapes(config.family, capacity)}
-        kernel = attention.declare(config.dtype)
+        shapes["records"] = (capacity.items, RECORD_WORDS)
+        kernel = attention.declare(config.dtype, recorded=config.recorded)
         self.config = config
         self.shapes = {p.name: shapes[p.name] for p in kernel.buffer_parameters}
         launch = Launch((config.grid, 1, 1), (32 * config.warps, 1, 1), config.shared)
@@ -86,6 +89,8 @@ class Compiled:
         for name in ("partial", "statistics"):
             arrays[name] = np.full(self.shapes[name], np.nan, np.float32)
         y = np.full(self.shapes["y"], np.nan, kind)
+        if self.config.recorded:
+            arrays["records"] = self.records = np.zeros(self.shapes["records"], np.int64)
         self.kernel({**arrays, "arrived": self.arrived, "y": y})
         assert not self.arrived.any()
         return y.astype(np.float32)
@@ -176,6 +181,23 @@ def test_more_items_than_are_looked_up_at_once(compiled: dict[str, Compiled]) ->
     case = case_of(run.config, [1] * 5, [1000, 900, 64 * 16, 1, 800])
     assert case.schedule.counts[0] > 48
     assert np.abs(run(case)[:5] - attention_by_definition(case.values, run.config.family)).max() < 0.02
+
+
+def test_each_item_is_recorded_where_it_ran(tmp_path) -> None:
+    config = Config(family(2, 2, 32, 16), Shares(), warps=1, shared=30_000, recorded=True)
+    run = Compiled(config, tmp_path)
+    case = case_of(config, [1, 3, 1], [100, 40, 300])
+    y = run(case)
+    assert np.abs(y[:5] - attention_by_definition(case.values, config.family)).max() < 0.02
+    count, pointers = int(case.schedule.counts[0]), case.schedule.pointers
+    assert (run.records[count:] == 0).all()
+    times = item_times(case.schedule, run.records)
+    assert times.cta.tolist() == times.sm.tolist() == [cta for cta in range(3) for _ in range(*pointers[cta : cta + 2])]
+    assert (times.end > times.begin).all()
+    assert (times.between > 0).all()
+    for cta in range(3):  # the last item comes first
+        first, stop = pointers[cta : cta + 2]
+        assert first + np.argmin(times.begin[first:stop]) == stop - 1
 
 
 def test_a_bad_batch_writes_nothing(compiled: dict[str, Compiled]) -> None:

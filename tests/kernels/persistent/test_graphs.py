@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
@@ -18,6 +19,7 @@ from forerun.runtime.cuda.codegen.specialise import units
 from forerun.runtime.toolchain import Source, compile_units, missing_toolchain
 from forerun.schedules.attention import Attention
 from forerun.schedules.cuts import Invariant, Shares, Whole
+from forerun.schedules.item_times import item_times
 from forerun.schedules.policies import POLICIES
 from forerun.schedules.schedule import capacity_for, make_schedule
 from forerun.schedules.status import Status
@@ -87,6 +89,17 @@ def test_all_batches_run_through_one_program(policy: str) -> None:
         holds()
 
 
+def test_the_reference_records_items_one_behind_the_other() -> None:
+    made = replace(ragged(), recorded=True)
+    with forerun.compile(graph_of(made)) as program:
+        case = case_of(made, [1, 20, 1], [700, 100, 1])
+        require_right(program, made, case)
+        times = item_times(case.schedule, program.read("records"))
+    assert times.begin.tolist() == list(range(len(times.items)))
+    assert (times.end - times.begin == 1).all()
+    assert times.busy.tolist() == np.diff(case.schedule.pointers).tolist()
+
+
 def test_a_bad_batch_is_told_by_the_status() -> None:
     made = ragged()
     with forerun.compile(graph_of(made)) as program:
@@ -110,7 +123,7 @@ def test_the_kernel_waits_for_the_schedule() -> None:
 @pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 @pytest.mark.parametrize("heads", [(28, 4, 128, 16), (14, 2, 64, 64), (24, 8, 128, 16)])
 def test_machine_code(heads: tuple[int, int, int, int]) -> None:
-    """Tensor cores, copies without registers, and no spills; the schedule fits 1,024 threads."""
+    """Tensor cores, copies without registers, and no spills; the schedule leaves registers for another CTA."""
     found, _ = units(graph_of(ragged(heads=heads)))
     facts = {}
     for unit, cubin in zip(
@@ -120,7 +133,7 @@ def test_machine_code(heads: tuple[int, int, int, int]) -> None:
     for entry, each in facts.items():
         assert each.stack_bytes == each.spill_store_bytes == 0, entry
         assert not any(instruction.constant for instruction in each.instructions), entry
-    assert facts["attention_schedule_kernel"].registers <= 64
+    assert facts["attention_schedule_kernel"].registers <= 128
     opcodes = [instruction.opcode for instruction in facts["attention_persistent_bf16_kernel"].instructions]
     assert facts["attention_persistent_bf16_kernel"].registers <= 224
     steps = heads[2] // 16  # of 16 elements; two products each for scores, and two for values

@@ -1,0 +1,136 @@
+"""When the items of a schedule ran, and where: what a persistent kernel has recorded of one replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forerun.schedules.schedule import Item, Schedule
+from forerun.schedules.tasks import Integers
+from forerun.support.diagnostics import InvalidInput
+
+__all__ = ["RECORD_WORDS", "ItemTimes", "item_times"]
+
+RECORD_WORDS = 4
+"""Of an item: when it began and ended, in nanoseconds; the SM; the CTA. Records are in the order of the items."""
+
+
+@dataclass(frozen=True, eq=False)
+class ItemTimes:
+    """The times of one replay. An item begins when its CTA turns to it, and ends when its results are written.
+
+    Attributes:
+        items: The items, in the order of the schedule.
+        begin: When each began, in nanoseconds since the first one did ``[N]``.
+        end: When each ended ``[N]``.
+        sm: Where ``[N]``.
+        cta: In which CTA of the grid ``[N]``.
+        ctas: CTAs of the schedule; those without items count as idle.
+    """
+
+    items: list[Item]
+    begin: Integers
+    end: Integers
+    sm: Integers
+    cta: Integers
+    ctas: int
+
+    @property
+    def busy(self) -> Integers:
+        """Nanoseconds that each CTA spent on items ``[CTAs]``."""
+        return np.bincount(self.cta, self.end - self.begin, self.ctas).astype(np.int64)
+
+    @property
+    def span(self) -> int:
+        """Nanoseconds from the first beginning to the last end."""
+        return int(self.end.max(initial=0))
+
+    @property
+    def balance(self) -> float:
+        """The busy time of the busiest CTA over the mean of all; 1 is perfect, and is returned if none was busy."""
+        busy = self.busy
+        return float(busy.max() / busy.mean()) if busy.any() else 1.0
+
+    @property
+    def idle_share(self) -> float:
+        """Which part of their time CTAs had no item, from the first beginning to the last end."""
+        return 1 - float(self.busy.sum()) / (self.ctas * self.span) if self.span else 0.0
+
+    @property
+    def between(self) -> Integers:
+        """Nanoseconds from the end of each item to the beginning of the next one of its CTA: the cost of the queue."""
+        order = np.lexsort((self.begin, self.cta))
+        same = self.cta[order][1:] == self.cta[order][:-1]
+        found: Integers = (self.begin[order][1:] - self.end[order][:-1])[same]
+        return found
+
+    def rows(self) -> Iterator[tuple[Item, int, int, int, int]]:
+        """Each item with its beginning, end, SM and CTA."""
+        arrays = (array.tolist() for array in (self.begin, self.end, self.sm, self.cta))
+        return zip(self.items, *arrays, strict=True)
+
+    def summary(self) -> dict[str, float]:
+        """Balance, idle share, and the cost of the queue: the median time between items, and its share of the busy."""
+        between, busy = self.between, int(self.busy.sum())
+        return {
+            "items": len(self.items),
+            "span (us)": self.span / 1e3,
+            "balance": self.balance,
+            "idle share": self.idle_share,
+            "queue (ns an item)": float(np.median(between)) if len(between) else 0.0,
+            "queue share": float(between.sum()) / busy if busy else 0.0,
+        }
+
+    def samples(self, block: int) -> dict[int, list[tuple[int, float]]]:
+        """Blocks and nanoseconds of each item, by the size of its tile: what fitted_costs makes costs of.
+
+        Args:
+            block: Positions of a block.
+        """
+        found: dict[int, list[tuple[int, float]]] = {}
+        for item, time in zip(self.items, self.end - self.begin, strict=True):
+            if time > 0:
+                found.setdefault(item.size, []).append((-(-(item.end - item.begin) // block), float(time)))
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that the report reads."""
+        items = [
+            {
+                "name": f"owner {item.owner}, lane {item.lane}, tile {item.tile}, {item.begin} to {item.end}",
+                "split": item.slot >= 0,
+                "begin": begin,
+                "end": end,
+                "sm": sm,
+                "cta": cta,
+            }
+            for item, begin, end, sm, cta in self.rows()
+        ]
+        return {"format": "forerun item times 1", "ctas": self.ctas, "summary": self.summary(), "items": items}
+
+
+def item_times(schedule: Schedule, records: NDArray[np.int64]) -> ItemTimes:
+    """The times that a kernel has recorded.
+
+    Args:
+        schedule: What it worked off.
+        records: ``[items, 4]``; what is behind the items in use is not looked at.
+
+    Raises:
+        InvalidInput: If the records are not so many integers, or an item has no times, or CTAs that there are not.
+    """
+    count = int(schedule.counts[0])
+    shape = np.shape(records)
+    if len(shape) != 2 or shape[0] < count or shape[1] != RECORD_WORDS or records.dtype != np.int64:
+        raise InvalidInput(f"item times: {count} items need records of int64 [{count}, {RECORD_WORDS}], not {shape}")
+    begin, end, sm, cta = records[:count].T
+    bad = (begin <= 0) | (end < begin) | (sm < 0) | (cta < 0) | (cta >= schedule.capacity.ctas)
+    if bad.any():
+        which = int(np.argmax(bad))
+        raise InvalidInput(f"item times: item {which} has the record {records[which].tolist()}, which is no time")
+    first = begin.min(initial=np.iinfo(np.int64).max) if count else 0
+    return ItemTimes(schedule.all_items(), begin - first, end - first, sm, cta, schedule.capacity.ctas)
