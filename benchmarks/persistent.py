@@ -1,12 +1,13 @@
 """Attention of ragged batches by a persistent kernel, on a GPU: right, and how fast.
 
-    python -m benchmarks.persistent [--dry-run] [--out FOLDER] [--only PART,PART]
+    python -m benchmarks.persistent [--dry-run] [--out FOLDER] [--items FOLDER] [--only PART,PART]
 
 Checks come first: random batches through one executable graph, against f32 in torch, with NaN in everything that no
 request has; schedules against those of NumPy; bits of repeated replays and of the batch-invariant rule; bad batches.
 Then times, by turns, of ten calls in a graph: decode of 128 requests with 2,048 positions, decode of skewed lengths,
-one request, the schedule alone, and a plain read of the same bytes; FlashInfer too, where it is installed. Each part
-goes on after a failure; the table comes last. ``--dry-run`` compiles everything, and needs no GPU.
+one request, the schedule alone, the batch-invariant rule, and a plain read of the same bytes; FlashInfer too, where it
+is installed. At last, when the items of a replay ran (``--items FOLDER`` keeps that). Each part goes on after a
+failure; the table comes last. ``--dry-run`` compiles everything, and needs no GPU.
 """
 
 from __future__ import annotations
@@ -27,7 +28,14 @@ from benchmarks.persistent_checks import (
     check_batches,
     check_invariance,
     check_shapes,
-    same_schedule,
+)
+from benchmarks.persistent_items import (
+    DECODES,
+    SCHEDULES,
+    look_at_items,
+    schedule_plan,
+    time_invariant,
+    time_schedules,
 )
 from benchmarks.persistent_programs import (
     CALLS,
@@ -42,16 +50,13 @@ from benchmarks.persistent_programs import (
     graph_of,
     plan,
     reading_graph,
-    skewed,
 )
 from forerun.kernels.persistent.ragged_attention import RaggedAttention
 from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda import CudaTarget
 from forerun.runtime.cuda.codegen.specialise import units
 from forerun.runtime.toolchain import compile_units
-from forerun.schedules.cuts import CutRule, Invariant, Shares
-
-DECODES: dict[str, list[Request]] = {"decode": [(1, 2048)] * 128, "skewed": skewed()}
+from forerun.schedules.cuts import CutRule, Invariant
 
 
 def _decode_plan(requests: Sequence[Request], cuts: CutRule | None = None, ctas: int = CTAS) -> RaggedAttention:
@@ -72,7 +77,6 @@ def time_decodes(bench: Bench) -> None:
             )
             caches = bound.caches
         variants["with the schedule"] = Bound(_decode_plan(requests), "sa" * CALLS, caches)
-        variants["invariant"] = Bound(_decode_plan(requests, Invariant(1024)), "s" + "a" * CALLS, caches)
         programs, worst = {}, 0.0
         for number, (label, bound) in enumerate(variants.items()):
             batch = bound.batch(requests)
@@ -224,42 +228,6 @@ def _shared_caches() -> Any:
     return _caches[0]
 
 
-SCHEDULES: list[tuple[int, str, CutRule]] = [
-    (128, "prefix-sums", Shares()),
-    (1024, "prefix-sums", Shares()),
-    (128, "longest-first", Invariant(1024)),
-    (1024, "longest-first", Invariant(1024)),
-    (1024, "prefix-sums", Invariant(1024)),
-]
-
-
-def _schedule_plan(count: int, policy: str, cuts: CutRule) -> RaggedAttention:
-    return plan(QWEN, count, count, 30 * count, 131072, policy, cuts)
-
-
-def time_schedules(bench: Bench) -> None:
-    """The schedule alone: ten in a row; 480 positions a request, and 2,048 for 128 of them."""
-    programs: dict[str, Any] = {}
-    for count, policy, cuts in SCHEDULES:
-        bound = Bound(_schedule_plan(count, policy, cuts), "s" * CALLS)
-        lengths = np.random.default_rng(0).integers(1, 480, count).tolist()
-        batch = bound.batch([(1, kv) for kv in lengths])
-        bound.replay()
-        label = f"{type(cuts).__name__.lower()}, {policy}"
-        same_schedule(bench, bound, batch, f"schedule of {count}, {label}")
-        programs[f"schedule of {count}: {label}"] = bound.program
-    for count in (128, 1024):
-        requests = [(1, 2048)] * count
-        long = Bound(_decode_plan(requests), "s" * CALLS)
-        batch = long.batch(requests)
-        long.replay()
-        same_schedule(bench, long, batch, f"schedule of {count} x 2,048")
-        programs[f"schedule of {count} x 2,048: shares, prefix-sums"] = long.program
-    bench.times(programs, replays=20)
-    for program in programs.values():
-        program.close()
-
-
 def look_inside(bench: Bench) -> None:
     """When the CTAs of one replay start, go on after the wait, and end."""
     for name, requests in {**DECODES, "one request of 64": [(1, 64)]}.items():
@@ -285,17 +253,17 @@ PARTS = (
     time_mixed,
     time_small,
     time_schedules,
+    time_invariant,
     look_inside,
+    look_at_items,
 )
 
 
 def dry_run() -> None:
     """Compile what the parts launch, and say what the machine code needs."""
-    ragged = [plan(QWEN, 512, 4096, 120_000, 120_000), *(_schedule_plan(*each) for each in SCHEDULES)]
+    ragged = [plan(QWEN, 512, 4096, 120_000, 120_000), *(schedule_plan(*each) for each in SCHEDULES)]
     ragged += [plan(shapes, 32, 512, 4000, 4000, policy, cuts) for shapes, policy, cuts in SHAPES]
-    ragged += [
-        plan(QWEN, 64, 512, 40_000, 40_000, policy, Invariant(1024)) for policy in ("prefix-sums", "longest-first")
-    ]
+    ragged += [plan(QWEN, 64, 512, 40_000, 40_000, policy, Invariant()) for policy in ("prefix-sums", "longest-first")]
     graphs = [graph_of(each, "sa") for each in ragged]
     decode = DECODES["decode"]
     graphs += [graph_of(_decode_plan(decode, ctas=each.ctas), "sa", each) for each in VARIANTS.values()]
@@ -312,12 +280,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dry-run", action="store_true", help="only compile; needs no GPU")
     parser.add_argument("--out", type=Path, help="where to write the JSON, instead of benchmarks/results")
+    parser.add_argument("--items", type=Path, help="where to write times and traces of items")
     parser.add_argument("--only", default="", help="parts to run, with commas between them")
     options = parser.parse_args()
     if options.dry_run:
         dry_run()
         return
-    bench = Bench()
+    bench = Bench(options.items)
     for run in PARTS:
         if not options.only or run.__name__ in options.only.split(","):
             bench.part(run)

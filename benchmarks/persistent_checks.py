@@ -93,7 +93,7 @@ def check_invariance(bench: Bench) -> None:
     """A request has the same bits in any batch under the invariant rule, and shares balance it as NumPy says."""
     pages = 40_000
     for policy in ("prefix-sums", "longest-first"):
-        bound = Bound(plan(QWEN, 64, 512, pages, pages, policy, Invariant(1024)), "sa")
+        bound = Bound(plan(QWEN, 64, 512, pages, pages, policy, Invariant()), "sa")
         requests = random_requests(np.random.default_rng(3), 40, pages, 500, True)
         batch = bound.batch(requests, shuffled_pages(requests, 16, pages, 0))
         bound.values(batch, 0)

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,8 @@ def graph_of(ragged: RaggedAttention, nodes: str, variant: Variant | None = None
         if kind == "s":
             ragged.schedule(builder, buffers, f"schedule{number}")
         else:
-            ragged.attend(builder, buffers, f"attention{number}", variant.launch, variant.kernel)
+            kernel = variant.kernel if variant.edit[0] else None
+            ragged.attend(builder, buffers, f"attention{number}", variant.launch, kernel)
     return builder.build()
 
 
@@ -139,7 +141,7 @@ class Bound:
 
         self.ragged = ragged
         graph = graph_of(ragged, nodes, variant)
-        kinds = {DType.I32: torch.int32, DType.BF16: torch.bfloat16}
+        kinds = {DType.I32: torch.int32, DType.I64: torch.int64, DType.BF16: torch.bfloat16}
         mine = (BufferRole.INPUT, BufferRole.STATE, BufferRole.OUTPUT)
         self.tensors: dict[str, Any] = dict(zip(("k_cache", "v_cache"), caches or (), strict=False))
         for buffer in graph.buffers.values():
@@ -267,9 +269,10 @@ def random_requests(chooser: np.random.Generator, count: int, pages: int, rows: 
 
 
 class Bench:
-    """Parts that go on after a failure, their lines, and the metrics."""
+    """Parts that go on after a failure, their lines, and the metrics; ``folder`` is for what is large."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
         self.metrics: dict[str, Metric] = {}
         self.lines: list[str] = []
         self.failures: list[str] = []

@@ -126,8 +126,10 @@ class Invariant:
     """Cuts a request by that request alone, so that its result has the same bits in any batch.
 
     Each chain (a KV head of a request) may have one split for each ``chunk`` of its length, and its tiles share them: a
-    decode of 16,384 positions has 16 splits of 1,024, a prefill with as many tiles as chunks has none. So the slots of
-    a chain are at most its chunks, and those of a batch are bounded by its pages.
+    decode of 16,384 positions has 8 splits of 2,048, a prefill with as many tiles as chunks has none. So the slots of
+    a chain are at most its chunks, and those of a batch are bounded by its pages. Short chunks keep more CTAs at work
+    for few long requests; each costs a partial result more. :func:`~forerun.schedules.policies.longest_first` balances
+    them, without a change of bits.
 
     On a device: each task divides; one exclusive scan of the splits places the items. ``O(tasks + items)``.
 
@@ -135,7 +137,7 @@ class Invariant:
         chunk: Positions of the long axis.
     """
 
-    chunk: int = 1024
+    chunk: int = 2048
     is_invariant = True
 
     def __post_init__(self) -> None:
