@@ -16,7 +16,7 @@ from forerun.support.diagnostics import InvalidInput
 __all__ = ["RECORD_WORDS", "ItemTimes", "item_times"]
 
 RECORD_WORDS = 4
-"""Of an item: when it began and ended, in nanoseconds; the SM; the CTA. Records are in the order of the items."""
+"""Words of a record: when an item began and ended, in nanoseconds; the SM; the CTA."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ def item_times(schedule: Schedule, records: NDArray[np.int64]) -> ItemTimes:
         records: ``[items, 4]``; what is behind the items in use is not looked at.
 
     Raises:
-        InvalidInput: If the records are not so many integers, or an item has no times, or CTAs that there are not.
+        InvalidInput: If the shape or the type is another one, or an item has no times, or a CTA out of range.
     """
     count = int(schedule.counts[0])
     shape = np.shape(records)
@@ -131,6 +131,7 @@ def item_times(schedule: Schedule, records: NDArray[np.int64]) -> ItemTimes:
     bad = (begin <= 0) | (end < begin) | (sm < 0) | (cta < 0) | (cta >= schedule.capacity.ctas)
     if bad.any():
         which = int(np.argmax(bad))
-        raise InvalidInput(f"item times: item {which} has the record {records[which].tolist()}, which is no time")
+        message = f"item times: item {which} has the record {records[which].tolist()}"
+        raise InvalidInput(message, hint="begin, end, SM and CTA; was this the schedule of the last replay?")
     first = begin.min(initial=np.iinfo(np.int64).max) if count else 0
     return ItemTimes(schedule.all_items(), begin - first, end - first, sm, cta, schedule.capacity.ctas)
