@@ -125,7 +125,8 @@ def item_times(schedule: Schedule, records: NDArray[np.int64]) -> ItemTimes:
     """
     count = int(schedule.counts[0])
     shape = np.shape(records)
-    if len(shape) != 2 or shape[0] < count or shape[1] != RECORD_WORDS or records.dtype != np.int64:
+    is_of_words = len(shape) == 2 and shape[0] >= count and shape[1] == RECORD_WORDS
+    if not (isinstance(records, np.ndarray) and is_of_words and records.dtype == np.int64):
         raise InvalidInput(f"item times: {count} items need records of int64 [{count}, {RECORD_WORDS}], not {shape}")
     begin, end, sm, cta = records[:count].T
     bad = (begin <= 0) | (end < begin) | (sm < 0) | (cta < 0) | (cta >= schedule.capacity.ctas)
