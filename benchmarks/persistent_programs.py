@@ -6,7 +6,7 @@ import statistics
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -25,6 +25,7 @@ from forerun.ir.types import BufferRole, DType
 from forerun.kernels import read_all
 from forerun.kernels.persistent import attention
 from forerun.kernels.persistent.ragged_attention import BATCH, RaggedAttention
+from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda import CudaTarget
 from forerun.schedules.attention import Attention, AttentionBatch, attention_batch
 from forerun.schedules.cuts import CutRule
@@ -123,6 +124,11 @@ def reading_graph(size: int) -> Graph:
     for number in range(CALLS):
         builder.launch(read_all.KERNEL, node=f"read{number}", x=x, y=y, launch=Launch((rows, 1, 1), (256, 1, 1)))
     return builder.build()
+
+
+def precompile(graphs: Iterable[Graph]) -> None:
+    """Compile kernels for the GPU at hand, all processors at once."""
+    CudaTarget(prove=False).precompile([PassManager("exact").run(graph).graph for graph in graphs])
 
 
 class Bound:

@@ -17,8 +17,8 @@ from forerun.kernels.persistent.ragged_attention import BATCH, RaggedAttention
 from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda.codegen.specialise import units
 from forerun.runtime.toolchain import Source, compile_units, missing_toolchain
-from forerun.schedules.attention import Attention
-from forerun.schedules.cuts import Invariant, Shares, Whole
+from forerun.schedules.attention import Attention, attention_batch
+from forerun.schedules.cuts import CutRule, Invariant, Shares, Whole
 from forerun.schedules.item_times import item_times
 from forerun.schedules.policies import POLICIES
 from forerun.schedules.schedule import capacity_for, make_schedule
@@ -156,6 +156,44 @@ def test_on_a_gpu(policy: str, heads: tuple[int, int, int, int]) -> None:
             ]
             kv = [q + int(chooser.integers(not q, 400)) for q in queries]
             require_right(program, made, case_of(made, queries, kv, seed))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("cuts", [Shares(), Invariant(), Whole()])
+def test_large_schedules_on_a_gpu(policy: str, cuts: CutRule) -> None:
+    """As NumPy makes them, on 132 CTAs, for a few requests and for many."""
+    family = Attention(28, 4, 128, 16, cache_pages=40_000)
+    made = RaggedAttention(family, capacity_for(family, 600, 8000, 40_000, 132, cuts), policy, cuts)
+    builder = forerun.GraphBuilder("schedule")
+    made.schedule(builder, {**made.batch(builder), **made.workspace(builder)})
+    chooser = np.random.default_rng(0)
+    with forerun.compile(builder.build(), "cuda") as program:
+        for count in (1, 3, 40, 128, 600):
+            kv = np.exp(chooser.uniform(0, 8, count)).astype(int) + 1
+            queries = [int(min(q, chooser.choice([1, 1, 1, 30]))) for q in kv]
+            batch = attention_batch(family, made.capacity, queries, kv.tolist())
+            program(requests=np.array([count], np.int32), **{name: getattr(batch, name) for name in BATCH[1:]})
+            wanted = make_schedule(family, batch, made.capacity, POLICIES[policy], cuts)
+            assert wanted.finding.status is Status.OK
+            assert program.read("pointers").tolist() == wanted.pointers.tolist()
+            items, slots, counters = wanted.counts.tolist()
+            assert program.read("counts").tolist() == [items, slots, counters]
+            assert np.array_equal(program.read("items")[:items], wanted.items[:items])
+            assert np.array_equal(program.read("counters")[:counters], wanted.counters[:counters])
+
+
+@pytest.mark.gpu
+def test_items_are_recorded_on_a_gpu() -> None:
+    made = replace(ragged(), recorded=True)
+    with forerun.compile(graph_of(made), "cuda") as program:
+        for seed, (queries, kv) in enumerate([([1, 40, 1], [700, 300, 1]), ([1] * 8, [150] * 8)]):
+            case = case_of(made, queries, kv, seed)
+            require_right(program, made, case)
+            times = item_times(case.schedule, program.read("records"))
+            assert times.cta.tolist() == np.repeat(np.arange(5), np.diff(case.schedule.pointers)).tolist()
+            assert (times.between >= 0).all()
+            assert 0 < times.span < 10**9
 
 
 @pytest.mark.gpu

@@ -198,6 +198,20 @@ def test_longest_first_with_ties(kernels, tmp_path_factory, blocks: list[int], s
     require_same(made(kernels, config, batch, tmp_path_factory), config, batch)
 
 
+@pytest.mark.parametrize("blocks", [30, 150, 325])
+def test_one_long_request_among_many_short_ones(blocks: int, kernels, tmp_path_factory) -> None:
+    """The other CTA gets all the short ones, or as many more as make up for the long one."""
+    family = Attention(heads=1, kv_heads=1, head_size=1, page_size=64, cache_pages=600)
+    config = Config(family, capacity_for(family, 101, 101, 600, 2, Whole()), "longest-first", Whole(), 32, 1)
+    batch = attention_batch(family, config.capacity, [1] * 101, [9] * 40 + [64 * blocks] + [9] * 60)
+    arrays = made(kernels, config, batch, tmp_path_factory)
+    assert require_same(arrays, config, batch) is Status.OK
+    first, stop = (int(x) for x in arrays["pointers"][1:])
+    counts = sorted((first, stop - first))
+    difference = (2 + 4 * blocks) // 6  # short ones that are as dear as the long one
+    assert abs(counts[1] - counts[0] + 1 - min(99, difference)) <= 2
+
+
 def test_what_is_not_made_on_the_device_is_refused() -> None:
     with pytest.raises(InvalidInput, match="is not made on the device"):
         scalars_of(FAMILY, room(), cuts=Chunks())
