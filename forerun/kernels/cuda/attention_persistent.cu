@@ -8,11 +8,12 @@
 // Who finds that all splits of a task have arrived puts them together, in the order of positions; nobody waits.
 
 #include "arrivals.cuh"
-#include "attention_work.cuh"
 #include "bulk_copy.cuh"
 #include "copy_groups.cuh"
 #include "item_records.cuh"
+#include "named_barrier.cuh"
 #include "tensor_core.cuh"
+#include "attention_work.cuh"
 
 struct Locals {};
 
@@ -145,12 +146,12 @@ __device__ __forceinline__ Row row_of_splits(const Arguments& a, int first, int 
 __device__ __forceinline__ void arrive(const Arguments& a, const Work& work) {
     __shared__ bool is_last;
     const int first = load_global(a.counters + 2 * work.counter), splits = load_global(a.counters + 2 * work.counter + 1);
-    __syncthreads();  // all threads have stored
+    meet();  // all threads have stored
     if (thread_of<Launch>() == 0) {
         const unsigned last = static_cast<unsigned>(splits - 1);
         is_last = arrive_and_count(a.arrived + work.counter, last) == last;
     }
-    __syncthreads();
+    meet();
     if (!is_last) return;
 #pragma unroll 1
     for (int r = warp_in_cta(); r < work.rows; r += warps) write_result(a, work, r, row_of_splits(a, first, splits, r));
@@ -177,7 +178,7 @@ __device__ __forceinline__ void attend_pass(
         await_stage(turn.stage, turn.parity);
         int warp = warp_in_cta(), stop = warp + 1;
         if (is_by_rows(work)) {
-            __syncthreads();  // all have waited for their stages, and are through with those that are filled next
+            meet();  // all have waited for their stages, and are through with those that are filled next
             warp = 0;
             stop = first_row < work.rows ? warps : 0;
         }
@@ -203,12 +204,11 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Work& work,
     }
 }
 
-__device__ __forceinline__ void attend(const Arguments& a, Locals&) {
-    const Range range = range_of_cta(a);
+__device__ __forceinline__ void attend_items(const Arguments& a, const Range& range) {
     if (range.count == 0) return;
     begin_works(a, range);
     open_ring();
-    __syncthreads();
+    meet();
     Loader loader(a, range.count);
 #pragma unroll 1
     for (int i = 0; i < stages - 1; ++i) loader.begin(a, i);
@@ -223,14 +223,27 @@ __device__ __forceinline__ void attend(const Arguments& a, Locals&) {
             const int first_row = first_row_of(work, pass);
             Found found = nothing_found();
             attend_pass(a, work, pass, first_row, loader, turn, found);
-            __syncthreads();  // what was found before is written
+            meet();  // what was found before is written
             publish(found);
             if (pass == 0) refill_works(a, item, range);
-            __syncthreads();
+            meet();
             write_rows(a, work, first_row);
         }
         if (work.slot >= 0) arrive(a, work);
         record_end(a, range.item(item));
     }
     if constexpr (!in_bulk) await_copy_groups<0>();
+}
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#include "attention_roles.cuh"
+#else
+constexpr bool has_tiles = false;
+__device__ __forceinline__ void attend_in_roles(const Arguments&, const Range&) {}
+#endif
+
+__device__ __forceinline__ void attend(const Arguments& a, Locals&) {
+    const Range range = range_of_cta(a);
+    if constexpr (has_tiles) attend_in_roles(a, range);
+    else if (warp_in_cta() < warps) attend_items(a, range);
 }

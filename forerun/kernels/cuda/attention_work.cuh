@@ -10,24 +10,34 @@ static_assert(128 % Dims::HD == 0, "the lanes of a warp share rows evenly");
 static_assert(Dims::H % Dims::KV == 0, "query heads share KV heads evenly");
 static_assert(Dims::M >= 128, "a slot has room for the largest tile");
 
-constexpr int warps = warps_of<Launch>, group = Dims::H / Dims::KV, page_size = Dims::PS;
+// With three warpgroups the first one works off small tiles, and loads for the other two, which compute large ones.
+constexpr bool has_roles = Launch::threads == 3 * 128;
+constexpr int warps = has_roles ? 4 : warps_of<Launch>, group = Dims::H / Dims::KV, page_size = Dims::PS;
 constexpr int step = 16;  // positions, and packed rows, that a warp takes together
 
 __device__ __forceinline__ int lane_in_warp() { return thread_of<Launch>() % 32; }
 __device__ __forceinline__ int warp_in_cta() { return thread_of<Launch>() / 32; }
+// All warps that take part in an item.
+__device__ __forceinline__ void meet() {
+    if constexpr (has_roles) named_barrier<1, 128>();
+    else __syncthreads();
+}
 
 // Items of the schedule. The last one comes first: if it is the beginning of a task whose rest the next CTA begins with,
 // both splits are through early, and at the end nobody has anything to put together.
 struct Range {
-    int first, count;
-    __device__ __forceinline__ int item(int number) const { return first + (number == 0 ? count : number) - 1; }
+    int first, all, skipped, count;  // `count` of them, after the first `skipped` ones
+    __device__ __forceinline__ int item(int number) const {
+        return first + (skipped + number == 0 ? all : skipped + number) - 1;
+    }
 };
 
 // The CTAs of the schedule are dealt to those of the grid.
 __device__ __forceinline__ Range range_of_cta(const Arguments& a) {
     constexpr int shares = Dims::B - 1, ctas = ctas_of<Launch>;
     const int first = load_global(a.pointers + start_of_share<shares, ctas>(cta_of<Launch>()));
-    return {first, load_global(a.pointers + start_of_share<shares, ctas>(cta_of<Launch>() + 1)) - first};
+    const int count = load_global(a.pointers + start_of_share<shares, ctas>(cta_of<Launch>() + 1)) - first;
+    return {first, count, 0, count};
 }
 
 struct Work {

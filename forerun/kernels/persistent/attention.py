@@ -138,7 +138,7 @@ def declare(dtype: DType = DType.BF16, *, recorded: bool = False) -> Kernel:
     signature = f"{values}, {_BATCH}, {schedule}, {_WORKSPACE}, y: {dtype}[Q, H, HD] align 16, slots: scalar i32"
     if recorded:
         signature += f", records: i64[I, {RECORD_WORDS}]"
-    launches = Launches(block=Span(32, 256, 32), shared=Span(16 * 1024, 227 * 1024), cluster=Span(1, 1))
+    launches = Launches(block=Span(32, 384, 32), shared=Span(16 * 1024, 227 * 1024), cluster=Span(1, 1))
     name = f"attention_persistent_{dtype}" + ("_recorded" if recorded else "")
     run = attend_and_record if recorded else attend
     return cuda_kernel("attention_persistent", signature, run, launches=launches, name=name)

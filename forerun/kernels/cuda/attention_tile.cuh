@@ -1,0 +1,133 @@
+// A warpgroup that attends to half of each large tile. While the tensor cores multiply the queries with the next keys,
+// and the weights with the values, the warps make weights of scores (arXiv:2407.08608).
+#pragma once
+
+// Products read through the proxy of the copy engine: it is shown what is known to have arrived.
+__device__ __forceinline__ void await_full(Arrival* arrival, int parity) {
+    await_arrival(arrival, parity);
+    free_for_copies();
+}
+__device__ __forceinline__ void release(Arrival* arrival) {
+    if (lane_in_warp() == 0) arrive_at(arrival);
+}
+
+struct TileAttention {
+    TilePlace tile;
+    BlockPlace keys, values;
+
+    int half;  // of the tile: the warpgroup's number among the two
+
+    __device__ __forceinline__ int first_row() const { return half * 64; }
+
+    // The keys' next block; the scores are there, and the block is free again.
+    __device__ __forceinline__ void end_scores(TileScores& scores) {
+        hold(scores);
+        release(&tiles_in_shared().free_keys[keys.number]);
+        keys.advance();
+    }
+    __device__ __forceinline__ void end_values(TileSums& found) {
+        hold(found.weighted);
+        release(&tiles_in_shared().free_values[values.number]);
+        values.advance();
+    }
+
+    // Scores that are hidden, if some are, become weights.
+    __device__ __forceinline__ bool weigh_block(
+        const Work& work, const Blocks& all, int i, TileScores& scores, TileSums& found, float (&kept)[2]) const {
+        const int first = all.begin + i * block;
+        const int seen_by_all = least(all.end, work.past + (work.first_packed + first_row()) / group + 1);
+        if (first + block > seen_by_all) hide(work, first_row(), all.end, first, scores);
+        return weigh(scores, found, kept);
+    }
+
+    __device__ __forceinline__ void attend(const Work& work, unsigned q, TileSums& found) {
+        Tiles& shared = tiles_in_shared();
+        const Blocks all = blocks_of(work);
+        TileScores scores;
+        TileWeights weights;
+        float kept[2];
+        await_full(&shared.has_keys[keys.number], keys.parity);
+        begin_products();
+        begin_scores(scores, q, keys_at(keys.number));
+        end_product_group();
+        await_product_groups<0>();
+        end_scores(scores);
+        weigh_block(work, all, 0, scores, found, kept);
+        pack(scores, weights);
+#pragma unroll 1
+        for (int i = 1; i < all.count; ++i) {
+            await_full(&shared.has_keys[keys.number], keys.parity);
+            hold(scores);
+            hold(found.weighted);
+            begin_products();
+            begin_scores(scores, q, keys_at(keys.number));
+            end_product_group();
+            await_full(&shared.has_values[values.number], values.parity);
+            begin_products();
+            begin_values(found, weights, values_at(values.number));
+            end_product_group();
+            await_product_groups<1>();
+            end_scores(scores);
+            const bool has_greater = weigh_block(work, all, i, scores, found, kept);
+            await_product_groups<0>();
+            end_values(found);
+            if (has_greater) rescale(found, kept);
+            pack(scores, weights);
+        }
+        await_full(&shared.has_values[values.number], values.parity);
+        hold(found.weighted);
+        begin_products();
+        begin_values(found, weights, values_at(values.number));
+        end_product_group();
+        await_product_groups<0>();
+        end_values(found);
+    }
+
+    // The blocks of a tile that has no row of the warpgroup's.
+    __device__ __forceinline__ void skip(const Work& work) {
+        Tiles& shared = tiles_in_shared();
+        const int count = blocks_of(work).count;
+#pragma unroll 1
+        for (int i = 0; i < count; ++i) {
+            await_arrival(&shared.has_keys[keys.number], keys.parity);
+            release(&shared.free_keys[keys.number]);
+            keys.advance();
+            await_arrival(&shared.has_values[values.number], values.parity);
+            release(&shared.free_values[values.number]);
+            values.advance();
+        }
+    }
+
+    __device__ __forceinline__ void compute(const Arguments& a, const Range& range) {
+        Tiles& shared = tiles_in_shared();
+#pragma unroll 1
+        for (int item = 0; item < range.count; ++item) {
+            await_full(&shared.full[tile.number], tile.parity);
+            const Work work = in_warp(shared.work[tile.number]);
+            if (first_row() < work.rows) {
+                TileSums found = {};
+                found.greatest[0] = found.greatest[1] = -infinity();
+                attend(work, tile_at(tile.number) + first_row() * panel_bytes, found);
+                release(&shared.empty[tile.number]);
+                write_tile(a, work, first_row(), found);
+            } else {
+                release(&shared.empty[tile.number]);
+                skip(work);
+            }
+            tile.advance();
+            if (work.slot >= 0) merge_tile(a, work);
+        }
+    }
+};
+
+__device__ __forceinline__ void compute_tiles(const Arguments& a, const Range& range) {
+    Tiles& shared = tiles_in_shared();
+    const int half = in_warp(thread_of<Launch>() / 128 - 1);
+    TileAttention attention = {shared.tile_to_attend[half], shared.keys[half], shared.values[half], half};
+    attention.compute(a, range);
+    if (thread_of<Launch>() % 128 == 0) {
+        shared.tile_to_attend[half] = attention.tile;
+        shared.keys[half] = attention.keys;
+        shared.values[half] = attention.values;
+    }
+}

@@ -1,0 +1,105 @@
+// A warpgroup that loads what the others compute with: the queries of each tile, and the blocks of its positions.
+#pragma once
+
+struct TileLoader {
+    TilePlace tile;
+    BlockPlace place;
+
+    static constexpr int threads = 32 * warps, rows_at_once = threads / chunks;  // a thread has one piece of a row
+    static constexpr int copies = block / rows_at_once;
+    static_assert(!has_tiles || rows_at_once % 8 == 0, "all rows of a thread are swizzled alike");
+
+    static __device__ __forceinline__ int row() { return thread_of<Launch>() / chunks; }
+    static __device__ __forceinline__ int chunk() { return thread_of<Launch>() % chunks; }
+    // Where the thread's piece of its first row lies; `panel` is the size of one.
+    static __device__ __forceinline__ unsigned own_place(int panel) {
+        return chunk() / 8 * panel + row() * panel_bytes + ((chunk() ^ row()) % 8) * 16;
+    }
+
+    // Where the thread's rows of a block begin, in pieces of 16 bytes.
+    using Rows = long long[copies];
+    static __device__ __forceinline__ void find_rows(const Arguments& a, const Work& work, const Blocks& all, int i, Rows& rows) {
+#pragma unroll
+        for (int j = 0; j < copies; ++j) {
+            const int position = all.begin + i * block + row() + j * rows_at_once;
+            const int page = position < all.end ? load_global(a.pages + work.first_page + position / page_size) : 0;
+            const long long start = static_cast<long long>(page) * page_size + position % page_size;
+            rows[j] = (start * Dims::KV + work.kv_head) * chunks + chunk();
+        }
+    }
+
+    static __device__ __forceinline__ void copy_rows(
+        unsigned to, const Element* from, const Blocks& all, int i, const Rows& rows) {
+#pragma unroll
+        for (int j = 0; j < copies; ++j) {
+            const bool wanted = all.begin + i * block + row() + j * rows_at_once < all.end;
+            begin_copy16_at(to + j * rows_at_once * panel_bytes, from + 8 * rows[j], wanted);
+        }
+    }
+
+    // Zeros for rows that the tile does not have; a second half without any is left out.
+    static __device__ __forceinline__ void copy_queries(const Arguments& a, const Work& work, unsigned to) {
+#pragma unroll 4
+        for (int first = 0; first < (work.rows > 64 ? 128 : 64); first += rows_at_once) {
+            const int packed_row = work.first_packed + first + row();
+            const bool wanted = first + row() < work.rows;
+            const long long q_row = work.first_row + (wanted ? packed_row / group : 0);
+            const int head = work.kv_head * group + packed_row % group;
+            begin_copy16_at(to + first * panel_bytes, a.q + (q_row * Dims::H + head) * Dims::HD + 8 * chunk(), wanted);
+        }
+    }
+
+    __device__ __forceinline__ void load_tile(const Arguments& a, const Work& work) {
+        Tiles& shared = tiles_in_shared();
+        await_arrival(&shared.empty[tile.number], tile.parity ^ 1);
+        if (thread_of<Launch>() == 0) {
+            shared.work[tile.number] = work;
+            arrive_at(&shared.full[tile.number]);
+        }
+        copy_queries(a, work, tile_at(tile.number) + own_place(tile_panel));
+        arrive_with_copies(&shared.full[tile.number]);
+        tile.advance();
+    }
+
+    __device__ __forceinline__ void load_block(const Arguments& a, const Blocks& all, int i, const Rows& rows) {
+        Tiles& shared = tiles_in_shared();
+        await_arrival(&shared.free_keys[place.number], place.parity ^ 1);
+        copy_rows(keys_at(place.number) + own_place(block_panel), a.k_cache, all, i, rows);
+        arrive_with_copies(&shared.has_keys[place.number]);
+        await_arrival(&shared.free_values[place.number], place.parity ^ 1);
+        copy_rows(values_at(place.number) + own_place(block_panel), a.v_cache, all, i, rows);
+        arrive_with_copies(&shared.has_values[place.number]);
+        place.advance();
+    }
+
+    // The next item is looked up, and the next block's rows are found, while there is time.
+    __device__ __forceinline__ void load(const Arguments& a, const Range& range) {
+        Work next = looked_up(a, range.item(0));
+        Rows rows;
+        find_rows(a, next, blocks_of(next), 0, rows);
+#pragma unroll 1
+        for (int item = 0; item < range.count; ++item) {
+            const Work work = next;
+            const Blocks all = blocks_of(work);
+            load_tile(a, work);
+#pragma unroll 1
+            for (int i = 0; i < all.count; ++i) {
+                load_block(a, all, i, rows);
+                if (i == 0 && item + 1 < range.count) next = looked_up(a, range.item(item + 1));
+                if (i + 1 < all.count) find_rows(a, work, all, i + 1, rows);
+            }
+            if (item + 1 < range.count) find_rows(a, next, blocks_of(next), 0, rows);
+        }
+    }
+};
+
+__device__ __forceinline__ void load_tiles(const Arguments& a, const Range& range) {
+    Tiles& shared = tiles_in_shared();
+    TileLoader loader = {shared.tile_to_load, shared.block_to_load};
+    loader.load(a, range);
+    meet();
+    if (thread_of<Launch>() == 0) {
+        shared.tile_to_load = loader.tile;
+        shared.block_to_load = loader.place;
+    }
+}

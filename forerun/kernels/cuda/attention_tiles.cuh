@@ -1,0 +1,82 @@
+// What the warpgroups share of large tiles: two tiles of queries, a ring of blocks of keys and one of values.
+//
+// A block has 64 positions, a tile 128 packed rows; each lies in panels of 64 elements, as warpgroup.cuh has matrices.
+// Stage by stage, its arrival says that it is full, or that all who read it are through.
+#pragma once
+
+#include "warpgroup.cuh"
+
+constexpr int tile_elements = has_tiles ? Dims::HD : 64;
+constexpr int block = 64, tile_rows = 128, computing_warps = 8, panel_bytes = 128;
+constexpr int tile_panel = tile_rows * panel_bytes, block_panel = block * panel_bytes;
+constexpr int tile_bytes = tile_rows * row_bytes, block_bytes = block * row_bytes, tiles = 2;
+constexpr int blocks_in_ring = !has_tiles ? 2 : least(8, (Launch::shared_bytes - 1024 - tiles * tile_bytes) / (2 * block_bytes));
+static_assert(!has_tiles || blocks_in_ring >= 2, "keys and values each need two blocks in shared memory");
+
+// A place in a ring, and the parity of its present round.
+template <int count> struct Place {
+    int number, parity;
+    __device__ __forceinline__ void advance() {
+        number = number + 1 == count ? 0 : number + 1;
+        parity ^= number == 0;
+    }
+};
+using TilePlace = Place<tiles>;
+using BlockPlace = Place<blocks_in_ring>;
+
+struct Tiles {
+    Arrival full[tiles], empty[tiles];
+    Arrival has_keys[blocks_in_ring], free_keys[blocks_in_ring], has_values[blocks_in_ring], free_values[blocks_in_ring];
+    Work work[tiles];
+    bool is_last;
+    // Where warpgroups have come to, from run to run.
+    TilePlace tile_to_load, tile_to_attend[2];
+    BlockPlace block_to_load, keys[2], values[2];
+};
+__device__ __forceinline__ Tiles& tiles_in_shared() {
+    __shared__ __align__(16) Tiles all;
+    return all;
+}
+__device__ __forceinline__ unsigned tiles_begin() { return (shared_address(dynamic_shared) + 1023) & ~1023u; }
+__device__ __forceinline__ unsigned tile_at(int number) { return tiles_begin() + number * tile_bytes; }
+__device__ __forceinline__ unsigned keys_at(int number) {
+    return tiles_begin() + tiles * tile_bytes + number * 2 * block_bytes;
+}
+__device__ __forceinline__ unsigned values_at(int number) { return keys_at(number) + block_bytes; }
+
+// Called by all threads.
+__device__ __forceinline__ void open_tiles() {
+    Tiles& all = tiles_in_shared();
+    if (thread_of<Launch>() == 0) {
+        all.tile_to_load = all.tile_to_attend[0] = all.tile_to_attend[1] = {0, 0};
+        all.block_to_load = all.keys[0] = all.keys[1] = all.values[0] = all.values[1] = {0, 0};
+        for (int i = 0; i < tiles; ++i) {
+            prepare_for(&all.full[i], 32 * warps + 1);
+            prepare_for(&all.empty[i], computing_warps);
+        }
+        for (int i = 0; i < blocks_in_ring; ++i) {
+            prepare_for(&all.has_keys[i], 32 * warps);
+            prepare_for(&all.has_values[i], 32 * warps);
+            prepare_for(&all.free_keys[i], computing_warps);
+            prepare_for(&all.free_values[i], computing_warps);
+        }
+        publish_prepared();
+    }
+    cta_barrier();
+}
+
+// What all lanes of a warp have: the compiler knows it then.
+__device__ __forceinline__ int in_warp(int x) { return __shfl_sync(~0u, x, 0); }
+__device__ __forceinline__ Work in_warp(const Work& w) {
+    return {in_warp(w.begin),        in_warp(w.end),  in_warp(w.slot),       in_warp(w.counter),   in_warp(w.kv_head),
+            in_warp(w.first_packed), in_warp(w.rows), in_warp(w.first_page), in_warp(w.first_row), in_warp(w.past), {}};
+}
+
+// The positions that some row of a tile sees, in blocks: one at least.
+struct Blocks {
+    int begin, end, count;
+};
+__device__ __forceinline__ Blocks blocks_of(const Work& work) {
+    const int end = least(work.end, work.past + (work.first_packed + work.rows - 1) / group + 1);
+    return {work.begin, end, greatest(1, ceil_div(end - work.begin, block))};
+}
