@@ -30,6 +30,7 @@ from forerun.runtime.cuda import CudaTarget
 from forerun.schedules.attention import Attention, AttentionBatch, attention_batch
 from forerun.schedules.cuts import CutRule
 from forerun.schedules.schedule import POISON, Schedule, capacity_for
+from forerun.schedules.tasks import Costs
 
 CTAS, CALLS, ROUNDS = 132, 10, 9
 QWEN = (28, 4, 128, 16)
@@ -56,9 +57,11 @@ def plan(
     policy: str = "prefix-sums",
     cuts: CutRule | None = None,
     ctas: int = CTAS,
+    costs: Mapping[int, Costs] | None = None,
 ) -> RaggedAttention:
     """Both nodes for a capacity."""
     family = Attention(*shapes, cache_pages=cache_pages)
+    family = family if costs is None else replace(family, costs=costs)
     return RaggedAttention(family, capacity_for(family, requests, rows, pages, ctas, cuts), policy, cuts)
 
 

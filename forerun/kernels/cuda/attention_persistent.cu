@@ -238,7 +238,6 @@ __device__ __forceinline__ void attend_items(const Arguments& a, const Range& ra
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #include "attention_roles.cuh"
 #else
-constexpr bool has_tiles = false;
 __device__ __forceinline__ void attend_in_roles(const Arguments&, const Range&) {}
 #endif
 

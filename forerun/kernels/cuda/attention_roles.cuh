@@ -3,7 +3,6 @@
 #pragma once
 
 constexpr int loading_registers = 152, computing_registers = 176;
-constexpr bool has_tiles = has_roles && Dims::HD % 64 == 0;
 
 #include "attention_tiles.cuh"
 #include "attention_tile_loader.cuh"

@@ -9,7 +9,7 @@ using TileScores = float[block / 2];
 using TileWeights = unsigned[block / 16][4];
 
 __device__ __forceinline__ void begin_scores(TileScores& scores, unsigned q, unsigned k) {
-    const unsigned long long rows = matrix_at(q), columns = matrix_at(k);
+    const Matrix rows = matrix_at(q), columns = matrix_at(k);
 #pragma unroll
     for (int j = 0; j < tile_elements / 16; ++j) {
         const int within = j % 4 * 32;
@@ -18,7 +18,7 @@ __device__ __forceinline__ void begin_scores(TileScores& scores, unsigned q, uns
     }
 }
 __device__ __forceinline__ void begin_values(TileSums& found, const TileWeights& weights, unsigned v) {
-    const unsigned long long values = matrix_at(v, block_panel);
+    const Matrix values = matrix_at(v, block_panel);
 #pragma unroll
     for (int j = 0; j < block / 16; ++j) begin_product<Element>(found.weighted, weights[j], moved(values, j * 16 * panel_bytes));
 }

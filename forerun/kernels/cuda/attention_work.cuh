@@ -12,6 +12,11 @@ static_assert(Dims::M >= 128, "a slot has room for the largest tile");
 
 // With three warpgroups the first one works off small tiles, and loads for the other two, which compute large ones.
 constexpr bool has_roles = Launch::threads == 3 * 128;
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+constexpr bool has_tiles = has_roles && Dims::HD % 64 == 0;  // by the tensor cores of Hopper
+#else
+constexpr bool has_tiles = false;
+#endif
 constexpr int warps = has_roles ? 4 : warps_of<Launch>, group = Dims::H / Dims::KV, page_size = Dims::PS;
 constexpr int step = 16;  // positions, and packed rows, that a warp takes together
 
@@ -80,8 +85,8 @@ __device__ __forceinline__ void refill_works(const Arguments& a, int number, con
 // An item of up to 16 packed rows is shared out by positions: a warp takes every n-th step. A larger one is shared out by
 // rows, 16 a warp in each pass over the positions: then the warps load as before, and read each other's rings.
 constexpr int rows_a_pass = step * warps;
-__device__ __forceinline__ bool is_by_rows(const Work& work) { return work.rows > step; }
-__device__ __forceinline__ int passes_of(const Work& work) { return ceil_div(work.rows, rows_a_pass); }
+__device__ __forceinline__ bool is_by_rows(const Work& work) { return !has_tiles && work.rows > step; }
+__device__ __forceinline__ int passes_of(const Work& work) { return has_tiles ? 1 : ceil_div(work.rows, rows_a_pass); }
 __device__ __forceinline__ int first_row_of(const Work& work, int pass) {
     return is_by_rows(work) ? pass * rows_a_pass + warp_in_cta() * step : 0;
 }

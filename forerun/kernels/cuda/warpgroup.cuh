@@ -2,18 +2,11 @@
 // deep, of bf16 or f16 into f32. They run on while the warps go on, and are awaited in groups.
 //
 // A lane of warp w has, of the result, rows `16 w + lane / 4` and 8 more, and of each eight columns a pair: as of
-// mma.m16n8k16. Matrices in shared memory have rows of 128 bytes, whose 16-byte pieces are swizzled: piece c of row r
-// lies at place `c ^ r % 8`. Eight rows follow each other closely; matrices begin at multiples of 1,024 bytes.
+// mma.m16n8k16. Matrices in shared memory lie as matrices.cuh has them.
 #pragma once
 
-// What an instruction has to know of a matrix (PTX ISA, "Matrix descriptor"): the address, two strides in bytes, and
-// the swizzle of 128 bytes. `panel` is what lies between two panels of 64 columns if the columns are contiguous.
-__device__ __forceinline__ unsigned long long matrix_at(unsigned address, int panel = 16) {
-    constexpr unsigned long long eight_rows = 1024 >> 4, swizzle_128 = 1;
-    return swizzle_128 << 62 | eight_rows << 32 | static_cast<unsigned long long>(panel >> 4) << 16 |
-           (address & 0x3FFFF) >> 4;
-}
-__device__ __forceinline__ unsigned long long moved(unsigned long long matrix, int bytes) { return matrix + (bytes >> 4); }
+#include "bulk_copy.cuh"
+#include "matrices.cuh"
 
 // Orders what the warps have done to registers before the products that follow.
 __device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -63,7 +56,7 @@ template <int count> __device__ __forceinline__ void hold(float (&x)[count]) {
 // c = a b, or c += a b. The 16 elements of a row of `a` are contiguous, and so are those of a column of `b`.
 template <class T, int half_columns>
 __device__ __forceinline__ void begin_product(
-    float (&c)[half_columns], unsigned long long a, unsigned long long b, bool adds) {
+    float (&c)[half_columns], Matrix a, Matrix b, bool adds) {
     static_assert(half_columns == 32 || half_columns == 64, "64 or 128 columns");
     if constexpr (half_columns == 32 && is_same<T, bf16>) SHARED_64("bf16");
     else if constexpr (half_columns == 32) SHARED_64("f16");
@@ -73,7 +66,7 @@ __device__ __forceinline__ void begin_product(
 
 // c += a b, with `a` in registers, as of mma.m16n8k16. The 64 columns of a panel of `b` are contiguous.
 template <class T, int half_columns>
-__device__ __forceinline__ void begin_product(float (&c)[half_columns], const unsigned (&a)[4], unsigned long long b) {
+__device__ __forceinline__ void begin_product(float (&c)[half_columns], const unsigned (&a)[4], Matrix b) {
     static_assert(half_columns == 32 || half_columns == 64, "64 or 128 columns");
     if constexpr (half_columns == 32 && is_same<T, bf16>) REGISTERS_64("bf16");
     else if constexpr (half_columns == 32) REGISTERS_64("f16");

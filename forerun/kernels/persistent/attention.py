@@ -27,7 +27,7 @@ __all__ = ["KERNEL", "attend", "attend_and_record", "buffer_shapes", "declare", 
 Words = NDArray[np.int32]
 
 _MOST_SHARED = 225 * 1024  # bytes: what a CTA may have on sm_90, less what is static
-_WARPS = 4
+_WARPS, _WARPS_WITH_ROLES = 4, 12
 
 _BATCH = "query_pointers: i32[_], kv_lengths: i32[_], page_pointers: i32[_], pages: i32[_]"
 _SCHEDULE = "status: i32[2], counts: i32[3], pointers: i32[B], items: i32[_, 8] align 16, counters: i32[K, 2]"
@@ -35,8 +35,12 @@ _WORKSPACE = "arrived: i32[K], partial: f32[S, M, HD] align 16, statistics: f32[
 
 
 def launch_for(capacity: Capacity) -> Launch:
-    """A CTA for each of the schedule's, with rings in all the shared memory of an SM."""
-    return Launch((capacity.ctas, 1, 1), (32 * _WARPS, 1, 1), _MOST_SHARED)
+    """A CTA for each of the schedule's, with rings in all the shared memory of an SM.
+
+    With room for more rows than requests, some prefill: then two warpgroups more compute tiles of 64 and 128 rows.
+    """
+    warps = _WARPS_WITH_ROLES if capacity.rows > capacity.requests else _WARPS
+    return Launch((capacity.ctas, 1, 1), (32 * warps, 1, 1), _MOST_SHARED)
 
 
 def buffer_shapes(family: Attention, capacity: Capacity) -> dict[str, tuple[int, ...]]:

@@ -38,7 +38,8 @@ def compile_unit(
 
     Args:
         source: The unit.
-        arch: The architecture of the GPU that will load it.
+        arch: The architecture of the GPU that will load it. A source that asks for ``__CUDA_ARCH_FEAT_SM90_ALL`` is
+            compiled for ``sm_90a`` instead of ``sm_90``.
         options: Options for NVRTC, besides C++17 and line information.
         assembler_options: Options for ptxas.
         cache: Where results are kept; by default in the user's cache folder.
@@ -57,6 +58,7 @@ def compile_unit(
         ...     assert cubin.entries["fill"].registers > 0
     """
     virtual_arch(arch)
+    arch = _with_own_features(source, arch)
     tools = require_compiler()
     cache = cache or cache_at(cache_folder() / "toolchain")
     key = _key(source, arch, tuple(options), tuple(assembler_options), tools)
@@ -131,6 +133,14 @@ def processors() -> int:
 
 
 # Building
+
+_FEATURES_OF_SM_90A = "__CUDA_ARCH_FEAT_SM90_ALL"
+
+
+def _with_own_features(source: Source, arch: str) -> str:
+    """``sm_90a`` for ``sm_90`` if a text asks whether it has that: it runs on the same GPUs."""
+    asks = arch == "sm_90" and any(_FEATURES_OF_SM_90A in text for text in source.texts.values())
+    return "sm_90a" if asks else arch
 
 
 def _build(

@@ -18,6 +18,9 @@ inline void begin_copy16(void* shared, const void* p, bool wanted) {
     own_copy_groups().open.push_back({shared, std::vector<char>(start, start + 16)});
     memset(shared, 0xFF, 16);
 }
+inline void begin_copy16_at(unsigned address, const void* p, bool wanted) {
+    begin_copy16(dynamic_shared + address, p, wanted);
+}
 inline void end_copy_group() {
     CopyGroups& own = own_copy_groups();
     own.ended.push_back(std::move(own.open));

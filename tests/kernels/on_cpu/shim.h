@@ -13,6 +13,7 @@
 
 #include "cuda_math.h"
 
+#define __CUDA_ARCH_FEAT_SM90_ALL
 #define __device__
 #define __forceinline__ inline
 #define __noinline__
