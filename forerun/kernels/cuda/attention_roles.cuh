@@ -1,8 +1,8 @@
-// A CTA of three warpgroups. It works off its items in runs: of small tiles (decode), which the first warpgroup computes,
-// and of large ones (prefill), for which it loads. Between two runs all meet, since their rings have the same memory.
+// A CTA of three warpgroups. It works off its items in runs: of small tiles (decode), for which the two warpgroups
+// that compute load themselves, and of large ones (prefill). Between two runs all meet: their rings have the same memory.
 #pragma once
 
-constexpr int loading_registers = 152, computing_registers = 176;
+constexpr int loading_registers = 72, computing_registers = 216;
 
 #include "attention_tiles.cuh"
 #include "attention_tile_loader.cuh"
@@ -17,7 +17,7 @@ struct Run {
 };
 __device__ __forceinline__ Run run_from(const Arguments& a, const Range& all, int begin) {
     const auto is_large = [&](int number) { return load_global(a.items + 8LL * all.item(number) + 3) > step; };
-    const bool kind = in_warp(is_large(begin));
+    const bool kind = of_lane(is_large(begin));
     int end = begin;
     unsigned others = 0;
 #pragma unroll 1
@@ -26,14 +26,14 @@ __device__ __forceinline__ Run run_from(const Arguments& a, const Range& all, in
         others = ~__ballot_sync(~0u, number < all.count && is_large(number) == kind);
         end += others == 0 ? 32 : __ffs(others) - 1;
     }
-    end = in_warp(end);
+    end = of_lane(end);
     return {{all.first, all.all, begin, end - begin}, kind};
 }
 
 // The runs in order; `work_off` gets each, and what lives between them is little: the registers are for the items.
 template <class F> __device__ __forceinline__ void for_each_run(const Arguments& a, int count, F work_off) {
 #pragma unroll 1
-    for (int begin = 0, stop = in_warp(count); begin < stop;) {
+    for (int begin = 0, stop = of_lane(count); begin < stop;) {
         const Run run = run_from(a, range_of_cta(a), begin);
         begin += run.range.count;
         work_off(run);
@@ -43,16 +43,16 @@ template <class F> __device__ __forceinline__ void for_each_run(const Arguments&
 
 __device__ __forceinline__ void attend_in_roles(const Arguments& a, const Range& all) {
     open_tiles();
-    if (in_warp(warp_in_cta()) < warps) {
-        give_registers<loading_registers>();
-        for_each_run(a, all.count, [&](const Run& run) {
-            if (run.is_large) load_tiles(a, run.range);
-            else attend_items(a, run.range);
-        });
-    } else {
+    if (of_lane(warp_in_cta()) < warps) {
         take_registers<computing_registers>();
         for_each_run(a, all.count, [&](const Run& run) {
             if (run.is_large) compute_tiles(a, run.range);
+            else attend_items(a, run.range);
+        });
+    } else {
+        give_registers<loading_registers>();
+        for_each_run(a, all.count, [&](const Run& run) {
+            if (run.is_large) load_tiles(a, run.range);
         });
     }
 }

@@ -103,7 +103,7 @@ struct TileAttention {
 #pragma unroll 1
         for (int item = 0; item < range.count; ++item) {
             await_full(&shared.full[tile.number], tile.parity);
-            const Work work = in_warp(shared.work[tile.number]);
+            const Work work = of_lane(shared.work[tile.number]);
             if (first_row() < work.rows) {
                 TileSums found = {};
                 found.greatest[0] = found.greatest[1] = -infinity();
@@ -122,9 +122,10 @@ struct TileAttention {
 
 __device__ __forceinline__ void compute_tiles(const Arguments& a, const Range& range) {
     Tiles& shared = tiles_in_shared();
-    const int half = in_warp(thread_of<Launch>() / 128 - 1);
+    const int half = of_lane(thread_of<Launch>() / 128);
     TileAttention attention = {shared.tile_to_attend[half], shared.keys[half], shared.values[half], half};
     attention.compute(a, range);
+    meet();  // all know where they began
     if (thread_of<Launch>() % 128 == 0) {
         shared.tile_to_attend[half] = attention.tile;
         shared.keys[half] = attention.keys;

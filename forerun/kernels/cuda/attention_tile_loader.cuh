@@ -5,25 +5,36 @@ struct TileLoader {
     TilePlace tile;
     BlockPlace place;
 
-    static constexpr int threads = 32 * warps, rows_at_once = threads / chunks;  // a thread has one piece of a row
+    static constexpr int rows_at_once = loading_threads / chunks;  // a thread has one piece of a row
     static constexpr int copies = block / rows_at_once;
     static_assert(!has_tiles || rows_at_once % 8 == 0, "all rows of a thread are swizzled alike");
 
-    static __device__ __forceinline__ int row() { return thread_of<Launch>() / chunks; }
-    static __device__ __forceinline__ int chunk() { return thread_of<Launch>() % chunks; }
+    static __device__ __forceinline__ int thread() { return thread_of<Launch>() % loading_threads; }
+    static __device__ __forceinline__ int row() { return thread() / chunks; }
+    static __device__ __forceinline__ int chunk() { return thread() % chunks; }
     // Where the thread's piece of its first row lies; `panel` is the size of one.
     static __device__ __forceinline__ unsigned own_place(int panel) {
         return chunk() / 8 * panel + row() * panel_bytes + ((chunk() ^ row()) % 8) * 16;
     }
 
-    // Where the thread's rows of a block begin, in pieces of 16 bytes.
-    using Rows = long long[copies];
-    static __device__ __forceinline__ void find_rows(const Arguments& a, const Work& work, const Blocks& all, int i, Rows& rows) {
+    // The pages of the thread's rows of a block.
+    using Pages = int[copies];
+    static __device__ __forceinline__ void load_pages(
+        const Arguments& a, const Work& work, const Blocks& all, int i, Pages& pages) {
 #pragma unroll
         for (int j = 0; j < copies; ++j) {
             const int position = all.begin + i * block + row() + j * rows_at_once;
-            const int page = position < all.end ? load_global(a.pages + work.first_page + position / page_size) : 0;
-            const long long start = static_cast<long long>(page) * page_size + position % page_size;
+            pages[j] = position < all.end ? load_global(a.pages + work.first_page + position / page_size) : 0;
+        }
+    }
+    // Where the rows begin, in pieces of 16 bytes.
+    using Rows = long long[copies];
+    static __device__ __forceinline__ void find_rows(
+        const Work& work, const Blocks& all, int i, const Pages& pages, Rows& rows) {
+#pragma unroll
+        for (int j = 0; j < copies; ++j) {
+            const int position = all.begin + i * block + row() + j * rows_at_once;
+            const long long start = static_cast<long long>(pages[j]) * page_size + position % page_size;
             rows[j] = (start * Dims::KV + work.kv_head) * chunks + chunk();
         }
     }
@@ -52,7 +63,7 @@ struct TileLoader {
     __device__ __forceinline__ void load_tile(const Arguments& a, const Work& work) {
         Tiles& shared = tiles_in_shared();
         await_arrival(&shared.empty[tile.number], tile.parity ^ 1);
-        if (thread_of<Launch>() == 0) {
+        if (thread() == 0) {
             shared.work[tile.number] = work;
             arrive_at(&shared.full[tile.number]);
         }
@@ -72,23 +83,34 @@ struct TileLoader {
         place.advance();
     }
 
-    // The next item is looked up, and the next block's rows are found, while there is time.
+    // 32 items are looked up at once, one a lane; the pages of the next block are loaded while those of one are used.
     __device__ __forceinline__ void load(const Arguments& a, const Range& range) {
-        Work next = looked_up(a, range.item(0));
-        Rows rows;
-        find_rows(a, next, blocks_of(next), 0, rows);
+        const auto look_up = [&](int first) {
+            return looked_up(a, range.item(least(first + lane_in_warp(), range.count - 1)));
+        };
+        Work looked = look_up(0), next = of_lane(looked);
+        Blocks next_blocks = blocks_of(next);
+        Pages pages;
+        load_pages(a, next, next_blocks, 0, pages);
 #pragma unroll 1
         for (int item = 0; item < range.count; ++item) {
             const Work work = next;
-            const Blocks all = blocks_of(work);
+            const Blocks all = next_blocks;
             load_tile(a, work);
 #pragma unroll 1
             for (int i = 0; i < all.count; ++i) {
+                Rows rows;
+                find_rows(work, all, i, pages, rows);
+                if (i + 1 < all.count) {
+                    load_pages(a, work, all, i + 1, pages);
+                } else if (item + 1 < range.count) {
+                    if ((item + 1) % 32 == 0) looked = look_up(item + 1);
+                    next = of_lane(looked, (item + 1) % 32);
+                    next_blocks = blocks_of(next);
+                    load_pages(a, next, next_blocks, 0, pages);
+                }
                 load_block(a, all, i, rows);
-                if (i == 0 && item + 1 < range.count) next = looked_up(a, range.item(item + 1));
-                if (i + 1 < all.count) find_rows(a, work, all, i + 1, rows);
             }
-            if (item + 1 < range.count) find_rows(a, next, blocks_of(next), 0, rows);
         }
     }
 };
@@ -97,8 +119,8 @@ __device__ __forceinline__ void load_tiles(const Arguments& a, const Range& rang
     Tiles& shared = tiles_in_shared();
     TileLoader loader = {shared.tile_to_load, shared.block_to_load};
     loader.load(a, range);
-    meet();
-    if (thread_of<Launch>() == 0) {
+    named_barrier<2, loading_threads>();  // all know where they began
+    if (TileLoader::thread() == 0) {
         shared.tile_to_load = loader.tile;
         shared.block_to_load = loader.place;
     }

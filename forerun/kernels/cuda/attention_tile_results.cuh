@@ -69,25 +69,24 @@ __device__ __forceinline__ void rows_of_splits(
 
 // Counts the tile as arrived, and writes the task's results if it is the last one to; called by both warpgroups.
 __device__ __forceinline__ void merge_tile(const Arguments& a, const Work& work) {
-    constexpr int at_once = 4, threads = 32 * computing_warps;
+    constexpr int at_once = 4;
     Tiles& shared = tiles_in_shared();
-    const int warp = warp_in_cta() - warps;
-    const int first = load_global(a.counters + 2 * work.counter), splits = load_global(a.counters + 2 * work.counter + 1);
-    named_barrier<2, threads>();  // all threads have stored
-    if (warp == 0 && lane_in_warp() == 0) {
+        const int first = load_global(a.counters + 2 * work.counter), splits = load_global(a.counters + 2 * work.counter + 1);
+    meet();  // all threads have stored
+    if (thread_of<Launch>() == 0) {
         const unsigned last = static_cast<unsigned>(splits - 1);
         shared.is_last = arrive_and_count(a.arrived + work.counter, last) == last;
     }
-    named_barrier<2, threads>();
+    meet();
     if (!shared.is_last) return;
-    int r = warp;
+    int r = warp_in_cta();
 #pragma unroll 1
-    for (; r + (at_once - 1) * computing_warps < work.rows; r += at_once * computing_warps) {
+    for (; r + (at_once - 1) * warps < work.rows; r += at_once * warps) {
         Row rows[at_once];
-        rows_of_splits(a, first, splits, r, computing_warps, rows);
+        rows_of_splits(a, first, splits, r, warps, rows);
 #pragma unroll
-        for (int j = 0; j < at_once; ++j) write_result(a, work, r + j * computing_warps, rows[j]);
+        for (int j = 0; j < at_once; ++j) write_result(a, work, r + j * warps, rows[j]);
     }
 #pragma unroll 1
-    for (; r < work.rows; r += computing_warps) write_result(a, work, r, row_of_splits(a, first, splits, r));
+    for (; r < work.rows; r += warps) write_result(a, work, r, row_of_splits(a, first, splits, r));
 }

@@ -7,7 +7,7 @@
 #include "warpgroup.cuh"
 
 constexpr int tile_elements = has_tiles ? Dims::HD : 64;
-constexpr int block = 64, tile_rows = 128, computing_warps = 8, panel_bytes = 128;
+constexpr int block = 64, tile_rows = 128, loading_threads = 128, panel_bytes = 128;
 constexpr int tile_panel = tile_rows * panel_bytes, block_panel = block * panel_bytes;
 constexpr int tile_bytes = tile_rows * row_bytes, block_bytes = block * row_bytes, tiles = 2;
 constexpr int blocks_in_ring = !has_tiles ? 2 : least(8, (Launch::shared_bytes - 1024 - tiles * tile_bytes) / (2 * block_bytes));
@@ -51,25 +51,26 @@ __device__ __forceinline__ void open_tiles() {
         all.tile_to_load = all.tile_to_attend[0] = all.tile_to_attend[1] = {0, 0};
         all.block_to_load = all.keys[0] = all.keys[1] = all.values[0] = all.values[1] = {0, 0};
         for (int i = 0; i < tiles; ++i) {
-            prepare_for(&all.full[i], 32 * warps + 1);
-            prepare_for(&all.empty[i], computing_warps);
+            prepare_for(&all.full[i], loading_threads + 1);
+            prepare_for(&all.empty[i], warps);
         }
         for (int i = 0; i < blocks_in_ring; ++i) {
-            prepare_for(&all.has_keys[i], 32 * warps);
-            prepare_for(&all.has_values[i], 32 * warps);
-            prepare_for(&all.free_keys[i], computing_warps);
-            prepare_for(&all.free_values[i], computing_warps);
+            prepare_for(&all.has_keys[i], loading_threads);
+            prepare_for(&all.has_values[i], loading_threads);
+            prepare_for(&all.free_keys[i], warps);
+            prepare_for(&all.free_values[i], warps);
         }
         publish_prepared();
     }
     cta_barrier();
 }
 
-// What all lanes of a warp have: the compiler knows it then.
-__device__ __forceinline__ int in_warp(int x) { return __shfl_sync(~0u, x, 0); }
-__device__ __forceinline__ Work in_warp(const Work& w) {
-    return {in_warp(w.begin),        in_warp(w.end),  in_warp(w.slot),       in_warp(w.counter),   in_warp(w.kv_head),
-            in_warp(w.first_packed), in_warp(w.rows), in_warp(w.first_page), in_warp(w.first_row), in_warp(w.past), {}};
+// What a lane of the warp has. Even if all have the same, the compiler knows it only then.
+__device__ __forceinline__ int of_lane(int x, int lane = 0) { return __shfl_sync(~0u, x, lane); }
+__device__ __forceinline__ Work of_lane(const Work& w, int lane = 0) {
+    return {of_lane(w.begin, lane),     of_lane(w.end, lane),          of_lane(w.slot, lane), of_lane(w.counter, lane),
+            of_lane(w.kv_head, lane),   of_lane(w.first_packed, lane), of_lane(w.rows, lane), of_lane(w.first_page, lane),
+            of_lane(w.first_row, lane), of_lane(w.past, lane),         {}};
 }
 
 // The positions that some row of a tile sees, in blocks: one at least.

@@ -10,21 +10,23 @@ static_assert(128 % Dims::HD == 0, "the lanes of a warp share rows evenly");
 static_assert(Dims::H % Dims::KV == 0, "query heads share KV heads evenly");
 static_assert(Dims::M >= 128, "a slot has room for the largest tile");
 
-// With three warpgroups the first one works off small tiles, and loads for the other two, which compute large ones.
+// Of three warpgroups the first two compute, and the third one loads large tiles for them. Where the tensor cores take no
+// products of warpgroups, the first one does everything.
 constexpr bool has_roles = Launch::threads == 3 * 128;
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-constexpr bool has_tiles = has_roles && Dims::HD % 64 == 0;  // by the tensor cores of Hopper
+constexpr bool has_tiles = has_roles && Dims::HD % 64 == 0;
 #else
 constexpr bool has_tiles = false;
 #endif
-constexpr int warps = has_roles ? 4 : warps_of<Launch>, group = Dims::H / Dims::KV, page_size = Dims::PS;
+constexpr int warps = has_tiles ? 8 : has_roles ? 4 : warps_of<Launch>;
+constexpr int group = Dims::H / Dims::KV, page_size = Dims::PS;
 constexpr int step = 16;  // positions, and packed rows, that a warp takes together
 
 __device__ __forceinline__ int lane_in_warp() { return thread_of<Launch>() % 32; }
 __device__ __forceinline__ int warp_in_cta() { return thread_of<Launch>() / 32; }
-// All warps that take part in an item.
+// All warps that compute.
 __device__ __forceinline__ void meet() {
-    if constexpr (has_roles) named_barrier<1, 128>();
+    if constexpr (has_roles) named_barrier<1, 32 * warps>();
     else __syncthreads();
 }
 
