@@ -5,9 +5,9 @@
 Checks come first: random batches through one executable graph, against f32 in torch, with NaN in everything that no
 request has; schedules against those of NumPy; bits of repeated replays and of the batch-invariant rule; bad batches.
 Then times, by turns, of ten calls in a graph: decode of 128 requests with 2,048 positions, decode of skewed lengths,
-one request, the schedule alone, the batch-invariant rule, and a plain read of the same bytes; FlashInfer too, where it
-is installed. At last, when the items of a replay ran (``--items FOLDER`` keeps that). Each part goes on after a
-failure; the table comes last. ``--dry-run`` compiles everything, and needs no GPU.
+one request, prefill alone and beside decodes, the schedule alone, the batch-invariant rule, and a plain read of the same
+bytes; FlashInfer too, where it is installed. At last, when the items of a replay ran (``--items FOLDER`` keeps that).
+Each part goes on after a failure; the table comes last. ``--dry-run`` compiles everything, and needs no GPU.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from benchmarks.persistent_checks import (
     check_bad_batches,
     check_batches,
     check_invariance,
+    check_prefills,
     check_shapes,
 )
 from benchmarks.persistent_items import (
@@ -39,6 +40,7 @@ from benchmarks.persistent_items import (
 )
 from benchmarks.persistent_programs import (
     CALLS,
+    COSTS,
     CTAS,
     OURS,
     QWEN,
@@ -104,29 +106,27 @@ def time_decodes(bench: Bench) -> None:
 
 
 MIXED: dict[str, list[Request]] = {
-    "prefill of 2 x 2,048": [(2048, 2048)] * 2,
-    "prefill of 2 x 2,048, decode of 128 x 2,048": [(2048, 2048)] * 2 + [(1, 2048)] * 128,
+    "prefill": [(2048, 2048)] * 2,
+    "hybrid": [(2048, 2048)] * 2 + [(1, 2048)] * 128,
 }
 
 
 def time_mixed(bench: Bench) -> None:
-    """Prefill, alone and beside decodes."""
+    """Prefill of 2 x 2,048, alone and beside decodes of 128 x 2,048."""
     for name, requests in MIXED.items():
         rows, pages = sum(q for q, _ in requests), 128 * len(requests)
-        programs, caches = {}, None
-        for label in (OURS, "8 warps"):
-            ragged = plan(QWEN, len(requests), rows, pages, pages)
-            bound = Bound(ragged, "s" + "a" * CALLS, caches, VARIANTS[label])
-            caches = bound.caches
-            batch = bound.batch(requests)
-            bound.values(batch, 0)
-            bound.replay()
-            error = bound.error(batch, range(min(6, len(requests))))
-            bench.require(error < 0.01, f"{name}, {label}: error {error}")
-            programs[f"{name}: {label}"] = bound.program
-        bench.times(programs)
-        for program in programs.values():
-            program.close()
+        bound = Bound(plan(QWEN, len(requests), rows, pages, pages, costs=COSTS), "s" + "a" * CALLS)
+        batch = bound.batch(requests)
+        bound.values(batch, 0)
+        bound.replay()
+        error = bound.error(batch, range(min(6, len(requests))))
+        bench.require(error < 0.01, f"{name}: error {error}")
+        label = f"{name}: us"
+        time = bench.times({label: bound.program})[label]
+        operations = 2 * QWEN[0] * QWEN[2] * sum(q * (2 * kv - q) for q, kv in requests)
+        bench.say(f"{name}: {operations / time / 1e6:.0f} TFLOP/s; error {error:.4f}")
+        bound.close()
+    bench.metrics["prefill_us"] = bench.metrics.pop("prefill: us")
 
 
 def time_one_head(bench: Bench) -> None:
@@ -245,6 +245,7 @@ def look_inside(bench: Bench) -> None:
 
 PARTS = (
     check_batches,
+    check_prefills,
     check_bad_batches,
     check_invariance,
     check_shapes,
@@ -267,6 +268,7 @@ def dry_run() -> None:
     graphs = [graph_of(each, "sa") for each in ragged]
     decode = DECODES["decode"]
     graphs += [graph_of(_decode_plan(decode, ctas=each.ctas), "sa", each) for each in VARIANTS.values()]
+    graphs.append(graph_of(plan(QWEN, 130, 4224, 16640, 16640, costs=COSTS), "sa"))
     graphs.append(reading_graph(1 << 29))
     found = {unit: None for graph in graphs for unit in units(PassManager("exact").run(graph).graph)[0]}
     for unit, cubin in zip(found, compile_units([unit.source for unit in found]), strict=True):  # type: ignore[misc]

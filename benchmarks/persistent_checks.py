@@ -6,7 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.persistent_programs import ARRAYS, QWEN, Bench, Bound, plan, random_requests, shuffled_pages
+from benchmarks.persistent_programs import (
+    ARRAYS,
+    QWEN,
+    Bench,
+    Bound,
+    plan,
+    random_prefills,
+    random_requests,
+    shuffled_pages,
+)
 from forerun.schedules.attention import AttentionBatch
 from forerun.schedules.cuts import CutRule, Invariant, Shares, Whole
 from forerun.schedules.policies import POLICIES
@@ -48,6 +57,29 @@ def check_batches(bench: Bench) -> None:
         worst = max(worst, error)
     bench.say(f"{len(counts)} random batches through one graph: greatest relative error {worst:.4f}")
     bound.close()
+
+
+def check_prefills(bench: Bench) -> None:
+    """Batches of prefills of all lengths, which warpgroups compute, and their bits in another replay."""
+    chooser, pages, worst = np.random.default_rng(7), 20_000, 0.0
+    for shapes in (QWEN, (12, 4, 128, 16), (16, 4, 64, 16), (16, 2, 128, 16)):
+        bound = Bound(plan(shapes, 64, 12_288, pages, pages), "sa")
+        for number, count in enumerate((1, 4, 16, 64)):
+            requests = random_prefills(chooser, count, pages, 12_288)
+            batch = bound.batch(requests, shuffled_pages(requests, 16, pages, number))
+            bound.values(batch, number)
+            bound.replay()
+            error = bound.error(batch)
+            bench.require(error < 0.01, f"prefills, {shapes}, {number}: error {error}")
+            first = bound.tensors["y"].clone()
+            bound.tensors["y"].fill_(float("nan"))
+            bound.replay()
+            same = bool((first.view(dtype=_int16()) == bound.tensors["y"].view(dtype=_int16())).all())
+            bench.require(same, f"prefills, {shapes}, {number}: other bits in another replay")
+            bench.require(not bool(bound.tensors["arrived"].any()), f"prefills, {shapes}, {number}: counters are not 0")
+            worst = max(worst, error)
+        bound.close()
+    bench.say(f"16 batches of prefills: greatest relative error {worst:.4f}")
 
 
 def _int16() -> Any:

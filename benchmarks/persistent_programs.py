@@ -36,6 +36,9 @@ CTAS, CALLS, ROUNDS = 132, 10, 9
 QWEN = (28, 4, 128, 16)
 """Query heads, KV heads, elements of a head, positions of a page."""
 
+COSTS = {16: Costs(4, 5), 64: Costs(16, 10), 128: Costs(16, 10)}
+"""In tenths of a microsecond, as fitted to the times of the CTAs of prefills and decodes side by side."""
+
 Request = tuple[int, int]
 
 ARRAYS = ("status", "counts", "pointers", "items", "counters")
@@ -270,6 +273,19 @@ def random_requests(chooser: np.random.Generator, count: int, pages: int, rows: 
     for _ in range(count):
         kv = int(np.exp(chooser.uniform(0, np.log(32768))))
         q = min(kv, int(chooser.integers(0, 200))) if mixed and chooser.random() < 0.1 else 1
+        needed = -(-kv // 16)
+        if needed <= pages and q <= rows:
+            pages, rows = pages - needed, rows - q
+            found.append((q, kv))
+    return found
+
+
+def random_prefills(chooser: np.random.Generator, count: int, pages: int, rows: int) -> list[Request]:
+    """Query lengths log-uniform from 1 to 4,096, behind as many positions at most, for as long as they fit."""
+    found: list[Request] = []
+    for _ in range(count):
+        q = int(np.exp(chooser.uniform(0, np.log(4096))))
+        kv = q + int(chooser.integers(0, 4096)) * int(chooser.integers(0, 2))
         needed = -(-kv // 16)
         if needed <= pages and q <= rows:
             pages, rows = pages - needed, rows - q

@@ -139,3 +139,15 @@ def test_an_architecture_or_an_option_that_nvrtc_does_not_know(cache):
         compile_unit(dot_kernel(), options=["--bogus"], cache=cache)
     with pytest.raises(InvalidInput, match="bogus"):
         compile_unit(dot_kernel(), assembler_options=["--bogus"], cache=cache)
+
+
+def test_a_source_that_asks_for_features_of_sm_90a_is_compiled_for_it(cache):
+    asks = "#ifdef __CUDA_ARCH_FEAT_SM90_ALL\n#define VALUE 1\n#else\n#define VALUE 0\n#endif\n"
+    texts = {
+        name: f'{text}extern "C" __global__ void fill(int* y) {{ *y = {value}; }}'
+        for name, text, value in (("asks", asks, "VALUE"), ("one", "", "1"))
+    }
+    cubins = {name: compile_unit(Source("fill.cu", text), cache=cache) for name, text in texts.items()}
+    assert cubins["asks"].arch == "sm_90a" and cubins["one"].arch == "sm_90"
+    assert ".target sm_90a" in cubins["asks"].ptx
+    assert compile_unit(Source("fill.cu", texts["asks"]), "sm_80", cache=cache).arch == "sm_80"
