@@ -56,22 +56,26 @@ struct TileAttention {
         pack(scores, weights);
 #pragma unroll 1
         for (int i = 1; i < all.count; ++i) {
-            await_full(&shared.has_keys[keys.number], keys.parity);
+            await_arrival(&shared.has_keys[keys.number], keys.parity);
+            await_full(&shared.has_values[values.number], values.parity);
             hold(scores);
             hold(found.weighted);
             begin_products();
             begin_scores(scores, q, keys_at(keys.number));
             end_product_group();
-            await_full(&shared.has_values[values.number], values.parity);
-            begin_products();
             begin_values(found, weights, values_at(values.number));
             end_product_group();
             await_product_groups<1>();
             end_scores(scores);
-            const bool has_greater = weigh_block(work, all, i, scores, found, kept);
-            await_product_groups<0>();
-            end_values(found);
-            if (has_greater) rescale(found, kept);
+            // Each branch waits by itself: the assembler would move a common wait in front of all that was computed.
+            if (weigh_block(work, all, i, scores, found, kept)) {
+                await_product_groups<0>();
+                end_values(found);
+                rescale(found, kept);
+            } else {
+                await_product_groups<0>();
+                end_values(found);
+            }
             pack(scores, weights);
         }
         await_full(&shared.has_values[values.number], values.parity);

@@ -47,9 +47,13 @@ __device__ __forceinline__ bool weigh(TileScores& scores, TileSums& found, float
     bool has_greater = false;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-        float greatest = scores[2 * h];
+        float some[4];  // four chains, which wait less for each other
 #pragma unroll
-        for (int i = 1; i < block / 4; ++i) greatest = fmaxf(greatest, scores[i / 2 * 4 + 2 * h + i % 2]);
+        for (int i = 0; i < block / 4; ++i) {
+            const float score = scores[i / 2 * 4 + 2 * h + i % 2];
+            some[i % 4] = i < 4 ? score : fmaxf(some[i % 4], score);
+        }
+        float greatest = fmaxf(fmaxf(some[0], some[1]), fmaxf(some[2], some[3]));
         greatest = fmaxf(greatest, __shfl_xor_sync(~0u, greatest, 1));
         greatest = fmaxf(greatest, __shfl_xor_sync(~0u, greatest, 2));
         greatest = fmaxf(greatest * scale, found.greatest[h]);
@@ -57,14 +61,13 @@ __device__ __forceinline__ bool weigh(TileScores& scores, TileSums& found, float
         kept[h] = power_of_two(found.greatest[h] - shift);
         has_greater |= greatest > found.greatest[h];
         found.greatest[h] = greatest;
-        float sum = 0.0f;
 #pragma unroll
         for (int i = 0; i < block / 4; ++i) {
             float& score = scores[i / 2 * 4 + 2 * h + i % 2];
             score = power_of_two(fmaf(score, scale, -shift));
-            sum += score;
+            some[i % 4] = i < 4 ? score : some[i % 4] + score;
         }
-        found.sum[h] = fmaf(found.sum[h], kept[h], sum);
+        found.sum[h] = fmaf(found.sum[h], kept[h], (some[0] + some[1]) + (some[2] + some[3]));
     }
     return __any_sync(~0u, has_greater);
 }

@@ -12,4 +12,6 @@ __device__ __forceinline__ Matrix matrix_at(unsigned address, int panel = 16) {
     constexpr Matrix eight_rows = 1024 >> 4, swizzle_128 = 1;
     return swizzle_128 << 62 | eight_rows << 32 | static_cast<Matrix>(panel >> 4) << 16 | (address & 0x3FFFF) >> 4;
 }
-__device__ __forceinline__ Matrix moved(Matrix matrix, int bytes) { return matrix + (bytes >> 4); }
+__device__ __forceinline__ Matrix moved(Matrix matrix, int bytes) {
+    return matrix >> 32 << 32 | (static_cast<unsigned>(matrix) + (bytes >> 4));
+}
