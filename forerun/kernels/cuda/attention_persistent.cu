@@ -17,22 +17,32 @@
 
 struct Locals {};
 
-// What the warps have found, in the front of dynamic shared memory; rows are padded against conflicts of banks.
+// What the warps have found; rows of weighted values are padded against conflicts of banks. Four warps have a place for
+// them in the front of dynamic shared memory. Of more, each has them in the stage of its ring that is free between two
+// items: otherwise rings would have too few.
+constexpr bool results_in_rings = warps > 4;
+using Weighted = float[step][Dims::HD + 8];
 struct Results {
-    float weighted[warps][step][Dims::HD + 8];
     float greatest[warps][step], sum[warps][step];
 };
+constexpr int weighted_bytes = results_in_rings ? 0 : warps * static_cast<int>(sizeof(Weighted));
+constexpr int front_bytes = weighted_bytes + static_cast<int>(sizeof(Results));
 
 // The rings: a stage has 16 rows of K and 16 of V, which are padded so that eight of them lie in different banks.
 constexpr int row_bytes = Dims::HD * 2, padded = row_bytes + 16, matrix_bytes = step * padded;
 constexpr int stage_bytes = 2 * matrix_bytes, chunks = row_bytes / 16, rows_a_copy = 32 / chunks;
-constexpr int stages = least(8, (Launch::shared_bytes - static_cast<int>(sizeof(Results))) / (warps * stage_bytes));
+constexpr int stages = least(8, (Launch::shared_bytes - front_bytes) / (warps * stage_bytes));
 static_assert(stages >= 2, "each warp needs two stages of a ring in shared memory");
-static_assert(sizeof(Results) % 16 == 0, "rings begin at multiples of 16 bytes");
+static_assert(front_bytes % 16 == 0, "rings begin at multiples of 16 bytes");
+static_assert(sizeof(Weighted) <= stage_bytes, "a stage has room for what a warp has found");
 
-__device__ __forceinline__ Results& results() { return *reinterpret_cast<Results*>(dynamic_shared); }
+__device__ __forceinline__ Results& results() { return *reinterpret_cast<Results*>(dynamic_shared + weighted_bytes); }
 __device__ __forceinline__ unsigned char* stage(int number, int warp) {
-    return dynamic_shared + sizeof(Results) + (warp * stages + number) * stage_bytes;
+    return dynamic_shared + front_bytes + (warp * stages + number) * stage_bytes;
+}
+__device__ __forceinline__ Weighted& weighted_of(int warp, int free_stage) {
+    unsigned char* const front = dynamic_shared + warp * static_cast<int>(sizeof(Weighted));
+    return *reinterpret_cast<Weighted*>(results_in_rings ? stage(free_stage, warp) : front);
 }
 
 // Whether the copy engine copies rows, or the lanes pieces of 16 bytes.
@@ -83,7 +93,7 @@ __device__ __forceinline__ bool has_elements() { return lane_in_warp() < lanes; 
 __device__ __forceinline__ int element() { return 4 * (lane_in_warp() % lanes); }
 
 // What the warps from `first` to before `stop` have found for a row.
-__device__ __forceinline__ Row row_of_warps(int r, int first, int stop) {
+__device__ __forceinline__ Row row_of_warps(int r, int first, int stop, int free_stage) {
     const Results& all = results();
     Row row = {-infinity(), 0.0f, {}};
 #pragma unroll
@@ -93,7 +103,7 @@ __device__ __forceinline__ Row row_of_warps(int r, int first, int stop) {
 #pragma unroll
     for (int w = 0; w < warps; ++w) {
         if (w < first || w >= stop) continue;
-        const float4 other = *reinterpret_cast<const float4*>(&all.weighted[w][r][element()]);
+        const float4 other = *reinterpret_cast<const float4*>(&weighted_of(w, free_stage)[r][element()]);
         row.add(all.greatest[w][r], all.sum[w][r], other);
     }
     return row;
@@ -193,12 +203,12 @@ __device__ __forceinline__ void attend_pass(
 }
 
 // The rows of a pass, once all that is known of them is in shared memory.
-__device__ __forceinline__ void write_rows(const Arguments& a, const Work& work, int first_row) {
+__device__ __forceinline__ void write_rows(const Arguments& a, const Work& work, int first_row, int free_stage) {
     const bool by_rows = is_by_rows(work);
     const int w = warp_in_cta(), stop = least(step, work.rows - first_row);
 #pragma unroll 1
     for (int r = by_rows ? 0 : w; r < stop; r += by_rows ? 1 : warps) {
-        const Row row = row_of_warps(r, by_rows ? w : 0, by_rows ? w + 1 : warps);
+        const Row row = row_of_warps(r, by_rows ? w : 0, by_rows ? w + 1 : warps, free_stage);
         if (work.slot < 0) write_result(a, work, first_row + r, row);
         else write_partial(a, work.slot, first_row + r, row);
     }
@@ -223,11 +233,13 @@ __device__ __forceinline__ void attend_items(const Arguments& a, const Range& ra
             const int first_row = first_row_of(work, pass);
             Found found = nothing_found();
             attend_pass(a, work, pass, first_row, loader, turn, found);
-            meet();  // what was found before is written
-            publish(found);
-            if (pass == 0) refill_works(a, item, range);
+            if (!results_in_rings || is_by_rows(work)) meet();  // what was found before is written, or rows are read
+            publish(found, turn.before());
+            if (!results_in_rings && pass == 0) refill_works(a, item, range);
             meet();
-            write_rows(a, work, first_row);
+            if (results_in_rings && pass == 0) refill_works(a, item, range);
+            write_rows(a, work, first_row, turn.before());
+            if (results_in_rings) meet();  // the free stages are filled next
         }
         if (work.slot >= 0) arrive(a, work);
         record_end(a, range.item(item));

@@ -132,9 +132,11 @@ __device__ __forceinline__ void attend_step(
 }
 
 // To shared memory; sums are put together before.
-__device__ __forceinline__ void publish(const Found& found) {
+__device__ __forceinline__ void publish(const Found& found, int free_stage) {
     Results& all = results();
     const int w = warp_in_cta(), lane = lane_in_warp();
+    Weighted& weighted = weighted_of(w, free_stage);
+    if (results_in_rings) __syncwarp();  // all lanes have read the stage
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
         float sum = found.sum[h];
@@ -147,7 +149,7 @@ __device__ __forceinline__ void publish(const Found& found) {
         }
 #pragma unroll
         for (int j = 0; j < Dims::HD / 8; ++j) {
-            float* pair = &all.weighted[w][r][8 * j + lane % 4 * 2];
+            float* pair = &weighted[r][8 * j + lane % 4 * 2];
             *reinterpret_cast<float2*>(pair) = {found.weighted[j][2 * h], found.weighted[j][2 * h + 1]};
         }
     }

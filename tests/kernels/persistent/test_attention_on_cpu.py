@@ -53,7 +53,7 @@ def family(heads: int, kv_heads: int, head_size: int, page_size: int) -> Attenti
 
 CONFIGS = {
     "group 7": Config(family(7, 1, 128, 16), Shares()),
-    "group 8, pages of 64, grid of 2": Config(family(8, 1, 64, 64), Shares(), grid=2),
+    "group 8, pages of 64, grid of 2, eight warps": Config(family(8, 1, 64, 64), Shares(), grid=2, warps=8),
     "group 3, two warps": Config(family(6, 2, 64, 16), Shares(), warps=2, shared=60_000),
     "group 4, invariant": Config(family(4, 1, 128, 16), Invariant(64), "longest-first", ctas=5, grid=5),
     "pages of 4, f16, one warp": Config(family(4, 2, 32, 4), Shares(), warps=1, shared=30_000, dtype=DType.F16),
