@@ -69,7 +69,7 @@ __device__ __forceinline__ void rows_of_splits(
 
 // Counts the tile as arrived, and writes the task's results if it is the last one to; called by both warpgroups.
 __device__ __forceinline__ void merge_tile(const Arguments& a, const Work& work) {
-    constexpr int at_once = 4;
+    constexpr int at_once = 8;
     Tiles& shared = tiles_in_shared();
         const int first = load_global(a.counters + 2 * work.counter), splits = load_global(a.counters + 2 * work.counter + 1);
     meet();  // all threads have stored

@@ -41,6 +41,9 @@ __device__ __forceinline__ void hide(const Work& work, int first_row, int end, i
     }
 }
 
+// Weights may be up to 2 to the power of this before what was found is rescaled: then that is rarely needed.
+constexpr float leeway = 8.0f;
+
 // Scores become weights; returns by row what sums made before have to be multiplied with, and whether by other than 1.
 __device__ __forceinline__ bool weigh(TileScores& scores, TileSums& found, float (&kept)[2]) {
     const float scale = scale_of_scores();
@@ -56,10 +59,11 @@ __device__ __forceinline__ bool weigh(TileScores& scores, TileSums& found, float
         float greatest = fmaxf(fmaxf(some[0], some[1]), fmaxf(some[2], some[3]));
         greatest = fmaxf(greatest, __shfl_xor_sync(~0u, greatest, 1));
         greatest = fmaxf(greatest, __shfl_xor_sync(~0u, greatest, 2));
-        greatest = fmaxf(greatest * scale, found.greatest[h]);
+        greatest *= scale;
+        if (greatest <= found.greatest[h] + leeway) greatest = found.greatest[h];
         const float shift = greatest == -infinity() ? 0.0f : greatest;
         kept[h] = power_of_two(found.greatest[h] - shift);
-        has_greater |= greatest > found.greatest[h];
+        has_greater |= greatest != found.greatest[h];
         found.greatest[h] = greatest;
 #pragma unroll
         for (int i = 0; i < block / 4; ++i) {

@@ -4,14 +4,12 @@
 // `c ^ r % 8`. Rows follow each other closely; panels begin at multiples of 1,024 bytes.
 #pragma once
 
-using Matrix = unsigned long long;
+// The lower word of a descriptor: the address, and how far panels are apart, in bytes; that matters only where the rows
+// of the matrix are the depth of a product. The upper word has the distance of eight rows, and the swizzle of 128 bytes.
+using Matrix = unsigned;
+constexpr unsigned upper_word = 1u << 30 | 1024 >> 4;
 
-// The address, the distances of panels and of eight rows in bytes, and the swizzle of 128 bytes. How far panels are
-// apart matters only where their rows are the depth of a product.
 __device__ __forceinline__ Matrix matrix_at(unsigned address, int panel = 16) {
-    constexpr Matrix eight_rows = 1024 >> 4, swizzle_128 = 1;
-    return swizzle_128 << 62 | eight_rows << 32 | static_cast<Matrix>(panel >> 4) << 16 | (address & 0x3FFFF) >> 4;
+    return static_cast<unsigned>(panel >> 4) << 16 | (address & 0x3FFFF) >> 4;
 }
-__device__ __forceinline__ Matrix moved(Matrix matrix, int bytes) {
-    return matrix >> 32 << 32 | (static_cast<unsigned>(matrix) + (bytes >> 4));
-}
+__device__ __forceinline__ Matrix moved(Matrix matrix, int bytes) { return matrix + (bytes >> 4); }

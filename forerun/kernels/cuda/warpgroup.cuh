@@ -31,27 +31,31 @@ template <int count> __device__ __forceinline__ void hold(float (&x)[count]) {
 #define SUMS_16(i) SUMS_4(i), SUMS_4(i + 4), SUMS_4(i + 8), SUMS_4(i + 12)
 #define SUMS_32(i) SUMS_16(i), SUMS_16(i + 16)
 #define SHARED_64(kind)                                                                                               \
-    asm volatile("{\n\t.reg .pred adds;\n\tsetp.ne.b32 adds, %34, 0;\n\t"                                              \
+    asm volatile("{\n\t.reg .pred adds;\n\t.reg .b64 a, b;\n\tsetp.ne.b32 adds, %34, 0;\n\t"                           \
+                 "mov.b64 a, {%32, %35};\n\tmov.b64 b, {%33, %35};\n\t"                                               \
                  "wgmma.mma_async.sync.aligned.m64n64k16.f32." kind "." kind " {" WORDS_0_31                           \
-                 "}, %32, %33, adds, 1, 1, 0, 0;\n\t}"                                                                 \
+                 "}, a, b, adds, 1, 1, 0, 0;\n\t}"                                                                 \
                  : SUMS_32(0)                                                                                          \
-                 : "l"(a), "l"(b), "r"(static_cast<int>(adds)))
+                 : "r"(a), "r"(b), "r"(static_cast<int>(adds)), "n"(upper_word))
 #define SHARED_128(kind)                                                                                              \
-    asm volatile("{\n\t.reg .pred adds;\n\tsetp.ne.b32 adds, %66, 0;\n\t"                                              \
+    asm volatile("{\n\t.reg .pred adds;\n\t.reg .b64 a, b;\n\tsetp.ne.b32 adds, %66, 0;\n\t"                           \
+                 "mov.b64 a, {%64, %67};\n\tmov.b64 b, {%65, %67};\n\t"                                               \
                  "wgmma.mma_async.sync.aligned.m64n128k16.f32." kind "." kind " {" WORDS_0_31 ", " WORDS_32_63         \
-                 "}, %64, %65, adds, 1, 1, 0, 0;\n\t}"                                                                 \
+                 "}, a, b, adds, 1, 1, 0, 0;\n\t}"                                                                 \
                  : SUMS_32(0), SUMS_32(32)                                                                             \
-                 : "l"(a), "l"(b), "r"(static_cast<int>(adds)))
+                 : "r"(a), "r"(b), "r"(static_cast<int>(adds)), "n"(upper_word))
 #define REGISTERS_64(kind)                                                                                            \
-    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." kind "." kind " {" WORDS_0_31                           \
-                 "}, {%32, %33, %34, %35}, %36, 1, 1, 1, 1;"                                                           \
+    asm volatile("{\n\t.reg .b64 b;\n\tmov.b64 b, {%36, %37};\n\t"                                                      \
+                 "wgmma.mma_async.sync.aligned.m64n64k16.f32." kind "." kind " {" WORDS_0_31                           \
+                 "}, {%32, %33, %34, %35}, b, 1, 1, 1, 1;\n\t}"                                                           \
                  : SUMS_32(0)                                                                                          \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b), "n"(upper_word))
 #define REGISTERS_128(kind)                                                                                           \
-    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." kind "." kind " {" WORDS_0_31 ", " WORDS_32_63         \
-                 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;"                                                           \
+    asm volatile("{\n\t.reg .b64 b;\n\tmov.b64 b, {%68, %69};\n\t"                                                      \
+                 "wgmma.mma_async.sync.aligned.m64n128k16.f32." kind "." kind " {" WORDS_0_31 ", " WORDS_32_63         \
+                 "}, {%64, %65, %66, %67}, b, 1, 1, 1, 1;\n\t}"                                                           \
                  : SUMS_32(0), SUMS_32(32)                                                                             \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b), "n"(upper_word))
 
 // c = a b, or c += a b. The 16 elements of a row of `a` are contiguous, and so are those of a column of `b`.
 template <class T, int half_columns>

@@ -10,8 +10,8 @@
 // The address of an element of a matrix: the swizzle exchanges bits of addresses.
 inline const unsigned short* element_at(Matrix matrix, int panel, int row, int column) {
     unsigned address = (matrix & 0x3FFF) * 16 + panel * ((matrix >> 16 & 0x3FFF) * 16);
-    address += row / 8 * ((matrix >> 32 & 0x3FFF) * 16) + row % 8 * 128 + 2 * column;
-    on_cpu::bad_reads += matrix >> 62 != 1;
+    address += row / 8 * ((upper_word & 0x3FFF) * 16) + row % 8 * 128 + 2 * column;
+    on_cpu::bad_reads += upper_word >> 30 != 1;
     return reinterpret_cast<unsigned short*>(dynamic_shared + (address ^ (address >> 3 & 0x70)));
 }
 template <class T> inline float number_at(const unsigned short* p) { return widened(T{*p}); }
