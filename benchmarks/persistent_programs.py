@@ -36,8 +36,8 @@ CTAS, CALLS, ROUNDS = 132, 10, 9
 QWEN = (28, 4, 128, 16)
 """Query heads, KV heads, elements of a head, positions of a page."""
 
-COSTS = {16: Costs(4, 5), 64: Costs(16, 10), 128: Costs(16, 10)}
-"""In tenths of a microsecond, as fitted to the times of the CTAs of prefills and decodes side by side."""
+COSTS = {16: Costs(8, 6), 64: Costs(20, 12), 128: Costs(20, 12)}
+"""In tenths of a microsecond, about: of prefill and decode side by side, on different SMs."""
 
 Request = tuple[int, int]
 
@@ -97,6 +97,7 @@ VARIANTS = {
     OURS: Variant(),
     "4 warps, 3 stages": Variant(launch=Launch((CTAS, 1, 1), (128, 1, 1), 140_000)),
     "8 warps": Variant(launch=Launch((CTAS, 1, 1), (256, 1, 1), 225 * 1024)),
+    "with warpgroups": Variant(launch=Launch((CTAS, 1, 1), (384, 1, 1), 225 * 1024)),
     "2 CTAs an SM": Variant(2 * CTAS, Launch((2 * CTAS, 1, 1), (128, 1, 1), 110 * 1024)),
     "in bulk": Variant(edit=_IN_BULK),
     "in bulk, 3 stages": Variant(launch=Launch((CTAS, 1, 1), (128, 1, 1), 140_000), edit=_IN_BULK),

@@ -106,6 +106,7 @@ struct TileAttention {
         Tiles& shared = tiles_in_shared();
 #pragma unroll 1
         for (int item = 0; item < range.count; ++item) {
+            record_begin(a, range.item(item));
             await_full(&shared.full[tile.number], tile.parity);
             const Work work = of_lane(shared.work[tile.number]);
             if (first_row() < work.rows) {
@@ -120,6 +121,7 @@ struct TileAttention {
             }
             tile.advance();
             if (work.slot >= 0) merge_tile(a, work);
+            record_end(a, range.item(item));
         }
     }
 };
