@@ -5,7 +5,7 @@
 Checks come first: random batches through one executable graph, against f32 in torch, with NaN in everything that no
 request has; schedules against those of NumPy; bits of repeated replays and of the batch-invariant rule; bad batches.
 Then times, by turns, of ten calls in a graph: decode of 128 requests with 2,048 positions, decode of skewed lengths,
-one request, prefill alone and beside decodes, the schedule alone, the batch-invariant rule, and a plain read of the same
+one request, prefill alone and beside decodes, the schedule alone, the batch-invariant rule, and a plain read of as many
 bytes; FlashInfer too, where it is installed. At last, when the items of a replay ran (``--items FOLDER`` keeps that).
 Each part goes on after a failure; the table comes last. ``--dry-run`` compiles everything, and needs no GPU.
 """
