@@ -72,7 +72,8 @@ def export(
         if choice.is_graph:
             raise InvalidInput(f"{model} is a graph already", hint="forerun opt applies passes to it")
         plan = DecodePlan.of(target, "", dtype, context, cache=kv_dtype, shaped=shape is not None)
-        graph = plan.graph(choice.config(talks=not as_json), steps=steps)
+        named = choice.model(plan, talks=not as_json)
+        graph = plan.graph(named.config, steps=steps, packings=named.packings)
     text = print_graph(graph)
     if not (as_json and output == STANDARD):
         write_text(output, text)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from forerun.cli import completion
-from forerun.cli.decoding import MatrixType
+from forerun.cli.decoding import MatrixStorage, MatrixType
 
 __all__ = [
     "BY_TARGET",
@@ -109,8 +109,11 @@ Position: TypeAlias = Annotated[
     int | None, typer.Option(min=0, metavar="N", help="Where a decode step stands. [default: 512, or the last]")
 ]
 Matrices: TypeAlias = Annotated[
-    MatrixType | None,
-    typer.Option(help="Type of a model's matrices. [default: on a GPU bf16 for shapes and f16 for files, else f32]"),
+    MatrixStorage | None,
+    typer.Option(
+        help="Type of a model's matrices. [default: on a GPU bf16 for shapes, for files their blocks as they are, or "
+        "f16; else f32]"
+    ),
 ]
 KvRows: TypeAlias = Annotated[
     MatrixType | None,

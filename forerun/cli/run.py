@@ -133,8 +133,9 @@ def _run(
     model = LlamaModel.open(model_path(str(choice.name), shown=talks))
     folder = new_run_folder(choice.label) if dump is None else Path(dump)
     with progress("reading weights", shown=talks) as told:
-        graph = plan.graph(model.config)
-        executable = compiled(graph, plan, str(folder), model.weights_as(plan.dtype), told)
+        graph = plan.graph(model.config, packings=plan.packings(model))
+        weights = model.weights_as(plan.dtype, plan.packings(model))
+        executable = compiled(graph, plan, str(folder), weights, told)
     with executable, streaming as on_text:
         generation = generate(executable, model.tokenizer, prompt, most, on_text)
     return generation, executable.summary, folder

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forerun.cli.console import print_json, print_plain, result_console, write_result
-from forerun.cli.decoding import DecodePlan, MatrixType, compiled
+from forerun.cli.decoding import DecodePlan, MatrixStorage, MatrixType, compiled
 from forerun.cli.errors import Status
 from forerun.cli.files import new_run_folder
 from forerun.cli.models import model_path
@@ -43,8 +43,8 @@ class PromptsRequest:
 
 
 def require_prompts(
-    prompts: Sequence[str], dtype: MatrixType | None, cache: MatrixType | None
-) -> tuple[MatrixType, MatrixType]:
+    prompts: Sequence[str], dtype: MatrixStorage | None, cache: MatrixType | None
+) -> tuple[MatrixStorage, MatrixType]:
     """Check what can be checked before the model is there; the types of matrices and of KV rows, which are one.
 
     Raises:
@@ -54,15 +54,15 @@ def require_prompts(
 
     if len(prompts) > MOST_PROMPTS:
         raise InvalidInput(f"{len(prompts)} prompts are too many at once", hint=f"at most {MOST_PROMPTS}")
-    chosen = dtype or cache or MatrixType.F16
+    chosen = str(dtype or cache or MatrixType.F16)
     for option, given in (("--dtype", dtype), ("--kv-dtype", cache)):
-        if given is MatrixType.F32:
-            hint = "bf16 or f16; f32 goes with one --prompt"
-            raise InvalidInput(f"{option} f32 is not supported for several prompts", hint=hint)
-        if given is not None and given is not chosen:
+        if given in (MatrixStorage.F32, MatrixStorage.QUANTISED):
+            hint = f"bf16 or f16; {given} goes with one --prompt"
+            raise InvalidInput(f"{option} {given} is not supported for several prompts", hint=hint)
+        if given is not None and given != chosen:
             hint = "leave --kv-dtype out, or give the same type twice"
             raise InvalidInput("several prompts have one type for matrices and KV rows", hint=hint)
-    return chosen, chosen
+    return MatrixStorage(chosen), MatrixType(chosen)
 
 
 def run_prompts(request: PromptsRequest, *, talks: bool, as_json: bool, verbose: bool) -> Status:

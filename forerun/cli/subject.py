@@ -19,8 +19,9 @@ from forerun.cli.random_values import GraphWeights, random_inputs
 if TYPE_CHECKING:
     from forerun.frontends.llama import LlamaConfig
     from forerun.ir.graph import Graph
+    from forerun.kernels.packing import Packing
 
-__all__ = ["Choice", "Subject"]
+__all__ = ["Choice", "NamedModel", "Subject"]
 
 _POSITION = 512
 _CONTEXT = 1024
@@ -45,6 +46,21 @@ class Subject:
     position: int | None
     config: LlamaConfig | None = None
     chained: int = 1
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model.
+
+    Attributes:
+        config: Its shapes.
+        packings: Which of its matrices stay in blocks.
+        weights: Makes the weights.
+    """
+
+    config: LlamaConfig
+    packings: Mapping[str, Packing]
+    weights: Callable[[], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -103,14 +119,6 @@ class Choice:
         """For names of folders."""
         return self.shape or ("stdin" if self.name == STANDARD else Path(str(self.name)).stem)
 
-    def config(self, *, talks: bool) -> LlamaConfig:
-        """The shapes of a model.
-
-        Raises:
-            InvalidInput: If there is no such model.
-        """
-        return self._model(None, talks=talks)[0]
-
     def load(self, plan: DecodePlan, position: int | None, *, chained: int = 1, talks: bool, verbose: bool) -> Subject:
         """The subject, with ``chained`` decode steps from a position on, if there are positions for them.
 
@@ -119,21 +127,25 @@ class Choice:
         """
         if self.is_graph:
             return _of_file(str(self.name), position, verbose=verbose)
-        config, weights = self._model(plan, talks=talks)
-        return _of_model(config, weights, plan, position, chained)
+        return _of_model(self.model(plan, talks=talks), plan, position, chained)
 
-    def _model(self, plan: DecodePlan | None, *, talks: bool) -> tuple[LlamaConfig, Callable[[], Mapping[str, Any]]]:
-        """The shapes of a model, and what makes its weights."""
+    def model(self, plan: DecodePlan, *, talks: bool) -> NamedModel:
+        """The model that was named, as the plan wants it.
+
+        Raises:
+            InvalidInput: If there is no such model.
+        """
         if self.shape is not None:
             from forerun.frontends.llama_config import shape_named
             from forerun.frontends.random_weights import RandomWeights
 
             config = shape_named(self.shape)
-            return config, lambda: {} if plan is None else RandomWeights(config, plan.dtype)
+            return NamedModel(config, {}, lambda: RandomWeights(config, plan.dtype))
         from forerun.frontends.llama import LlamaModel
 
         opened = LlamaModel.open(model_path(str(self.name), shown=talks))
-        return opened.config, lambda: {} if plan is None else opened.weights_as(plan.dtype)
+        packings = plan.packings(opened)
+        return NamedModel(opened.config, packings, lambda: opened.weights_as(plan.dtype, packings))
 
 
 def _of_file(name: str, position: int | None, *, verbose: bool) -> Subject:
@@ -145,16 +157,15 @@ def _of_file(name: str, position: int | None, *, verbose: bool) -> Subject:
     return Subject(graph, GraphWeights(graph), inputs, position)
 
 
-def _of_model(
-    config: LlamaConfig, weights: Callable[[], Mapping[str, Any]], plan: DecodePlan, position: int | None, chained: int
-) -> Subject:
+def _of_model(model: NamedModel, plan: DecodePlan, position: int | None, chained: int) -> Subject:
     from forerun.support.diagnostics import InvalidInput
 
+    config = model.config
     rows = plan.context or config.context_length
     first = min(_POSITION, max(0, rows - chained)) if position is None else position
     if first >= rows:
         raise InvalidInput(f"position {first} is out of range", hint=f"from 0 to {rows - 1} here")
     steps = min(chained, rows - first)
     context = plan.context or max(first + steps, min(_CONTEXT, config.context_length))
-    graph = plan.graph(config, context, steps)
-    return Subject(graph, weights(), {"token": [1], "position": [first]}, first, config, steps)
+    graph = plan.graph(config, context, steps, model.packings)
+    return Subject(graph, model.weights(), {"token": [1], "position": [first]}, first, config, steps)

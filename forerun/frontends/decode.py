@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ from forerun.ir.region import BufferView
 from forerun.ir.types import BufferRole, DType
 from forerun.ir.verify import require_valid
 from forerun.kernels import advance
+from forerun.kernels.packing import Packing
 from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["DEFAULT_CONTEXT", "decode_graph", "generation_graph", "synthetic_decode_graph"]
@@ -31,6 +33,7 @@ def decode_graph(
     cache_dtype: DType = DType.F32,
     splits: int = 1,
     argmax_parts: int = 1,
+    packings: Mapping[str, Packing] | None = None,
     name: str | None = None,
 ) -> Graph:
     """The graph of one decode step, or of several greedy ones.
@@ -48,6 +51,7 @@ def decode_graph(
         cache_dtype: Type of the KV caches.
         splits: Parts of the KV cache that are attended to at once, and merged by a kernel of its own if more than 1.
         argmax_parts: Parts of the vocabulary that are searched at once, and merged.
+        packings: Which matrices are rows of quantised blocks, by name, as :attr:`LlamaWeights.packings` says of a file.
         name: The graph's name; by default the model's, with ``_decode``.
 
     Returns:
@@ -72,7 +76,7 @@ def decode_graph(
     builder.input("position", DType.I32, (1,), bounds=(0, rows - steps))
     builder.buffer("next_token", DType.I32, (steps,), BufferRole.OUTPUT, bounds=tokens)
     builder.output("logits", DType.F32, (config.vocabulary,))
-    emitter = StepEmitter(builder, config, Choices(dtype, cache_dtype, splits, argmax_parts), rows)
+    emitter = StepEmitter(builder, config, Choices(dtype, cache_dtype, splits, argmax_parts, packings or {}), rows)
     for step in range(steps):
         emitter.emit(
             ScalarLoad("next_token", step - 1) if step else ScalarLoad("token"),
@@ -95,6 +99,7 @@ def generation_graph(
     cache_dtype: DType = DType.F32,
     splits: int = 1,
     argmax_parts: int = 1,
+    packings: Mapping[str, Packing] | None = None,
     name: str | None = None,
 ) -> Graph:
     """The graph that decodes greedily until it chooses the end token: a loop on the device around one step.
@@ -114,6 +119,7 @@ def generation_graph(
         cache_dtype: Type of the KV caches.
         splits: Parts of the KV cache that are attended to at once.
         argmax_parts: Parts of the vocabulary that are searched at once.
+        packings: Which matrices are rows of quantised blocks.
         name: The graph's name; by default the model's, with ``_generation``.
 
     Returns:
@@ -135,7 +141,7 @@ def generation_graph(
         raise InvalidInput(f"eot {eot} is not a token", hint=f"from 0 to {config.vocabulary - 1}, or -1 for none")
     builder = GraphBuilder(name or f"{config.name}_generation")
     _declare_loop(builder, config, rows, limit)
-    emitter = StepEmitter(builder, config, Choices(dtype, cache_dtype, splits, argmax_parts), rows)
+    emitter = StepEmitter(builder, config, Choices(dtype, cache_dtype, splits, argmax_parts, packings or {}), rows)
     emitter.emit(ScalarLoad("step.token"), ScalarLoad("step.position"), "chosen", 0)
     builder.launch(
         advance.KERNEL,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from forerun.frontends.llama_config import ROPE_FREQUENCIES, LlamaConfig, weight_shapes
@@ -20,12 +21,15 @@ from forerun.kernels import (
     attention_split,
     embedding,
     gemv,
+    packed_embedding,
+    packed_gemv,
     rmsnorm,
     rope_append,
     silu_mul,
 )
+from forerun.kernels.packing import Packing
 from forerun.kernels.shapes import elementwise_launch
-from forerun.support.diagnostics import InvalidInput
+from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 __all__ = ["Choices", "StepEmitter"]
 
@@ -40,6 +44,7 @@ class Choices:
     cache_dtype: DType = DType.F32
     splits: int = 1
     argmax_parts: int = 1
+    packings: Mapping[str, Packing] = field(default_factory=dict)
 
     def require_valid(self, config: LlamaConfig) -> None:
         """Check them.
@@ -55,6 +60,12 @@ class Choices:
         if not 1 <= self.argmax_parts <= config.vocabulary:
             hint = f"from 1 to the vocabulary, {config.vocabulary}"
             raise InvalidInput(f"argmax_parts {self.argmax_parts} is out of range", hint=hint)
+        shapes = dict(weight_shapes(config))
+        for name, packing in self.packings.items():
+            if len(shapes.get(name, ())) != 2:
+                message = f"'{name}' is packed, but is not a matrix of the model"
+                raise InvalidInput(message, hint=did_you_mean(name, shapes))
+            packing.row_bytes(shapes[name][1])
 
 
 class StepEmitter:
@@ -69,14 +80,12 @@ class StepEmitter:
         self.builder = builder
         self.config = config
         self.choices = choices
-        self.embedding = embedding.declare(choices.dtype)
-        self.gemv = gemv.declare(choices.dtype)
         self.rope_append = rope_append.declare(choices.cache_dtype)
         self.attention = attention.declare(choices.cache_dtype)
         self.attention_split = attention_split.declare(choices.cache_dtype)
         self._prefix = ""
         for name, shape in weight_shapes(config):
-            builder.weight(name, choices.dtype if len(shape) == 2 else DType.F32, shape)
+            builder.weight(name, *self._stored(name, shape))
         for layer in range(config.layers):
             for cache in ("k_cache", "v_cache"):
                 builder.state(f"blk.{layer}.{cache}", choices.cache_dtype, (rows, config.kv_heads, config.head_size))
@@ -129,10 +138,11 @@ class StepEmitter:
         return self._add(f"{block}.ffn_residual", x, y, config.width)
 
     def _embed(self, token: ScalarLoad) -> str:
-        width = self.config.width
+        width, table = self.config.width, "token_embd.weight"
         y = self._vector("token_embd", width)
-        launch = elementwise_launch(width)
-        self._launch(self.embedding, "token_embd", launch, table="token_embd.weight", y=y, token=token)
+        packing = self.choices.packings.get(table)
+        kernel = embedding.declare(self.choices.dtype) if packing is None else packed_embedding.declare(packing)
+        self._launch(kernel, "token_embd", elementwise_launch(width), table=table, y=y, token=token)
         return y
 
     def _norm(self, node: str, x: str) -> str:
@@ -155,7 +165,19 @@ class StepEmitter:
         return y
 
     def _gemv(self, node: str, matrix: str, x: str, y: str, shape: tuple[int, int]) -> None:
-        self._launch(self.gemv, node, gemv.launch_for(*shape, self.choices.dtype), w=matrix, x=x, y=y)
+        dtype, packing = self.choices.dtype, self.choices.packings.get(matrix)
+        if packing is None:
+            kernel, launch = gemv.declare(dtype), gemv.launch_for(*shape, dtype)
+        else:
+            kernel, launch = packed_gemv.declare(packing), packed_gemv.launch_for(shape[0])
+        self._launch(kernel, node, launch, w=matrix, x=x, y=y)
+
+    def _stored(self, name: str, shape: tuple[int, ...]) -> tuple[DType, tuple[int, ...]]:
+        """The elements of a weight's buffer, and its shape."""
+        packing = self.choices.packings.get(name)
+        if packing is not None:
+            return DType.U8, (shape[0], packing.row_bytes(shape[1]))
+        return self.choices.dtype if len(shape) == 2 else DType.F32, shape
 
     def _rope_append(self, block: str, q: str, k: str, v: str, position: ScalarLoad) -> str:
         config = self.config

@@ -141,9 +141,7 @@ class GgufFile:
 
     def require(self, name: str, shape: tuple[int, ...]) -> TensorInfo:
         """The tensor of that name, which must have that shape and a type that can be decoded."""
-        info = self.tensors.get(name)
-        if info is None:
-            raise self.error(f"tensor '{name}' is missing", did_you_mean(name, self.tensors))
+        info = self._info(name)
         if info.shape != shape:
             raise self.error(
                 f"tensor '{name}' is {_extents(info.shape)}; the metadata asks for {_extents(shape)}",
@@ -153,6 +151,15 @@ class GgufFile:
             raise self.error(f"tensor '{name}': type {info.type.name} cannot be decoded", _decodable_hint())
         return info
 
+    def blocks(self, name: str) -> NDArray[np.uint8]:
+        """The rows of a tensor as the file has them, ``u8[rows, bytes]``, read from the file.
+
+        Raises:
+            InvalidInput: If there is no such tensor, or the file has become shorter since it was opened.
+        """
+        info = self._info(name)
+        return np.frombuffer(self._bytes.read(info.offset, info.size), np.uint8).reshape(math.prod(info.shape[:-1]), -1)
+
     def tensor(self, name: str) -> NDArray[np.float32]:
         """The tensor's values as f32, read from the file; they cannot be written to.
 
@@ -160,9 +167,7 @@ class GgufFile:
             InvalidInput: If there is no such tensor, or it cannot be decoded, or a value is not finite, or the file has
                 become shorter since it was opened.
         """
-        info = self.tensors.get(name)
-        if info is None:
-            raise self.error(f"tensor '{name}' is missing", did_you_mean(name, self.tensors))
+        info = self._info(name)
         raw = np.frombuffer(self._bytes.read(info.offset, info.size), np.uint8).reshape(*info.shape[:-1], -1)
         with np.errstate(all="ignore"):
             try:
@@ -175,6 +180,12 @@ class GgufFile:
             raise self._not_finite(name, values)
         values.flags.writeable = False
         return values
+
+    def _info(self, name: str) -> TensorInfo:
+        info = self.tensors.get(name)
+        if info is None:
+            raise self.error(f"tensor '{name}' is missing", did_you_mean(name, self.tensors))
+        return info
 
     def _not_finite(self, name: str, values: NDArray[np.float32]) -> InvalidInput:
         wrong = ~np.isfinite(values)

@@ -22,8 +22,9 @@ from forerun.frontends.llama_config import (
 )
 from forerun.frontends.not_finite import fitted
 from forerun.ir.types import DType
+from forerun.kernels.packing import PACKINGS, Packing, packed
 from forerun.runtime.dtypes import numpy_dtype
-from forerun.support.diagnostics import InvalidInput
+from forerun.support.diagnostics import InvalidInput, did_you_mean
 
 if TYPE_CHECKING:
     from forerun.frontends.gguf import GgufFile
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 _ROPE_FACTORS = "rope_freqs.weight"
+_READ_TOGETHER = ("attn_q", "attn_k", "attn_v"), ("ffn_gate", "ffn_up")
 
 
 class LlamaModel:
@@ -82,9 +84,30 @@ class LlamaModel:
                 raise
             raise InvalidInput(error.message, hint=hint) from error
 
-    def weights_as(self, dtype: DType) -> LlamaWeights:
-        """The weights for a decode graph whose matrices are of that floating point type."""
-        return LlamaWeights(self._file, self.config, dtype)
+    @property
+    def packings(self) -> dict[str, Packing]:
+        """The matrices that need not be widened, since kernels read their blocks as they are.
+
+        Others are of a type of floating point numbers, of a kind of blocks that no kernel reads, or have rows that
+        cannot be packed (see :meth:`~forerun.kernels.packing.Packing.tiles`). So are matrices that one kernel reads, q,
+        k and v or gate and up, where they differ, as in half of the layers of Q4_K_M: together in f16 they take less
+        time than each for itself.
+        """
+        found = {}
+        for name, shape in weight_shapes(self.config):
+            packing = PACKINGS.get(self._file.tensors[name].type.name) if len(shape) == 2 else None
+            if packing is not None and packing.tiles(shape[1]) is not None:
+                found[name] = packing
+        for layer in range(self.config.layers):
+            for parts in _READ_TOGETHER:
+                names = [f"blk.{layer}.{part}.weight" for part in parts]
+                if len({found.get(name) for name in names}) > 1:
+                    found = {name: packing for name, packing in found.items() if name not in names}
+        return found
+
+    def weights_as(self, dtype: DType, packings: Mapping[str, Packing] | None = None) -> LlamaWeights:
+        """The weights for a decode graph whose matrices are of that floating point type, but for those of packings."""
+        return LlamaWeights(self._file, self.config, dtype, packings)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -107,18 +130,27 @@ class LlamaWeights(Mapping[str, NDArray[Any]]):
         file: Where they are.
         config: Which there must be.
         matrices: The type of the matrices; all else is f32.
+        packings: The matrices that stay as they are in the file, rearranged in memory: all or some of those that
+            :attr:`LlamaModel.packings` says.
 
     Raises:
         InvalidInput: If one is missing, has another shape or a type that cannot be decoded, or if there are tensors
             that the architecture does not have. When it is looked up: if the type of the matrices cannot hold a value.
     """
 
-    def __init__(self, file: GgufFile, config: LlamaConfig, matrices: DType = DType.F32) -> None:
+    def __init__(
+        self,
+        file: GgufFile,
+        config: LlamaConfig,
+        matrices: DType = DType.F32,
+        packings: Mapping[str, Packing] | None = None,
+    ) -> None:
         if matrices not in (DType.F32, DType.BF16, DType.F16):
             raise InvalidInput(f"matrices of type {matrices} are not supported", hint="f32, f16 and bf16 are")
         self._file = file
         self._config = config
         self._matrices = numpy_dtype(matrices)
+        self._packings = dict(packings or {})
         self._names: dict[str, tuple[int, ...]] = {}
         self._decoded: dict[str, NDArray[Any]] = {}
         for name, shape in weight_shapes(config):
@@ -130,6 +162,8 @@ class LlamaWeights(Mapping[str, NDArray[Any]]):
         for name in file.tensors:
             if name not in self._names and name != _ROPE_FACTORS:
                 raise file.error(f"tensor '{name}' is not part of the Llama architecture", "this variant is not known")
+        for name, packing in self._packings.items():
+            self._require_packing(name, packing)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._decoded:
@@ -151,8 +185,27 @@ class LlamaWeights(Mapping[str, NDArray[Any]]):
     def _decode(self, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
         if name == ROPE_FREQUENCIES:
             return self._frequencies()
+        if name in self._packings:
+            return self._packed(name, self._packings[name])
         values = self._file.tensor(name)
         return fitted(values, self._matrices, f"{self._file.path}: tensor '{name}'") if len(shape) == 2 else values
+
+    def _require_packing(self, name: str, packing: Packing) -> None:
+        """Check that a matrix can be packed so."""
+        if name not in self._names:
+            raise InvalidInput(f"no weight '{name}' to be packed", hint=did_you_mean(name, self._names))
+        kind = self._file.tensors[name].type.name if name in self._file.tensors else "no tensor"
+        if kind != packing.dimension:
+            message = f"tensor '{name}' is {kind}, not {packing.dimension}"
+            raise self._file.error(message, "a packing keeps what is there")
+        packing.row_bytes(self._names[name][-1])
+
+    def _packed(self, name: str, packing: Packing) -> NDArray[np.uint8]:
+        try:
+            return packed(self._file.blocks(name), packing)
+        except InvalidInput as error:
+            hint = "no type would do; the file is damaged, fetch it again"
+            raise self._file.error(f"tensor '{name}': {error.message}", hint) from error
 
     def _frequencies(self) -> NDArray[np.float32]:
         if _ROPE_FACTORS not in self._file.tensors:

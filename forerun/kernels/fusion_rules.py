@@ -8,6 +8,7 @@ Sums are taken in another order on a GPU (f32, over up to some thousand products
 from __future__ import annotations
 
 from forerun.ir.fusion import Match, Part, Pattern, Rejection, Replacement, fusion_rule
+from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import ConstantArgument
 from forerun.ir.types import DType
 from forerun.kernels import (
@@ -22,17 +23,22 @@ from forerun.kernels import (
     norm_gate_up,
     norm_head,
     norm_qkv_rope,
+    packed_gemv,
     projection_add,
     rmsnorm,
     rope_append,
     silu_mul,
 )
+from forerun.kernels.packing import PACKINGS, Storage
 from forerun.kernels.persistent.group_rules import fuse_requests
 
 __all__ = ["fuse_attention", "fuse_gate_up", "fuse_head", "fuse_projection", "fuse_qkv", "fuse_requests"]
 
 _FLOATS = DType.F32, DType.BF16, DType.F16
-_GEMV = tuple(gemv.declare(dtype) for dtype in _FLOATS)
+_PLAIN_GEMV = {gemv.declare(dtype): dtype for dtype in _FLOATS}
+_PACKED_GEMV = {packed_gemv.declare(packing): packing for packing in PACKINGS.values()}
+_STORAGE: dict[Kernel, Storage] = {**_PLAIN_GEMV, **_PACKED_GEMV}
+_GEMV = tuple(_STORAGE)
 _ROPE = tuple(rope_append.declare(dtype) for dtype in _FLOATS)
 _ATTENTION = tuple(attention.declare(dtype) for dtype in _FLOATS)
 _SPLIT = tuple(attention_split.declare(dtype) for dtype in _FLOATS)
@@ -69,14 +75,14 @@ _QKV_BIAS: Pattern = (
 @fusion_rule("norm-qkv-rope", _QKV, _QKV_BIAS, tolerance=1e-5, example=fusion_examples.norm_qkv_rope)
 def fuse_qkv(match: Match) -> Replacement | Rejection:
     """A norm, the projections to queries, keys and values with their biases, RoPE, and the rows that it appends."""
-    dtype, cache = match.buffer("w_q").dtype, match.buffer("k_cache").dtype
-    if any(match.buffer(name).dtype is not dtype for name in ("w_k", "w_v")):
+    storage, cache = _storage(match, "q"), match.buffer("k_cache").dtype
+    if any(_storage(match, name) != storage for name in "kv"):
         return Rejection("the matrices are of different types")
-    (rows, columns), key_rows = match.shape("w_q"), match.shape("w_k")[0]
-    if not norm_qkv_rope.fits(columns, match.shape("q_out")[1], dtype):
-        return _no_fit("norm_qkv_rope", columns, dtype)
-    kernel = norm_qkv_rope.declare(dtype, cache, bias="b_q" in match.arguments)
-    launch = norm_qkv_rope.launch_for(rows, key_rows, columns, dtype)
+    rows, key_rows, (columns,) = match.shape("w_q")[0], match.shape("w_k")[0], match.shape("normed")
+    if not norm_qkv_rope.fits(columns, match.shape("q_out")[1], storage):
+        return _no_fit("norm_qkv_rope", columns, storage)
+    kernel = norm_qkv_rope.declare(storage, cache, bias="b_q" in match.arguments)
+    launch = norm_qkv_rope.launch_for(rows, key_rows, columns, storage)
     return Replacement(kernel, launch, {parameter.name: parameter.name for parameter in kernel.parameters})
 
 
@@ -91,14 +97,14 @@ _GATE_UP: Pattern = (
 @fusion_rule("norm-gate-up", _GATE_UP, tolerance=1e-5, example=fusion_examples.norm_gate_up)
 def fuse_gate_up(match: Match) -> Replacement | Rejection:
     """A norm, the two projections of a feed-forward block that read it, and SwiGLU."""
-    dtype = match.buffer("w_gate").dtype
-    if match.buffer("w_up").dtype is not dtype:
+    storage = _storage(match, "gate")
+    if _storage(match, "up") != storage:
         return Rejection("the matrices are of different types")
-    rows, columns = match.shape("w_gate")
-    if not norm_gate_up.fits(columns, dtype):
-        return _no_fit("norm_gate_up", columns, dtype)
-    kernel = norm_gate_up.declare(dtype)
-    launch = norm_gate_up.launch_for(rows, columns, dtype)
+    rows, (columns,) = match.shape("w_gate")[0], match.shape("normed")
+    if not norm_gate_up.fits(columns, storage):
+        return _no_fit("norm_gate_up", columns, storage)
+    kernel = norm_gate_up.declare(storage)
+    launch = norm_gate_up.launch_for(rows, columns, storage)
     return Replacement(kernel, launch, {parameter.name: parameter.name for parameter in kernel.parameters})
 
 
@@ -114,11 +120,11 @@ _PROJECT = _gemv("project", "w", "x", "product")
 )
 def fuse_projection(match: Match) -> Replacement | Rejection:
     """A projection, and the residual (or bias) that is added to it."""
-    dtype = match.buffer("w").dtype
-    rows, columns = match.shape("w")
-    if not projection_add.fits(columns, dtype):
-        return _no_fit("projection_add", columns, dtype)
-    kernel, launch = projection_add.declare(dtype), projection_add.launch_for(rows, columns, dtype)
+    storage = _storage(match, "project")
+    rows, (columns,) = match.shape("w")[0], match.shape("x")
+    if not projection_add.fits(columns, storage):
+        return _no_fit("projection_add", columns, storage)
+    kernel, launch = projection_add.declare(storage), projection_add.launch_for(rows, columns, storage)
     return Replacement(kernel, launch, {parameter.name: parameter.name for parameter in kernel.parameters})
 
 
@@ -136,14 +142,14 @@ _HEAD: Pattern = (
 @fusion_rule("norm-head", _HEAD, tolerance=1e-5, example=fusion_examples.norm_head)
 def fuse_head(match: Match) -> Replacement | Rejection:
     """The last norm, the projection to logits, which are written, and the greatest of each part of them."""
-    dtype = match.buffer("w").dtype
-    rows, columns = match.shape("w")
+    storage = _storage(match, "project")
+    rows, (columns,) = match.shape("w")[0], match.shape("normed")
     (parts,) = match.shape("best_value")
     if match.arguments["parts"] != ConstantArgument(parts):
         return Rejection("the number of parts is not the extent of what they give")
-    if not norm_head.fits(columns, dtype, rows, parts):
-        return _no_fit("norm_head", columns, dtype)
-    kernel, launch = norm_head.declare(dtype), norm_head.launch_for(rows, columns, dtype, parts)
+    if not norm_head.fits(columns, storage, rows, parts):
+        return _no_fit("norm_head", columns, storage)
+    kernel, launch = norm_head.declare(storage), norm_head.launch_for(rows, columns, storage, parts)
     return Replacement(kernel, launch, {parameter.name: parameter.name for parameter in kernel.parameters})
 
 
@@ -166,5 +172,10 @@ def fuse_attention(match: Match) -> Replacement | Rejection:
     return Replacement(kernel, launch, {parameter.name: parameter.name for parameter in kernel.parameters})
 
 
-def _no_fit(kernel: str, columns: int, dtype: DType) -> Rejection:
-    return Rejection(f"{kernel} does not take matrices of {columns} columns of {dtype}")
+def _storage(match: Match, part: str) -> Storage:
+    """How the matrix of a part is stored: the kernel knows, since a packed one is only bytes to the graph."""
+    return _STORAGE[match.kernel(part)]
+
+
+def _no_fit(kernel: str, columns: int, storage: Storage) -> Rejection:
+    return Rejection(f"{kernel} does not take matrices of {columns} columns of {storage}")

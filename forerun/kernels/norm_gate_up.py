@@ -10,22 +10,26 @@ from forerun.ir.nodes import Launch
 from forerun.ir.phases import phase
 from forerun.ir.types import DType
 from forerun.kernels import row_stream, silu_mul
-from forerun.kernels.shapes import Floats, cuda_kernel, typed_name
+from forerun.kernels.packed_phases import load_phase
+from forerun.kernels.packing import Packing, Storage
+from forerun.kernels.shapes import Floats, cuda_kernel, matrix, typed_name
 
 __all__ = ["KERNEL", "declare", "dot", "fits", "launch_for", "load_weights"]
 
 
-def fits(columns: int, dtype: DType) -> bool:
+def fits(columns: int, storage: Storage) -> bool:
     """Whether the kernel takes matrices of that many columns."""
-    return row_stream.streams(columns, dtype)
+    return row_stream.streams(columns, storage)
 
 
-def launch_for(rows: int, columns: int, dtype: DType = DType.BF16) -> Launch:
+def launch_for(rows: int, columns: int, storage: Storage = DType.BF16) -> Launch:
     """The launch for a number of rows of each matrix; see :func:`forerun.kernels.row_stream.launch_for`.
 
-    Its rings are deeper than others': they are filled while attention waits for memory, and loads little itself.
+    Its rings are deeper than others': they are filled while attention waits for memory, and loads little itself. Beside
+    blocks the projection after it has a long vector in shared memory, and needs room for it.
     """
-    return row_stream.launch_for(columns, dtype, rows, 2, normalized=True, depth=4)
+    depth = 3 if isinstance(storage, Packing) and columns > 2048 else 4
+    return row_stream.launch_for(columns, storage, rows, 2, normalized=True, depth=depth)
 
 
 @phase(defines="tile_gate, tile_up", asynchronous=True)
@@ -40,12 +44,13 @@ def dot(_w_gate: Floats, _w_up: Floats, tile_gate: Floats, tile_up: Floats, vect
     return tile_gate @ vector, tile_up @ vector
 
 
-def declare(dtype: DType = DType.F32) -> Kernel:
-    """The kernel for matrices of that type; all else is f32."""
-    matrices = f"w_gate: {dtype}[N, K] align 16, w_up: {dtype}[N, K] align 16"
+def declare(storage: Storage = DType.F32) -> Kernel:
+    """The kernel for matrices that are stored so; all else is f32."""
+    matrices = f"{matrix('w_gate', 'N', storage)}, {matrix('w_up', 'N', storage)}"
     parameters = f"x: f32[K] align 16, scale: f32[K] align 16, {matrices}, y: f32[N], eps: scalar f32"
-    body = load_weights, *row_stream.NORM, dot, silu_mul.activate
-    name = typed_name("norm_gate_up", dtype)
+    load = load_phase(load_weights, storage, "w_gate", "w_up")
+    body = load, *row_stream.NORM, dot, silu_mul.activate
+    name = typed_name("norm_gate_up", storage)
     return cuda_kernel("norm_gate_up", parameters, *body, launches=row_stream.LAUNCHES, name=name)
 
 

@@ -14,7 +14,9 @@ from forerun.ir.nodes import Launch
 from forerun.ir.phases import phase
 from forerun.ir.types import DType
 from forerun.kernels import argmax_partial, row_stream
-from forerun.kernels.shapes import Floats, cuda_kernel, typed_name
+from forerun.kernels.packed_phases import load_phase
+from forerun.kernels.packing import Storage
+from forerun.kernels.shapes import Floats, cuda_kernel, matrix, typed_name
 
 __all__ = ["KERNEL", "PARTS", "choose", "declare", "fits", "launch_for"]
 
@@ -22,18 +24,18 @@ PARTS = row_stream.SMS
 """How many parts suit an H100: one a CTA."""
 
 
-def fits(columns: int, dtype: DType, rows: int = 0, parts: int = PARTS) -> bool:
+def fits(columns: int, storage: Storage, rows: int = 0, parts: int = PARTS) -> bool:
     """Whether the kernel takes a matrix of these columns and rows; a CTA keeps the sums of its parts."""
-    if not row_stream.streams(columns, dtype):
+    if not row_stream.streams(columns, storage):
         return False
-    launch = launch_for(rows, columns, dtype, parts)
+    launch = launch_for(rows, columns, storage, parts)
     rows_of_cta = -(-rows // parts) * -(-parts // launch.grid[0])
-    return row_stream.ring_depth(columns, dtype, rows_of_cta, launch.shared_bytes, normalized=True) > 0
+    return row_stream.ring_depth(columns, storage, rows_of_cta, launch.shared_bytes, normalized=True) > 0
 
 
-def launch_for(rows: int, columns: int, dtype: DType = DType.BF16, parts: int = PARTS) -> Launch:
+def launch_for(rows: int, columns: int, storage: Storage = DType.BF16, parts: int = PARTS) -> Launch:
     """One CTA a part, if that is not too many; see :func:`forerun.kernels.row_stream.launch_for`."""
-    return row_stream.launch_for(columns, dtype, parts, -(-rows // parts), normalized=True)
+    return row_stream.launch_for(columns, storage, parts, -(-rows // parts), normalized=True)
 
 
 @phase(writes="logits, best_value, best_index")
@@ -42,16 +44,17 @@ def choose(acc: Floats, parts: int) -> tuple[Floats, Floats, NDArray[np.int32]]:
     return acc, *argmax_partial.choose(acc, parts)
 
 
-def declare(dtype: DType = DType.F32) -> Kernel:
-    """The kernel for a matrix of that type; all else is f32.
+def declare(storage: Storage = DType.F32) -> Kernel:
+    """The kernel for a matrix that is stored so; all else is f32.
 
     ``parts`` is the number of parts, as a constant; it must be the extent ``P``, and at most ``V``.
     """
-    inputs = f"x: f32[K] align 16, scale: f32[K] align 16, w: {dtype}[V, K] align 16"
+    inputs = f"x: f32[K] align 16, scale: f32[K] align 16, {matrix('w', 'V', storage)}"
     outputs = "logits: f32[V], best_value: f32[P], best_index: i32[P]"
     parameters = f"{inputs}, {outputs}, eps: scalar f32, parts: scalar i32"
-    body = row_stream.load_weights, *row_stream.NORM, row_stream.dot, choose
-    name = typed_name("norm_head", dtype)
+    load = load_phase(row_stream.load_weights, storage, "w")
+    body = load, *row_stream.NORM, row_stream.dot, choose
+    name = typed_name("norm_head", storage)
     return cuda_kernel("norm_head", parameters, *body, launches=row_stream.LAUNCHES, name=name)
 
 

@@ -14,7 +14,9 @@ from forerun.ir.nodes import Launch
 from forerun.ir.phases import phase, phase_of
 from forerun.ir.types import DType
 from forerun.kernels import rope_append, row_stream
-from forerun.kernels.shapes import Floats, cuda_kernel, typed_name
+from forerun.kernels.packed_phases import load_phase
+from forerun.kernels.packing import Storage
+from forerun.kernels.shapes import Floats, cuda_kernel, matrix, typed_name
 
 __all__ = [
     "KERNEL",
@@ -31,14 +33,14 @@ __all__ = [
 ]
 
 
-def fits(columns: int, head_size: int, dtype: DType) -> bool:
+def fits(columns: int, head_size: int, storage: Storage) -> bool:
     """Whether the kernel takes matrices of that many columns, and heads of that size."""
-    return head_size % 2 == 0 and row_stream.streams(columns, dtype)
+    return head_size % 2 == 0 and row_stream.streams(columns, storage)
 
 
-def launch_for(query_rows: int, key_rows: int, columns: int, dtype: DType = DType.BF16) -> Launch:
+def launch_for(query_rows: int, key_rows: int, columns: int, storage: Storage = DType.BF16) -> Launch:
     """The launch for a number of rows of queries and of keys; see :func:`forerun.kernels.row_stream.launch_for`."""
-    return row_stream.launch_for(columns, dtype, query_rows // 2 + key_rows, 2, normalized=True)
+    return row_stream.launch_for(columns, storage, query_rows // 2 + key_rows, 2, normalized=True)
 
 
 @phase(defines="tile_q, tile_k, tile_v", asynchronous=True)
@@ -93,20 +95,21 @@ def _by_head(q: Floats, k: Floats, v: Floats, sine: Floats) -> tuple[Floats, Flo
     return q.reshape(-1, size), k.reshape(-1, size), v.reshape(-1, size)
 
 
-def declare(dtype: DType = DType.F32, cache_dtype: DType = DType.F32, *, bias: bool = False) -> Kernel:
-    """The kernel for matrices and KV caches of those types; all else is f32.
+def declare(storage: Storage = DType.F32, cache_dtype: DType = DType.F32, *, bias: bool = False) -> Kernel:
+    """The kernel for matrices that are stored so, and KV caches of that type; all else is f32.
 
     If there are biases, ``b_q``, ``b_k`` and ``b_v`` are parameters after the matrices.
     """
     stem = "norm_qkv_bias_rope" if bias else "norm_qkv_rope"
-    name = typed_name(stem, dtype) if cache_dtype is DType.F32 else f"{stem}_{dtype}_{cache_dtype}"
-    matrices = f"w_q: {dtype}[NQ, K] align 16, w_k: {dtype}[NK, K] align 16, w_v: {dtype}[NK, K] align 16"
+    name = typed_name(stem, storage) if cache_dtype is DType.F32 else f"{stem}_{storage}_{cache_dtype}"
+    matrices = ", ".join(matrix(f"w_{name}", rows, storage) for name, rows in (("q", "NQ"), ("k", "NK"), ("v", "NK")))
     inputs = f"x: f32[K] align 16, scale: f32[K] align 16, {matrices}"
     inputs += ", b_q: f32[NQ], b_k: f32[NK], b_v: f32[NK]" if bias else ""
     caches = f"k_cache: {cache_dtype}[T, KV, HD], v_cache: {cache_dtype}[T, KV, HD]"
     parameters = f"{inputs}, frequencies: f32[P], q_out: f32[H, HD], {caches}, pos: scalar i32, eps: scalar f32"
     load_scale, normalize = row_stream.NORM
-    loads = (load_weights, load_scale, *((load_bias,) if bias else ()), rope_append.load_table)
+    load = load_phase(load_weights, storage, "w_q", "w_k", "w_v")
+    loads = (load, load_scale, *((load_bias,) if bias else ()), rope_append.load_table)
     products = (replace(phase_of(dot), defines="product_q, product_k, product_v"), add_bias) if bias else (dot,)
     rotate = {DType.BF16: rotate_append_bf16, DType.F16: rotate_append_f16}.get(cache_dtype, rotate_append)
     body = (*loads, normalize, *products, rotate)

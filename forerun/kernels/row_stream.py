@@ -17,6 +17,7 @@ from forerun.ir.nodes import Launch
 from forerun.ir.phases import phase, phase_of
 from forerun.ir.types import DType
 from forerun.kernels import rmsnorm
+from forerun.kernels.packing import Packing, Storage
 from forerun.kernels.shapes import Floats
 
 __all__ = ["LAUNCHES", "NORM", "SMS", "WARPS", "dot", "launch_for", "load_weights", "ring_depth", "split_of", "streams"]
@@ -30,6 +31,7 @@ WARPS = 8
 _TILE = 4096  # bytes at most
 _ARRIVAL = 8
 _VECTOR = 16
+_AT_ONCE = 4  # rows of blocks that a warp multiplies together
 LAUNCHES = Launches(block=Span(32, 1024, 32), shared=Span(1, 227 * 1024), cluster=Span(1, 1))
 """Whole warps, whose rings are in dynamic shared memory. How many warps a row takes, and how many bytes, depends on the
 shapes; the compiler checks that there are enough (``cuda/row_stream.cuh``)."""
@@ -37,38 +39,46 @@ shapes; the compiler checks that there are enough (``cuda/row_stream.cuh``)."""
 _MOST_SHARED = 226 * 1024  # bytes: what a CTA may have on sm_90, less 1 KB for static variables
 
 
-def split_of(columns: int, dtype: DType) -> int | None:
+def split_of(columns: int, storage: Storage) -> int | None:
     """How many warps share a row: the least power of two that makes a tile; ``None`` if there is none.
 
     Example:
         >>> split_of(2048, DType.BF16), split_of(8192, DType.BF16), split_of(2048, DType.F32), split_of(20, DType.F16)
         (1, 4, 2, None)
     """
-    row = columns * dtype.itemsize
+    if isinstance(storage, Packing):
+        return storage.tiles(columns)
+    row = columns * storage.itemsize
     split = 1
     while row > _TILE * split:
         split *= 2
     return split if row and split <= WARPS and row % (_VECTOR * split) == 0 else None
 
 
-def streams(columns: int, dtype: DType) -> bool:
+def streams(columns: int, storage: Storage) -> bool:
     """Whether rows of that length can be streamed: their parts are copied 16 bytes at a time."""
-    return dtype in (DType.F32, DType.BF16, DType.F16) and split_of(columns, dtype) is not None
+    streamed = isinstance(storage, Packing) or storage in (DType.F32, DType.BF16, DType.F16)
+    return streamed and split_of(columns, storage) is not None
 
 
-def ring_depth(columns: int, dtype: DType, rows: int, shared_bytes: int, *, normalized: bool) -> int:
+def ring_depth(columns: int, storage: Storage, rows: int, shared_bytes: int, *, normalized: bool) -> int:
     """Tiles a warp that fit in the shared memory of a launch; what ``cuda/row_stream.cuh`` derives from it.
 
     ``rows`` are the most that a CTA has. A vector that is normalized is kept there too.
     """
-    split = split_of(columns, dtype)
+    split = split_of(columns, storage)
     assert split is not None
-    room = shared_bytes - _fixed_bytes(columns, split, rows, normalized=normalized)
-    tiles = -(-rows * split // WARPS)
-    return min(max(1, tiles), room // (WARPS * (columns * dtype.itemsize // split + _ARRIVAL)))
+    room = shared_bytes - _fixed_bytes(columns, storage, rows, normalized=normalized)
+    wanted = max(1, -(-rows * split // WARPS))
+    row = storage.row_bytes(columns) if isinstance(storage, Packing) else columns * storage.itemsize
+    most = room // (WARPS * (row // split + _ARRIVAL))
+    groups, batch = WARPS // split, _AT_ONCE if isinstance(storage, Packing) else 1
+    while batch > 1 and (batch > most or 4 * -(-rows // (groups * batch)) * batch > 5 * wanted):
+        batch //= 2
+    return min(-(-rows // (groups * batch)) * batch or 1, most // batch * batch)
 
 
-def launch_for(columns: int, dtype: DType, units: int, rows: int, *, normalized: bool, depth: int = 3) -> Launch:
+def launch_for(columns: int, storage: Storage, units: int, rows: int, *, normalized: bool, depth: float = 3) -> Launch:
     """What was measured best on an H100: a CTA an SM, 8 warps.
 
     How deep the rings are decides which neighbours share an SM. Two CTAs of one kernel must not, while another SM has
@@ -77,21 +87,24 @@ def launch_for(columns: int, dtype: DType, units: int, rows: int, *, normalized:
 
     Args:
         columns: Of the matrix.
-        dtype: Of its elements.
+        storage: Of its elements.
         units: What is dealt to the CTAs.
         rows: Of a unit.
         normalized: Whether the vector is normalized, and so is kept in shared memory too.
         depth: Tiles of 4 KB a warp; more of them if they are smaller.
     """
     grid = min(SMS, units)
-    taken = _fixed_bytes(columns, split_of(columns, dtype) or 1, -(-units // grid) * rows, normalized=normalized)
-    wanted = taken + WARPS * depth * (_TILE + _ARRIVAL)
+    taken = _fixed_bytes(columns, storage, -(-units // grid) * rows, normalized=normalized)
+    wanted = taken + int(WARPS * depth * (_TILE + _ARRIVAL))
     return Launch((grid, 1, 1), (32 * WARPS, 1, 1), min(_MOST_SHARED, -(-wanted // _VECTOR) * _VECTOR))
 
 
-def _fixed_bytes(columns: int, split: int, rows: int, *, normalized: bool) -> int:
-    """Beside the tiles: the normalized vector, and a sum for each part of a row."""
-    return (4 * columns if normalized else 0) + 4 * split * rows
+def _fixed_bytes(columns: int, storage: Storage, rows: int, *, normalized: bool) -> int:
+    """Beside the tiles: the vector, if it is normalized or for rows of blocks, and a sum for each part of a row."""
+    sums = 4 * (split_of(columns, storage) or 1) * rows
+    if isinstance(storage, Packing):
+        return -(-17 * columns // 4 // _VECTOR) * _VECTOR + sums  # and a sum for each 16 of its elements
+    return (4 * columns if normalized else 0) + sums
 
 
 @phase(defines="tile", asynchronous=True)

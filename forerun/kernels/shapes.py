@@ -12,8 +12,9 @@ from forerun.ir.kernel import Implementation, Kernel
 from forerun.ir.launches import ANY_LAUNCH, Launches
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
+from forerun.kernels.packing import Packing, Storage
 
-__all__ = ["Floats", "cuda", "cuda_kernel", "elementwise_launch", "typed_name"]
+__all__ = ["Floats", "cuda", "cuda_kernel", "elementwise_launch", "matrix", "typed_name"]
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -40,9 +41,22 @@ def cuda(stem: str) -> Implementation:
     return Implementation("cuda", f"forerun.kernels.cuda:{stem}.cu", stem)
 
 
-def typed_name(stem: str, dtype: DType) -> str:
-    """The kernel's name for a weight type: the stem alone for f32."""
-    return stem if dtype is DType.F32 else f"{stem}_{dtype}"
+def typed_name(stem: str, storage: Storage) -> str:
+    """The kernel's name for how weights are stored: the stem alone for f32."""
+    return stem if storage is DType.F32 else f"{stem}_{storage}"
+
+
+def matrix(name: str, rows: str, storage: Storage, align: int = 16) -> str:
+    """A parameter that is a matrix. A packed one is rows of bytes; the name of their extent says which packing it is.
+
+    Example:
+        >>> from forerun.kernels.packing import Q4_K
+        >>> matrix("w", "N", DType.BF16), matrix("w", "N", Q4_K)
+        ('w: bf16[N, K] align 16', 'w: u8[N, Q4_K] align 16')
+    """
+    if isinstance(storage, Packing):
+        return f"{name}: u8[{rows}, {storage.dimension}] align {align}"
+    return f"{name}: {storage}[{rows}, K] align {align}"
 
 
 def elementwise_launch(count: int) -> Launch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from gguf import GGMLQuantizationType
 
 from forerun.frontends.llama import LlamaConfig
 from forerun.runtime.gpu import no_gpu_reason
@@ -192,6 +193,19 @@ def test_matrices_of_another_type(forerun, model):
     result = json.loads(run(forerun, model, "--json", "--dtype", "bf16").out)
     assert result["dtype"] == "bf16"
     assert len(result["tokens"]) == 5
+
+
+def test_matrices_stay_in_the_blocks_of_the_file_on_request(forerun, tmp_path):
+    model = write_tiny_gguf(tmp_path / "q8.gguf", matrices=GGMLQuantizationType.Q8_0)
+    outcome = run(forerun, model, "--quiet", "--dtype", "quantised", "--dump", "kept")
+    assert (outcome.status, outcome.out) == (0, run(forerun, model, "--quiet").out)
+    assert "%blk.0.attn_q.weight : u8[32, 48] weight" in (tmp_path / "kept" / "00-input.fir").read_text()
+
+
+def test_random_weights_are_no_blocks(forerun, shapes):
+    outcome = forerun("run", "llama", "--shape", "tiny", "--random-weights", "--dtype", "quantised")
+    assert outcome.status == 2
+    assert "the weights of --shape are random numbers, not blocks" in outcome.err
 
 
 def test_a_choice_that_there_is_not_is_told_in_plain_words(forerun):

@@ -266,9 +266,11 @@ def small_cases() -> Iterator[Case]:
     """Every plain kernel and every path of its code, in sizes for the CPU; derived ones where none are written."""
     from tests.kernels.discovered import derived_cases
     from tests.kernels.fast_cases import few_cases
+    from tests.kernels.packed_cases import exact_cases
 
-    yield from written_cases()
-    yield from derived_cases({case.kernel.implementations[0].entry for case in (*written_cases(), *few_cases())})
+    written = *written_cases(), *exact_cases()
+    yield from written
+    yield from derived_cases({case.kernel.implementations[0].entry for case in (*written, *few_cases())})
 
 
 def written_cases() -> Iterator[Case]:

@@ -43,7 +43,7 @@ def test_a_launch_can_be_derived_from_the_declaration(name: str) -> None:
 @pytest.mark.parametrize("name", KERNELS)
 def test_kernel_is_named_for_its_module_and_has_one_role(name: str) -> None:
     kernel = KERNELS[name]
-    assert kernel.name == name
+    assert kernel.name.removesuffix("_q8_0") == name  # of blocks there is no plain kind
     assert kernel.roles is not None
     assert len(kernel.roles) == 1
 

@@ -67,6 +67,16 @@ def reads(facts: EntryFacts, *, early: bool) -> Counter[str]:
     return Counter(i.opcode for i in part if i.kind == "bulk" or i.opcode.startswith("LDG"))
 
 
+def require_refilled_after_sums(late: list[str]) -> None:
+    """Of the opcodes after the wait, the first copy comes after a fence, that after a sum, and that after all loads."""
+    loop = late[: next(at for at, opcode in enumerate(late) if opcode.startswith("UBLKCP"))]
+    loads, sums, fences = (
+        max(at for at, opcode in enumerate(loop) if opcode.startswith(start))
+        for start in ("LDS", "SHFL", "FENCE.VIEW.ASYNC")
+    )
+    assert loads < sums < fences
+
+
 def require_clean(unit: Unit, facts: EntryFacts) -> None:
     assert facts.stack_bytes == facts.spill_store_bytes == facts.spill_load_bytes == 0, unit.entry
     assert not any(instruction.constant for instruction in facts.instructions), unit.entry
@@ -107,18 +117,13 @@ def test_kernels_of_models_read_ahead_of_the_wait_what_the_body_says(model: str)
 def test_a_tile_is_overwritten_only_after_its_sum(model: str) -> None:
     """A copy that began right after the loads of a tile was faster than they were, on an H100, and the sum wrong."""
     refilled = 0
-    for _, unit, facts in compiled(CASES[model]):
+    for _, _, facts in compiled(CASES[model]):
         opcodes = [instruction.opcode for instruction in facts.instructions]
         late = opcodes[opcodes.index("ACQBULK") :]
         if not any(opcode.startswith("UBLKCP") for opcode in late):
             continue
         refilled += 1
-        loop = late[: next(at for at, opcode in enumerate(late) if opcode.startswith("UBLKCP"))]
-
-        def last(start: str, within: list[str] = loop) -> int:
-            return max(at for at, opcode in enumerate(within) if opcode.startswith(start))
-
-        assert last("LDS") < last("SHFL") < last("FENCE.VIEW.ASYNC"), unit.entry
+        require_refilled_after_sums(late)
     assert refilled >= 2
 
 

@@ -175,7 +175,7 @@ def test_the_declared_alignment_is_needed(entry: str, tmp_path: Path) -> None:
     kernel = CpuKernel(tmp_path, case.kernel, case.shapes, case.launch, **case.constants)
     declared = dict(kernel.alignments)
     for name in _aligned_reads(case):
-        kernel.alignments = {**declared, name: 8}
+        kernel.alignments = {**declared, name: declared[name] // 2}
         with pytest.raises(AssertionError, match=r"not aligned|wait for each other"):
             kernel(case.operands(0), **case.loaded[-1])
 

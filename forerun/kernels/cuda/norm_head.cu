@@ -13,10 +13,11 @@ constexpr int ahead_in_l2 = 0;
 __device__ __forceinline__ int start_of_part(int part) { return start_of_share<Dims::V, Dims::P>(part); }
 __device__ __forceinline__ int first_part(int cta) { return start_of_share<Dims::P, ctas_of<Launch>>(cta); }
 __device__ __forceinline__ int start_of_cta(int cta) { return start_of_part(first_part(cta)); }
-__device__ __forceinline__ const Weight* row_address(const Arguments& a, int row) {
-    return a.w + static_cast<long long>(row) * columns;
-}
 #include "norm_stream.cuh"
+
+__device__ __forceinline__ const unsigned char* row_address(const Arguments& a, int row) {
+    return row_of(a.w, row);
+}
 
 struct Locals {
     Normalized input;
@@ -24,7 +25,7 @@ struct Locals {
 
 __device__ __forceinline__ void load_weights(const Arguments& a, Locals&) { fill_rings(a); }
 
-__device__ __forceinline__ void load_scale(const Arguments& a, Locals& l) { load_share(a.scale, l.input.scale); }
+__device__ __forceinline__ void load_scale(const Arguments& a, Locals& l) { load_shares(a.scale, l.input.scale); }
 
 __device__ __forceinline__ void normalize(const Arguments& a, Locals& l) {
     load_normalized(a.x, a.eps(), l.input);

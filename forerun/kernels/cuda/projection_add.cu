@@ -8,10 +8,11 @@ constexpr int bytes_on_their_way = 4096;
 constexpr int ahead_in_l2 = 0;
 
 __device__ __forceinline__ int start_of_cta(int cta) { return start_of_share<Dims::N, ctas_of<Launch>>(cta); }
-__device__ __forceinline__ const Weight* row_address(const Arguments& a, int row) {
-    return a.w + static_cast<long long>(row) * columns;
-}
 #include "row_stream.cuh"
+
+__device__ __forceinline__ const unsigned char* row_address(const Arguments& a, int row) {
+    return row_of(a.w, row);
+}
 
 constexpr int slots = ceil_div(most_rows, Launch::threads);
 

@@ -25,12 +25,12 @@ __device__ __forceinline__ Place place_of(int row) {
 }
 
 __device__ __forceinline__ int start_of_cta(int cta) { return 2 * start_of_share<all_pairs, ctas_of<Launch>>(cta); }
-__device__ __forceinline__ const Weight* row_address(const Arguments& a, int row) {
-    const Place place = place_of(row);
-    const Weight* w = place.matrix == 0 ? a.w_q : place.matrix == 1 ? a.w_k : a.w_v;
-    return w + static_cast<long long>(place.row) * columns;
-}
 #include "norm_stream.cuh"
+
+__device__ __forceinline__ const unsigned char* row_address(const Arguments& a, int row) {
+    const Place place = place_of(row);
+    return row_of(place.matrix == 0 ? a.w_q : place.matrix == 1 ? a.w_k : a.w_v, place.row);
+}
 
 constexpr int slots = ceil_div(most_pairs, Launch::threads);
 
@@ -53,7 +53,7 @@ template <class F> __device__ __forceinline__ void for_each_pair(F f) {
 
 __device__ __forceinline__ void load_weights(const Arguments& a, Locals&) { fill_rings(a); }
 
-__device__ __forceinline__ void load_scale(const Arguments& a, Locals& l) { load_share(a.scale, l.input.scale); }
+__device__ __forceinline__ void load_scale(const Arguments& a, Locals& l) { load_shares(a.scale, l.input.scale); }
 
 __device__ __forceinline__ void load_table(const Arguments& a, Locals& l) {
     l.position = a.pos();

@@ -3,7 +3,7 @@
 // before the wait, and no register holds them. How deep the ring is follows from the launch's shared memory.
 //
 // projection_add.cu and others include it into their namespaces, with this defined:
-//     Weight                   the type of the matrices
+//     Weight                   the type of the matrices, unless a dimension is called like a packing (packings.cuh)
 //     columns                  of the matrices
 //     normalized               whether the vector is normalized, so that it is in shared memory too
 //     most_rows                of a CTA
@@ -11,43 +11,54 @@
 //                              what is critical then (the vector, the stores of the kernel before) queues behind fewer
 //     ahead_in_l2              how many tiles a warp asks for besides its ring, while memory is idle
 //     start_of_cta(cta)        the first row of a CTA, which has those before the next CTA's
-//     row_address(a, row)      where a row is
+//
+// and then this:
+//     row_address(a, row)      where a row is: row_of(a.w, row)
 
 #include "bulk_copy.cuh"
+#include "packed_rows.cuh"
+#include "plain_rows.cuh"
 
 static_assert(has_whole_warps<Launch>, "rows belong to warps");
 constexpr int warps = warps_of<Launch>;
 
-// A tile: what a warp takes of a row. Warps share a row that is longer than 4 KB.
-__device__ constexpr int warps_a_row() {
-    int count = 1;
-    while (columns * static_cast<int>(sizeof(Weight)) > 4096 * count) count *= 2;
-    return count;
-}
-constexpr int split = warps_a_row();
+template <class Packing> struct RowsOf {
+    using Type = PackedRows<Packing, columns>;
+};
+template <> struct RowsOf<NotPacked> {
+    using Type = PlainRows<Weight, columns>;
+};
+using Rows = RowsOf<PackingOf<Dims>>::Type;
+using Vector = Rows::Vector;
+
+// Warps that share a row, and what each has of it.
+constexpr int split = Rows::split;
 constexpr int groups = warps / split;
-constexpr int tile = columns / split;  // elements
-constexpr int tile_bytes = tile * static_cast<int>(sizeof(Weight));
+constexpr int tile_bytes = Rows::tile_bytes;
 static_assert(warps % split == 0, "rows are too long for so few warps: 4 KB a warp");
-static_assert(
-    tile * split == columns && tile_bytes % 16 == 0, "rows, and their parts, must be multiples of 16 bytes");
 
-// What a lane takes at once: of the vector this is 16 bytes, so that the lanes of a warp read without gaps.
-constexpr int piece = 4;  // elements
-constexpr int pieces = tile / piece;
-constexpr int steps = ceil_div(pieces, 32);
-
-// Dynamic shared memory: the tiles of all warps, the normalized vector, an arrival for each tile, and a sum for each
-// part of a row.
-constexpr int vector_bytes = normalized ? columns * static_cast<int>(sizeof(float)) : 0;
+// Dynamic shared memory: the tiles of all warps, the vector, an arrival for each tile, and a sum for each part of a row.
+constexpr int vector_bytes = normalized || Rows::needs_shared_vector ? Rows::vector_bytes : 0;
 constexpr int arrival_bytes = static_cast<int>(sizeof(Arrival));
 constexpr int sum_bytes = split * most_rows * static_cast<int>(sizeof(float));
 constexpr int room = Launch::shared_bytes - vector_bytes - sum_bytes;
-constexpr int depth = least(greatest(1, ceil_div(most_rows, groups)), room / (warps * (tile_bytes + arrival_bytes)));
-static_assert(room > 0 && depth > 0, "the launch's shared memory must hold a tile a warp and a sum a row");
+constexpr int wanted = greatest(1, ceil_div(most_rows, groups));
+constexpr int most_depth = room / (warps * (tile_bytes + arrival_bytes));
+static_assert(room > 0 && most_depth > 0, "the launch's shared memory must hold a tile a warp and a sum a row");
+
+// Rows that are one after the other, and which a warp loads and multiplies together; a ring holds whole batches. Groups
+// must not have many more of them than if rows were dealt one by one.
+__device__ constexpr int rows_in_batches(int batch) { return ceil_div(most_rows, groups * batch) * batch; }
+__device__ constexpr int most_in_batch() {
+    int count = Rows::most_at_once;
+    while (count > 1 && (count > most_depth || 4 * rows_in_batches(count) > 5 * wanted)) count /= 2;
+    return count;
+}
+constexpr int batch = most_in_batch();
+constexpr int depth = least(rows_in_batches(batch), most_depth / batch * batch);
 
 // Of a warp, while it fills its ring.
-constexpr int tiles_on_their_way = ceil_div(bytes_on_their_way, tile_bytes);
+constexpr int tiles_on_their_way = ceil_div(bytes_on_their_way, tile_bytes * batch) * batch;
 
 constexpr int vector_at = warps * depth * tile_bytes;
 constexpr int arrivals_at = vector_at + vector_bytes;
@@ -66,17 +77,46 @@ __device__ __forceinline__ Arrival* arrival_at(int slot) {
 }
 __device__ __forceinline__ float* sums() { return reinterpret_cast<float*>(dynamic_shared + sums_at); }
 
-// The CTA's rows, and how many of them the warp's group has: every n-th one.
+// The CTA's rows, and how many of them the warp's group has: every n-th batch.
 __device__ __forceinline__ int first_row() { return start_of_cta(cta_of<Launch>()); }
 __device__ __forceinline__ int row_count() { return start_of_cta(cta_of<Launch>() + 1) - first_row(); }
-__device__ __forceinline__ int rows_of_group() { return (row_count() - group() + groups - 1) / groups; }
-
-__device__ __forceinline__ const Weight* tile_address(const Arguments& a, int number) {
-    return row_address(a, first_row() + number * groups + group()) + part_of_row() * tile;
+__device__ __forceinline__ int rows_of_group() {
+    if (batch == 1) return (row_count() - group() + groups - 1) / groups;
+    constexpr int round = groups * batch;
+    const int rest = row_count() % round - group() * batch;
+    return row_count() / round * batch + least(greatest(rest, 0), batch);
 }
 
-__device__ __forceinline__ void begin_tile(const Arguments& a, int number, int slot) {
-    begin_copy(tile_at(slot), tile_address(a, number), tile_bytes, arrival_at(slot));
+// Which row of the CTA the group's row number `number` is.
+__device__ __forceinline__ int row_in_cta_of(int number) {
+    return batch == 1 ? number * groups + group() : (number / batch * groups + group()) * batch + number % batch;
+}
+
+// Row number `row` of a matrix.
+template <class T> __device__ __forceinline__ const unsigned char* row_of(const T* matrix, int row) {
+    return reinterpret_cast<const unsigned char*>(matrix) + static_cast<long long>(row) * Rows::row_bytes;
+}
+__device__ __forceinline__ const unsigned char* row_address(const Arguments& a, int row);
+
+__device__ __forceinline__ const unsigned char* tile_address(const Arguments& a, int number) {
+    return row_address(a, first_row() + row_in_cta_of(number)) + part_of_row() * tile_bytes;
+}
+
+// Begins to load a batch, or what there is of it, from row `number` of the group on. What lies together in memory is one
+// copy: many small ones take the copy engine longer than their bytes.
+__device__ __forceinline__ void begin_batch(const Arguments& a, int number, int count, int slot) {
+    if (batch == 1) {
+        begin_copy(tile_at(slot), tile_address(a, number), tile_bytes, arrival_at(slot));
+        return;
+    }
+    expect(arrival_at(slot), count * tile_bytes);
+    for (int done = 0; done < count;) {
+        const unsigned char* from = tile_address(a, number + done);
+        int run = 1;
+        while (split == 1 && done + run < count && tile_address(a, number + done + run) == from + run * tile_bytes) ++run;
+        begin_expected_copy(tile_at(slot + done), from, run * tile_bytes, arrival_at(slot));
+        done += run;
+    }
 }
 
 // Begins to load the first tiles of every warp; before the wait there is time for some of them to arrive.
@@ -84,11 +124,11 @@ __device__ __forceinline__ void fill_rings(const Arguments& a) {
     if (lane() == 0) {
         for (int slot = 0; slot < depth; ++slot) prepare(arrival_at(slot));
         publish_prepared();
-        for (int slot = 0; slot < least(depth, rows_of_group()); ++slot) {
+        for (int slot = 0; slot < least(depth, rows_of_group()); slot += batch) {
             if (tiles_on_their_way < depth && slot >= tiles_on_their_way) {
                 await_arrival(arrival_at(slot - tiles_on_their_way), 0);
             }
-            begin_tile(a, slot, slot);
+            begin_batch(a, slot, least(batch, rows_of_group() - slot), slot);
         }
 #pragma unroll 1
         for (int number = depth; number < least(depth + ahead_in_l2, rows_of_group()); ++number) {
@@ -98,69 +138,107 @@ __device__ __forceinline__ void fill_rings(const Arguments& a) {
     __syncwarp();
 }
 
-// What a lane has of the vector: the pieces by which it multiplies those of a tile.
-using Vector = float[steps][piece];
+// A thread's share of the vector, if all put theirs into shared memory: 16 bytes of each of several parts.
+constexpr int share = 4;  // elements
+constexpr int shares = ceil_div(columns / share, Launch::threads);
+using Shares = float[shares][share];
 
-__device__ __forceinline__ bool in_tile(int step) { return (step + 1) * 32 <= pieces || step * 32 + lane() < pieces; }
+__device__ __forceinline__ int share_at(int i) { return (i * Launch::threads + thread_of<Launch>()) * share; }
 
-__device__ __forceinline__ int element_at(int step) { return part_of_row() * tile + (step * 32 + lane()) * piece; }
-
-__device__ __forceinline__ void load_vector(const float* vector, Vector& x) {
+__device__ __forceinline__ void load_shares(const float* from, Shares& to) {
 #pragma unroll
-    for (int step = 0; step < steps; ++step) load_floats(vector + element_at(step), x[step], in_tile(step));
+    for (int i = 0; i < shares; ++i) load_floats(from + share_at(i), to[i], share_at(i) < columns);
 }
 
-// What a lane has of a tile in the ring.
-struct alignas(sizeof(Weight) * piece) Piece {
-    unsigned words[sizeof(Weight) * piece / 4];
-};
+__device__ __forceinline__ unsigned char* shared_vector() { return dynamic_shared + vector_at; }
 
-__device__ __forceinline__ void take_tile(int slot, Piece (&w)[steps]) {
-    const Piece* tile = reinterpret_cast<const Piece*>(tile_at(slot));
+__device__ __forceinline__ void put_shares(const Shares& from) {
 #pragma unroll
-    for (int step = 0; step < steps; ++step) {
-        w[step] = in_tile(step) ? tile[step * 32 + lane()] : Piece{};
+    for (int i = 0; i < shares; ++i) Rows::put(shared_vector(), share_at(i), from[i]);
+}
+
+// After a barrier: what of the vector is kept in registers.
+template <class R = Rows> __device__ __forceinline__ void get_vector(Vector& x) {
+    if constexpr (!R::needs_shared_vector) R::get(shared_vector(), part_of_row(), lane(), x);
+}
+
+// A vector as it is.
+template <class R = Rows> __device__ __forceinline__ void load_vector(const float* vector, Vector& x) {
+    if constexpr (R::needs_shared_vector) {
+        Shares all;
+        load_shares(vector, all);
+        put_shares(all);
+        __syncthreads();
+        get_vector(x);
+    } else {
+        R::load(vector, part_of_row(), lane(), x);
     }
 }
 
-// Several sums at a time: a chain of additions takes longer than the copy of a tile.
-__device__ __forceinline__ float multiplied(const Piece (&w)[steps], const Vector& x) {
-    float products[piece] = {};
+// The sums over a warp of several values a lane, a power of two of them: lane i * 32 / count has the one of value i.
+// Lanes give away half of their values at a time, which takes about a shuffle a value instead of five.
+template <int count> __device__ __forceinline__ float sum_of_each(float (&values)[count]) {
+    int distance = 16;
 #pragma unroll
-    for (int step = 0; step < steps; ++step) {
-        float elements[piece];
-        if constexpr (sizeof(Piece) == 8) widen<Weight>({w[step].words[0], w[step].words[1], 0, 0}, elements);
-        else memcpy(elements, w[step].words, sizeof(Piece));
+    for (int left = count; left > 1; left /= 2, distance /= 2) {
+        const bool upper = lane() & distance;
 #pragma unroll
-        for (int i = 0; i < piece; ++i) products[i] = fmaf(elements[i], x[step][i], products[i]);
+        for (int i = 0; i < left / 2; ++i) {
+            const float kept = upper ? values[i + left / 2] : values[i];
+            const float given = upper ? values[i] : values[i + left / 2];
+            values[i] = kept + __shfl_xor_sync(~0u, given, distance);
+        }
     }
-    return (products[0] + products[1]) + (products[2] + products[3]);
+#pragma unroll
+    for (; distance > 0; distance /= 2) values[0] += __shfl_xor_sync(~0u, values[0], distance);
+    return values[0];
+}
+
+// Multiplies `count` rows of a batch from number `first` on, whose tiles are in the ring from `slot` on.
+template <int count>
+__device__ __forceinline__ void multiply_together(const Vector& x, int first, int slot) {
+    float values[count];
+    Rows::multiply(tile_at(slot), shared_vector(), part_of_row(), lane(), x, values);
+    const float sum = sum_of_each(values);
+    if (lane() % (32 / count) == 0) {
+        sums()[(row_in_cta_of(first) + lane() * count / 32) * split + part_of_row()] = sum;
+    }
 }
 
 // Multiplies all rows of the CTA. After a barrier every thread may ask for sums.
 __device__ __forceinline__ void multiply_rows(const Arguments& a, const Vector& x) {
     const int rows = rows_of_group();
-    int slot = 0, parity = 0;
+    int first = 0, slot = 0, parity = 0;
 #pragma unroll 1
-    for (int number = 0; number < rows; ++number) {
-        Piece w[steps];
+    for (; first + batch <= rows; first += batch) {
         __syncwarp();
         await_arrival(arrival_at(slot), parity);
-        take_tile(slot, w);
-        const float sum = warp_sum(multiplied(w, x));
-        if (lane() == 0) {
-            sums()[(number * groups + group()) * split + part_of_row()] = sum;
-            // Only now: the sum has needed the whole tile. A copy that begins right after the loads of a tile may
-            // overtake them, since they queue behind the loads of the vector.
-            if (number + depth < rows) {
-                free_for_copies();
-                begin_tile(a, number + depth, slot);
-            }
+        multiply_together<batch>(x, first, slot);
+        // Only now: the sums have needed the whole tiles. A copy that begins right after the loads of a tile may overtake
+        // them, since they queue behind the loads of the vector.
+        if (lane() == 0 && first + depth < rows) {
+            free_for_copies();
+            begin_batch(a, first + depth, least(batch, rows - first - depth), slot);
         }
-        if (++slot == depth) {
+        slot += batch;
+        if (slot == depth) {
             slot = 0;
             parity ^= 1;
         }
+    }
+    if (batch == 1 || first == rows) return;
+    // The rest of a batch.
+    __syncwarp();
+    await_arrival(arrival_at(slot), parity);
+    if constexpr (batch > 2) {
+        if (first + 2 <= rows) {
+            multiply_together<2>(x, first, slot);
+            first += 2;
+            slot += 2;
+        }
+    }
+    if constexpr (batch > 1) {
+        if (first < rows) multiply_together<1>(x, first, slot);
     }
 }
 

@@ -24,6 +24,7 @@
 #define dynamic_shared on_cpu::dynamic_memory
 
 struct float2 { float x, y; };
+struct alignas(8) uint2 { unsigned x, y; };
 struct uint4 { unsigned x, y, z, w; };
 struct alignas(16) float4 { float x, y, z, w; };
 struct uint3 { unsigned x, y, z; };
