@@ -19,7 +19,7 @@ from forerun.runtime.cuda.driver.waiting import PatientWait
 from forerun.runtime.cuda.emit.emitter import Emitter
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
 from forerun.runtime.cuda.emit.segments import Segment, segments_of
-from forerun.runtime.cuda.memory.resources import BLOCKING, NO_TIMING, Resources
+from forerun.runtime.cuda.memory.resources import NO_TIMING, Resources
 from forerun.runtime.cuda.saving import SavedState
 
 __all__ = ["SplitGraph"]
@@ -78,7 +78,7 @@ class SplitGraph:
         return tuple(part.segment for part in self._parts)
 
     def _wait(self) -> PatientWait:
-        made = self._driver.call("cuEventCreate", NO_TIMING | BLOCKING)
+        made = self._driver.call("cuEventCreate", NO_TIMING)
         return PatientWait(self._driver, self._resources.scope.own("event", made, "cuEventDestroy"))
 
     def _made(self, graph: Graph, segment: Segment, emitter: Emitter, instantiate: Callable[[Any], Any]) -> _Part:

@@ -24,7 +24,6 @@ class Device:
     over: float = 0.0
     slept: list[float] = field(default_factory=list)
     looked: int = 0
-    blocked: list[float] = field(default_factory=list)
     refuses: bool = False
 
     def function(self, name: str) -> Any:
@@ -37,11 +36,6 @@ class Device:
             return (700 if self.refuses else 600 if self.now < self.over else 0,)
 
         return query
-
-    def call(self, name: str, event: int) -> None:
-        assert (name, event) == ("cuEventSynchronize", 7)
-        self.blocked.append(max(0.0, self.over - self.now))
-        self.now = max(self.now, self.over + WAKE_S if self.over > self.now else self.now)
 
     def failure(self, name: str, error: int) -> RuntimeError:
         return RuntimeError(f"{name}: {error}")
@@ -57,7 +51,6 @@ class Device:
     def run(self, wait: PatientWait, seconds: float) -> float:
         """One wait for work of some seconds: how late it returns."""
         self.slept.clear()
-        self.blocked.clear()
         self.looked = 0
         self.over = self.now + seconds
         wait.wait()
@@ -70,18 +63,18 @@ def test_short_work_is_looked_at_and_nobody_sleeps() -> None:
     wait = device.waiting()
     for _ in range(3):
         assert device.run(wait, 1e-4) <= 2 * LOOK_S
-        assert (device.slept, device.blocked) == ([], [0.0])
+        assert not device.slept
 
 
 def test_long_work_is_slept_through_but_for_its_end() -> None:
     device = Device()
     wait = device.waiting()
     device.run(wait, 0.02)
-    assert device.blocked[0] > 0.01, "the first time nobody knows how long it takes"
+    assert len(device.slept) > 10, "the first time nobody knows how long it takes"
     for _ in range(20):
         late = device.run(wait, 0.02)
     assert late <= 2 * LOOK_S
-    assert device.slept[0] > 0.018
+    assert [one > 0.018 for one in device.slept] == [True]
     assert device.looked * LOOK_S <= LOOKING_S
 
 
@@ -102,8 +95,8 @@ def test_it_never_returns_early_and_never_looks_for_long(times: list[float]) -> 
     wait = device.waiting()
     for seconds in times:
         device.run(wait, seconds)
-        assert device.looked * LOOK_S <= LOOKING_S + 5 * LOOK_S
-        assert len(device.slept) <= 1
+        pauses = len(device.slept)
+        assert device.looked * LOOK_S <= LOOKING_S + (5 + pauses) * LOOK_S
 
 
 def test_an_error_of_the_work_is_raised() -> None:

@@ -2,7 +2,7 @@
 
 A thread that the driver wakes runs late, on virtual machines by some hundred microseconds, and each border between host
 and device would cost that. A thread that spins for all of the device's time keeps a processor from the host's work, and
-hot.
+hot. So this one sleeps by the clock, and looks at the event.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from forerun.runtime.cuda.driver.driver import Driver
 __all__ = ["LOOKING_S", "PatientWait"]
 
 LOOKING_S = 0.001
-"""For how long a wait looks at the event, at most; the driver lets the thread sleep for what is left."""
+"""For how long a wait looks at the event without a pause, at most."""
 
 _NOT_READY = 600  # CUDA_ERROR_NOT_READY
 
 _MARGIN_S = LOOKING_S / 2
 """How long before the usual end a sleeping thread begins to look."""
+
+_PAUSE_S = LOOKING_S / 4
+"""For how long it sleeps at once when that was in vain."""
 
 
 class PatientWait:
@@ -29,7 +32,7 @@ class PatientWait:
 
     Args:
         driver: The driver.
-        event: An event that the driver waits for asleep (``CU_EVENT_BLOCKING_SYNC``).
+        event: The event.
         clock: Seconds.
         sleep: Sleeps for some seconds.
     """
@@ -55,7 +58,6 @@ class PatientWait:
         """
         if not self._is_over():
             self._sleep_and_look()
-        self._driver.call("cuEventSynchronize", self.event)
 
     def _sleep_and_look(self) -> None:
         begin = self._clock()
@@ -68,8 +70,7 @@ class PatientWait:
         limit = self._clock() + LOOKING_S
         while not self._is_over():
             if self._clock() >= limit:
-                self._driver.call("cuEventSynchronize", self.event)
-                break
+                self._sleep(_PAUSE_S)
         self._usual, self._earlier = self._clock() - begin, _MARGIN_S
 
     def _is_over(self) -> bool:

@@ -13,13 +13,10 @@ from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
 from forerun.runtime.cuda.driver.waiting import PatientWait
 
-__all__ = ["BLOCKING", "NO_TIMING", "Resources"]
+__all__ = ["NO_TIMING", "Resources"]
 
 NO_TIMING = 2
 """``CU_EVENT_DISABLE_TIMING``"""
-
-BLOCKING = 1
-"""``CU_EVENT_BLOCKING_SYNC``: who waits for the event sleeps."""
 
 _WORK = ("executable", "graph", "module")
 _MEMORY = ("memory", "pinned", "event", "stream")
@@ -68,7 +65,7 @@ class Resources:
         Raises:
             CudaError: If the driver fails.
         """
-        event = self.driver.call("cuEventCreate", NO_TIMING | BLOCKING)
+        event = self.driver.call("cuEventCreate", NO_TIMING)
         self._wait = PatientWait(self.driver, self.scope.own("event", event, "cuEventDestroy"))
 
     def synchronize(self) -> None:
