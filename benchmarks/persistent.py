@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,6 @@ from benchmarks.persistent_items import (
 )
 from benchmarks.persistent_programs import (
     CALLS,
-    COSTS,
     CTAS,
     OURS,
     QWEN,
@@ -58,8 +58,8 @@ from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda import CudaTarget
 from forerun.runtime.cuda.codegen.specialise import units
 from forerun.runtime.toolchain import compile_units
+from forerun.schedules.attention import TILES
 from forerun.schedules.cuts import CutRule, Invariant
-from forerun.schedules.tasks import Costs
 
 
 def _decode_plan(requests: Sequence[Request], cuts: CutRule | None = None, ctas: int = CTAS) -> RaggedAttention:
@@ -111,7 +111,7 @@ MIXED: dict[str, list[Request]] = {
     "hybrid": [(2048, 2048)] * 2 + [(1, 2048)] * 128,
 }
 OTHER_BLOCKS = (5, 8)
-"""What a block of a decode may cost instead, in the unit of ``COSTS``: how the CTAs are shared depends on it."""
+"""What a block of a decode may cost instead, in the unit of the costs: how the CTAs are shared depends on it."""
 
 
 def time_mixed(bench: Bench) -> None:
@@ -119,8 +119,10 @@ def time_mixed(bench: Bench) -> None:
     for name, requests in MIXED.items():
         rows, pages = sum(q for q, _ in requests), 128 * len(requests)
         programs, caches, worst = {}, None, 0.0
-        for block in (COSTS[16].per_block, *OTHER_BLOCKS) if len(requests) > 2 else (COSTS[16].per_block,):
-            costs = {**COSTS, 16: Costs(COSTS[16].fixed, block)}
+        usual = plan(QWEN, len(requests), rows, pages, pages).family.costs
+        decode = usual[TILES[0]]
+        for block in (decode.per_block, *OTHER_BLOCKS) if len(requests) > 2 else (decode.per_block,):
+            costs = {**usual, TILES[0]: replace(decode, per_block=block)}
             bound = Bound(plan(QWEN, len(requests), rows, pages, pages, costs=costs), "s" + "a" * CALLS, caches)
             batch = bound.batch(requests)
             bound.values(batch, 0)
@@ -276,7 +278,7 @@ def dry_run() -> None:
     graphs = [graph_of(each, "sa") for each in ragged]
     decode = DECODES["decode"]
     graphs += [graph_of(_decode_plan(decode, ctas=each.ctas), "sa", each) for each in VARIANTS.values()]
-    graphs.append(graph_of(plan(QWEN, 130, 4224, 16640, 16640, costs=COSTS), "sa"))
+    graphs.append(graph_of(plan(QWEN, 130, 4224, 16640, 16640), "sa"))
     graphs.append(reading_graph(1 << 29))
     found = {unit: None for graph in graphs for unit in units(PassManager("exact").run(graph).graph)[0]}
     for unit, cubin in zip(found, compile_units([unit.source for unit in found]), strict=True):  # type: ignore[misc]

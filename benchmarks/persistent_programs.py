@@ -36,9 +36,6 @@ CTAS, CALLS, ROUNDS = 132, 10, 9
 QWEN = (28, 4, 128, 16)
 """Query heads, KV heads, elements of a head, positions of a page."""
 
-COSTS = {16: Costs(8, 6), 64: Costs(20, 12), 128: Costs(20, 12)}
-"""In tenths of a microsecond, about: of prefill and decode side by side, on different SMs."""
-
 Request = tuple[int, int]
 
 ARRAYS = ("status", "counts", "pointers", "items", "counters")
@@ -90,18 +87,13 @@ class Variant:
         return replace(made, implementations=(replace(ours, source=location),))
 
 
-_IN_BULK = ("constexpr bool in_bulk = false;", "constexpr bool in_bulk = true;")
-
-OURS = "4 warps"
+OURS = "8 warps"
 VARIANTS = {
     OURS: Variant(),
+    "4 warps": Variant(launch=Launch((CTAS, 1, 1), (128, 1, 1), 225 * 1024)),
     "4 warps, 3 stages": Variant(launch=Launch((CTAS, 1, 1), (128, 1, 1), 140_000)),
-    "8 warps": Variant(launch=Launch((CTAS, 1, 1), (256, 1, 1), 225 * 1024)),
     "with warpgroups": Variant(launch=Launch((CTAS, 1, 1), (384, 1, 1), 225 * 1024)),
     "2 CTAs an SM": Variant(2 * CTAS, Launch((2 * CTAS, 1, 1), (128, 1, 1), 110 * 1024)),
-    "in bulk": Variant(edit=_IN_BULK),
-    "in bulk, 3 stages": Variant(launch=Launch((CTAS, 1, 1), (128, 1, 1), 140_000), edit=_IN_BULK),
-    "in bulk, 2 CTAs an SM": Variant(2 * CTAS, Launch((2 * CTAS, 1, 1), (128, 1, 1), 110 * 1024), _IN_BULK),
     "only loads": Variant(edit=("if (first < span.end) attend_step(", "if (false) attend_step(")),
 }
 """What is compared; the last one computes nothing, and shows what the loads take."""

@@ -67,11 +67,10 @@ struct Loader {
     __device__ __forceinline__ void begin(const Arguments& a, int number) {
         if (item < items) {
             const int page = __shfl_sync(~0u, pages, i % 32);
-            if constexpr (in_bulk) begin_rows(a, number, page);
-            else begin_pieces(a, number, page);
+            begin_pieces(a, number, page);
             advance(a);
         }
-        if constexpr (!in_bulk) end_copy_group();
+        end_copy_group();
     }
 
     // Where a position's row begins. Rows of one page lie at equal distances, so that most of this is done once a step.
@@ -95,24 +94,6 @@ struct Loader {
             const int ahead = has_page_a_step ? j * Dims::KV * Dims::HD : 0;
             begin_copy16(to + j * padded, a.k_cache + start + ahead, wanted);
             begin_copy16(to + j * padded + matrix_bytes, a.v_cache + start + ahead, wanted);
-        }
-    }
-
-    // A row a lane: those of K, then those of V.
-    __device__ __forceinline__ void begin_rows(const Arguments& a, int number, int page) const {
-        const int lane = lane_in_warp(), first = position_of(span, i, warp_in_cta());
-        const bool wanted = first + lane % step < span.end;
-        unsigned char* to = stage(number, warp_in_cta()) + (lane < step ? 0 : matrix_bytes) + lane % step * padded;
-        free_for_copies();
-        __syncwarp();
-        if (lane == 0) expect(arrival_of(number), 2 * row_bytes * least(step, greatest(span.end - first, 0)));
-        __syncwarp();
-        const Element* cache = lane < step ? a.k_cache : a.v_cache;
-        if (wanted) {
-            begin_expected_copy(to, cache + row_at(a, first, lane % step, true, page), row_bytes, arrival_of(number));
-        } else {
-#pragma unroll
-            for (int j = 0; j < chunks; ++j) reinterpret_cast<uint4*>(to)[j] = {0, 0, 0, 0};
         }
     }
 };

@@ -45,23 +45,9 @@ __device__ __forceinline__ Weighted& weighted_of(int warp, int free_stage) {
     return *reinterpret_cast<Weighted*>(results_in_rings ? stage(free_stage, warp) : front);
 }
 
-// Whether the copy engine copies rows, or the lanes pieces of 16 bytes.
-constexpr bool in_bulk = false;
-__device__ __forceinline__ Arrival* arrival_of(int number) {
-    __shared__ Arrival all[in_bulk ? warps : 1][stages];
-    return &all[in_bulk ? warp_in_cta() : 0][number];
-}
-__device__ __forceinline__ void open_ring() {
-    if constexpr (in_bulk) {
-        if (lane_in_warp() < stages) prepare(arrival_of(lane_in_warp()));
-        publish_prepared();
-        __syncwarp();
-    }
-}
-// Waits for the stage of that number; the parity changes from round to round of the ring.
-__device__ __forceinline__ void await_stage(int number, int parity) {
-    if constexpr (in_bulk) await_arrival(arrival_of(number), parity);
-    else await_copy_groups<stages - 2>();
+// Waits until the next stage of the ring is there.
+__device__ __forceinline__ void await_stage() {
+    await_copy_groups<stages - 2>();
     __syncwarp();
 }
 
@@ -169,12 +155,9 @@ __device__ __forceinline__ void arrive(const Arguments& a, const Work& work) {
 
 // The ring's present stage.
 struct Turn {
-    int stage, parity;
+    int stage;
     __device__ __forceinline__ int before() const { return stage == 0 ? stages - 1 : stage - 1; }
-    __device__ __forceinline__ void advance() {
-        stage = stage + 1 == stages ? 0 : stage + 1;
-        parity ^= stage == 0;
-    }
+    __device__ __forceinline__ void advance() { stage = stage + 1 == stages ? 0 : stage + 1; }
 };
 
 // The positions of a pass, for the 16 rows of the warp from `first_row` on.
@@ -185,7 +168,7 @@ __device__ __forceinline__ void attend_pass(
     load_queries(a, work, first_row, q);
 #pragma unroll 1
     for (int i = 0; i < span.steps; ++i) {
-        await_stage(turn.stage, turn.parity);
+        await_stage();
         int warp = warp_in_cta(), stop = warp + 1;
         if (is_by_rows(work)) {
             meet();  // all have waited for their stages, and are through with those that are filled next
@@ -217,12 +200,11 @@ __device__ __forceinline__ void write_rows(const Arguments& a, const Work& work,
 __device__ __forceinline__ void attend_items(const Arguments& a, const Range& range) {
     if (range.count == 0) return;
     begin_works(a, range);
-    open_ring();
     meet();
     Loader loader(a, range.count);
 #pragma unroll 1
     for (int i = 0; i < stages - 1; ++i) loader.begin(a, i);
-    Turn turn = {0, 0};
+    Turn turn = {0};
 #pragma unroll 1
     for (int item = 0; item < range.count; ++item) {
         const Work& work = work_of(item);
@@ -244,7 +226,7 @@ __device__ __forceinline__ void attend_items(const Arguments& a, const Range& ra
         if (work.slot >= 0) arrive(a, work);
         record_end(a, range.item(item));
     }
-    if constexpr (!in_bulk) await_copy_groups<0>();
+    await_copy_groups<0>();
 }
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL

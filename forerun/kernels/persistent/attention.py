@@ -27,7 +27,7 @@ __all__ = ["KERNEL", "attend", "attend_and_record", "buffer_shapes", "declare", 
 Words = NDArray[np.int32]
 
 _MOST_SHARED = 225 * 1024  # bytes: what a CTA may have on sm_90, less what is static
-_WARPS, _WARPS_WITH_ROLES = 4, 12
+_WARPS, _WARPS_WITH_ROLES = 8, 12
 
 _BATCH = "query_pointers: i32[_], kv_lengths: i32[_], page_pointers: i32[_], pages: i32[_]"
 _SCHEDULE = "status: i32[2], counts: i32[3], pointers: i32[B], items: i32[_, 8] align 16, counters: i32[K, 2]"
