@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from forerun.runtime.cuda.emit.constants import NodeConstants
 from forerun.runtime.cuda.emit.emitter import Emitter
 from forerun.runtime.cuda.emit.functions import Functions, load_functions
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
+from forerun.runtime.cuda.measured_splits import MeasuredSplits
 from forerun.runtime.cuda.memory.external import ExternalArray, bind_array
 from forerun.runtime.cuda.memory.memory import Block, Memory
 from forerun.runtime.cuda.memory.resources import Resources
@@ -60,7 +61,7 @@ class Loaded:
     executable: Any
     seeds: Seeds | None
     timestamps: Timestamps | None
-    split: SplitGraph | None
+    split: SplitGraph | MeasuredSplits | None
     saved: SavedState | None
     emit_seconds: float
     instantiate_seconds: float
@@ -184,14 +185,16 @@ def _load(
     if splits != "synchronous" and any(is_host_work(node) for _, node in all_nodes(graph)):
         resources.sleep_while_waiting()
     saved = _saved_state(resources, graph, memory, functions, calls)
-    emitter = Emitter(scope, graph, memory, functions, resources.context.handle, calls, first_seed, records, stamps)
+    new_emitter = partial(
+        Emitter, scope, graph, memory, functions, resources.context.handle, calls, first_seed, records, stamps
+    )
+    emitter = new_emitter()
     executable, split = None, None
     emitted = instantiated = began
     free = 0
     # Streamed: nothing is made, since the nodes will be launched one by one.
     if not streamed and splits != "graph" and any(map(is_host_work, graph)):
-        made = partial(_instantiate, resources, emitter=emitter)
-        split = SplitGraph(resources, graph, emitter, calls, made, saved, overlap=splits == "plans")
+        split = _split(resources, graph, new_emitter, calls, saved, splits)
         emitted = instantiated = time.perf_counter()
     elif not streamed:
         whole = emitter.emit(None if saved is None else saved.node)
@@ -207,6 +210,33 @@ def _load(
         resources, memory, staging, functions, calls, emitter.constants, executable, seeds, timestamps, split, saved,
         *times, size, emitter,
     )  # fmt: skip
+
+
+def _split(
+    resources: Resources,
+    graph: Graph,
+    new_emitter: Callable[[], Emitter],
+    calls: HostCalls,
+    saved: SavedState | None,
+    splits: str,
+) -> SplitGraph | MeasuredSplits:
+    """What launches a graph with work for the host, in one of the ways of :class:`forerun.runtime.cuda.CudaTarget`."""
+
+    def in_parts(*, overlap: bool) -> SplitGraph:
+        emitter = new_emitter()
+        made = partial(_instantiate, resources, emitter=emitter)
+        return SplitGraph(resources, graph, emitter, calls, made, saved, overlap=overlap)
+
+    if splits != "measured":
+        return in_parts(overlap=splits == "plans")
+    emitter = new_emitter()
+    whole = _instantiate(resources, emitter.emit(None if saved is None else saved.node), emitter)
+    ways: dict[str, Callable[[Any], object]] = {
+        "graph": partial(resources.driver.call, "cuGraphLaunch", whole),
+        "plans": in_parts(overlap=True).launch,
+        "synchronous": in_parts(overlap=False).launch,
+    }
+    return MeasuredSplits(ways)
 
 
 def _saved_state(

@@ -18,6 +18,7 @@ from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import seconds_between_events
 from forerun.runtime.cuda.driver.streams import stream_handle
 from forerun.runtime.cuda.loading import Loaded
+from forerun.runtime.cuda.measured_splits import MeasuredSplits
 from forerun.runtime.cuda.memory.array import DeviceArray
 from forerun.runtime.cuda.sass.inspection import Inspection
 from forerun.runtime.cuda.streamed import StreamLauncher
@@ -64,6 +65,7 @@ class CudaProgram:
         self._seeds = loaded.seeds
         self._timestamps = loaded.timestamps
         self._split = loaded.split
+        self._measured = loaded.split if isinstance(loaded.split, MeasuredSplits) else None
         self._saved = loaded.saved
         self._calls = loaded.calls
         self._updater: Updater | None = None
@@ -319,6 +321,8 @@ class CudaProgram:
     def _wait(self) -> None:
         self._settle()
         self._in_flight = False
+        if self._measured is not None:
+            self._measured.note_end(failed=self._calls.has_failed)
         self._calls.raise_failure()
 
     def _settle(self) -> None:

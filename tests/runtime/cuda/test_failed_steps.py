@@ -27,6 +27,7 @@ TARGETS: Mapping[str, Any] = {
     "graph": CudaTarget(),
     "plans": CudaTarget(splits="plans"),
     "synchronous": CudaTarget(splits="synchronous"),
+    "measured": CudaTarget(splits="measured"),
     "serial": ReferenceTarget(),
     "adversarial": ReferenceTarget("adversarial", seed=5),
 }
@@ -74,7 +75,7 @@ def test_other_replays_are_as_if_the_failed_one_had_not_been(
         program.close()
 
 
-@pytest.mark.parametrize("splits", ["graph", "plans", "synchronous"])
+@pytest.mark.parametrize("splits", ["graph", "plans", "synchronous", "measured"])
 @given(graph=failing_programs(), inputs=steps())
 def test_what_is_enqueued_after_a_failure_does_nothing(splits: str, graph: Graph, inputs: list[dict[str, Any]]) -> None:
     """Of what is launched without a wait, the replays up to the one that fails count."""

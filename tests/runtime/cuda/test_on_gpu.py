@@ -310,7 +310,7 @@ def rows_with_a_host_call() -> Graph:
     return PassManager("splits").run(builder.build()).graph
 
 
-@pytest.mark.parametrize("splits", ["graph", "plans", "synchronous"])
+@pytest.mark.parametrize("splits", ["graph", "plans", "synchronous", "measured"])
 def test_after_a_failed_step_and_all_that_was_enqueued_state_is_as_before(splits: Any) -> None:
     graph = rows_with_a_host_call()
     program, expected = CudaTarget(splits=splits).load(graph, {}), ReferenceTarget().load(graph, {})
@@ -330,7 +330,7 @@ def test_after_a_failed_step_and_all_that_was_enqueued_state_is_as_before(splits
     program.close()
 
 
-@pytest.mark.parametrize("splits", ["graph", "plans", "synchronous"])
+@pytest.mark.parametrize("splits", ["graph", "plans", "synchronous", "measured"])
 def test_host_and_link_are_timed_in_the_order_in_which_they_run(splits: Any) -> None:
     program = CudaTarget(splits=splits, timeline=True).load(rows_with_a_host_call(), {})
     for _ in range(3):

@@ -57,7 +57,7 @@ def test_segments() -> None:
     assert {name for segment in apart for name in segment.nodes} == set(two_sequences().nodes)
 
 
-@pytest.mark.parametrize("splits", ["plans", "synchronous"])
+@pytest.mark.parametrize("splits", ["plans", "synchronous", "measured"])
 @pytest.mark.parametrize("name", ["host", "host_kernels", "twice"])
 def test_values(api: FakeCuda, name: str, splits: Any) -> None:
     chosen = case(name)
@@ -84,7 +84,7 @@ def test_what_waits_for_one_split_of_the_host_does_not_wait_for_the_other(api: F
     program.close()
 
 
-@pytest.mark.parametrize("splits", ["plans", "synchronous"])
+@pytest.mark.parametrize("splits", ["plans", "synchronous", "measured"])
 def test_nothing_is_launched_after_a_failure_and_the_next_step_runs(api: FakeCuda, splits: Any) -> None:
     builder = GraphBuilder("failing")
     x, row = builder.input("x", I32, (N,)), builder.input("row", I32, (1,))

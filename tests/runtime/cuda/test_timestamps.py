@@ -229,7 +229,7 @@ def test_what_did_not_run_in_the_last_replay_has_no_times(driver: Driver) -> Non
     program.close()
 
 
-@pytest.mark.parametrize("splits", ["graph", "plans", "synchronous"])
+@pytest.mark.parametrize("splits", ["graph", "plans", "synchronous", "measured"])
 def test_host_and_link_are_in_the_timeline_and_in_the_trace(driver: Driver, splits: Any) -> None:
     builder = GraphBuilder("slow")
     x, y = builder.input("x", I32, (N,)), builder.output("y", I32, (N,))
