@@ -1,7 +1,7 @@
 """Products of ragged rows with the weights of their experts: ``y[i] = w[e] @ x[i]`` for the rows ``i`` of expert ``e``.
 
-Rows are sorted by expert, as a router leaves them. An expert's rows are taken eight at a time, so that its weights are
-read once for eight rows. The long axis is the columns of the weights.
+Rows are sorted by expert, as a router leaves them. An expert's rows are taken in groups, so that its weights are read
+once for a group. The long axis is the outputs: items of a group compute different ones, so no result depends on cuts.
 """
 
 from __future__ import annotations
@@ -16,16 +16,12 @@ from forerun.schedules.status import Finding, Status
 from forerun.schedules.tasks import Costs, Integers, Tasks, extents, ragged
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["COLUMN_BLOCK", "OUTPUTS", "ROWS", "ExpertBatch", "ExpertGemv"]
+__all__ = ["OUTPUT_BLOCK", "ExpertBatch", "ExpertGemv"]
 
-ROWS = 8
-"""Rows that share a read of the weights."""
+OUTPUT_BLOCK = 16
+"""Outputs between which the products of a group may be cut: as many as the tensor cores take."""
 
-OUTPUTS = 64
-"""Rows of the weights in a tile."""
-
-COLUMN_BLOCK = 128
-"""Columns between which a product may be cut."""
+_FEW_COLUMNS = 3584
 
 
 @dataclass(frozen=True)
@@ -49,16 +45,13 @@ class ExpertBatch:
 
 @dataclass(frozen=True)
 class ExpertGemv:
-    """The family of tiles of products. Its owners are experts, its lanes groups of eight rows.
-
-    The splits of a task depend on the shape of the weights alone under :class:`~forerun.schedules.cuts.Invariant`, so
-    the result of a row does not depend on the other rows.
+    """The family of products. Its owners are experts, its lanes groups of rows, which have one tile each.
 
     Attributes:
         experts: Matrices of weights.
         outputs: Rows of a matrix.
         columns: Columns of a matrix.
-        costs: The cost of a tile.
+        costs: What an item of a group costs; a block is 16 outputs.
 
     Raises:
         InvalidInput: If a number is not a positive integer.
@@ -67,7 +60,7 @@ class ExpertGemv:
     experts: int
     outputs: int
     columns: int
-    costs: Costs = field(default=Costs(2, 4))
+    costs: Costs = field(default=Costs(1, 3))
 
     def __post_init__(self) -> None:
         for name in ("experts", "outputs", "columns"):
@@ -76,9 +69,9 @@ class ExpertGemv:
                 raise InvalidInput(f"expert gemv: {name} cannot be {value!r}", hint="it is a positive integer")
 
     @property
-    def tiles(self) -> int:
-        """Tiles of a matrix."""
-        return -(-self.outputs // OUTPUTS)
+    def rows(self) -> int:
+        """Rows of a group: 16, or 8 where rows are long. They lie in the shared memory of an SM, beside weights."""
+        return 16 if self.columns <= _FEW_COLUMNS else 8
 
     def check(self, batch: ExpertBatch, capacity: Capacity) -> Finding:
         """The first fault of the pointers.
@@ -101,28 +94,27 @@ class ExpertGemv:
         return Finding(Status.TOO_MANY_ROWS) if pointers[self.experts] > capacity.rows else Finding()
 
     def tasks(self, batch: ExpertBatch) -> Tasks:
-        """One task an expert, group of rows, and tile of the outputs; experts without rows have none."""
-        rows = extents(batch.row_pointers, self.experts)
-        owner, within = ragged(-(-rows // ROWS) * self.tiles)
+        """One task a group of rows of an expert; experts without rows have none."""
+        owner, lane = ragged(-(-extents(batch.row_pointers, self.experts) // self.rows))
 
         def constant(value: int) -> Integers:
             return np.full(len(owner), value, np.int64)
 
         return Tasks(
             owner=owner,
-            lane=within // self.tiles,
-            tile=within % self.tiles,
-            size=constant(ROWS),
-            length=constant(self.columns),
-            block=constant(COLUMN_BLOCK),
+            lane=lane,
+            tile=constant(0),
+            size=constant(self.rows),
+            length=constant(self.outputs),
+            block=constant(OUTPUT_BLOCK),
             fixed=constant(self.costs.fixed),
             per_block=constant(self.costs.per_block),
-            siblings=constant(self.tiles),
+            siblings=constant(1),
             can_split=np.ones(len(owner), np.bool_),
         )
 
     def bounds(self, capacity: Capacity) -> Bounds:
-        """An expert with rows has one group of them, and another one for each eight more."""
+        """An expert with rows has one group of them, and another one for each more that are full."""
         experts = min(self.experts, capacity.rows)
-        groups = experts + (capacity.rows - experts) // ROWS
-        return Bounds(groups * self.tiles, groups, groups * self.columns)
+        groups = experts + (capacity.rows - experts) // self.rows
+        return Bounds(groups, groups, groups * self.outputs)

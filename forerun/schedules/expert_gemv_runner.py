@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from forerun.schedules.execution import Floats
-from forerun.schedules.expert_gemv import OUTPUTS, ROWS, ExpertBatch, ExpertGemv
+from forerun.schedules.expert_gemv import ExpertBatch, ExpertGemv
 from forerun.schedules.schedule import Item
 from forerun.support.diagnostics import InvalidInput
 
@@ -15,7 +15,7 @@ __all__ = ["ExpertGemvRunner"]
 
 
 class ExpertGemvRunner:
-    """Runs items of products, in f32. A partial result is the sum over the item's columns, row by row.
+    """Runs items of products, in f32. A partial result is the whole tile, with 0 for outputs that the item lacks.
 
     Args:
         family: The shapes.
@@ -35,30 +35,30 @@ class ExpertGemvRunner:
             raise InvalidInput(
                 f"expert gemv: w is {list(w.shape)} and x {list(x.shape)}, which are not those of {family}"
             )
-        self._batch, self._w, self._x = batch, w, x
+        self._family, self._batch, self._w, self._x = family, batch, w, x
         self.y: Floats = np.full((len(x), family.outputs), np.nan, np.float32)
 
     @property
     def slot_floats(self) -> int:
-        """Room for a whole tile."""
-        return ROWS * OUTPUTS
+        """Room for all outputs of a group of rows."""
+        return self._family.rows * self._family.outputs
 
     def compute(self, item: Item) -> Floats:
-        """The sums over the columns of the item ``[rows * outputs of the tile]``; each row is a product of its own."""
-        rows, outputs = self._place(item)
-        w = self._w[item.owner, outputs, item.begin : item.end]
-        return np.concatenate([w @ x for x in self._x[rows, item.begin : item.end]])
+        """The products ``[rows * outputs]``. Each is a sum of its own, so its bits depend on nothing else."""
+        rows, outputs = self._rows(item), slice(item.begin, item.end)
+        found = np.zeros((rows.stop - rows.start, self._family.outputs), np.float32)
+        for result, x in zip(found, self._x[rows], strict=True):
+            result[outputs] = (self._w[item.owner, outputs] * x).sum(axis=1)
+        return found.reshape(-1)
 
     def finish(self, item: Item, parts: Sequence[Floats]) -> None:
-        """The parts added in the order given."""
-        place = self._place(item)
-        shape = self.y[place].shape
-        total = np.zeros(shape, np.float32)
+        """The parts added in the order given: of an output, all but one are 0."""
+        place = self._rows(item)
+        total = np.zeros(self.y[place].shape, np.float32)
         for part in parts:
-            total += part[: total.size].reshape(shape)
+            total += part[: total.size].reshape(total.shape)
         self.y[place] = total
 
-    def _place(self, item: Item) -> tuple[slice, slice]:
-        begin = int(self._batch.row_pointers[item.owner]) + item.lane * ROWS
-        end = min(begin + ROWS, int(self._batch.row_pointers[item.owner + 1]))
-        return slice(begin, end), slice(item.tile * OUTPUTS, (item.tile + 1) * OUTPUTS)
+    def _rows(self, item: Item) -> slice:
+        begin = int(self._batch.row_pointers[item.owner]) + item.lane * self._family.rows
+        return slice(begin, min(begin + self._family.rows, int(self._batch.row_pointers[item.owner + 1])))

@@ -50,8 +50,8 @@ def test_products_are_right_in_any_order(counts, cuts, ctas, policy, choose):
 @given(COUNTS, CTAS)
 def test_the_bound_is_reached_and_holds(counts, ctas):
     bounds = FAMILY.bounds(Capacity(4, sum(counts), 0, ctas, 1, 0))
-    most = max(sum(-(-n // 8) for n in split) for split in every_split(sum(counts)))
-    assert bounds.tasks == 2 * most
+    most = max(sum(-(-n // FAMILY.rows) for n in split) for split in every_split(sum(counts)))
+    assert bounds.tasks == bounds.chains == most
 
 
 def every_split(rows):
@@ -60,15 +60,15 @@ def every_split(rows):
         yield [1] * ones + [rows - ones]
 
 
-@given(COUNTS, st.integers(0, 3), st.integers(0, 19), CTAS, POLICY, ADVERSARY)
-def test_invariant_rows_do_not_depend_on_other_rows(counts, expert, place, ctas, policy, choose):
+@given(COUNTS, st.integers(0, 3), st.integers(0, 19), CUTS, CTAS, POLICY, ADVERSARY)
+def test_rows_do_not_depend_on_other_rows_or_cuts(counts, expert, place, cuts, ctas, policy, choose):
     mine = rows(1, seed=5)
     counts[expert] += 1
     x = rows(sum(counts))
     at = sum(counts[:expert]) + place % counts[expert]
     x[at] = mine
-    alone = run([int(e == expert) for e in range(4)], mine, Invariant(128), 2, "prefix-sums", adversary([0]))
-    found = run(counts, x, Invariant(128), ctas, policy, choose)
+    alone = run([int(e == expert) for e in range(4)], mine, Invariant(32), 2, "prefix-sums", adversary([0]))
+    found = run(counts, x, cuts, ctas, policy, choose)
     assert found[at].tobytes() == alone[0].tobytes()
 
 

@@ -37,7 +37,7 @@ struct EqualParts {
             const Task task = lines.find(lines.memory.first_items, number, part);
             const Tile tile = lines.tile(task);
             const int parts = parts_of(task);
-            Piece piece = {task.request, task.lane, task.number, tile, begin_of(tile, part, parts),
+            Piece piece = {task.owner, task.lane, task.number, tile, begin_of(tile, part, parts),
                            begin_of(tile, part + 1, parts), -1, -1};
             if (parts > 1) {
                 piece.slot = lines.before(lines.memory.first_slots, task) + part;
@@ -71,7 +71,7 @@ struct EqualParts {
         const Stride stride = threads_of_grid();
 #pragma unroll 1
         for (int i = stride.first; i < lines.tasks(); i += stride.step) {
-            const Task task = lines.task_by_tile(i);
+            const Task task = lines.task_in_turn(i);
             if (parts_of(task) == 1) continue;
             const int counter = lines.before(lines.memory.first_counters, task);
             a.counters[2 * counter] = lines.before(lines.memory.first_slots, task);

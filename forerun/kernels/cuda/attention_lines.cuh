@@ -1,25 +1,6 @@
 // Where the work of a batch of attention lies: the tiles of requests, one behind the other, and the sums of their costs.
 #pragma once
 
-enum Policy { PREFIX_SUMS = 0, LONGEST_FIRST = 1, ROUND_ROBIN = 2 };
-
-// The threads of the grid take turns in writing items. Everything else each CTA does for itself.
-struct Stride {
-    int first, step;
-};
-__device__ __forceinline__ Stride threads_of_cta() { return {thread_of<Launch>(), Launch::threads}; }
-__device__ __forceinline__ Stride threads_of_grid() {
-    return {cta_of<Launch>() * Launch::threads + thread_of<Launch>(), ctas_of<Launch> * Launch::threads};
-}
-
-// An array in dynamic shared memory. It is known by its offset: what may be a pointer to anything is slower to read.
-template <class T> struct Array {
-    int offset;
-    __device__ __forceinline__ T& operator[](int i) const {
-        return reinterpret_cast<T*>(dynamic_shared + offset)[i];
-    }
-};
-
 // Arrays that last, as large as the batch may need.
 struct Memory {
     int tiles, bytes;  // room for tiles of requests; bytes in all
@@ -59,16 +40,9 @@ __device__ __forceinline__ Memory memory_of(const Arguments& a) {
     return memory;
 }
 
-// An item: blocks `begin` to `end` of a task.
-struct Piece {
-    int request, lane, number;  // of the tile
-    Tile tile;
-    int begin, end, slot, counter;
-};
-
 // A task: `index` is its tile's, of all tiles of requests.
 struct Task {
-    int request, lane, number, index;
+    int owner, lane, number, index;
 };
 
 // Where the tiles of requests lie: sums of tiles, and of their costs. Costs and items repeat for each KV head.
@@ -80,7 +54,7 @@ struct Lines {
     __device__ __forceinline__ int first_tile(int r) const { return memory.first_tiles[r]; }
     __device__ __forceinline__ int tiles() const { return first_tile(requests); }
     __device__ __forceinline__ Tile tile(const Task& task) const {
-        return tile_of(a, memory.queries[task.request], memory.lengths[task.request], task.number);
+        return tile_of(a, memory.queries[task.owner], memory.lengths[task.owner], task.number);
     }
     // The task whose part of the sums has a number in it, and how far that is within its part. `sums` has an entry for
     // each tile of a request, and one more.
@@ -99,17 +73,20 @@ struct Lines {
     }
     // The sum before a task.
     template <class T> __device__ __forceinline__ T before(const Array<T>& sums, const Task& task) const {
-        const int first = first_tile(task.request), stop = first_tile(task.request + 1);
+        const int first = first_tile(task.owner), stop = first_tile(task.owner + 1);
         return a.kv_heads() * sums[first] + task.lane * (sums[stop] - sums[first]) + (sums[task.index] - sums[first]);
     }
+    // The task at a place on the line of all work, and how far the place is within it.
+    __device__ __forceinline__ Task at(Wide place, Wide& within) const { return find(memory.line, place, within); }
+    __device__ __forceinline__ Wide total() const { return a.kv_heads() * length; }
     // The number of a task.
     __device__ __forceinline__ int number(const Task& task) const {
-        const int first = first_tile(task.request), tiles = first_tile(task.request + 1) - first;
+        const int first = first_tile(task.owner), tiles = first_tile(task.owner + 1) - first;
         return a.kv_heads() * first + task.lane * tiles + task.number;
     }
     // All tasks, by tiles: those of a tile lie behind each other for all KV heads.
     __device__ __forceinline__ int tasks() const { return a.kv_heads() * tiles(); }
-    __device__ __forceinline__ Task task_by_tile(int turn) const {
+    __device__ __forceinline__ Task task_in_turn(int turn) const {
         const unsigned heads = a.kv_heads(), index = static_cast<unsigned>(turn) / heads;
         const int r = memory.owners[index];
         return {r, static_cast<int>(turn - index * heads), static_cast<int>(index) - first_tile(r), static_cast<int>(index)};

@@ -18,15 +18,8 @@ constexpr int classes = 32;  // of the costs of items, if the longest come first
 
 #include "attention_lines.cuh"
 #include "attention_pages.cuh"
-
-// An item, and where it begins and ends on the line.
-struct At {
-    int item;
-    Wide begin, end;
-};
-
 #include "attention_equal_parts.cuh"
-#include "attention_shares.cuh"
+#include "schedule_shares.cuh"
 #include "longest_first.cuh"
 
 template <bool is_first> struct Choice {
@@ -48,30 +41,7 @@ struct Locals {
     Plan plan;
 };
 
-// Where the items of the thread's CTA begin, if CTAs take equal shares of the line: the item at the border goes to the
-// CTA in whose share its middle lies.
-__device__ __forceinline__ int start_of_share(const Items& items) {
-    const At at = items.at_border();
-    return at.item + ((at.begin + at.end) * ctas < 2 * thread_of<Launch>() * items.total());
-}
-
-// Item i goes to CTA i % ctas.
-__device__ __forceinline__ int start_of_turns(int count, int cta) {
-    return cta * (count / ctas) + min(cta, count % ctas);
-}
-
-__device__ __forceinline__ int place_of(const Arguments& a, const Plan& plan, int item) {
-    if constexpr (longest_first) return place_of_item(plan.memory, item);
-    if (a.policy() == PREFIX_SUMS) return item;
-    return start_of_turns(plan.items.count(), item % ctas) + item / ctas;
-}
-
-__device__ __forceinline__ int start_of_cta(const Arguments& a, const Plan& plan) {
-    const int cta = thread_of<Launch>(), count = plan.items.count();
-    if (cta == 0 || cta >= ctas || count == 0) return 0;
-    if constexpr (longest_first) return plan.memory.starts[cta];
-    return a.policy() == PREFIX_SUMS ? start_of_share(plan.items) : start_of_turns(count, cta);
-}
+#include "schedule_writes.cuh"
 
 // Cuts the tasks of a batch whose requests are right, or says what does not fit.
 __device__ __forceinline__ Fault cut(const Arguments& a, const Lines& lines, Plan& plan, int& turn) {
@@ -115,38 +85,4 @@ __device__ __forceinline__ Plan make_plan(const Arguments& a) {
 
 __device__ __forceinline__ void plan(const Arguments& a, Locals& locals) { locals.plan = make_plan(a); }
 
-// Four words at a multiple of 16 bytes.
-__device__ __forceinline__ void store_words(int* words, int a, int b, int c, int d) {
-    *reinterpret_cast<uint4*>(words) = {
-        static_cast<unsigned>(a), static_cast<unsigned>(b), static_cast<unsigned>(c), static_cast<unsigned>(d)};
-}
-
-__device__ __forceinline__ void write_items(const Arguments& a, const Plan& plan) {
-    plan.items.for_each(threads_of_grid(), [&](int number, const Piece& piece) {
-        int* words = a.items + 8LL * place_of(a, plan, number);
-        const int end = piece.end == piece.tile.blocks ? piece.tile.length : piece.end * kv_block;
-        store_words(words, piece.request, piece.lane, piece.number, piece.tile.size);
-        store_words(words + 4, piece.begin * kv_block, end, piece.slot, piece.counter);
-    });
-}
-
-// The status, the counts, and where the items of each CTA begin.
-__device__ __forceinline__ void write_heads(const Arguments& a, const Plan& plan) {
-    const int thread = thread_of<Launch>();
-    const bool is_good = plan.fault == no_fault;
-    if (thread == 0) {
-        a.status[0] = is_good ? plan.status : status_of(plan.fault);
-        a.status[1] = is_good ? nowhere : static_cast<int>(plan.fault);
-        a.counts[0] = a.pointers[ctas] = is_good ? plan.items.count() : 0;
-        a.counts[1] = is_good ? plan.items.slots() : 0;
-        a.counts[2] = is_good ? plan.items.counters() : 0;
-    }
-    if (thread < ctas) a.pointers[thread] = is_good ? plan.start : 0;
-}
-
-__device__ __forceinline__ void write(const Arguments& a, Locals& locals) {
-    if (cta_of<Launch>() == 0) write_heads(a, locals.plan);
-    if (locals.plan.fault != no_fault) return;
-    write_items(a, locals.plan);
-    locals.plan.items.write_counters();
-}
+__device__ __forceinline__ void write(const Arguments& a, Locals& locals) { write_schedule(a, locals.plan); }

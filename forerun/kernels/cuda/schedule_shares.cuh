@@ -1,4 +1,8 @@
-// The items of a batch of attention that are cut where the share of a CTA ends, or not at all.
+// The items of a batch that are cut where the share of a CTA ends, or not at all.
+//
+// Who includes this has `ctas`, `most_items`, and `Lines`: where the tasks of a batch lie on the line of all work. It has
+// their number (`tasks`), the length of the line (`total`), the task at a place (`at`), of a number (`task`) and in a turn
+// of writing (`task_in_turn`), and of a task its `number` and its `tile`. `Arguments` have `cuts` and `partials`.
 //
 // This and attention_equal_parts.cuh have the same functions: `for_each` item, the item in which the share of the
 // thread's CTA begins (`at_border`), and counts.
@@ -29,7 +33,7 @@ struct Shares {
     __device__ __forceinline__ int count() const { return tasks() + cuts; }
     __device__ __forceinline__ int slots() const { return cuts + sets; }
     __device__ __forceinline__ int counters() const { return sets; }
-    __device__ __forceinline__ Wide total() const { return a.kv_heads() * lines.length; }
+    __device__ __forceinline__ Wide total() const { return lines.total(); }
     __device__ __forceinline__ bool fit() const {
         return static_cast<Wide>(tasks()) + cuts <= most_items && slots() <= a.partials();
     }
@@ -62,10 +66,10 @@ struct Shares {
         const Cut* all = cuts_in_shared();
 #pragma unroll 1
         for (int i = stride.first; i < tasks(); i += stride.step) {
-            const Task task = lines.task_by_tile(i);
+            const Task task = lines.task_in_turn(i);
             const int number = lines.number(task), before = cuts_before(number);
             const Tile tile = lines.tile(task);
-            Piece piece = {task.request, task.lane, task.number, tile, 0, tile.blocks, -1, -1};
+            Piece piece = {task.owner, task.lane, task.number, tile, 0, tile.blocks, -1, -1};
             if (is_cut(before, number)) {
                 piece.end = all[before].block;
                 piece.slot = before + all[before].set;
@@ -81,7 +85,7 @@ struct Shares {
         const Tile tile = lines.tile(task);
         const int end = is_cut(cut + 1, number) ? all[cut + 1].block : tile.blocks;
         const int slot = cut + all[cut].set + 1;
-        f(number + cut + 1, Piece{task.request, task.lane, task.number, tile, all[cut].block, end, slot, all[cut].set});
+        f(number + cut + 1, Piece{task.owner, task.lane, task.number, tile, all[cut].block, end, slot, all[cut].set});
     }
     // The same, but only what they cost.
     template <class F> __device__ __forceinline__ void for_each_cost(F f) const {
@@ -109,7 +113,7 @@ __device__ __forceinline__ Shares whole_tasks(const Arguments& a, const Lines& l
     if (cta == 0 || cta >= ctas || items.tasks() == 0) return items;
     Border& border = items.border;
     const Wide place = cta * items.total() / ctas;
-    const Task task = lines.find(lines.memory.line, place, border.within);
+    const Task task = lines.at(place, border.within);
     border.number = lines.number(task);
     border.tile = lines.tile(task);
     border.start = place - border.within;
