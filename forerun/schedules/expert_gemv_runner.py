@@ -45,7 +45,7 @@ class ExpertGemvRunner:
 
     def compute(self, item: Item) -> Floats:
         """The products ``[rows * outputs]``. Each is a sum of its own, so its bits depend on nothing else."""
-        rows, outputs = self._rows(item), slice(item.begin, item.end)
+        rows, outputs = self.rows_of(item), slice(item.begin, item.end)
         found = np.zeros((rows.stop - rows.start, self._family.outputs), np.float32)
         for result, x in zip(found, self._x[rows], strict=True):
             result[outputs] = (self._w[item.owner, outputs] * x).sum(axis=1)
@@ -53,12 +53,13 @@ class ExpertGemvRunner:
 
     def finish(self, item: Item, parts: Sequence[Floats]) -> None:
         """The parts added in the order given: of an output, all but one are 0."""
-        place = self._rows(item)
+        place = self.rows_of(item)
         total = np.zeros(self.y[place].shape, np.float32)
         for part in parts:
             total += part[: total.size].reshape(total.shape)
         self.y[place] = total
 
-    def _rows(self, item: Item) -> slice:
+    def rows_of(self, item: Item) -> slice:
+        """The rows of the item's group."""
         begin = int(self._batch.row_pointers[item.owner]) + item.lane * self._family.rows
         return slice(begin, min(begin + self._family.rows, int(self._batch.row_pointers[item.owner + 1])))

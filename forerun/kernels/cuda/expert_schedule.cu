@@ -3,6 +3,7 @@
 // All groups of rows cost the same, so a place on the line of all work says by division which group it lies in; one prefix
 // sum over the experts says whose that is. The rest is that of all families: schedule_shares.cuh, schedule_writes.cuh.
 
+#include "expert_groups.cuh"
 #include "schedule_words.cuh"
 
 constexpr int experts = Dims::R - 1, ctas = Dims::B - 1, most_items = Dims::I;
@@ -22,7 +23,7 @@ struct Lines {
     static __device__ __forceinline__ int& first_group(int expert) { return Array<int>{0}[expert]; }
     __device__ __forceinline__ int tasks() const { return groups; }
     __device__ __forceinline__ Tile tile() const {
-        return {a.group_rows(), a.outputs(), (a.outputs() - 1) / axis_block + 1, a.fixed(), a.per_block()};
+        return {group_rows_of(a.columns()), a.outputs(), (a.outputs() - 1) / axis_block + 1, a.fixed(), a.per_block()};
     }
     __device__ __forceinline__ Tile tile(const Task&) const { return tile(); }
     __device__ __forceinline__ Wide cost() const { return cost_of(tile(), tile().blocks); }
@@ -66,7 +67,7 @@ __device__ __forceinline__ Wide count_groups(const Arguments& a, Fault* fault, i
             note(fault, end < begin || (expert == 0 && begin != 0), fault_of(BAD_POINTERS, expert));
             note(fault, expert == experts - 1 && end > a.rows(), fault_of(TOO_MANY_ROWS, nowhere));
             const Wide rows = static_cast<Wide>(end) - begin;
-            if (rows > 0) before[0] = static_cast<unsigned>(rows - 1) / static_cast<unsigned>(a.group_rows()) + 1;
+            if (rows > 0) before[0] = static_cast<unsigned>(rows - 1) / static_cast<unsigned>(group_rows_of(a.columns())) + 1;
         }
         scan<Launch>(before, total, turn);
         if (expert < experts) Lines::first_group(expert) = static_cast<int>(groups + before[0]);

@@ -9,6 +9,7 @@
 
 #include "bulk_copy.cuh"
 #include "copy_groups.cuh"
+#include "expert_groups.cuh"
 #include "tensor_core.cuh"
 
 using Element = Types::w;
@@ -19,8 +20,7 @@ static_assert(has_whole_warps<Launch>, "columns belong to warps");
 struct Locals {};
 
 constexpr int warps = warps_of<Launch>, columns = Dims::K;
-// As forerun.schedules.expert_gemv has it.
-constexpr int group_rows = columns <= 3584 ? 16 : 8;
+constexpr int group_rows = group_rows_of(columns);
 constexpr int block = 16, depth = 64, steps = ceil_div(columns, depth);
 
 // The rows of the group, padded so that eight of them lie in different banks; sums of all warps, of two blocks by turns;
