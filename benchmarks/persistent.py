@@ -6,7 +6,8 @@ Checks come first: random batches through one executable graph, against f32 in t
 request has; schedules against those of NumPy; bits of repeated replays and of the batch-invariant rule; bad batches.
 Then times, by turns, of ten calls in a graph: decode of 128 requests with 2,048 positions, decode of skewed lengths,
 one request, prefill alone and beside decodes, the schedule alone, the batch-invariant rule, and a plain read of as many
-bytes; FlashInfer too, where it is installed. At last, when the items of a replay ran (``--items FOLDER`` keeps that).
+bytes; FlashInfer too, where it is installed. Then, when the items of a replay ran (``--items FOLDER`` keeps that).
+At last, products of rows of experts, against a launch for each expert.
 Each part goes on after a failure; the table comes last. ``--dry-run`` compiles everything, and needs no GPU.
 """
 
@@ -31,6 +32,7 @@ from benchmarks.persistent_checks import (
     check_prefills,
     check_shapes,
 )
+from benchmarks.persistent_experts import check_experts, dry_graphs, time_experts, time_experts_variants
 from benchmarks.persistent_items import (
     DECODES,
     SCHEDULES,
@@ -267,6 +269,9 @@ PARTS = (
     time_invariant,
     look_inside,
     look_at_items,
+    check_experts,
+    time_experts,
+    time_experts_variants,
 )
 
 
@@ -280,7 +285,8 @@ def dry_run() -> None:
     graphs += [graph_of(_decode_plan(decode, ctas=each.ctas), "sa", each) for each in VARIANTS.values()]
     graphs.append(graph_of(plan(QWEN, 130, 4224, 16640, 16640), "sa"))
     graphs.append(reading_graph(1 << 29))
-    found = {unit: None for graph in graphs for unit in units(PassManager("exact").run(graph).graph)[0]}
+    piped = [*((graph, "exact") for graph in graphs), *dry_graphs()]
+    found = {unit: None for graph, passes in piped for unit in units(PassManager(passes).run(graph).graph)[0]}
     for unit, cubin in zip(found, compile_units([unit.source for unit in found]), strict=True):  # type: ignore[misc]
         facts = cubin.entries[unit.entry]
         spills = f"{facts.spill_store_bytes} bytes spilled, stack of {facts.stack_bytes}"

@@ -292,6 +292,7 @@ class Bench:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
         self.metrics: dict[str, Metric] = {}
+        self.samples: dict[str, list[float]] = {}  # of the latest times, by program
         self.lines: list[str] = []
         self.failures: list[str] = []
         self.began = time.perf_counter()
@@ -320,6 +321,7 @@ class Bench:
         for _ in range(ROUNDS):
             for name in (*programs, *reversed(programs)):
                 found[name].append(1e6 * programs[name].seconds_per_replay(replays) / calls)
+        self.samples = found
         for name, samples in found.items():
             self.metrics[name] = bootstrap_median(samples, "us")
             self.say(f"{name}: {statistics.median(samples):.2f} us ({min(samples):.2f} to {max(samples):.2f})")

@@ -29,7 +29,7 @@ constexpr int row_pitch = (columns / 8 | 1) * 16, rows_bytes = group_rows * row_
 using Sums = float[group_rows][block + 4];
 constexpr int sums_bytes = 2 * warps * static_cast<int>(sizeof(Sums));
 constexpr int stage_row_bytes = depth * 2, stage_bytes = block * stage_row_bytes;
-constexpr int stages = least(8, (Launch::shared_bytes - rows_bytes - sums_bytes) / (warps * stage_bytes));
+constexpr int stages = least(16, (Launch::shared_bytes - rows_bytes - sums_bytes) / (warps * stage_bytes));
 static_assert(stages >= 2, "each warp needs two stages of a ring in shared memory");
 
 __device__ __forceinline__ int lane_in_warp() { return thread_of<Launch>() % 32; }

@@ -5,6 +5,7 @@ It computes as :mod:`~forerun.kernels.persistent.expert_tiles` does, with the sa
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ def launch_expert(
     node: str,
     launch: Launch,
     dtype: DType = DType.BF16,
+    after: str | Iterable[str] | None = None,
 ) -> str:
     """Launch it for an expert.
 
@@ -60,6 +62,7 @@ def launch_expert(
         node: The node's name.
         launch: See :func:`~forerun.kernels.persistent.expert_tiles.launch_for`.
         dtype: Of rows and weights.
+        after: Nodes before it; by default the one launched before.
 
     Raises:
         InvalidInput: If the type is neither bf16 nor f16, or as for :meth:`~forerun.GraphBuilder.launch`.
@@ -67,4 +70,4 @@ def launch_expert(
     pointers = buffers["row_pointers"]
     arguments: dict[str, Any] = {name: buffers[name] for name in ("w", "x", "y")}
     arguments |= {"begin": ScalarLoad(pointers, expert), "end": ScalarLoad(pointers, expert + 1)}
-    return builder.launch(declare(dtype), node=node, launch=launch, expert=expert, **arguments)
+    return builder.launch(declare(dtype), node=node, launch=launch, expert=expert, after=after, **arguments)

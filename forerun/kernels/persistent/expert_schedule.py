@@ -1,8 +1,8 @@
 """The schedule of a batch of rows of experts, which a kernel makes on the device.
 
 Its arrays are those of :func:`~forerun.schedules.schedule.make_schedule` for
-:class:`~forerun.schedules.expert_gemv.ExpertGemv`. Cuts change no result, so ``Shares`` and ``Whole`` are the rules that
-it knows; tasks cost the same, so none goes first.
+:class:`~forerun.schedules.expert_gemv.ExpertGemv`. Cuts change no result, so ``Shares`` and ``Whole`` are the rules
+that it knows; tasks cost the same, so none goes first.
 """
 
 from __future__ import annotations
