@@ -169,10 +169,10 @@ template <class Works> __device__ __forceinline__ void multiply_items(const Argu
         publish_prepared();
     }
     __syncthreads();
-    if (warp_in_cta() == 0) begin_rows(a, work, &rows_are_there);
     Loader<Works> loader(works);
 #pragma unroll 1
     for (int i = 0; i < stages - 1; ++i) loader.begin(a, stage(i));
+    if (warp_in_cta() == 0) begin_rows(a, work, &rows_are_there);
     int number = 0, turn = 0;
 #pragma unroll 1
     for (int item = 0; item < works.count; ++item) {

@@ -94,7 +94,7 @@ def launch_for(family: ExpertGemv, capacity: Capacity) -> Launch:
         hint = f"at most {_MOST_EXPERTS} experts, and {_MOST_CTAS} CTAs"
         raise InvalidInput("the capacity is too large for a schedule that is made on the device", hint=hint)
     threads = 256 if capacity.ctas <= 256 else 512 if capacity.ctas <= 512 else 1024
-    return Launch((_CTAS, 1, 1), (threads, 1, 1), -(-4 * (family.experts + 1) // 16) * 16)
+    return Launch((_CTAS, 1, 1), (threads, 1, 1), 16 * (family.experts + 1))
 
 
 @phase(defines="made_status, made_counts, made_pointers, made_items, made_counters")

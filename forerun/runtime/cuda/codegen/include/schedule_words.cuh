@@ -85,6 +85,11 @@ struct Piece {
     int begin, end, slot, counter;
 };
 
+// What an owner has: tasks, and the extent of the long axis of each.
+struct Owner {
+    int tasks, length;
+};
+
 // An item, and where it begins and ends on the line of all work.
 struct At {
     int item;
