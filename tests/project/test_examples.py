@@ -19,6 +19,7 @@ SAYS = {
     "hello.py": r"1.e\+00 2.e\+01 3.e\+02 4.e\+03",
     "write_a_graph.py": "gate -> activate: programmatic, because of RAW %gated",
     "own_kernel.py": "the second kernel's steps: load, wait, scale",
+    "own_family.py": "6 items, 3 of them splits",
     "own_pass.py": "the sum starts late, the projection after it early",
     "own_fusion_rule.py": r"nodes: \['sum.fused'\]; proved",
     "property_test.py": "no counterexample",

@@ -95,7 +95,7 @@ def row_pointers(draw, config: Config) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", [name for name in SCHEDULES if not name.startswith("few")])
 def test_schedules_are_those_of_numpy(name: str, kernels, tmp_path_factory) -> None:
     config = SCHEDULES[name]
 
