@@ -22,6 +22,7 @@ from forerun.ir.types import BufferRole, DType
 from forerun.kernels.persistent import expert_tiles
 from forerun.kernels.persistent.expert_rows import launch_expert
 from forerun.kernels.persistent.ragged_experts import RaggedExperts
+from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda import CudaTarget
 from forerun.schedules.cuts import CutRule
 from forerun.schedules.expert_gemv import ExpertBatch, ExpertGemv
@@ -190,6 +191,7 @@ def same_experts(bench: Bench, bound: BoundExperts, batch: ExpertBatch, what: st
 
 def check_experts(bench: Bench) -> None:
     """Random and bad batches: errors, schedules, bits of replays, of other schedules and of launches."""
+    CudaTarget(prove=False).precompile([PassManager(passes).run(graph).graph for graph, passes in dry_graphs()])
     family, worst = SHAPES["down"], 0.0
     w = random_weights(family)
     ragged = plan_experts(family)
