@@ -163,6 +163,7 @@ __device__ __forceinline__ int multiply_block(
 template <class Works> __device__ __forceinline__ void multiply_items(const Arguments& a, const Works& works) {
     __shared__ Arrival rows_are_there;
     if (works.count <= 0) return;
+    const bool loads_rows = warp_in_cta() == warps - 1;  // which has the fewest steps
     Work work = works.look_up(0);
     if (thread_of<Launch>() == 0) {
         prepare(&rows_are_there);
@@ -172,7 +173,7 @@ template <class Works> __device__ __forceinline__ void multiply_items(const Argu
     Loader<Works> loader(works);
 #pragma unroll 1
     for (int i = 0; i < stages - 1; ++i) loader.begin(a, stage(i));
-    if (warp_in_cta() == 0) begin_rows(a, work, &rows_are_there);
+    if (loads_rows) begin_rows(a, work, &rows_are_there);
     int number = 0, turn = 0;
 #pragma unroll 1
     for (int item = 0; item < works.count; ++item) {
@@ -186,7 +187,7 @@ template <class Works> __device__ __forceinline__ void multiply_items(const Argu
             publish(found, sums_of(turn, warp_in_cta()));
             __syncthreads();  // and all are through with the sums of the block before
             const bool is_last = output + block >= work.end && !is_last_item;
-            if (is_last && warp_in_cta() == 0) begin_rows(a, next, &rows_are_there);
+            if (is_last && loads_rows) begin_rows(a, next, &rows_are_there);
             write_block(a, work, output, turn);
             turn ^= 1;
         }
