@@ -5,9 +5,11 @@
 #pragma once
 
 // What it declares is in shim.cpp, and it is compiled once for all kernels: that took most of the time of each.
+#include <setjmp.h>
 #include <string.h>
 #include <ucontext.h>
 
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -44,9 +46,10 @@ inline bool may_read(const void* p, size_t size) { return may_read(p, size, size
 
 struct Barrier { int expected = 0, arrived = 0, round = 0; };
 struct Fiber {
-    ucontext_t context;
-    std::vector<char> stack;
-    bool done = false;
+    ucontext_t context;  // where it starts
+    jmp_buf resumes;     // where it goes on
+    std::unique_ptr<char[]> stack;
+    bool started = false, done = false;
     unsigned number;  // in the cluster
     unsigned cta, thread;
     int cluster_round;  // at which it has arrived; -1 if it has waited for that, -2 at first
