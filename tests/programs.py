@@ -182,10 +182,17 @@ def event_graph(graph: Graph) -> nx.DiGraph:
     return events
 
 
+_latest: list[tuple[Graph, dict[str, set[tuple[str, str]]]]] = []
+"""The graph that was asked about last, and what was said: two oracles in a row ask about one graph."""
+
+
 def completions(graph: Graph) -> dict[str, set[tuple[str, str]]]:
     """For each node, all events that its C reaches."""
-    events = event_graph(graph)
-    return {name: nx.descendants(events, ("C", name)) | {("C", name)} for name in graph.nodes}
+    if not _latest or _latest[0][0] is not graph:
+        events = event_graph(graph)
+        reached = {name: nx.descendants(events, ("C", name)) | {("C", name)} for name in graph.nodes}
+        _latest[:] = [(graph, reached)]
+    return _latest[0][1]
 
 
 def before(reached: dict[str, set[tuple[str, str]]], a: NodeAccess, b: NodeAccess) -> bool:

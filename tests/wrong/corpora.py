@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, count, islice
+from typing import Generic, TypeVar
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
@@ -36,14 +37,34 @@ __all__ = ["KILLERS", "Truth", "fresh", "inputs"]
 AFTER_EVENTS = programs(Style(chain=True, waits=False, opaque=False, most_nodes=5, events=True))
 
 
-@lru_cache
-def chains() -> list[Graph]:
+_Item = TypeVar("_Item")
+
+
+class Kept(Generic[_Item]):
+    """What an iterator gives: made when it is first asked for, and kept. Most wrong passes die of an early graph."""
+
+    def __init__(self, source: Iterator[_Item]) -> None:
+        self._source = source
+        self._found: list[_Item] = []
+
+    def __iter__(self) -> Iterator[_Item]:
+        for number in count():  # several go over it by turns
+            if number == len(self._found):
+                self._found.extend(islice(self._source, 1))
+            if number == len(self._found):
+                return
+            yield self._found[number]
+
+
+def chains() -> Iterator[Graph]:
     """Programs in launch order: what passes are tried on."""
     chooser = random.Random(0)
-    found = [in_launch_order(plain(chooser, 2, 4)) for _ in range(400)]
-    found += [in_launch_order(rows(chooser)) for _ in range(100)]
-    found += drawn(programs(Style(chain=True, most_nodes=4)), 150)
-    return [*found, *map(_after_an_event, drawn(AFTER_EVENTS, 120))]
+    for _ in range(400):
+        yield in_launch_order(plain(chooser, 2, 4))
+    for _ in range(100):
+        yield in_launch_order(rows(chooser))
+    yield from drawn(programs(Style(chain=True, most_nodes=4)), 150)
+    yield from map(_after_an_event, drawn(AFTER_EVENTS, 120))
 
 
 def _after_an_event(chain: Graph) -> Graph:
@@ -54,37 +75,31 @@ def _after_an_event(chain: Graph) -> Graph:
     return Graph(chain.name, *tables, [event, *chain], edges)
 
 
-@lru_cache
-def handed_on() -> list[Graph]:
+def handed_on() -> Iterator[Graph]:
     """Programs in launch order that hand on temporaries: what there is to plan."""
     chooser = random.Random(0)
-    return [temporaries(chooser) for _ in range(400)]
+    return (temporaries(chooser) for _ in range(400))
 
 
-@lru_cache
-def repeated() -> list[Graph]:
+def repeated() -> Iterator[Graph]:
     """Programs in launch order that compute much again: what there is to merge."""
-    return [graph for graph in drawn(repeated_programs(), 400) if not verify(graph)]
+    return (graph for graph in drawn(repeated_programs(), 400) if not verify(graph))
 
 
-@lru_cache
-def uploading() -> list[Graph]:
+def uploading() -> Iterator[Graph]:
     """Programs in launch order that upload constants: what there is to fold."""
-    return [graph for graph in drawn(uploading_programs(), 400) if not verify(graph)]
+    return (graph for graph in drawn(uploading_programs(), 400) if not verify(graph))
 
 
-@lru_cache
-def placed() -> list[Graph]:
+def placed() -> Iterator[Graph]:
     """Programs in launch order with kernels and weights on the host: what there is to copy."""
-    return [graph for graph in drawn(placed_programs("stream"), 300) if not verify(graph)] + drawn(
-        streamed_programs(), 50
-    )
+    yield from (graph for graph in drawn(placed_programs("stream"), 300) if not verify(graph))
+    yield from drawn(streamed_programs(), 50)
 
 
-@lru_cache
-def grouped() -> list[Graph]:
+def grouped() -> Iterator[Graph]:
     """Launches over groups of the requests of a batch."""
-    return [grouped_program(random.Random(number)) for number in range(60)]
+    return (grouped_program(random.Random(number)) for number in range(60))
 
 
 _OF_STAGES = {
@@ -146,14 +161,23 @@ _PROVED, _NOT = frozenset({"proved"}), frozenset({"refuted", "unsupported"})
 
 
 @lru_cache
-def inputs(stage: str) -> list[Graph]:
+def inputs(stage: str) -> Kept[Graph]:
     """What the pass of that name may get: right graphs, from strictly ordered to as weakly ordered as possible."""
-    chooser = random.Random(0)
-    found = []
-    for graph in _OF_STAGES.get(stage, chains)():
-        weak = weakened(applied(InferDependencies(), graph))
-        found += [input_of(stage, graph), weak, _embroidered(chooser, weak)]
-    return found
+    orders = _orders(_OF_STAGES.get(stage, chains))
+    return Kept(given for graph, *weak in orders for given in (input_of(stage, graph), *weak))
+
+
+@lru_cache
+def _orders(source: Callable[[], Iterator[Graph]]) -> Kept[tuple[Graph, Graph, Graph]]:
+    """Each graph, as it is weakest, and that embroidered; once for all passes that get the same graphs."""
+
+    def found() -> Iterator[tuple[Graph, Graph, Graph]]:
+        chooser = random.Random(0)
+        for graph in source():
+            weak = weakened(applied(InferDependencies(), graph))
+            yield graph, weak, _embroidered(chooser, weak)
+
+    return Kept(found())
 
 
 def _embroidered(chooser: random.Random, graph: Graph) -> Graph:
