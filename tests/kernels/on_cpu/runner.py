@@ -144,8 +144,14 @@ class _Guarded:
             assert (margin == 0xAB).all(), f"writes beside {name}"
 
 
+_libraries: dict[tuple[Source, str], Path] = {}
+"""Of what this process has compiled: sources and entries of units; what differs in launches alone has one library."""
+
+
 def _compile(folder: Path, unit: Unit) -> Path:
     assert isinstance(unit.source, Source)
+    if (unit.source, unit.entry) in _libraries:
+        return _libraries[unit.source, unit.entry]
     driver = f"""
         extern "C" int run(void** arguments, char** starts, size_t* sizes, int count, uint3* grid, uint3* block,
                            unsigned cluster) {{
@@ -168,6 +174,7 @@ def _compile(folder: Path, unit: Unit) -> Path:
     done = compiled(source, library)
     if done.returncode:
         raise NotCompiledError(_lacking(done.stderr) + done.stderr)
+    _libraries[unit.source, unit.entry] = library
     return library
 
 
