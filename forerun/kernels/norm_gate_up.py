@@ -25,10 +25,10 @@ def fits(columns: int, storage: Storage) -> bool:
 def launch_for(rows: int, columns: int, storage: Storage = DType.BF16) -> Launch:
     """The launch for a number of rows of each matrix; see :func:`forerun.kernels.row_stream.launch_for`.
 
-    Its rings are deeper than others': they are filled while attention waits for memory, and loads little itself. Beside
-    blocks the projection after it has a long vector in shared memory, and needs room for it.
+    Its rings are deeper than others': they are filled while attention waits for memory, and loads little itself. For
+    blocks they are not, since the projection after it has a long vector in shared memory, and needs room for it.
     """
-    depth = 3 if isinstance(storage, Packing) and columns > 2048 else 4
+    depth = 3 if isinstance(storage, Packing) else 4
     return row_stream.launch_for(columns, storage, rows, 2, normalized=True, depth=depth)
 
 

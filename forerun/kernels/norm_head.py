@@ -15,7 +15,7 @@ from forerun.ir.phases import phase
 from forerun.ir.types import DType
 from forerun.kernels import argmax_partial, row_stream
 from forerun.kernels.packed_phases import load_phase
-from forerun.kernels.packing import Storage
+from forerun.kernels.packing import Packing, Storage
 from forerun.kernels.shapes import Floats, cuda_kernel, matrix, typed_name
 
 __all__ = ["KERNEL", "PARTS", "choose", "declare", "fits", "launch_for"]
@@ -34,8 +34,12 @@ def fits(columns: int, storage: Storage, rows: int = 0, parts: int = PARTS) -> b
 
 
 def launch_for(rows: int, columns: int, storage: Storage = DType.BF16, parts: int = PARTS) -> Launch:
-    """One CTA a part, if that is not too many; see :func:`forerun.kernels.row_stream.launch_for`."""
-    return row_stream.launch_for(columns, storage, parts, -(-rows // parts), normalized=True)
+    """One CTA a part, if that is not too many; see :func:`forerun.kernels.row_stream.launch_for`.
+
+    The rings of 16 warps, for blocks, are deeper: there is no kernel after it to have room for.
+    """
+    depth = 5 if isinstance(storage, Packing) else 3
+    return row_stream.launch_for(columns, storage, parts, -(-rows // parts), normalized=True, depth=depth)
 
 
 @phase(writes="logits, best_value, best_index")

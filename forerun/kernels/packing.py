@@ -33,7 +33,7 @@ UNIT = 32
 
 _MOST_TILES = 8
 _MOST_BYTES = 4096
-_MOST_COLUMNS = 4096
+_MOST_COLUMNS = 2048
 _VECTOR = 16
 _CHUNK = 1 << 20
 
@@ -78,7 +78,7 @@ class Packing:
 
         Example:
             >>> Q8_0.tiles(576), Q8_0.tiles(8192), Q4_K.tiles(14336), Q4_K.tiles(576)
-            (1, 4, 4, None)
+            (1, 4, 8, None)
         """
         count = 1
         while count <= _MOST_TILES:

@@ -8,7 +8,7 @@ from forerun.ir.phases import phase
 from forerun.ir.types import DType
 from forerun.kernels import row_stream
 from forerun.kernels.packed_phases import load_phase
-from forerun.kernels.packing import Packing, Storage
+from forerun.kernels.packing import Storage
 from forerun.kernels.shapes import Floats, cuda_kernel, matrix, typed_name
 
 __all__ = ["KERNEL", "add", "declare", "fits", "launch_for", "load_input", "load_residual"]
@@ -22,11 +22,9 @@ def fits(columns: int, storage: Storage) -> bool:
 def launch_for(rows: int, columns: int, storage: Storage = DType.BF16) -> Launch:
     """The launch for a number of rows; see :func:`forerun.kernels.row_stream.launch_for`.
 
-    It has room beside ``norm_gate_up``, which comes before or after it in a layer. For blocks, that is less by the
-    vector, which is in shared memory.
+    It has room beside ``norm_gate_up``, which comes before or after it in a layer.
     """
-    depth = 1.5 if isinstance(storage, Packing) and columns > 4096 else 2
-    return row_stream.launch_for(columns, storage, rows, 1, normalized=False, depth=depth)
+    return row_stream.launch_for(columns, storage, rows, 1, normalized=False, depth=2)
 
 
 @phase(defines="vector")

@@ -17,10 +17,10 @@ from forerun.ir.nodes import Launch
 from forerun.ir.phases import phase, phase_of
 from forerun.ir.types import DType
 from forerun.kernels import rmsnorm
-from forerun.kernels.packing import Packing, Storage
+from forerun.kernels.packing import UNIT, Packing, Storage
 from forerun.kernels.shapes import Floats
 
-__all__ = ["LAUNCHES", "NORM", "SMS", "WARPS", "dot", "launch_for", "load_weights", "ring_depth", "split_of", "streams"]
+__all__ = ["LAUNCHES", "NORM", "SMS", "WARPS", "WARPS_OF_BLOCKS", "dot", "launch_for", "load_weights", "ring_depth", "split_of", "streams"]
 
 SMS = 132
 """Streaming multiprocessors of an H100: as many CTAs stream best."""
@@ -28,10 +28,14 @@ SMS = 132
 WARPS = 8
 """Warps of a CTA."""
 
+WARPS_OF_BLOCKS = 16
+"""The same for quantised blocks: there is more to do for a byte, and more warps hide how long each takes."""
+
 _TILE = 4096  # bytes at most
 _ARRIVAL = 8
 _VECTOR = 16
 _AT_ONCE = 4  # rows of blocks that a warp multiplies together
+_FIXED_POINT = 100  # bytes of 32 elements of the vector: three planes of bytes, and a scale
 LAUNCHES = Launches(block=Span(32, 1024, 32), shared=Span(1, 227 * 1024), cluster=Span(1, 1))
 """Whole warps, whose rings are in dynamic shared memory. How many warps a row takes, and how many bytes, depends on the
 shapes; the compiler checks that there are enough (``cuda/row_stream.cuh``)."""
@@ -69,17 +73,22 @@ def ring_depth(columns: int, storage: Storage, rows: int, shared_bytes: int, *, 
     split = split_of(columns, storage)
     assert split is not None
     room = shared_bytes - _fixed_bytes(columns, storage, rows, normalized=normalized)
-    wanted = max(1, -(-rows * split // WARPS))
+    warps = _warps_for(storage)
+    wanted = max(1, -(-rows * split // warps))
     row = storage.row_bytes(columns) if isinstance(storage, Packing) else columns * storage.itemsize
-    most = room // (WARPS * (row // split + _ARRIVAL))
-    groups, batch = WARPS // split, _AT_ONCE if isinstance(storage, Packing) else 1
-    while batch > 1 and (batch > most or 4 * -(-rows // (groups * batch)) * batch > 5 * wanted):
+    most = room // (warps * (row // split + _ARRIVAL))
+    batch = _AT_ONCE if isinstance(storage, Packing) else 1
+    while batch > 1 and (batch >= 2 * wanted or batch > most):
         batch //= 2
-    return min(-(-rows // (groups * batch)) * batch or 1, most // batch * batch)
+    return min(-(-wanted // batch), most // batch) * batch
 
 
-def launch_for(columns: int, storage: Storage, units: int, rows: int, *, normalized: bool, depth: float = 3) -> Launch:
-    """What was measured best on an H100: a CTA an SM, 8 warps.
+def _warps_for(storage: Storage) -> int:
+    return WARPS_OF_BLOCKS if isinstance(storage, Packing) else WARPS
+
+
+def launch_for(columns: int, storage: Storage, units: int, rows: int, *, normalized: bool, depth: int = 3) -> Launch:
+    """What was measured best: a CTA an SM, of 8 warps (an H100), or for quantised blocks of 16 (an H200).
 
     How deep the rings are decides which neighbours share an SM. Two CTAs of one kernel must not, while another SM has
     none: that takes one kernel of a layer that needs more than half of the shared memory (``norm_gate_up``), and others
@@ -91,19 +100,19 @@ def launch_for(columns: int, storage: Storage, units: int, rows: int, *, normali
         units: What is dealt to the CTAs.
         rows: Of a unit.
         normalized: Whether the vector is normalized, and so is kept in shared memory too.
-        depth: Tiles of 4 KB a warp; more of them if they are smaller.
+        depth: Tiles of 4 KB for each of 8 warps; more of them if they are smaller, fewer a warp of 16.
     """
     grid = min(SMS, units)
     taken = _fixed_bytes(columns, storage, -(-units // grid) * rows, normalized=normalized)
-    wanted = taken + int(WARPS * depth * (_TILE + _ARRIVAL))
-    return Launch((grid, 1, 1), (32 * WARPS, 1, 1), min(_MOST_SHARED, -(-wanted // _VECTOR) * _VECTOR))
+    wanted = taken + WARPS * depth * (_TILE + _ARRIVAL)
+    return Launch((grid, 1, 1), (32 * _warps_for(storage), 1, 1), min(_MOST_SHARED, -(-wanted // _VECTOR) * _VECTOR))
 
 
 def _fixed_bytes(columns: int, storage: Storage, rows: int, *, normalized: bool) -> int:
-    """Beside the tiles: the vector, if it is normalized or for rows of blocks, and a sum for each part of a row."""
+    """Beside the tiles: the vector, if it is normalized or in fixed point, and a sum for each part of a row."""
     sums = 4 * (split_of(columns, storage) or 1) * rows
     if isinstance(storage, Packing):
-        return -(-17 * columns // 4 // _VECTOR) * _VECTOR + sums  # and a sum for each 16 of its elements
+        return -(-_FIXED_POINT * (columns // UNIT) // _VECTOR) * _VECTOR + sums
     return (4 * columns if normalized else 0) + sums
 
 

@@ -1,5 +1,4 @@
-// y = silu(w_gate n) * (w_up n), where n is x / sqrt(mean(x^2) + eps) * scale. Rows of the two matrices take turns: one
-// by one, or two by two if several rows are loaded together.
+// y = silu(w_gate n) * (w_up n), where n is x / sqrt(mean(x^2) + eps) * scale. Rows of the two matrices take turns.
 
 using Weight = Types::w_gate;
 constexpr int columns = Dims::K;
@@ -10,18 +9,8 @@ constexpr int ahead_in_l2 = 1;  // attention, which runs meanwhile, waits more t
 __device__ __forceinline__ int start_of_cta(int cta) { return 2 * start_of_share<Dims::N, ctas_of<Launch>>(cta); }
 #include "norm_stream.cuh"
 
-constexpr int turn = Rows::most_at_once > 1 ? 2 : 1;
-
-// Which of the CTA's rows belong to its element number i.
-__device__ __forceinline__ bool alone(int i) { return turn == 1 || i / 2 * 4 + 4 > row_count(); }
-__device__ __forceinline__ int gate_row(int i) { return alone(i) ? 2 * i : i / 2 * 4 + i % 2; }
-__device__ __forceinline__ int distance_of_up(int i) { return alone(i) ? 1 : 2; }
-
 __device__ __forceinline__ const unsigned char* row_address(const Arguments& a, int row) {
-    if (turn == 1) return row_of(row % 2 ? a.w_up : a.w_gate, row / 2);
-    const int i = row - first_row(), element = first_row() / 2 + i / 4 * 2;
-    const bool pair = i / 4 * 4 + 4 <= row_count();  // else the last element is alone
-    return row_of((pair ? i % 4 >= 2 : i % 2) ? a.w_up : a.w_gate, element + (pair ? i % 2 : 0));
+    return row_of(row % 2 ? a.w_up : a.w_gate, row / 2);
 }
 
 struct Locals {
@@ -43,7 +32,7 @@ __device__ __forceinline__ void activate(const Arguments& a, Locals& l) {
     const float factor = factor_of(l.input);
 #pragma unroll 1
     for (int i = thread_of<Launch>(); 2 * i < row_count(); i += Launch::threads) {
-        const float gate = product(gate_row(i)) * factor, up = product(gate_row(i) + distance_of_up(i)) * factor;
+        const float gate = product(2 * i) * factor, up = product(2 * i + 1) * factor;
         a.y[first_row() / 2 + i] = gate / (1.0f + expf(-gate)) * up;
     }
 }

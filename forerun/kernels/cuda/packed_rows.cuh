@@ -1,7 +1,9 @@
-// Rows of quantised blocks: how a warp multiplies tiles of several of them by its part of the vector.
+// Rows of quantised blocks: how a warp takes a tile of them, and multiplies it by its part of the vector.
 //
-// A lane widens its weights to f32, and multiplies by its elements of the vector, which come from shared memory once for
-// all of these rows: so tiles can be long, and few registers hold the vector.
+// The vector is in fixed point, each block of 32 elements with a scale of its own: 23 bits, in planes of bytes, so that
+// four products are one instruction (dp4a) a plane, and sums are exact. An element is off by at most 2^-23 of the
+// greatest of its block. Widening weights to f32 instead takes about twice as many instructions, more than there is
+// time for while memory brings 4.5 bits a weight.
 
 #include "packings.cuh"
 
@@ -9,7 +11,7 @@ template <class P, int columns> struct PackedRows {
     __device__ static constexpr int bytes_of_tile(int weights) { return ceil_div(P::bytes(weights / 32), 16) * 16; }
     __device__ static constexpr int warps_a_row() {
         int count = 1;
-        while (columns > 4096 * count || bytes_of_tile(columns / count) > 4096) count *= 2;
+        while (columns > 2048 * count || bytes_of_tile(columns / count) > 4096) count *= 2;
         return count;
     }
     static constexpr int split = warps_a_row();
@@ -19,63 +21,90 @@ template <class P, int columns> struct PackedRows {
     static constexpr int steps = ceil_div(units, 32);
     static_assert(columns % (P::block * split) == 0, "rows, and their parts, must be whole blocks");
 
-    struct Vector {};  // no registers hold it
+    using Vector = FixedPoint[steps];
+    using Pieces = typename P::Unit[steps];
+
+    // Tiles are small, and a warp has few: it would wait for each of them, its loads and its sum.
     static constexpr int most_at_once = 4;
 
-    // The vector in shared memory, and after it the sums of 16 elements. A lane reads 128 bytes at once: the 16 bytes of
-    // blocks are in turns, so that lanes read from different banks.
+    // The vector in shared memory, by blocks: of each plane of bytes both halves; then scales.
     static constexpr bool needs_shared_vector = true;
-    static constexpr int sums_of_halves_at = columns * static_cast<int>(sizeof(float));
-    static constexpr int vector_bytes = (sums_of_halves_at + columns / 4 + 15) / 16 * 16;
-    __device__ __forceinline__ static float4* quarter_at(unsigned char* shared, int block, int number) {
-        return reinterpret_cast<float4*>(shared) + 8 * block + (number ^ block % 8);
-    }
+    static constexpr int blocks = columns / 32;
+    static constexpr int scales_at = 32 * byte_planes * blocks;
+    static constexpr int vector_bytes = (scales_at + 4 * blocks + 15) / 16 * 16;
 
     __device__ __forceinline__ static bool in_tile(int step, int lane) {
         return (step + 1) * 32 <= units || step * 32 + lane < units;
     }
 
-    // Puts a thread's share of the vector into shared memory; all lanes of a warp come here.
-    __device__ __forceinline__ static void put(unsigned char* shared, int column, const float (&share)[4]) {
-        float sum = (share[0] + share[1]) + (share[2] + share[3]);
-        sum += __shfl_xor_sync(~0u, sum, 1);
-        sum += __shfl_xor_sync(~0u, sum, 2);
-        if (column >= columns) return;
-        *quarter_at(shared, column / 32, column % 32 / 4) = make_float4(share[0], share[1], share[2], share[3]);
-        if (column % 16 == 0) reinterpret_cast<float*>(shared + sums_of_halves_at)[column / 16] = sum;
-    }
-    __device__ __forceinline__ static Block block_of(unsigned char* shared, int number) {
-        Block x;
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-            const float4 v = *quarter_at(shared, number, i);
-            x.elements[4 * i] = v.x;
-            x.elements[4 * i + 1] = v.y;
-            x.elements[4 * i + 2] = v.z;
-            x.elements[4 * i + 3] = v.w;
-        }
-        const float2 sums = reinterpret_cast<const float2*>(shared + sums_of_halves_at)[number];
-        x.sums[0] = sums.x;
-        x.sums[1] = sums.y;
-        return x;
+    static constexpr float greatest_integer = 4161536.0f;  // less than 2^22, for the trick below
+
+    // A byte of each of 4 integers.
+    __device__ __forceinline__ static unsigned bytes_of(const unsigned (&integers)[4], int plane) {
+        const unsigned two = 0x40 + 0x11 * plane;
+        return __byte_perm(
+            __byte_perm(integers[0], integers[1], two), __byte_perm(integers[2], integers[3], two), 0x5410);
     }
 
-    // What a lane has of the products of several rows, whose tiles lie one after the other.
-    template <int count>
-    __device__ __forceinline__ static void multiply(
-        const unsigned char* tiles, unsigned char* shared, int part, int lane, const Vector&, float (&values)[count]) {
+    // Puts a thread's share of the vector, 4 elements, into shared memory. 8 lanes have a block; all lanes of a warp
+    // come here, with zeros for what is beyond the row. What is not finite makes the scale so, and with it all products.
+    __device__ __forceinline__ static void put(unsigned char* shared, int column, const float (&share)[4]) {
+        unsigned greatest = 0;
 #pragma unroll
-        for (int i = 0; i < count; ++i) values[i] = 0.0f;
+        for (int i = 0; i < 4; ++i) greatest = max(greatest, __float_as_uint(share[i]) & 0x7FFFFFFFu);
+#pragma unroll
+        for (int distance = 1; distance < 8; distance *= 2) {
+            greatest = max(greatest, __shfl_xor_sync(~0u, greatest, distance));
+        }
+        // Vectors so small that the quotient overflows are zero.
+        const float most = __uint_as_float(greatest);
+        const float factor = most > 1e-30f ? __fdividef(greatest_integer, most) : 0.0f;
+        unsigned words[byte_planes], integers[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+            // The bits of 1.5 * 2^23 are those of the sum but for the integer.
+            integers[i] = __float_as_uint(fmaf(share[i], factor, 12582912.0f)) - 0x4B400000u;
+        }
+#pragma unroll
+        for (int plane = 0; plane < byte_planes; ++plane) {
+            words[plane] = bytes_of(integers, plane);
+#pragma unroll
+            for (int i = 0; i < 4; ++i) integers[i] += 128 << 8 * plane;  // what the signed byte has too little
+        }
+        if (column >= columns) return;
+        const int block = column / 32, word = column % 32 / 4;
+        unsigned* to = reinterpret_cast<unsigned*>(shared + word / 4 * 16 * blocks + 16 * block) + word % 4;
+#pragma unroll
+        for (int plane = 0; plane < byte_planes; ++plane) to[8 * blocks * plane] = words[plane];
+        if (word == 0) reinterpret_cast<float*>(shared + scales_at)[block] = most * (1.0f / greatest_integer);
+    }
+
+    __device__ __forceinline__ static void get(const unsigned char* shared, int part, int lane, Vector& x) {
 #pragma unroll
         for (int step = 0; step < steps; ++step) {
-            const int unit = step * 32 + lane;
-            if (!in_tile(step, lane)) break;
-            const Block x = block_of(shared, part * units + unit);
+            const int block = part * units + (in_tile(step, lane) ? step * 32 + lane : 0);
 #pragma unroll
-            for (int i = 0; i < count; ++i) {
-                values[i] += P::multiplied(P::template take<units>(tiles + i * tile_bytes, unit), x);
+            for (int half = 0; half < 2 * byte_planes; ++half) {
+                const uint4 words = entry<uint4>(shared + 16 * blocks * half, block);
+                memcpy(&x[step].bytes[half / 2][4 * (half % 2)], &words, 16);
             }
+            x[step].scale = entry<float>(shared + scales_at, block);
+            x[step].sum = x[step].scale * sum_of(x[step]);
         }
+    }
+
+    __device__ __forceinline__ static void take(const unsigned char* from, int lane, Pieces& w) {
+#pragma unroll
+        for (int step = 0; step < steps; ++step) {
+            w[step] = in_tile(step, lane) ? P::template take<units>(from, step * 32 + lane) : typename P::Unit{};
+        }
+    }
+
+    __device__ __forceinline__ static float multiplied(const Pieces& w, const Vector& x) {
+        float sum = 0.0f;
+#pragma unroll
+        for (int step = 0; step < steps; ++step) sum += P::multiplied(w[step], x[step]);
+        return sum;
     }
 
     // A single weight of a row in global memory.

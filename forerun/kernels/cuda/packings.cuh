@@ -1,11 +1,12 @@
 // Quantised weights as they lie in memory (forerun/kernels/packing.py): a tile is a number of units of 32 weights, plane
-// after plane. A lane takes a unit, and multiplies it by 32 elements of the vector.
+// after plane. A lane takes a unit, and multiplies it by a block of 32 elements of the vector in fixed point.
 #pragma once
 
-// 32 elements of a vector, and the sums of both halves.
-struct Block {
-    float elements[32], sums[2];
-    __device__ __forceinline__ float sum() const { return sums[0] + sums[1]; }
+// 32 elements of a vector: integers of three signed bytes, the lowest one first, times a scale; and their sum.
+constexpr int byte_planes = 3;
+struct FixedPoint {
+    unsigned bytes[byte_planes][8];
+    float scale, sum;
 };
 
 // An entry of a plane, in shared memory; and in global memory.
@@ -16,45 +17,43 @@ template <class T> __device__ __forceinline__ T stored(const unsigned char* plan
     return load_global(reinterpret_cast<const T*>(plane) + number);
 }
 
+// Products of quants with the integers of a vector, summed byte by byte: exact up to the sum of the planes.
+struct Products {
+    int of_bytes[byte_planes] = {};
+
+    // Adds those of 4 words of quants, of 4 bytes each, with the words of the vector from `from` on.
+    __device__ __forceinline__ void add(const unsigned (&quants)[4], const FixedPoint& x, int from) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+#pragma unroll
+            for (int plane = 0; plane < byte_planes; ++plane) {
+                of_bytes[plane] = __dp4a(
+                    static_cast<int>(quants[i]), static_cast<int>(x.bytes[plane][from + i]), of_bytes[plane]);
+            }
+        }
+    }
+    __device__ __forceinline__ float sum() const {
+        return fmaf(static_cast<float>(of_bytes[2]), 65536.0f, static_cast<float>(256 * of_bytes[1] + of_bytes[0]));
+    }
+};
+
 __device__ __forceinline__ f16 lower_half(unsigned word) { return {static_cast<unsigned short>(word)}; }
 __device__ __forceinline__ f16 upper_half(unsigned word) { return {static_cast<unsigned short>(word >> 16)}; }
 
 // A byte as f32, by its place in the bits of 2^23: conversions are slow.
 __device__ __forceinline__ float small_number(unsigned byte) { return __uint_as_float(0x4B000000u | byte) - 8388608.0f; }
 
-// Bytes become f32 by their place in the bits of one, since conversions are slow: 7 bits in those of 128, which adds 128,
-// for one instruction a byte. What they are all too large by is a multiple of the sum of the vector: sums begin at its
-// negative.
-constexpr float excess = 128.0f;
-__device__ __forceinline__ float with_excess(unsigned word, int byte) {
-    return __uint_as_float(__byte_perm(word, 0x43000000u, 0x7044 + (byte << 8)));
+// The sum of the integers.
+__device__ __forceinline__ float sum_of(const FixedPoint& x) {
+    const unsigned ones[4] = {0x01010101u, 0x01010101u, 0x01010101u, 0x01010101u};
+    Products found;
+    found.add(ones, x, 0);
+    found.add(ones, x, 4);
+    return found.sum();
 }
 
-// `sum` and the products of 16 bytes of 7 bits, as floats with excess, with half of a block.
-__device__ __forceinline__ float products(const unsigned (&words)[4], const Block& x, int half, float sum) {
-    float other = 0.0f;
-#pragma unroll
-    for (int i = 0; i < 16; i += 2) {
-        sum = fmaf(with_excess(words[i / 4], i % 4), x.elements[16 * half + i], sum);
-        other = fmaf(with_excess(words[i / 4], i % 4 + 1), x.elements[16 * half + i + 1], other);
-    }
-    return sum + other;
-}
-
-// The same for signed bytes, exactly: those of 8 bits go into the bits of 2^23, from which they are taken at once.
-__device__ __forceinline__ float signed_products(const uint4& quants, const Block& x, int half) {
-    const unsigned words[4] = {quants.x, quants.y, quants.z, quants.w};
-    float sums[2] = {};
-#pragma unroll
-    for (int i = 0; i < 16; ++i) {
-        const unsigned bits = __byte_perm(words[i / 4] ^ 0x80808080u, 0x4B000000u, 0x7440 + i % 4);
-        sums[i % 2] = fmaf(__uint_as_float(bits) - 8388736.0f, x.elements[16 * half + i], sums[i % 2]);
-    }
-    return sums[0] + sums[1];
-}
-
-// 32 nibbles: byte i has weight i in its low half, and weight 16 + i in its high half. Less `least` times the vector's sum.
-__device__ __forceinline__ float nibble_products(const uint4& nibbles, const Block& x, float least = 0.0f) {
+// 32 nibbles: byte i has weight i in its low half, and weight 16 + i in its high half.
+__device__ __forceinline__ float nibble_products(const uint4& nibbles, const FixedPoint& x) {
     const unsigned words[4] = {nibbles.x, nibbles.y, nibbles.z, nibbles.w};
     unsigned low[4], high[4];
 #pragma unroll
@@ -62,7 +61,10 @@ __device__ __forceinline__ float nibble_products(const uint4& nibbles, const Blo
         low[i] = words[i] & 0x0F0F0F0Fu;
         high[i] = words[i] >> 4 & 0x0F0F0F0Fu;
     }
-    return products(low, x, 0, -(excess + least) * x.sums[0]) + products(high, x, 1, -(excess + least) * x.sums[1]);
+    Products found;
+    found.add(low, x, 0);
+    found.add(high, x, 4);
+    return found.sum();
 }
 __device__ __forceinline__ int nibble(const unsigned char* plane, int unit, int i) {
     return stored<unsigned char>(plane, 16 * unit + i % 16) >> 4 * (i / 16) & 15;
@@ -82,8 +84,13 @@ struct Q8_0 {
     template <int units> __device__ __forceinline__ static Unit take(const unsigned char* tile, int unit) {
         return {entry<uint4>(tile, unit), entry<uint4>(tile + 16 * units, unit), entry<f16>(tile + 32 * units, unit)};
     }
-    __device__ __forceinline__ static float multiplied(const Unit& w, const Block& x) {
-        return widened(w.scale) * (signed_products(w.first, x, 0) + signed_products(w.second, x, 1));
+    __device__ __forceinline__ static float multiplied(const Unit& w, const FixedPoint& x) {
+        const unsigned first[4] = {w.first.x, w.first.y, w.first.z, w.first.w};
+        const unsigned second[4] = {w.second.x, w.second.y, w.second.z, w.second.w};
+        Products found;
+        found.add(first, x, 0);
+        found.add(second, x, 4);
+        return widened(w.scale) * x.scale * found.sum();
     }
     template <int units> __device__ __forceinline__ static float weight(const unsigned char* tile, int unit, int i) {
         const signed char quant = stored<signed char>(tile + 16 * units * (i / 16), 16 * unit + i % 16);
@@ -102,8 +109,8 @@ struct Q4_0 {
     template <int units> __device__ __forceinline__ static Unit take(const unsigned char* tile, int unit) {
         return {entry<uint4>(tile, unit), entry<f16>(tile + 16 * units, unit)};
     }
-    __device__ __forceinline__ static float multiplied(const Unit& w, const Block& x) {
-        return widened(w.scale) * nibble_products(w.nibbles, x, 8.0f);
+    __device__ __forceinline__ static float multiplied(const Unit& w, const FixedPoint& x) {
+        return widened(w.scale) * fmaf(x.scale, nibble_products(w.nibbles, x), -8.0f * x.sum);
     }
     template <int units> __device__ __forceinline__ static float weight(const unsigned char* tile, int unit, int i) {
         return widened(stored<f16>(tile + 16 * units, unit)) * static_cast<float>(nibble(tile, unit, i) - 8);
@@ -121,9 +128,9 @@ struct Q4_1 {
     template <int units> __device__ __forceinline__ static Unit take(const unsigned char* tile, int unit) {
         return {entry<uint4>(tile, unit), entry<unsigned>(tile + 16 * units, unit)};
     }
-    __device__ __forceinline__ static float multiplied(const Unit& w, const Block& x) {
-        const float sum = nibble_products(w.nibbles, x);
-        return fmaf(widened(lower_half(w.scales)), sum, widened(upper_half(w.scales)) * x.sum());
+    __device__ __forceinline__ static float multiplied(const Unit& w, const FixedPoint& x) {
+        const float sum = x.scale * nibble_products(w.nibbles, x);
+        return fmaf(widened(lower_half(w.scales)), sum, widened(upper_half(w.scales)) * x.sum);
     }
     template <int units> __device__ __forceinline__ static float weight(const unsigned char* tile, int unit, int i) {
         const unsigned scales = stored<unsigned>(tile + 16 * units, unit);
@@ -146,11 +153,11 @@ struct Q4_K {
             entry<uint4>(tile, unit), entry<unsigned>(tile + 16 * units, unit / 8),
             entry<unsigned short>(tile + 16 * units + units / 2, unit)};
     }
-    __device__ __forceinline__ static float multiplied(const Unit& w, const Block& x) {
-        const float sum = nibble_products(w.nibbles, x);
+    __device__ __forceinline__ static float multiplied(const Unit& w, const FixedPoint& x) {
+        const float sum = x.scale * nibble_products(w.nibbles, x);
         const float scale = widened(lower_half(w.of_block)) * small_number(w.of_unit & 255u);
         const float minimum = widened(upper_half(w.of_block)) * small_number(w.of_unit >> 8);
-        return fmaf(scale, sum, -minimum * x.sum());
+        return fmaf(scale, sum, -minimum * x.sum);
     }
     template <int units> __device__ __forceinline__ static float weight(const unsigned char* tile, int unit, int i) {
         const unsigned of_block = stored<unsigned>(tile + 16 * units, unit / 8);
@@ -177,10 +184,11 @@ struct Q6_K {
             entry<uint4>(tile, unit), entry<uint2>(tile + 16 * units, unit),
             entry<unsigned short>(tile + 24 * units, unit), entry<f16>(tile + 26 * units, unit / 8)};
     }
+    // Words of 4 signed quants; no byte carries into the next: 63 + 96 is less than 256.
     __device__ __forceinline__ static unsigned quants(unsigned low, unsigned upper) {
-        return low & 0x0F0F0F0Fu | upper & 0x30303030u;
+        return ((low & 0x0F0F0F0Fu | upper & 0x30303030u) + 0x60606060u) ^ 0x80808080u;
     }
-    __device__ __forceinline__ static float multiplied(const Unit& w, const Block& x) {
+    __device__ __forceinline__ static float multiplied(const Unit& w, const FixedPoint& x) {
         const unsigned words[4] = {w.nibbles.x, w.nibbles.y, w.nibbles.z, w.nibbles.w};
         const unsigned first[4] = {
             quants(words[0], w.upper.x << 4), quants(words[1], w.upper.x << 2), quants(words[2], w.upper.x),
@@ -190,8 +198,10 @@ struct Q6_K {
             quants(words[2] >> 4, w.upper.y), quants(words[3] >> 4, w.upper.y >> 2)};
         const float one = static_cast<float>(static_cast<signed char>(w.scales & 255));
         const float other = static_cast<float>(static_cast<signed char>(w.scales >> 8));
-        const float sum = one * products(first, x, 0, -(excess + 32.0f) * x.sums[0]);
-        return widened(w.of_block) * fmaf(other, products(second, x, 1, -(excess + 32.0f) * x.sums[1]), sum);
+        Products of_first, of_second;
+        of_first.add(first, x, 0);
+        of_second.add(second, x, 4);
+        return widened(w.of_block) * x.scale * fmaf(one, of_first.sum(), other * of_second.sum());
     }
     template <int units> __device__ __forceinline__ static float weight(const unsigned char* tile, int unit, int i) {
         const int upper = stored<unsigned char>(tile + 16 * units, 8 * unit + 4 * (i / 16) + i % 4) >> 2 * (i % 16 / 4) & 3;

@@ -46,19 +46,17 @@ constexpr int wanted = greatest(1, ceil_div(most_rows, groups));
 constexpr int most_depth = room / (warps * (tile_bytes + arrival_bytes));
 static_assert(room > 0 && most_depth > 0, "the launch's shared memory must hold a tile a warp and a sum a row");
 
-// Rows that are one after the other, and which a warp loads and multiplies together; a ring holds whole batches. Groups
-// must not have many more of them than if rows were dealt one by one.
-__device__ constexpr int rows_in_batches(int batch) { return ceil_div(most_rows, groups * batch) * batch; }
-__device__ constexpr int most_in_batch() {
+// Rows that a warp multiplies at once; a ring holds whole batches.
+__device__ constexpr int batch_of(int rows) {
     int count = Rows::most_at_once;
-    while (count > 1 && (count > most_depth || 4 * rows_in_batches(count) > 5 * wanted)) count /= 2;
+    while (count > 1 && (count >= 2 * rows || count > most_depth)) count /= 2;
     return count;
 }
-constexpr int batch = most_in_batch();
-constexpr int depth = least(rows_in_batches(batch), most_depth / batch * batch);
+constexpr int batch = batch_of(wanted);
+constexpr int depth = least(ceil_div(wanted, batch), most_depth / batch) * batch;
 
 // Of a warp, while it fills its ring.
-constexpr int tiles_on_their_way = ceil_div(bytes_on_their_way, tile_bytes * batch) * batch;
+constexpr int tiles_on_their_way = ceil_div(bytes_on_their_way, tile_bytes);
 
 constexpr int vector_at = warps * depth * tile_bytes;
 constexpr int arrivals_at = vector_at + vector_bytes;
@@ -77,20 +75,10 @@ __device__ __forceinline__ Arrival* arrival_at(int slot) {
 }
 __device__ __forceinline__ float* sums() { return reinterpret_cast<float*>(dynamic_shared + sums_at); }
 
-// The CTA's rows, and how many of them the warp's group has: every n-th batch.
+// The CTA's rows, and how many of them the warp's group has: every n-th one.
 __device__ __forceinline__ int first_row() { return start_of_cta(cta_of<Launch>()); }
 __device__ __forceinline__ int row_count() { return start_of_cta(cta_of<Launch>() + 1) - first_row(); }
-__device__ __forceinline__ int rows_of_group() {
-    if (batch == 1) return (row_count() - group() + groups - 1) / groups;
-    constexpr int round = groups * batch;
-    const int rest = row_count() % round - group() * batch;
-    return row_count() / round * batch + least(greatest(rest, 0), batch);
-}
-
-// Which row of the CTA the group's row number `number` is.
-__device__ __forceinline__ int row_in_cta_of(int number) {
-    return batch == 1 ? number * groups + group() : (number / batch * groups + group()) * batch + number % batch;
-}
+__device__ __forceinline__ int rows_of_group() { return (row_count() - group() + groups - 1) / groups; }
 
 // Row number `row` of a matrix.
 template <class T> __device__ __forceinline__ const unsigned char* row_of(const T* matrix, int row) {
@@ -99,24 +87,11 @@ template <class T> __device__ __forceinline__ const unsigned char* row_of(const 
 __device__ __forceinline__ const unsigned char* row_address(const Arguments& a, int row);
 
 __device__ __forceinline__ const unsigned char* tile_address(const Arguments& a, int number) {
-    return row_address(a, first_row() + row_in_cta_of(number)) + part_of_row() * tile_bytes;
+    return row_address(a, first_row() + number * groups + group()) + part_of_row() * tile_bytes;
 }
 
-// Begins to load a batch, or what there is of it, from row `number` of the group on. What lies together in memory is one
-// copy: many small ones take the copy engine longer than their bytes.
-__device__ __forceinline__ void begin_batch(const Arguments& a, int number, int count, int slot) {
-    if (batch == 1) {
-        begin_copy(tile_at(slot), tile_address(a, number), tile_bytes, arrival_at(slot));
-        return;
-    }
-    expect(arrival_at(slot), count * tile_bytes);
-    for (int done = 0; done < count;) {
-        const unsigned char* from = tile_address(a, number + done);
-        int run = 1;
-        while (split == 1 && done + run < count && tile_address(a, number + done + run) == from + run * tile_bytes) ++run;
-        begin_expected_copy(tile_at(slot + done), from, run * tile_bytes, arrival_at(slot));
-        done += run;
-    }
+__device__ __forceinline__ void begin_tile(const Arguments& a, int number, int slot) {
+    begin_copy(tile_at(slot), tile_address(a, number), tile_bytes, arrival_at(slot));
 }
 
 // Begins to load the first tiles of every warp; before the wait there is time for some of them to arrive.
@@ -124,11 +99,11 @@ __device__ __forceinline__ void fill_rings(const Arguments& a) {
     if (lane() == 0) {
         for (int slot = 0; slot < depth; ++slot) prepare(arrival_at(slot));
         publish_prepared();
-        for (int slot = 0; slot < least(depth, rows_of_group()); slot += batch) {
+        for (int slot = 0; slot < least(depth, rows_of_group()); ++slot) {
             if (tiles_on_their_way < depth && slot >= tiles_on_their_way) {
                 await_arrival(arrival_at(slot - tiles_on_their_way), 0);
             }
-            begin_batch(a, slot, least(batch, rows_of_group() - slot), slot);
+            begin_tile(a, slot, slot);
         }
 #pragma unroll 1
         for (int number = depth; number < least(depth + ahead_in_l2, rows_of_group()); ++number) {
@@ -157,10 +132,8 @@ __device__ __forceinline__ void put_shares(const Shares& from) {
     for (int i = 0; i < shares; ++i) Rows::put(shared_vector(), share_at(i), from[i]);
 }
 
-// After a barrier: what of the vector is kept in registers.
-template <class R = Rows> __device__ __forceinline__ void get_vector(Vector& x) {
-    if constexpr (!R::needs_shared_vector) R::get(shared_vector(), part_of_row(), lane(), x);
-}
+// After a barrier.
+__device__ __forceinline__ void get_vector(Vector& x) { Rows::get(shared_vector(), part_of_row(), lane(), x); }
 
 // A vector as it is.
 template <class R = Rows> __device__ __forceinline__ void load_vector(const float* vector, Vector& x) {
@@ -194,51 +167,54 @@ template <int count> __device__ __forceinline__ float sum_of_each(float (&values
     return values[0];
 }
 
-// Multiplies `count` rows of a batch from number `first` on, whose tiles are in the ring from `slot` on.
-template <int count>
-__device__ __forceinline__ void multiply_together(const Vector& x, int first, int slot) {
-    float values[count];
-    Rows::multiply(tile_at(slot), shared_vector(), part_of_row(), lane(), x, values);
+// Multiplies the rows from the group's row `first` on, whose tiles are in the ring from `slot` on: a batch, or fewer.
+template <bool whole>
+__device__ __forceinline__ void multiply_batch(
+    const Arguments& a, const Vector& x, int first, int rows, int slot, int parity) {
+    float values[batch];
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < batch; ++i) {
+        if (whole || first + i < rows) await_arrival(arrival_at(slot + i), parity);
+    }
+#pragma unroll
+    for (int i = 0; i < batch; ++i) {
+        values[i] = 0.0f;
+        if (whole || first + i < rows) {
+            Rows::Pieces w;
+            Rows::take(tile_at(slot + i), lane(), w);
+            values[i] = Rows::multiplied(w, x);
+        }
+    }
     const float sum = sum_of_each(values);
-    if (lane() % (32 / count) == 0) {
-        sums()[(row_in_cta_of(first) + lane() * count / 32) * split + part_of_row()] = sum;
+    const int own = lane() * batch / 32;
+    if (lane() % (32 / batch) == 0 && first + own < rows) {
+        sums()[((first + own) * groups + group()) * split + part_of_row()] = sum;
+    }
+    // Only now: the sums have needed the whole tiles. A copy that begins right after the loads of a tile may overtake
+    // them, since they queue behind the loads of the vector.
+    if (lane() == 0 && first + depth < rows) {
+        free_for_copies();
+#pragma unroll
+        for (int i = 0; i < batch; ++i) {
+            if (first + i + depth < rows) begin_tile(a, first + i + depth, slot + i);
+        }
     }
 }
 
 // Multiplies all rows of the CTA. After a barrier every thread may ask for sums.
 __device__ __forceinline__ void multiply_rows(const Arguments& a, const Vector& x) {
     const int rows = rows_of_group();
-    int first = 0, slot = 0, parity = 0;
+    int slot = 0, parity = 0;
 #pragma unroll 1
-    for (; first + batch <= rows; first += batch) {
-        __syncwarp();
-        await_arrival(arrival_at(slot), parity);
-        multiply_together<batch>(x, first, slot);
-        // Only now: the sums have needed the whole tiles. A copy that begins right after the loads of a tile may overtake
-        // them, since they queue behind the loads of the vector.
-        if (lane() == 0 && first + depth < rows) {
-            free_for_copies();
-            begin_batch(a, first + depth, least(batch, rows - first - depth), slot);
-        }
+    for (int first = 0; first < rows; first += batch) {
+        if (batch == 1 || first + batch <= rows) multiply_batch<true>(a, x, first, rows, slot, parity);
+        else multiply_batch<false>(a, x, first, rows, slot, parity);
         slot += batch;
         if (slot == depth) {
             slot = 0;
             parity ^= 1;
         }
-    }
-    if (batch == 1 || first == rows) return;
-    // The rest of a batch.
-    __syncwarp();
-    await_arrival(arrival_at(slot), parity);
-    if constexpr (batch > 2) {
-        if (first + 2 <= rows) {
-            multiply_together<2>(x, first, slot);
-            first += 2;
-            slot += 2;
-        }
-    }
-    if constexpr (batch > 1) {
-        if (first < rows) multiply_together<1>(x, first, slot);
     }
 }
 
