@@ -35,7 +35,7 @@ _TILE = 4096  # bytes at most
 _ARRIVAL = 8
 _VECTOR = 16
 _AT_ONCE = 4  # rows of blocks that a warp multiplies together
-_FIXED_POINT = 100  # bytes of 32 elements of the vector: three planes of bytes, and a scale
+_FIXED_POINT = 104  # bytes of 32 elements of the vector: three planes of bytes, a scale, and the sum
 LAUNCHES = Launches(block=Span(32, 1024, 32), shared=Span(1, 227 * 1024), cluster=Span(1, 1))
 """Whole warps, whose rings are in dynamic shared memory. How many warps a row takes, and how many bytes, depends on the
 shapes; the compiler checks that there are enough (``cuda/row_stream.cuh``)."""

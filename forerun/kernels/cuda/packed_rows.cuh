@@ -7,6 +7,11 @@
 
 #include "packings.cuh"
 
+// Where a warp has its part of the vector: in registers, 26 for 32 elements a lane; or in shared memory, from where it reads
+// each block once for all rows of a batch. And how many rows that is.
+constexpr bool vector_in_registers = true;
+constexpr int rows_at_once = 4;
+
 template <class P, int columns> struct PackedRows {
     __device__ static constexpr int bytes_of_tile(int weights) { return ceil_div(P::bytes(weights / 32), 16) * 16; }
     __device__ static constexpr int warps_a_row() {
@@ -21,17 +26,17 @@ template <class P, int columns> struct PackedRows {
     static constexpr int steps = ceil_div(units, 32);
     static_assert(columns % (P::block * split) == 0, "rows, and their parts, must be whole blocks");
 
-    using Vector = FixedPoint[steps];
-    using Pieces = typename P::Unit[steps];
+    using Vector = FixedPoint[vector_in_registers ? steps : 1];  // never set, if it is not kept
 
     // Tiles are small, and a warp has few: it would wait for each of them, its loads and its sum.
-    static constexpr int most_at_once = 4;
+    static constexpr int most_at_once = rows_at_once;
 
-    // The vector in shared memory, by blocks: of each plane of bytes both halves; then scales.
+    // The vector in shared memory, by blocks: of each plane of bytes both halves; then scales, and the sums of blocks.
     static constexpr bool needs_shared_vector = true;
     static constexpr int blocks = columns / 32;
     static constexpr int scales_at = 32 * byte_planes * blocks;
-    static constexpr int vector_bytes = (scales_at + 4 * blocks + 15) / 16 * 16;
+    static constexpr int sums_of_blocks_at = scales_at + 4 * blocks;
+    static constexpr int vector_bytes = (sums_of_blocks_at + 4 * blocks + 15) / 16 * 16;
 
     __device__ __forceinline__ static bool in_tile(int step, int lane) {
         return (step + 1) * 32 <= units || step * 32 + lane < units;
@@ -60,11 +65,15 @@ template <class P, int columns> struct PackedRows {
         const float most = __uint_as_float(greatest);
         const float factor = most > 1e-30f ? __fdividef(greatest_integer, most) : 0.0f;
         unsigned words[byte_planes], integers[4];
+        int sum = 0;
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
             // The bits of 1.5 * 2^23 are those of the sum but for the integer.
             integers[i] = __float_as_uint(fmaf(share[i], factor, 12582912.0f)) - 0x4B400000u;
+            sum += static_cast<int>(integers[i]);
         }
+#pragma unroll
+        for (int distance = 1; distance < 8; distance *= 2) sum += __shfl_xor_sync(~0u, sum, distance);
 #pragma unroll
         for (int plane = 0; plane < byte_planes; ++plane) {
             words[plane] = bytes_of(integers, plane);
@@ -76,35 +85,54 @@ template <class P, int columns> struct PackedRows {
         unsigned* to = reinterpret_cast<unsigned*>(shared + word / 4 * 16 * blocks + 16 * block) + word % 4;
 #pragma unroll
         for (int plane = 0; plane < byte_planes; ++plane) to[8 * blocks * plane] = words[plane];
-        if (word == 0) reinterpret_cast<float*>(shared + scales_at)[block] = most * (1.0f / greatest_integer);
+        if (word == 0) {
+            const float scale = most * (1.0f / greatest_integer);
+            reinterpret_cast<float*>(shared + scales_at)[block] = scale;
+            reinterpret_cast<float*>(shared + sums_of_blocks_at)[block] = scale * static_cast<float>(sum);
+        }
     }
 
+    __device__ __forceinline__ static FixedPoint block_of(const unsigned char* shared, int block) {
+        FixedPoint x;
+#pragma unroll
+        for (int half = 0; half < 2 * byte_planes; ++half) {
+            const uint4 words = entry<uint4>(shared + 16 * blocks * half, block);
+            memcpy(&x.bytes[half / 2][4 * (half % 2)], &words, 16);
+        }
+        x.scale = entry<float>(shared + scales_at, block);
+        x.sum = entry<float>(shared + sums_of_blocks_at, block);
+        return x;
+    }
+
+    // What a warp keeps of its part of the vector, if anything.
     __device__ __forceinline__ static void get(const unsigned char* shared, int part, int lane, Vector& x) {
+        if constexpr (vector_in_registers) {
 #pragma unroll
-        for (int step = 0; step < steps; ++step) {
-            const int block = part * units + (in_tile(step, lane) ? step * 32 + lane : 0);
-#pragma unroll
-            for (int half = 0; half < 2 * byte_planes; ++half) {
-                const uint4 words = entry<uint4>(shared + 16 * blocks * half, block);
-                memcpy(&x[step].bytes[half / 2][4 * (half % 2)], &words, 16);
+            for (int step = 0; step < steps; ++step) {
+                x[step] = block_of(shared, part * units + (in_tile(step, lane) ? step * 32 + lane : 0));
             }
-            x[step].scale = entry<float>(shared + scales_at, block);
-            x[step].sum = x[step].scale * sum_of(x[step]);
         }
     }
 
-    __device__ __forceinline__ static void take(const unsigned char* from, int lane, Pieces& w) {
+    // What a lane has of the products of the first `present` of several rows, whose tiles lie one after the other.
+    template <int count>
+    __device__ __forceinline__ static void multiply(
+        const unsigned char* tiles, int present, const unsigned char* shared, int part, int lane, const Vector& kept,
+        float (&values)[count]) {
+#pragma unroll
+        for (int i = 0; i < count; ++i) values[i] = 0.0f;
 #pragma unroll
         for (int step = 0; step < steps; ++step) {
-            w[step] = in_tile(step, lane) ? P::template take<units>(from, step * 32 + lane) : typename P::Unit{};
-        }
-    }
-
-    __device__ __forceinline__ static float multiplied(const Pieces& w, const Vector& x) {
-        float sum = 0.0f;
+            const int unit = step * 32 + lane;
+            if (!in_tile(step, lane)) break;
+            FixedPoint x;
+            if constexpr (vector_in_registers) x = kept[step];
+            else x = block_of(shared, part * units + unit);
 #pragma unroll
-        for (int step = 0; step < steps; ++step) sum += P::multiplied(w[step], x[step]);
-        return sum;
+            for (int i = 0; i < count; ++i) {
+                if (i < present) values[i] += P::multiplied(P::template take<units>(tiles + i * tile_bytes, unit), x);
+            }
+        }
     }
 
     // A single weight of a row in global memory.

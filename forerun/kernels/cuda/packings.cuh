@@ -43,15 +43,6 @@ __device__ __forceinline__ f16 upper_half(unsigned word) { return {static_cast<u
 // A byte as f32, by its place in the bits of 2^23: conversions are slow.
 __device__ __forceinline__ float small_number(unsigned byte) { return __uint_as_float(0x4B000000u | byte) - 8388608.0f; }
 
-// The sum of the integers.
-__device__ __forceinline__ float sum_of(const FixedPoint& x) {
-    const unsigned ones[4] = {0x01010101u, 0x01010101u, 0x01010101u, 0x01010101u};
-    Products found;
-    found.add(ones, x, 0);
-    found.add(ones, x, 4);
-    return found.sum();
-}
-
 // 32 nibbles: byte i has weight i in its low half, and weight 16 + i in its high half.
 __device__ __forceinline__ float nibble_products(const uint4& nibbles, const FixedPoint& x) {
     const unsigned words[4] = {nibbles.x, nibbles.y, nibbles.z, nibbles.w};

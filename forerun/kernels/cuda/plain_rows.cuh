@@ -87,4 +87,12 @@ template <class W, int columns> struct PlainRows {
         }
         return (products[0] + products[1]) + (products[2] + products[3]);
     }
+
+    // What a lane has of the product of a row.
+    __device__ __forceinline__ static void multiply(
+        const unsigned char* tile, int, const unsigned char*, int, int lane, const Vector& x, float (&values)[1]) {
+        Pieces w;
+        take(tile, lane, w);
+        values[0] = multiplied(w, x);
+    }
 };

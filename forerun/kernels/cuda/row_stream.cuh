@@ -177,15 +177,8 @@ __device__ __forceinline__ void multiply_batch(
     for (int i = 0; i < batch; ++i) {
         if (whole || first + i < rows) await_arrival(arrival_at(slot + i), parity);
     }
-#pragma unroll
-    for (int i = 0; i < batch; ++i) {
-        values[i] = 0.0f;
-        if (whole || first + i < rows) {
-            Rows::Pieces w;
-            Rows::take(tile_at(slot + i), lane(), w);
-            values[i] = Rows::multiplied(w, x);
-        }
-    }
+    Rows::multiply(
+        tile_at(slot), whole ? batch : rows - first, shared_vector(), part_of_row(), lane(), x, values);
     const float sum = sum_of_each(values);
     const int own = lane() * batch / 32;
     if (lane() % (32 / batch) == 0 && first + own < rows) {
