@@ -5,6 +5,8 @@ Every CTA normalizes the vector for itself; rows of the two matrices take turns,
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import Launch
 from forerun.ir.phases import phase
@@ -16,6 +18,8 @@ from forerun.kernels.shapes import Floats, cuda_kernel, matrix, typed_name
 
 __all__ = ["KERNEL", "declare", "dot", "fits", "launch_for", "load_weights"]
 
+_MORE_THAN_HALF = 114 * 1024  # bytes, of the 228 KB of an SM, of which each CTA takes 1 KB more
+
 
 def fits(columns: int, storage: Storage) -> bool:
     """Whether the kernel takes matrices of that many columns."""
@@ -26,10 +30,13 @@ def launch_for(rows: int, columns: int, storage: Storage = DType.BF16) -> Launch
     """The launch for a number of rows of each matrix; see :func:`forerun.kernels.row_stream.launch_for`.
 
     Its rings are deeper than others': they are filled while attention waits for memory, and loads little itself. For
-    blocks they are not, since the projection after it has a long vector in shared memory, and needs room for it.
+    blocks they are only so deep that it needs more than half of the shared memory: the projection after it has a long
+    vector there, and needs room for it.
     """
-    depth = 3 if isinstance(storage, Packing) else 4
-    return row_stream.launch_for(columns, storage, rows, 2, normalized=True, depth=depth)
+    if isinstance(storage, Packing):
+        launch = row_stream.launch_for(columns, storage, rows, 2, normalized=True)
+        return replace(launch, shared_bytes=max(launch.shared_bytes, _MORE_THAN_HALF))
+    return row_stream.launch_for(columns, storage, rows, 2, normalized=True, depth=4)
 
 
 @phase(defines="tile_gate, tile_up", asynchronous=True)

@@ -20,7 +20,19 @@ from forerun.kernels import rmsnorm
 from forerun.kernels.packing import UNIT, Packing, Storage
 from forerun.kernels.shapes import Floats
 
-__all__ = ["LAUNCHES", "NORM", "SMS", "WARPS", "WARPS_OF_BLOCKS", "dot", "launch_for", "load_weights", "ring_depth", "split_of", "streams"]
+__all__ = [
+    "LAUNCHES",
+    "NORM",
+    "SMS",
+    "WARPS",
+    "WARPS_OF_BLOCKS",
+    "dot",
+    "launch_for",
+    "load_weights",
+    "ring_depth",
+    "split_of",
+    "streams",
+]
 
 SMS = 132
 """Streaming multiprocessors of an H100: as many CTAs stream best."""
@@ -29,7 +41,8 @@ WARPS = 8
 """Warps of a CTA."""
 
 WARPS_OF_BLOCKS = 16
-"""The same for quantised blocks: there is more to do for a byte, and more warps hide how long each takes."""
+"""The same for quantised blocks, of which a byte takes more instructions. What was measured best, though the registers
+of two such kernels do not fit on an SM (benchmarks/NOTES.md)."""
 
 _TILE = 4096  # bytes at most
 _ARRIVAL = 8

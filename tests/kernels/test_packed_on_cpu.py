@@ -10,6 +10,7 @@ import pytest
 from forerun.ir.nodes import Launch
 from forerun.kernels import projection_add
 from forerun.kernels.packing import Q4_0, packed
+from forerun.runtime.cuda.codegen import sources
 from tests.kernels.blocks_of_files import random_blocks
 from tests.kernels.cuda_cases import Case
 from tests.kernels.on_cpu.runner import COMPILER, CpuKernel
@@ -24,13 +25,33 @@ def test_values_are_those_of_numpy(case: Case, tmp_path: Path) -> None:
     require_values(case, tmp_path)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_in_the_vector_is_not_finite_in_the_products(bad: float, tmp_path: Path) -> None:
+def test_the_vector_may_stay_in_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variant of benchmarks/quantised_variants.py."""
+    case = next(case for case in packed_cases() if case.name == "projection_add-q4_k-9x14336")
+    read = sources.read_source
+
+    def edited(location: str) -> bytes:
+        text = read(location).replace(b"vector_in_registers = true", b"vector_in_registers = false")
+        return text.replace(b"rows_at_once = 4", b"rows_at_once = 2")
+
+    monkeypatch.setattr(sources, "read_source", edited)
+    sources.included.cache_clear()
+    try:
+        headers = dict(sources.included("forerun.kernels.cuda:projection_add.cu"))
+        assert "vector_in_registers = false" in headers["packed_rows.cuh"]
+        require_values(case, tmp_path)
+    finally:
+        sources.included.cache_clear()
+
+
+def test_what_is_not_finite_in_the_vector_is_not_finite_in_the_products(tmp_path: Path) -> None:
     chooser, columns = np.random.default_rng(0), 512
     w = packed(random_blocks(Q4_0, 4, columns, chooser), Q4_0)
     arrays = {"w": w, "x": chooser.normal(size=columns).astype(np.float32)}
     arrays |= {name: np.zeros(4, np.float32) for name in ("residual", "y")}
-    arrays["x"][77] = bad
     shapes = {name: array.shape for name, array in arrays.items()}
-    CpuKernel(tmp_path, projection_add.declare(Q4_0), shapes, Launch((1, 1, 1), (64, 1, 1), 8000))(arrays)
-    assert not np.isfinite(arrays["y"]).any()
+    kernel = CpuKernel(tmp_path, projection_add.declare(Q4_0), shapes, Launch((1, 1, 1), (64, 1, 1), 8000))
+    for bad in (np.nan, np.inf):
+        arrays["x"][77], arrays["y"] = bad, np.zeros(4, np.float32)
+        kernel(arrays)
+        assert not np.isfinite(arrays["y"]).any()

@@ -1,14 +1,15 @@
 // Rows of quantised blocks: how a warp takes a tile of them, and multiplies it by its part of the vector.
 //
 // The vector is in fixed point, each block of 32 elements with a scale of its own: 23 bits, in planes of bytes, so that
-// four products are one instruction (dp4a) a plane, and sums are exact. An element is off by at most 2^-23 of the
-// greatest of its block. Widening weights to f32 instead takes about twice as many instructions, more than there is
-// time for while memory brings 4.5 bits a weight.
+// four products are one instruction (dp4a) a plane, and sums over a block are exact in integers of 32 bits: 32 products of
+// 128 by 128, for each plane. An element is rounded to a multiple of m / 4161536, where m is the greatest of its block, so it is off by at
+// most 1.21e-7 m; and all of a block by the same factor, which differs from one by at most 2^-21 (factor and scale). The
+// rest is f32: a product and a sum for a block.
 
 #include "packings.cuh"
 
-// Where a warp has its part of the vector: in registers, 26 for 32 elements a lane; or in shared memory, from where it reads
-// each block once for all rows of a batch. And how many rows that is.
+// Where a warp has its part of the vector: in registers, 26 for 32 elements a lane; or in shared memory, from where it
+// reads each block once for all rows of a batch. And how many rows that is. benchmarks/quantised_variants.py changes them.
 constexpr bool vector_in_registers = true;
 constexpr int rows_at_once = 4;
 
