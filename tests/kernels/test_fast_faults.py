@@ -15,20 +15,30 @@ from tests.kernels.test_fast_on_cpu import require_values
 
 pytestmark = pytest.mark.slow
 
-TAKE = "        take_tile(slot, w);\n"
-SUM = """        const float sum = warp_sum(multiplied(w, x));
-        if (lane() == 0) {
-            sums()[(number * groups + group()) * split + part_of_row()] = sum;
+MULTIPLY = """\
+    Rows::multiply(
+        tile_at(slot), whole ? batch : rows - first, shared_vector(), part_of_row(), lane(), x, values);
+    const float sum = sum_of_each(values);
+"""
+SUM = """\
+    const int own = lane() * batch / 32;
+    if (lane() % (32 / batch) == 0 && first + own < rows) {
+        sums()[((first + own) * groups + group()) * split + part_of_row()] = sum;
+    }
+"""
+REASON = """\
+    // Only now: the sums have needed the whole tiles. A copy that begins right after the loads of a tile may overtake
+    // them, since they queue behind the loads of the vector.
 """
 REFILL = """\
-            // Only now: the sum has needed the whole tile. A copy that begins right after the loads of a tile may
-            // overtake them, since they queue behind the loads of the vector.
-            if (number + depth < rows) {
-                free_for_copies();
-                begin_tile(a, number + depth, slot);
-            }
+    if (lane() == 0 && first + depth < rows) {
+        free_for_copies();
+#pragma unroll
+        for (int i = 0; i < batch; ++i) {
+            if (first + i + depth < rows) begin_tile(a, first + i + depth, slot + i);
+        }
+    }
 """
-EARLY_REFILL = "        if (lane() == 0 && number + depth < rows) begin_tile(a, number + depth, slot);\n"
 
 
 @dataclass(frozen=True)
@@ -50,15 +60,15 @@ FAULTS = (
     Fault(
         "refilled_too_early",
         "row_stream.cuh",
-        TAKE + SUM + REFILL,
-        EARLY_REFILL + TAKE + SUM,
+        MULTIPLY + SUM + REASON + REFILL,
+        REFILL + MULTIPLY + SUM,
         "projection_add",
         "nan",
     ),
     Fault(
         "not_awaited",
         "row_stream.cuh",
-        "        await_arrival(arrival_at(slot), parity);\n",
+        "        if (whole || first + i < rows) await_arrival(arrival_at(slot + i), parity);\n",
         "",
         "projection_add",
         "reads outside",

@@ -210,7 +210,7 @@ def test_pipelines_draw_no_file() -> None:
         pipelines([MayRead, Reads])
     names: set[str] = set()
 
-    @settings(FEW, max_examples=100, database=None, derandomize=True)
+    @settings(FEW, max_examples=160, database=None, derandomize=True)
     @given(st.one_of(pipelines(), pipelines([MayRead])))
     def run(pipeline: Pipeline) -> None:
         for subject in pipeline:
