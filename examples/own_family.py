@@ -159,18 +159,17 @@ ADD = forerun.kernel(
 
 
 def scalars_of(most_values: int, capacity: Capacity) -> dict[str, int]:
-    """Of the kernel that makes the schedule, with equal shares of all work."""
+    """The scalars of the kernel that makes the schedule: equal shares of all work."""
     sizes = {"partials": capacity.partials, "ctas": capacity.ctas, "most_items": capacity.items}
     return {"most_values": most_values, **sizes, "cuts": 0, "policy": 0}
 
 
 def shapes_of(most_values: int, capacity: Capacity) -> dict[str, tuple[int, ...]]:
-    """Of all buffers, by parameter."""
+    """The shapes of all buffers, by parameter."""
     counters = max(1, capacity.counters)
-    schedule = {"status": (2,), "counts": (3,), "pointers": (capacity.ctas + 1,), "items": (capacity.items, 8)}
-    work = {"counters": (counters, 2), "arrived": (counters,), "partial": (counters, 2)}
+    work = {"arrived": (counters,), "partial": (counters, 2)}
     batch = {"row_pointers": (capacity.requests + 1,), "values": (most_values,), "y": (capacity.requests,)}
-    return {**batch, **schedule, **work}
+    return {**batch, **capacity.schedule_shapes, **work}
 
 
 def row_sums(most_values: int, capacity: Capacity) -> forerun.Graph:

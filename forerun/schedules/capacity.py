@@ -68,6 +68,17 @@ class Capacity:
         return self.partials // 2
 
     @property
+    def schedule_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of a schedule's arrays on a device, by name; without counters there is room for one."""
+        return {
+            "status": (2,),
+            "counts": (3,),
+            "pointers": (self.ctas + 1,),
+            "items": (self.items, ITEM_FIELDS),
+            "counters": (max(1, self.counters), 2),
+        }
+
+    @property
     def schedule_bytes(self) -> int:
         """Bytes of the schedule: the status and the counts, the CTAs' pointers, items, and two words a counter."""
         return 4 * (5 + self.ctas + 1 + ITEM_FIELDS * self.items + 2 * self.counters)

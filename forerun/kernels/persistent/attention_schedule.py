@@ -18,7 +18,7 @@ from forerun.ir.nodes import Launch
 from forerun.ir.phases import phase
 from forerun.kernels.shapes import cuda_kernel
 from forerun.schedules.attention import TILES, Attention, AttentionBatch
-from forerun.schedules.capacity import ITEM_FIELDS, Capacity
+from forerun.schedules.capacity import Capacity
 from forerun.schedules.cuts import CutRule, Invariant, Shares, Whole
 from forerun.schedules.policies import CLASSES, POLICIES
 from forerun.schedules.schedule import make_schedule, rule_within
@@ -58,11 +58,7 @@ def buffer_shapes(capacity: Capacity) -> dict[str, tuple[int, ...]]:
         "kv_lengths": (capacity.requests,),
         "page_pointers": (capacity.requests + 1,),
         "pages": (capacity.pages,),
-        "status": (2,),
-        "counts": (3,),
-        "pointers": (capacity.ctas + 1,),
-        "items": (capacity.items, ITEM_FIELDS),
-        "counters": (max(1, capacity.counters), 2),
+        **capacity.schedule_shapes,
     }
 
 

@@ -14,7 +14,7 @@ from forerun.ir.launches import Launches, Span
 from forerun.ir.nodes import Launch
 from forerun.ir.phases import phase
 from forerun.kernels.shapes import cuda_kernel
-from forerun.schedules.capacity import ITEM_FIELDS, Capacity
+from forerun.schedules.capacity import Capacity
 from forerun.schedules.cuts import CutRule, Shares, Whole
 from forerun.schedules.expert_gemv import ExpertBatch, ExpertGemv
 from forerun.schedules.policies import POLICIES
@@ -44,11 +44,7 @@ def buffer_shapes(family: ExpertGemv, capacity: Capacity) -> dict[str, tuple[int
     """The shapes of the kernel's buffers, by parameter. A schedule without counters has room for one."""
     return {
         "row_pointers": (family.experts + 1,),
-        "status": (2,),
-        "counts": (3,),
-        "pointers": (capacity.ctas + 1,),
-        "items": (capacity.items, ITEM_FIELDS),
-        "counters": (max(1, capacity.counters), 2),
+        **capacity.schedule_shapes,
     }
 
 
