@@ -59,7 +59,8 @@ def batch_inputs(capacity: RaggedCapacity, feeds: Sequence[Feed]) -> dict[str, N
         feeds: The requests of the batch, each in a slot of its own.
 
     Raises:
-        InvalidInput: If the batch does not fit the capacity, or a request has no tokens.
+        InvalidInput: If the batch does not fit the capacity, a request has no tokens, or one is no token of any
+            vocabulary.
     """
     _require_fit(capacity, feeds)
     shapes = {"tokens": capacity.rows, "requests": 1, "query_pointers": capacity.requests + 1}
@@ -93,6 +94,8 @@ def _require_fit(capacity: RaggedCapacity, feeds: Sequence[Feed]) -> None:
     for feed in feeds:
         if not feed.tokens:
             raise InvalidInput(f"the request in slot {feed.slot} has no tokens", hint="leave it out of the batch")
+        if not all(0 <= token < 2**31 for token in feed.tokens):
+            raise InvalidInput(f"the request in slot {feed.slot} has a token that is not a number of the vocabulary")
         if feed.past < 0 or feed.past + len(feed.tokens) > capacity.context:
             message = f"the request in slot {feed.slot} would have {feed.past + len(feed.tokens)} positions"
             raise InvalidInput(message, hint=f"the context has {capacity.context}")

@@ -170,6 +170,8 @@ def test_heads_that_the_attention_on_a_gpu_does_not_take_are_refused() -> None:
         ([Feed(3, [1], 0)], r"slots \[3\]"),
         ([Feed(0, [], 4)], "the request in slot 0 has no tokens"),
         ([Feed(0, [1], 60)], "would have 61 positions"),
+        ([Feed(0, [1, -1], 0)], "a token that is not a number of the vocabulary"),
+        ([Feed(0, [2**40], 0)], "a token that is not a number of the vocabulary"),
     ],
 )
 def test_batches_that_do_not_fit_are_refused(feeds: list[Feed], said: str) -> None:
