@@ -33,7 +33,7 @@ from forerun.runtime.toolchain import compile_units
 
 CAPACITY = RaggedCapacity(requests=8, rows=1024, context=1280)
 LENGTHS = (400, 17, 300, 1, 250, 56)
-"""Of the prompts that are compared."""
+"""How many tokens the prompts have that are compared."""
 
 Tokens = list[list[int]]
 
