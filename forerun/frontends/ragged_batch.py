@@ -59,8 +59,8 @@ def batch_inputs(capacity: RaggedCapacity, feeds: Sequence[Feed]) -> dict[str, N
         feeds: The requests of the batch, each in a slot of its own.
 
     Raises:
-        InvalidInput: If the batch does not fit the capacity, a request has no tokens, or one is no token of any
-            vocabulary.
+        InvalidInput: If the batch does not fit the capacity, a request has no tokens, or one of them cannot be a
+            number of the vocabulary.
     """
     _require_fit(capacity, feeds)
     shapes = {"tokens": capacity.rows, "requests": 1, "query_pointers": capacity.requests + 1}
