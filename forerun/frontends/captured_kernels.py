@@ -7,25 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from forerun.captured.graph import CapturedFunction, CapturedGraph
-from forerun.frontends.ptx_phases import steps_of, unfit
+from forerun.frontends.known_texts import KnownRanges, KnownTexts
 from forerun.ir.kernel import (
     Access,
     BufferParameter,
     Implementation,
     Kernel,
-    Parameter,
     Phase,
     Role,
-    ScalarParameter,
     Step,
     Trigger,
     Wait,
 )
 from forerun.ir.types import DType
-from forerun.ptx import AccessSummary, Function, Module, parse_module, summarise
-from forerun.ptx.accesses import Access as TextAccess
-from forerun.ptx.cfg import ControlFlow, control_flow
-from forerun.ptx.ranges import Ranges
 from forerun.runtime.toolchain import processors
 from forerun.runtime.toolchain.errors import ToolchainMissing
 from forerun.runtime.toolchain.image_accesses import ImageAccesses, accesses_of_image
@@ -37,7 +31,6 @@ EVERYTHING = "everything"
 
 _EVERYTHING = BufferParameter(EVERYTHING, DType.U8)
 _Question = tuple[str, str, frozenset[int] | None, frozenset[int]]
-_INTEGERS = {1: DType.U8, 2: DType.U16, 4: DType.U32, 8: DType.U64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +47,7 @@ class ReadKernel:
     kernel: Kernel
     reason: str = ""
     names: tuple[str, ...] = ()
-    ranges: Ranges | None = None
+    ranges: KnownRanges | None = None
 
 
 class KernelReader:
@@ -62,7 +55,7 @@ class KernelReader:
 
     def __init__(self, captured: CapturedGraph) -> None:
         self.captured = captured
-        self._texts: dict[str, Module] = {}
+        self._texts = KnownTexts()
         self._accesses: dict[_Question, ImageAccesses | None] = {}
 
     def look(self, questions: Iterable[_Question]) -> None:
@@ -94,26 +87,14 @@ class KernelReader:
             fixed: Why its code must stay, if it must.
         """
         reason = fixed or "its PTX is not known"
-        module = None if fixed else self._module(function)
-        entry = None if module is None else next((e for e in module.entries if e.name == function.name), None)
-        if module is not None and entry is None:
-            reason = "its PTX has no kernel of its name"
-        elif module is not None and entry is not None:
-            flow = control_flow(entry)
-            summary = summarise(entry, flow)
-            reason = unfit(module, entry, flow, summary, function)
-            if not reason:
-                names = tuple(one.name for one in entry.parameters or ())
-                kernel = _from_text(function, entry, flow, summary, nulls)
-                return ReadKernel(kernel, "", names, Ranges(flow, summary))
+        text = None if fixed else self.captured.texts.get(function.text)
+        if text is not None:
+            found = self._texts.read(text, function, nulls)
+            if found.kernel is not None:
+                return ReadKernel(found.kernel, "", found.names, found.ranges)
+            reason = found.reason
         kernel, why = self._from_image(function, pointers, zeros)
         return ReadKernel(kernel, f"{reason}; {why}" if why else reason)
-
-    def _module(self, function: CapturedFunction) -> Module | None:
-        text = self.captured.texts.get(function.text)
-        if text is not None and function.text not in self._texts:
-            self._texts[function.text] = parse_module(text.text, f"{function.name}.ptx")
-        return self._texts.get(function.text)
 
     def _from_image(
         self, function: CapturedFunction, pointers: frozenset[int] | None, zeros: frozenset[int]
@@ -183,23 +164,3 @@ def _anything(
 
 
 _POLLS = "it may wait for others in a loop"
-
-
-def _from_text(
-    function: CapturedFunction, entry: Function, flow: ControlFlow, summary: AccessSummary, nulls: tuple[bool, ...]
-) -> Kernel:
-    """A kernel whose parameters are those of its PTX, with a phase for each parameter that it only loads from."""
-    names = {one.name: f"p{number}" for number, one in enumerate(entry.parameters or ())}
-    accesses: dict[str, list[TextAccess]] = {}
-    for access in summary.global_accesses:
-        for root in access.roots & names.keys():
-            accesses.setdefault(names[root], []).append(access)
-    parameters: list[Parameter] = []
-    for number, one in enumerate(entry.parameters or ()):
-        is_pointer = one.bytes == 8 and f"p{number}" in accesses and not nulls[number]
-        kind = BufferParameter if is_pointer else ScalarParameter
-        parameters.append(kind(f"p{number}", DType.U8 if is_pointer else _INTEGERS[one.bytes]))
-    pointers = {p.name for p in parameters if isinstance(p, BufferParameter)}
-    used = {name: found for name, found in accesses.items() if name in pointers}
-    code = Implementation("ptx", f"ptx/{function.text}.ptx", function.name)
-    return Kernel(function.name, tuple(parameters), (Role("all", steps_of(flow, summary, used)),), (code,))

@@ -123,7 +123,7 @@ def program() -> Iterator[Program]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CaptureSession, "_texts", lambda self, images: {one: found[one] for one in images})
         patch.setattr("forerun.runtime.cuda.capture.verified.verified_texts", lambda texts, images: texts)
-        patch.setattr(code_maker, "make_code", make)
+        patch.setattr(code_maker, "known_code", make)
         yield Program(cuda, CaptureSession(recorder, NvrtcRecorder(), Driver(cuda), started_late=False))
 
 

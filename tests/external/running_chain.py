@@ -56,7 +56,7 @@ def texts_as_code(monkeypatch: pytest.MonkeyPatch) -> None:
         followed = follow_body(text.text, body, function.name)
         return MadeCode(followed.text.encode(), followed.early_loads, (), followed.text)
 
-    monkeypatch.setattr(code_maker, "make_code", make)
+    monkeypatch.setattr(code_maker, "known_code", make)
     monkeypatch.setattr(node_texts, "assemble_as", lambda text, *rest: (text.encode(), ""))
     monkeypatch.setattr("forerun.runtime.toolchain.compile_unit", compiled)
 

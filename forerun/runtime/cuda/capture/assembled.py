@@ -19,7 +19,10 @@ from forerun.runtime.toolchain import EntryFacts
 from forerun.runtime.toolchain.image import facts_of_image
 from forerun.runtime.toolchain.ptxas import resources
 
-__all__ = ["MadeCode", "make_code"]
+__all__ = ["NOT_ASSEMBLED", "MadeCode", "make_code"]
+
+NOT_ASSEMBLED = "ptxas refuses it"
+"""How the reason begins if there is no code to look at."""
 
 _ARITHMETIC = re.compile(r"(U?[DFH](ADD|FMA|MUL|MNMX|SETP?|SWZADD|CHK)|MUFU|[A-Z]*MMA|F2F|F2FP|F2I|I2F)[\d.]*")
 _ENOUGH = 64 << 10
@@ -90,7 +93,7 @@ def make_code(
         code, log = assemble_as(changed.text, text.options, *assembler)
         waits = kernel.has(Wait)
         problem = (
-            _unfit(code, log, old, changed if waits else None) if code else f"ptxas refuses it: {log.strip()[:300]}"
+            _unfit(code, log, old, changed if waits else None) if code else f"{NOT_ASSEMBLED}: {log.strip()[:300]}"
         )
         if not problem:
             return MadeCode(code, changed.early_loads, tuple(refused), changed.text)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Role
 from forerun.ir.nodes import KernelNode
-from forerun.runtime.cuda.capture.assembled import MadeCode, make_code
+from forerun.runtime.cuda.capture.assembled import MadeCode
+from forerun.runtime.cuda.capture.known_code import known_code
 from forerun.runtime.cuda.capture.session import LiveCapture
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.toolchain.compile import processors
@@ -77,7 +78,7 @@ class CodeMaker:
         function = graph.function_of(node)
         text, image = graph.texts[function.text], graph.images[function.image]
         assembler = self.live.assemblers[function.text]
-        return make_code(text, assembler, kernel, function, image, node, self._multiprocessors)
+        return known_code(text, assembler, kernel, function, image, node, self._multiprocessors)
 
 
 def _multiprocessors(driver: Driver) -> int:

@@ -19,7 +19,7 @@ from forerun.runtime.toolchain.compile import processors
 from forerun.runtime.toolchain.elf import sections
 from forerun.runtime.toolchain.locate import find_toolchain
 
-__all__ = ["assemble_as", "same_code", "verified_texts"]
+__all__ = ["assemble_as", "program_identity", "same_code", "verified_texts"]
 
 _BETWEEN = b"\0--- log ---\0"
 """Between a cubin and what the assembler said, in the cache."""
@@ -75,7 +75,7 @@ def assemble_as(
     """
     cache = cache_at(cache_folder() / "toolchain")
     again = [f"attempt {attempt}"] if attempt else []
-    key = key_of("cubin", text, *options, architecture, _identity(assembler), *again)
+    key = key_of("cubin", text, *options, architecture, program_identity(assembler), *again)
     kept = cache.get(key)
     if kept is not None:
         code, _, log = kept.partition(_BETWEEN)
@@ -86,7 +86,7 @@ def assemble_as(
     return code, said
 
 
-def _identity(path: str) -> str:
+def program_identity(path: str) -> str:
     """What tells one program from another that takes its place."""
     try:
         state = os.stat(path)
