@@ -28,7 +28,9 @@ __all__ = [
     "TriggerAt",
     "chosen_graph",
     "functions_of",
+    "prefetching",
     "with_bodies_of",
+    "with_waits_first",
 ]
 
 Order: TypeAlias = Literal["captured", "hazards"]
@@ -36,10 +38,10 @@ Order: TypeAlias = Literal["captured", "hazards"]
 
 ORDERS: tuple[Order, ...] = ("captured", "hazards")
 
-Target: TypeAlias = Literal["keep", "wait", "ahead"]
+Target: TypeAlias = Literal["keep", "wait", "ahead", "prefetch"]
 TriggerAt: TypeAlias = Literal["none", "start", "after-wait"]
 
-TARGETS: tuple[Target, ...] = ("keep", "wait", "ahead")
+TARGETS: tuple[Target, ...] = ("keep", "wait", "ahead", "prefetch")
 TRIGGERS: tuple[TriggerAt, ...] = ("none", "start", "after-wait")
 
 
@@ -49,8 +51,10 @@ class Choice:
 
     Attributes:
         target: As targets of dependencies: ``keep`` their code and full dependencies; ``wait`` at their entry behind
-            programmatic ones; or load ``ahead`` of that wait what the strongest graph does.
-        trigger: As sources of programmatic dependencies: where they let dependents start; ``none`` is at their end.
+            programmatic ones; or load ``ahead`` of that wait what the strongest graph does; or ``prefetch`` that into
+            L2 before the wait, and load it after.
+        trigger: As sources of programmatic dependencies: where they let dependents start; ``none`` is at their end, or
+            where their author put it, which can only move to the ``start``.
     """
 
     target: Target = "ahead"
@@ -59,6 +63,11 @@ class Choice:
 
 Choices: TypeAlias = Mapping[int, Choice]
 """By the number of the function in the captured graph."""
+
+
+def prefetching(choices: Choices) -> frozenset[int]:
+    """The functions that prefetch."""
+    return frozenset(number for number, one in choices.items() if one.target == "prefetch")
 
 
 def functions_of(captured: CapturedGraph, names: tuple[str, ...]) -> Mapping[str, int]:
@@ -97,6 +106,30 @@ def chosen_graph(before: Graph, strongest: Graph, functions: Mapping[str, int], 
     return edit.commit()
 
 
+def waiting_first(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """A body that waits before all else; a wait of its own moves there."""
+    return (Wait(), *(step for step in steps if not isinstance(step, Wait)))
+
+
+def with_waits_first(graph: Graph) -> Graph:
+    """The graph with kernels that wait before all else, where they wait after something and their code can change.
+
+    Their authors' early loads count on the order in which a stream starts kernels. That is no proof of anything.
+    """
+    edit = graph.edit()
+    variants: dict[str, str] = {}
+    for node in graph:
+        kernel = graph.kernels[node.kernel] if isinstance(node, KernelNode) else None
+        if kernel is None or kernel.roles is None or kernel.has_fixed_code or not kernel.has(Wait):
+            continue
+        roles = tuple(replace(role, steps=waiting_first(role.steps)) for role in kernel.roles)
+        if roles != kernel.roles:
+            if kernel.name not in variants:
+                variants[kernel.name] = edit.kernel_variant(kernel, roles, "pdl").name
+            edit.replace_node(replace(node, kernel=variants[kernel.name]))
+    return edit.commit()
+
+
 def with_bodies_of(before: Graph, after: Graph) -> Graph:
     """What passes made, with child graphs as they were captured: their nodes cannot be found in a clone.
 
@@ -129,9 +162,10 @@ def _roles(kernel: Kernel, strong: Kernel, choice: Choice, is_source: bool) -> t
     (role,) = kernel.roles
     steps: tuple[Step, ...] = role.steps
     if choice.target != "keep" and strong.has(Wait) and strong.roles:
-        waiting = steps if kernel.has(Wait) else (Wait(), *steps)
-        steps = waiting if choice.target == "wait" else strong.roles[0].steps
-    if is_source and choice.trigger != "none" and not kernel.has(Trigger):
+        steps = waiting_first(steps) if choice.target == "wait" else strong.roles[0].steps
+    if choice.trigger == "start" and kernel.has(Trigger) and kernel.has(Wait):
+        steps = (Trigger(), *(step for step in steps if not isinstance(step, Trigger)))
+    elif is_source and choice.trigger != "none" and not kernel.has(Trigger):
         wait = next((i for i, step in enumerate(steps) if isinstance(step, Wait)), -1)
         at = wait + 1 if choice.trigger == "after-wait" else 0
         steps = (*steps[:at], Trigger(), *steps[at:])

@@ -91,6 +91,7 @@ class Decider:
             captured: The captured graph.
             before: What was decided for another capture, whose measured choices are kept where they can be.
         """
+        from forerun.external.choices import prefetching
         from forerun.external.measured import STRONGEST, measured
 
         fixed: dict[int, str] = {}
@@ -108,7 +109,7 @@ class Decider:
             open_ = {n for n, one in enumerate(captured.graph.functions) if one.text and n not in fixed}
             kept = _kept_search(captured, before)
             made, search = measured(captured, found.imported, found.maker, open_, self.limit_s, kept)
-            code = found.maker.code(made)
+            code = found.maker.code(made, prefetching(search.choices))
         folded = self._folded(captured, found.imported)
         unfit = {captured.graph.functions[number].name: reason for number, reason in fixed.items()}
         return Decision(found.imported, made, found.summary, code.made, unfit, search, folded, generators)

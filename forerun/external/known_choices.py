@@ -37,7 +37,7 @@ class KnownChoices:
         nodes = [[one.kind, one.function, *one.grid, *one.block, one.shared_bytes] for one in graph.nodes]
         edges = [[one.source, one.target, one.kind, one.from_port] for one in graph.edges]
         about = json.dumps([dict(graph.machine), functions, nodes, edges], sort_keys=True)
-        return cls(key_of("choices", about))
+        return cls(key_of("choices 2", about))
 
     def read(self, functions: Collection[int]) -> Search | None:
         """What was measured, for these functions; ``None`` if nothing was."""

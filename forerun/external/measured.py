@@ -13,7 +13,9 @@ from forerun.external.choices import (
     Order,
     chosen_graph,
     functions_of,
+    prefetching,
     with_bodies_of,
+    with_waits_first,
 )
 from forerun.external.known_choices import KnownChoices
 from forerun.external.search import Options, Search, search
@@ -47,11 +49,12 @@ class _Family:
     def __init__(self, imported: ImportedGraph, functions: Mapping[str, int]) -> None:
         self.before = imported.graph
         self.functions = functions
-        hazards = with_bodies_of(self.before, PassManager(_HAZARDS).run(self.before).graph)
-        bases: dict[Order, Graph] = {"captured": self.before, "hazards": hazards}
-        if bases["hazards"].dependencies == self.before.dependencies:
-            del bases["hazards"]
-        self._bases = {order: (base, PassManager(_STRONG).run(base).graph) for order, base in bases.items()}
+        first = with_waits_first(self.before)
+        hazards = with_bodies_of(self.before, PassManager(_HAZARDS).run(first).graph)
+        self._bases: dict[Order, tuple[Graph, Graph]] = {"captured": (self.before, first), "hazards": (hazards, hazards)}
+        if hazards.dependencies == first.dependencies:
+            del self._bases["hazards"]
+        self._strongest: dict[Order, Graph] = {}
 
     @property
     def orders(self) -> tuple[Order, ...]:
@@ -60,11 +63,19 @@ class _Family:
 
     def graph(self, order: Order, choices: Choices) -> Graph:
         """The captured graph with what was chosen."""
-        return chosen_graph(*self._bases[order], self.functions, choices)
+        base, first = self._bases[order]
+        if order not in self._strongest:
+            self._strongest[order] = PassManager(_STRONG).run(first).graph
+        return chosen_graph(base, self._strongest[order], self.functions, choices)
+
+    def may_run(self, graph: Graph) -> bool:
+        """Whether a graph is proved to be as good as the captured graph, or is that graph, proved or not."""
+        return graph == self.before or certify(self.before, graph).proved
 
     def certified(self, order: Order, choices: Choices) -> Graph:
-        """The same, proved to be as good as the captured graph."""
-        return certified(self.before, self.graph(order, choices))
+        """The graph of some choices, which may run."""
+        graph = self.graph(order, choices)
+        return graph if graph == self.before else certified(self.before, graph)
 
 
 def measured(
@@ -90,7 +101,7 @@ def measured(
     family = _Family(imported, functions)
     if kept is not None and kept.order in family.orders and kept.choices.keys() == opened.keys():
         graph = family.graph(kept.order, kept.choices)
-        if not maker.code(graph).unfit and certify(imported.graph, graph).proved:
+        if not maker.code(graph, prefetching(kept.choices)).unfit and family.may_run(graph):
             return graph, kept
     known = KnownChoices.of(captured.graph)
     found = known.read(opened)
@@ -100,8 +111,8 @@ def measured(
 
             def seconds(order: Order, choices: Choices) -> float:
                 graph = family.graph(order, choices)
-                code = maker.code(graph)
-                if code.unfit or not certify(imported.graph, graph).proved:
+                code = maker.code(graph, prefetching(choices))
+                if code.unfit or not family.may_run(graph):
                     return float("inf")
                 clone = make_clone(captured, imported.graph, graph, imported.names, code.made)
                 try:
@@ -125,9 +136,10 @@ def certified(before: Graph, graph: Graph) -> Graph:
 def _options(maker: CodeMaker, functions: Collection[int], family: _Family) -> Options:
     """What each function can get: the choices for which there is fit code."""
     every = [Choice(target, trigger) for target in TARGETS for trigger in TRIGGERS]
-    graphs = [[family.graph(order, dict.fromkeys(functions, one)) for order in family.orders] for one in every]
+    uniform = [dict.fromkeys(functions, one) for one in every]
+    graphs = [[(family.graph(order, one), prefetching(one)) for order in family.orders] for one in uniform]
     maker.prepare(graph for found in graphs for graph in found)
-    unfit = [{number for graph in found for number in maker.code(graph).unfit} for found in graphs]
+    unfit = [{number for graph in found for number in maker.code(*graph).unfit} for found in graphs]
     return {
         number: [choice for choice, without in zip(every, unfit, strict=True) if number not in without]
         for number in functions

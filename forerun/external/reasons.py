@@ -80,5 +80,5 @@ def _weaker_code(graph: Graph, made: Mapping[str, MadeCode]) -> Iterator[tuple[s
         ahead = role is not None and any(isinstance(step, Wait) for step in role.steps) and isinstance(
             role.steps[0], Phase
         )  # fmt: skip
-        if ahead and not code.early_loads and not code.refused:
+        if ahead and not code.early_loads and not code.prefetches and not code.refused:
             yield node.name, "no load is ahead of the wait: their addresses or guards are known only after it"

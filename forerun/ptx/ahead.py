@@ -30,7 +30,7 @@ class Ahead:
         front: Instructions for the front, each after those that it depends on.
         instead: For instructions of the kernel, by number, what stands in their place.
         ends: For loops, by the number of their last instruction, what stands before it.
-        moved: How many loads moved.
+        moved: How many loads moved, or are prefetched.
     """
 
     slicer: Slicer
@@ -86,15 +86,19 @@ class Ahead:
         return self._first[loop.header]
 
 
-def move_loads(slicer: Slicer, accesses: Sequence[Access], most: int | None = None) -> Ahead:
+def move_loads(
+    slicer: Slicer, accesses: Sequence[Access], most: int | None = None, *, prefetch: bool = False
+) -> Ahead:
     """Move loads to the front, as far as every thread executes them for certain, and their addresses are known there.
 
-    Of a load in a loop the first turn moves.
+    Of a load in a loop the first turn moves. Where loads stay, and are only prefetched into the L2 cache, they need no
+    registers from there on.
 
     Args:
         slicer: Of the kernel.
         accesses: Loads of what nothing that may still run writes.
         most: How many move at the most: the first ones; ``None`` is all that can.
+        prefetch: Whether they are prefetched, and stay where they are.
     """
     ahead = Ahead(slicer)
     certain = _certain(slicer.flow)
@@ -107,9 +111,18 @@ def move_loads(slicer: Slicer, accesses: Sequence[Access], most: int | None = No
         can_move = is_simple and is_plain and block in certain and ahead.can_have(uses(one), access.index)
         if most is not None and ahead.moved >= most:
             break
-        if can_move and all(len(loop.latches) == 1 for loop in loops) and len(loops) <= 1:
+        if can_move and prefetch and access.space == "global":
+            _prefetch(ahead, access.index, one)
+        elif can_move and not prefetch and all(len(loop.latches) == 1 for loop in loops) and len(loops) <= 1:
             _move(ahead, access.index, one, loops)
     return ahead
+
+
+def _prefetch(ahead: Ahead, index: int, one: Instruction) -> None:
+    at_front = partial(ahead.register, use=index)
+    guard = None if one.guard is None else replace(one.guard, register=at_front(one.guard.register))
+    ahead.front.append(Instruction("prefetch.global.L2", (with_registers(one.operands[1], at_front),), guard))
+    ahead.moved += 1
 
 
 def _certain(flow: ControlFlow) -> frozenset[int]:

@@ -9,9 +9,9 @@ from typing import Literal, TypeAlias
 from forerun.ptx.accesses import Access, summarise
 from forerun.ptx.ahead import Ahead, move_loads, statements
 from forerun.ptx.cfg import ControlFlow, control_flow
-from forerun.ptx.opcodes import is_trigger
+from forerun.ptx.operands import Immediate, Register, Symbol
 from forerun.ptx.slices import Slicer
-from forerun.ptx.syntax import Declaration, Directive, Function, Instruction, Module, Statement
+from forerun.ptx.syntax import Declaration, Directive, Function, Guard, Instruction, Label, Module, Statement
 from forerun.support.diagnostics import Unsupported
 
 __all__ = ["Changes", "TriggerPlace", "rewrite"]
@@ -20,6 +20,7 @@ TriggerPlace: TypeAlias = Literal["start", "after-wait", "none"]
 
 _WAIT = Instruction("griddepcontrol.wait")
 _TRIGGER = Instruction("griddepcontrol.launch_dependents")
+_END = "$ahead_end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,17 @@ class Changes:
         ahead: The pointer parameters of which nothing that may still run at the start of the kernel writes what it
             loads: these loads may stand before the wait.
         most: How many loads move at the most; ``None`` is all that can.
+        prefetching: Loads do not move: that many CTAs, the first of the grid, prefetch into L2 what they would load.
+        own_wait: Whether a wait of the kernel's own stays where it is, with the loads that its author put before it.
+            Otherwise it moves to the front.
     """
 
     wait: bool = True
     trigger: TriggerPlace = "start"
     ahead: frozenset[str] = frozenset()
     most: int | None = None
+    prefetching: int | None = None
+    own_wait: bool = True
 
 
 def rewrite(module: Module, name: str, changes: Changes) -> Module:
@@ -50,7 +56,7 @@ def rewrite(module: Module, name: str, changes: Changes) -> Module:
         module: The module.
         name: The kernel.
         changes: What to put into it. A kernel that waits or triggers itself gets no second one; its loads move ahead of
-            its own wait.
+            its own wait, and a trigger behind that moves to the start if it is asked for there.
 
     Raises:
         Unsupported: If the kernel waits already on some ways only, so that it is not known what its author meant.
@@ -61,21 +67,40 @@ def rewrite(module: Module, name: str, changes: Changes) -> Module:
     summary = summarise(function, flow)
     if summary.waits and not summary.always_waits:
         raise Unsupported(f"kernel {name} waits on some ways through it only")
-    triggers = any(is_trigger(flow.instructions[index]) for index in flow.reached)
+    moves = changes.trigger == "start" and bool(summary.waits) and summary.waits_before_trigger
+    has_trigger = bool(summary.triggers) and not moves
+    waits = summary.waits if changes.own_wait else ()
     ahead = Ahead(Slicer.of(flow))
     if changes.wait:
         loads = [a for a in summary.global_accesses if a.kind == "read" and a.parameter in changes.ahead]
         # What its author put before the kernel's own wait stays where it is.
-        late = [a for a in loads if a.after_wait or not summary.waits]
-        ahead = move_loads(ahead.slicer, late, changes.most)
+        late = [a for a in loads if a.after_wait or not waits]
+        ahead = move_loads(ahead.slicer, late, changes.most, prefetch=changes.prefetching is not None)
+    gone = {*(summary.triggers if moves else ()), *(summary.waits if not waits else ())}
+    ahead.instead |= {index: [] for index in gone}
     front: list[Statement] = [*ahead.declarations]
-    front += [_TRIGGER] if changes.trigger == "start" and not triggers else []
-    front += ahead.front
-    front += [_WAIT] if changes.wait and not summary.waits else []
-    front += [_TRIGGER] if changes.trigger == "after-wait" and not triggers else []
+    front += [_TRIGGER] if changes.trigger == "start" and not has_trigger else []
+    front += ahead.front if changes.prefetching is None else _in_first_ctas(ahead, changes.prefetching)
+    front += [_WAIT] if changes.wait and not waits else []
+    front += [_TRIGGER] if changes.trigger == "after-wait" and not has_trigger else []
     ordered = _with_ordered_loads(function, flow, summary.global_accesses)
     body = tuple(statements(ahead, flow, ordered.body or ()))
     return module.with_function(_with_front(replace(ordered, body=body), front))
+
+
+def _in_first_ctas(ahead: Ahead, count: int) -> list[Statement]:
+    """The front, executed by that many CTAs alone: later ones start when the wait is over."""
+    if not ahead.front:
+        return []
+    cta, is_late, end = ahead.new(".b32"), ahead.new(".pred"), Label(_END)
+    return [
+        *ahead.declarations[-2:],
+        Instruction("mov.u32", (cta, Register("%ctaid.x"))),
+        Instruction("setp.ge.u32", (is_late, cta, Immediate(str(count)))),
+        Instruction("bra.uni", (Symbol(_END),), Guard(is_late)),
+        *ahead.front,
+        end,
+    ]
 
 
 def _with_front(function: Function, front: list[Statement]) -> Function:

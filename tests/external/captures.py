@@ -115,7 +115,7 @@ def program() -> Iterator[Program]:
         for image, text in _TEXTS.items()
     }
 
-    def make(text: Any, assembler: Any, body: Any, function: Any, image: Any, node: Any, count: int) -> MadeCode | str:
+    def make(text: Any, assembler: Any, body: Any, function: Any, image: Any, node: Any, *rest: Any, **more: Any) -> Any:
         if node.grid[0] == _UNFIT_GRID and body.has(Wait):
             return "too few of its CTAs fit"
         return MadeCode(repr((text.text, body.roles)).encode(), 1)

@@ -52,7 +52,7 @@ def chain(text: str = TEXT) -> RunningCuda:
 def texts_as_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """What ptxas makes of a text is the text."""
 
-    def make(text: AssembledText, assembler: Any, body: Any, function: Any, *rest: Any) -> MadeCode:
+    def make(text: AssembledText, assembler: Any, body: Any, function: Any, *rest: Any, **more: Any) -> MadeCode:
         followed = follow_body(text.text, body, function.name)
         return MadeCode(followed.text.encode(), followed.early_loads, (), followed.text)
 

@@ -39,6 +39,7 @@ class MadeCode:
     Attributes:
         code: The cubin.
         early_loads: How many loads of the text stand before the wait.
+        prefetches: How many prefetches do.
         refused: Why stronger forms were refused, a sentence each.
         text: The PTX that it was assembled from.
     """
@@ -47,6 +48,7 @@ class MadeCode:
     early_loads: int
     refused: tuple[str, ...] = ()
     text: str = field(default="", repr=False)
+    prefetches: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ def make_code(
     image: bytes,
     node: CapturedNode,
     multiprocessors: int,
+    *,
+    prefetches: bool = False,
 ) -> MadeCode | str:
     """The strongest form of a kernel's new body that is fit; why there is none, if there is none.
 
@@ -81,13 +85,15 @@ def make_code(
         image: Its machine code.
         node: One of the nodes that launch it.
         multiprocessors: Of the GPU.
+        prefetches: Whether loads that may come early stay, and are prefetched into L2 instead.
     """
     old = _Old(function, image, node, multiprocessors)
     refused: list[str] = []
     most: int | None = None
+    prefetching = _ctas_at_once(old) if prefetches else None
     while True:
         try:
-            changed = follow_body(text.text, kernel, function.name, most)
+            changed = follow_body(text.text, kernel, function.name, most, prefetching)
         except CannotGenerate as error:
             return str(error)
         code, log = assemble_as(changed.text, text.options, *assembler)
@@ -96,7 +102,7 @@ def make_code(
             _unfit(code, log, old, changed if waits else None) if code else f"{NOT_ASSEMBLED}: {log.strip()[:300]}"
         )
         if not problem:
-            return MadeCode(code, changed.early_loads, tuple(refused), changed.text)
+            return MadeCode(code, changed.early_loads, tuple(refused), changed.text, changed.prefetches)
         refused.append(problem)
         if not changed.early_loads:
             return problem
@@ -122,9 +128,8 @@ def _unfit(code: bytes, log: str, old: _Old, changed: FollowedText | None) -> st
         return "ptxas does not tell its registers"
     if needs["spill_store_bytes"] and needs["stack_bytes"] > old.function.attributes.get("local_bytes", 0):
         return f"it spills {needs['spill_store_bytes']} bytes"
+    fits = [_resident(old, count) for count in (needs["registers"], _registers(old.function))]
     launch = Launch(old.node.grid, old.node.block, old.node.shared_bytes)
-    shared = old.function.attributes.get("shared_bytes", 0)
-    fits = [_resident(launch, EntryFacts(count, shared)) for count in (needs["registers"], _registers(old.function))]
     on_their_way = fits[0] * math.prod(launch.block) * (changed.early_bytes if changed is not None else 0)
     if fits[0] < min(fits[1], -(-math.prod(launch.grid) // old.multiprocessors)) and on_their_way < _ENOUGH:
         return f"only {fits[0]} of its CTAs fit on a multiprocessor, and {fits[1]} before"
@@ -135,8 +140,16 @@ def _registers(function: CapturedFunction) -> int:
     return function.attributes.get("registers", 255)
 
 
-def _resident(launch: Launch, facts: EntryFacts) -> int:
-    """How many CTAs a multiprocessor holds at once."""
+def _ctas_at_once(old: _Old) -> int:
+    """How many CTAs of the old code the GPU holds at once; all of them, if they do not lie along x."""
+    x, y, z = old.node.grid
+    return x if y > 1 or z > 1 else min(x, old.multiprocessors * _resident(old, _registers(old.function)))
+
+
+def _resident(old: _Old, registers: int) -> int:
+    """How many CTAs with so many registers a thread a multiprocessor holds at once."""
+    launch = Launch(old.node.grid, old.node.block, old.node.shared_bytes)
+    facts = EntryFacts(registers, old.function.attributes.get("shared_bytes", 0))
     one, limits = footprint(launch, facts), LIMITS["sm_90"]
     most = [limits.ctas, limits.threads // one.threads, limits.shared_bytes // one.shared_bytes]
     return min(*most, limits.registers // one.registers if one.registers else limits.ctas)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -31,8 +31,11 @@ class CodeOfNodes:
     unfit: Mapping[int, str]
 
 
-_Body = tuple[int, tuple[Role, ...] | None]
-"""The number of a function, and what it is to do. Kernels of different graphs have the same names for other bodies."""
+_Body = tuple[int, tuple[Role, ...] | None, bool]
+"""The number of a function, what it is to do, and whether it prefetches what it may load early.
+
+Kernels of different graphs have the same names for other bodies.
+"""
 
 
 class CodeMaker:
@@ -51,34 +54,45 @@ class CodeMaker:
         self._multiprocessors = _multiprocessors(live.driver)
         self._made: dict[_Body, MadeCode | str] = {}
 
-    def prepare(self, graphs: Iterable[Graph]) -> None:
-        """Make the code of all kernels of some graphs that have another body than before, all processors at once."""
-        wanted = {key: own for graph in graphs for _, key, own in self._changed(graph) if key not in self._made}
-        with ThreadPoolExecutor(processors()) as workers:
-            self._made |= zip(wanted, workers.map(lambda own: self._make(*own), wanted.values()), strict=True)
+    def prepare(self, graphs: Iterable[tuple[Graph, Collection[int]]]) -> None:
+        """Make the code of all kernels of some graphs that have another body than before, all processors at once.
 
-    def code(self, graph: Graph) -> CodeOfNodes:
-        """The code of the kernels of a graph that have another body than before."""
-        self.prepare([graph])
-        found = {name: (key[0], self._made[key]) for name, key, _ in self._changed(graph)}
+        Args:
+            graphs: The graphs, and the functions that prefetch what they may load early.
+        """
+        changed = (one for graph, prefetching in graphs for one in self._changed(graph, prefetching))
+        wanted = {key: own for _, key, own in changed if key not in self._made}
+        with ThreadPoolExecutor(processors()) as workers:
+            made = workers.map(lambda key: self._make(*wanted[key], prefetches=key[2]), wanted)
+            self._made |= zip(wanted, made, strict=True)
+
+    def code(self, graph: Graph, prefetching: Collection[int] = ()) -> CodeOfNodes:
+        """The code of the kernels of a graph that have another body than before.
+
+        Args:
+            graph: The graph.
+            prefetching: The functions that prefetch what they may load early.
+        """
+        self.prepare([(graph, prefetching)])
+        found = {name: (key[0], self._made[key]) for name, key, _ in self._changed(graph, prefetching)}
         made = {name: code for name, (_, code) in found.items() if isinstance(code, MadeCode)}
         return CodeOfNodes(made, {number: code for number, code in found.values() if isinstance(code, str)})
 
-    def _changed(self, graph: Graph) -> Iterator[tuple[str, _Body, tuple[int, Kernel]]]:
+    def _changed(self, graph: Graph, prefetching: Collection[int]) -> Iterator[tuple[str, _Body, tuple[int, Kernel]]]:
         """The kernels with another body: their names, their bodies, and a node of each."""
         for number, name in enumerate(self.names):
             node = graph.nodes[name]
             if isinstance(node, KernelNode) and node != self.before.nodes[name]:
-                kernel = graph.kernels[node.kernel]
-                yield node.kernel, (self.live.graph.nodes[number].function, kernel.roles), (number, kernel)
+                kernel, function = graph.kernels[node.kernel], self.live.graph.nodes[number].function
+                yield node.kernel, (function, kernel.roles, function in prefetching), (number, kernel)
 
-    def _make(self, number: int, kernel: Kernel) -> MadeCode | str:
+    def _make(self, number: int, kernel: Kernel, *, prefetches: bool) -> MadeCode | str:
         graph = self.live.graph
         node = graph.nodes[number]
         function = graph.function_of(node)
         text, image = graph.texts[function.text], graph.images[function.image]
-        assembler = self.live.assemblers[function.text]
-        return known_code(text, assembler, kernel, function, image, node, self._multiprocessors)
+        assembler, count = self.live.assemblers[function.text], self._multiprocessors
+        return known_code(text, assembler, kernel, function, image, node, count, prefetches=prefetches)
 
 
 def _multiprocessors(driver: Driver) -> int:

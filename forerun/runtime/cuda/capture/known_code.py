@@ -31,6 +31,8 @@ def known_code(
     image: bytes,
     node: CapturedNode,
     multiprocessors: int,
+    *,
+    prefetches: bool = False,
 ) -> MadeCode | str:
     """What :func:`~forerun.runtime.cuda.capture.assembled.make_code` makes of the same, made once.
 
@@ -42,12 +44,12 @@ def known_code(
     tools = program_identity(path), architecture, str(require_disassembler().version), source_version(*_SOURCES)
     body = kernel.parameters, kernel.roles  # its name is only unique in its graph
     own = function.name, function.image, function.parameters, sorted(function.attributes.items())
-    launch = node.grid, node.block, node.shared_bytes, multiprocessors
+    launch = node.grid, node.block, node.shared_bytes, multiprocessors, prefetches
     key = key_of("made", *tools, text.text, *text.options, *map(repr, (body, own, launch)))
     stored = cache.get(key)
     if stored is not None:
         return _read(stored)
-    found = make_code(text, assembler, kernel, function, image, node, multiprocessors)
+    found = make_code(text, assembler, kernel, function, image, node, multiprocessors, prefetches=prefetches)
     reasons = (found,) if isinstance(found, str) else found.refused
     if not any(reason.startswith(NOT_ASSEMBLED) for reason in reasons):
         cache.put(key, _written(found))
@@ -58,6 +60,7 @@ def _written(found: MadeCode | str) -> bytes:
     if isinstance(found, str):
         return json.dumps({"problem": found}).encode() + _END
     about = {"early_loads": found.early_loads, "refused": found.refused, "text": found.text}
+    about["prefetches"] = found.prefetches
     return json.dumps(about).encode() + _END + found.code
 
 
@@ -66,4 +69,4 @@ def _read(stored: bytes) -> MadeCode | str:
     about = json.loads(head)
     if "problem" in about:
         return str(about["problem"])
-    return MadeCode(code, about["early_loads"], tuple(about["refused"]), about["text"])
+    return MadeCode(code, about["early_loads"], tuple(about["refused"]), about["text"], about["prefetches"])

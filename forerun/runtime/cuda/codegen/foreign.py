@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forerun.ir.kernel import Kernel, Phase, Step, Trigger, Wait
 from forerun.ptx import parse_module, print_module, summarise
@@ -15,14 +15,24 @@ __all__ = ["FollowedText", "follow_body"]
 
 @dataclass(frozen=True, slots=True)
 class FollowedText:
-    """PTX that follows a body, how many loads it has before the wait, and how many bytes a thread loads there."""
+    """PTX that follows a body.
+
+    Attributes:
+        text: The PTX.
+        early_loads: How many loads it has before the wait.
+        early_bytes: How many bytes a thread loads there.
+        prefetches: How many prefetches it has before the wait.
+    """
 
     text: str
     early_loads: int = 0
     early_bytes: int = 0
+    prefetches: int = 0
 
 
-def follow_body(text: str, kernel: Kernel, entry: str, most: int | None = None) -> FollowedText:
+def follow_body(
+    text: str, kernel: Kernel, entry: str, most: int | None = None, prefetching: int | None = None
+) -> FollowedText:
     """The text of a kernel that does what its body says, as far as waits, triggers and early loads are concerned.
 
     Loads of phases that stand before the wait, and write nothing, are issued there as far as they can be; the others
@@ -33,6 +43,7 @@ def follow_body(text: str, kernel: Kernel, entry: str, most: int | None = None) 
         kernel: Whose parameters are those of the entry, in their order.
         entry: The kernel's name in the text.
         most: How many loads move at the most; by default all that can.
+        prefetching: If it is given, no load moves, but that many CTAs prefetch into L2 what would be loaded early.
 
     Raises:
         InvalidInput: If the text cannot be read.
@@ -45,16 +56,22 @@ def follow_body(text: str, kernel: Kernel, entry: str, most: int | None = None) 
         raise CannotGenerate(f"its PTX has no kernel '{entry}'")
     names = [one.name for one in module.entry(entry).parameters or ()]
     own = dict(zip([p.name for p in kernel.parameters], names, strict=False))
-    made = rewrite(module, entry, _changes(kernel, own, most))
+    allowed, theirs = _before_wait(kernel), {name: mine for mine, name in own.items()}
+    early = [one for one in summarise(module.entry(entry)).global_accesses if not one.after_wait]
+    own_wait = all(theirs.get(access.parameter or "") in allowed for access in early)
+    made = rewrite(
+        module, entry, replace(_changes(kernel, own, most), prefetching=prefetching, own_wait=own_wait)
+    )
     summary = summarise(made.entry(entry))
-    ahead = [access for access in summary.global_accesses if not access.after_wait and access.kind != "prefetch"]
+    early = [access for access in summary.global_accesses if not access.after_wait]
+    ahead = [access for access in early if access.kind != "prefetch"]
     if kernel.has(Wait) and not summary.always_waits:
         raise CannotGenerate("its PTX does not wait on every way")
-    allowed, theirs = _before_wait(kernel), {name: mine for mine, name in own.items()}
     if kernel.has(Wait) and any(theirs.get(access.parameter or "") not in allowed for access in ahead):
         raise CannotGenerate("its PTX accesses memory before the wait that its body accesses after it")
     loads = [access for access in ahead if access.kind == "read" and kernel.has(Wait)]
-    return FollowedText(print_module(made), len(loads), sum(access.bytes or 0 for access in loads))
+    size = sum(access.bytes or 0 for access in loads)
+    return FollowedText(print_module(made), len(loads), size, len(early) - len(ahead))
 
 
 def _before_wait(kernel: Kernel) -> set[str]:

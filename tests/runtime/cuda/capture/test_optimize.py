@@ -31,7 +31,7 @@ def test_optimize_makes_a_clone_with_certified_code(cuda: FakeCuda, monkeypatch:
     captured = live(cuda, monkeypatch)
     unfit = iter(["it spills"])
 
-    def make(text: Any, assembler: Any, body: Any, *rest: Any) -> MadeCode | str:
+    def make(text: Any, assembler: Any, body: Any, *rest: Any, **more: Any) -> MadeCode | str:
         return next(unfit, MadeCode(b"code", 1))
 
     monkeypatch.setattr(code_maker, "known_code", make)
@@ -54,7 +54,7 @@ def test_optimize_makes_a_clone_with_certified_code(cuda: FakeCuda, monkeypatch:
 
 def test_what_the_program_changes_is_proved_again(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     captured = live(cuda, monkeypatch)
-    monkeypatch.setattr(code_maker, "known_code", lambda *arguments: MadeCode(b"code", 1))
+    monkeypatch.setattr(code_maker, "known_code", lambda *arguments, **more: MadeCode(b"code", 1))
     optimized = forerun.optimize(captured, pipeline=CAPTURED_PIPELINE)
     first = optimized.graph
     assert not optimized.refresh()
@@ -166,7 +166,7 @@ def test_optimize_puts_the_order_of_hazards_in_place_of_a_streams(
 def test_optimize_by_measuring(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FORERUN_CACHE_DIR", str(tmp_path))
     captured = live(cuda, monkeypatch)
-    monkeypatch.setattr(code_maker, "known_code", lambda *arguments: MadeCode(b"code", 1))
+    monkeypatch.setattr(code_maker, "known_code", lambda *arguments, **more: MadeCode(b"code", 1))
     monkeypatch.setattr(Timing, "_block", lambda self, executable: float(kinds(cuda)))
     with forerun.optimize(captured) as optimized:
         assert optimized.search is not None

@@ -103,7 +103,7 @@ def test_child_graphs_are_read_and_kept(cuda: FakeCuda, monkeypatch: pytest.Monk
     assert [body.function_of(node).name for node in body.nodes] == ["scale", "inner"]
     assert body.functions == captured.graph.functions
     assert body.edges == (CapturedEdge(0, 1, "programmatic", 1),)
-    monkeypatch.setattr(code_maker, "known_code", lambda *arguments: MadeCode(b"code", 1))
+    monkeypatch.setattr(code_maker, "known_code", lambda *arguments, **more: MadeCode(b"code", 1))
     with pytest.raises(forerun.Refuted, match="RAW race"):
         forerun.optimize(captured, pipeline=CAPTURED_PIPELINE)  # the first inside has no wait, nor has the second
     cuda.edges[1] = (3, 4, type(cuda.edges[1][2])())
@@ -205,7 +205,7 @@ def test_other_graphs_that_were_closed_are_not_replayed(
     cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch, attribute: str
 ) -> None:
     source = SimpleNamespace(**{attribute: 3})
-    monkeypatch.setattr(code_maker, "known_code", lambda *arguments: MadeCode(b"code", 1))
+    monkeypatch.setattr(code_maker, "known_code", lambda *arguments, **more: MadeCode(b"code", 1))
     with forerun.optimize(live(cuda, monkeypatch, source), pipeline=CAPTURED_PIPELINE.partition(",")[0]) as optimized:
         optimized.replay(stream=9)
         for now in (4, None):
@@ -255,7 +255,7 @@ def test_each_body_of_a_function_is_made_once(cuda: FakeCuda, monkeypatch: pytes
     after = PassManager(PIPELINE).run(imported.graph).graph
     made: list[str] = []
 
-    def make(text: Any, assembler: Any, body: Any, *rest: Any) -> MadeCode | str:
+    def make(text: Any, assembler: Any, body: Any, *rest: Any, **more: Any) -> MadeCode | str:
         made.append(body.name)
         return "it spills" if "hoisted" in body.name else MadeCode(b"code", 0)
 
