@@ -46,9 +46,10 @@ class KnownChoices:
             return None
         try:
             found = parse_json(kept, "what was measured of a captured graph")
-            choices = {number: _choice(found.inside("choices").inside(str(number))) for number in functions}
+            known = found.inside("choices")
+            choices = {number: _choice(known.inside(str(number))) for number in {*functions, *map(int, known)}}
             return Search(_one_of(ORDERS, found, "order"), choices, found.number("seconds"), found.number("begin"), ())
-        except InvalidInput:
+        except (InvalidInput, ValueError):
             return None
 
     def write(self, found: Search) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
 
 from forerun.external.choices import (
     TARGETS,
@@ -18,16 +21,17 @@ from forerun.external.choices import (
     with_waits_first,
 )
 from forerun.external.known_choices import KnownChoices
-from forerun.external.search import Options, Search, search
+from forerun.external.search import Candidate, Options, Search, search
 from forerun.external.written import written_memory
 from forerun.frontends.captured import ImportedGraph
 from forerun.ir.graph import Graph
 from forerun.ir.refinement.certificate import certify
 from forerun.passes.infra.manager import PassManager
-from forerun.runtime.cuda.capture.clone import make_clone
+from forerun.runtime.cuda.capture.clone import Functions, clone_with, form_of
 from forerun.runtime.cuda.capture.code_maker import CodeMaker
 from forerun.runtime.cuda.capture.session import LiveCapture
 from forerun.runtime.cuda.capture.timing import Timing
+from forerun.runtime.cuda.driver.scope import Scope
 from forerun.support.diagnostics import InternalError
 
 __all__ = ["STRONGEST", "certified", "measured"]
@@ -78,6 +82,46 @@ class _Family:
         return graph if graph == self.before else certified(self.before, graph)
 
 
+class _Clones:
+    """Measures clones with some choices in the program's memory, which is put back as it was.
+
+    Code is loaded once, so that the same code lies at the same place in all clones.
+    """
+
+    def __init__(self, captured: LiveCapture, imported: ImportedGraph, maker: CodeMaker, family: _Family) -> None:
+        self._captured, self._imported, self._maker, self._family = captured, imported, maker, family
+        self._scope = Scope(captured.driver)
+        self._functions = Functions(self._scope)
+        self._timing = Timing(captured.driver, written_memory(imported))
+
+    def seconds(self, candidates: Sequence[Candidate]) -> list[float]:
+        """Seconds of a replay of each, by turns; infinite for those that have no fit code, or no proof."""
+        with ExitStack() as stack:
+            executables: dict[int, Any] = {}
+            for number, (order, choices) in enumerate(candidates):
+                graph = self._family.graph(order, choices)
+                code = self._maker.code(graph, prefetching(choices))
+                if not code.unfit and self._family.may_run(graph):
+                    form = form_of(self._imported.graph, graph, self._imported.names, code.made, {})
+                    clone = clone_with(self._captured, form, self._functions)
+                    stack.callback(clone.close)
+                    executables[number] = clone.executable
+            times = self._timing.by_turns(list(executables.values()))
+        found = dict(zip(executables, times, strict=True))
+        return [found.get(number, float("inf")) for number in range(len(candidates))]
+
+    def __enter__(self) -> _Clones:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        failed = self._scope.release()
+        self._timing.__exit__(kind, error, trace)
+        if failed is not None and error is None:
+            raise failed
+
+
 def measured(
     captured: LiveCapture,
     imported: ImportedGraph,
@@ -99,7 +143,7 @@ def measured(
     functions = functions_of(captured.graph, imported.names)
     opened = Counter(number for number in functions.values() if number in open_)
     family = _Family(imported, functions)
-    if kept is not None and kept.order in family.orders and kept.choices.keys() == opened.keys():
+    if kept is not None and kept.order in family.orders and kept.choices.keys() >= opened.keys():
         graph = family.graph(kept.order, kept.choices)
         if not maker.code(graph, prefetching(kept.choices)).unfit and family.may_run(graph):
             return graph, kept
@@ -107,20 +151,9 @@ def measured(
     found = known.read(opened)
     if found is None or found.order not in family.orders:
         options = _options(maker, opened, family)
-        with Timing(captured.driver, written_memory(imported)) as timing:
-
-            def seconds(order: Order, choices: Choices) -> float:
-                graph = family.graph(order, choices)
-                code = maker.code(graph, prefetching(choices))
-                if code.unfit or not family.may_run(graph):
-                    return float("inf")
-                clone = make_clone(captured, imported.graph, graph, imported.names, code.made)
-                try:
-                    return timing.seconds(clone.executable)
-                finally:
-                    clone.close()
-
-            found = search(opened, options, seconds, family.orders, limit_s=limit_s)
+        with _Clones(captured, imported, maker, family) as clones:
+            untouched = dict.fromkeys(functions.values(), Choice("keep"))
+            found = search(opened, options, clones.seconds, family.orders, limit_s=limit_s, untouched=untouched)
         known.write(found)
     return family.certified(found.order, found.choices), found
 

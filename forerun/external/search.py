@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -10,17 +11,22 @@ from typing import TypeAlias
 
 from forerun.external.choices import ORDERS, TARGETS, TRIGGERS, Choice, Choices, Order
 
-__all__ = ["Options", "Search", "Trial", "search"]
+__all__ = ["Candidate", "Measure", "Options", "Search", "Trial", "search"]
 
 _GAIN = 0.002
 """What a change must bring: less may be noise."""
+
+_TWICE, _FINALS = 2, 3
+"""How many graphs are made of the same choices where two are compared again, and where the last ones are."""
 
 _ALL = [Choice(target, trigger) for target in TARGETS for trigger in TRIGGERS]
 _KEEP = Choice("keep")
 _STARTS = [_KEEP, *(choice for choice in _ALL if choice.target != "keep")]
 
-Measure = Callable[[Order, Choices], float]
-"""Seconds of a replay with an order and some choices; infinite if there is no fit code for them."""
+Candidate: TypeAlias = tuple[Order, Choices]
+
+Measure: TypeAlias = Callable[[Sequence[Candidate]], Sequence[float]]
+"""Seconds of a replay of each of some graphs, by turns; infinite for those that may not run, or have no fit code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +37,10 @@ class Trial:
     """
 
     order: Order
-    function: int
     choice: Choice
     seconds: float
     kept: bool
+    function: int
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Search:
         order: The better order.
         choices: The best choices.
         seconds: Of a replay with them.
-        begin: Seconds of a replay with the best that all functions have in common.
+        begin: Seconds of a replay with the best that all functions have in common, measured beside it.
         trials: All that was measured, in order.
     """
 
@@ -67,8 +73,13 @@ def search(
     orders: Sequence[Order] = ORDERS,
     rounds: int = 2,
     limit_s: float = 120.0,
+    untouched: Choices | None = None,
 ) -> Search:
     """Look for the best choices: the better of a few for all functions, in each order, then function by function.
+
+    What is compared is measured by turns, since a GPU may run faster or slower than a while ago. A change is kept if it
+    brings something in graphs that are made again, too: a single one may be lucky. In the end what was found competes
+    with what it began from, and with the graph as it was captured.
 
     Args:
         launches: How many nodes launch each function that can get other code.
@@ -77,39 +88,46 @@ def search(
         orders: Those that differ.
         rounds: How often every function's choices are tried; it ends earlier when nothing brings more.
         limit_s: Seconds after which it ends with the best that was found; the few for all functions are always tried.
+        untouched: What makes the graph as it was captured, in that order; by default, all functions keep their code.
     """
     end = time.monotonic() + limit_s
-    trials = [
-        Trial(order, -1, choice, measure(order, _everywhere(choice, launches, options)), False)
-        for order in orders
-        for choice in _STARTS
-    ]
-    first = min(trials, key=lambda trial: trial.seconds)
-    order, best = first.order, first.seconds
-    choices = _everywhere(first.choice, launches, options)
+    starts = [(order, choice) for order in orders for choice in _STARTS]
+    everywhere = [(order, _everywhere(choice, launches, options)) for order, choice in starts]
+    seconds = measure(everywhere)
+    trials = [Trial(*start, time_of, False, -1) for start, time_of in zip(starts, seconds, strict=True)]
+    first = min(range(len(starts)), key=seconds.__getitem__)
+    order, choices = everywhere[first]
     for _ in range(rounds):
-        improved = False
+        before = choices
         for function, _count in launches.most_common():
-            # The GPU may run faster or slower than a while ago.
-            best = measure(order, choices)
-            for choice in options[function]:
-                if choice == choices[function] or time.monotonic() > end:
-                    continue
-                changed = {**choices, function: choice}
-                seconds = measure(order, changed)
-                kept = seconds < best * (1 - _GAIN)
-                if kept:
-                    # Once more, both: a single good measurement may be luck.
-                    again, base = measure(order, changed), measure(order, choices)
-                    seconds = max(seconds, again)
-                    kept = seconds < base * (1 - _GAIN / 2)
-                trials.append(Trial(order, function, choice, seconds, kept))
-                if kept:
-                    choices, best = changed, seconds
-                    improved = True
-        if not improved:
+            if time.monotonic() > end:
+                break
+            others = [choice for choice in options[function] if choice != choices[function]]
+            changed = [{**choices, function: choice} for choice in others]
+            base, *found = measure([(order, one) for one in (choices, *changed)])
+            best = min(range(len(others)), key=found.__getitem__, default=-1)
+            is_better = best >= 0 and found[best] < base * (1 - _GAIN)
+            if is_better:
+                again, other = _means(measure, [(order, choices), (order, changed[best])], _TWICE)
+                is_better = other < again * (1 - _GAIN)
+            trials += [
+                Trial(order, choice, found[number], is_better and number == best, function)
+                for number, choice in enumerate(others)
+            ]
+            choices = changed[best] if is_better else choices
+        if choices is before or time.monotonic() > end:
             break
-    return Search(order, choices, best, first.seconds, tuple(trials))
+    kept = dict.fromkeys(launches, _KEEP) if untouched is None else untouched
+    finals: list[Candidate] = [everywhere[first], ("captured", kept), (order, choices)]
+    means = _means(measure, finals, _FINALS)
+    order, choices = finals[means.index(min(means))]
+    return Search(order, choices, min(means), means[0], tuple(trials))
+
+
+def _means(measure: Measure, candidates: Sequence[Candidate], count: int) -> list[float]:
+    """Of as many graphs of each candidate, measured by turns."""
+    found = measure([*candidates] * count)
+    return [statistics.fmean(found[number :: len(candidates)]) for number in range(len(candidates))]
 
 
 def _everywhere(choice: Choice, launches: Counter[int], options: Options) -> Choices:

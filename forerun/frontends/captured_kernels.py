@@ -64,9 +64,13 @@ class KernelReader:
         Args:
             questions: The digest of an image, a kernel's name, and ``pointers`` and ``zeros`` as for :meth:`read`.
         """
-        different = list(dict.fromkeys(one for one in questions if one not in self._accesses))
+        different: dict[tuple[str, str], dict[_Question, None]] = {}  # one kernel after the other
+        for one in questions:
+            if one not in self._accesses:
+                different.setdefault(one[:2], {})[one] = None
         with ThreadPoolExecutor(processors()) as workers:
-            self._accesses |= zip(different, workers.map(self._looked_at, different), strict=True)
+            found = workers.map(lambda same: [(one, self._looked_at(one)) for one in same], different.values())
+            self._accesses |= (pair for pairs in found for pair in pairs)
 
     def read(
         self,

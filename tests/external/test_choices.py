@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forerun.captured import CapturedEdge
 from forerun.external.choices import ORDERS, TARGETS, TRIGGERS, Choice, Choices, Order, chosen_graph, functions_of
-from forerun.external.search import Options, search
+from forerun.external.search import Candidate, Options, search
 from forerun.frontends.captured import import_capture
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Phase, Trigger, Wait
@@ -101,12 +101,12 @@ def test_to_keep_all_is_the_captured_graph() -> None:
 def clock(costs: Mapping[tuple[int, str, str], float], noise: float = 0.0, orders: Mapping[Order, float] = {}):  # type: ignore[no-untyped-def]
     asked = Counter[int]()
 
-    def measure(order: Order, choices: Choices) -> float:
+    def one(order: Order, choices: Choices) -> float:
         asked[0] += 1
         cost = sum(costs.get((f, choice.target, choice.trigger), 0.0) for f, choice in choices.items())
         return 1.0 + cost + orders.get(order, 0.0) + noise * (asked[0] % 3)
 
-    return measure
+    return lambda candidates: [one(*candidate) for candidate in candidates]
 
 
 EVERY = [Choice(target, trigger) for target in TARGETS for trigger in TRIGGERS]
@@ -153,9 +153,9 @@ def test_nothing_is_tried_that_is_no_option() -> None:
     options: Options = {0: [Choice("keep"), Choice("wait", "start")], 1: EVERY}
     asked: list[Choice] = []
 
-    def measure(_order: Order, choices: Choices) -> float:
-        asked.append(choices[0])
-        return 1.0
+    def measure(candidates: Sequence[Candidate]) -> list[float]:
+        asked.extend(choices[0] for _, choices in candidates)
+        return [1.0] * len(candidates)
 
     search(Counter({0: 5, 1: 2}), options, measure)
     assert set(asked) == set(options[0])
@@ -164,10 +164,13 @@ def test_nothing_is_tried_that_is_no_option() -> None:
 def test_a_gpu_that_becomes_slower_hides_no_gain() -> None:
     asked = Counter[int]()
 
-    def measure(_order: Order, choices: Choices) -> float:
+    def measure(candidates: Sequence[Candidate]) -> list[float]:
         asked[0] += 1
-        slower = 0.5 if asked[0] > len(EVERY) - 2 else 0.0  # after the first choices, which are for all functions
-        return 1.0 + slower - 0.1 * (choices[1] == Choice("ahead", "start")) + (choices[0] != Choice("keep"))
+        slower = 0.5 if asked[0] > 1 else 0.0  # after the first choices, which are for all functions
+        return [
+            1.0 + slower - 0.1 * (choices[1] == Choice("ahead", "start")) + (choices[0] != Choice("keep"))
+            for _, choices in candidates
+        ]
 
     found = search(Counter({0: 1, 1: 2}), OPTIONS, measure, ["captured"])
     assert found.choices[1] == Choice("ahead", "start")

@@ -193,7 +193,10 @@ WAIT, TRIGGER = "griddepcontrol.wait", "griddepcontrol.launch_dependents"
         ((), Changes(trigger="none"), [WAIT]),
         ((), Changes(wait=False), [TRIGGER]),
         ((f"{WAIT};",), Changes(), [TRIGGER, WAIT]),
-        ((f"{WAIT};", f"{TRIGGER};"), Changes(), [WAIT, TRIGGER]),
+        ((f"{WAIT};", f"{TRIGGER};"), Changes(), [TRIGGER, WAIT]),
+        ((f"{WAIT};", f"{TRIGGER};"), Changes(trigger="after-wait"), [WAIT, TRIGGER]),
+        ((f"{TRIGGER};", f"{WAIT};"), Changes(trigger="after-wait"), [TRIGGER, WAIT]),
+        ((f"{WAIT};",), Changes(trigger="none", own_wait=False), [WAIT]),
     ],
 )
 def test_what_is_there_is_not_put_twice(own: tuple[str, ...], changes: Changes, expected: list[str]) -> None:

@@ -12,17 +12,22 @@ from forerun.runtime.toolchain.sass import disassemble, parse_listing
 __all__ = ["facts_of_image", "parameters_at"]
 
 
-def facts_of_image(code: bytes, entry: str) -> EntryFacts | None:
+def facts_of_image(code: bytes, entry: str, digest: str = "") -> EntryFacts | None:
     """The instructions of one kernel of a cubin; registers and memory are not told. ``None`` if it has no such kernel.
 
     Listings are kept in the user's cache folder: to disassemble takes a second for a library's large images.
+
+    Args:
+        code: The cubin.
+        entry: The kernel's name.
+        digest: By which the cubin is told apart, of at least 128 bits, where that is known.
 
     Raises:
         ToolchainMissing: If nvdisasm is missing, or does not know this kind of cubin.
     """
     tool = require_disassembler()
     cache = cache_at(cache_folder() / "toolchain")
-    key = key_of("listing", code, entry, str(tool.version))
+    key = key_of("listing", digest or code, entry, str(tool.version))
     kept = cache.get(key)
     if kept is None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 
 from forerun.runtime.cache_folder import cache_folder
@@ -76,7 +76,7 @@ def accesses_of_image(
     stored = kept.get(key)
     if stored is not None:
         return _read(stored)
-    facts = facts_of_image(code, entry)
+    facts = _facts(code, digest, entry)
     if facts is None:
         return None
     reach = Reach(unknown="a pointer of it does not point to memory of the device")
@@ -86,6 +86,12 @@ def accesses_of_image(
     found = ImageAccesses(bool(facts.of_kind("trigger")), waits_first, _may_poll(facts), reach)
     kept.put(key, _written(found))
     return found
+
+
+@lru_cache(maxsize=16)
+def _facts(code: bytes, digest: str, entry: str) -> EntryFacts | None:
+    """Of a kernel, about which one question often follows another."""
+    return facts_of_image(code, entry, digest)
 
 
 def _numbers(places: Iterable[int]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -29,9 +29,14 @@ class Timing:
         self.driver = driver
         self.memory = SavedMemory(driver, written)
 
-    def seconds(self, executable: Any) -> float:
-        """The median time of a replay, in blocks that each begin with memory as it was."""
-        return statistics.median(self._block(executable) for _ in range(_BLOCKS))
+    def by_turns(self, executables: Sequence[Any]) -> list[float]:
+        """The median time of a replay of each, in blocks that take turns and each begin with memory as it was."""
+        found: list[list[float]] = [[] for _ in executables]
+        for turn in range(_BLOCKS):
+            order = range(len(executables)) if turn % 2 == 0 else reversed(range(len(executables)))
+            for number in order:
+                found[number].append(self._block(executables[number]))
+        return [statistics.median(times) for times in found]
 
     def _block(self, executable: Any) -> float:
         self.memory.restore()
