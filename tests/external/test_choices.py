@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forerun.captured import CapturedEdge
-from forerun.external.choices import ORDERS, TARGETS, TRIGGERS, Choice, Choices, Order, chosen_graph, functions_of
+from forerun.external.choices import (
+    ORDERS,
+    TARGETS,
+    TRIGGERS,
+    Choice,
+    Choices,
+    Order,
+    chosen_graph,
+    functions_of,
+    prefetching,
+    with_waits_first,
+)
 from forerun.external.search import Candidate, Options, search
 from forerun.frontends.captured import import_capture
 from forerun.ir.graph import Graph
@@ -84,6 +95,38 @@ def test_loads_move_ahead_of_waits_that_are_the_kernels_own() -> None:
         assert [name.replace("p0", "w").replace("p1", "x") for name in steps(graph, "n1")] == wanted
 
 
+EARLY = ("ld.global.u32 %r4, [%rd5];", "griddepcontrol.wait;", *SCALE[:-1], "griddepcontrol.launch_dependents;", SCALE[-1])
+"""A kernel whose author loads early what another node stores."""
+
+
+def test_waits_and_triggers_of_the_authors_move_to_the_start() -> None:
+    edges = [CapturedEdge(0, 1, "programmatic", 1), CapturedEdge(1, 2, "programmatic", 1)]
+    nodes = [launch(0, "w0", "x", "y"), launch(0, "w0", "y", "z"), launch(0, "w0", "z", "x")]
+    imported = import_capture(captured([kernel("early", *EARLY)], nodes, edges))
+    assert not certify(imported.graph, imported.graph).proved
+    strongest = PassManager("insert-pdl{trigger=none},hoist-loads{full_edges=false}").run(with_waits_first(imported.graph))
+    functions = functions_of(imported.captured, imported.names)
+    expected = {
+        Choice("wait"): ["Wait", "Trigger", "early_load_p1", "load_p0", "store"],
+        Choice("wait", "start"): ["Trigger", "Wait", "early_load_p1", "load_p0", "store"],
+        Choice("ahead"): ["load_p0", "Wait", "Trigger", "early_load_p1", "store"],
+        Choice("prefetch", "start"): ["Trigger", "load_p0", "Wait", "early_load_p1", "store"],
+    }
+    for choice, wanted in expected.items():
+        graph = chosen_graph(imported.graph, strongest.graph, functions, {0: choice})
+        assert sorted(steps(graph, "n1")) == sorted(wanted)
+        assert [name for name in steps(graph, "n1") if name in ("Wait", "Trigger")] == [
+            name for name in wanted if name in ("Wait", "Trigger")
+        ]
+        assert certify(imported.graph, graph).proved
+    kept = chosen_graph(imported.graph, strongest.graph, functions, {0: Choice("keep")})
+    assert kept == imported.graph
+
+
+def test_which_functions_prefetch() -> None:
+    assert prefetching({0: Choice("prefetch"), 1: Choice("ahead"), 2: Choice("prefetch", "start")}) == {0, 2}
+
+
 def test_kernels_of_which_nothing_is_known_keep_their_code() -> None:
     nowhere = launch(1, b"\x10" * 8, "x", "y")
     graph = captured([kernel("known", *SCALE), kernel("unknown", *SCALE)], [nowhere, launch(0, "w0", "y", "z")])
@@ -129,6 +172,14 @@ def test_the_better_order_is_kept() -> None:
         assert {trial.order for trial in found.trials if trial.function >= 0} == {better}
     one = search(Counter({0: 5, 1: 2}), OPTIONS, clock({}, orders={"hazards": -0.2}), ["captured"])
     assert one.order == "captured"
+
+
+def test_the_captured_graph_is_never_left_behind() -> None:
+    """What all of its functions' choices cost is seen in the end."""
+    costs = {(0, target, trigger): 0.1 for target in TARGETS for trigger in TRIGGERS}
+    found = search(Counter({0: 5}), OPTIONS, clock(costs), ["captured"], untouched={7: Choice("keep")})
+    assert (found.order, found.choices, found.seconds) == ("captured", {7: Choice("keep")}, 1.0)
+    assert found.begin == pytest.approx(1.1)
 
 
 def test_nothing_is_kept_that_brings_nothing() -> None:

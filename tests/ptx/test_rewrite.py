@@ -32,6 +32,7 @@ class MemoryThread(Thread):
     loaded: set[int] = field(default_factory=set)
     stored: list[tuple[int, int]] = field(default_factory=list)
     waited_after: int | None = None
+    prefetched: set[int] = field(default_factory=set)
 
     def address(self, operand: object) -> int:
         assert isinstance(operand, Address)
@@ -43,6 +44,8 @@ class MemoryThread(Thread):
         parts = one.parts
         if one.opcode == "griddepcontrol.wait":
             self.waited_after = len(self.loaded)
+        elif one.base == "prefetch":
+            self.prefetched.add(self.address(one.operands[0]))
         elif parts[:2] == ("ld", "global"):
             address = self.address(one.operands[1])
             self.loaded.add(address)
@@ -104,6 +107,21 @@ def test_threads_do_the_same(text: str, ahead: frozenset[str]) -> None:
         assert new.waited_after is not None
         moved += new.waited_after
     event(f"{'some' if moved else 'no'} loads are early")
+
+
+@portion(50)
+@given(programs_with_loads(), st.integers(0, 2))
+def test_what_is_prefetched_is_loaded_later(text: str, ctas: int) -> None:
+    before = parse_module(text)
+    after = printed(rewrite(before, "k", Changes(ahead=BOTH, prefetching=ctas)))
+    summary = summarise(after.entry("k"))
+    assert summary.always_waits
+    assert {access.kind for access in summary.global_accesses if not access.after_wait} <= {"prefetch"}
+    for old, new in zip(run(before), run(after), strict=True):
+        assert (new.stored, new.loaded, new.waited_after) == (old.stored, old.loaded, 0)
+        assert new.prefetched <= (new.loaded if new.special["%ctaid.x"] < ctas else set())
+    some = any(thread.prefetched for thread in run(after))
+    event(f"{'some' if some else 'nothing'} is prefetched by {ctas} CTAs")
 
 
 HEAD = """.version 9.0
@@ -214,6 +232,28 @@ def test_loads_move_ahead_of_the_kernels_own_wait() -> None:
     ]  # fmt: skip
     for old, new in zip(run(before), run(after), strict=True):
         assert (new.stored, new.loaded) == (old.stored, old.loaded)
+
+
+def test_early_loads_of_the_author_come_behind_a_wait_that_moves() -> None:
+    lines = ("ld.global.u32 %r4, [%rd4+64];", f"{WAIT};", "ld.global.u32 %r2, [%rd5];", f"{TRIGGER};")
+    before = module(*lines, "add.u32 %r2, %r2, %r4;", "st.global.u32 [%rd5], %r2;")
+    after = printed(rewrite(before, "k", Changes(ahead=frozenset({"b"}), own_wait=False)))
+    assert instructions(after) == [TRIGGER, WAIT]
+    found = summarise(after.entry("k")).global_accesses
+    assert [(one.kind, one.parameter, one.after_wait) for one in found] == [
+        ("read", "b", False), ("read", "a", True), ("write", "b", True),
+    ]  # fmt: skip
+    for old, new in zip(run(before), run(after), strict=True):
+        assert (new.stored, new.loaded) == (old.stored, old.loaded)
+
+
+def test_in_a_loop_the_first_turn_is_prefetched() -> None:
+    before = module("mov.u32 %r2, 0;", *LOOP)
+    after = printed(rewrite(before, "k", Changes(ahead=frozenset({"a"}), prefetching=1)))
+    for old, new in zip(run(before), run(after), strict=True):
+        assert (new.stored, new.loaded) == (old.stored, old.loaded)
+        is_loading = new.special["%tid.x"] < 2 and new.special["%ctaid.x"] == 0
+        assert new.prefetched == ({old.registers["%rd4"] - 5 * 64} if is_loading else set())
 
 
 def test_a_wait_on_some_ways_only_is_refused() -> None:

@@ -58,7 +58,7 @@ def follow_body(
     own = dict(zip([p.name for p in kernel.parameters], names, strict=False))
     allowed, theirs = _before_wait(kernel), {name: mine for mine, name in own.items()}
     early = [one for one in summarise(module.entry(entry)).global_accesses if not one.after_wait]
-    own_wait = all(theirs.get(access.parameter or "") in allowed for access in early)
+    own_wait = not kernel.has(Wait) or all(theirs.get(access.parameter or "") in allowed for access in early)
     made = rewrite(
         module, entry, replace(_changes(kernel, own, most), prefetching=prefetching, own_wait=own_wait)
     )
