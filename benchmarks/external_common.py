@@ -148,7 +148,8 @@ def about_capture(live: Any) -> dict[str, Any]:
 
     captured = live.graph
     first = time.perf_counter()
-    import_capture(captured)  # machine code that was not seen before is disassembled and looked at
+    with disassembling() as seconds:
+        import_capture(captured)  # machine code that was not seen before is disassembled and looked at
     begin = time.perf_counter()
     imported = import_capture(captured)
     read = time.perf_counter()
@@ -162,8 +163,36 @@ def about_capture(live: Any) -> dict[str, Any]:
         "images_found": sum(bool(one.image) for one in captured.functions), "remarks": list(captured.remarks),
         "verdict": verdict.status, "findings": [str(one)[:300] for one in verdict.findings[:3]],
         "strict": dict(Counter(imported.reasons.values())),
-        "first_import_s": begin - first, "import_s": read - begin, "check_s": time.perf_counter() - read,
+        "first_import_s": begin - first, "first_import_disassembly_s": seconds(), "import_s": read - begin, "check_s": time.perf_counter() - read,
     }  # fmt: skip
+
+
+@contextmanager
+def disassembling() -> Iterator[Callable[[], float]]:
+    """Tells for how many seconds of the block one disassembler at least was running."""
+    from forerun.runtime.toolchain import image
+
+    own, spans = image.disassemble, list[tuple[float, float]]()
+
+    def noted(*arguments: Any) -> str:
+        begin = time.perf_counter()
+        try:
+            return own(*arguments)
+        finally:
+            spans.append((begin, time.perf_counter()))
+
+    def seconds() -> float:
+        total = last = 0.0
+        for begin, end in sorted(spans):
+            total += max(0.0, end - max(begin, last))
+            last = max(last, end)
+        return total
+
+    image.disassemble = noted
+    try:
+        yield seconds
+    finally:
+        image.disassemble = own
 
 
 def sass_identity(texts: Mapping[str, tuple[str, tuple[str, ...], str, str]]) -> dict[str, int]:
@@ -234,6 +263,7 @@ def _about(found: Any, seconds: float) -> dict[str, Any]:
     told = {
         "seconds": round(seconds, 2), "new_code": len(found.made),
         "early_loads": sum(code.early_loads for code in codes),
+        "prefetches": sum(code.prefetches for code in codes),
         "edges": {str(kind): count for kind, count in found.graph.count_dependencies().items() if count},
         "unfit": dict(Counter(found.unfit.values())),
         "refused": dict(Counter(reason for code in codes for reason in code.refused)),
@@ -242,6 +272,8 @@ def _about(found: Any, seconds: float) -> dict[str, Any]:
         choices = Counter((one.target, one.trigger) for one in found.search.choices.values())
         told["choices"] = {f"{target}, trigger {trigger}": count for (target, trigger), count in choices.items()}
         told |= {"trials": len(found.search.trials), "order": str(found.search.order)}
+        told |= {"kept": sum(trial.kept for trial in found.search.trials)}
+        told |= {"us": 1e6 * found.search.seconds, "us_of_common_choices": 1e6 * found.search.begin}
     return told
 
 
