@@ -67,9 +67,6 @@ CASES = {
 }
 """The module and the function of each case."""
 
-MOST_TEXTS = 150
-"""How many texts of Triton's cache are assembled twice, in a case."""
-
 
 # One case, in its own process
 
@@ -85,6 +82,7 @@ class Plan:
         debug_s: Seconds for which planted faults run; with 0 nothing is debugged.
         save: A folder for what was captured.
         caches: A folder in which what Inductor and Triton compile is kept for the next run.
+        texts: How many texts of Triton's cache are assembled twice, in a case, besides those of its kernels.
     """
 
     steps: int = 25
@@ -93,6 +91,7 @@ class Plan:
     debug_s: float = 0.0
     save: Path | None = None
     caches: Path | None = None
+    texts: int = 150
 
 
 @dataclass
@@ -165,7 +164,7 @@ class _Case:
                 assembler = one.live.assemblers[digest]
                 texts[digest] = (text.text, text.options, *assembler)
         found = {"captured": sass_identity(texts)}
-        cached = _triton_texts(assembler, {text[0] for text in texts.values()}) if assembler[0] else {}
+        cached = _triton_texts(assembler, {text[0] for text in texts.values()}, self.plan.texts) if assembler[0] else {}
         if cached:
             found["other texts of Triton's cache"] = sass_identity(cached)
         self.result["ptx"] = found
@@ -248,14 +247,16 @@ def _prepare(one: Program) -> Callable[[int], None]:
     return prepare
 
 
-def _triton_texts(assembler: tuple[str, str], known: set[str]) -> dict[str, tuple[str, tuple[str, ...], str, str]]:
+def _triton_texts(
+    assembler: tuple[str, str], known: set[str], most: int
+) -> dict[str, tuple[str, tuple[str, ...], str, str]]:
     """What else Inductor and Triton compiled in this process, the candidates of autotuning among it."""
     folders = [Path(os.environ[name]) for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR") if name in os.environ]
     found: dict[str, tuple[str, tuple[str, ...], str, str]] = {}
     for folder in folders:
         for path in sorted(folder.glob("**/*.ptx")):
             text = path.read_text(encoding="utf-8")
-            if text not in known and len(found) < MOST_TEXTS:
+            if text not in known and len(found) < most:
                 known.add(text)
                 found[f"{path.parent.name[:12]}/{path.stem}"] = (text, ("-lineinfo",), *assembler)
     return found
@@ -266,6 +267,7 @@ def _triton_texts(assembler: tuple[str, str], known: set[str]) -> dict[str, tupl
 
 def _command(name: str, plan: Plan, lock: Path, output: Path) -> list[str]:
     words = ["--one", "--steps", plan.steps, "--search", plan.search_s, "--debug", plan.debug_s]
+    words += ["--texts", plan.texts]
     words += ["--lock", lock, "--output", output, *(["--save", plan.save] if plan.save else [])]
     return [sys.executable, __file__, name, *map(str, words)]
 
@@ -336,6 +338,7 @@ def main() -> int:
     parser.add_argument("--debug", type=float, default=Plan.debug_s, help="seconds of planted faults, in each case")
     parser.add_argument("--save", type=Path, help="a folder for what was captured")
     parser.add_argument("--caches", type=Path, help="a folder for what Inductor compiles, kept for the next run")
+    parser.add_argument("--texts", type=int, default=Plan.texts, help="texts of Triton's cache, assembled twice")
     parser.add_argument("--limit", type=float, default=Plan.limit_s, help="seconds after which all cases are stopped")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--one", action="store_true", help="run the case in this process")
@@ -345,7 +348,10 @@ def main() -> int:
     unknown = [name for name in names if name not in CASES]
     if unknown:
         parser.error(f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}")
-    plan = Plan(arguments.steps, arguments.search, arguments.limit, arguments.debug, arguments.save, arguments.caches)
+    plan = Plan(
+        arguments.steps, arguments.search, arguments.limit, arguments.debug, arguments.save, arguments.caches,
+        arguments.texts,
+    )  # fmt: skip
     if arguments.one:
         case = _Case(names[0], plan, arguments.lock, arguments.output)
         case.tried("all", case.run)

@@ -25,6 +25,8 @@ from forerun.external.search import Candidate, Options, Search, search
 from forerun.external.written import written_memory
 from forerun.frontends.captured import ImportedGraph
 from forerun.ir.graph import Graph
+from forerun.ir.kernel import Trigger
+from forerun.ir.nodes import KernelNode
 from forerun.ir.refinement.certificate import certify
 from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda.capture.clone import Functions, clone_with, form_of
@@ -59,6 +61,12 @@ class _Family:
         if hazards.dependencies == first.dependencies:
             del self._bases["hazards"]
         self._strongest: dict[Order, Graph] = {}
+
+    @property
+    def launching(self) -> Mapping[int, KernelNode]:
+        """A node that launches each function."""
+        nodes = [(number, self.before.nodes[name]) for name, number in self.functions.items()]
+        return {number: node for number, node in nodes if isinstance(node, KernelNode)}
 
     @property
     def orders(self) -> tuple[Order, ...]:
@@ -167,13 +175,22 @@ def certified(before: Graph, graph: Graph) -> Graph:
 
 
 def _options(maker: CodeMaker, functions: Collection[int], family: _Family) -> Options:
-    """What each function can get: the choices for which there is fit code."""
+    """What each function can get: the choices for which there is fit code.
+
+    A trigger of its own is after its wait already.
+    """
     every = [Choice(target, trigger) for target in TARGETS for trigger in TRIGGERS]
+    kernels = {number: family.before.kernels[node.kernel] for number, node in family.launching.items()}
+    own = {number for number, kernel in kernels.items() if kernel.has(Trigger)}
     uniform = [dict.fromkeys(functions, one) for one in every]
     graphs = [[(family.graph(order, one), prefetching(one)) for order in family.orders] for one in uniform]
     maker.prepare(graph for found in graphs for graph in found)
     unfit = [{number for graph in found for number in maker.code(*graph).unfit} for found in graphs]
     return {
-        number: [choice for choice, without in zip(every, unfit, strict=True) if number not in without]
+        number: [
+            choice
+            for choice, without in zip(every, unfit, strict=True)
+            if number not in without and not (number in own and choice.trigger == "after-wait")
+        ]
         for number in functions
     }

@@ -16,7 +16,7 @@ __all__ = ["Candidate", "Measure", "Options", "Search", "Trial", "search"]
 _GAIN = 0.002
 """What a change must bring: less may be noise."""
 
-_TWICE, _FINALS = 2, 3
+_AGAIN, _FINALS = 3, 4
 """How many graphs are made of the same choices where two are compared again, and where the last ones are."""
 
 _ALL = [Choice(target, trigger) for target in TARGETS for trigger in TRIGGERS]
@@ -92,36 +92,43 @@ def search(
     """
     end = time.monotonic() + limit_s
     starts = [(order, choice) for order in orders for choice in _STARTS]
-    everywhere = [(order, _everywhere(choice, launches, options)) for order, choice in starts]
+    everywhere: list[Candidate] = [(order, _everywhere(choice, launches, options)) for order, choice in starts]
     seconds = measure(everywhere)
     trials = [Trial(*start, time_of, False, -1) for start, time_of in zip(starts, seconds, strict=True)]
-    first = min(range(len(starts)), key=seconds.__getitem__)
-    order, choices = everywhere[first]
+    first = everywhere[min(range(len(starts)), key=seconds.__getitem__)]
+    found = first
     for _ in range(rounds):
-        before = choices
+        before = found
         for function, _count in launches.most_common():
-            if time.monotonic() > end:
-                break
-            others = [choice for choice in options[function] if choice != choices[function]]
-            changed = [{**choices, function: choice} for choice in others]
-            base, *found = measure([(order, one) for one in (choices, *changed)])
-            best = min(range(len(others)), key=found.__getitem__, default=-1)
-            is_better = best >= 0 and found[best] < base * (1 - _GAIN)
-            if is_better:
-                again, other = _means(measure, [(order, choices), (order, changed[best])], _TWICE)
-                is_better = other < again * (1 - _GAIN)
-            trials += [
-                Trial(order, choice, found[number], is_better and number == best, function)
-                for number, choice in enumerate(others)
-            ]
-            choices = changed[best] if is_better else choices
-        if choices is before or time.monotonic() > end:
+            if time.monotonic() < end:
+                found = _with_best(function, options[function], found, measure, trials)
+        if found == before or time.monotonic() > end:
             break
     kept = dict.fromkeys(launches, _KEEP) if untouched is None else untouched
-    finals: list[Candidate] = [everywhere[first], ("captured", kept), (order, choices)]
+    finals: list[Candidate] = [found, ("captured", kept)]
+    for one in orders:
+        finals.append(everywhere[min((i for i, (o, _) in enumerate(starts) if o == one), key=seconds.__getitem__)])
     means = _means(measure, finals, _FINALS)
     order, choices = finals[means.index(min(means))]
-    return Search(order, choices, min(means), means[0], tuple(trials))
+    return Search(order, choices, min(means), means[finals.index(first)], tuple(trials))
+
+
+def _with_best(
+    function: int, options: Sequence[Choice], found: Candidate, measure: Measure, trials: list[Trial]
+) -> Candidate:
+    """What was found so far, with the best choice for one function; all that are tried are noted."""
+    order, choices = found
+    others = [choice for choice in options if choice != choices[function]]
+    changed: list[Candidate] = [(order, {**choices, function: choice}) for choice in others]
+    base, *seconds = measure([found, *changed])
+    best = min(range(len(others)), key=seconds.__getitem__, default=-1)
+    is_better = best >= 0 and seconds[best] < base * (1 - _GAIN)
+    if is_better:
+        again, other = _means(measure, [found, changed[best]], _AGAIN)
+        is_better = other < again * (1 - _GAIN)
+    for number, choice in enumerate(others):
+        trials.append(Trial(order, choice, seconds[number], is_better and number == best, function))
+    return changed[best] if is_better else found
 
 
 def _means(measure: Measure, candidates: Sequence[Candidate], count: int) -> list[float]:
@@ -131,5 +138,9 @@ def _means(measure: Measure, candidates: Sequence[Candidate], count: int) -> lis
 
 
 def _everywhere(choice: Choice, launches: Counter[int], options: Options) -> Choices:
-    """One choice for all functions that can get it; the others keep what they have."""
-    return {function: choice if choice in options[function] else _KEEP for function in launches}
+    """One choice for all functions that can get it, or the like without a trigger; the others keep what they have."""
+    found: dict[int, Choice] = {}
+    for function in launches:
+        tried = (choice, Choice(choice.target), _KEEP)
+        found[function] = next((one for one in tried if one in options[function]), _KEEP)
+    return found

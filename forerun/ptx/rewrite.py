@@ -34,8 +34,8 @@ class Changes:
             loads: these loads may stand before the wait.
         most: How many loads move at the most; ``None`` is all that can.
         prefetching: Loads do not move: that many CTAs, the first of the grid, prefetch into L2 what they would load.
-        own_wait: Whether a wait of the kernel's own stays where it is, with the loads that its author put before it.
-            Otherwise it moves to the front.
+        early: The parameters through which a kernel with a wait of its own may access memory before that; ``None`` is
+            all. If it does so through others, its wait moves to the front.
     """
 
     wait: bool = True
@@ -43,7 +43,7 @@ class Changes:
     ahead: frozenset[str] = frozenset()
     most: int | None = None
     prefetching: int | None = None
-    own_wait: bool = True
+    early: frozenset[str] | None = None
 
 
 def rewrite(module: Module, name: str, changes: Changes) -> Module:
@@ -69,7 +69,8 @@ def rewrite(module: Module, name: str, changes: Changes) -> Module:
         raise Unsupported(f"kernel {name} waits on some ways through it only")
     moves = changes.trigger == "start" and bool(summary.waits) and summary.waits_before_trigger
     has_trigger = bool(summary.triggers) and not moves
-    waits = summary.waits if changes.own_wait else ()
+    theirs = {access.parameter for access in summary.global_accesses if not access.after_wait}
+    waits = summary.waits if changes.early is None or theirs <= changes.early else ()
     ahead = Ahead(Slicer.of(flow))
     if changes.wait:
         loads = [a for a in summary.global_accesses if a.kind == "read" and a.parameter in changes.ahead]

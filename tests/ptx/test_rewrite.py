@@ -214,7 +214,8 @@ WAIT, TRIGGER = "griddepcontrol.wait", "griddepcontrol.launch_dependents"
         ((f"{WAIT};", f"{TRIGGER};"), Changes(), [TRIGGER, WAIT]),
         ((f"{WAIT};", f"{TRIGGER};"), Changes(trigger="after-wait"), [WAIT, TRIGGER]),
         ((f"{TRIGGER};", f"{WAIT};"), Changes(trigger="after-wait"), [TRIGGER, WAIT]),
-        ((f"{WAIT};",), Changes(trigger="none", own_wait=False), [WAIT]),
+        ((f"{WAIT};",), Changes(trigger="none", early=frozenset()), [WAIT]),
+        ((f"{WAIT};",), Changes(trigger="none", early=frozenset({"a"})), [WAIT]),
     ],
 )
 def test_what_is_there_is_not_put_twice(own: tuple[str, ...], changes: Changes, expected: list[str]) -> None:
@@ -237,7 +238,7 @@ def test_loads_move_ahead_of_the_kernels_own_wait() -> None:
 def test_early_loads_of_the_author_come_behind_a_wait_that_moves() -> None:
     lines = ("ld.global.u32 %r4, [%rd4+64];", f"{WAIT};", "ld.global.u32 %r2, [%rd5];", f"{TRIGGER};")
     before = module(*lines, "add.u32 %r2, %r2, %r4;", "st.global.u32 [%rd5], %r2;")
-    after = printed(rewrite(before, "k", Changes(ahead=frozenset({"b"}), own_wait=False)))
+    after = printed(rewrite(before, "k", Changes(ahead=frozenset({"b"}), early=frozenset())))
     assert instructions(after) == [TRIGGER, WAIT]
     found = summarise(after.entry("k")).global_accesses
     assert [(one.kind, one.parameter, one.after_wait) for one in found] == [

@@ -57,11 +57,9 @@ def follow_body(
     names = [one.name for one in module.entry(entry).parameters or ()]
     own = dict(zip([p.name for p in kernel.parameters], names, strict=False))
     allowed, theirs = _before_wait(kernel), {name: mine for mine, name in own.items()}
-    early = [one for one in summarise(module.entry(entry)).global_accesses if not one.after_wait]
-    own_wait = not kernel.has(Wait) or all(theirs.get(access.parameter or "") in allowed for access in early)
-    made = rewrite(
-        module, entry, replace(_changes(kernel, own, most), prefetching=prefetching, own_wait=own_wait)
-    )
+    may_be_early = frozenset(own[name] for name in allowed & own.keys()) if kernel.has(Wait) else None
+    changes = replace(_changes(kernel, own, most), prefetching=prefetching, early=may_be_early)
+    made = rewrite(module, entry, changes)
     summary = summarise(made.entry(entry))
     early = [access for access in summary.global_accesses if not access.after_wait]
     ahead = [access for access in early if access.kind != "prefetch"]
