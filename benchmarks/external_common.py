@@ -163,7 +163,8 @@ def about_capture(live: Any) -> dict[str, Any]:
         "images_found": sum(bool(one.image) for one in captured.functions), "remarks": list(captured.remarks),
         "verdict": verdict.status, "findings": [str(one)[:300] for one in verdict.findings[:3]],
         "strict": dict(Counter(imported.reasons.values())),
-        "first_import_s": begin - first, "first_import_disassembly_s": seconds(), "import_s": read - begin, "check_s": time.perf_counter() - read,
+        "first_import_s": begin - first, "first_import_disassembly_s": seconds(),
+        "import_s": read - begin, "check_s": time.perf_counter() - read,
     }  # fmt: skip
 
 

@@ -119,8 +119,10 @@ def with_waits_first(graph: Graph) -> Graph:
     edit = graph.edit()
     variants: dict[str, str] = {}
     for node in graph:
-        kernel = graph.kernels[node.kernel] if isinstance(node, KernelNode) else None
-        if kernel is None or kernel.roles is None or kernel.has_fixed_code or not kernel.has(Wait):
+        if not isinstance(node, KernelNode):
+            continue
+        kernel = graph.kernels[node.kernel]
+        if kernel.roles is None or kernel.has_fixed_code or not kernel.has(Wait):
             continue
         roles = tuple(replace(role, steps=waiting_first(role.steps)) for role in kernel.roles)
         if roles != kernel.roles:

@@ -57,7 +57,10 @@ class _Family:
         self.functions = functions
         first = with_waits_first(self.before)
         hazards = with_bodies_of(self.before, PassManager(_HAZARDS).run(first).graph)
-        self._bases: dict[Order, tuple[Graph, Graph]] = {"captured": (self.before, first), "hazards": (hazards, hazards)}
+        self._bases: dict[Order, tuple[Graph, Graph]] = {
+            "captured": (self.before, first),
+            "hazards": (hazards, hazards),
+        }
         if hazards.dependencies == first.dependencies:
             del self._bases["hazards"]
         self._strongest: dict[Order, Graph] = {}

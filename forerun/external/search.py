@@ -132,7 +132,7 @@ def _with_best(
 
 
 def _means(measure: Measure, candidates: Sequence[Candidate], count: int) -> list[float]:
-    """Of as many graphs of each candidate, measured by turns."""
+    """The mean seconds of several graphs of each candidate, measured by turns."""
     found = measure([*candidates] * count)
     return [statistics.fmean(found[number :: len(candidates)]) for number in range(len(candidates))]
 

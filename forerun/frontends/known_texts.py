@@ -38,7 +38,7 @@ __all__ = ["KnownRanges", "KnownText", "KnownTexts"]
 
 _SOURCES = "frontends", "ir", "ptx", "support"
 _INTEGERS = {1: DType.U8, 2: DType.U16, 4: DType.U32, 8: DType.U64}
-_STEPS = {"wait": Wait(), "trigger": Trigger()}
+_STEPS: dict[str, Wait | Trigger] = {"wait": Wait(), "trigger": Trigger()}
 
 
 class KnownRanges:

@@ -63,8 +63,8 @@ def _is_fixed(kernel: Kernel, declared: Kernel) -> bool:
 def text_can_follow(before: Sequence[Role], after: Sequence[Role]) -> bool:
     """Whether PTX can do what another body of its kernel says.
 
-    It can get waits, and triggers if it has none of its own; loads can move ahead of a wait. Waits of its own can move to
-    the front, and so can a trigger that comes after them. All else stays where it is in the text, so its order stays.
+    It can get waits, and triggers if it has none of its own; loads can move ahead of a wait. Waits of its own can move
+    to the front, and so can a trigger that comes after them. All else stays where it is in the text.
     """
     if [(role.name, role.warps) for role in before] != [(role.name, role.warps) for role in after]:
         return False
@@ -72,7 +72,8 @@ def text_can_follow(before: Sequence[Role], after: Sequence[Role]) -> bool:
         wait = next((i for i, step in enumerate(new.steps) if isinstance(step, Wait)), 0)
         moved = {step for step in new.steps[:wait] if isinstance(step, Phase) and not step.writes}
         own = next((i for i, step in enumerate(old.steps) if isinstance(step, Trigger)), None)
-        is_free = own is None or (isinstance(new.steps[0], Trigger) and any(isinstance(s, Wait) for s in old.steps[:own]))
+        waits = any(isinstance(step, Wait) for step in old.steps[:own])
+        is_free = own is None or (waits and isinstance(new.steps[0], Trigger))
         inserted = Wait | Trigger if is_free else Wait
         kept = [
             [step for step in role.steps if not isinstance(step, inserted) and step not in moved] for role in (old, new)

@@ -115,7 +115,9 @@ def program() -> Iterator[Program]:
         for image, text in _TEXTS.items()
     }
 
-    def make(text: Any, assembler: Any, body: Any, function: Any, image: Any, node: Any, *rest: Any, **more: Any) -> Any:
+    def make(
+        text: Any, assembler: Any, body: Any, function: Any, image: Any, node: Any, *rest: Any, **more: Any
+    ) -> MadeCode | str:
         if node.grid[0] == _UNFIT_GRID and body.has(Wait):
             return "too few of its CTAs fit"
         return MadeCode(repr((text.text, body.roles)).encode(), 1)

@@ -90,7 +90,7 @@ def accesses_of_image(
 
 @lru_cache(maxsize=16)
 def _facts(code: bytes, digest: str, entry: str) -> EntryFacts | None:
-    """Of a kernel, about which one question often follows another."""
+    """The instructions of a kernel, about which one question often follows another."""
     return facts_of_image(code, entry, digest)
 
 

@@ -147,7 +147,7 @@ def _ctas_at_once(old: _Old) -> int:
 
 
 def _resident(old: _Old, registers: int) -> int:
-    """How many CTAs with so many registers a thread a multiprocessor holds at once."""
+    """How many CTAs a multiprocessor holds at once, given the registers of a thread."""
     launch = Launch(old.node.grid, old.node.block, old.node.shared_bytes)
     facts = EntryFacts(registers, old.function.attributes.get("shared_bytes", 0))
     one, limits = footprint(launch, facts), LIMITS["sm_90"]

@@ -20,7 +20,7 @@ __all__ = ["known_code"]
 
 _SOURCES = "ir", "ptx", "runtime", "support"
 _END = b"\0"
-"""Between what is told of the code, as JSON, and the code."""
+"""Between the description of the code, which is JSON, and the code."""
 
 
 def known_code(
