@@ -114,7 +114,7 @@ def waiting_first(steps: tuple[Step, ...]) -> tuple[Step, ...]:
 def with_waits_first(graph: Graph) -> Graph:
     """The graph with kernels that wait before all else, where they wait after something and their code can change.
 
-    Their authors' early loads count on the order in which a stream starts kernels. That is no proof of anything.
+    Early loads of their authors may rest on the order in which a stream starts kernels, which is not proved.
     """
     edit = graph.edit()
     variants: dict[str, str] = {}
