@@ -57,12 +57,10 @@ class _Family:
         self.functions = functions
         first = with_waits_first(self.before)
         hazards = with_bodies_of(self.before, PassManager(_HAZARDS).run(first).graph)
-        self._bases: dict[Order, tuple[Graph, Graph]] = {
-            "captured": (self.before, first),
-            "hazards": (hazards, hazards),
-        }
+        self._bases: dict[Order, Graph] = {"captured": first, "hazards": hazards}
         if hazards.dependencies == first.dependencies:
             del self._bases["hazards"]
+        self.untouched = dict.fromkeys(functions.values(), Choice("keep"))
         self._strongest: dict[Order, Graph] = {}
 
     @property
@@ -77,10 +75,12 @@ class _Family:
         return tuple(self._bases)
 
     def graph(self, order: Order, choices: Choices) -> Graph:
-        """The captured graph with what was chosen."""
-        base, first = self._bases[order]
+        """The captured graph with what was chosen; as it is, if nothing is to change."""
+        if order == "captured" and choices == self.untouched:
+            return self.before
+        base = self._bases[order]
         if order not in self._strongest:
-            self._strongest[order] = PassManager(_STRONG).run(first).graph
+            self._strongest[order] = PassManager(_STRONG).run(base).graph
         return chosen_graph(base, self._strongest[order], self.functions, choices)
 
     def may_run(self, graph: Graph) -> bool:
@@ -105,7 +105,7 @@ class _Clones:
         self._functions = Functions(self._scope)
         self._timing = Timing(captured.driver, written_memory(imported))
 
-    def seconds(self, candidates: Sequence[Candidate]) -> list[float]:
+    def seconds(self, candidates: Sequence[Candidate], turns: int = 3) -> list[float]:
         """Seconds of a replay of each, by turns; infinite for those that have no fit code, or no proof."""
         with ExitStack() as stack:
             executables: dict[int, Any] = {}
@@ -117,7 +117,7 @@ class _Clones:
                     clone = clone_with(self._captured, form, self._functions)
                     stack.callback(clone.close)
                     executables[number] = clone.executable
-            times = self._timing.by_turns(list(executables.values()))
+            times = self._timing.by_turns(list(executables.values()), turns)
         found = dict(zip(executables, times, strict=True))
         return [found.get(number, float("inf")) for number in range(len(candidates))]
 
@@ -163,8 +163,7 @@ def measured(
     if found is None or found.order not in family.orders:
         options = _options(maker, opened, family)
         with _Clones(captured, imported, maker, family) as clones:
-            untouched = dict.fromkeys(functions.values(), Choice("keep"))
-            found = search(opened, options, clones.seconds, family.orders, limit_s=limit_s, untouched=untouched)
+            found = search(opened, options, clones.seconds, family.orders, limit_s=limit_s, untouched=family.untouched)
         known.write(found)
     return family.certified(found.order, found.choices), found
 

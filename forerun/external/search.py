@@ -5,10 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from random import Random
+from typing import Protocol, TypeAlias
 
+from forerun.external.additive import predicted_best, varied
 from forerun.external.choices import ORDERS, TARGETS, TRIGGERS, Choice, Choices, Order
 
 __all__ = ["Candidate", "Measure", "Options", "Search", "Trial", "search"]
@@ -16,6 +18,10 @@ __all__ = ["Candidate", "Measure", "Options", "Search", "Trial", "search"]
 _GAIN = 0.002
 """What a change must bring: less may be noise."""
 
+_SAMPLED, _ROUNDS, _BATCH = 0.6, 2, 8
+"""The share of the time for samples, which come in so many rounds, and in so many graphs at once for each function."""
+
+_MANY = -2
 _AGAIN, _FINALS = 3, 4
 """How many graphs are made of the same choices where two are compared again, and where the last ones are."""
 
@@ -25,15 +31,19 @@ _STARTS = [_KEEP, *(choice for choice in _ALL if choice.target != "keep")]
 
 Candidate: TypeAlias = tuple[Order, Choices]
 
-Measure: TypeAlias = Callable[[Sequence[Candidate]], Sequence[float]]
-"""Seconds of a replay of each of some graphs, by turns; infinite for those that may not run, or have no fit code."""
+
+class Measure(Protocol):
+    """Takes the time of replays."""
+
+    def __call__(self, candidates: Sequence[Candidate], turns: int = ...) -> Sequence[float]:
+        """Seconds for each graph, in so many turns; infinite for those that may not run, or have no fit code."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """Something that was measured: which function got what, seconds of a replay, and whether it was kept.
 
-    The function is -1 where all of them got it.
+    The function is -1 where all of them got it, and -2 where each got something of its own.
     """
 
     order: Order
@@ -75,7 +85,8 @@ def search(
     limit_s: float = 120.0,
     untouched: Choices | None = None,
 ) -> Search:
-    """Look for the best choices: the better of a few for all functions, in each order, then function by function.
+    """Look for the best choices: the better of a few for all functions, in each order; then by samples around it, in
+    which the functions vary all at once (:mod:`forerun.external.additive`); then function by function.
 
     What is compared is measured by turns, since a GPU may run faster or slower than a while ago. A change is kept if it
     brings something in graphs that are made again, too: a single one may be lucky. In the end what was found competes
@@ -90,13 +101,13 @@ def search(
         limit_s: Seconds after which it ends with the best that was found; the few for all functions are always tried.
         untouched: What makes the graph as it was captured, in that order; by default, all functions keep their code.
     """
-    end = time.monotonic() + limit_s
+    options, end = {number: options[number] for number in launches}, time.monotonic() + limit_s
     starts = [(order, choice) for order in orders for choice in _STARTS]
     everywhere: list[Candidate] = [(order, _everywhere(choice, launches, options)) for order, choice in starts]
     seconds = measure(everywhere)
     trials = [Trial(*start, time_of, False, -1) for start, time_of in zip(starts, seconds, strict=True)]
     first = everywhere[min(range(len(starts)), key=seconds.__getitem__)]
-    found = first
+    found = _of_samples(first, options, measure, trials, time.monotonic() + limit_s * _SAMPLED)
     for _ in range(rounds):
         before = found
         for function, _count in launches.most_common():
@@ -105,12 +116,40 @@ def search(
         if found == before or time.monotonic() > end:
             break
     kept = dict.fromkeys(launches, _KEEP) if untouched is None else untouched
-    finals: list[Candidate] = [found, ("captured", kept)]
-    for one in orders:
-        finals.append(everywhere[min((i for i, (o, _) in enumerate(starts) if o == one), key=seconds.__getitem__)])
+    finals: list[Candidate] = [found]
+    for one in (first, ("captured", kept), *_best_of_each(orders, everywhere, seconds)):
+        finals += [one] if one not in finals else []
     means = _means(measure, finals, _FINALS)
-    order, choices = finals[means.index(min(means))]
-    return Search(order, choices, min(means), means[finals.index(first)], tuple(trials))
+    best = 0 if means[0] <= min(means) * (1 + _GAIN) else means.index(min(means))
+    return Search(*finals[best], means[best], means[finals.index(first)], tuple(trials))
+
+
+def _best_of_each(
+    orders: Sequence[Order], candidates: Sequence[Candidate], seconds: Sequence[float]
+) -> Iterator[Candidate]:
+    for order in orders:
+        own = [number for number, candidate in enumerate(candidates) if candidate[0] == order]
+        yield candidates[min(own, key=seconds.__getitem__)]
+
+
+def _of_samples(start: Candidate, options: Options, measure: Measure, trials: list[Trial], end: float) -> Candidate:
+    """The best choices by what samples around the start say of each, twice, if a graph of them is better."""
+    order, choices = start
+    random = Random(0)
+    samples: list[tuple[Choices, float]] = []
+    for _ in range(_ROUNDS):
+        for _ in range(len(options)):
+            if time.monotonic() < end:
+                drawn = [varied(choices, options, random) for _ in range(_BATCH)]
+                times = measure([(order, one) for one in drawn], 1)
+                samples += zip(drawn, times, strict=True)
+                trials += [Trial(order, _KEEP, seconds, False, _MANY) for seconds in times]
+        changed = {**choices, **predicted_best(samples, options)}
+        if changed == choices:
+            break
+        again, other = _means(measure, [(order, choices), (order, changed)], _AGAIN)
+        choices = changed if other < again * (1 - _GAIN) else choices
+    return order, choices
 
 
 def _with_best(

@@ -149,7 +149,7 @@ def clock(costs: Mapping[tuple[int, str, str], float], noise: float = 0.0, order
         cost = sum(costs.get((f, choice.target, choice.trigger), 0.0) for f, choice in choices.items())
         return 1.0 + cost + orders.get(order, 0.0) + noise * (asked[0] % 3)
 
-    return lambda candidates: [one(*candidate) for candidate in candidates]
+    return lambda candidates, turns=3: [one(*candidate) for candidate in candidates]
 
 
 EVERY = [Choice(target, trigger) for target in TARGETS for trigger in TRIGGERS]
@@ -204,7 +204,7 @@ def test_nothing_is_tried_that_is_no_option() -> None:
     options: Options = {0: [Choice("keep"), Choice("wait", "start")], 1: EVERY}
     asked: list[Choice] = []
 
-    def measure(candidates: Sequence[Candidate]) -> list[float]:
+    def measure(candidates: Sequence[Candidate], turns: int = 3) -> list[float]:
         asked.extend(choices[0] for _, choices in candidates)
         return [1.0] * len(candidates)
 
@@ -215,7 +215,7 @@ def test_nothing_is_tried_that_is_no_option() -> None:
 def test_a_gpu_that_becomes_slower_hides_no_gain() -> None:
     asked = Counter[int]()
 
-    def measure(candidates: Sequence[Candidate]) -> list[float]:
+    def measure(candidates: Sequence[Candidate], turns: int = 3) -> list[float]:
         asked[0] += 1
         slower = 0.5 if asked[0] > 1 else 0.0  # after the first choices, which are for all functions
         return [

@@ -14,7 +14,7 @@ from forerun.runtime.cuda.driver.scope import seconds_between_events
 
 __all__ = ["Timing"]
 
-_REPLAYS, _WARM, _BLOCKS = 8, 2, 3
+_REPLAYS, _WARM = 8, 2
 
 
 class Timing:
@@ -29,10 +29,10 @@ class Timing:
         self.driver = driver
         self.memory = SavedMemory(driver, written)
 
-    def by_turns(self, executables: Sequence[Any]) -> list[float]:
+    def by_turns(self, executables: Sequence[Any], turns: int = 3) -> list[float]:
         """The median time of a replay of each, in blocks that take turns and each begin with memory as it was."""
         found: list[list[float]] = [[] for _ in executables]
-        for turn in range(_BLOCKS):
+        for turn in range(turns):
             order = range(len(executables)) if turn % 2 == 0 else reversed(range(len(executables)))
             for number in order:
                 found[number].append(self._block(executables[number]))
