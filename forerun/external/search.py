@@ -43,7 +43,7 @@ class Measure(Protocol):
 class Trial:
     """Something that was measured: which function got what, seconds of a replay, and whether it was kept.
 
-    The function is -1 where all of them got it, and -2 where each got something of its own.
+    The function is -1 where all of them got it, and -2 in a sample, where each got something of its own.
     """
 
     order: Order
@@ -85,9 +85,9 @@ def search(
     limit_s: float = 120.0,
     untouched: Choices | None = None,
 ) -> Search:
-    """Look for the best choices: the better of a few for all functions, in each order; then by samples around it, in
-    which the functions vary all at once (:mod:`forerun.external.additive`); then function by function.
+    """Look for the best choices: the better of a few for all functions; then by samples; then function by function.
 
+    Samples are graphs around the best one so far in which all functions vary at once (:mod:`forerun.external.additive`).
     What is compared is measured by turns, since a GPU may run faster or slower than a while ago. A change is kept if it
     brings something in graphs that are made again, too: a single one may be lucky. In the end what was found competes
     with what it began from, and with the graph as it was captured.
