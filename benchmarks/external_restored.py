@@ -1,8 +1,8 @@
-"""A saved capture, run again without its program: what each choice for all functions takes, and what a search finds.
+"""A saved capture, run again without its program: what optimize makes of it, and whether it leaves the same bytes.
 
 Memory begins as zeros, except for large blocks, which get random bf16 numbers. So results mean nothing; but all memory
-must be the same after a replay of the graph as it was captured, and of the best. What becomes of the program itself,
-external_zoo.py measures.
+must be the same after a replay of the graph as it was captured, and of what optimize made of it. What becomes of the
+program itself, external_zoo.py measures.
 
     python benchmarks/external_restored.py FOLDER --seconds 60 --output FILE
 """
@@ -14,7 +14,8 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,75 +23,116 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from common import origin
+from external_common import OWN, Program, bytes_at, compared, locked, ratios, table, timed
 
 import forerun
-from forerun.captured import CapturedGraph, load_capture
-from forerun.captured.graph import digest_of
+from forerun.captured.graph import MemoryRange
+from forerun.external.written import written_memory
+from forerun.frontends.captured import import_capture
 from forerun.runtime.cache_folder import CACHE_VARIABLE
-from forerun.runtime.cuda.capture.restored import RestoredCapture
 
 LARGE = 1 << 20
+CACHE = 1 << 16
+"""Written blocks of this size and more, in bytes, are filled with random numbers in each compared step."""
+PIPELINES = {"untouched clone": "", "wait at entry": "insert-pdl"}
 
 
-def reset(live: RestoredCapture, captured: CapturedGraph) -> None:
-    """Random numbers of a weight's size in large blocks of an allocator, and zeros elsewhere, where indices may lie."""
-    import ml_dtypes
-    import numpy as np
-
-    generator = np.random.default_rng(0)
-    numbers = (0.02 * generator.standard_normal(LARGE // 2)).astype(ml_dtypes.bfloat16).tobytes()
-    for memory in captured.memory:
-        is_large = memory.kind == "device" and not memory.whole and memory.size >= LARGE
-        part = numbers if is_large else bytes(LARGE)
-        for at in range(0, memory.size, LARGE):
-            live.write(memory.address + at, part[: min(LARGE, memory.size - at)])
+def is_large(memory: MemoryRange, least: int) -> bool:
+    """Whether it is a large block of an allocator: no indices lie there."""
+    return memory.kind == "device" and not memory.whole and memory.size >= least
 
 
-def left_by(replay: Callable[[], None], live: RestoredCapture, captured: CapturedGraph) -> list[str]:
-    """A digest of each block of memory after a replay from the same beginning."""
-    reset(live, captured)
-    replay()
-    return [digest_of(live.read(memory.address, memory.size)) for memory in captured.memory]
+def fill(memory: MemoryRange, generator: Any) -> None:
+    """Random numbers of a weight's size."""
+    import torch
+
+    bytes_at(memory.address, memory.size // 2 * 2).view(torch.bfloat16).normal_(0, 0.02, generator=generator)
 
 
-def measured(folder: Path, seconds: float) -> dict[str, Any]:
-    """Microseconds of a replay, by order and choice, for all functions; and of the best that was found."""
-    captured = load_capture(folder)
-    with forerun.restore(captured, elsewhere=True) as live:
-        reset(live, captured)
-        with forerun.optimize(live, limit_s=seconds) as optimized:
-            print(optimized)
-            found = optimized.search
-            assert found is not None
-            own, changed = (left_by(one.replay, live, captured) for one in (live, optimized))
-            uniform = {
-                f"{one.order}: {one.choice.target}, trigger {one.choice.trigger}": 1e6 * one.seconds
-                for one in found.trials
-                if one.function < 0
-            }
-            return {
-                "nodes": len(live.graph.nodes), "machine": dict(live.graph.machine), "us": uniform,
-                "best_us": 1e6 * found.seconds, "order": found.order, "trials": len(found.trials),
-                "choices": {number: f"{one.target}, {one.trigger}" for number, one in found.choices.items()},
-                "unfit": dict(optimized.unfit), "blocks": len(own),
-                "blocks_that_differ": sum(a != b for a, b in zip(own, changed, strict=True)),
-            }  # fmt: skip
+def program(live: Any, name: str) -> Program:
+    """The restored graph; each step has other numbers in the larger blocks that it writes."""
+    import torch
+
+    for memory in live.graph.memory:
+        if is_large(memory, LARGE):
+            fill(memory, torch.Generator("cuda").manual_seed(memory.size))
+    written = list(written_memory(import_capture(live.graph)))
+
+    def refresh(seed: int) -> None:
+        generator = torch.Generator("cuda").manual_seed(seed)
+        for memory in written:
+            if is_large(memory, CACHE):
+                fill(memory, generator)
+
+    return Program(name, live, live.replay, refresh, written=[bytes_at(one.address, one.size) for one in written])
+
+
+def prepared(live: Any) -> float:
+    """Seconds for the code of all choices, which is kept: others may have the GPU meanwhile."""
+    from forerun.external.measured import make_code_of_choices
+
+    begin = time.perf_counter()
+    make_code_of_choices(live, import_capture(live.graph))
+    return time.perf_counter() - begin
+
+
+def measured(one: Program, seconds: float, steps: int) -> dict[str, Any]:
+    """What optimize finds, how long it takes, how fast that is, and in how many steps some byte differs."""
+    begin = time.perf_counter()
+    optimized = forerun.optimize(one.live, limit_s=seconds)
+    cold = time.perf_counter() - begin
+    begin = time.perf_counter()
+    again = forerun.optimize(one.live)
+    remembered = time.perf_counter() - begin
+    found = optimized.search
+    assert found is not None
+    print(optimized, f"optimize: {cold:.1f} s, remembered: {remembered:.2f} s", sep="\n", flush=True)
+    graphs = {name: forerun.optimize(one.live, pipeline=text) for name, text in PIPELINES.items()}
+    graphs |= {"measured": optimized, "measured, made again": again}
+    wrong = compared(one, {name: graph.replay for name, graph in graphs.items()}, steps)
+    times = timed({OWN: (one, one.replay)} | {name: (one, graph.replay) for name, graph in graphs.items()})
+    print(table(times, OWN, wrong), flush=True)
+    choices = Counter(f"{choice.target}, trigger {choice.trigger}" for choice in found.choices.values())
+    return {
+        "nodes": len(one.live.graph.nodes), "machine": dict(one.live.graph.machine), "optimize_s": cold,
+        "remembered_s": remembered, "order": found.order, "choices": dict(choices), "trials": len(found.trials),
+        "best_us": 1e6 * found.seconds, "best_of_common_choices_us": 1e6 * found.begin,
+        "common_us": {
+            f"{trial.order}: {trial.choice.target}, trigger {trial.choice.trigger}": 1e6 * trial.seconds
+            for trial in found.trials
+            if trial.function == -1
+        },
+        "new_code": len(optimized.made), "unfit": dict(optimized.unfit), "steps": steps, "wrong": wrong,
+        "early_loads": sum(code.early_loads for code in optimized.made.values()),
+        "prefetches": sum(code.prefetches for code in optimized.made.values()),
+        "edges": {str(kind): count for kind, count in optimized.graph.count_dependencies().items() if count},
+        "us": times, "ratios": ratios(times, OWN),
+    }  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seconds", type=float, default=60.0, help="of search")
+    parser.add_argument("--steps", type=int, default=20, help="compared steps")
+    parser.add_argument("--lock", type=Path, help="a file that is locked while the GPU is measured")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
+    import torch
+
+    torch.cuda.init()  # its ptxas is one of those that may have made the images
     with tempfile.TemporaryDirectory(prefix="forerun-") as cache:
         os.environ[CACHE_VARIABLE] = cache  # what was found before is not to be remembered
-        found = {**origin(), **measured(arguments.folder, arguments.seconds)}
-    if arguments.output is not None:
-        arguments.output.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"{found['blocks_that_differ']} of {found['blocks']} blocks of memory differ after a replay of the best")
-    for name, time in [*found["us"].items(), ("best", found["best_us"])]:
-        print(f"  {name:44} {time:9.1f} us")
+        with forerun.restore(arguments.folder, elsewhere=True) as live:
+            one = program(live, arguments.folder.name)
+            found: dict[str, Any] = {**origin(), "remarks": list(live.graph.remarks), "code_s": prepared(live)}
+            print(f"{live}; code of all choices: {found['code_s']:.1f} s", flush=True)
+            with locked(arguments.lock, alone=True):
+                found |= measured(one, arguments.seconds, arguments.steps)
+            if arguments.output is not None:
+                arguments.output.write_text(json.dumps(found, indent=1, default=str) + "\n")
+            sys.stdout.flush()
+            os._exit(0)  # what optimize made and what it is made of are given back in no order
 
 
 if __name__ == "__main__":

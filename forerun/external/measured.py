@@ -36,7 +36,7 @@ from forerun.runtime.cuda.capture.timing import Timing
 from forerun.runtime.cuda.driver.scope import Scope
 from forerun.support.diagnostics import InternalError
 
-__all__ = ["STRONGEST", "certified", "measured"]
+__all__ = ["STRONGEST", "certified", "make_code_of_choices", "measured"]
 
 _HAZARDS = "infer-dependencies,reduce-edges"
 _STRONG = "insert-pdl{trigger=none},hoist-loads{full_edges=false}"
@@ -166,6 +166,13 @@ def measured(
             found = search(opened, options, clones.seconds, family.orders, limit_s=limit_s, untouched=family.untouched)
         known.write(found)
     return family.certified(found.order, found.choices), found
+
+
+def make_code_of_choices(captured: LiveCapture, imported: ImportedGraph) -> None:
+    """Make the code of all choices of a captured graph, which is kept in the user's cache folder."""
+    functions = functions_of(captured.graph, imported.names)
+    opened = {number for number in functions.values() if captured.graph.functions[number].text}
+    _options(CodeMaker(captured, imported.graph, imported.names), opened, _Family(imported, functions))
 
 
 def certified(before: Graph, graph: Graph) -> Graph:

@@ -19,7 +19,7 @@ _GAIN = 0.002
 """What a change must bring: less may be noise."""
 
 _SAMPLED, _ROUNDS, _BATCH = 0.6, 2, 8
-"""The share of the time for samples, which come in so many rounds, and in so many graphs at once for each function."""
+"""The share of the time for samples, their rounds, and the graphs that are measured at once for each function."""
 
 _MANY = -2
 _AGAIN, _FINALS = 3, 4
@@ -36,7 +36,7 @@ class Measure(Protocol):
     """Takes the time of replays."""
 
     def __call__(self, candidates: Sequence[Candidate], turns: int = ...) -> Sequence[float]:
-        """Seconds for each graph, in so many turns; infinite for those that may not run, or have no fit code."""
+        """Seconds for each graph; infinite for those that may not run, or have no fit code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,8 @@ def search(
 ) -> Search:
     """Look for the best choices: the better of a few for all functions; then by samples; then function by function.
 
-    Samples are graphs around the best one so far in which all functions vary at once (:mod:`forerun.external.additive`).
+    Samples are graphs around the best one so far in which all functions vary at once; see
+    :mod:`forerun.external.additive`.
     What is compared is measured by turns, since a GPU may run faster or slower than a while ago. A change is kept if it
     brings something in graphs that are made again, too: a single one may be lucky. In the end what was found competes
     with what it began from, and with the graph as it was captured.

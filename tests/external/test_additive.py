@@ -9,7 +9,7 @@ from forerun.external.additive import predicted_best, varied
 from forerun.external.choices import TARGETS, TRIGGERS, Choice, Choices
 
 EVERY = [Choice(target, trigger) for target in TARGETS for trigger in TRIGGERS]
-OPTIONS = {number: EVERY for number in range(8)}
+OPTIONS = dict.fromkeys(range(8), EVERY)
 START = dict.fromkeys(OPTIONS, Choice("keep"))
 
 
@@ -25,9 +25,7 @@ def test_small_effects_are_found_in_noise_as_large() -> None:
     random = Random(0)
     drawn = [varied(START, OPTIONS, random) for _ in range(200)]
     found = predicted_best([(one, seconds(one, random)) for one in drawn], OPTIONS)
-    right = [
-        choice.target == "wait" if number % 2 else choice.trigger == "start" for number, choice in found.items()
-    ]
+    right = [choice.target == "wait" if number % 2 else choice.trigger == "start" for number, choice in found.items()]
     assert (len(right), sum(right)) == (8, 8)
 
 
