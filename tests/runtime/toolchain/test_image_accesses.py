@@ -65,10 +65,10 @@ def test_answers_are_kept_by_what_they_depend_on(tmp_path: Path, monkeypatch: py
     assert accesses_of_image(bare, "bare", "other", POINTERS, frozenset()) is None
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_accesses, "facts_of_image", never)
+        patch.setattr(image_accesses, "_facts", never)
         assert [accesses_of_image(*one) for one in asked] == found
     monkeypatch.setattr(image_accesses, "_analysis", lambda: "another version")
-    monkeypatch.setattr(image_accesses, "facts_of_image", never)
+    monkeypatch.setattr(image_accesses, "_facts", never)
     with pytest.raises(AssertionError, match="looked at again"):
         accesses_of_image(*asked[0])
 
