@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
-from forerun.ptx.accesses import Access, summarise
+from forerun.ptx.accesses import Access, AccessSummary, summarise
 from forerun.ptx.ahead import Ahead, move_loads, statements
 from forerun.ptx.cfg import ControlFlow, control_flow
 from forerun.ptx.operands import Immediate, Register, Symbol
@@ -63,8 +64,7 @@ def rewrite(module: Module, name: str, changes: Changes) -> Module:
         KeyError: If there is no such kernel.
     """
     function = module.entry(name)
-    flow = control_flow(function)
-    summary = summarise(function, flow)
+    flow, summary = _analysed(function)
     if summary.waits and not summary.always_waits:
         raise Unsupported(f"kernel {name} waits on some ways through it only")
     moves = changes.trigger == "start" and bool(summary.waits) and summary.waits_before_trigger
@@ -87,6 +87,13 @@ def rewrite(module: Module, name: str, changes: Changes) -> Module:
     ordered = _with_ordered_loads(function, flow, summary.global_accesses)
     body = tuple(statements(ahead, flow, ordered.body or ()))
     return module.with_function(_with_front(replace(ordered, body=body), front))
+
+
+@lru_cache(maxsize=64)
+def _analysed(function: Function) -> tuple[ControlFlow, AccessSummary]:
+    """The control flow and the accesses of a kernel, of which several forms are made one after the other."""
+    flow = control_flow(function)
+    return flow, summarise(function, flow)
 
 
 def _in_first_ctas(ahead: Ahead, count: int) -> list[Statement]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from forerun.ir.kernel import Kernel, Phase, Step, Trigger, Wait
-from forerun.ptx import parse_module, print_module, summarise
+from forerun.ptx import Module, parse_module, print_module, summarise
 from forerun.ptx.rewrite import Changes, TriggerPlace, rewrite
 from forerun.runtime.cuda.codegen.body import CannotGenerate
 
@@ -51,7 +52,7 @@ def follow_body(
     """
     if kernel.roles is None or not (kernel.has(Wait) or kernel.has(Trigger)):
         return FollowedText(text)
-    module = parse_module(text, entry)
+    module = _parsed(text, entry)
     if entry not in [one.name for one in module.entries]:
         raise CannotGenerate(f"its PTX has no kernel '{entry}'")
     names = [one.name for one in module.entry(entry).parameters or ()]
@@ -70,6 +71,12 @@ def follow_body(
     loads = [access for access in ahead if access.kind == "read" and kernel.has(Wait)]
     size = sum(access.bytes or 0 for access in loads)
     return FollowedText(print_module(made), len(loads), size, len(early) - len(ahead))
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str, entry: str) -> Module:
+    """The text, of which several forms are made one after the other."""
+    return parse_module(text, entry)
 
 
 def _before_wait(kernel: Kernel) -> set[str]:
