@@ -68,8 +68,10 @@ class KernelReader:
         for one in questions:
             if one not in self._accesses:
                 different.setdefault(one[:2], {})[one] = None
+        images = self.captured.images
+        longest_first = sorted(different, key=lambda one: len(images.get(one[0], b"")), reverse=True)
         with ThreadPoolExecutor(processors()) as workers:
-            found = workers.map(lambda same: [(one, self._looked_at(one)) for one in same], different.values())
+            found = workers.map(lambda key: [(one, self._looked_at(one)) for one in different[key]], longest_first)
             self._accesses |= (pair for pairs in found for pair in pairs)
 
     def read(
