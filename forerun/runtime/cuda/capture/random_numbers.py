@@ -64,7 +64,8 @@ class GeneratorAdvance:
 
 def may_draw(live: LiveCapture) -> bool:
     """Whether the graph is torch's, and a kernel of it may read the state of a generator."""
-    is_torch = "torch" in sys.modules and hasattr(live.source, "raw_cuda_graph")
+    # What stands for the graph of a restored capture has no replay.
+    is_torch = "torch" in sys.modules and all(hasattr(live.source, one) for one in ("raw_cuda_graph", "replay"))
     return is_torch and (bool(state_words(live.graph)) or _has_unread(live.graph))
 
 
