@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from forerun.captured.graph import CapturedNode, MemoryRange
 from forerun.runtime.cuda.capture import memory as memories
 from forerun.runtime.cuda.capture.images import ImageRecorder
 from forerun.runtime.cuda.capture.nvrtc_texts import NvrtcRecorder
-from forerun.runtime.cuda.capture.random_numbers import GeneratorAdvance, random_numbers, state_words
+from forerun.runtime.cuda.capture.random_numbers import GeneratorAdvance, may_draw, random_numbers, state_words
+from forerun.runtime.cuda.capture.restored import _Source
 from forerun.runtime.cuda.capture.saved_memory import SavedMemory
 from forerun.runtime.cuda.capture.session import CaptureSession, LiveCapture
 from forerun.runtime.cuda.driver.driver import Driver
@@ -147,6 +149,14 @@ def test_where_states_may_lie(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_segments_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     assert memories.torch_segments() == []
+
+
+def test_a_restored_graph_draws_nothing_of_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda, state = RandomCuda(), State(seed=3, offset=12)
+    monkeypatch.setitem(sys.modules, "torch", fake_torch(FakeGenerator(state)))
+    found = live(cuda, TorchGraph(cuda, [state]))
+    assert may_draw(found)
+    assert not may_draw(replace(found, source=_Source(handle=3)))
 
 
 def test_an_optimized_graph_draws_as_torch_does(monkeypatch: pytest.MonkeyPatch) -> None:
