@@ -81,7 +81,7 @@ def search(
     options: Options,
     measure: Measure,
     orders: Sequence[Order] = ORDERS,
-    rounds: int = 2,
+    rounds: int = 1,
     limit_s: float = 120.0,
     untouched: Choices | None = None,
 ) -> Search:
@@ -98,7 +98,7 @@ def search(
         options: What each of them can get.
         measure: Takes the time.
         orders: Those that differ.
-        rounds: How often every function's choices are tried; it ends earlier when nothing brings more.
+        rounds: How often every function's choices are tried alone; it ends earlier when nothing brings more.
         limit_s: Seconds after which it ends with the best that was found; the few for all functions are always tried.
         untouched: What makes the graph as it was captured, in that order; by default, all functions keep their code.
     """
