@@ -59,6 +59,8 @@ class PhaseFunction:
         uses: As ``defines``, where the locals are not called like the arguments.
         asynchronous: Whether the copy engine reads; see :class:`forerun.ir.kernel.Phase`.
         name: The phase's, if it is not the function's.
+        scalars: Names of scalars, where the arguments are not called like them. A function of ``*arrays`` says all
+            three: ``reads``, ``uses`` and ``scalars``.
     """
 
     function: Callable[..., Any]
@@ -68,9 +70,10 @@ class PhaseFunction:
     uses: str | None = None
     asynchronous: bool = False
     name: str = ""
+    scalars: str | None = None
 
     def __post_init__(self) -> None:
-        for clause in ("writes", "defines", "reads", "uses"):
+        for clause in ("writes", "defines", "reads", "uses", "scalars"):
             value = getattr(self, clause)
             if value is not None and not isinstance(value, str):
                 raise InvalidInput(f'{clause} of a phase is text such as "x, y", not {value!r}')
@@ -169,7 +172,9 @@ def _step(piece: Piece, parameters: tuple[Parameter, ...], locals_: list[str], a
 def _phase(declared: PhaseFunction, parameters: tuple[Parameter, ...], locals_: list[str], about: str) -> Phase:
     name = declared.name or declared.function.__name__
     about = f"{about}, phase '{name}'"
-    arguments = [argument.lstrip("_") for argument in inspect.signature(declared.function).parameters]
+    signature = inspect.signature(declared.function).parameters.values()
+    takes_any = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in signature)
+    arguments = [parameter.name.lstrip("_") for parameter in signature]
     buffers = {p.name for p in parameters if isinstance(p, BufferParameter)}
     if declared.reads is None:
         reads = tuple(map(Access, takewhile((buffers - set(locals_)).__contains__, arguments)))
@@ -177,9 +182,9 @@ def _phase(declared: PhaseFunction, parameters: tuple[Parameter, ...], locals_: 
         reads = read_accesses(declared.reads, f"{about}, reads")
     rest = arguments[len(reads) :]
     used = tuple(takewhile(locals_.__contains__, rest)) if declared.uses is None else _names(declared.uses)
-    scalars = rest[len(used) :]
+    scalars = rest[len(used) :] if declared.scalars is None else list(_names(declared.scalars))
     writes = read_accesses(declared.writes, f"{about}, writes") if declared.writes else ()
-    if len(reads) + len(used) > len(arguments):
+    if not takes_any and len(reads) + len(used) > len(arguments):
         message = f"{about}: its function lacks arguments: it has {len(arguments)}"
         raise InvalidInput(f"{message} for {len(reads)} reads and {len(used)} locals")
     for access in (*reads, *writes):

@@ -80,7 +80,7 @@ size_t deliver(void* arrival) {
     return size;
 }
 
-alignas(128) unsigned char dynamic_memory[1 << 18];
+alignas(128) unsigned char dynamic_memory[16][1 << 18];
 
 static constexpr size_t STACK = 1 << 16;
 static void (*body)();
@@ -108,7 +108,7 @@ int run_grid(uint3 grid, uint3 block, unsigned ctas_a_cluster, void (*thread)())
         warps.assign(fibers_a_cluster / 32, Barrier{32});
         exchanged.assign(fibers_a_cluster, 0);
         copies.clear();
-        memset(dynamic_memory, 0xFF, sizeof(dynamic_memory));
+        memset(dynamic_memory, 0xFF, ctas_a_cluster * sizeof(dynamic_memory[0]));
         fibers.resize(fibers_a_cluster);
         for (int i = 0; i < fibers_a_cluster; ++i) {
             Fiber& fiber = fibers[i];

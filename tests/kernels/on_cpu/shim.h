@@ -23,7 +23,7 @@
 #define __launch_bounds__(threads)
 #define __shared__ static
 #define __align__(n) __attribute__((aligned(n)))
-#define dynamic_shared on_cpu::dynamic_memory
+#define dynamic_shared on_cpu::dynamic_memory[on_cpu::current->cta]
 
 struct float2 { float x, y; };
 struct alignas(8) uint2 { unsigned x, y; };
@@ -80,7 +80,7 @@ void begin(void* to, const void* from, size_t size, void* arrival);
 // Makes those that this arrival is for; returns their bytes.
 size_t deliver(void* arrival);
 
-alignas(128) extern unsigned char dynamic_memory[1 << 18];
+alignas(128) extern unsigned char dynamic_memory[16][1 << 18];  // of each CTA of a cluster
 
 // Runs a grid; returns how many reads were wrong, or -1 if threads wait for each other for ever. Copies that are never
 // awaited count as wrong reads.

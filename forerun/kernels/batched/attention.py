@@ -1,0 +1,67 @@
+"""Attention of the tokens of several sequences, each over its sequence's rows up to its own, as ``attention_cluster``.
+
+The rows before a sequence's first token were written by earlier replays, so they are loaded by a phase of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from forerun.ir.kernel import Kernel
+from forerun.ir.nodes import Launch
+from forerun.ir.phases import PhaseFunction
+from forerun.ir.types import DType
+from forerun.kernels import attention, attention_cluster
+from forerun.kernels.batched.sequences import Sequences
+from forerun.kernels.shapes import Floats, cuda_kernel
+
+__all__ = ["KERNEL", "attend", "declare", "launch_for", "load_past"]
+
+
+def launch_for(kv_heads: int, rows: int, head_size: int, vectors: int) -> Launch:
+    """A cluster for each KV head and token, of as many CTAs as for one token alone: the order of sums is the same."""
+    alone = attention_cluster.launch_for(kv_heads, rows, head_size)
+    return replace(alone, grid=(vectors * alone.grid[0], 1, 1))
+
+
+def load_past(*caches: Floats) -> tuple[Floats, ...]:
+    """The rows of earlier steps, in f32: keys of each sequence, then values."""
+    return tuple(rows[0].astype(np.float32, copy=False) for rows in caches)
+
+
+def attend(q: Floats, *arrays: Floats) -> Floats:
+    """Attention of each token. The arrays are keys and values up to the last token, and those of earlier steps."""
+    count = len(arrays) // 4
+    keys, values, past_keys, past_values = (arrays[i * count : (i + 1) * count] for i in range(4))
+    tokens = len(q) // count
+    found = []
+    for number, query in enumerate(q):
+        sequence, token = divmod(number, tokens)
+        k, v = keys[sequence][0], values[sequence][0]
+        begun = len(past_keys[sequence])
+        past_k, past_v = (
+            np.concatenate((past, rows[begun : begun + token].astype(np.float32))) if token else past
+            for past, rows in ((past_keys[sequence], k), (past_values[sequence], v))
+        )
+        present = slice(begun + token, begun + token + 1)
+        found.append(attention.attend(query, k[present], v[present], past_k, past_v))
+    return np.stack(found)
+
+
+def declare(cache_dtype: DType = DType.BF16, sequences: Sequences | None = None) -> Kernel:
+    """The kernel for KV caches of that type; all else is f32. ``pos0`` and so on are the positions of first tokens."""
+    of = sequences or Sequences(1)
+    caches = f"k_cache: {cache_dtype}[S, T, KV, HD] align 16, v_cache: {cache_dtype}[S, T, KV, HD] align 16"
+    parameters = f"q: f32[B, H, HD] align 16, {caches}, y: f32[B, H, HD], {of.scalars}"
+    past = ", ".join(f"past_{part}{number}" for part in "kv" for number in range(of.count))
+    reads = f"{of.past('k_cache')}, {of.past('v_cache')}"
+    load = PhaseFunction(load_past, defines=past, reads=reads, uses="", scalars="")
+    reads = f"q, {of.present('k_cache')}, {of.present('v_cache')}"
+    finish = PhaseFunction(attend, writes="y", reads=reads, uses=past, scalars="")
+    name = f"batched_attention_{cache_dtype}_{of.count}x{of.tokens}"
+    return cuda_kernel("batched_attention", parameters, load, finish, launches=attention_cluster.LAUNCHES, name=name)
+
+
+KERNEL = declare()

@@ -1,0 +1,50 @@
+"""``logits = w @ n`` of each of a few normalized vectors ``n``, and the greatest of each part of them, as ``norm_head``."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forerun.ir.kernel import Kernel
+from forerun.ir.nodes import Launch
+from forerun.ir.phases import phase
+from forerun.ir.types import DType
+from forerun.kernels import argmax_partial, norm_head
+from forerun.kernels.batched import stream
+from forerun.kernels.shapes import Floats, cuda_kernel
+
+__all__ = ["KERNEL", "PARTS", "choose", "declare", "launch_for"]
+
+PARTS = norm_head.PARTS
+"""How many parts suit an H100: one a CTA."""
+
+
+def launch_for(rows: int, columns: int, vectors: int, parts: int = PARTS, *, depth: int = 2) -> Launch:
+    """One CTA a part, if that is not too many; see :func:`forerun.kernels.batched.stream.launch_for`."""
+    return stream.launch_for(columns, vectors, parts, -(-rows // parts), normalized=True, depth=depth)
+
+
+@phase(writes="logits, best_value, best_index")
+def choose(acc: Floats, parts: int) -> tuple[Floats, Floats, NDArray[np.int32]]:
+    """The logits, the greatest of each part, and the index of the first one."""
+    best = [argmax_partial.choose(logits, parts) for logits in acc]
+    return acc, np.stack([value for value, _ in best]), np.stack([index for _, index in best])
+
+
+def declare(dtype: DType = DType.BF16) -> Kernel:
+    """The kernel for a matrix of that type; all else is f32.
+
+    ``parts`` is the number of parts, as a constant; it must be the extent ``P``, and at most ``V``.
+
+    Raises:
+        InvalidInput: If it is neither bf16 nor f16.
+    """
+    stream.require_short(dtype)
+    inputs = f"x: f32[B, K] align 16, scale: f32[K] align 16, w: {dtype}[V, K] align 16"
+    outputs = "logits: f32[B, V], best_value: f32[B, P], best_index: i32[B, P]"
+    parameters = f"{inputs}, {outputs}, eps: scalar f32, parts: scalar i32"
+    body = stream.load_weights, stream.load_scale, stream.normalize, stream.dot, choose
+    return cuda_kernel("batched_head", parameters, *body, launches=stream.LAUNCHES, name=f"batched_head_{dtype}")
+
+
+KERNEL = declare()

@@ -1,0 +1,92 @@
+"""Shapes and launches of the kernels that multiply a few vectors by rows of matrices (``cuda/batched_stream.cuh``).
+
+Every CTA takes consecutive rows, eight at a time; its warps share their columns. How deep the rings of their tiles are
+is what the launch's shared memory holds.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from forerun.ir.launches import Launches, Span
+from forerun.ir.nodes import Launch
+from forerun.ir.phases import phase
+from forerun.ir.types import DType
+from forerun.kernels import rmsnorm
+from forerun.kernels.row_stream import SMS, WARPS, load_weights
+from forerun.kernels.shapes import Floats
+from forerun.support.diagnostics import InvalidInput
+
+__all__ = ["LAUNCHES", "MOST_VECTORS", "dot", "launch_for", "load_scale", "load_weights", "normalize", "require_short"]
+
+MOST_VECTORS = 8
+"""Rows of the left operand of a product, of which each is there twice: what is rounded, and what is left."""
+
+LAUNCHES = Launches(block=Span(32, 1024, 32), shared=Span(1, 227 * 1024), cluster=Span(1, 1))
+"""Whole warps, whose rings are in dynamic shared memory."""
+
+_TILE_ROWS = 8
+_STEP = 32  # columns
+_MOST_STEPS = 8
+_AT_ONCE = 2  # tiles of a warp whose sums wait to be put together, twice
+_MOST_SHARED = 226 * 1024
+_IN_CLUSTERS = 128  # SMs at once: those of a GPC that are no multiple of the cluster stay idle
+
+
+def launch_for(
+    columns: int, vectors: int, units: int, rows: int, *, normalized: bool, depth: int, cluster: int = 1
+) -> Launch:
+    """A CTA of 8 warps an SM, with rings of ``depth`` tiles, fewer if its shared memory does not hold them.
+
+    Args:
+        columns: Of the matrix.
+        vectors: How many it is multiplied by.
+        units: What is dealt to the clusters.
+        rows: Of a unit.
+        normalized: Whether the vectors are normalized.
+        depth: Tiles of a warp: 8 rows of up to 256 columns.
+        cluster: CTAs that share the columns of the same rows.
+    """
+    shares = min(SMS if cluster == 1 else _IN_CLUSTERS // cluster, units)
+    tiles = -(-(-(-units // shares) * rows) // _TILE_ROWS)
+    own = columns // cluster
+    all_steps = -(-own // _STEP)
+    blocks = -(-all_steps // (_MOST_STEPS * WARPS))
+    steps = -(-all_steps // (blocks * WARPS))
+    tile = WARPS * (_TILE_ROWS * 64 * (steps | 1) + 8)
+    fixed = 4 * vectors * _TILE_ROWS * (2 * _AT_ONCE * WARPS + tiles)
+    fixed += 4 * own + 4 * WARPS * MOST_VECTORS if normalized else 0
+    depth = max(1, min(depth, blocks * tiles, (_MOST_SHARED - fixed) // tile))
+    clusters = None if cluster == 1 else (cluster, 1, 1)
+    return Launch((shares * cluster, 1, 1), (32 * WARPS, 1, 1), fixed + depth * tile, clusters)
+
+
+def require_short(dtype: DType) -> None:
+    """Check the type of matrices.
+
+    Raises:
+        InvalidInput: If tensor cores do not multiply it.
+    """
+    if dtype not in (DType.BF16, DType.F16):
+        raise InvalidInput(f"matrices of type {dtype} are not supported for several sequences", hint="bf16 and f16 are")
+
+
+@phase(defines="scale_of_norm")
+def load_scale(scale: Floats) -> Floats:
+    """The norm's weights, kept in shared memory."""
+    return scale
+
+
+@phase(defines="vectors")
+def normalize(x: Floats, scale_of_norm: Floats, eps: float) -> Floats:
+    """Each vector divided by the root of its mean square, and scaled."""
+    return np.stack([rmsnorm.normalize(row, scale_of_norm, eps) for row in x])
+
+
+@phase(defines="acc")
+def dot(_w: Floats, _x: Floats, tile: Floats, vectors: Floats) -> Floats:
+    """The products, a vector at a time: the order of sums in a product of matrices may depend on their number.
+
+    The phase reads what rings and registers had no room for.
+    """
+    return np.stack([tile @ vector for vector in vectors])

@@ -1,0 +1,47 @@
+"""The tokens of a step: embedded at its beginning, chosen at its end."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forerun.ir.kernel import Kernel
+from forerun.ir.launches import WHOLE_WARPS
+from forerun.ir.nodes import Launch
+from forerun.ir.phases import phase
+from forerun.ir.types import DType
+from forerun.kernels.shapes import Floats, cuda_kernel, typed_name
+
+__all__ = ["CHOOSE", "choose", "choose_launch_for", "declare_embedding", "gather"]
+
+
+@phase(reads="tokens[index:index + 1], table", writes="y")
+def gather(tokens: NDArray[np.int32], table: Floats) -> Floats:
+    """The rows of the table."""
+    return table[tokens[0]].astype(np.float32, copy=False)
+
+
+def declare_embedding(dtype: DType = DType.BF16) -> Kernel:
+    """``y = table[tokens[index]]``, for a table of that type: a row for each token of a step."""
+    parameters = f"tokens: i32[N, B], table: {dtype}[V, D], y: f32[B, D], index: scalar i32"
+    return cuda_kernel("batched_embedding", parameters, gather, name=typed_name("batched_embedding", dtype))
+
+
+def choose_launch_for(parts: int, vectors: int) -> Launch:
+    """A CTA for each vector, a thread for each part."""
+    return Launch((vectors, 1, 1), (min(1024, -(-parts // 32) * 32), 1, 1))
+
+
+@phase(writes="token[index:index + 1]")
+def choose(best: Floats, place: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The index for each vector, as a row. Parts are in order, so the first of equals wins."""
+    return np.take_along_axis(place, best.argmax(axis=1)[:, np.newaxis], axis=1).reshape(1, -1)
+
+
+CHOOSE = cuda_kernel(
+    "batched_argmax",
+    "best: f32[B, P], place: i32[B, P], token: i32[N, B], index: scalar i32",
+    choose,
+    launches=WHOLE_WARPS,
+)
+"""``token[index]``: where the greatest of the parts of :mod:`~forerun.kernels.batched.head` stand."""

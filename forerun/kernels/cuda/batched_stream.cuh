@@ -1,0 +1,250 @@
+// Matrices times a few vectors at once, by the tensor cores, for a grid that stays: the weights are read once for all
+// vectors. A CTA takes consecutive rows, eight at a time, and its warps share their columns: each streams its part of
+// eight rows, a tile, through a ring in shared memory, as in row_stream.cuh.
+//
+// In mma.m16n8k16 the weights are the right operand, whose eight columns are eight rows of the matrix. The left operand
+// has the vectors: a vector is the sum of two numbers of the weights' type for each element, the rounded one and what
+// is left, in rows v and v + 8. So one product serves both, and what is lost of an element is about 2^-18 of it. The
+// order of sums does not depend on how many vectors there are: each has the bits that it has alone.
+//
+// batched_projection.cu and others include it into their namespaces, with this defined:
+//     Weight                   the type of the matrices: bf16 or f16
+//     row_columns              of the matrices
+//     columns                  those that the CTA multiplies
+//     vectors                  how many, at most 8
+//     normalized               whether the vectors are normalized; `scale` is in shared memory then
+//     most_rows                of a CTA
+//     bytes_on_their_way       of a warp, at most, while it fills its ring before the wait
+//     ctas_a_share             how many neighbouring CTAs have the same rows
+//     first_of_share(share)    the first row of a share, which has those before the next one's
+//     first_column()           the first column that the CTA multiplies
+//
+// and then this:
+//     row_address(a, row)      where a row is: row_of(a.w, row)
+
+#include "bulk_copy.cuh"
+#include "tensor_core.cuh"
+
+static_assert(has_whole_warps<Launch>, "columns belong to warps");
+static_assert(sizeof(Weight) == 2, "tensor cores multiply bf16 or f16");
+static_assert(1 <= vectors && vectors <= 8, "a product takes eight vectors at most");
+static_assert(columns % 8 == 0, "rows, and their parts, must be multiples of 16 bytes");
+constexpr int warps = warps_of<Launch>;
+
+// Columns are taken in steps of two products: a lane has eight of each row. Blocks of them follow each other if they are
+// more than the warps' registers hold of the vectors.
+constexpr int step_columns = 32;
+constexpr int all_steps = ceil_div(columns, step_columns);
+constexpr int blocks = ceil_div(all_steps, 8 * warps);
+constexpr int steps = ceil_div(all_steps, blocks * warps);
+constexpr bool whole = blocks * warps * steps * step_columns == columns;
+
+// A tile: a warp's columns of eight rows. Their distance lets the lanes of two rows read without conflicts.
+constexpr int tile_rows = 8;
+constexpr int row_distance = 64 * (steps | 1);
+constexpr int tile_bytes = tile_rows * row_distance;
+
+// What the warps have found of two tiles a warp, twice: while some put it together, others go on.
+constexpr int tiles_at_once = 2;
+constexpr int part = vectors * tile_rows;  // sums of a tile
+constexpr int parts_bytes = 2 * tiles_at_once * warps * part * static_cast<int>(sizeof(float));
+
+constexpr int most_tiles = ceil_div(most_rows, tile_rows);
+constexpr int sum_rows = most_tiles * tile_rows;
+constexpr int scale_bytes = normalized ? columns * static_cast<int>(sizeof(float)) : 0;
+constexpr int sum_bytes = vectors * sum_rows * static_cast<int>(sizeof(float));
+constexpr int square_bytes = normalized ? warps * 8 * static_cast<int>(sizeof(float)) : 0;
+constexpr int arrival_bytes = static_cast<int>(sizeof(Arrival));
+constexpr int room = Launch::shared_bytes - scale_bytes - parts_bytes - sum_bytes - square_bytes;
+constexpr int depth = least(blocks * greatest(1, most_tiles), room / (warps * (tile_bytes + arrival_bytes)));
+static_assert(room > 0 && depth > 0, "the launch's shared memory must hold a tile a warp and all sums");
+constexpr int tiles_on_their_way = ceil_div(bytes_on_their_way, tile_bytes);
+
+constexpr int scale_at = warps * depth * tile_bytes;
+constexpr int parts_at = scale_at + scale_bytes;
+constexpr int sums_at = parts_at + parts_bytes;
+constexpr int squares_at = sums_at + sum_bytes;
+constexpr int arrivals_at = squares_at + square_bytes;
+static_assert(arrivals_at % arrival_bytes == 0, "arrivals begin at multiples of their size");
+
+__device__ __forceinline__ int lane() { return thread_of<Launch>() % 32; }
+__device__ __forceinline__ int warp() { return thread_of<Launch>() / 32; }
+__device__ __forceinline__ float* floats_at(int offset) { return reinterpret_cast<float*>(dynamic_shared + offset); }
+__device__ __forceinline__ unsigned char* tile_at(int slot) {
+    return dynamic_shared + (warp() * depth + slot) * tile_bytes;
+}
+__device__ __forceinline__ Arrival* arrival_at(int slot) {
+    return reinterpret_cast<Arrival*>(dynamic_shared + arrivals_at) + warp() * depth + slot;
+}
+
+// The CTA's rows, and how many tiles a warp has of a block of columns.
+__device__ __forceinline__ int first_row() { return first_of_share(cta_of<Launch>() / ctas_a_share); }
+__device__ __forceinline__ int row_count() {
+    return first_of_share(cta_of<Launch>() / ctas_a_share + 1) - first_row();
+}
+__device__ __forceinline__ int tile_count() { return (row_count() + tile_rows - 1) / tile_rows; }
+
+// The warp's first column of a block, of those of the CTA, and how many it has.
+__device__ __forceinline__ int column_of_block(int block) { return (block * warps + warp()) * steps * step_columns; }
+__device__ __forceinline__ int columns_of_block(int block) {
+    return whole ? steps * step_columns : least(steps * step_columns, greatest(0, columns - column_of_block(block)));
+}
+
+template <class T> __device__ __forceinline__ const unsigned char* row_of(const T* matrix, int row) {
+    static_assert(is_same<T, Weight>, "matrices are of one type");
+    return reinterpret_cast<const unsigned char*>(matrix) + static_cast<long long>(row) * (row_columns * 2);
+}
+__device__ __forceinline__ const unsigned char* row_address(const Arguments& a, int row);
+
+// Begins to load one of the warp's tiles: a lane asks for each of its rows.
+__device__ __forceinline__ void begin_tile(const Arguments& a, int number, int slot) {
+    const int block = blocks == 1 ? 0 : number / tile_count();
+    const int row = (blocks == 1 ? number : number % tile_count()) * tile_rows;
+    const int rows = least(tile_rows, row_count() - row), bytes = 2 * columns_of_block(block);
+    if (lane() == 0) expect(arrival_at(slot), rows * bytes);
+    __syncwarp();
+    if (lane() < rows && bytes > 0) {
+        const unsigned char* from =
+            row_address(a, first_row() + row + lane()) + 2 * (first_column() + column_of_block(block));
+        begin_expected_copy(tile_at(slot) + lane() * row_distance, from, bytes, arrival_at(slot));
+    }
+}
+
+// Begins to load the first tiles of every warp; before the wait there is time for some of them to arrive.
+__device__ __forceinline__ void fill_rings(const Arguments& a) {
+    if (lane() == 0) {
+        for (int slot = 0; slot < depth; ++slot) prepare(arrival_at(slot));
+        publish_prepared();
+    }
+    __syncwarp();
+#pragma unroll 1
+    for (int slot = 0; slot < least(depth, blocks * tile_count()); ++slot) {
+        if (tiles_on_their_way < depth && slot >= tiles_on_their_way) {
+            await_arrival(arrival_at(slot - tiles_on_their_way), 0);
+        }
+        begin_tile(a, slot, slot);
+    }
+}
+
+// What a lane has of the vectors: elements of vector l / 4, in pairs for two products a step.
+struct Vectors {
+    unsigned words[steps][2][4];
+    float squares;  // of its elements
+};
+
+// `scale`, for all: after a barrier.
+__device__ __forceinline__ void put_scale(const float* scale) {
+#pragma unroll 2
+    for (int i = 4 * thread_of<Launch>(); i < columns; i += 4 * Launch::threads) {
+        float four[4];
+        load_floats(scale + i, four);
+        store_floats(floats_at(scale_at) + i, four);
+    }
+}
+
+// The warp's columns of a block, of vectors that are `row_columns` apart.
+__device__ __forceinline__ void load_vectors(const float* x, int block, Vectors& to) {
+    const int vector = lane() / 4, first = column_of_block(block) + lane() % 4 * 8;
+    const float* from = x + static_cast<long long>(vector) * row_columns + first_column() + first;
+    float all[steps][8];
+#pragma unroll
+    for (int step = 0; step < steps; ++step) {
+        const bool wanted = vector < vectors && (whole || first + step * step_columns < columns);
+        load_floats(from + step * step_columns, all[step], wanted);
+    }
+    float squares[4] = {};
+#pragma unroll
+    for (int step = 0; step < steps; ++step) {
+        if constexpr (normalized) {
+            const int column = whole ? first + step * step_columns : least(first + step * step_columns, columns - 8);
+            const float* scale = floats_at(scale_at) + column;
+#pragma unroll
+            for (int i = 0; i < 8; ++i) {
+                squares[i % 4] = fmaf(all[step][i], all[step][i], squares[i % 4]);
+                all[step][i] *= scale[i];
+            }
+        }
+#pragma unroll
+        for (int pair = 0; pair < 4; ++pair) {
+            const float low = all[step][2 * pair], high = all[step][2 * pair + 1];
+            const unsigned rounded = packed<Weight>(low, high);
+            const Weight halves[] = {{static_cast<unsigned short>(rounded)}, {static_cast<unsigned short>(rounded >> 16)}};
+            unsigned(&words)[4] = to.words[step][pair / 2];
+            words[pair % 2 * 2] = rounded;
+            words[pair % 2 * 2 + 1] = packed<Weight>(low - widened(halves[0]), high - widened(halves[1]));
+        }
+    }
+    to.squares = (block ? to.squares : 0.0f) + ((squares[0] + squares[1]) + (squares[2] + squares[3]));
+}
+
+// Multiplies a tile, and leaves its sums for the others: those of vector l / 4 and two rows.
+__device__ __forceinline__ void multiply_tile(const Vectors& x, int slot, int parity, int block, float* to) {
+    await_arrival(arrival_at(slot), parity);
+    const int column = column_of_block(block) + lane() % 4 * 8;
+    const unsigned char* row = tile_at(slot) + lane() / 4 * row_distance + lane() % 4 * 16;
+    float even[4] = {}, odd[4] = {};
+#pragma unroll
+    for (int step = 0; step < steps; ++step) {
+        uint4 w = *reinterpret_cast<const uint4*>(row + step * 64);
+        if (!whole && column + step * step_columns >= columns) w = {0, 0, 0, 0};  // what nobody has copied
+        multiply_add<Weight>(even, x.words[step][0], w.x, w.y);
+        multiply_add<Weight>(odd, x.words[step][1], w.z, w.w);
+    }
+    if (lane() / 4 < vectors) {
+        float* sums = to + lane() / 4 * tile_rows + lane() % 4 * 2;
+        sums[0] = (even[0] + odd[0]) + (even[2] + odd[2]);
+        sums[1] = (even[1] + odd[1]) + (even[3] + odd[3]);
+    }
+}
+
+__device__ __forceinline__ float* parts_of(int half, int tile, int warp) {
+    return floats_at(parts_at) + ((half * tiles_at_once + tile) * warps + warp) * part;
+}
+
+// The product of the CTA's row number i with a vector.
+__device__ __forceinline__ float& product(int vector, int i) { return floats_at(sums_at)[vector * sum_rows + i]; }
+
+// Adds what the warps have found of some tiles: warp by warp, block by block.
+__device__ __forceinline__ void add_parts(int half, int first, int block) {
+    for (int i = thread_of<Launch>(); i < tiles_at_once * part; i += Launch::threads) {
+        const int tile = i / part, vector = i % part / tile_rows, row = i % tile_rows;
+        if (first + tile >= tile_count()) break;
+        float sum = 0.0f;
+#pragma unroll
+        for (int w = 0; w < warps; ++w) sum += parts_of(half, tile, w)[i % part];
+        float& all = product(vector, (first + tile) * tile_rows + row);
+        all = block ? all + sum : sum;
+    }
+}
+
+// Multiplies all rows of the CTA by the vectors, of which block 0 is loaded. Then every thread may ask for products.
+__device__ __forceinline__ void multiply_rows(const Arguments& a, const float* from, Vectors& x) {
+    const int tiles = tile_count(), all = blocks * tiles;
+    int slot = 0, parity = 0, number = 0, half = 0;
+#pragma unroll 1
+    for (int block = 0; block < blocks; ++block) {
+        if (block > 0) load_vectors(from, block, x);
+#pragma unroll 1
+        for (int first = 0; first < tiles; first += tiles_at_once) {
+#pragma unroll 1
+            for (int tile = 0; tile < least(tiles_at_once, tiles - first); ++tile) {
+                multiply_tile(x, slot, parity, block, parts_of(half, tile, warp()));
+                // Only now: the sums have needed the whole tile.
+                __syncwarp();
+                if (number + depth < all) {
+                    free_for_copies();
+                    begin_tile(a, number + depth, slot);
+                }
+                ++number;
+                if (++slot == depth) {
+                    slot = 0;
+                    parity ^= 1;
+                }
+            }
+            __syncthreads();
+            add_parts(half, first, block);
+            half ^= 1;
+        }
+    }
+    __syncthreads();
+}

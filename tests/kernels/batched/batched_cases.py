@@ -1,0 +1,166 @@
+"""Launches of the batched kernels, as those of :mod:`tests.kernels.fast_cases`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from forerun.frontends.llama_config import LLAMA_3_2_1B, SMOLLM2_135M, LlamaConfig
+from forerun.ir.nodes import Launch
+from forerun.ir.types import DType
+from forerun.kernels.batched import attention, gate_up, head, projection, qkv_rope, tokens
+from forerun.kernels.batched.sequences import Sequences
+from tests.kernels.cuda_cases import Case, Make
+
+__all__ = ["cases_of_model", "every_case", "few_cases"]
+
+F32, BF16, F16 = DType.F32, DType.BF16, DType.F16
+
+
+def _weights(chooser: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Such that the products of normalized vectors have size 1."""
+    return chooser.normal(size=shape) / np.sqrt(shape[-1])
+
+
+def _frequencies(chooser: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return chooser.uniform(0.0, 1.0, shape) ** 4
+
+
+def _named(case: Case) -> Case:
+    launch = case.launch
+    cluster = f"x{launch.cluster[0]}" if launch.cluster else ""
+    return replace(case, name=f"{case.name}-{launch.grid[0]}x{launch.block[0]}{cluster}-{launch.shared_bytes}")
+
+
+def _projection(vectors: int, rows: int, columns: int, dtype: DType, launch: Launch | None = None) -> Case:
+    launch = launch or projection.launch_for(rows, columns, vectors)
+    shapes = {"w": (rows, columns), "x": (vectors, columns)} | dict.fromkeys(("residual", "y"), (vectors, rows))
+    name = f"batched_projection-{dtype}-{vectors}-{rows}x{columns}"
+    return _named(Case(name, projection.declare(dtype), shapes, launch, make={"w": _weights}, scale=2.0))
+
+
+def _gate_up(vectors: int, rows: int, columns: int, dtype: DType, launch: Launch | None = None) -> Case:
+    launch = launch or gate_up.launch_for(rows, columns, vectors)
+    shapes = {"x": (vectors, columns), "scale": (columns,), "y": (vectors, rows)}
+    shapes |= dict.fromkeys(("w_gate", "w_up"), (rows, columns))
+    make: dict[str, Make] = {"w_gate": _weights, "w_up": _weights}
+    name = f"batched_gate_up-{dtype}-{vectors}-{rows}x{columns}"
+    return _named(Case(name, gate_up.declare(dtype), shapes, launch, {"eps": 1e-5}, make=make, scale=2.0))
+
+
+def _head(vectors: int, rows: int, columns: int, parts: int, dtype: DType, launch: Launch | None = None) -> Case:
+    launch = launch or head.launch_for(rows, columns, vectors, parts)
+    shapes = {"x": (vectors, columns), "scale": (columns,), "w": (rows, columns), "logits": (vectors, rows)}
+    shapes |= dict.fromkeys(("best_value", "best_index"), (vectors, parts))
+    constants = {"eps": 1e-5, "parts": parts}
+    name = f"batched_head-{dtype}-{vectors}-{rows}x{columns}-by-{parts}"
+    return _named(Case(name, head.declare(dtype), shapes, launch, constants, make={"w": _weights}, scale=2.0))
+
+
+def _qkv(
+    of: Sequences,
+    heads: tuple[int, int, int],
+    columns: int,
+    dtypes: tuple[DType, DType],
+    positions: tuple[tuple[int, ...], ...],
+    launch: Launch | None = None,
+) -> Case:
+    (count, kv_heads, size), vectors = heads, of.vectors
+    queries, keys = count * size, kv_heads * size
+    launch = launch or qkv_rope.launch_for(queries, keys, columns, vectors)
+    shapes = {"x": (vectors, columns), "scale": (columns,), "w_q": (queries, columns)}
+    shapes |= dict.fromkeys(("w_k", "w_v"), (keys, columns))
+    shapes |= {"frequencies": (size // 2,), "q_out": (vectors, count, size)}
+    shapes |= dict.fromkeys(("k_cache", "v_cache"), _cache(of, positions, kv_heads, size))
+    make: dict[str, Make] = {"frequencies": _frequencies, "w_q": _weights, "w_k": _weights, "w_v": _weights}
+    name = f"batched_qkv_rope-{dtypes[0]}-{dtypes[1]}-{of.count}x{of.tokens}-{count}-{kv_heads}-{size}x{columns}"
+    constants = {"eps": 1e-6, "tokens": of.tokens}
+    kernel = qkv_rope.declare(*dtypes, of)
+    return _named(Case(name, kernel, shapes, launch, constants, _loaded(of, positions), make, scale=4.0))
+
+
+def _attention(
+    of: Sequences,
+    heads: tuple[int, int, int],
+    dtype: DType,
+    positions: tuple[tuple[int, ...], ...],
+    launch: Launch | None = None,
+) -> Case:
+    count, kv_heads, size = heads
+    shapes = dict.fromkeys(("q", "y"), (of.vectors, count, size))
+    shapes |= dict.fromkeys(("k_cache", "v_cache"), _cache(of, positions, kv_heads, size))
+    launch = launch or attention.launch_for(kv_heads, shapes["k_cache"][1], size, of.vectors)
+    name = f"batched_attention-{dtype}-{of.count}x{of.tokens}-{count}-{kv_heads}-{size}"
+    return _named(Case(name, attention.declare(dtype, of), shapes, launch, {}, _loaded(of, positions)))
+
+
+def _cache(of: Sequences, positions: tuple[tuple[int, ...], ...], kv_heads: int, size: int) -> tuple[int, ...]:
+    return of.count, max(map(max, positions)) + of.tokens, kv_heads, size
+
+
+def _loaded(of: Sequences, positions: tuple[tuple[int, ...], ...]) -> tuple[dict[str, int], ...]:
+    return tuple(dict(zip(of.positions, those, strict=True)) for those in positions)
+
+
+def _embedding(vectors: int, width: int, dtype: DType) -> Case:
+    shapes = {"tokens": (3, vectors), "table": (9, width), "y": (vectors, width)}
+    make: dict[str, Make] = {"tokens": lambda chooser, shape: chooser.integers(0, 9, shape)}
+    kernel, launch = tokens.declare_embedding(dtype), Launch((2, 1, 1), (64, 1, 1))
+    return Case(f"batched_embedding-{dtype}-{vectors}x{width}", kernel, shapes, launch, {"index": 2}, make=make)
+
+
+def _choose(vectors: int, parts: int, ctas: int) -> Case:
+    shapes = {"best": (vectors, parts), "place": (vectors, parts), "token": (2, vectors)}
+    make: dict[str, Make] = {
+        "best": lambda chooser, shape: chooser.integers(0, 5, shape).astype(np.float32),
+        "place": lambda chooser, shape: np.sort(chooser.integers(0, 999, shape)),
+    }
+    launch = Launch((ctas, 1, 1), (64, 1, 1))
+    return Case(f"batched_argmax-{vectors}x{parts}-{ctas}", tokens.CHOOSE, shapes, launch, {"index": 1}, make=make)
+
+
+def _ctas(ctas: int, threads: int, shared: int, cluster: int = 1) -> Launch:
+    return Launch((ctas, 1, 1), (threads, 1, 1), shared, None if cluster == 1 else (cluster, 1, 1))
+
+
+def few_cases() -> Iterator[Case]:
+    """Every batched kernel and every path of its code, in sizes for the CPU."""
+    yield _projection(3, 37, 128, BF16, _ctas(2, 64, 12000))  # a ring that is filled anew, a tile that is not whole
+    yield _projection(8, 9, 104, F16, _ctas(2, 64, 9000))  # columns that end within a step
+    yield _projection(1, 20, 1104, BF16, _ctas(1, 64, 20000))  # three blocks of columns, warps without any
+    yield _projection(2, 50, 512, BF16, _ctas(8, 32, 30000, 4))  # clusters, some rows more for one
+    yield _projection(5, 3, 64, BF16, _ctas(8, 32, 9000, 2))  # CTAs without rows of their own
+    yield _gate_up(4, 19, 192, BF16, _ctas(3, 64, 16000))
+    yield _gate_up(7, 5, 1096, F16, _ctas(1, 32, 60000))  # blocks, the last one not whole
+    yield _head(3, 101, 64, 7, BF16, _ctas(7, 32, 16000))
+    yield _head(8, 50, 136, 9, F16, _ctas(4, 128, 60000))  # several parts a CTA
+    yield _qkv(Sequences(2, 2), (4, 2, 6), 96, (BF16, BF16), ((0, 900), (5, 0)), _ctas(3, 64, 16000))
+    yield _qkv(Sequences(3), (2, 2, 64), 64, (F16, F32), ((3, 0, 7),), _ctas(2, 32, 30000))
+    yield _qkv(Sequences(1, 8), (6, 1, 10), 64, (BF16, F16), ((11,),), _ctas(1, 64, 40000))
+    yield _attention(Sequences(2), (4, 1, 64), BF16, ((0, 7), (63, 600)), _ctas(16, 128, 0, 8))
+    yield _attention(Sequences(1, 3), (6, 2, 32), F32, ((0,), (77,)), _ctas(8, 64, 0, 4))  # clusters take turns
+    yield _attention(Sequences(3, 2), (2, 1, 128), F16, ((0, 40, 299),), _ctas(12, 64, 0, 2))
+    yield _embedding(5, 40, BF16)
+    yield _choose(6, 100, 2)
+
+
+def cases_of_model(config: LlamaConfig, of: Sequences, position: int) -> Iterator[Case]:
+    """The kernels of one layer and of the head, as they are launched by default."""
+    heads, vectors = (config.heads, config.kv_heads, config.head_size), of.vectors
+    positions = (tuple(position + 3 * i for i in range(of.count)),)
+    yield _qkv(of, heads, config.width, (BF16, BF16), positions)
+    yield _attention(of, heads, BF16, positions)
+    yield _projection(vectors, config.width, config.heads * config.head_size, BF16)
+    yield _gate_up(vectors, config.hidden, config.width, BF16)
+    yield _projection(vectors, config.width, config.hidden, BF16)
+    yield _head(vectors, config.vocabulary, config.width, head.PARTS, BF16)
+
+
+def every_case() -> Iterator[Case]:
+    """The few, and the shapes of models."""
+    yield from few_cases()
+    yield from cases_of_model(LLAMA_3_2_1B, Sequences(8), 511)
+    yield from cases_of_model(LLAMA_3_2_1B, Sequences(1, 4), 2100)
+    yield from cases_of_model(SMOLLM2_135M, Sequences(3), 100)
