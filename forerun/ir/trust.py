@@ -47,6 +47,7 @@ Trusted: TypeAlias = str | Path | ModuleType
 
 OWN_FUNCTION_MODULES = (
     "forerun.kernels",
+    "forerun.kernels.batched",
     "forerun.kernels.persistent",
     "forerun.kernels.ragged",
     "forerun.runtime.litmus.phases",

@@ -28,7 +28,7 @@ def launch_for(kv_heads: int, rows: int, head_size: int, vectors: int) -> Launch
 
 def load_past(*caches: Floats) -> tuple[Floats, ...]:
     """The rows of earlier steps, in f32: keys of each sequence, then values."""
-    return tuple(rows[0].astype(np.float32, copy=False) for rows in caches)
+    return tuple(rows.astype(np.float32, copy=False) for rows in caches)
 
 
 def attend(q: Floats, *arrays: Floats) -> Floats:
@@ -39,7 +39,7 @@ def attend(q: Floats, *arrays: Floats) -> Floats:
     found = []
     for number, query in enumerate(q):
         sequence, token = divmod(number, tokens)
-        k, v = keys[sequence][0], values[sequence][0]
+        k, v = keys[sequence], values[sequence]
         begun = len(past_keys[sequence])
         past_k, past_v = (
             np.concatenate((past, rows[begun : begun + token].astype(np.float32))) if token else past
@@ -51,15 +51,14 @@ def attend(q: Floats, *arrays: Floats) -> Floats:
 
 
 def declare(cache_dtype: DType = DType.BF16, sequences: Sequences | None = None) -> Kernel:
-    """The kernel for KV caches of that type; all else is f32. ``pos0`` and so on are the positions of first tokens."""
+    """The kernel for KV caches of that type; all else is f32. ``pos0`` and so on are the positions of first tokens, and
+    ``k_cache0``, ``v_cache0`` and so on the caches of each sequence.
+    """
     of = sequences or Sequences(1)
-    caches = f"k_cache: {cache_dtype}[S, T, KV, HD] align 16, v_cache: {cache_dtype}[S, T, KV, HD] align 16"
-    parameters = f"q: f32[B, H, HD] align 16, {caches}, y: f32[B, H, HD], {of.scalars}"
+    parameters = f"q: f32[B, H, HD] align 16, {of.declared(cache_dtype)}, y: f32[B, H, HD], {of.scalars}"
     past = ", ".join(f"past_{part}{number}" for part in "kv" for number in range(of.count))
-    reads = f"{of.past('k_cache')}, {of.past('v_cache')}"
-    load = PhaseFunction(load_past, defines=past, reads=reads, uses="", scalars="")
-    reads = f"q, {of.present('k_cache')}, {of.present('v_cache')}"
-    finish = PhaseFunction(attend, writes="y", reads=reads, uses=past, scalars="")
+    load = PhaseFunction(load_past, defines=past, reads=of.past, uses="", scalars="")
+    finish = PhaseFunction(attend, writes="y", reads=f"q, {of.present}", uses=past, scalars="")
     name = f"batched_attention_{cache_dtype}_{of.count}x{of.tokens}"
     return cuda_kernel("batched_attention", parameters, load, finish, launches=attention_cluster.LAUNCHES, name=name)
 

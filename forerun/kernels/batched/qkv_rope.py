@@ -57,7 +57,7 @@ def rotate_append(
     by_head = [array.reshape(len(array), -1, size) for array in (q, k, v)]
     found = [rope_append.rotate_append(*operands) for operands in zip(*by_head, cosine, sine, strict=True)]
     queries, keys, values = (np.stack(rows) for rows in zip(*found, strict=True))
-    caches = [rows.reshape(-1, 1, tokens, *rows.shape[2:]) for rows in (keys, values)]
+    caches = [rows.reshape(-1, tokens, *rows.shape[1:]) for rows in (keys[:, 0], values[:, 0])]
     return queries, *caches[0], *caches[1]
 
 
@@ -88,7 +88,7 @@ def declare(
     """The kernel for matrices and KV caches of those types; all else is f32.
 
     ``tokens`` is the number of tokens of a sequence, as a constant; ``pos0`` and so on are the positions of the first
-    ones. The caches have the sequences one after the other.
+    ones, and ``k_cache0``, ``v_cache0`` and so on the caches of each sequence.
 
     Raises:
         InvalidInput: If the matrices are neither bf16 nor f16.
@@ -97,11 +97,11 @@ def declare(
     of = sequences or Sequences(1)
     matrices = f"w_q: {dtype}[NQ, K] align 16, w_k: {dtype}[NK, K] align 16, w_v: {dtype}[NK, K] align 16"
     inputs = f"x: f32[B, K] align 16, scale: f32[K] align 16, {matrices}, frequencies: f32[P]"
-    outputs = f"q_out: f32[B, H, HD], k_cache: {cache_dtype}[S, T, KV, HD], v_cache: {cache_dtype}[S, T, KV, HD]"
+    outputs = f"q_out: f32[B, H, HD], {of.declared(cache_dtype)}"
     parameters = f"{inputs}, {outputs}, {of.scalars}, tokens: scalar i32, eps: scalar f32"
     scalars = ", ".join(("tokens", *of.positions))
     table = PhaseFunction(load_table, defines="cosine, sine", reads="frequencies", uses="", scalars=scalars)
-    writes = f"q_out, {of.appended('k_cache')}, {of.appended('v_cache')}"
+    writes = f"q_out, {of.appended}"
     rotate = PhaseFunction(_ROTATE[cache_dtype], writes=writes, name="rotate_append")
     body = norm_qkv_rope.load_weights, stream.load_scale, table, stream.normalize, dot, rotate
     name = f"batched_qkv_rope_{dtype}_{cache_dtype}_{of.count}x{of.tokens}"

@@ -1,13 +1,14 @@
 """Several sequences in a step, each with as many tokens, one after the other from a position of its own on.
 
-A kernel has a scalar for each of these positions, since regions of the caches depend on them: what a step appends, and
-what earlier ones have, is known apart.
+A kernel has a scalar for each of these positions, and buffers for each sequence's keys and values: regions of these depend
+on the position, so that what a step appends, and what earlier ones have, is known apart.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from forerun.ir.types import DType
 from forerun.kernels.batched.stream import MOST_VECTORS
 from forerun.support.diagnostics import InvalidInput
 
@@ -24,8 +25,8 @@ class Sequences:
     Example:
         >>> Sequences(2, 3)
         Sequences(count=2, tokens=3)
-        >>> Sequences(2, 3).appended("k_cache")
-        'k_cache[0:1, pos0:pos0 + 3], k_cache[1:2, pos1:pos1 + 3]'
+        >>> Sequences(1, 3).appended
+        'k_cache0[pos0:pos0 + 3], v_cache0[pos0:pos0 + 3]'
     """
 
     count: int
@@ -51,18 +52,30 @@ class Sequences:
         """Their declarations."""
         return ", ".join(f"{name}: scalar i32" for name in self.positions)
 
-    def past(self, cache: str) -> str:
-        """The rows of a cache that earlier steps have appended, a region for each sequence."""
-        return self._regions(cache, "0:{}")
+    @property
+    def caches(self) -> tuple[str, ...]:
+        """The buffers: the keys of each sequence, then the values of each."""
+        return tuple(f"{cache}{number}" for cache in ("k_cache", "v_cache") for number in range(self.count))
 
-    def present(self, cache: str) -> str:
+    def declared(self, dtype: DType) -> str:
+        """The declarations of the caches."""
+        return ", ".join(f"{name}: {dtype}[T, KV, HD] align 16" for name in self.caches)
+
+    @property
+    def past(self) -> str:
+        """The rows of the caches that earlier steps have appended."""
+        return self._regions("0:{}")
+
+    @property
+    def present(self) -> str:
         """Those up to the last token."""
-        return self._regions(cache, f"0:{{}} + {self.tokens}")
+        return self._regions(f"0:{{}} + {self.tokens}")
 
-    def appended(self, cache: str) -> str:
+    @property
+    def appended(self) -> str:
         """Those of the tokens of this step."""
-        return self._regions(cache, f"{{0}}:{{0}} + {self.tokens}")
+        return self._regions(f"{{0}}:{{0}} + {self.tokens}")
 
-    def _regions(self, cache: str, rows: str) -> str:
-        regions = (f"{cache}[{i}:{i + 1}, {rows.format(name)}]" for i, name in enumerate(self.positions))
-        return ", ".join(regions)
+    def _regions(self, rows: str) -> str:
+        regions = zip(self.caches, 2 * self.positions, strict=True)
+        return ", ".join(f"{cache}[{rows.format(position)}]" for cache, position in regions)

@@ -5,10 +5,11 @@
 // piece of a row, for all query heads that share it. A group rescales its sums when a greater score comes
 // (arXiv:1805.02867); groups, warps and CTAs are merged in turn. At last each CTA has what all have found for its part
 // of the elements, since they send it there.
+//
+// attention_cluster.cu and batched_attention.cu include it into their namespaces, with `Stored`, the caches' type, defined.
 
 #include "cluster.cuh"
 
-using Stored = Types::k_cache;
 static_assert(has_whole_warps<Launch>, "rows belong to groups of lanes");
 constexpr int warps = warps_of<Launch>;
 

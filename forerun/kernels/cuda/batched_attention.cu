@@ -2,24 +2,23 @@
 // attention_cluster.cu does, in the same order. The tokens of a sequence have positions that follow each other; the rows
 // from the first of these on are appended by the step itself.
 
-#include "attention_cluster.cuh"
-#include "batched_positions.cuh"
+#include "batched_sequences.cuh"
 
-constexpr int sequences = Dims::S, tokens = Dims::B / Dims::S;
-static_assert(tokens * sequences == Dims::B, "sequences have as many tokens each");
+using Stored = Types::k_cache0;
+#include "attention_cluster.cuh"
 
 // A KV head of a token: what a cluster works on.
 constexpr int units = Dims::B * Dims::KV;
 struct Unit {
-    int number, begun;  // which, and the position of the sequence's first token
-    long long start;    // of the KV head's elements in the caches
+    int number, begun;     // which, and the position of the sequence's first token
+    const Stored *k, *v;   // the lane's pieces of the first row
     Span span;
 };
 __device__ __forceinline__ Unit unit_at(const Arguments& a, int number) {
     const int token = number / Dims::KV, sequence = token / tokens;
-    const int begun = position_of_sequence<sequences>(a, sequence);
-    const long long start = (static_cast<long long>(sequence) * Dims::T * Dims::KV + number % Dims::KV) * Dims::HD;
-    return {number, begun, start, span_up_to(begun + token % tokens)};
+    const int begun = position_of(a, sequence), start = number % Dims::KV * Dims::HD + lane() * piece;
+    const Stored *k = keys_of(a, sequence) + start, *v = values_of(a, sequence) + start;
+    return {number, begun, k, v, span_up_to(begun + token % tokens)};
 }
 
 struct Locals {
@@ -27,25 +26,25 @@ struct Locals {
     Tile tiles[ahead];
 };
 
-__device__ __forceinline__ void load_row(const Arguments& a, const Unit& unit, int row, bool wanted, uint4& k, uint4& v) {
-    const long long at = unit.start + static_cast<long long>(wanted ? row : 0) * (Dims::KV * Dims::HD) + lane() * piece;
-    k = load16_once(a.k_cache + at, wanted);
-    v = load16_once(a.v_cache + at, wanted);
+__device__ __forceinline__ void load_row(const Unit& unit, int row, bool wanted, uint4& k, uint4& v) {
+    const long long at = static_cast<long long>(wanted ? row : 0) * (Dims::KV * Dims::HD);
+    k = load16_once(unit.k + at, wanted);
+    v = load16_once(unit.v + at, wanted);
 }
 // The rows of a tile before another one.
-__device__ __forceinline__ void load_tile(const Arguments& a, const Unit& unit, int number, int stop, Tile& tile) {
+__device__ __forceinline__ void load_tile(const Unit& unit, int number, int stop, Tile& tile) {
 #pragma unroll
     for (int j = 0; j < rows; ++j) {
         const int row = row_at(unit.span, number, j);
-        load_row(a, unit, row, row < stop, tile.k[j], tile.v[j]);
+        load_row(unit, row, row < stop, tile.k[j], tile.v[j]);
     }
 }
-__device__ __forceinline__ void load_first_tiles(const Arguments& a, Locals& l) {
+__device__ __forceinline__ void load_first_tiles(Locals& l) {
 #pragma unroll
-    for (int i = 0; i < ahead; ++i) load_tile(a, l.unit, i, least(l.unit.span.stop, l.unit.begun), l.tiles[i]);
+    for (int i = 0; i < ahead; ++i) load_tile(l.unit, i, least(l.unit.span.stop, l.unit.begun), l.tiles[i]);
 }
 // What the first tiles lack: rows that the kernels before have just written.
-__device__ __forceinline__ void load_late_rows(const Arguments& a, Locals& l) {
+__device__ __forceinline__ void load_late_rows(Locals& l) {
     if (l.unit.span.stop <= l.unit.begun) return;
 #pragma unroll
     for (int i = 0; i < ahead; ++i) {
@@ -53,14 +52,13 @@ __device__ __forceinline__ void load_late_rows(const Arguments& a, Locals& l) {
         for (int j = 0; j < rows; ++j) {
             const int row = row_at(l.unit.span, i, j);
             if (row < l.unit.begun || row >= l.unit.span.stop) continue;
-            load_row(a, l.unit, row, true, l.tiles[i].k[j], l.tiles[i].v[j]);
+            load_row(l.unit, row, true, l.tiles[i].k[j], l.tiles[i].v[j]);
         }
     }
 }
 
 // All rows of the span. The registers of a tile take another one as soon as it is through.
-__device__ __forceinline__ void attend_tiles(
-    const Arguments& a, const float (&q)[heads][piece], Locals& l, Found& found) {
+__device__ __forceinline__ void attend_tiles(const float (&q)[heads][piece], Locals& l, Found& found) {
     const Span& span = l.unit.span;
     // As many tiles for every thread, since the lanes of a warp exchange their sums.
     const int tiles = ceil_div(span.stop - span.first, rows * groups);
@@ -71,7 +69,7 @@ __device__ __forceinline__ void attend_tiles(
             const int number = first + i;
             if (number >= tiles) break;
             attend_tile(l.tiles[i], q, span, number, found);
-            if (number + ahead < tiles) load_tile(a, l.unit, number + ahead, span.stop, l.tiles[i]);
+            if (number + ahead < tiles) load_tile(l.unit, number + ahead, span.stop, l.tiles[i]);
         }
     }
 }
@@ -80,13 +78,13 @@ __device__ __forceinline__ void attend_tiles(
 __device__ __forceinline__ void load_past(const Arguments& a, Locals& l) {
     open_exchange(true);
     l.unit = unit_at(a, least(cluster_in_grid<Launch>(), units - 1));
-    load_first_tiles(a, l);
+    load_first_tiles(l);
     await_cluster();
 }
 
 // What the CTA finds in its rows, into shared memory.
 __device__ __forceinline__ void attend_span(const Arguments& a, Locals& l, Exchange& shared) {
-    load_late_rows(a, l);
+    load_late_rows(l);
     float q[heads][piece];
     Found found = {};
     const float scale = 1.4426950408889634f / sqrtf(static_cast<float>(Dims::HD));
@@ -100,7 +98,7 @@ __device__ __forceinline__ void attend_span(const Arguments& a, Locals& l, Excha
 #pragma unroll
         for (int e = 0; e < piece; ++e) q[h][e] *= scale;
     }
-    attend_tiles(a, q, l, found);
+    attend_tiles(q, l, found);
     merge_groups(found);
     publish(found, shared);
     __syncthreads();
@@ -118,7 +116,7 @@ __device__ __forceinline__ void attend(const Arguments& a, Locals& l) {
         if (turn > 0) {
             open_exchange(false);
             l.unit = unit_at(a, number);
-            load_first_tiles(a, l);
+            load_first_tiles(l);
             await_cluster();
         }
         attend_span(a, l, shared);

@@ -1,19 +1,17 @@
 // Queries, keys and values of the normalized vectors; q and k are turned by position, k and v appended to the caches of
 // their sequences. The rows of the three matrices are numbered through; a CTA takes consecutive pairs of them.
 
-#include "batched_positions.cuh"
+#include "batched_sequences.cuh"
 #include "rotary.cuh"
 
 using Weight = Types::w_q;
-using Stored = Types::k_cache;
-constexpr int row_columns = Dims::K, vectors = Dims::B, sequences = Dims::S, tokens = Dims::B / Dims::S;
+constexpr int row_columns = Dims::K, vectors = Dims::B;
 constexpr int all_pairs = Dims::NQ / 2 + Dims::NK;
 constexpr int most_pairs = ceil_div(all_pairs, ctas_of<Launch>);
 constexpr int most_rows = 2 * most_pairs;
 constexpr int bytes_on_their_way = 4096;
 static_assert(Dims::NQ == Dims::H * Dims::HD && Dims::NK == Dims::KV * Dims::HD, "rows are the elements of heads");
 static_assert(2 * Dims::P == Dims::HD, "one frequency a pair");
-static_assert(tokens * sequences == vectors, "sequences have as many tokens each");
 
 // Where one of all the rows belongs.
 struct Place {
@@ -57,7 +55,7 @@ __device__ __forceinline__ void load_scale(const Arguments& a, Locals&) { put_sc
 
 __device__ __forceinline__ void load_table(const Arguments& a, Locals& l) {
     for_each_pair([&](int slot, int vector, int row) {
-        l.positions[slot] = position_of_sequence<sequences>(a, vector / tokens) + vector % tokens;
+        l.positions[slot] = position_of(a, vector / tokens) + vector % tokens;
         l.turns[slot] = turn_at(l.positions[slot], load_global(a.frequencies + row % Dims::HD / 2));
     });
 }
@@ -76,8 +74,9 @@ __device__ __forceinline__ void rotate_append(const Arguments& a, Locals& l) {
         if (place.matrix == 0) {
             store_pair(a.q_out + static_cast<long long>(vector) * Dims::NQ + place.row, pair);
         } else {
-            const long long start = static_cast<long long>(vector / tokens) * Dims::T + l.positions[slot];
-            store_pair((place.matrix == 1 ? a.k_cache : a.v_cache) + start * Dims::NK + place.row, pair);
+            const int sequence = vector / tokens;
+            auto* cache = place.matrix == 1 ? keys_of(a, sequence) : values_of(a, sequence);
+            store_pair(cache + static_cast<long long>(l.positions[slot]) * Dims::NK + place.row, pair);
         }
     });
 }

@@ -73,7 +73,7 @@ def _qkv(
     shapes = {"x": (vectors, columns), "scale": (columns,), "w_q": (queries, columns)}
     shapes |= dict.fromkeys(("w_k", "w_v"), (keys, columns))
     shapes |= {"frequencies": (size // 2,), "q_out": (vectors, count, size)}
-    shapes |= dict.fromkeys(("k_cache", "v_cache"), _cache(of, positions, kv_heads, size))
+    shapes |= dict.fromkeys(of.caches, _cache(of, positions, kv_heads, size))
     make: dict[str, Make] = {"frequencies": _frequencies, "w_q": _weights, "w_k": _weights, "w_v": _weights}
     name = f"batched_qkv_rope-{dtypes[0]}-{dtypes[1]}-{of.count}x{of.tokens}-{count}-{kv_heads}-{size}x{columns}"
     constants = {"eps": 1e-6, "tokens": of.tokens}
@@ -90,14 +90,14 @@ def _attention(
 ) -> Case:
     count, kv_heads, size = heads
     shapes = dict.fromkeys(("q", "y"), (of.vectors, count, size))
-    shapes |= dict.fromkeys(("k_cache", "v_cache"), _cache(of, positions, kv_heads, size))
-    launch = launch or attention.launch_for(kv_heads, shapes["k_cache"][1], size, of.vectors)
+    shapes |= dict.fromkeys(of.caches, _cache(of, positions, kv_heads, size))
+    launch = launch or attention.launch_for(kv_heads, shapes["k_cache0"][0], size, of.vectors)
     name = f"batched_attention-{dtype}-{of.count}x{of.tokens}-{count}-{kv_heads}-{size}"
     return _named(Case(name, attention.declare(dtype, of), shapes, launch, {}, _loaded(of, positions)))
 
 
 def _cache(of: Sequences, positions: tuple[tuple[int, ...], ...], kv_heads: int, size: int) -> tuple[int, ...]:
-    return of.count, max(map(max, positions)) + of.tokens, kv_heads, size
+    return max(map(max, positions)) + of.tokens, kv_heads, size
 
 
 def _loaded(of: Sequences, positions: tuple[tuple[int, ...], ...]) -> tuple[dict[str, int], ...]:

@@ -1,0 +1,227 @@
+"""Decode steps of a Llama-architecture model for a few sequences at once, which read the weights once.
+
+Each sequence has a position of its own, and one or more tokens from there on: several are what a speculation feeds to be
+verified. What is computed for a token does not depend on the other sequences, bit by bit. Matrices are multiplied by
+tensor cores, with activations of f32 that lose about 2^-18 of each element.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from forerun.frontends.llama_config import ROPE_FREQUENCIES, LlamaConfig, weight_shapes
+from forerun.ir.builder import GraphBuilder
+from forerun.ir.graph import Graph
+from forerun.ir.kernel import Kernel
+from forerun.ir.nodes import Launch, ScalarLoad
+from forerun.ir.types import BufferRole, DType
+from forerun.kernels.batched import attention, gate_up, head, projection, qkv_rope, tokens
+from forerun.kernels.batched.sequences import Sequences
+from forerun.kernels.batched.stream import require_short
+from forerun.kernels.shapes import elementwise_launch
+from forerun.support.diagnostics import InvalidInput
+
+__all__ = ["batched_decode_graph"]
+
+
+def batched_decode_graph(
+    config: LlamaConfig,
+    sequences: Sequences,
+    *,
+    context: int,
+    steps: int = 1,
+    dtype: DType = DType.BF16,
+    cache_dtype: DType = DType.BF16,
+    name: str | None = None,
+) -> Graph:
+    """The graph of one decode step for several sequences, or of several greedy ones.
+
+    Inputs are ``token`` (i32[1, B]: the tokens to feed, those of a sequence one after the other) and ``position``
+    (i32[sequences], where the first of each stands). Outputs are ``next_token`` (i32[steps, B], the greedy choice after
+    each token) and ``logits`` (f32[B, vocabulary], of the last step). State is ``blk.N.k_cacheS`` and ``blk.N.v_cacheS``
+    ([context, kv_heads, head_size]) for each sequence S. Weights are named as in GGUF.
+
+    Args:
+        config: The model's shapes; without biases.
+        sequences: How many, and how many tokens of each; at most 8 tokens in all.
+        context: Rows of each KV cache.
+        steps: How many tokens one replay decodes; more than one only if a sequence has one token a step.
+        dtype: Type of matrices and embedding table: bf16 or f16. All else is f32.
+        cache_dtype: Type of the KV caches.
+        name: The graph's name; by default the model's, with ``_batched``.
+
+    Returns:
+        A verified graph whose nodes each depend on the one before.
+
+    Raises:
+        InvalidInput: If an argument is out of range, or does not fit the model.
+
+    Example:
+        >>> tiny = LlamaConfig("tiny", 1, 16, 2, 1, 8, 16, 32, 64)
+        >>> batched_decode_graph(tiny, Sequences(3), context=16)
+        <Graph tiny_batched: 8 nodes, 7 dependencies, 22 buffers>
+    """
+    _require_valid(config, sequences, context, steps, dtype)
+    builder = GraphBuilder(name or f"{config.name}_batched")
+    emitter = _BatchedEmitter(builder, config, sequences, _Types(dtype, cache_dtype), context)
+    emitter.declare(steps)
+    for step in range(steps):
+        emitter.emit(step, prefix=f"step.{step}." if steps > 1 else "", last=step == steps - 1)
+    return builder.build()
+
+
+def _require_valid(config: LlamaConfig, sequences: Sequences, context: int, steps: int, dtype: DType) -> None:
+    require_short(dtype)
+    if config.attention_bias:
+        message = f"model '{config.name}' has biases, which a step for several sequences does not add"
+        raise InvalidInput(message, hint="decode one sequence at a time, or use a ragged step")
+    if not 1 <= context <= config.context_length:
+        hint = f"model '{config.name}' has positions 0 to {config.context_length - 1}"
+        raise InvalidInput(f"context {context} is out of range", hint=hint)
+    if steps < 1 or sequences.tokens + steps - 1 > context:
+        raise InvalidInput(f"steps {steps} is out of range", hint=f"from 1, and within the context, {context}")
+    if steps > 1 and sequences.tokens > 1:
+        message = f"{steps} steps of {sequences.tokens} tokens of a sequence are not supported"
+        raise InvalidInput(message, hint="several tokens are known beforehand: one step")
+    for columns in (config.width, config.heads * config.head_size, config.hidden):
+        if columns % 8:
+            raise InvalidInput(f"matrices of {columns} columns are not supported", hint="multiples of 8 are")
+
+
+@dataclass(frozen=True, slots=True)
+class _Types:
+    """Of matrices, and of caches."""
+
+    matrices: DType
+    caches: DType
+
+
+class _BatchedEmitter:
+    """Declares the buffers of steps, and emits their nodes. A node's result is ``NODE.out``."""
+
+    def __init__(
+        self, builder: GraphBuilder, config: LlamaConfig, sequences: Sequences, types: _Types, context: int
+    ) -> None:
+        self.builder, self.config, self.sequences, self.types, self.context = builder, config, sequences, types, context
+        self.vectors = sequences.vectors
+        self.parts = min(head.PARTS, config.vocabulary)
+        self._prefix = ""
+        self._step = 0
+
+    def declare(self, steps: int) -> None:
+        """What the caller gives and gets, weights, and caches."""
+        config, builder, sequences = self.config, self.builder, self.sequences
+        ids, last = (0, config.vocabulary - 1), self.context - sequences.tokens - steps + 1
+        builder.input("token", DType.I32, (1, self.vectors), bounds=ids)
+        builder.input("position", DType.I32, (sequences.count,), bounds=(0, last))
+        builder.buffer("next_token", DType.I32, (steps, self.vectors), BufferRole.OUTPUT, bounds=ids)
+        builder.output("logits", DType.F32, (self.vectors, config.vocabulary))
+        for weight, shape in weight_shapes(config):
+            builder.weight(weight, self.types.matrices if len(shape) == 2 else DType.F32, shape)
+        rows = self.context, config.kv_heads, config.head_size
+        for layer in range(config.layers):
+            for cache in sequences.caches:
+                builder.state(f"blk.{layer}.{cache}", self.types.caches, rows)
+
+    def emit(self, step: int, *, prefix: str, last: bool) -> None:
+        """All nodes of a step."""
+        self._prefix, self._step = prefix, step
+        x = self._embed()
+        for layer in range(self.config.layers):
+            x = self._attention_block(f"blk.{layer}", x)
+            x = self._feed_forward_block(f"blk.{layer}", x)
+        self._choose(x, "logits" if last else self._rows("output", self.config.vocabulary))
+
+    def _embed(self) -> str:
+        y = self._rows("token_embd", self.config.width)
+        given = {"tokens": "next_token", "index": self._step - 1} if self._step else {"tokens": "token", "index": 0}
+        kernel = tokens.declare_embedding(self.types.matrices)
+        launch = elementwise_launch(self.vectors * self.config.width)
+        self._launch(kernel, "token_embd", launch, table="token_embd.weight", y=y, **given)
+        return y
+
+    def _attention_block(self, block: str, x: str) -> str:
+        config, node = self.config, f"{block}.attn_qkv"
+        queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
+        rotated, shape = self._rows(node, queries), (self.vectors, config.heads, config.head_size)
+        attended = self._rows(f"{block}.attention", queries)
+        q, y = (self._by_head(rows, shape) for rows in (rotated, attended))
+        caches: dict[str, Any] = {cache: f"{block}.{cache}" for cache in self.sequences.caches}
+        for number, position in enumerate(self.sequences.positions):
+            caches[position] = ScalarLoad("position", number, self._step)
+        self._launch(
+            qkv_rope.declare(self.types.matrices, self.types.caches, self.sequences),
+            node,
+            qkv_rope.launch_for(queries, keys, config.width, self.vectors),
+            x=x,
+            scale=f"{block}.attn_norm.weight",
+            **{f"w_{part}": f"{block}.attn_{part}.weight" for part in "qkv"},
+            frequencies=ROPE_FREQUENCIES,
+            q_out=q,
+            tokens=self.sequences.tokens,
+            eps=config.norm_epsilon,
+            **caches,
+        )
+        launch = attention.launch_for(config.kv_heads, self.context, config.head_size, self.vectors)
+        self._launch(
+            attention.declare(self.types.caches, self.sequences), f"{block}.attention", launch, q=q, y=y, **caches
+        )
+        return self._project(f"{block}.attn_output", attended, x, queries)
+
+    def _feed_forward_block(self, block: str, x: str) -> str:
+        config, node = self.config, f"{block}.ffn_gate_up"
+        hidden = self._rows(node, config.hidden)
+        self._launch(
+            gate_up.declare(self.types.matrices),
+            node,
+            gate_up.launch_for(config.hidden, config.width, self.vectors),
+            x=x,
+            scale=f"{block}.ffn_norm.weight",
+            w_gate=f"{block}.ffn_gate.weight",
+            w_up=f"{block}.ffn_up.weight",
+            y=hidden,
+            eps=config.norm_epsilon,
+        )
+        return self._project(f"{block}.ffn_down", hidden, x, config.hidden)
+
+    def _project(self, node: str, x: str, residual: str, columns: int) -> str:
+        width = self.config.width
+        y, launch = self._rows(node, width), projection.launch_for(width, columns, self.vectors)
+        kernel = projection.declare(self.types.matrices)
+        self._launch(kernel, node, launch, w=f"{node}.weight", x=x, residual=residual, y=y)
+        return y
+
+    def _choose(self, x: str, logits: str) -> None:
+        config, parts = self.config, self.parts
+        best = self._temp("output.best", DType.F32, (self.vectors, parts))
+        place = self._temp("output.place", DType.I32, (self.vectors, parts))
+        self._launch(
+            head.declare(self.types.matrices),
+            "output",
+            head.launch_for(config.vocabulary, config.width, self.vectors, parts),
+            x=x,
+            scale="output_norm.weight",
+            w="token_embd.weight" if config.tied else "output.weight",
+            logits=logits,
+            best_value=best,
+            best_index=place,
+            eps=config.norm_epsilon,
+            parts=parts,
+        )
+        launch = tokens.choose_launch_for(parts, self.vectors)
+        self._launch(tokens.CHOOSE, "argmax", launch, best=best, place=place, token="next_token", index=self._step)
+
+    def _launch(self, kernel: Kernel, node: str, launch: Launch, **arguments: Any) -> None:
+        self.builder.launch(kernel, node=f"{self._prefix}{node}", launch=launch, **arguments)
+
+    def _temp(self, name: str, dtype: DType, shape: tuple[int, ...]) -> str:
+        return self.builder.temp(f"{self._prefix}{name}", dtype, shape)
+
+    def _rows(self, node: str, width: int) -> str:
+        return self._temp(f"{node}.out", DType.F32, (self.vectors, width))
+
+    def _by_head(self, rows: str, shape: tuple[int, int, int]) -> str:
+        """The same bytes, by head."""
+        name = f"{rows.removesuffix('.out')}.heads"
+        return self.builder.buffer(name, DType.F32, shape, BufferRole.TEMP, allocation=rows)
