@@ -20,10 +20,20 @@ from forerun.kernels.shapes import Floats, cuda_kernel
 __all__ = ["KERNEL", "attend", "declare", "launch_for", "load_past"]
 
 
-def launch_for(kv_heads: int, rows: int, head_size: int, vectors: int) -> Launch:
-    """A cluster for each KV head and token, of as many CTAs as for one token alone: the order of sums is the same."""
+def launch_for(kv_heads: int, rows: int, head_size: int, vectors: int, *, share: int = 2) -> Launch:
+    """A cluster for each KV head and token. How large it is does not depend on their number: so the order of sums is the
+    same.
+
+    Args:
+        kv_heads: Key and value heads.
+        rows: Of a cache.
+        head_size: Elements of a head.
+        vectors: Tokens.
+        share: By how much clusters are smaller than those of one token alone, so that those of many are resident.
+    """
     alone = attention_cluster.launch_for(kv_heads, rows, head_size)
-    return replace(alone, grid=(vectors * alone.grid[0], 1, 1))
+    cluster = max(2, alone.grid[0] // kv_heads // share)
+    return replace(alone, grid=(vectors * kv_heads * cluster, 1, 1), cluster=(cluster, 1, 1))
 
 
 def load_past(*caches: Floats) -> tuple[Floats, ...]:

@@ -15,7 +15,7 @@ from forerun.kernels.shapes import Floats, cuda_kernel
 __all__ = ["KERNEL", "declare", "dot", "launch_for"]
 
 
-def launch_for(rows: int, columns: int, vectors: int, *, depth: int = 3) -> Launch:
+def launch_for(rows: int, columns: int, vectors: int, *, depth: int = 4) -> Launch:
     """The launch for a number of rows of each matrix; see :func:`forerun.kernels.batched.stream.launch_for`."""
     return stream.launch_for(columns, vectors, rows, 2, normalized=True, depth=depth)
 

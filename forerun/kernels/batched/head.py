@@ -19,7 +19,7 @@ PARTS = norm_head.PARTS
 """How many parts suit an H100: one a CTA."""
 
 
-def launch_for(rows: int, columns: int, vectors: int, parts: int = PARTS, *, depth: int = 2) -> Launch:
+def launch_for(rows: int, columns: int, vectors: int, parts: int = PARTS, *, depth: int = 3) -> Launch:
     """One CTA a part, if that is not too many; see :func:`forerun.kernels.batched.stream.launch_for`."""
     return stream.launch_for(columns, vectors, parts, -(-rows // parts), normalized=True, depth=depth)
 

@@ -24,7 +24,7 @@ def launch_for(rows: int, columns: int, vectors: int, *, depth: int = 2, cluster
         rows: Of the matrix.
         columns: Of the matrix.
         vectors: How many it is multiplied by.
-        depth: Tiles of a warp.
+        depth: Tiles of the ring.
         cluster: CTAs that share the columns of rows; by default so many, up to 8, that each has about 2,048: all of
             them read vectors, and that is what they read of these.
     """

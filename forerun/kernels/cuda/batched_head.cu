@@ -7,6 +7,7 @@ using Weight = Types::w;
 constexpr int row_columns = Dims::K, vectors = Dims::B;
 constexpr int most_rows = ceil_div(Dims::P, ctas_of<Launch>) * ceil_div(Dims::V, Dims::P);
 constexpr int bytes_on_their_way = 1 << 20;  // all: it comes once in a step, and then memory is all it needs
+constexpr int ahead_in_l2 = 0;
 
 __device__ __forceinline__ int start_of_part(int part) { return start_of_share<Dims::V, Dims::P>(part); }
 __device__ __forceinline__ int first_part(int cta) { return start_of_share<Dims::P, ctas_of<Launch>>(cta); }
@@ -19,7 +20,7 @@ struct Locals {
     Vectors x;
 };
 
-__device__ __forceinline__ void load_weights(const Arguments& a, Locals&) { fill_rings(a); }
+__device__ __forceinline__ void load_weights(const Arguments& a, Locals&) { fill_ring(a); }
 
 __device__ __forceinline__ void load_scale(const Arguments& a, Locals&) { put_scale(a.scale); }
 
