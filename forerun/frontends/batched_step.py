@@ -91,7 +91,7 @@ def _require_valid(config: LlamaConfig, sequences: Sequences, context: int, step
 
 @dataclass(frozen=True, slots=True)
 class _Types:
-    """Of matrices, and of caches."""
+    """The types of matrices and of caches."""
 
     matrices: DType
     caches: DType

@@ -25,8 +25,8 @@ def launch_for(rows: int, columns: int, vectors: int, *, depth: int = 2, cluster
         columns: Of the matrix.
         vectors: How many it is multiplied by.
         depth: Tiles of the ring.
-        cluster: CTAs that share the columns of rows; by default so many, up to 8, that each has about 2,048: all of
-            them read vectors, and that is what they read of these.
+        cluster: CTAs that share the columns of rows. By default up to 8, as long as each has 2,048 or more: what a CTA
+            reads of the vectors is its columns.
     """
     if cluster is None:
         cluster = 1

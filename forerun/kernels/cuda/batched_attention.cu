@@ -1,6 +1,6 @@
-// Attention of the tokens of several sequences over the rows of theirs up to each token's position: for each token what
-// attention_cluster.cu does, in the same order. The tokens of a sequence have positions that follow each other; the rows
-// from the first of these on are appended by the step itself.
+// Attention of the tokens of several sequences over the rows of theirs up to each token's position: a cluster of CTAs for
+// each KV head of a token, as in attention_cluster.cu. The tokens of a sequence have positions that follow each other; the
+// rows from the first of these on are appended by the step itself.
 
 #include "batched_sequences.cuh"
 
