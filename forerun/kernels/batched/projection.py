@@ -24,7 +24,7 @@ def launch_for(rows: int, columns: int, vectors: int, *, depth: int = 2, cluster
         rows: Of the matrix.
         columns: Of the matrix.
         vectors: How many it is multiplied by.
-        depth: Tiles of the ring.
+        depth: Tiles of a warp.
         cluster: CTAs that share the columns of rows. By default up to 8, as long as each has 2,048 or more: what a CTA
             reads of the vectors is its columns.
     """

@@ -1,7 +1,7 @@
 """Shapes and launches of the kernels that multiply a few vectors by rows of matrices (``cuda/batched_stream.cuh``).
 
-Every CTA takes consecutive rows, eight at a time: a tile, of which the warps share the columns. How deep the ring of tiles
-is, is what the launch's shared memory holds.
+Every CTA takes consecutive rows, eight at a time; its warps share their columns. How deep the rings of their tiles are
+is what the launch's shared memory holds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST_VECTORS = 8
 """Rows of the left operand of a product, of which each is there twice: what is rounded, and what is left."""
 
 LAUNCHES = Launches(block=Span(32, 1024, 32), shared=Span(1, 227 * 1024), cluster=Span(1, 1))
-"""Whole warps; the ring is in dynamic shared memory."""
+"""Whole warps, whose rings are in dynamic shared memory."""
 
 _TILE_ROWS = 8
 _STEP = 32  # columns
@@ -35,7 +35,7 @@ _IN_CLUSTERS = 128  # SMs at once: those of a GPC that are no multiple of the cl
 def launch_for(
     columns: int, vectors: int, units: int, rows: int, *, normalized: bool, depth: int, cluster: int = 1
 ) -> Launch:
-    """A CTA of 8 warps an SM, with a ring of ``depth`` tiles, fewer if its shared memory does not hold them.
+    """A CTA of 8 warps an SM, with rings of ``depth`` tiles, fewer if its shared memory does not hold them.
 
     Args:
         columns: Of the matrix.
@@ -43,7 +43,7 @@ def launch_for(
         units: What is dealt to the clusters.
         rows: Of a unit.
         normalized: Whether the vectors are normalized.
-        depth: Tiles of the ring: 8 rows of up to 2,048 columns.
+        depth: Tiles of a warp: 8 rows of up to 256 columns.
         cluster: CTAs that share the columns of the same rows.
     """
     shares = min(SMS if cluster == 1 else _IN_CLUSTERS // cluster, units)
@@ -52,9 +52,10 @@ def launch_for(
     all_steps = -(-own // _STEP)
     blocks = -(-all_steps // (_MOST_STEPS * WARPS))
     steps = -(-all_steps // (blocks * WARPS))
-    tile = _TILE_ROWS * 64 * (steps * WARPS | 1) + 8
-    fixed = 4 * vectors * _TILE_ROWS * (2 * WARPS + tiles)
-    fixed += 4 * own + 4 * WARPS * MOST_VECTORS if normalized else 0
+    tile = WARPS * (_TILE_ROWS * 64 * steps + 8)
+    parts = min(2 * (2 if vectors > 4 else 4), blocks * tiles) * WARPS * 4 * vectors * _TILE_ROWS
+    sums, scale = 4 * vectors * _TILE_ROWS * tiles, 4 * own if normalized else 0
+    fixed = parts + (max(sums, scale) if blocks == 1 else sums + scale) + (4 * WARPS * 8 if normalized else 0)
     depth = max(1, min(depth, blocks * tiles, (_MOST_SHARED - fixed) // tile))
     clusters = None if cluster == 1 else (cluster, 1, 1)
     return Launch((shares * cluster, 1, 1), (32 * WARPS, 1, 1), fixed + depth * tile, clusters)

@@ -4,7 +4,7 @@
 using Weight = Types::w_gate;
 constexpr int row_columns = Dims::K, vectors = Dims::B;
 constexpr int most_rows = 2 * ceil_div(Dims::N, ctas_of<Launch>);
-constexpr int bytes_on_their_way = 1 << 16;
+constexpr int bytes_on_their_way = 8192;
 constexpr int ahead_in_l2 = 1;  // attention, which runs meanwhile, waits more than it loads
 
 __device__ __forceinline__ int first_of_share(int cta) { return 2 * start_of_share<Dims::N, ctas_of<Launch>>(cta); }
@@ -18,7 +18,7 @@ struct Locals {
     Vectors x;
 };
 
-__device__ __forceinline__ void load_weights(const Arguments& a, Locals&) { fill_ring(a); }
+__device__ __forceinline__ void load_weights(const Arguments& a, Locals&) { fill_rings(a); }
 
 __device__ __forceinline__ void load_scale(const Arguments& a, Locals&) { put_scale(a.scale); }
 

@@ -20,7 +20,7 @@ struct Locals {
     Vectors x;
 };
 
-__device__ __forceinline__ void load_weights(const Arguments& a, Locals&) { fill_ring(a); }
+__device__ __forceinline__ void load_weights(const Arguments& a, Locals&) { fill_rings(a); }
 
 __device__ __forceinline__ void load_scale(const Arguments& a, Locals&) { put_scale(a.scale); }
 

@@ -13,7 +13,7 @@ constexpr int row_columns = Dims::K, vectors = Dims::B;
 constexpr int columns = Dims::K / ctas_a_share;
 constexpr bool normalized = false;
 constexpr int most_rows = ceil_div(Dims::N, shares);
-constexpr int bytes_on_their_way = 1 << 15;
+constexpr int bytes_on_their_way = 4096;
 constexpr int ahead_in_l2 = 0;
 static_assert(columns * ctas_a_share == Dims::K, "the CTAs of a cluster have as many columns each");
 
@@ -63,13 +63,10 @@ __device__ __forceinline__ void load_weights(const Arguments& a, Locals&) {
         }
         arrive_in_cluster();
     }
-    fill_ring(a);
+    fill_rings(a);
 }
 
-__device__ __forceinline__ void load_input(const Arguments& a, Locals& l) {
-    load_vectors(a.x, 0, l.x);
-    __syncthreads();  // the ring is being filled
-}
+__device__ __forceinline__ void load_input(const Arguments& a, Locals& l) { load_vectors(a.x, 0, l.x); }
 
 __device__ __forceinline__ void load_residual(const Arguments& a, Locals& l) {
     for_each_own([&](int slot, int vector, int i) {

@@ -9,7 +9,7 @@ constexpr int row_columns = Dims::K, vectors = Dims::B;
 constexpr int all_pairs = Dims::NQ / 2 + Dims::NK;
 constexpr int most_pairs = ceil_div(all_pairs, ctas_of<Launch>);
 constexpr int most_rows = 2 * most_pairs;
-constexpr int bytes_on_their_way = 1 << 15;
+constexpr int bytes_on_their_way = 4096;
 constexpr int ahead_in_l2 = 0;
 static_assert(Dims::NQ == Dims::H * Dims::HD && Dims::NK == Dims::KV * Dims::HD, "rows are the elements of heads");
 static_assert(2 * Dims::P == Dims::HD, "one frequency a pair");
@@ -50,7 +50,7 @@ template <class F> __device__ __forceinline__ void for_each_pair(F f) {
     }
 }
 
-__device__ __forceinline__ void load_weights(const Arguments& a, Locals&) { fill_ring(a); }
+__device__ __forceinline__ void load_weights(const Arguments& a, Locals&) { fill_rings(a); }
 
 __device__ __forceinline__ void load_scale(const Arguments& a, Locals&) { put_scale(a.scale); }
 

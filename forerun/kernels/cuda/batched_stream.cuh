@@ -1,6 +1,6 @@
 // Matrices times a few vectors at once, by the tensor cores, for a grid that stays: the weights are read once for all
-// vectors. A CTA takes consecutive rows and streams them, eight at a time, through a ring of tiles in shared memory: bulk
-// copies fill it, so that its first tiles are on their way before the wait. The warps share the columns of a tile.
+// vectors. A CTA takes consecutive rows, eight at a time, and its warps share their columns: each streams its part of
+// eight rows, a tile, through a ring of its own in shared memory, as in row_stream.cuh.
 //
 // In mma.m16n8k16 the weights are the right operand, whose eight columns are eight rows of the matrix. The left operand
 // has the vectors: a vector is the sum of two numbers of the weights' type for each element, the rounded one and what
@@ -14,8 +14,8 @@
 //     vectors                  how many, at most 8
 //     normalized               whether the vectors are normalized; `scale` is in shared memory then
 //     most_rows                of a CTA
-//     bytes_on_their_way       at most, while the ring is filled before the wait
-//     ahead_in_l2              how many tiles are asked for besides the ring, while memory is idle
+//     bytes_on_their_way       of a warp, at most, while it fills its ring before the wait
+//     ahead_in_l2              how many tiles a warp asks for besides its ring, while memory is idle
 //     ctas_a_share             how many neighbouring CTAs have the same rows
 //     first_of_share(share)    the first row of a share, which has those before the next one's
 //     first_column()           the first column that the CTA multiplies
@@ -40,52 +40,58 @@ constexpr int blocks = ceil_div(all_steps, 8 * warps);
 constexpr int steps = ceil_div(all_steps, blocks * warps);
 constexpr bool whole = blocks * warps * steps * step_columns == columns;
 
-// A tile: a block of columns of eight rows. Their distance lets the lanes of two rows read without conflicts.
+// A tile: a warp's columns of eight rows.
 constexpr int tile_rows = 8;
-constexpr int block_columns = warps * steps * step_columns;
-constexpr int row_distance = 64 * (warps * steps | 1);
-constexpr int tile_bytes = tile_rows * row_distance;
+constexpr int row_bytes = 64 * steps;  // of a tile
+constexpr int tile_bytes = tile_rows * row_bytes;
 
-// What the warps have found of a tile, twice: while some put it together, others go on.
-constexpr int part = vectors * tile_rows;  // sums
-constexpr int parts_bytes = 2 * warps * part * static_cast<int>(sizeof(float));
-
+// What the warps have found of some tiles each, twice: while some put it together, others go on.
 constexpr int most_tiles = ceil_div(most_rows, tile_rows);
+constexpr int tiles_at_once = vectors > 4 ? 2 : 4;
+constexpr int part = vectors * tile_rows;  // sums of a tile
+constexpr int parts = least(2 * tiles_at_once, blocks * greatest(1, most_tiles));
+constexpr int parts_bytes = parts * warps * part * static_cast<int>(sizeof(float));
+
+// The sums take the place of `scale`, which is not needed any more when there are any.
 constexpr int sum_rows = most_tiles * tile_rows;
-constexpr int scale_bytes = normalized ? columns * static_cast<int>(sizeof(float)) : 0;
 constexpr int sum_bytes = vectors * sum_rows * static_cast<int>(sizeof(float));
+constexpr int scale_bytes = normalized ? columns * static_cast<int>(sizeof(float)) : 0;
+constexpr int scale_and_sum_bytes = blocks == 1 ? greatest(scale_bytes, sum_bytes) : scale_bytes + sum_bytes;
 constexpr int square_bytes = normalized ? warps * 8 * static_cast<int>(sizeof(float)) : 0;
 constexpr int arrival_bytes = static_cast<int>(sizeof(Arrival));
-constexpr int room = Launch::shared_bytes - scale_bytes - parts_bytes - sum_bytes - square_bytes;
-constexpr int depth = least(blocks * greatest(1, most_tiles), room / (tile_bytes + arrival_bytes));
-static_assert(room > 0 && depth > 0, "the launch's shared memory must hold a tile and all sums");
+constexpr int room = Launch::shared_bytes - parts_bytes - scale_and_sum_bytes - square_bytes;
+constexpr int depth = least(blocks * greatest(1, most_tiles), room / (warps * (tile_bytes + arrival_bytes)));
+static_assert(room > 0 && depth > 0, "the launch's shared memory must hold a tile a warp and all sums");
 constexpr int tiles_on_their_way = ceil_div(bytes_on_their_way, tile_bytes);
 
-constexpr int scale_at = depth * tile_bytes;
-constexpr int parts_at = scale_at + scale_bytes;
-constexpr int sums_at = parts_at + parts_bytes;
-constexpr int squares_at = sums_at + sum_bytes;
+constexpr int parts_at = warps * depth * tile_bytes;
+constexpr int scale_at = parts_at + parts_bytes;
+constexpr int sums_at = scale_at + (blocks == 1 ? 0 : scale_bytes);
+constexpr int squares_at = scale_at + scale_and_sum_bytes;
 constexpr int arrivals_at = squares_at + square_bytes;
 static_assert(arrivals_at % arrival_bytes == 0, "arrivals begin at multiples of their size");
 
 __device__ __forceinline__ int lane() { return thread_of<Launch>() % 32; }
 __device__ __forceinline__ int warp() { return thread_of<Launch>() / 32; }
 __device__ __forceinline__ float* floats_at(int offset) { return reinterpret_cast<float*>(dynamic_shared + offset); }
-__device__ __forceinline__ unsigned char* tile_at(int slot) { return dynamic_shared + slot * tile_bytes; }
+__device__ __forceinline__ unsigned char* tile_at(int slot) {
+    return dynamic_shared + (warp() * depth + slot) * tile_bytes;
+}
 __device__ __forceinline__ Arrival* arrival_at(int slot) {
-    return reinterpret_cast<Arrival*>(dynamic_shared + arrivals_at) + slot;
+    return reinterpret_cast<Arrival*>(dynamic_shared + arrivals_at) + warp() * depth + slot;
 }
 
-// The CTA's rows, and how many tiles a block of columns has.
+// The CTA's rows, and how many tiles a warp has of a block of columns.
 __device__ __forceinline__ int first_row() { return first_of_share(cta_of<Launch>() / ctas_a_share); }
 __device__ __forceinline__ int row_count() {
     return first_of_share(cta_of<Launch>() / ctas_a_share + 1) - first_row();
 }
 __device__ __forceinline__ int tile_count() { return (row_count() + tile_rows - 1) / tile_rows; }
 
-// A lane's first column of a block, of those of the CTA.
-__device__ __forceinline__ int column_of_lane(int block) {
-    return block * block_columns + warp() * steps * step_columns + lane() % 4 * 8;
+// The warp's first column of a block, of those of the CTA, and how many it has.
+__device__ __forceinline__ int column_of_block(int block) { return (block * warps + warp()) * steps * step_columns; }
+__device__ __forceinline__ int columns_of_block(int block) {
+    return whole ? steps * step_columns : least(steps * step_columns, greatest(0, columns - column_of_block(block)));
 }
 
 template <class T> __device__ __forceinline__ const unsigned char* row_of(const T* matrix, int row) {
@@ -94,41 +100,30 @@ template <class T> __device__ __forceinline__ const unsigned char* row_of(const 
 }
 __device__ __forceinline__ const unsigned char* row_address(const Arguments& a, int row);
 
-// One of the CTA's tiles.
-struct Tile {
-    int block, row, rows, bytes;  // of a row
+// A row of one of the warp's tiles.
+struct RowOfTile {
+    const unsigned char* from;
+    int rows, bytes;  // of the tile, of the row
 };
-__device__ __forceinline__ Tile tile_of(int number) {
+__device__ __forceinline__ RowOfTile row_of_tile(const Arguments& a, int number, int row) {
     const int block = blocks == 1 ? 0 : number / tile_count();
-    const int row = (blocks == 1 ? number : number % tile_count()) * tile_rows;
-    const int width = whole ? block_columns : least(block_columns, columns - block * block_columns);
-    return {block, row, least(tile_rows, row_count() - row), 2 * width};
+    const int first = (blocks == 1 ? number : number % tile_count()) * tile_rows;
+    const int column = first_column() + column_of_block(block);
+    return {row_address(a, first_row() + first + row) + 2 * column, least(tile_rows, row_count() - first),
+            2 * columns_of_block(block)};
 }
-__device__ __forceinline__ void expect_tile(int number, int slot) {
-    const Tile tile = tile_of(number);
-    expect(arrival_at(slot), tile.rows * tile.bytes);
-}
-__device__ __forceinline__ const unsigned char* address_in_tile(const Arguments& a, const Tile& tile, int row) {
-    return row_address(a, first_row() + tile.row + row) + 2 * (first_column() + tile.block * block_columns);
-}
-// Begins to load a row of a tile, which is expected.
-__device__ __forceinline__ void begin_row(const Arguments& a, int number, int row, int slot) {
-    const Tile tile = tile_of(number);
-    if (row >= tile.rows) return;
-    const unsigned char* from = address_in_tile(a, tile, row);
-    begin_expected_copy(tile_at(slot) + row * row_distance, from, tile.bytes, arrival_at(slot));
+// Begins to load a tile: a lane asks for each of its rows.
+__device__ __forceinline__ void begin_tile(const Arguments& a, int number, int slot) {
+    const RowOfTile row = row_of_tile(a, number, lane() % tile_rows);
+    if (lane() == 0) expect(arrival_at(slot), row.rows * row.bytes);
+    __syncwarp();
+    if (lane() < row.rows && row.bytes > 0) {
+        begin_expected_copy(tile_at(slot) + lane() * row_bytes, row.from, row.bytes, arrival_at(slot));
+    }
 }
 
-// The same into the L2 cache.
-__device__ __forceinline__ void prefetch_row(const Arguments& a, int number, int row) {
-    const Tile tile = tile_of(number);
-    if (row < tile.rows) begin_prefetch(address_in_tile(a, tile, row), tile.bytes);
-}
-
-// Begins to load the first tiles; before the wait there is time for some of them to arrive. Only the first warp does;
-// after a barrier the others may wait for them.
-__device__ __forceinline__ void fill_ring(const Arguments& a) {
-    if (warp() > 0) return;
+// Begins to load the first tiles of every warp; before the wait there is time for some of them to arrive.
+__device__ __forceinline__ void fill_rings(const Arguments& a) {
     if (lane() == 0) {
         for (int slot = 0; slot < depth; ++slot) prepare(arrival_at(slot));
         publish_prepared();
@@ -139,13 +134,12 @@ __device__ __forceinline__ void fill_ring(const Arguments& a) {
         if (tiles_on_their_way < depth && slot >= tiles_on_their_way) {
             await_arrival(arrival_at(slot - tiles_on_their_way), 0);
         }
-        if (lane() == 0) expect_tile(slot, slot);
-        __syncwarp();
-        if (lane() < tile_rows) begin_row(a, slot, lane(), slot);
+        begin_tile(a, slot, slot);
     }
 #pragma unroll 1
     for (int number = depth; number < least(depth + ahead_in_l2, blocks * tile_count()); ++number) {
-        if (lane() < tile_rows) prefetch_row(a, number, lane());
+        const RowOfTile row = row_of_tile(a, number, lane() % tile_rows);
+        if (lane() < row.rows && row.bytes > 0) begin_prefetch(row.from, row.bytes);
     }
 }
 
@@ -167,7 +161,7 @@ __device__ __forceinline__ void put_scale(const float* scale) {
 
 // The warp's columns of a block, of vectors that are `row_columns` apart.
 __device__ __forceinline__ void load_vectors(const float* x, int block, Vectors& to) {
-    const int vector = lane() / 4, first = column_of_lane(block);
+    const int vector = lane() / 4, first = column_of_block(block) + lane() % 4 * 8;
     const float* from = x + static_cast<long long>(vector) * row_columns + first_column() + first;
     float all[steps][8];
 #pragma unroll
@@ -200,17 +194,34 @@ __device__ __forceinline__ void load_vectors(const float* x, int block, Vectors&
     to.squares = (block ? to.squares : 0.0f) + ((squares[0] + squares[1]) + (squares[2] + squares[3]));
 }
 
-// Multiplies the warp's columns of a tile, and leaves their sums for others: those of vector l / 4 and two rows.
-__device__ __forceinline__ void multiply_tile(const Vectors& x, int slot, int block, float* to) {
-    const int column = column_of_lane(block);
-    const unsigned char* row = tile_at(slot) + lane() / 4 * row_distance + 2 * (column - block * block_columns);
+// Two steps of a lane's row of a tile. Rows are multiples of 128 bytes apart if their steps are even: those with odd
+// numbers take the other step first then, so that the lanes of two rows read without conflicts.
+__device__ __forceinline__ void take_steps(const unsigned char* row, uint4& first, uint4& second) {
+    const bool swaps = steps % 2 == 0 && lane() / 4 % 2;
+    const uint4 one = *reinterpret_cast<const uint4*>(row + (swaps ? 64 : 0));
+    const uint4 other = *reinterpret_cast<const uint4*>(row + (swaps ? 0 : 64));
+    first = swaps ? other : one;
+    second = swaps ? one : other;
+}
+
+// Multiplies a tile, and leaves its sums for the others: those of vector l / 4 and two rows.
+__device__ __forceinline__ void multiply_tile(const Vectors& x, int slot, int parity, int block, float* to) {
+    await_arrival(arrival_at(slot), parity);
+    const int column = column_of_block(block) + lane() % 4 * 8;
+    const unsigned char* row = tile_at(slot) + lane() / 4 * row_bytes + lane() % 4 * 16;
     float even[4] = {}, odd[4] = {};
 #pragma unroll
-    for (int step = 0; step < steps; ++step) {
-        uint4 w = *reinterpret_cast<const uint4*>(row + step * 64);
-        if (!whole && column + step * step_columns >= columns) w = {0, 0, 0, 0};  // what nobody has copied
-        multiply_add<Weight>(even, x.words[step][0], w.x, w.y);
-        multiply_add<Weight>(odd, x.words[step][1], w.z, w.w);
+    for (int first = 0; first < steps; first += 2) {
+        uint4 w[2];
+        if (first + 1 < steps) take_steps(row + first * 64, w[0], w[1]);
+        else w[0] = *reinterpret_cast<const uint4*>(row + first * 64);
+#pragma unroll
+        for (int i = 0; i < least(2, steps - first); ++i) {
+            const int step = first + i;
+            if (!whole && column + step * step_columns >= columns) w[i] = {0, 0, 0, 0};  // what nobody has copied
+            multiply_add<Weight>(even, x.words[step][0], w[i].x, w[i].y);
+            multiply_add<Weight>(odd, x.words[step][1], w[i].z, w[i].w);
+        }
     }
     if (lane() / 4 < vectors) {
         float* sums = to + lane() / 4 * tile_rows + lane() % 4 * 2;
@@ -219,52 +230,51 @@ __device__ __forceinline__ void multiply_tile(const Vectors& x, int slot, int bl
     }
 }
 
-__device__ __forceinline__ float* parts_of(int half, int warp) {
-    return floats_at(parts_at) + (half * warps + warp) * part;
+__device__ __forceinline__ float* parts_of(int number, int warp) {
+    return floats_at(parts_at) + (number % parts * warps + warp) * part;
 }
 
 // The product of the CTA's row number i with a vector.
 __device__ __forceinline__ float& product(int vector, int i) { return floats_at(sums_at)[vector * sum_rows + i]; }
 
-// Adds what the warps have found of a tile: warp by warp, block by block.
-__device__ __forceinline__ void add_parts(int half, int first, int block) {
-    for (int i = thread_of<Launch>(); i < part; i += Launch::threads) {
+// Adds what the warps have found of the tiles of a block from one on to before another: warp by warp, block by block.
+__device__ __forceinline__ void add_parts(int first, int stop) {
+    for (int i = thread_of<Launch>(); i < (stop - first) * part; i += Launch::threads) {
+        const int number = first + i / part, tile = number % tile_count();
         float sum = 0.0f;
 #pragma unroll
-        for (int w = 0; w < warps; ++w) sum += parts_of(half, w)[i];
-        float& all = product(i / tile_rows, first + i % tile_rows);
-        all = block ? all + sum : sum;
+        for (int w = 0; w < warps; ++w) sum += parts_of(number, w)[i % part];
+        float& all = product(i % part / tile_rows, tile * tile_rows + i % tile_rows);
+        all = blocks > 1 && number >= tile_count() ? all + sum : sum;
     }
 }
 
-// Multiplies all rows of the CTA by the vectors, of which block 0 is loaded; after a barrier since the ring was filled.
-// Then every thread may ask for products.
+// Multiplies all rows of the CTA by the vectors, of which block 0 is loaded. Then every thread may ask for products.
 __device__ __forceinline__ void multiply_rows(const Arguments& a, const float* from, Vectors& x) {
     const int tiles = tile_count(), all = blocks * tiles;
-    int slot = 0, parity = 0, number = 0;
+    int slot = 0, parity = 0, block = 0, tile = 0, added = 0;
 #pragma unroll 1
-    for (int block = 0; block < blocks; ++block) {
-        if (block > 0) load_vectors(from, block, x);
-#pragma unroll 1
-        for (int tile = 0; tile < tiles; ++tile, ++number) {
-            await_arrival(arrival_at(slot), parity);
-            multiply_tile(x, slot, block, parts_of(number % 2, warp()));
-            const bool refills = number + depth < all;
-            if (refills && thread_of<Launch>() == 0) expect_tile(number + depth, slot);
-            // Only then may the tile be overwritten: all sums have needed the whole of it.
+    for (int number = 0; number < all; ++number) {
+        multiply_tile(x, slot, parity, block, parts_of(number, warp()));
+        // Only now: the sums have needed the whole tile.
+        __syncwarp();
+        if (number + depth < all) {
+            free_for_copies();
+            begin_tile(a, number + depth, slot);
+        }
+        if (++slot == depth) {
+            slot = 0;
+            parity ^= 1;
+        }
+        const bool ends = blocks > 1 ? ++tile == tiles : number + 1 == all;  // the block
+        if (ends || number + 1 - added == tiles_at_once) {
             __syncthreads();
-            if (refills && lane() == 0) {
-                free_for_copies();
-#pragma unroll
-                for (int i = 0; i < ceil_div(tile_rows, warps); ++i) {
-                    begin_row(a, number + depth, i * warps + warp(), slot);
-                }
-            }
-            add_parts(number % 2, tile * tile_rows, block);
-            if (++slot == depth) {
-                slot = 0;
-                parity ^= 1;
-            }
+            add_parts(added, number + 1);
+            added = number + 1;
+        }
+        if (blocks > 1 && ends) {
+            tile = 0;
+            if (++block < blocks) load_vectors(from, block, x);
         }
     }
     __syncthreads();
