@@ -19,20 +19,26 @@ from forerun.kernels.shapes import Floats, cuda_kernel
 
 __all__ = ["KERNEL", "attend", "declare", "launch_for", "load_past"]
 
+_FEW = 4  # tokens, of which the clusters are resident together
 
-def launch_for(kv_heads: int, rows: int, head_size: int, vectors: int, *, share: int = 2) -> Launch:
-    """A cluster for each KV head and token. How large it is does not depend on their number: so the order of sums is the
-    same.
+
+def launch_for(kv_heads: int, rows: int, head_size: int, vectors: int, *, spans: int | None = None) -> Launch:
+    """A cluster for each KV head and token.
+
+    Rows are cut into as many spans as one token alone has CTAs (:func:`forerun.kernels.attention_cluster.launch_for`),
+    so the order of sums does not depend on the number of tokens.
 
     Args:
         kv_heads: Key and value heads.
         rows: Of a cache.
         head_size: Elements of a head.
         vectors: Tokens.
-        share: By how much clusters are smaller than those of one token alone, so that those of many are resident.
+        spans: How many a CTA takes: a power of two. By default two if there are more than four tokens, since the CTAs
+            of all clusters should be resident, and else one.
     """
     alone = attention_cluster.launch_for(kv_heads, rows, head_size)
-    cluster = max(2, alone.grid[0] // kv_heads // share)
+    spans = spans or (2 if vectors > _FEW else 1)
+    cluster = max(2, alone.grid[0] // kv_heads // spans)
     return replace(alone, grid=(vectors * kv_heads * cluster, 1, 1), cluster=(cluster, 1, 1))
 
 

@@ -1,6 +1,7 @@
 // Attention of grouped query heads over the rows up to its position, by a cluster of CTAs for each KV head.
 
 using Stored = Types::k_cache;
+constexpr int spans_a_cta = 1;
 #include "attention_cluster.cuh"
 
 // The position is read once, with the past rows: later it would cost the time of a load.

@@ -1,12 +1,14 @@
 // Attention of grouped query heads over rows of keys and values, by a cluster of CTAs for each KV head: what clusters of
 // one query and of several have in common.
 //
-// The CTAs of a cluster take equal spans of the rows; in a CTA, groups of lanes take every n-th one. A lane has one
+// The CTAs of a cluster take equal spans of the rows, one each or several; in a CTA, groups of lanes take every n-th one. A lane has one
 // piece of a row, for all query heads that share it. A group rescales its sums when a greater score comes
 // (arXiv:1805.02867); groups, warps and CTAs are merged in turn. At last each CTA has what all have found for its part
 // of the elements, since they send it there.
 //
-// attention_cluster.cu and batched_attention.cu include it into their namespaces, with `Stored`, the caches' type, defined.
+// attention_cluster.cu and batched_attention.cu include it into their namespaces, with this defined:
+//     Stored                   the type of the caches
+//     spans_a_cta              how many spans a CTA takes, one after the other
 
 #include "cluster.cuh"
 
@@ -18,6 +20,8 @@ constexpr int lanes = Dims::HD / piece;                       // of a group
 constexpr int groups = Launch::threads / lanes;
 static_assert(lanes * piece == Dims::HD, "a lane has 16 bytes of a row");
 static_assert(lanes == power_of_two_from(lanes) && lanes <= 32, "lanes that are a power of two have a row");
+
+constexpr int spans = Launch::cluster * spans_a_cta;
 
 constexpr int heads = Dims::H / Dims::KV;
 constexpr int outputs = heads * Dims::HD;
@@ -34,13 +38,14 @@ constexpr int ahead = heads <= 4 && Launch::cluster <= 8 ? 1 : 2;
 // Less than any score, but finite: differences to it are numbers.
 __device__ __forceinline__ float lowest() { return -1e30f; }
 
-// The CTA's rows, of those up to the position.
+// One of the CTA's spans of the rows up to the position.
 struct Span {
     int first, stop, position;
 };
-__device__ __forceinline__ Span span_up_to(int position) {
-    const int rows = position + 1, rank = rank_in_cluster<Launch>();
-    return {rows * rank / Launch::cluster, rows * (rank + 1) / Launch::cluster, position};
+__device__ __forceinline__ int number_of_span(int part) { return rank_in_cluster<Launch>() * spans_a_cta + part; }
+__device__ __forceinline__ Span span_up_to(int position, int part = 0) {
+    const int rows = position + 1, number = number_of_span(part);
+    return {rows * number / spans, rows * (number + 1) / spans, position};
 }
 
 struct Tile {
@@ -134,11 +139,11 @@ __device__ __forceinline__ void merge_groups(Found& found) {
     }
 }
 
-// What the warps have found, and what the CTAs of the cluster have found for the CTA's part of the outputs.
+// What the warps have found, and what is found in all spans for the CTA's part of the outputs.
 struct Exchange {
     float weighted[warps][heads][Dims::HD], greatest[warps][heads], sum[warps][heads];
-    float weighted_by[Launch::cluster][outputs_a_cta], greatest_by[Launch::cluster][heads];
-    float sum_by[Launch::cluster][heads];
+    float weighted_by[spans][outputs_a_cta], greatest_by[spans][heads];
+    float sum_by[spans][heads];
     Arrival arrival;  // of the latter
 };
 
@@ -149,7 +154,7 @@ __device__ __forceinline__ void open_exchange(bool first) {
         const int own = least(outputs_a_cta, greatest(0, outputs - rank_in_cluster<Launch>() * outputs_a_cta));
         if (first) prepare(&shared.arrival);
         if (first) publish_prepared();
-        expect(&shared.arrival, Launch::cluster * (own + 2 * heads) * static_cast<int>(sizeof(float)));
+        expect(&shared.arrival, spans * (own + 2 * heads) * static_cast<int>(sizeof(float)));
     }
     arrive_in_cluster();
 }
@@ -185,18 +190,18 @@ __device__ __forceinline__ Merged merged(Greatest greatest, Sum sum, Weighted we
     return all;
 }
 
-// Tells the CTA that has an output what this one has found for it, and every CTA the scores.
-__device__ __forceinline__ void send_all(Exchange& shared) {
-    const int rank = rank_in_cluster<Launch>();
+// Tells the CTA that has an output what this one has found for it in a span, and every CTA the scores.
+__device__ __forceinline__ void send_all(Exchange& shared, int part = 0) {
+    const int number = number_of_span(part);
     for (int i = thread_of<Launch>(); i < outputs; i += Launch::threads) {
         const int h = i / Dims::HD, e = i % Dims::HD;
         const Merged all = merged<warps>(
             [&](int warp) { return shared.greatest[warp][h]; }, [&](int warp) { return shared.sum[warp][h]; },
             [&](int warp) { return shared.weighted[warp][h][e]; });
-        send(all.weighted, &shared.weighted_by[rank][i % outputs_a_cta], &shared.arrival, i / outputs_a_cta);
+        send(all.weighted, &shared.weighted_by[number][i % outputs_a_cta], &shared.arrival, i / outputs_a_cta);
         if (e < Launch::cluster) {
-            send(all.greatest, &shared.greatest_by[rank][h], &shared.arrival, e);
-            send(all.sum, &shared.sum_by[rank][h], &shared.arrival, e);
+            send(all.greatest, &shared.greatest_by[number][h], &shared.arrival, e);
+            send(all.sum, &shared.sum_by[number][h], &shared.arrival, e);
         }
     }
 }
@@ -205,9 +210,9 @@ __device__ __forceinline__ void write_outputs(const Arguments& a, int kv, const 
     const int first = rank_in_cluster<Launch>() * outputs_a_cta;
     for (int i = thread_of<Launch>(); i < outputs_a_cta && first + i < outputs; i += Launch::threads) {
         const int h = (first + i) / Dims::HD;
-        const Merged all = merged<Launch::cluster>(
-            [&](int rank) { return shared.greatest_by[rank][h]; }, [&](int rank) { return shared.sum_by[rank][h]; },
-            [&](int rank) { return shared.weighted_by[rank][i]; });
+        const Merged all = merged<spans>(
+            [&](int span) { return shared.greatest_by[span][h]; }, [&](int span) { return shared.sum_by[span][h]; },
+            [&](int span) { return shared.weighted_by[span][i]; });
         a.y[kv * outputs + first + i] = all.weighted / all.sum;
     }
 }

@@ -1,10 +1,16 @@
 // Attention of the tokens of several sequences over the rows of theirs up to each token's position: a cluster of CTAs for
 // each KV head of a token, as in attention_cluster.cu. The tokens of a sequence have positions that follow each other; the
 // rows from the first of these on are appended by the step itself.
+//
+// Into how many spans the rows are cut depends on the shapes alone, and so does the order of sums. The CTAs of smaller
+// clusters, of which more are resident, take several spans, one after the other.
 
 #include "batched_sequences.cuh"
 
 using Stored = Types::k_cache0;
+constexpr int wanted_spans = least(Dims::T > 1536 ? 16 : 8, Dims::HD);  // as many as attention_cluster has CTAs
+constexpr int spans_a_cta = wanted_spans / Launch::cluster;
+static_assert(spans_a_cta * Launch::cluster == wanted_spans, "the CTAs of a cluster take as many spans each");
 #include "attention_cluster.cuh"
 
 // A KV head of a token: what a cluster works on.
@@ -82,26 +88,37 @@ __device__ __forceinline__ void load_past(const Arguments& a, Locals& l) {
     await_cluster();
 }
 
-// What the CTA finds in its rows, into shared memory.
-__device__ __forceinline__ void attend_span(const Arguments& a, Locals& l, Exchange& shared) {
+// What the CTA finds in its spans, to all CTAs of the cluster.
+__device__ __forceinline__ void attend_spans(const Arguments& a, Locals& l, Exchange& shared) {
     load_late_rows(l);
     float q[heads][piece];
-    Found found = {};
     const float scale = 1.4426950408889634f / sqrtf(static_cast<float>(Dims::HD));
 #pragma unroll
     for (int h = 0; h < heads; ++h) {
         load_floats(a.q + (l.unit.number * heads + h) * Dims::HD + lane() * piece, q[h]);
-        found.greatest[h] = lowest();
     }
 #pragma unroll
     for (int h = 0; h < heads; ++h) {
 #pragma unroll
         for (int e = 0; e < piece; ++e) q[h][e] *= scale;
     }
-    attend_tiles(q, l, found);
-    merge_groups(found);
-    publish(found, shared);
-    __syncthreads();
+#pragma unroll 1
+    for (int part = 0; part < spans_a_cta; ++part) {
+        Found found = {};
+#pragma unroll
+        for (int h = 0; h < heads; ++h) found.greatest[h] = lowest();
+        attend_tiles(q, l, found);
+        if (part + 1 < spans_a_cta) {
+            l.unit.span = span_up_to(l.unit.span.position, part + 1);
+#pragma unroll
+            for (int i = 0; i < ahead; ++i) load_tile(l.unit, i, l.unit.span.stop, l.tiles[i]);
+        }
+        merge_groups(found);
+        if (part > 0) __syncthreads();  // what was found in the span before has been read
+        publish(found, shared);
+        __syncthreads();
+        send_all(shared, part);
+    }
 }
 
 // Clusters take turns if there are fewer of them than units.
@@ -119,8 +136,7 @@ __device__ __forceinline__ void attend(const Arguments& a, Locals& l) {
             load_first_tiles(l);
             await_cluster();
         }
-        attend_span(a, l, shared);
-        send_all(shared);
+        attend_spans(a, l, shared);
         await_arrival(&shared.arrival, turn % 2);
         write_outputs(a, number, shared);
     }
