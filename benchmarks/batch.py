@@ -6,7 +6,7 @@ kernels; and those of one sequence with the graph of small kernels (relative L2)
 as a speculation feeds them, is compared with these tokens one after the other.
 
 The step for one is that of ``fast``, and of ``fast`` with the tuning that forerun finds by itself, timed in the same
-process, in turns. Needs a GPU.
+process, in turns. Kernels are compiled before, for all graphs at once. Needs a GPU.
 
     python benchmarks/batch.py
 """
@@ -26,12 +26,15 @@ from llama_step import Setting, in_turns, launching
 
 import forerun
 from forerun.frontends.batched_step import batched_decode_graph
+from forerun.frontends.llama_config import LlamaConfig
 from forerun.kernels.batched.sequences import Sequences
 from forerun.measure.step import relative_l2
+from forerun.passes.infra.manager import PassManager
+from forerun.runtime.cuda import CudaTarget
 
-STEPS = 16
+STEPS = 4
 CONTEXT = 1024
-FIRST = 504
+FIRST = 510
 """Position of the first step of the sequence in the middle; the others are up to 12 positions before or after it."""
 SIZES = (1, 2, 4, 8)
 SPECULATED = 4
@@ -80,8 +83,20 @@ def answers(executable: forerun.Executable, sequences: list[Sequence]) -> Answer
     return found["next_token"].copy(), found["logits"].copy()
 
 
-def compiled(setting: Setting, of: Sequences, steps: int = STEPS, pipeline: str = "fast") -> forerun.Executable:
-    return setting.compile(batched_decode_graph(setting.config, of, context=CONTEXT, steps=steps), pipeline)
+def graph_of(config: LlamaConfig, of: Sequences, steps: int = STEPS) -> forerun.Graph:
+    """Steps as the passes leave them."""
+    return PassManager("fast").run(batched_decode_graph(config, of, context=CONTEXT, steps=steps)).graph
+
+
+def graphs_of(config: LlamaConfig) -> dict[str, forerun.Graph]:
+    """Those of all sizes, and two of one step: several tokens of a sequence, and one."""
+    graphs = {f"batch{size}": graph_of(config, Sequences(size)) for size in SIZES}
+    graphs["speculated"] = graph_of(config, Sequences(1, SPECULATED), 1)
+    return graphs | {"one": graph_of(config, Sequences(1), 1)}
+
+
+def load(setting: Setting, graph: forerun.Graph) -> forerun.Executable:
+    return setting.compile(graph, "")
 
 
 def mismatches(found: Answers, alone: list[Answers]) -> int:
@@ -93,10 +108,12 @@ def mismatches(found: Answers, alone: list[Answers]) -> int:
     return count
 
 
-def speculated_mismatches(setting: Setting, sequence: Sequence, alone: Answers) -> int:
+def speculated_mismatches(
+    setting: Setting, graphs: dict[str, forerun.Graph], sequence: Sequence, alone: Answers
+) -> int:
     """The same for several tokens of one sequence in one step: those that it has chosen alone, one after the other."""
     fed = [sequence.token, *alone[0][: SPECULATED - 1, 0].tolist()]
-    with compiled(setting, Sequences(1, SPECULATED), 1) as together, compiled(setting, Sequences(1), 1) as one:
+    with load(setting, graphs["speculated"]) as together, load(setting, graphs["one"]) as one:
         fill(together, [sequence])
         found = together.run({"token": [fed], "position": [sequence.position]})["logits"].copy()
         fill(one, [sequence])
@@ -126,16 +143,16 @@ def running(executable: forerun.Executable, stream: torch.cuda.Stream, inputs: d
     executable.synchronize()
 
 
-def measure(setting: Setting, rounds: int) -> dict[str, Metric]:
+def measure(setting: Setting, graphs: dict[str, forerun.Graph], rounds: int) -> dict[str, Metric]:
     """Check all sizes, and time them in turns with the step for one."""
     sequences = [Sequence.of(setting, number) for number in range(max(SIZES))]
     stream = torch.cuda.Stream()
     metrics: dict[str, Metric] = {}
     with contextlib.ExitStack() as stack:
-        batches = {size: stack.enter_context(compiled(setting, Sequences(size))) for size in SIZES}
+        batches = {size: stack.enter_context(load(setting, graphs[f"batch{size}"])) for size in SIZES}
         alone = [answers(batches[1], [sequence]) for sequence in sequences]
         wrong = sum(mismatches(answers(batch, sequences[:size]), alone[:size]) for size, batch in batches.items())
-        wrong += speculated_mismatches(setting, sequences[0], alone[0])
+        wrong += speculated_mismatches(setting, graphs, sequences[0], alone[0])
         metrics["batch.mismatches"] = _exact(wrong, "values")
         metrics["batch.step_logits_rel_l2"] = _exact(error_of_one(setting, sequences[0], alone[0]), "ratio")
         print(f"mismatches {wrong}, error {metrics['batch.step_logits_rel_l2'].value:.1e}", flush=True)
@@ -148,7 +165,7 @@ def measure(setting: Setting, rounds: int) -> dict[str, Metric]:
         for size, batch in batches.items():
             fill(batch, sequences[:size])
             runs[f"batch{size}"] = stack.enter_context(running(batch, stream, inputs_of(sequences[:size])))
-        times = in_turns(runs, stream, rounds, 2)
+        times = in_turns(runs, stream, rounds, 8)
     for name, found in times.items():
         metrics[f"{name}.step_us"] = bootstrap_median([us / STEPS for us in found], "us")
     for size in SIZES:
@@ -165,7 +182,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
-    write_result("batch", measure(Setting.of("llama-3.2-1b", CONTEXT), arguments.rounds))
+    setting = Setting.of("llama-3.2-1b", CONTEXT)
+    graphs = graphs_of(setting.config)
+    CudaTarget().precompile(list(graphs.values()))
+    write_result("batch", measure(setting, graphs, arguments.rounds))
 
 
 if __name__ == "__main__":
