@@ -15,11 +15,10 @@ from forerun.ir.phases import PhaseFunction
 from forerun.ir.types import DType
 from forerun.kernels import attention, attention_cluster
 from forerun.kernels.batched.sequences import Sequences
+from forerun.kernels.batched.stream import FEW
 from forerun.kernels.shapes import Floats, cuda_kernel
 
 __all__ = ["KERNEL", "attend", "declare", "launch_for", "load_past"]
-
-_FEW = 4  # tokens, of which the clusters are resident together
 
 
 def launch_for(kv_heads: int, rows: int, head_size: int, vectors: int, *, spans: int | None = None) -> Launch:
@@ -37,7 +36,7 @@ def launch_for(kv_heads: int, rows: int, head_size: int, vectors: int, *, spans:
             of all clusters should be resident, and else one.
     """
     alone = attention_cluster.launch_for(kv_heads, rows, head_size)
-    spans = spans or (2 if vectors > _FEW else 1)
+    spans = spans or (2 if vectors > FEW else 1)
     cluster = max(2, alone.grid[0] // kv_heads // spans)
     return replace(alone, grid=(vectors * kv_heads * cluster, 1, 1), cluster=(cluster, 1, 1))
 

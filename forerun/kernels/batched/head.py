@@ -19,8 +19,11 @@ PARTS = norm_head.PARTS
 """How many parts suit an H100: one a CTA."""
 
 
-def launch_for(rows: int, columns: int, vectors: int, parts: int = PARTS, *, depth: int = 3) -> Launch:
-    """One CTA a part, if that is not too many; see :func:`forerun.kernels.batched.stream.launch_for`."""
+def launch_for(rows: int, columns: int, vectors: int, parts: int = PARTS, *, depth: int = 4) -> Launch:
+    """One CTA a part, if that is not too many; see :func:`forerun.kernels.batched.stream.launch_for`.
+
+    Its rings are so deep that it does not fit beside its neighbours: it comes once, and takes long.
+    """
     return stream.launch_for(columns, vectors, parts, -(-rows // parts), normalized=True, depth=depth)
 
 

@@ -12,10 +12,7 @@ from forerun.ir.types import DType
 from forerun.kernels.batched import stream
 from forerun.kernels.shapes import Floats, cuda_kernel
 
-__all__ = ["KERNEL", "add", "declare", "launch_for", "load_input", "load_residual"]
-
-_COLUMNS = 2048  # of a CTA
-
+__all__ = ["KERNEL", "add", "cluster_for", "declare", "launch_for", "load_input", "load_residual"]
 
 def launch_for(rows: int, columns: int, vectors: int, *, depth: int = 2, cluster: int | None = None) -> Launch:
     """One CTA an SM; see :func:`forerun.kernels.batched.stream.launch_for`.
@@ -25,14 +22,24 @@ def launch_for(rows: int, columns: int, vectors: int, *, depth: int = 2, cluster
         columns: Of the matrix.
         vectors: How many it is multiplied by.
         depth: Tiles of a warp.
-        cluster: CTAs that share the columns of rows. By default up to 8, as long as each has 2,048 or more: what a CTA
-            reads of the vectors is its columns.
+        cluster: CTAs that share the columns of rows; see :func:`cluster_for`.
     """
-    if cluster is None:
-        cluster = 1
-        while cluster < 8 and columns >= 2 * cluster * _COLUMNS and columns % (16 * cluster) == 0:
-            cluster *= 2
+    cluster = cluster_for(columns, vectors) if cluster is None else cluster
     return stream.launch_for(columns, vectors, rows, 1, normalized=False, depth=depth, cluster=cluster)
+
+
+def cluster_for(columns: int, vectors: int) -> int:
+    """A CTA for each block of columns if there are many vectors, since a CTA reads its columns of all of them; else one.
+
+    Sums are taken block by block in either case, so the number of vectors changes no bit.
+
+    Example:
+        >>> cluster_for(8192, 8), cluster_for(8192, 4), cluster_for(5632, 8), cluster_for(2048, 8)
+        (4, 1, 1, 1)
+    """
+    blocks = stream.Blocks.of(columns)
+    may_be_shared = blocks.count in (2, 4, 8) and blocks.columns == columns
+    return blocks.count if vectors > stream.FEW and may_be_shared else 1
 
 
 @phase(defines="vectors")

@@ -6,6 +6,8 @@ is what the launch's shared memory holds.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from forerun.ir.launches import Launches, Span
@@ -17,10 +19,24 @@ from forerun.kernels.row_stream import SMS, WARPS, load_weights
 from forerun.kernels.shapes import Floats
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["LAUNCHES", "MOST_VECTORS", "dot", "launch_for", "load_scale", "load_weights", "normalize", "require_short"]
+__all__ = [
+    "FEW",
+    "LAUNCHES",
+    "MOST_VECTORS",
+    "Blocks",
+    "dot",
+    "launch_for",
+    "load_scale",
+    "load_weights",
+    "normalize",
+    "require_short",
+]
 
 MOST_VECTORS = 8
 """Rows of the left operand of a product, of which each is there twice: what is rounded, and what is left."""
+
+FEW = 4
+"""Vectors; of more, what CTAs read of them beside the weights takes time."""
 
 LAUNCHES = Launches(block=Span(32, 1024, 32), shared=Span(1, 227 * 1024), cluster=Span(1, 1))
 """Whole warps, whose rings are in dynamic shared memory."""
@@ -30,6 +46,31 @@ _STEP = 32  # columns
 _MOST_STEPS = 8
 _MOST_SHARED = 226 * 1024
 _IN_CLUSTERS = 128  # SMs at once: those of a GPC that are no multiple of the cluster stay idle
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """How a CTA takes columns: in blocks one after the other, in each of which a warp has some steps of 32 columns.
+
+    Example:
+        >>> Blocks.of(2048), Blocks.of(8192), Blocks.of(5632), Blocks.of(576)
+        (Blocks(count=1, steps=8), Blocks(count=4, steps=8), Blocks(count=3, steps=8), Blocks(count=1, steps=3))
+    """
+
+    count: int
+    steps: int
+
+    @classmethod
+    def of(cls, columns: int) -> Blocks:
+        """Those of CTAs of 8 warps, which have registers for 8 steps of the vectors."""
+        steps = -(-columns // _STEP)
+        count = -(-steps // (_MOST_STEPS * WARPS))
+        return cls(count, -(-steps // (count * WARPS)))
+
+    @property
+    def columns(self) -> int:
+        """How many columns all blocks have, if none of them lacks any."""
+        return self.count * WARPS * self.steps * _STEP
 
 
 def launch_for(
@@ -49,14 +90,12 @@ def launch_for(
     shares = min(SMS if cluster == 1 else _IN_CLUSTERS // cluster, units)
     tiles = -(-(-(-units // shares) * rows) // _TILE_ROWS)
     own = columns // cluster
-    all_steps = -(-own // _STEP)
-    blocks = -(-all_steps // (_MOST_STEPS * WARPS))
-    steps = -(-all_steps // (blocks * WARPS))
-    tile = WARPS * (_TILE_ROWS * 64 * steps + 8)
-    parts = min(2 * (2 if vectors > 4 else 4), blocks * tiles) * WARPS * 4 * vectors * _TILE_ROWS
+    blocks = Blocks.of(own)
+    tile = WARPS * (_TILE_ROWS * 64 * blocks.steps + 8)
+    parts = min(2 * (2 if vectors > FEW else 4), blocks.count * tiles) * WARPS * 4 * vectors * _TILE_ROWS
     sums, scale = 4 * vectors * _TILE_ROWS * tiles, 4 * own if normalized else 0
-    fixed = parts + (max(sums, scale) if blocks == 1 else sums + scale) + (4 * WARPS * 8 if normalized else 0)
-    depth = max(1, min(depth, blocks * tiles, (_MOST_SHARED - fixed) // tile))
+    fixed = parts + (max(sums, scale) if blocks.count == 1 else sums + scale) + (4 * WARPS * 8 if normalized else 0)
+    depth = max(1, min(depth, blocks.count * tiles, (_MOST_SHARED - fixed) // tile))
     clusters = None if cluster == 1 else (cluster, 1, 1)
     return Launch((shares * cluster, 1, 1), (32 * WARPS, 1, 1), fixed + depth * tile, clusters)
 

@@ -130,6 +130,7 @@ def few_cases() -> Iterator[Case]:
     yield _projection(3, 37, 128, BF16, _ctas(2, 64, 12000))  # a ring that is filled anew, a tile that is not whole
     yield _projection(8, 9, 104, F16, _ctas(2, 64, 9000))  # columns that end within a step
     yield _projection(1, 20, 1104, BF16, _ctas(1, 64, 20000))  # three blocks of columns, warps without any
+    yield _projection(1, 20, 1024, BF16, _ctas(1, 32, 20000))  # four blocks of columns
     yield _projection(2, 50, 512, BF16, _ctas(8, 32, 30000, 4))  # clusters, some rows more for one
     yield _projection(5, 3, 64, BF16, _ctas(8, 32, 9000, 2))  # CTAs without rows of their own
     yield _gate_up(4, 19, 192, BF16, _ctas(3, 64, 16000))

@@ -74,8 +74,9 @@ def test_tiles_are_multiplied_by_tensor_cores_and_overwritten_after_their_sums(
 
 
 def test_each_kernel_fits_beside_the_next_one(llama: list[tuple[Case, Unit, EntryFacts]]) -> None:
-    qkv, attention, output, gate_up, down, head = llama
-    chain = [qkv, attention, output, gate_up, down, qkv, attention, output, gate_up, down, head]
+    """But for the head, which comes once: its rings are deeper instead."""
+    qkv, attention, output, gate_up, down, _ = llama
+    chain = [qkv, attention, output, gate_up, down, qkv]
     for (_, unit, facts), (_, after, after_facts) in pairwise(chain):
         assert registers(unit, facts) + registers(after, after_facts) <= REGISTERS_OF_AN_SM, (unit.entry, after.entry)
         taken = sum(RESERVED + u.launch.shared_bytes + f.shared_bytes for u, f in ((unit, facts), (after, after_facts)))
