@@ -1,9 +1,9 @@
-"""Steps for several sequences at once against a step for one: Llama-3.2-1B shapes, bf16, about position 512, on one GPU.
+"""Steps for several sequences at once against a step for one: Llama-3.2-1B shapes, bf16, position 512, on one GPU.
 
 The sequences have positions and KV rows of their own, and read the weights once. Before anything is timed, the choices
 of all steps and the logits of the last one are compared, bit by bit, with those of each sequence alone, by the same
-kernels; and those of one sequence with the graph of small kernels (relative L2). A batch of several tokens of a sequence,
-as a speculation feeds them, is compared with these tokens one after the other.
+kernels; and those of one sequence with the graph of small kernels (relative L2). A batch of several tokens of a
+sequence, as a speculation feeds them, is compared with these tokens one after the other.
 
 The step for one is that of ``fast``, and of ``fast`` with the tuning that forerun finds by itself, timed in the same
 process, in turns. Kernels are compiled before, for all graphs at once. Needs a GPU.
@@ -55,9 +55,13 @@ class Sequence:
         """The first one has the rows of the setting."""
         config, generator = setting.config, torch.Generator("cuda").manual_seed(number)
         size = (CONTEXT, config.kv_heads, config.head_size)
-        rows = setting.rows if number == 0 else {
-            name: torch.randn(size, generator=generator, device="cuda").to(torch.bfloat16) for name in setting.rows
-        }
+        rows = (
+            setting.rows
+            if number == 0
+            else {
+                name: torch.randn(size, generator=generator, device="cuda").to(torch.bfloat16) for name in setting.rows
+            }
+        )
         return cls(11 + 1000 * number, FIRST + (0, 7, -12, 3, -5, 12, -8, 2)[number], rows)
 
 

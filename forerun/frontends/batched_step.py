@@ -1,7 +1,7 @@
 """Decode steps of a Llama-architecture model for a few sequences at once, which read the weights once.
 
-Each sequence has a position of its own, and one or more tokens from there on: several are what a speculation feeds to be
-verified. What is computed for a token does not depend on the other sequences, bit by bit. Matrices are multiplied by
+Each sequence has a position of its own, and one or more tokens from there on: several are what a speculation feeds to
+be verified. What is computed for a token does not depend on the other sequences, bit by bit. Matrices are multiplied by
 tensor cores, with activations of f32 that lose about 2^-18 of each element.
 """
 
@@ -39,8 +39,8 @@ def batched_decode_graph(
 
     Inputs are ``token`` (i32[1, B]: the tokens to feed, those of a sequence one after the other) and ``position``
     (i32[sequences], where the first of each stands). Outputs are ``next_token`` (i32[steps, B], the greedy choice after
-    each token) and ``logits`` (f32[B, vocabulary], of the last step). State is ``blk.N.k_cacheS`` and ``blk.N.v_cacheS``
-    ([context, kv_heads, head_size]) for each sequence S. Weights are named as in GGUF.
+    each token) and ``logits`` (f32[B, vocabulary], of the last step). State is ``blk.N.k_cacheS`` and
+    ``blk.N.v_cacheS`` ([context, kv_heads, head_size]) for each sequence S. Weights are named as in GGUF.
 
     Args:
         config: The model's shapes; without biases.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def of_oracle(config: LlamaConfig, weights: Mapping[str, np.ndarray], tokens: li
 
 def step(program: Any, positions: list[int], tokens: list[list[int]]) -> np.ndarray:
     """The logits of a step's tokens, which are given by sequence."""
-    outputs = program.run({"token": [sum(tokens, [])], "position": positions})
+    outputs = program.run({"token": [list(chain(*tokens))], "position": positions})
     logits: np.ndarray = outputs["logits"].copy()
     assert outputs["next_token"][0].tolist() == logits.argmax(axis=1).tolist()
     return logits.reshape(len(tokens), -1, logits.shape[1])

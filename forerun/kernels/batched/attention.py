@@ -66,8 +66,9 @@ def attend(q: Floats, *arrays: Floats) -> Floats:
 
 
 def declare(cache_dtype: DType = DType.BF16, sequences: Sequences | None = None) -> Kernel:
-    """The kernel for KV caches of that type; all else is f32. ``pos0`` and so on are the positions of first tokens, and
-    ``k_cache0``, ``v_cache0`` and so on the caches of each sequence.
+    """The kernel for KV caches of that type; all else is f32.
+
+    ``pos0`` and so on are the positions of first tokens, ``k_cache0``, ``v_cache0`` and so on each sequence's caches.
     """
     of = sequences or Sequences(1)
     parameters = f"q: f32[B, H, HD] align 16, {of.declared(cache_dtype)}, y: f32[B, H, HD], {of.scalars}"

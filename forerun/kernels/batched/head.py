@@ -1,4 +1,4 @@
-"""``logits = w @ n`` of each of a few normalized vectors ``n``, and the greatest of each part of them, as ``norm_head``."""
+"""``logits = w @ n`` of each of a few normalized vectors ``n``, and the greatest of parts of them, as ``norm_head``."""
 
 from __future__ import annotations
 

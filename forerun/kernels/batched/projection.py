@@ -14,6 +14,7 @@ from forerun.kernels.shapes import Floats, cuda_kernel
 
 __all__ = ["KERNEL", "add", "cluster_for", "declare", "launch_for", "load_input", "load_residual"]
 
+
 def launch_for(rows: int, columns: int, vectors: int, *, depth: int = 2, cluster: int | None = None) -> Launch:
     """One CTA an SM; see :func:`forerun.kernels.batched.stream.launch_for`.
 
@@ -29,7 +30,7 @@ def launch_for(rows: int, columns: int, vectors: int, *, depth: int = 2, cluster
 
 
 def cluster_for(columns: int, vectors: int) -> int:
-    """A CTA for each block of columns if there are many vectors, since a CTA reads its columns of all of them; else one.
+    """A CTA for each block of columns if there are many vectors, of which it reads its columns only; else one.
 
     Sums are taken block by block in either case, so the number of vectors changes no bit.
 

@@ -1,4 +1,4 @@
-"""Queries, keys and values of the tokens of several sequences, as in ``norm_qkv_rope``; each sequence has its own cache."""
+"""Queries, keys and values of the tokens of several sequences, as in ``norm_qkv_rope``; each has its own cache."""
 
 from __future__ import annotations
 
@@ -35,7 +35,14 @@ def launch_for(query_rows: int, key_rows: int, columns: int, vectors: int, *, de
 
 @phase(defines="q, k, v")
 def dot(
-    _w_q: Floats, _w_k: Floats, _w_v: Floats, _x: Floats, tile_q: Floats, tile_k: Floats, tile_v: Floats, vectors: Floats
+    _w_q: Floats,
+    _w_k: Floats,
+    _w_v: Floats,
+    _x: Floats,
+    tile_q: Floats,
+    tile_k: Floats,
+    tile_v: Floats,
+    vectors: Floats,
 ) -> tuple[Floats, Floats, Floats]:
     """The three products, a vector at a time."""
     q, k, v = (np.stack([tile @ vector for vector in vectors]) for tile in (tile_q, tile_k, tile_v))
@@ -82,9 +89,7 @@ def rotate_append_f16(
 _ROTATE = {DType.F32: rotate_append, DType.BF16: rotate_append_bf16, DType.F16: rotate_append_f16}
 
 
-def declare(
-    dtype: DType = DType.BF16, cache_dtype: DType = DType.BF16, sequences: Sequences | None = None
-) -> Kernel:
+def declare(dtype: DType = DType.BF16, cache_dtype: DType = DType.BF16, sequences: Sequences | None = None) -> Kernel:
     """The kernel for matrices and KV caches of those types; all else is f32.
 
     ``tokens`` is the number of tokens of a sequence, as a constant; ``pos0`` and so on are the positions of the first

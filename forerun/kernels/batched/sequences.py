@@ -1,7 +1,7 @@
 """Several sequences in a step, each with as many tokens, one after the other from a position of its own on.
 
-A kernel has a scalar for each of these positions, and buffers for each sequence's keys and values: regions of these depend
-on the position, so that what a step appends, and what earlier ones have, is known apart.
+A kernel has a scalar for each of these positions, and buffers for each sequence's keys and values: regions of these
+depend on the position, so that what a step appends, and what earlier ones have, is known apart.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ __all__ = ["CHOOSE", "choose", "choose_launch_for", "declare_embedding", "gather
 @phase(reads="tokens[index:index + 1], table", writes="y")
 def gather(tokens: NDArray[np.int32], table: Floats) -> Floats:
     """The rows of the table."""
-    return table[tokens[0]].astype(np.float32, copy=False)
+    rows: Floats = table[tokens[0]].astype(np.float32, copy=False)
+    return rows
 
 
 def declare_embedding(dtype: DType = DType.BF16) -> Kernel:

@@ -1,4 +1,4 @@
-"""The CUDA C++ of the batched kernels, run on the CPU, against the NumPy functions, and each vector against it alone."""
+"""The CUDA C++ of the batched kernels, run on the CPU, against NumPy, and each vector against it alone."""
 
 from __future__ import annotations
 
