@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-def launch_for(query_rows: int, key_rows: int, columns: int, vectors: int, *, depth: int = 3) -> Launch:
+def launch_for(query_rows: int, key_rows: int, columns: int, vectors: int, *, depth: int = 2) -> Launch:
     """The launch for rows of queries and of keys; see :func:`forerun.kernels.batched.stream.launch_for`."""
     return stream.launch_for(columns, vectors, query_rows // 2 + key_rows, 2, normalized=True, depth=depth)
 

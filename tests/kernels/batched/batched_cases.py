@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from forerun.frontends.llama_config import LLAMA_3_2_1B, SMOLLM2_135M, LlamaConfig
+from forerun.frontends.llama_config import LlamaConfig
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
 from forerun.kernels.batched import attention, gate_up, head, projection, qkv_rope, tokens
 from forerun.kernels.batched.sequences import Sequences
 from tests.kernels.cuda_cases import Case, Make
 
-__all__ = ["cases_of_model", "every_case", "few_cases"]
+__all__ = ["cases_of_model", "few_cases"]
 
 F32, BF16, F16 = DType.F32, DType.BF16, DType.F16
 
@@ -157,11 +157,3 @@ def cases_of_model(config: LlamaConfig, of: Sequences, position: int) -> Iterato
     yield _gate_up(vectors, config.hidden, config.width, BF16)
     yield _projection(vectors, config.width, config.hidden, BF16)
     yield _head(vectors, config.vocabulary, config.width, head.PARTS, BF16)
-
-
-def every_case() -> Iterator[Case]:
-    """The few, and the shapes of models."""
-    yield from few_cases()
-    yield from cases_of_model(LLAMA_3_2_1B, Sequences(8), 511)
-    yield from cases_of_model(LLAMA_3_2_1B, Sequences(1, 4), 2100)
-    yield from cases_of_model(SMOLLM2_135M, Sequences(3), 100)
