@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from forerun.ir.kernel import Barrier, Phase, Role
-from forerun.ir.phases import kernel, phase, phase_of
+from forerun.ir.phases import PhaseFunction, kernel, phase, phase_of
 from forerun.ir.text import parse_graph
 from forerun.support.diagnostics import InvalidInput
 
@@ -46,6 +46,24 @@ def test_decorated_functions_stay_functions_and_may_be_declared_again():
         kernel("mine", PARAMETERS, other)
     (step,) = kernel("mine", PARAMETERS, replace(phase_of(load), name="first", asynchronous=True)).phases
     assert step == replace(kernel("mine", PARAMETERS, load).phases[0], name="first", asynchronous=True)
+
+
+def add_all(first, *others):
+    return first + sum(others)
+
+
+def test_a_function_of_any_number_of_arrays_says_what_they_are():
+    """One function for kernels with one row, or several."""
+    for count in (1, 3):
+        rows = ", ".join(f"cache[{row}:{row + 1}]" for row in range(count))
+        piece = PhaseFunction(add_all, writes="y", reads=rows, uses="past", scalars="pos, eps")
+        found = kernel("mine", PARAMETERS, load, piece).phases[1]
+        assert [str(access) for access in found.reads] == rows.split(", ")
+        assert (found.uses, found.scalars) == (("past",), ("pos", "eps"))
+    with pytest.raises(InvalidInput, match="argument 'others' is not a buffer, a local of an earlier phase, or a scalar"):
+        kernel("mine", PARAMETERS, load, PhaseFunction(add_all, writes="y", reads="x", uses=""))
+    with pytest.raises(InvalidInput, match="'there' is not a buffer, a local of an earlier phase, or a scalar"):
+        kernel("mine", PARAMETERS, PhaseFunction(add_all, writes="y", reads="x", uses="", scalars="there"))
 
 
 def test_locals_hide_buffers_of_their_name():
