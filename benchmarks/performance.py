@@ -169,10 +169,10 @@ SECTIONS = (
     Section(
         "batch",
         "Several sequences a step",
-        "Llama-3.2-1B shapes, random weights, bf16; decode steps of 1, 2, 4 and 8 sequences at about position 512, each "
+        "Llama-3.2-1B shapes, random weights, bf16; decode steps of 1, 2, 4 and 8 sequences about position 512, each "
         "with KV rows of its own, four steps in a graph. How many choices and logits differ in a bit from those that a "
-        "sequence gets alone, and the time of a step over that of one sequence by `fast`, and by `fast` with its tuning, "
-        "timed in turns. `python benchmarks/batch.py`",
+        "sequence gets alone, and the time of a step over that of one sequence by `fast`, and by `fast` with its "
+        "tuning, timed in turns. `python benchmarks/batch.py`",
         (
             ("batch.mismatches", "0"),
             ("batch4.step_ratio", "at most 1.12"),
