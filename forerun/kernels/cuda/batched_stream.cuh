@@ -240,7 +240,7 @@ __device__ __forceinline__ float& product(int vector, int i) { return floats_at(
 // Adds what the warps have found of the tiles of a block from one on to before another: warp by warp, block by block.
 __device__ __forceinline__ void add_parts(int first, int stop) {
     for (int i = thread_of<Launch>(); i < (stop - first) * part; i += Launch::threads) {
-        const int number = first + i / part, tile = blocks == 1 ? number : number % tile_count();
+        const int number = first + i / part, tile = number % tile_count();
         float sum = 0.0f;
 #pragma unroll
         for (int w = 0; w < warps; ++w) sum += parts_of(number, w)[i % part];
