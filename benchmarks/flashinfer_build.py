@@ -1,13 +1,13 @@
-"""FlashInfer's normalisation and paged decode attention, built ahead from its own wheel, with no GPU and no torch.
+"""FlashInfer's normalisation and paged attention, built ahead from its own wheel, with no GPU and no torch.
 
-The wheel ships sources, and compiles at run time what is used. Where a GPU machine cannot do that, two shared objects
+The wheel ships sources, and compiles at run time what is used. Where a GPU machine cannot do that, shared objects
 travel: the package's sources, templates and bindings, with the definitions and the architecture that it uses itself
 (``flashinfer/jit``). They hold machine code only, as the package's own ahead-of-time wheels do.
 
     pip download --no-deps flashinfer-python==0.7.4 apache-tvm-ffi==0.1.15.post2   # unpacked side by side into FOLDER
     python benchmarks/flashinfer_build.py FOLDER OUT
 
-It takes two minutes on two cores. Headers of cuBLAS and cuRAND are looked for in ``FOLDER/nvidia``, too, where the
+It takes three minutes on two cores. ``batch_attention_64`` and ``_128`` are its persistent kernel, for causal masks alone. Headers of cuBLAS and cuRAND are looked for in ``FOLDER/nvidia``, too, where the
 wheels ``nvidia-cublas`` and ``nvidia-curand`` lay them.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 __all__ = ["MODULES", "decode_sources", "main"]
 
-HEAD_SIZE = 64
+HEAD_SIZE, PERSISTENT_HEAD_SIZES = 64, (64, 128)
 _TENSORS = {"maybe_alibi_slopes": "float"}
 _SCALARS = ("logits_soft_cap", "sm_scale", "rope_rcp_scale", "rope_rcp_theta")
 _TYPE = "nv_bfloat16"
@@ -36,7 +36,22 @@ _FLAGS = [
 MODULES = {
     "norm": ("norm.cu", "flashinfer_norm_binding.cu"),
     "batch_decode": ("batch_decode_kernel.cu", "batch_decode.cu", "batch_decode_jit_binding.cu"),
+    **{
+        f"batch_attention_{size}": tuple(
+            f"batch_attention_{size}/batch_attention{suffix}.cu" for suffix in ("_paged_kernel", "", "_jit_binding")
+        )
+        for size in PERSISTENT_HEAD_SIZES
+    },
 }
+
+_ONLY_CAUSAL = """
+#undef DISPATCH_MASK_MODE
+#define DISPATCH_MASK_MODE(mask_mode, MASK_MODE, ...) \\
+  {                                                    \\
+    constexpr MaskMode MASK_MODE = MaskMode::kCausal;  \\
+    __VA_ARGS__                                        \\
+  }
+"""
 
 
 def decode_sources(csrc: Path, out: Path) -> None:
@@ -67,6 +82,32 @@ def decode_sources(csrc: Path, out: Path) -> None:
         (out / name).write_text((csrc / name).read_text())
 
 
+def persistent_sources(csrc: Path, out: Path, size: int) -> None:
+    """Fill the package's templates for bf16, as its ``gen_batch_attention_module`` does, for causal masks alone."""
+    from jinja2 import Template
+
+    scales = ("maybe_k_cache_sf", "maybe_v_cache_sf")
+    setters = [f"params[i].{n} = {n} ? static_cast<uint8_t*>({n}.value().data_ptr()): nullptr;" for n in scales]
+    setters += [f"params[i].{kind}_sf_stride_{axis} = 0;" for kind in "kv" for axis in ("page", "h", "n")]
+    values = {
+        "additional_params_decl": "".join(f"uint8_t* {name};\n" for name in scales),
+        "additional_func_params": "".join(f", Optional<ffi::Tensor> {name}" for name in scales),
+        "additional_params_setter": " \\\n".join(setters), "variant_name": "StandardAttention<false>",
+        "variant_decl": "#include<flashinfer/attention/variants.cuh>", "dtype_q": _TYPE, "dtype_kv": _TYPE,
+        "dtype_o": _TYPE, "idtype": "int32_t", "head_dim_qk": size, "head_dim_vo": size,
+        "pos_encoding_mode": "PosEncodingMode::kNone",
+        "use_logits_soft_cap": "false", "paged_kv_stride_mode": "equal", "equal_kv_strides_values": ["true"],
+        "mask_mode": "MaskMode::kCausal",
+    }  # fmt: skip
+    kernel, *rest = (out / name for name in MODULES[f"batch_attention_{size}"])
+    kernel.parent.mkdir(exist_ok=True)
+    config = Template((csrc / "batch_attention_customize_config.jinja").read_text()).render(**values)
+    (kernel.parent / "batch_attention_config.inc").write_text(config + _ONLY_CAUSAL)
+    kernel.write_text(Template((csrc / "batch_attention_paged_kernel_inst.jinja").read_text()).render(**values))
+    for path in rest:
+        path.write_text((csrc / path.name).read_text())
+
+
 def _includes(wheels: Path, out: Path) -> list[str]:
     data = wheels / "flashinfer" / "data"
     first = [f"-I{path}" for path in (out, *(data / "cccl" / name for name in ("cub", "libcudacxx/include", "thrust")))]
@@ -85,30 +126,34 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--nvcc", default="nvcc")
     parser.add_argument("--ptx", action="store_true", help="the PTX of each source instead, to be read")
+    parser.add_argument("--only", choices=MODULES, help="one module")
     options = parser.parse_args(arguments)
+    modules = {name: sources for name, sources in MODULES.items() if options.only in (None, name)}
     wheels, out = options.wheels.resolve(), options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     csrc = wheels / "flashinfer" / "data" / "csrc"
     decode_sources(csrc, out)
+    for size in PERSISTENT_HEAD_SIZES:
+        persistent_sources(csrc, out, size)
     common = [options.nvcc, *_FLAGS, *_includes(wheels, out)]
 
     def compiled(name: str) -> Path:
         source = out / name if (out / name).exists() else csrc / name
         if options.ptx:
-            made = out / f"{source.stem}.ptx"
+            made = (out / name).with_suffix(".ptx")
             flags = [flag.replace("code=sm_90a", "code=compute_90a") for flag in common]
             subprocess.run([*flags, "-ptx", str(source), "-o", str(made)], check=True)
             return made
-        made = out / f"{source.stem}.o"
+        made = (out / name).with_suffix(".o")
         subprocess.run([*common, "-c", str(source), "-o", str(made)], check=True)
         return made
 
-    names = [name for sources in MODULES.values() for name in sources if not (options.ptx and "binding" in name)]
+    names = [name for sources in modules.values() for name in sources if not (options.ptx and "binding" in name)]
     with ThreadPoolExecutor(2) as pool:
         objects = dict(zip(names, pool.map(compiled, names), strict=True))
     if options.ptx:
         return 0
-    for module, sources in MODULES.items():
+    for module, sources in modules.items():
         library = out / f"{module}.so"
         parts = [str(objects[name]) for name in sources]
         subprocess.run([options.nvcc, "-shared", "-cudart", "static", *parts, "-o", str(library)], check=True)

@@ -24,6 +24,7 @@ import numpy as np
 
 import forerun
 from benchmarks.common import bootstrap_median, write_result
+from benchmarks.persistent_batches import check_thousand
 from benchmarks.persistent_checks import (
     SHAPES,
     check_bad_batches,
@@ -55,6 +56,7 @@ from benchmarks.persistent_programs import (
     plan,
     reading_graph,
 )
+from benchmarks.persistent_rows import time_beside, time_shapes
 from forerun.kernels.persistent.ragged_attention import RaggedAttention
 from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda import CudaTarget
@@ -261,9 +263,12 @@ PARTS = (
     check_bad_batches,
     check_invariance,
     check_shapes,
+    check_thousand,
     time_decodes,
     time_one_head,
     time_mixed,
+    time_beside,
+    time_shapes,
     time_small,
     time_schedules,
     time_invariant,
