@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from forerun.external.optimize import CAPTURED_PIPELINE as CAPTURED_PIPELINE
     from forerun.external.optimize import optimize as optimize
     from forerun.external.optimized import OptimizedGraph as OptimizedGraph
+    from forerun.external.persistent import AttentionLayer as AttentionLayer
+    from forerun.external.persistent import RequestArrays as RequestArrays
+    from forerun.external.persistent import make_persistent as make_persistent
     from forerun.frontends.foreign_kernels import foreign_kernel as foreign_kernel
     from forerun.ir.builder import GraphBuilder as GraphBuilder
     from forerun.ir.files import load as load
@@ -58,6 +61,7 @@ _NAMES = {
     "external.cache": ["CaptureCache"],
     "external.optimize": ["CAPTURED_PIPELINE", "optimize"],
     "external.optimized": ["OptimizedGraph"],
+    "external.persistent": ["AttentionLayer", "RequestArrays", "make_persistent"],
     "frontends.foreign_kernels": ["foreign_kernel"],
     "ir.builder": ["GraphBuilder"],
     "ir.files": ["load"],

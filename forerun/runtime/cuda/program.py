@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, NoReturn
@@ -199,6 +199,27 @@ class CudaProgram:
             offset, error = self._timestamps.clock_offset(self._stream)
             host = {path: (a + offset, b + offset) for path, (a, b) in (self._calls.times or {}).items()}
             return timeline_of(self._graph, records, {**copies, **host}, error if host else 0)
+
+    def emit_into(self, graph: Any, names: Collection[str], after: Sequence[Any]) -> Mapping[str, Any]:
+        """Add some of its nodes to somebody's graph, which must not outlive the program.
+
+        Args:
+            graph: The ``CUgraph``.
+            names: The nodes. Dependencies between them are added, too; those to others are not.
+            after: Nodes of that graph that they come after.
+
+        Returns:
+            Their handles, by name.
+
+        Raises:
+            InvalidInput: If the program is closed.
+            CudaError: If the driver refuses a node.
+        """
+        with self._working():
+            chosen = [node for node in self._graph if node.name in names]
+            inside = [one for one in self._graph.dependencies if one.source in names and one.target in names]
+            part = Graph(self._graph.name, nodes=chosen, dependencies=inside)
+            return self._loaded.emitter.emit_into(graph, part, after)
 
     def reset(self) -> None:
         """Set all state to zeros, in the caller's memory too."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -258,13 +258,19 @@ def form_of(
     return CloneForm(before, after, names, {one.name: NodeCode(made[one.kernel].code) for one in changed}, folded)
 
 
-def clone_with(live: LiveCapture, form: CloneForm, functions: Functions | None = None) -> Clone:
+def clone_with(
+    live: LiveCapture,
+    form: CloneForm,
+    functions: Functions | None = None,
+    extend: Callable[[Any, Mapping[str, Any]], object] | None = None,
+) -> Clone:
     """Clone the captured graph in some form.
 
     Args:
         live: The captured graph.
         form: How the clone differs from it.
         functions: Where code is loaded that outlives the clone; by default the clone owns it.
+        extend: Adds nodes to the ``CUgraph`` before it is instantiated, given that and its nodes by their names.
 
     Raises:
         InvalidInput: If the program's graph is not the one that was captured.
@@ -278,6 +284,8 @@ def clone_with(live: LiveCapture, form: CloneForm, functions: Functions | None =
     functions = functions or Functions(scope)
     try:
         graph, nodes = made_graph(live, form, functions, scope)
+        if extend is not None:
+            extend(graph, nodes)
         executable = driver.call("cuGraphInstantiate", graph, INSTANTIATION_FLAGS)
         scope.own("executable", executable, "cuGraphExecDestroy")
     except BaseException:

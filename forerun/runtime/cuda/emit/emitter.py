@@ -115,6 +115,14 @@ class Emitter:
         self._named += [({_FIRST: handle}, "") for handle in roots]
         return made
 
+    def emit_into(self, target: Any, part: Graph, roots: Sequence[Any]) -> Mapping[str, Any]:
+        """Add some of the nodes to somebody's graph, after those that are there already; returns their handles by name.
+
+        Raises what :meth:`emit` raises.
+        """
+        self._arguments.rewind()
+        return self._fill(part, target, "", roots)
+
     def path_of(self, handle: int) -> str:
         """The path of the node that the driver knows by a handle; empty if it is none."""
         found = (prefix + name for handles, prefix in self._named for name, h in handles.items() if int(h) == handle)

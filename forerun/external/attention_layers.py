@@ -1,0 +1,196 @@
+"""The arrays of a program's attention, read once: where they lie, and what they are in a graph of forerun's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from forerun.captured.graph import MemoryRange
+from forerun.external.attention_groups import LayerMemory
+from forerun.ir.builder import GraphBuilder
+from forerun.ir.types import DType
+from forerun.runtime.cuda.memory.external import ExternalArray, is_device_array, read_array
+from forerun.runtime.dtypes import numpy_dtype
+from forerun.support.diagnostics import InvalidInput
+
+if TYPE_CHECKING:
+    from forerun.external.persistent import AttentionLayer, RequestArrays
+
+__all__ = ["BoundArrays", "BoundLayer", "bound_arrays"]
+
+_NO_WAIT = -1
+"""The stream that DLPack takes for: nobody is to wait."""
+
+_VALUES = ("q", "k_cache", "v_cache", "y")
+
+
+@dataclass(frozen=True)
+class BoundLayer:
+    """A layer: its buffers by parameter, and what they have in common with the other layers."""
+
+    names: dict[str, str]
+    y_shape: tuple[int, ...]
+    cache_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Array:
+    given: Any
+    read: ExternalArray
+
+    @property
+    def range(self) -> MemoryRange:
+        """Its bytes."""
+        return MemoryRange(self.read.address, int(np.prod(self.read.shape)) * self.read.dtype.itemsize)
+
+
+@dataclass(frozen=True)
+class BoundArrays:
+    """All arrays, by the names of their buffers; what lies in one place is one buffer.
+
+    Attributes:
+        arrays: By name.
+        layers: The layers.
+        parts: The buffers of each group of requests, by field, and how many requests it has.
+        last_pages: What the lengths are.
+        first_row: Where the rows of the second group begin.
+        dtype: Of the values.
+    """
+
+    arrays: dict[str, _Array]
+    layers: tuple[BoundLayer, ...]
+    parts: tuple[tuple[dict[str, str], int], ...]
+    last_pages: bool
+    first_row: int
+    dtype: DType
+
+    @property
+    def requests(self) -> int:
+        """The requests of all groups."""
+        return sum(count for _, count in self.parts)
+
+    @property
+    def pages(self) -> int:
+        """As many pages as the lists have room for."""
+        return sum(self.arrays[names["pages"]].read.shape[0] for names, _ in self.parts)
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """NumPy's type of the values."""
+        return numpy_dtype(self.dtype)
+
+    def memory(self) -> dict[str, Any]:
+        """The program's arrays, by buffer."""
+        return {name: array.given for name, array in self.arrays.items()}
+
+    def spans(self) -> tuple[LayerMemory, ...]:
+        """Where the arrays of each layer lie."""
+        return tuple(
+            LayerMemory(*(self.arrays[layer.names[name]].range for name in _VALUES)) for layer in self.layers
+        )
+
+    def batch(self) -> tuple[MemoryRange, ...]:
+        """Where the arrays of the batch lie."""
+        names = dict.fromkeys(name for names, _ in self.parts for name in names.values())
+        return tuple(self.arrays[name].range for name in names)
+
+    def declare(self, builder: GraphBuilder) -> None:
+        """Declare the buffers."""
+        declare = {"q": builder.input, "k_cache": builder.state, "v_cache": builder.state, "y": builder.output}
+        values = {name: kind for layer in self.layers for kind, name in layer.names.items()}
+        for name, array in self.arrays.items():
+            kind = values.get(name, "q")
+            declare[kind](name, self.dtype if name in values else DType.I32, array.read.shape)
+
+    def join_arguments(self) -> dict[str, Any]:
+        """What is bound to the parameters of ``join_requests`` that say what there is."""
+        found: dict[str, Any] = {}
+        first = self.parts[0][0]
+        for group, (names, count) in zip("ab", (*self.parts, (first, 0)), strict=False):
+            has_rows = "query_pointers" in names
+            found |= {
+                f"queries_{group}": names["query_pointers" if has_rows else "page_pointers"],
+                f"pointers_{group}": names["page_pointers"], f"pages_{group}": names["pages"],
+                f"lengths_{group}": names["lengths"], f"count_{group}": count, f"has_rows_{group}": int(has_rows),
+            }  # fmt: skip
+        page_size = self.layers[0].cache_shape[1]
+        return {
+            **found, "last_pages": int(self.last_pages), "page_size": page_size, "first_row_b": self.first_row,
+            "most_pages": self.pages,
+        }  # fmt: skip
+
+
+def bound_arrays(layers: Sequence[AttentionLayer], parts: Sequence[RequestArrays]) -> BoundArrays:
+    """Read the arrays.
+
+    Raises:
+        InvalidInput: If one is not on a GPU, or does not fit the others.
+    """
+    arrays: dict[str, _Array] = {}
+    places: dict[tuple[int, tuple[int, ...]], str] = {}
+
+    def bound(name: str, given: Any) -> str:
+        if not is_device_array(given):
+            raise InvalidInput(f"{name}: {type(given).__name__} is not an array on a GPU")
+        read = read_array(name, given, _NO_WAIT)
+        key = read.address, read.shape
+        if key not in places:
+            places[key] = name
+            arrays[name] = _Array(given, read)
+        return places[key]
+
+    found = []
+    for number, layer in enumerate(layers):
+        names = {name: bound(f"{name}{number}", getattr(layer, name)) for name in _VALUES}
+        q, k, v, y = (arrays[names[name]].read for name in _VALUES)
+        if len(q.shape) != 3 or len(k.shape) != 4 or q.shape != y.shape or k.shape != v.shape:
+            message = f"layer {number}: queries {q.shape}, keys {k.shape}, values {v.shape}, results {y.shape}"
+            hint = "rows, heads, elements; and pages, positions of a page, KV heads, elements"
+            raise InvalidInput(message, hint=hint)
+        if found and (y.shape, k.shape) != (found[0].y_shape, found[0].cache_shape):
+            raise InvalidInput(f"layer {number} has arrays of other shapes than layer 0")
+        if len({q.dtype, k.dtype, v.dtype, y.dtype}) != 1:
+            raise InvalidInput(f"layer {number}: queries, keys, values and results are of several types")
+        found.append(BoundLayer(names, y.shape, k.shape))
+    dtypes = {numpy_dtype(one): one for one in (DType.BF16, DType.F16)}
+    dtype = dtypes.get(arrays[found[0].names["q"]].read.dtype)
+    if dtype is None:
+        raise InvalidInput("persistent attention computes with bf16 and f16", hint="cast, or leave these launches")
+    requests = [_part(bound, arrays, number, part) for number, part in enumerate(parts)]
+    return BoundArrays(arrays, tuple(found), tuple(requests), _last_pages(parts), _first_row(parts, requests), dtype)
+
+
+def _part(bound: Any, arrays: dict[str, _Array], number: int, part: RequestArrays) -> tuple[dict[str, str], int]:
+    fields = ["page_pointers", "pages", "lengths"] + ["query_pointers"] * (part.query_pointers is not None)
+    names = {name: bound(f"{name}{number}", getattr(part, name)) for name in fields}
+    read = {name: arrays[own].read for name, own in names.items()}
+    count = read["page_pointers"].shape[0] - 1
+    if any(one.dtype != np.int32 or len(one.shape) != 1 for one in read.values()):
+        raise InvalidInput(f"the arrays of requests of group {number} are not all one-dimensional ones of int32")
+    short = read["lengths"].shape[0] < count or ("query_pointers" in read and read["query_pointers"].shape[0] <= count)
+    if count < 1 or short:
+        raise InvalidInput(f"the arrays of group {number} have too few elements for {count} requests")
+    return names, count
+
+
+def _last_pages(parts: Sequence[RequestArrays]) -> bool:
+    kinds = {part.last_pages for part in parts}
+    if len(kinds) > 1:
+        raise InvalidInput("the lengths of both groups must be of one kind", hint="last_pages of both, or of none")
+    return kinds.pop()
+
+
+def _first_row(parts: Sequence[RequestArrays], found: Sequence[tuple[dict[str, str], int]]) -> int:
+    """Where the rows of the second group begin: behind those of the first, one a request, or where it is said."""
+    if len(parts) == 1:
+        return 0
+    row = parts[1].first_row
+    if row is not None:
+        return row
+    if parts[0].query_pointers is not None:
+        hint = "its first row is that of the queries that its launches get: first_row=..."
+        raise InvalidInput("where the rows of the second group begin is not known", hint=hint)
+    return found[0][1]

@@ -1,0 +1,256 @@
+"""What runs in the place of captured launches of attention, in the program's own memory; and both compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from forerun.captured.graph import MemoryRange
+from forerun.external.attention_groups import Group, LayerMemory
+from forerun.external.attention_layers import BoundArrays
+from forerun.external.written import written_memory
+from forerun.frontends.captured import ImportedGraph
+from forerun.ir.builder import GraphBuilder
+from forerun.ir.graph import Graph
+from forerun.kernels.persistent import join_requests
+from forerun.kernels.persistent.ragged_attention import BATCH, RaggedAttention
+from forerun.passes.infra.manager import PassManager
+from forerun.runtime.cuda import CudaTarget
+from forerun.runtime.cuda.capture.clone import Clone, CloneForm, clone_with
+from forerun.runtime.cuda.capture.saved_memory import SavedMemory
+from forerun.runtime.cuda.capture.session import LiveCapture
+from forerun.schedules.attention import Attention
+from forerun.schedules.cuts import CutRule, Invariant, Shares, Whole
+from forerun.schedules.schedule import capacity_for
+from forerun.schedules.status import Finding, Status
+
+if TYPE_CHECKING:
+    from forerun.external.persistent import LayerError
+    from forerun.runtime.cuda.program import CudaProgram
+
+__all__ = ["AttentionProgram", "clone_of", "compared", "may_change_batch"]
+
+_RULES: dict[str, CutRule] = {"shares": Shares(), "whole": Whole(), "invariant": Invariant()}
+_PIPELINE = "exact"
+
+
+@dataclass(frozen=True)
+class AttentionProgram:
+    """Schedules and persistent kernels over a program's arrays, to be put into clones of its graph.
+
+    Attributes:
+        arrays: Where these lie.
+        parts: The nodes of each layer's part, the persistent kernel last.
+    """
+
+    arrays: BoundArrays
+    parts: tuple[tuple[str, ...], ...]
+    _program: CudaProgram
+
+    @classmethod
+    def of(cls, live: LiveCapture, arrays: BoundArrays, policy: str, cuts: str, *, apart: bool) -> AttentionProgram:
+        """Make and load it.
+
+        Args:
+            live: The captured graph, whose context is current.
+            arrays: The program's arrays.
+            policy: Of the schedule.
+            cuts: Likewise.
+            apart: Whether each layer makes a schedule of its own, since the batch may change in between.
+
+        Raises:
+            InvalidInput: If the arrays fit no persistent kernel, or no schedule that the device makes.
+            CudaError: If the driver fails.
+        """
+        ctas = live.driver.attribute(live.driver.call("cuCtxGetDevice"), "MULTIPROCESSOR_COUNT")
+        graph, parts = attention_graph(arrays, policy, cuts, ctas, apart=apart)
+        result = PassManager(_PIPELINE).run(graph)
+        return cls(arrays, parts, CudaTarget().load(result.graph, {}, arrays.memory()))
+
+    def finding(self, layer: int = -1) -> Finding:
+        """What the schedule that a layer had last says."""
+        status, where = (int(word) for word in self._program.read(f"{self._prefix(layer)}status"))
+        return Finding(Status(status), where)
+
+    def rows(self, layer: int) -> int:
+        """How many rows of results the batch of a layer had last; 0 if it is bad."""
+        if self.finding(layer).status.is_error:
+            return 0
+        requests = int(self._program.read(f"{self._prefix(layer)}requests")[0])
+        return int(self._program.read(f"{self._prefix(layer)}query_pointers")[requests])
+
+    def _prefix(self, layer: int) -> str:
+        return self.parts[layer][0].removesuffix("join")
+
+    def add_to(self, graph: Any, nodes: Sequence[str], after: Sequence[Any]) -> Any:
+        """Add nodes to a clone; returns the handle of the last one, which comes after the others."""
+        return self._program.emit_into(graph, nodes, after)[nodes[-1]]
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        self._program.close()
+
+
+def attention_graph(
+    arrays: BoundArrays, policy: str, cuts: str, ctas: int, *, apart: bool
+) -> tuple[Graph, tuple[tuple[str, ...], ...]]:
+    """The graph of all nodes, and which of them each layer needs, in order.
+
+    Where there is one schedule for all layers, each layer's part has the nodes that make it: who puts several parts
+    into one graph takes them once.
+    """
+    heads, head_size = arrays.layers[0].y_shape[1:]
+    cache_pages, page_size, kv_heads, _ = arrays.layers[0].cache_shape
+    family = Attention(heads, kv_heads, head_size, page_size, cache_pages)
+    rule = _RULES[cuts]
+    capacity = capacity_for(family, arrays.requests, arrays.layers[0].y_shape[0], arrays.pages, ctas, rule)
+    ragged = RaggedAttention(family, capacity, policy, rule, arrays.dtype)
+    builder, parts = GraphBuilder("persistent_attention"), []
+    arrays.declare(builder)
+    batch: dict[str, str] = {}
+    for number, layer in enumerate(arrays.layers):
+        prefix = f"layer{number}." if apart else ""
+        if apart or not number:
+            shapes = ragged.shapes()
+            batch = {name: builder.state(prefix + name, "i32", shapes[name]) for name in BATCH}
+            batch |= ragged.workspace(builder, prefix)
+            launch = join_requests.launch_for(arrays.requests, arrays.pages)
+            values = {**arrays.join_arguments(), **{name: batch[name] for name in BATCH}}
+            builder.launch(join_requests.KERNEL, node=f"{prefix}join", launch=launch, **values)
+            ragged.schedule(builder, batch, f"{prefix}schedule")
+        name = ragged.attend(builder, {**batch, **layer.names}, f"attend{number}")
+        parts.append((f"{prefix}join", f"{prefix}schedule", name))
+    return builder.build(), tuple(parts)
+
+
+def may_change_batch(imported: ImportedGraph, groups: Sequence[Group], batch: Sequence[MemoryRange]) -> bool:
+    """Whether a node that does not come before the first group, and is of none, may write an array of the batch."""
+    from forerun.ir.semantics import accesses
+
+    base = imported.captured.memory[0].address
+    spans = [(one.address - base, one.stop - base) for one in batch]
+    early = _with_ancestors(imported, groups[0].nodes)
+    members = early | {node for group in groups for node in group.nodes}
+    later = {name for number, name in enumerate(imported.names) if number not in members}
+    buffers = imported.graph.buffers
+    for path, found in accesses(imported.graph).items():
+        if path.partition("/")[0] in later:
+            written = (buffers[access.buffer] for access in found if access.write)
+            if any(one.offset < end and begin < one.stop for one in written for begin, end in spans):
+                return True
+    return False
+
+
+def _with_ancestors(imported: ImportedGraph, nodes: Iterable[int]) -> set[int]:
+    """Some nodes, and all that come before them, by number."""
+    import networkx as nx
+
+    captured = imported.captured
+    topology: nx.DiGraph[int] = nx.DiGraph([(edge.source, edge.target) for edge in captured.edges])
+    topology.add_nodes_from(range(len(captured.nodes)))
+    chosen = set(nodes)
+    return chosen.union(*(nx.ancestors(topology, node) for node in chosen))
+
+
+def clone_of(
+    live: LiveCapture, imported: ImportedGraph, groups: Sequence[Group], program: AttentionProgram
+) -> Clone:
+    """A clone in which the parts of the program stand in the place of the groups.
+
+    Raises:
+        InvalidInput: If the program's graph was reset.
+        Unsupported: If it has nodes that no clone may have.
+        CudaError: If the driver fails.
+    """
+    return _clone(live, imported, groups, program, ())
+
+
+def _clone(
+    live: LiveCapture,
+    imported: ImportedGraph,
+    groups: Sequence[Group],
+    program: AttentionProgram,
+    gone: Iterable[int],
+) -> Clone:
+    """The same, without some other nodes."""
+    before, names, edges = imported.graph, imported.names, imported.captured.edges
+    members = {node for group in groups for node in group.nodes}
+    others = set(gone)
+
+    def extend(graph: Any, nodes: Mapping[str, Any]) -> None:
+        placed: dict[int, Any] = {}
+        done: set[str] = set()
+        driver = live.driver
+        for group in groups:
+            sources = {e.source for e in edges if e.target in group.nodes} - set(group.nodes) - others
+            roots = list({int(h): h for h in (placed.get(s) or nodes[names[s]] for s in sorted(sources))}.values())
+            wanted = [name for name in program.parts[group.layer] if name not in done]
+            done.update(wanted[:-1])
+            made = program.add_to(graph, wanted, roots)
+            placed |= dict.fromkeys(group.nodes, made)
+            targets = {e.target for e in edges if e.source in group.nodes} - members - others
+            after = [nodes[names[target]] for target in sorted(targets)]
+            if after:
+                kinds = [driver.api.CUgraphEdgeData() for _ in after]
+                driver.call("cuGraphAddDependencies", graph, [made] * len(after), after, kinds, len(after))
+
+    form = CloneForm(before, before, names, {}, without=sorted(members | others))
+    return clone_with(live, form, extend=extend)
+
+
+def compared(
+    live: LiveCapture, imported: ImportedGraph, groups: Sequence[Group], program: AttentionProgram
+) -> tuple[LayerError, ...]:
+    """What each group's launches leave in its results, against its part of the program; both after the same nodes."""
+    from forerun.external.persistent import LayerError
+
+    found = []
+    saved = {one.address: one for one in (*(layer.y for layer in program.arrays.spans()), *written_memory(imported))}
+    with SavedMemory(live.driver, saved.values()) as memory:
+        for group in groups:
+            needed = _with_ancestors(imported, group.nodes)
+            later = set(range(len(imported.names))) - needed
+            own, ours = (
+                _results(live, imported, one, program, later, memory, program.arrays.spans()[group.layer])
+                for one in ((), (group,))
+            )
+            rows = program.rows(group.layer)
+            count = rows * own.size // program.arrays.layers[group.layer].y_shape[0]
+            found.append(LayerError(group.layer, rows, _difference(own[:count], ours[:count], program)))
+    return tuple(found)
+
+
+def _results(
+    live: LiveCapture,
+    imported: ImportedGraph,
+    groups: Sequence[Group],
+    program: AttentionProgram,
+    gone: set[int],
+    memory: SavedMemory,
+    layer: LayerMemory,
+) -> np.ndarray[Any, np.dtype[np.uint16]]:
+    """The words of a layer's results after a replay of a clone; where nobody wrote, all bits are set."""
+    clone = _clone(live, imported, groups, program, gone)
+    driver, found = live.driver, np.empty(layer.y.size // 2, np.uint16)
+    try:
+        memory.restore()
+        driver.call("cuMemsetD8Async", layer.y.address, 0xFF, layer.y.size, memory.stream)
+        driver.call("cuGraphLaunch", clone.executable, memory.stream)
+        driver.call("cuStreamSynchronize", memory.stream)
+        driver.call("cuMemcpyDtoH", found.ctypes.data, layer.y.address, layer.y.size)
+    finally:
+        clone.close()
+    return found
+
+
+def _difference(own: np.ndarray[Any, Any], ours: np.ndarray[Any, Any], program: AttentionProgram) -> float:
+    """The greatest difference, of the greatest magnitude; NaN if a number is missing."""
+    if not own.size:
+        return 0.0
+    first, second = (one.view(program.arrays.numpy_dtype).astype(np.float32) for one in (own, ours))
+    return float(np.abs(first - second).max() / max(float(np.abs(first).max()), 1e-30))
+
+

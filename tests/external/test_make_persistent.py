@@ -1,0 +1,180 @@
+"""Captured launches of attention become persistent kernels: which are found, what is refused, and what runs instead."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import forerun
+from forerun.captured import CapturedEdge, CapturedFunction, CapturedGraph, CapturedNode, MemoryRange
+from forerun.external.attention_groups import Group, LayerMemory, attention_groups, with_groups
+from forerun.external.attention_layers import BoundArrays, BoundLayer
+from forerun.external.attention_program import attention_graph, may_change_batch
+from forerun.frontends.captured import import_capture
+from forerun.ir.semantics import check
+from forerun.ir.types import DType
+from forerun.support.diagnostics import ForerunError, InvalidInput, Unsupported
+from forerun.schedules.capacity import Capacity
+from tests.kernels.persistent.grouped import FAMILY
+from tests.schedules.batches import attention_by_definition, make_case, random_values
+
+BASE, SIZE = 0x7F00_0000_0000, 1 << 20
+PLACES = {name: MemoryRange(BASE + n * SIZE, SIZE, name=name) for n, name in enumerate(("q", "y", "t", "b", "k0", "v0", "k1", "v1"))}
+LAYERS = [LayerMemory(PLACES["q"], PLACES[f"k{n}"], PLACES[f"v{n}"], PLACES["y"]) for n in range(2)]
+ATTEND, MERGE, PRODUCT, PLAN = range(4)
+NAMES = ("paged_decode_kernel<128>", "merge_states", "gemm", "plan")
+Launch = tuple[int, str]
+STEP: list[Launch] = [
+    (PLAN, "b"), (PRODUCT, "q"),
+    (ATTEND, "q k0 v0 t b"), (ATTEND, "q k0 v0 t"), (MERGE, "t y"), (PRODUCT, "y q"),
+    (ATTEND, "q k1 v1 t b"), (MERGE, "t y"), (PRODUCT, "y q"),
+]  # fmt: skip
+
+
+def captured(launches: Sequence[Launch], edges: Sequence[tuple[int, int]] | None = None) -> CapturedGraph:
+    """Launches of kernels without an image; each has the addresses of some arrays as its parameters."""
+    made = [
+        CapturedNode("kernel", number, parameters=tuple(PLACES[p].address.to_bytes(8, "little") for p in given.split()))
+        for number, given in launches
+    ]
+    chain = [(n, n + 1) for n in range(len(made) - 1)] if edges is None else edges
+    most = max(len(given.split()) for _, given in launches)
+    functions = tuple(CapturedFunction(name, parameters=tuple((8 * n, 8) for n in range(most))) for name in NAMES)
+    return CapturedGraph(tuple(made), tuple(CapturedEdge(*e) for e in chain), functions, memory=tuple(PLACES.values()))
+
+
+def test_the_launches_of_each_layer_are_found() -> None:
+    groups = attention_groups(captured(STEP), ("decode", "merge"), LAYERS)
+    assert groups == (Group(0, (2, 3, 4)), Group(1, (6, 7)))
+
+
+def test_one_node_takes_the_place_of_a_group_and_keeps_its_order() -> None:
+    imported = import_capture(captured(STEP))
+    groups = attention_groups(imported.captured, ("decode", "merge"), LAYERS)
+    after = with_groups(imported, groups, LAYERS, [PLACES["b"]])
+    assert list(after.nodes) == ["n0", "n1", "group0", "n5", "group1", "n8"]
+    pairs = {dependency.pair for dependency in after.dependencies}
+    assert pairs == {("n0", "n1"), ("n1", "group0"), ("group0", "n5"), ("n5", "group1"), ("group1", "n8")}
+    assert check(after).status != "refuted"
+    # Nothing is known of what lies between the groups, so that it may change the batch.
+    assert may_change_batch(imported, groups, [PLACES["b"]])
+    alone = import_capture(captured(STEP[:5]))
+    assert not may_change_batch(alone, (groups[0],), [PLACES["b"]])
+
+
+FORK = [(ATTEND, "q k0 v0 t"), (PRODUCT, "t q"), (MERGE, "t y")]
+
+
+@pytest.mark.parametrize(
+    ("launches", "edges", "kernels", "error", "said"),
+    [
+        (STEP, None, ("attention",), InvalidInput, "no launch of attention is for layer 0"),
+        (STEP[:5], None, ("decode", "merge"), InvalidInput, "is for layer 1"),
+        (STEP, None, ("decode", "merge", "gemm"), InvalidInput, "gemm of n1 has pointers to the KV cache of no layer"),
+        (FORK, None, ("decode", "merge"), Unsupported, "n1 is captured between the launches of layer 0"),
+        (FORK, [(0, 1), (0, 2)], ("decode", "merge"), Unsupported, "n1 is captured between the launches of layer 0"),
+        (STEP[2:4] + STEP[6:7], [(0, 1)], ("decode",), Unsupported, "layer 1 may run beside those of another"),
+    ],
+)
+def test_what_is_refused(
+    launches: list[Launch],
+    edges: list[tuple[int, int]] | None,
+    kernels: tuple[str, ...],
+    error: type[ForerunError],
+    said: str,
+) -> None:
+    layers = LAYERS[: 1 if launches is FORK else 2]
+    with pytest.raises(error, match=said):
+        attention_groups(captured(launches, edges), kernels, layers)
+
+
+def bound(parts: list[dict[str, np.ndarray]], first_row: int, rows: int, pages: int, layers: int = 1) -> BoundArrays:
+    """What is bound, as if it lay on a GPU: shapes alone count here."""
+    given: dict[str, np.ndarray] = {}
+    for number, part in enumerate(parts):
+        given |= {f"{name}{number}": array for name, array in part.items()}
+    shapes = {"q": (rows, 4, 16), "y": (rows, 4, 16), "k_cache": (pages, 4, 2, 16), "v_cache": (pages, 4, 2, 16)}
+    shape_of = {f"{name}{n}": shape for name, shape in shapes.items() for n in range(layers)}
+    shape_of |= {name: array.shape for name, array in given.items()}
+    arrays: Any = {name: SimpleNamespace(read=SimpleNamespace(shape=shape)) for name, shape in shape_of.items()}
+    made = tuple(BoundLayer({name: f"{name}{n}" for name in shapes}, shapes["y"], shapes["k_cache"]) for n in range(layers))
+    groups = tuple(
+        ({name: f"{name}{n}" for name in part}, len(part["page_pointers"]) - 1) for n, part in enumerate(parts)
+    )
+    return BoundArrays(arrays, made, groups, True, first_row, DType.BF16)
+
+
+def flashinfer_arrays(case: Any, requests: range, *, rows: bool) -> dict[str, np.ndarray]:
+    """The arrays of some requests, as FlashInfer has them: pages of their own, and how far the last ones are filled."""
+    batch = case.batch
+    begin, end = requests.start, requests.stop
+    kv = batch.kv_lengths[begin:end]
+    pointers = batch.page_pointers[begin : end + 1]
+    own = -(-kv // 4)
+    found = {
+        "page_pointers": np.concatenate(([0], np.cumsum(own))).astype(np.int32),
+        "pages": np.concatenate([batch.pages[p : p + n] for p, n in zip(pointers, own, strict=False)]).astype(np.int32),
+        "lengths": np.where(own > 0, kv - (own - 1) * 4, 0).astype(np.int32),
+    }
+    if rows:
+        found["query_pointers"] = batch.query_pointers[begin : end + 1] - batch.query_pointers[begin]
+    return found
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_runs_computes_attention_of_both_groups(apart: bool) -> None:
+    """Decodes of one row each before prefills, of which the last request is padding; two layers."""
+    queries, kv = [1, 1, 1, 7, 2, 0], [13, 4, 30, 9, 20, 0]
+    values = random_values(queries, kv, 3, FAMILY)
+    for part in (values.queries, values.keys, values.values):
+        part[:] = [array.astype(ml_dtypes.bfloat16).astype(np.float32) for array in part]
+    case = make_case(values, family=FAMILY, capacity=Capacity(8, 40, 60, 4, 100, 20), seed=3)
+    parts = [flashinfer_arrays(case, range(3), rows=False), flashinfer_arrays(case, range(3, 6), rows=True)]
+    q, k, v = (memory.astype(ml_dtypes.bfloat16) for memory in case.memory)
+    arrays = bound(parts, 3, len(q), len(k), layers=2)
+    graph, names = attention_graph(arrays, "prefix-sums", "shares", 4, apart=apart)
+    assert names[0][-1] == "attend0"
+    assert len(graph) == (6 if apart else 4)
+    with forerun.compile(graph, "reference", "exact") as program:
+        inputs: dict[str, Any] = {}
+        for number, part in enumerate(parts):
+            inputs |= {f"{name}{number}": array for name, array in part.items()}
+        for layer in range(2):
+            program.write(f"k_cache{layer}", k)
+            program.write(f"v_cache{layer}", v)
+            inputs[f"q{layer}"] = q
+        found = program(**inputs)
+        prefix = names[-1][0].removesuffix("join")
+        assert program.read(f"{prefix}requests").tolist() == [5]
+    expected = attention_by_definition(case.values, FAMILY)
+    for layer in range(2):
+        assert np.abs(found[f"y{layer}"][: sum(queries)].astype(np.float32) - expected).max() < 0.02
+
+
+@pytest.mark.gpu
+def test_captured_launches_of_triton_on_a_gpu(tmp_path: Path) -> None:
+    """Decodes in two kernels and prefills in one, in two layers, captured by torch; other batches; wrong words."""
+    pytest.importorskip("triton")
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("attention_programs.py"))],
+        capture_output=True, text=True, check=False, timeout=240,
+        env={**os.environ, "FORERUN_CACHE_DIR": str(tmp_path)},
+    )  # fmt: skip
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0, done.stderr[-4000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found.pop("refused") == "results of"
+    assert all(error < 0.02 for error in found.pop("errors")), found
+    assert found == {"groups": [3, 3], "batches": 3, "bad": "BAD_PAGE", "same_bits": True}
+
+
