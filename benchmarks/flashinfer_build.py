@@ -7,8 +7,9 @@ travel: the package's sources, templates and bindings, with the definitions and 
     pip download --no-deps flashinfer-python==0.7.4 apache-tvm-ffi==0.1.15.post2   # unpacked side by side into FOLDER
     python benchmarks/flashinfer_build.py FOLDER OUT
 
-It takes three minutes on two cores. ``batch_attention_64`` and ``_128`` are its persistent kernel, for causal masks alone. Headers of cuBLAS and cuRAND are looked for in ``FOLDER/nvidia``, too, where the
-wheels ``nvidia-cublas`` and ``nvidia-curand`` lay them.
+It takes three minutes on two cores. ``batch_attention_64`` and ``batch_attention_128`` are its persistent kernel, for
+causal masks alone. Headers of cuBLAS and cuRAND are looked for in ``FOLDER/nvidia``, too, where the wheels
+``nvidia-cublas`` and ``nvidia-curand`` lay them; the persistent kernel needs neither.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ from benchmarks.persistent_experts import check_experts, dry_graphs, time_expert
 from benchmarks.persistent_items import (
     DECODES,
     SCHEDULES,
+    look_at_costs,
     look_at_items,
     schedule_plan,
     time_invariant,
@@ -274,6 +275,7 @@ PARTS = (
     time_invariant,
     look_inside,
     look_at_items,
+    look_at_costs,
     check_experts,
     time_experts,
     time_experts_variants,

@@ -198,7 +198,8 @@ def _attended(q: Any, k: Any, v: Any) -> Any:
     count, kv_heads, group, size = q.shape
     packed = q.transpose(0, 1).reshape(kv_heads, count * group, size)
     torch.set_float32_matmul_precision("high")
-    scores = torch.bmm(packed, k.transpose(1, 2)).mul_(size**-0.5)
+    nothing = packed.new_zeros(())
+    scores = torch.baddbmm(nothing, packed, k.transpose(1, 2), beta=0, alpha=size**-0.5)
     torch.set_float32_matmul_precision("highest")
     if count > 1:
         hidden = torch.ones((count, count), dtype=torch.bool, device="cuda").triu_(1)

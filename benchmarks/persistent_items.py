@@ -27,11 +27,12 @@ from benchmarks.persistent_programs import (
 )
 from forerun.kernels.persistent.ragged_attention import RaggedAttention
 from forerun.measure.item_trace import trace_of_items
-from forerun.schedules.attention import KV_BLOCK, Attention
+from forerun.schedules.attention import KV_BLOCK, TILES, Attention
 from forerun.schedules.calibration import fitted_costs
 from forerun.schedules.cuts import CutRule, Invariant, Shares
 from forerun.schedules.item_times import ItemTimes, item_times
 from forerun.schedules.schedule import capacity_for
+from forerun.schedules.tasks import Costs
 from forerun.support.diagnostics import InvalidInput
 
 DECODES: dict[str, list[Request]] = {"decode": [(1, 2048)] * 128, "skewed": skewed()}
@@ -128,15 +129,23 @@ def time_invariant(bench: Bench) -> None:
         bench.say(f"{label}: {100 * costs[label]:.1f} % slower at most")
 
 
-def recorded_plan(requests: Sequence[Request]) -> RaggedAttention:
+DECODE_COSTS = (Costs(3, 6), Costs(12, 6), Costs(24, 6), Costs(36, 6))
+"""What a task of decode may cost, and each of its blocks: the balance of many short tasks depends on the first."""
+
+
+def recorded_plan(requests: Sequence[Request], costs: Costs | None = None) -> RaggedAttention:
     """Both nodes for a batch; the persistent kernel records its items."""
     rows, pages = sum(q for q, _ in requests), sum(-(-kv // QWEN[3]) for _, kv in requests)
-    return replace(plan(QWEN, len(requests), rows, pages, pages), recorded=True)
+    usual = plan(QWEN, len(requests), rows, pages, pages)
+    if costs is not None:
+        given = {**usual.family.costs, TILES[0]: costs}
+        usual = plan(QWEN, len(requests), rows, pages, pages, costs=given)
+    return replace(usual, recorded=True)
 
 
-def recorded(bench: Bench, name: str, requests: Sequence[Request]) -> ItemTimes:
+def recorded(bench: Bench, name: str, requests: Sequence[Request], costs: Costs | None = None) -> ItemTimes:
     """When the items of the third replay ran."""
-    bound = Bound(recorded_plan(requests), "sa", None, VARIANTS[OURS])
+    bound = Bound(recorded_plan(requests, costs), "sa", None, VARIANTS[OURS])
     batch = bound.batch(requests)
     bound.values(batch, 0)
     for _ in range(3):
@@ -167,3 +176,16 @@ def look_at_items(bench: Bench) -> None:
         bench.say(f"fitted costs: {fitted_costs(samples)}")
     except InvalidInput as error:
         bench.say(f"no fitted costs: {error.message}")
+
+
+def look_at_costs(bench: Bench) -> None:
+    """Balance and span of decodes with other costs of a task, in three orders of the requests."""
+    chooser = np.random.default_rng(0)
+    for name in ("many", "skewed"):
+        requests = RECORDED[name]
+        orders = [requests, sorted(requests), [requests[n] for n in chooser.permutation(len(requests))]]
+        precompile(graph_of(recorded_plan(requests, costs), "sa", VARIANTS[OURS]) for costs in DECODE_COSTS)
+        for costs in DECODE_COSTS:
+            found = [recorded(bench, f"{name}, {costs}", order, costs) for order in orders]
+            told = ", ".join(f"{each.balance:.3f} in {each.summary()['span (us)']:.1f} us" for each in found)
+            bench.say(f"{name}, a task costs {costs.fixed} and {costs.per_block} a block: balance {told}")

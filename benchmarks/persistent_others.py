@@ -1,8 +1,8 @@
 """Others' attention of ragged batches, beside ours in one process: FlashInfer's persistent kernel, FlashAttention-3.
 
-FlashInfer's ``BatchAttention`` is built ahead (``flashinfer_build.py``) and lies in ``benchmarks/.flashinfer``, or where
-``FORERUN_FLASHINFER`` says. FlashAttention-3 comes from the wheel ``tokenspeed-fa3``: installed, or unpacked into a folder
-of the path, pruned or not (``prune_fatbin.py``). What is not there is left out.
+FlashInfer's ``BatchAttention`` is built ahead (``flashinfer_build.py``) and lies in ``benchmarks/.flashinfer``, or
+where ``FORERUN_FLASHINFER`` says. FlashAttention-3 comes from the wheel ``tokenspeed-fa3``: installed, or unpacked into
+a folder of the path, pruned or not (``prune_fatbin.py``). What is not there is left out.
 """
 
 from __future__ import annotations

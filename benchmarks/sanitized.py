@@ -215,9 +215,10 @@ def bodies() -> None:
 
     small = replace(MODEL, layers=1)
     graph = generation_graph(small, context=32, limit=4, eot=-1, dtype=DType.BF16, cache_dtype=DType.BF16)
-    with compiled(graph, "fast", weights=dict(RandomWeights(small, DType.BF16))) as program:
-        count = program.run({"token": [3], "position": [0], "limit": [4]})["count"]
-    assert count.tolist() == [4]
+    for pipeline in ("exact", "fast"):
+        with compiled(graph, pipeline, weights=dict(RandomWeights(small, DType.BF16))) as program:
+            count = program.run({"token": [3], "position": [0], "limit": [4]})["count"]
+        assert count.tolist() == [4]
 
 
 PARTS: tuple[Callable[[], None], ...] = (persistent, launches, experts, ragged_step, decode, bodies)

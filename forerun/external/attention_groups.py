@@ -114,7 +114,8 @@ def _require_order(captured: CapturedGraph, groups: Sequence[Group]) -> None:
         if behind is not None and group.nodes[0] not in behind:
             raise Unsupported(f"the launches of layer {group.layer} may run beside those of another layer")
         after, before = (
-            set().union(*(reached(topology, node) for node in group.nodes)) for reached in (nx.descendants, nx.ancestors)
+            set().union(*(reached(topology, node) for node in group.nodes))
+            for reached in (nx.descendants, nx.ancestors)
         )
         between = sorted((after & before) - set(group.nodes))
         if between:
@@ -125,11 +126,11 @@ def _require_order(captured: CapturedGraph, groups: Sequence[Group]) -> None:
 def with_groups(
     imported: ImportedGraph, groups: Sequence[Group], layers: Sequence[LayerMemory], batch: Sequence[MemoryRange]
 ) -> Graph:
-    """The graph with one node in the place of each group: it comes after all that came before one of its launches, and
-    before all that came after one. So whatever was ordered stays so.
+    """The graph with one node in the place of each group.
 
-    It reads the arrays of its layer and of the batch, and writes results: no more than the launches did. What else
-    these wrote is theirs alone; that is the caller's word.
+    It comes after all that came before one of the launches, and before all that came after one, so whatever was ordered
+    stays so. It reads the arrays of its layer and of the batch, and writes results: no more than the launches did. What
+    else these wrote is theirs alone; that is the caller's word.
     """
     from forerun.ir.graph import Dependency
     from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role
@@ -137,7 +138,9 @@ def with_groups(
     from forerun.ir.types import DType
 
     edit = imported.graph.edit()
-    parameters = tuple(BufferParameter(name, DType.U8) for name in (*_ARRAYS, *(f"batch{n}" for n in range(len(batch)))))
+    parameters = tuple(
+        BufferParameter(name, DType.U8) for name in (*_ARRAYS, *(f"batch{n}" for n in range(len(batch))))
+    )
     reads = tuple(Access(one.name) for one in parameters)
     body = Phase("attend", reads, (Access("y"),))
     edit.set_kernel(Kernel("persistent_attention", parameters, (Role("all", (body,)),)))

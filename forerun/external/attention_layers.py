@@ -88,9 +88,7 @@ class BoundArrays:
 
     def spans(self) -> tuple[LayerMemory, ...]:
         """Where the arrays of each layer lie."""
-        return tuple(
-            LayerMemory(*(self.arrays[layer.names[name]].range for name in _VALUES)) for layer in self.layers
-        )
+        return tuple(LayerMemory(*(self.arrays[layer.names[name]].range for name in _VALUES)) for layer in self.layers)
 
     def batch(self) -> tuple[MemoryRange, ...]:
         """Where the arrays of the batch lie."""

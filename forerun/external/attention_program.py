@@ -155,9 +155,7 @@ def _with_ancestors(imported: ImportedGraph, nodes: Iterable[int]) -> set[int]:
     return chosen.union(*(nx.ancestors(topology, node) for node in chosen))
 
 
-def clone_of(
-    live: LiveCapture, imported: ImportedGraph, groups: Sequence[Group], program: AttentionProgram
-) -> Clone:
+def clone_of(live: LiveCapture, imported: ImportedGraph, groups: Sequence[Group], program: AttentionProgram) -> Clone:
     """A clone in which the parts of the program stand in the place of the groups.
 
     Raises:
@@ -252,5 +250,3 @@ def _difference(own: np.ndarray[Any, Any], ours: np.ndarray[Any, Any], program: 
         return 0.0
     first, second = (one.view(program.arrays.numpy_dtype).astype(np.float32) for one in (own, ours))
     return float(np.abs(first - second).max() / max(float(np.abs(first).max()), 1e-30))
-
-

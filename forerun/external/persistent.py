@@ -51,7 +51,7 @@ class RequestArrays:
     """The arrays of some requests of a batch, on the GPU, of int32. What they hold may change between replays.
 
     Attributes:
-        page_pointers: Where the pages of each request begin in ``pages``, and the end: one more than there are requests.
+        page_pointers: Where the pages of each request begin in ``pages``, and the end; one more than requests.
         pages: The pages of the KV cache.
         lengths: KV lengths, the query rows included; or with ``last_pages`` how far each last page is filled, as
             FlashInfer has it.
@@ -194,7 +194,9 @@ def make_persistent(
 
     parts = (batch,) if isinstance(batch, RequestArrays) else tuple(batch)
     if not 1 <= len(parts) <= 2 or not layers:
-        raise InvalidInput(f"{len(parts)} groups of requests and {len(layers)} layers", hint="one or two, and at least one")
+        raise InvalidInput(
+            f"{len(parts)} groups of requests and {len(layers)} layers", hint="one or two, and at least one"
+        )
     live = read_graph(source)
     arrays = bound_arrays(layers, parts)
     groups = attention_groups(live.graph, kernels, arrays.spans())

@@ -15,20 +15,32 @@ from forerun.support.diagnostics import InvalidInput
 HEADS, KV_HEADS, SIZE, PAGE, CACHE = 8, 2, 64, 16, 200
 DECODES, PREFILLS, ROWS = 5, 3, 80
 NAMES = ("decode_part", "join_parts", "prefill_rows")
-SHAPES = {"H": HEADS, "KV": KV_HEADS, "D": SIZE, "P": PAGE}
+SHAPES = {"heads": HEADS, "kv_heads": KV_HEADS, "size": SIZE, "page": PAGE}
 
 
 @triton.jit
-def attend(q, k, v, pages, head, begin, end, H: tl.constexpr, KV: tl.constexpr, D: tl.constexpr, P: tl.constexpr):
-    d = tl.arange(0, D)
+def attend(
+    q,
+    k,
+    v,
+    pages,
+    head,
+    begin,
+    end,
+    heads: tl.constexpr,
+    kv_heads: tl.constexpr,
+    size: tl.constexpr,
+    page: tl.constexpr,
+):
+    d = tl.arange(0, size)
     query = tl.load(q + d).to(tl.float32)
     top = tl.full((), -1.0e30, tl.float32)
     total = tl.full((), 0.0, tl.float32)
-    found = tl.zeros((D,), tl.float32)
+    found = tl.zeros((size,), tl.float32)
     for at in range(begin, end):
-        row = tl.load(pages + at // P) * P + at % P
-        place = (row * KV + head // (H // KV)) * D + d
-        score = tl.sum(query * tl.load(k + place).to(tl.float32), 0) * D**-0.5
+        row = tl.load(pages + at // page) * page + at % page
+        place = (row * kv_heads + head // (heads // kv_heads)) * size + d
+        score = tl.sum(query * tl.load(k + place).to(tl.float32), 0) * size**-0.5
         greatest = tl.maximum(top, score)
         kept = tl.exp(top - greatest)
         weight = tl.exp(score - greatest)
@@ -40,48 +52,59 @@ def attend(q, k, v, pages, head, begin, end, H: tl.constexpr, KV: tl.constexpr, 
 
 @triton.jit
 def decode_part(
-    q, k, v, t, s, pointers, pages, last, H: tl.constexpr, KV: tl.constexpr, D: tl.constexpr, P: tl.constexpr
+    q,
+    k,
+    v,
+    t,
+    s,
+    pointers,
+    pages,
+    last,
+    heads: tl.constexpr,
+    kv_heads: tl.constexpr,
+    size: tl.constexpr,
+    page: tl.constexpr,
 ):
     request, head, half = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     first = tl.load(pointers + request)
-    length = (tl.load(pointers + request + 1) - first - 1) * P + tl.load(last + request)
+    length = (tl.load(pointers + request + 1) - first - 1) * page + tl.load(last + request)
     middle = (length + 1) // 2
-    begin, row = half * middle, request * H + head
+    begin, row = half * middle, request * heads + head
     end = tl.minimum(begin + middle, length)
-    found, total, top = attend(q + row * D, k, v, pages + first, head, begin, end, H, KV, D, P)
+    found, total, top = attend(q + row * size, k, v, pages + first, head, begin, end, heads, kv_heads, size, page)
     part = row * 2 + half
-    tl.store(t + part * D + tl.arange(0, D), found)
+    tl.store(t + part * size + tl.arange(0, size), found)
     tl.store(s + part * 2, total)
     tl.store(s + part * 2 + 1, top)
 
 
 @triton.jit
-def join_parts(t, s, y, D: tl.constexpr):
-    row, d = tl.program_id(0), tl.arange(0, D)
+def join_parts(t, s, y, size: tl.constexpr):
+    row, d = tl.program_id(0), tl.arange(0, size)
     top_a, top_b = tl.load(s + row * 4 + 1), tl.load(s + row * 4 + 3)
     top = tl.maximum(top_a, top_b)
     a, b = tl.exp(top_a - top), tl.exp(top_b - top)
     total = tl.load(s + row * 4) * a + tl.load(s + row * 4 + 2) * b
-    found = tl.load(t + row * 2 * D + d) * a + tl.load(t + (row * 2 + 1) * D + d) * b
-    tl.store(y + row * D + d, (found / total).to(tl.bfloat16))
+    found = tl.load(t + row * 2 * size + d) * a + tl.load(t + (row * 2 + 1) * size + d) * b
+    tl.store(y + row * size + d, (found / total).to(tl.bfloat16))
 
 
 @triton.jit
 def prefill_rows(
-    q, k, v, y, queries, pointers, pages, last, R: tl.constexpr, H: tl.constexpr, KV: tl.constexpr, D: tl.constexpr,
-    P: tl.constexpr,
+    q, k, v, y, queries, pointers, pages, last, count: tl.constexpr, heads: tl.constexpr, kv_heads: tl.constexpr,
+    size: tl.constexpr, page: tl.constexpr,
 ):  # fmt: skip
     row, head = tl.program_id(0), tl.program_id(1)
-    if row < tl.load(queries + R):
+    if row < tl.load(queries + count):
         owner = 0
-        for request in range(R):
+        for request in range(count):
             owner = tl.where(tl.load(queries + request) <= row, request, owner)
         first = tl.load(pointers + owner)
-        length = (tl.load(pointers + owner + 1) - first - 1) * P + tl.load(last + owner)
+        length = (tl.load(pointers + owner + 1) - first - 1) * page + tl.load(last + owner)
         seen = length - (tl.load(queries + owner + 1) - row) + 1
-        at = (row * H + head) * D
-        found, total, _ = attend(q + at, k, v, pages + first, head, 0, seen, H, KV, D, P)
-        tl.store(y + at + tl.arange(0, D), (found / total).to(tl.bfloat16))
+        at = (row * heads + head) * size
+        found, total, _ = attend(q + at, k, v, pages + first, head, 0, seen, heads, kv_heads, size, page)
+        tl.store(y + at + tl.arange(0, size), (found / total).to(tl.bfloat16))
 
 
 class Program:
@@ -127,10 +150,10 @@ class Program:
         for number, (k, v) in enumerate(self.caches):
             group = (self.pointers[0], self.pages[0], self.last[0])
             decode_part[(DECODES, HEADS, 2)](self.q, k, v, self.t, self.s, *group, **SHAPES)
-            join_parts[(DECODES * HEADS,)](self.t, self.s, self.y, D=SIZE)
+            join_parts[(DECODES * HEADS,)](self.t, self.s, self.y, size=SIZE)
             group = (self.queries, self.pointers[1], self.pages[1], self.last[1])
             q, y = self.q[DECODES:], self.y[DECODES:]
-            prefill_rows[(ROWS - DECODES, HEADS)](q, k, v, y, *group, R=PREFILLS, **SHAPES)
+            prefill_rows[(ROWS - DECODES, HEADS)](q, k, v, y, *group, count=PREFILLS, **SHAPES)
             if not number:
                 self.q.copy_((self.y.flatten(1) @ self.w).view_as(self.q))
 

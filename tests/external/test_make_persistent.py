@@ -23,13 +23,16 @@ from forerun.external.attention_program import attention_graph, may_change_batch
 from forerun.frontends.captured import import_capture
 from forerun.ir.semantics import check
 from forerun.ir.types import DType
-from forerun.support.diagnostics import ForerunError, InvalidInput, Unsupported
 from forerun.schedules.capacity import Capacity
+from forerun.support.diagnostics import ForerunError, InvalidInput, Unsupported
 from tests.kernels.persistent.grouped import FAMILY
 from tests.schedules.batches import attention_by_definition, make_case, random_values
 
 BASE, SIZE = 0x7F00_0000_0000, 1 << 20
-PLACES = {name: MemoryRange(BASE + n * SIZE, SIZE, name=name) for n, name in enumerate(("q", "y", "t", "b", "k0", "v0", "k1", "v1"))}
+PLACES = {
+    name: MemoryRange(BASE + n * SIZE, SIZE, name=name)
+    for n, name in enumerate(("q", "y", "t", "b", "k0", "v0", "k1", "v1"))
+}
 LAYERS = [LayerMemory(PLACES["q"], PLACES[f"k{n}"], PLACES[f"v{n}"], PLACES["y"]) for n in range(2)]
 ATTEND, MERGE, PRODUCT, PLAN = range(4)
 NAMES = ("paged_decode_kernel<128>", "merge_states", "gemm", "plan")
@@ -107,7 +110,9 @@ def bound(parts: list[dict[str, np.ndarray]], first_row: int, rows: int, pages: 
     shape_of = {f"{name}{n}": shape for name, shape in shapes.items() for n in range(layers)}
     shape_of |= {name: array.shape for name, array in given.items()}
     arrays: Any = {name: SimpleNamespace(read=SimpleNamespace(shape=shape)) for name, shape in shape_of.items()}
-    made = tuple(BoundLayer({name: f"{name}{n}" for name in shapes}, shapes["y"], shapes["k_cache"]) for n in range(layers))
+    made = tuple(
+        BoundLayer({name: f"{name}{n}" for name in shapes}, shapes["y"], shapes["k_cache"]) for n in range(layers)
+    )
     groups = tuple(
         ({name: f"{name}{n}" for name in part}, len(part["page_pointers"]) - 1) for n, part in enumerate(parts)
     )
@@ -176,5 +181,3 @@ def test_captured_launches_of_triton_on_a_gpu(tmp_path: Path) -> None:
     assert found.pop("refused") == "results of"
     assert all(error < 0.02 for error in found.pop("errors")), found
     assert found == {"groups": [3, 3], "batches": 3, "bad": "BAD_PAGE", "same_bits": True}
-
-
