@@ -140,7 +140,7 @@ def bound_arrays(layers: Sequence[AttentionLayer], parts: Sequence[RequestArrays
             arrays[name] = _Array(given, read)
         return places[key]
 
-    found = []
+    found: list[BoundLayer] = []
     for number, layer in enumerate(layers):
         names = {name: bound(f"{name}{number}", getattr(layer, name)) for name in _VALUES}
         q, k, v, y = (arrays[names[name]].read for name in _VALUES)

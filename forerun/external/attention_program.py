@@ -57,8 +57,8 @@ class AttentionProgram:
         Args:
             live: The captured graph, whose context is current.
             arrays: The program's arrays.
-            policy: Of the schedule.
-            cuts: Likewise.
+            policy: The schedule's policy.
+            cuts: The rule by which it cuts tasks.
             apart: Whether each layer makes a schedule of its own, since the batch may change in between.
 
         Raises:

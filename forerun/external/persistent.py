@@ -36,7 +36,7 @@ class AttentionLayer:
     Attributes:
         q: Queries of all requests: rows, query heads, elements of a head.
         k_cache: Keys: pages, positions of a page, KV heads, elements of a head.
-        v_cache: Values, likewise.
+        v_cache: Values, in the same shape.
         y: Results, like the queries.
     """
 
@@ -166,7 +166,7 @@ def make_persistent(
         layers: The arrays of each layer. Queries and results of several layers may be the same ones.
         batch: The arrays of the requests; or of two groups, of which the rows of the second follow those of the first.
         policy: As for ``fuse-persistent``.
-        cuts: Likewise.
+        cuts: As for ``fuse-persistent``, too.
         tolerance: How far results may differ, of their greatest magnitude.
 
     Raises:

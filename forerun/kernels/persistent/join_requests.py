@@ -88,7 +88,7 @@ KERNEL = cuda_kernel(
     "kv_lengths: i32[R], page_pointers: i32[R1], pages: i32[P]",
     join,
 )
-"""Of each group: ``queries`` are pointers to its rows, which are looked at if it ``has_rows`` of its own, and
-otherwise has one a request; ``pointers`` those into its list of ``pages``; ``lengths`` the KV lengths, or with
+"""The arrays of a group: ``queries`` are pointers to its rows, which are looked at if it ``has_rows`` of its own, and
+otherwise it has one a request; ``pointers`` those into its list of ``pages``; ``lengths`` the KV lengths, or with
 ``last_pages`` how far last pages are filled. ``R`` must be ``count_a + count_b``, and ``P`` be ``most_pages``. The
 second group may have no requests; its arrays are not read then. Its rows begin at ``first_row_b``."""
