@@ -179,19 +179,19 @@ def _clone(
     others = set(gone)
 
     def extend(graph: Any, nodes: Mapping[str, Any]) -> None:
-        placed: dict[int, Any] = {}
-        done: set[str] = set()
         driver = live.driver
-        for group in groups:
-            sources = {e.source for e in edges if e.target in group.nodes} - set(group.nodes) - others
-            roots = list({int(h): h for h in (placed.get(s) or nodes[names[s]] for s in sorted(sources))}.values())
+        placed: dict[int, tuple[int, Any]] = {}  # what stands for a captured node: a number of its own, and the handle
+        done: set[str] = set()
+        for number, group in enumerate(groups):
+            sources = {edge.source for edge in edges if edge.target in group.nodes} - set(group.nodes) - others
+            roots = dict(placed.get(source) or (source, nodes[names[source]]) for source in sorted(sources))
             wanted = [name for name in program.parts[group.layer] if name not in done]
             done.update(wanted[:-1])
-            made = program.add_to(graph, wanted, roots)
-            placed |= dict.fromkeys(group.nodes, made)
-            targets = {e.target for e in edges if e.source in group.nodes} - members - others
-            after = [nodes[names[target]] for target in sorted(targets)]
-            if after:
+            made = program.add_to(graph, wanted, list(roots.values()))
+            placed |= dict.fromkeys(group.nodes, (-1 - number, made))
+            targets = {edge.target for edge in edges if edge.source in group.nodes} - members - others
+            if targets:
+                after = [nodes[names[target]] for target in sorted(targets)]
                 kinds = [driver.api.CUgraphEdgeData() for _ in after]
                 driver.call("cuGraphAddDependencies", graph, [made] * len(after), after, kinds, len(after))
 

@@ -19,12 +19,13 @@ import forerun
 from forerun.captured import CapturedEdge, CapturedFunction, CapturedGraph, CapturedNode, MemoryRange
 from forerun.external.attention_groups import Group, LayerMemory, attention_groups, with_groups
 from forerun.external.attention_layers import BoundArrays, BoundLayer
-from forerun.external.attention_program import attention_graph, may_change_batch
+from forerun.external.attention_program import attention_graph, clone_of, may_change_batch
 from forerun.frontends.captured import import_capture
 from forerun.ir.semantics import check
 from forerun.ir.types import DType
 from forerun.schedules.capacity import Capacity
 from forerun.support.diagnostics import ForerunError, InvalidInput, Unsupported
+from tests.external.captures import Spec, program
 from tests.kernels.persistent.grouped import FAMILY
 from tests.schedules.batches import attention_by_definition, make_case, random_values
 
@@ -164,6 +165,36 @@ def test_what_runs_computes_attention_of_both_groups(apart: bool) -> None:
     expected = attention_by_definition(case.values, FAMILY)
     for layer in range(2):
         assert np.abs(found[f"y{layer}"][: sum(queries)].astype(np.float32) - expected).max() < 0.02
+
+
+class Parts:
+    """A program that only notes which of its nodes are added to a clone, and after which."""
+
+    def __init__(self, *parts: tuple[str, ...]) -> None:
+        self.parts = parts
+        self.added: list[tuple[list[str], list[Any]]] = []
+
+    def add_to(self, graph: Any, nodes: list[str], after: list[Any]) -> Any:
+        self.added.append((nodes, after))
+        return int(graph), nodes[-1]
+
+
+def test_parts_stand_where_the_groups_stood() -> None:
+    """A chain of six, of which two groups, one right behind the other, are replaced; the schedule is made once."""
+    parts = Parts(("join", "schedule", "attend0"), ("join", "schedule", "attend1"))
+    with program() as captures:
+        live = captures.capture([Spec() for _ in range(6)])
+        imported = import_capture(live.graph)
+        groups = (Group(0, (1, 2)), Group(1, (3,)))
+        made = clone_of(live, imported, groups, parts)  # type: ignore[arg-type]
+        content = captures.cuda.executables[int(made.executable)]
+        clone = next(iter(captures.cuda.clones))
+        nodes = [int(handle) for handle in live.handles.nodes]
+        first = [(clone, nodes[0])], [(clone, "attend0")]
+        assert parts.added == [(["join", "schedule", "attend0"], first[0]), (["attend1"], first[1])]
+        assert set(content.nodes) == {nodes[0], nodes[4], nodes[5]}
+        assert {("attend1", nodes[4]), (nodes[4], nodes[5])} <= set(content.edges)
+        made.close()
 
 
 @pytest.mark.gpu
