@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +48,28 @@ class _Array:
 
 
 @dataclass(frozen=True)
+class _Pages:
+    """The pages of keys, or of values, where both take turns: every second page from one on, as a dense array."""
+
+    whole: ExternalArray
+    number: int
+
+    @property
+    def read(self) -> ExternalArray:
+        """From the first page of its kind to the last page of keys, those of the other kind included."""
+        pages, _, *rest = self.whole.shape
+        size = int(np.prod(rest)) * self.whole.dtype.itemsize
+        shape = (2 * pages - 1, *rest)
+        return replace(self.whole, address=self.whole.address + self.number * size, shape=shape)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        found = self.read
+        data = (found.address, not found.writable)
+        return {"shape": found.shape, "typestr": found.dtype, "data": data, "strides": None, "version": 3}
+
+
+@dataclass(frozen=True)
 class BoundArrays:
     """All arrays, by the names of their buffers; what lies in one place is one buffer.
 
@@ -58,6 +80,7 @@ class BoundArrays:
         last_pages: What the lengths are.
         first_row: Where the rows of the second group begin.
         dtype: Of the values.
+        page_step: 2 if pages of keys and of values take turns, else 1.
     """
 
     arrays: dict[str, _Array]
@@ -66,6 +89,7 @@ class BoundArrays:
     last_pages: bool
     first_row: int
     dtype: DType
+    page_step: int = 1
 
     @property
     def requests(self) -> int:
@@ -117,7 +141,7 @@ class BoundArrays:
         page_size = self.layers[0].cache_shape[1]
         return {
             **found, "last_pages": int(self.last_pages), "page_size": page_size, "first_row_b": self.first_row,
-            "most_pages": self.pages,
+            "most_pages": self.pages, "page_step": self.page_step,
         }  # fmt: skip
 
 
@@ -131,9 +155,7 @@ def bound_arrays(layers: Sequence[AttentionLayer], parts: Sequence[RequestArrays
     places: dict[tuple[int, tuple[int, ...]], str] = {}
 
     def bound(name: str, given: Any) -> str:
-        if not is_device_array(given):
-            raise InvalidInput(f"{name}: {type(given).__name__} is not an array on a GPU")
-        read = read_array(name, given, _NO_WAIT)
+        read = given.read if isinstance(given, _Pages) else _read(name, given)
         key = read.address, read.shape
         if key not in places:
             places[key] = name
@@ -142,7 +164,8 @@ def bound_arrays(layers: Sequence[AttentionLayer], parts: Sequence[RequestArrays
 
     found: list[BoundLayer] = []
     for number, layer in enumerate(layers):
-        names = {name: bound(f"{name}{number}", getattr(layer, name)) for name in _VALUES}
+        given = {"q": layer.q, **_caches(number, layer), "y": layer.y}
+        names = {name: bound(f"{name}{number}", given[name]) for name in _VALUES}
         q, k, v, y = (arrays[names[name]].read for name in _VALUES)
         if len(q.shape) != 3 or len(k.shape) != 4 or q.shape != y.shape or k.shape != v.shape:
             message = f"layer {number}: queries {q.shape}, keys {k.shape}, values {v.shape}, results {y.shape}"
@@ -157,8 +180,31 @@ def bound_arrays(layers: Sequence[AttentionLayer], parts: Sequence[RequestArrays
     dtype = dtypes.get(arrays[found[0].names["q"]].read.dtype)
     if dtype is None:
         raise InvalidInput("persistent attention computes with bf16 and f16", hint="cast, or leave these launches")
+    steps = {1 if layer.v_cache is not None else 2 for layer in layers}
+    if len(steps) > 1:
+        raise InvalidInput("some layers have keys and values in one array, and some do not")
+    step = steps.pop()
     requests = [_part(bound, arrays, number, part) for number, part in enumerate(parts)]
-    return BoundArrays(arrays, tuple(found), tuple(requests), _last_pages(parts), _first_row(parts, requests), dtype)
+    return BoundArrays(
+        arrays, tuple(found), tuple(requests), _last_pages(parts), _first_row(parts, requests), dtype, step
+    )
+
+
+def _read(name: str, given: Any) -> ExternalArray:
+    if not is_device_array(given):
+        raise InvalidInput(f"{name}: {type(given).__name__} is not an array on a GPU")
+    return read_array(name, given, _NO_WAIT)
+
+
+def _caches(number: int, layer: AttentionLayer) -> dict[str, Any]:
+    """The keys and the values, which may be pages of one array."""
+    if layer.v_cache is not None:
+        return {"k_cache": layer.k_cache, "v_cache": layer.v_cache}
+    whole = _read(f"k_cache{number}", layer.k_cache)
+    if len(whole.shape) != 5 or whole.shape[1] != 2 or not whole.contiguous:
+        hint = "pages, 2, positions of a page, KV heads, elements; dense"
+        raise InvalidInput(f"layer {number}: a cache of keys and values cannot be {whole.shape}", hint=hint)
+    return {"k_cache": _Pages(whole, 0), "v_cache": _Pages(whole, 1)}
 
 
 def _part(bound: Any, arrays: dict[str, _Array], number: int, part: RequestArrays) -> tuple[dict[str, str], int]:

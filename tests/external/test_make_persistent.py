@@ -18,7 +18,7 @@ import pytest
 import forerun
 from forerun.captured import CapturedEdge, CapturedFunction, CapturedGraph, CapturedNode, MemoryRange
 from forerun.external.attention_groups import Group, LayerMemory, attention_groups, with_groups
-from forerun.external.attention_layers import BoundArrays, BoundLayer
+from forerun.external.attention_layers import BoundArrays, BoundLayer, bound_arrays
 from forerun.external.attention_program import attention_graph, clone_of, may_change_batch
 from forerun.frontends.captured import import_capture
 from forerun.ir.semantics import check
@@ -137,6 +137,54 @@ def flashinfer_arrays(case: Any, requests: range, *, rows: bool) -> dict[str, np
     return found
 
 
+class OnGpu:
+    """An array, as if it lay at some address of a GPU."""
+
+    def __init__(self, address: int, shape: tuple[int, ...], dtype: Any = ml_dtypes.bfloat16) -> None:
+        data = {"data": (address, False), "strides": None, "version": 3}
+        self.__cuda_array_interface__ = {"shape": shape, "typestr": np.dtype(dtype), **data}
+
+
+def requests_of(count: int, **more: Any) -> forerun.RequestArrays:
+    sizes = {"page_pointers": count + 1, "pages": 50, "lengths": count}
+    arrays = {name: OnGpu(1 << 20 | n << 12, (size,), np.int32) for n, (name, size) in enumerate(sizes.items())}
+    return forerun.RequestArrays(**{**arrays, **more})
+
+
+def layer_of(**more: Any) -> forerun.AttentionLayer:
+    shapes = {"q": (8, 4, 16), "k_cache": (50, 4, 2, 16), "v_cache": (50, 4, 2, 16), "y": (8, 4, 16)}
+    arrays = {name: OnGpu(n << 16, shape) for n, (name, shape) in enumerate(shapes.items(), 1)}
+    return forerun.AttentionLayer(**{**arrays, **more})
+
+
+def test_keys_and_values_may_be_pages_of_one_array() -> None:
+    found = bound_arrays([layer_of(k_cache=OnGpu(1 << 17, (50, 2, 4, 2, 16)), v_cache=None)], [requests_of(3)])
+    (layer,) = found.spans()
+    page = 4 * 2 * 16 * 2
+    assert (layer.k_cache.address, layer.v_cache.address) == (1 << 17, (1 << 17) + page)
+    assert layer.v_cache.stop == (1 << 17) + 100 * page
+    assert (found.page_step, found.join_arguments()["page_step"], found.layers[0].cache_shape) == (2, 2, (99, 4, 2, 16))
+
+
+@pytest.mark.parametrize(
+    ("layers", "parts", "said"),
+    [
+        ([layer_of(q=np.zeros(3))], [requests_of(3)], "q0: ndarray is not an array on a GPU"),
+        ([layer_of(q=OnGpu(0, (8, 64)))], [requests_of(3)], "layer 0: queries"),
+        ([layer_of(), layer_of(q=OnGpu(0, (9, 4, 16)), y=OnGpu(0, (9, 4, 16)))], [requests_of(3)], "other shapes"),
+        ([layer_of(y=OnGpu(0, (8, 4, 16), np.float16))], [requests_of(3)], "several types"),
+        ([layer_of(k_cache=OnGpu(0, (50, 4, 2, 16)), v_cache=None)], [requests_of(3)], "keys and values cannot be"),
+        ([layer_of()], [requests_of(3, lengths=OnGpu(0, (2,), np.int32))], "too few elements for 3 requests"),
+        ([layer_of()], [requests_of(3, pages=OnGpu(0, (2,), np.int64))], "one-dimensional ones of int32"),
+        ([layer_of()], [requests_of(3), requests_of(2, last_pages=True)], "must be of one kind"),
+        ([layer_of()], [requests_of(3, query_pointers=OnGpu(0, (4,), np.int32)), requests_of(2)], "is not known"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(layers: list[Any], parts: list[Any], said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        bound_arrays(layers, parts)
+
+
 @pytest.mark.parametrize("apart", [False, True])
 def test_what_runs_computes_attention_of_both_groups(apart: bool) -> None:
     """Decodes of one row each before prefills, of which the last request is padding; two layers."""
@@ -209,6 +257,6 @@ def test_captured_launches_of_triton_on_a_gpu(tmp_path: Path) -> None:
     print(done.stdout, done.stderr)
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found.pop("refused") == "results of"
+    assert found.pop("refused") == "layer 1: results"
     assert all(error < 0.02 for error in found.pop("errors")), found
     assert found == {"groups": [3, 3], "batches": 3, "bad": "BAD_PAGE", "same_bits": True}

@@ -64,8 +64,8 @@ __device__ __forceinline__ void join(const Arguments& a, Locals&) {
 #pragma unroll 1
     for (int i = thread; i < Dims::P; i += total) {
         int page = -1;
-        if (i < pages_a) page = load_global(first.pages + i);
-        else if (i - pages_a < pages_b) page = load_global(second.pages + (i - pages_a));
+        if (i < pages_a) page = a.page_step() * load_global(first.pages + i);
+        else if (i - pages_a < pages_b) page = a.page_step() * load_global(second.pages + (i - pages_a));
         a.pages[i] = page;
     }
 }

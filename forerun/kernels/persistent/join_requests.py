@@ -54,6 +54,7 @@ def join(
     page_size: int,
     first_row_b: int,
     most_pages: int,
+    page_step: int,
 ) -> tuple[Words, Words, Words, Words, Words]:
     """The batch of both groups; requests at the end that have no KV are not counted, as engines pad with them.
 
@@ -72,7 +73,7 @@ def join(
     pages, at = np.full(int(most_pages), -1, np.int32), 0
     for own, end in ((pages_a, pointers_a[count_a]), (pages_b, pointers_b[count_b] if count_b else 0)):
         count = min(max(int(end), 0), len(own), int(most_pages) - at)
-        pages[at : at + count] = own[:count]
+        pages[at : at + count] = own[:count] * np.int32(page_step)
         at += count
     return np.array([requests], np.int32), rows, kv, pointers.astype(np.int32), pages
 
@@ -81,7 +82,17 @@ _GROUPS = ", ".join(
     f"queries_{group}: i32[_], pointers_{group}: i32[_], pages_{group}: i32[P{group.upper()}], lengths_{group}: i32[_]"
     for group in "ab"
 )
-_SCALARS = ("count_a", "count_b", "has_rows_a", "has_rows_b", "last_pages", "page_size", "first_row_b", "most_pages")
+_SCALARS = (
+    "count_a",
+    "count_b",
+    "has_rows_a",
+    "has_rows_b",
+    "last_pages",
+    "page_size",
+    "first_row_b",
+    "most_pages",
+    "page_step",
+)
 KERNEL = cuda_kernel(
     "join_requests",
     f"{_GROUPS}, {', '.join(f'{name}: scalar i32' for name in _SCALARS)}, requests: i32[1], query_pointers: i32[R1], "
@@ -91,4 +102,5 @@ KERNEL = cuda_kernel(
 """The arrays of a group: ``queries`` are pointers to its rows, which are looked at if it ``has_rows`` of its own, and
 otherwise it has one a request; ``pointers`` those into its list of ``pages``; ``lengths`` the KV lengths, or with
 ``last_pages`` how far last pages are filled. ``R`` must be ``count_a + count_b``, and ``P`` be ``most_pages``. The
-second group may have no requests; its arrays are not read then. Its rows begin at ``first_row_b``."""
+second group may have no requests; its arrays are not read then. Its rows begin at ``first_row_b``. Page ``n`` of a list
+is page ``n * page_step`` of the cache: 2 where pages of keys and of values take turns."""

@@ -38,7 +38,7 @@ def group(lengths: list[tuple[int, int]], name: str, *, last_pages: bool) -> Arr
 
 def scalars(first: int, second: int, **more: int) -> dict[str, int]:
     usual = {"count_a": first, "count_b": second, "has_rows_a": 1, "has_rows_b": 1, "last_pages": 1}
-    return {**usual, "page_size": PAGE, "first_row_b": 0, "most_pages": 1, **more}
+    return {**usual, "page_size": PAGE, "first_row_b": 0, "most_pages": 1, "page_step": 1, **more}
 
 
 @settings(max_examples=40)
@@ -80,7 +80,7 @@ def test_on_the_cpu(tmp_path: Path, ctas: int, last_pages: int) -> None:
         count = len(prefill) + len(second)
         for first_row in (46, 47):
             numbers = scalars(len(prefill), len(second), has_rows_b=0, last_pages=last_pages, most_pages=most)
-            numbers["first_row_b"] = first_row
+            numbers |= {"first_row_b": first_row, "page_step": ctas}
             expected = join_requests.join(**arrays, **numbers)
             made = {"requests": 1, "query_pointers": count + 1, "kv_lengths": count, "page_pointers": count + 1}
             found = {name: np.full(size, -77, np.int32) for name, size in {**made, "pages": most}.items()}
