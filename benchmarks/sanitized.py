@@ -27,7 +27,7 @@ from forerun.frontends.random_weights import RandomWeights
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DType
-from forerun.kernels.persistent import expert_tiles
+from forerun.kernels.persistent import expert_tiles, join_requests
 from forerun.kernels.persistent.attention_requests import launch_for, launch_requests
 from forerun.kernels.persistent.expert_rows import launch_expert
 from forerun.kernels.persistent.ragged_attention import BATCH, RaggedAttention
@@ -152,6 +152,31 @@ def launches() -> None:
             near(found[:rows], expected, pipeline.partition(",")[0])
 
 
+def joined() -> None:
+    """The batch from arrays of two groups, the second one padded."""
+    words = {
+        "queries_a": [0, 5, 45, 46], "pointers_a": [0, 6, 9, 10], "pages_a": range(12), "lengths_a": [10, 8, 1],
+        "queries_b": [0] * 36, "pointers_b": [0, 3, 40, *[40] * 33], "pages_b": range(50, 90), "lengths_b": [7] * 35,
+    }  # fmt: skip
+    arrays = {name: np.array(values, np.int32) for name, values in words.items()}
+    numbers = {"count_a": 3, "count_b": 35, "has_rows_a": 1, "has_rows_b": 0, "last_pages": 1, "page_size": 16}
+    numbers |= {"first_row_b": 46, "most_pages": 52, "page_step": 2}
+    expected = join_requests.join(**arrays, **numbers)
+    builder = forerun.GraphBuilder("joined")
+    for name, array in arrays.items():
+        builder.input(name, "i32", array.shape)
+    made = ("requests", "query_pointers", "kv_lengths", "page_pointers", "pages")
+    for name, array in zip(made, expected, strict=True):
+        builder.output(name, "i32", array.shape)
+    names = {name: name for name in (*arrays, *made)}
+    launch = join_requests.launch_for(38, 52)
+    builder.launch(join_requests.KERNEL, node="join", launch=launch, **names, **numbers)
+    with compiled(builder.build(), "exact") as program:
+        found = program(**arrays)
+    for name, array in zip(made, expected, strict=True):
+        assert found[name].tolist() == array.tolist(), name
+
+
 def experts() -> None:
     """Rows of experts: the schedule and the persistent kernel, and a launch for each expert."""
     chooser, counts = np.random.default_rng(2), [3, 0, 9, 17]
@@ -221,7 +246,7 @@ def bodies() -> None:
         assert count.tolist() == [4]
 
 
-PARTS: tuple[Callable[[], None], ...] = (persistent, launches, experts, ragged_step, decode, bodies)
+PARTS: tuple[Callable[[], None], ...] = (persistent, launches, joined, experts, ragged_step, decode, bodies)
 
 
 def main() -> None:

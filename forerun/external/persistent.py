@@ -35,7 +35,7 @@ class AttentionLayer:
 
     Attributes:
         q: Queries of all requests: rows, query heads, elements of a head.
-        k_cache: Keys: pages, positions of a page, KV heads, elements of a head; or both: pages, 2, positions, and so on.
+        k_cache: Keys: pages, positions of a page, KV heads, elements of a head; or both: pages, 2, and so on.
         v_cache: Values, in the same shape; ``None`` if ``k_cache`` has both.
         y: Results, like the queries.
     """
