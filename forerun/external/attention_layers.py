@@ -11,7 +11,7 @@ import numpy as np
 from forerun.captured.graph import MemoryRange
 from forerun.external.attention_groups import LayerMemory
 from forerun.ir.builder import GraphBuilder
-from forerun.ir.types import DType
+from forerun.ir.types import BufferRole, DType
 from forerun.runtime.cuda.memory.external import ExternalArray, is_device_array, read_array
 from forerun.runtime.dtypes import numpy_dtype
 from forerun.support.diagnostics import InvalidInput
@@ -38,35 +38,17 @@ class BoundLayer:
 
 @dataclass(frozen=True)
 class _Array:
+    """An array of the caller's; or a part of another one, whose name and offset in bytes are known."""
+
     given: Any
     read: ExternalArray
+    whole: str = ""
+    offset: int = 0
 
     @property
     def range(self) -> MemoryRange:
         """Its bytes."""
         return MemoryRange(self.read.address, int(np.prod(self.read.shape)) * self.read.dtype.itemsize)
-
-
-@dataclass(frozen=True)
-class _Pages:
-    """The pages of keys, or of values, where both take turns: every second page from one on, as a dense array."""
-
-    whole: ExternalArray
-    number: int
-
-    @property
-    def read(self) -> ExternalArray:
-        """From the first page of its kind to the last page of keys, those of the other kind included."""
-        pages, _, *rest = self.whole.shape
-        size = int(np.prod(rest)) * self.whole.dtype.itemsize
-        shape = (2 * pages - 1, *rest)
-        return replace(self.whole, address=self.whole.address + self.number * size, shape=shape)
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        found = self.read
-        data = (found.address, not found.writable)
-        return {"shape": found.shape, "typestr": found.dtype, "data": data, "strides": None, "version": 3}
 
 
 @dataclass(frozen=True)
@@ -108,7 +90,7 @@ class BoundArrays:
 
     def memory(self) -> dict[str, Any]:
         """The program's arrays, by buffer."""
-        return {name: array.given for name, array in self.arrays.items()}
+        return {name: array.given for name, array in self.arrays.items() if not array.whole}
 
     def spans(self) -> tuple[LayerMemory, ...]:
         """Where the arrays of each layer lie."""
@@ -121,11 +103,13 @@ class BoundArrays:
 
     def declare(self, builder: GraphBuilder) -> None:
         """Declare the buffers."""
-        declare = {"q": builder.input, "k_cache": builder.state, "v_cache": builder.state, "y": builder.output}
-        values = {name: kind for layer in self.layers for kind, name in layer.names.items()}
+        roles = {layer.names["q"]: BufferRole.INPUT for layer in self.layers}
+        roles |= {layer.names["y"]: BufferRole.OUTPUT for layer in self.layers}
         for name, array in self.arrays.items():
-            kind = values.get(name, "q")
-            declare[kind](name, self.dtype if name in values else DType.I32, array.read.shape)
+            is_words = array.read.dtype == np.int32
+            role = BufferRole.INPUT if is_words else roles.get(name, BufferRole.STATE)
+            dtype, own = DType.I32 if is_words else self.dtype, array.whole or None
+            builder.buffer(name, dtype, array.read.shape, role, allocation=own, offset=array.offset)
 
     def join_arguments(self) -> dict[str, Any]:
         """What is bound to the parameters of ``join_requests`` that say what there is."""
@@ -155,7 +139,7 @@ def bound_arrays(layers: Sequence[AttentionLayer], parts: Sequence[RequestArrays
     places: dict[tuple[int, tuple[int, ...]], str] = {}
 
     def bound(name: str, given: Any) -> str:
-        read = given.read if isinstance(given, _Pages) else _read(name, given)
+        read = _read(name, given)
         key = read.address, read.shape
         if key not in places:
             places[key] = name
@@ -164,8 +148,11 @@ def bound_arrays(layers: Sequence[AttentionLayer], parts: Sequence[RequestArrays
 
     found: list[BoundLayer] = []
     for number, layer in enumerate(layers):
-        given = {"q": layer.q, **_caches(number, layer), "y": layer.y}
-        names = {name: bound(f"{name}{number}", given[name]) for name in _VALUES}
+        names = {name: bound(f"{name}{number}", getattr(layer, name)) for name in ("q", "y")}
+        if layer.v_cache is None:
+            names |= _halves(bound(f"cache{number}", layer.k_cache), number, arrays)
+        else:
+            names |= {name: bound(f"{name}{number}", getattr(layer, name)) for name in ("k_cache", "v_cache")}
         q, k, v, y = (arrays[names[name]].read for name in _VALUES)
         if len(q.shape) != 3 or len(k.shape) != 4 or q.shape != y.shape or k.shape != v.shape:
             message = f"layer {number}: queries {q.shape}, keys {k.shape}, values {v.shape}, results {y.shape}"
@@ -196,15 +183,19 @@ def _read(name: str, given: Any) -> ExternalArray:
     return read_array(name, given, _NO_WAIT)
 
 
-def _caches(number: int, layer: AttentionLayer) -> dict[str, Any]:
-    """The keys and the values, which may be pages of one array."""
-    if layer.v_cache is not None:
-        return {"k_cache": layer.k_cache, "v_cache": layer.v_cache}
-    whole = _read(f"k_cache{number}", layer.k_cache)
-    if len(whole.shape) != 5 or whole.shape[1] != 2 or not whole.contiguous:
-        hint = "pages, 2, positions of a page, KV heads, elements; dense"
-        raise InvalidInput(f"layer {number}: a cache of keys and values cannot be {whole.shape}", hint=hint)
-    return {"k_cache": _Pages(whole, 0), "v_cache": _Pages(whole, 1)}
+def _halves(whole: str, number: int, arrays: dict[str, _Array]) -> dict[str, str]:
+    """The keys and the values of an array whose pages have both: every second page of it, from the first of each on."""
+    read = arrays[whole].read
+    if len(read.shape) != 5 or read.shape[1] != 2:
+        hint = "pages, 2, positions of a page, KV heads, elements"
+        raise InvalidInput(f"layer {number}: a cache of keys and values cannot be {read.shape}", hint=hint)
+    pages, _, *rest = read.shape
+    size = int(np.prod(rest)) * read.dtype.itemsize
+    names = {"k_cache": f"k_cache{number}", "v_cache": f"v_cache{number}"}
+    for half, name in enumerate(names.values()):
+        part = replace(read, address=read.address + half * size, shape=(2 * pages - 1, *rest))
+        arrays[name] = _Array(None, part, whole, half * size)
+    return names
 
 
 def _part(bound: Any, arrays: dict[str, _Array], number: int, part: RequestArrays) -> tuple[dict[str, str], int]:

@@ -110,7 +110,11 @@ def bound(parts: list[dict[str, np.ndarray]], first_row: int, rows: int, pages: 
     shapes = {"q": (rows, 4, 16), "y": (rows, 4, 16), "k_cache": (pages, 4, 2, 16), "v_cache": (pages, 4, 2, 16)}
     shape_of = {f"{name}{n}": shape for name, shape in shapes.items() for n in range(layers)}
     shape_of |= {name: array.shape for name, array in given.items()}
-    arrays: Any = {name: SimpleNamespace(read=SimpleNamespace(shape=shape)) for name, shape in shape_of.items()}
+    kinds = {name: np.dtype(np.int32 if name in given else ml_dtypes.bfloat16) for name in shape_of}
+    arrays: Any = {
+        name: SimpleNamespace(read=SimpleNamespace(shape=shape, dtype=kinds[name]), whole="", offset=0)
+        for name, shape in shape_of.items()
+    }
     made = tuple(
         BoundLayer({name: f"{name}{n}" for name in shapes}, shapes["y"], shapes["k_cache"]) for n in range(layers)
     )
@@ -163,6 +167,9 @@ def test_keys_and_values_may_be_pages_of_one_array() -> None:
     page = 4 * 2 * 16 * 2
     assert (layer.k_cache.address, layer.v_cache.address) == (1 << 17, (1 << 17) + page)
     assert layer.v_cache.stop == (1 << 17) + 100 * page
+    assert list(found.memory()) == ["q0", "y0", "cache0", "page_pointers0", "pages0", "lengths0"]
+    graph, _ = attention_graph(found, "prefix-sums", "shares", 4, apart=False)
+    assert [graph.buffers[name].allocation for name in ("k_cache0", "v_cache0")] == ["cache0", "cache0"]
     assert (found.page_step, found.join_arguments()["page_step"], found.layers[0].cache_shape) == (2, 2, (99, 4, 2, 16))
 
 
