@@ -180,7 +180,8 @@ def run_case(session: Any, name: str, report: Callable[[str], None]) -> dict[str
         worst = max(one.error for one in made.compare())
         report(f"{name}, {label}: greatest difference {worst:.4f}")
         if not worst < 0.02:
-            raise SystemExit(f"{name}, {label}: results differ by {worst}")
+            report(f"FAILED {name}, {label}: nothing was timed")
+            continue
         samples = timed({"FlashInfer": graph.replay, "persistent": made.replay})
         ratio = bootstrap_median_ratio(samples["FlashInfer"], samples["persistent"])
         found[f"{name}, {label}.speedup"] = ratio
