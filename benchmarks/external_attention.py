@@ -1,6 +1,6 @@
 """Captured graphs whose attention is FlashInfer's: beside what ``forerun.make_persistent`` makes of them.
 
-    python -m benchmarks.external_attention [--out FOLDER]
+    python -m benchmarks.external_attention [--out FOLDER] [--layers N]
 
 Layers of paged attention with a product after each, captured by torch: FlashInfer's decode kernel and the merge of its
 splits, for equal and for skewed lengths; and its persistent kernel for decodes and prefills together. Results of each
@@ -24,7 +24,7 @@ import numpy as np
 import forerun
 from benchmarks.common import Metric, bootstrap_median_ratio, write_result
 
-LAYERS, PAGE = 8, 16
+PAGE = 16
 ROUNDS, REPLAYS = 9, 5
 DECODE = (32, 8, 64)
 MIXED = (28, 4, 128)
@@ -38,10 +38,10 @@ def skewed(count: int, seed: int) -> list[Request]:
 
 
 CASES: dict[str, tuple[tuple[int, int, int], list[Request], list[Request]]] = {
-    "decode of 128 x 2,048": (DECODE, [(1, 2048)] * 128, [(1, 1024)] * 128),
     "decode, skewed": (DECODE, skewed(128, 0), skewed(128, 1)),
-    "decode of 4 x 300": (DECODE, [(1, 300)] * 4, [(1, 299)] * 4),
     "prefill and decode": (MIXED, [(1, 2048)] * 64 + [(1024, 1024)] * 2, [(1, 1000)] * 64 + [(1024, 1536)] * 2),
+    "decode of 128 x 2,048": (DECODE, [(1, 2048)] * 128, [(1, 1024)] * 128),
+    "decode of 4 x 300": (DECODE, [(1, 300)] * 4, [(1, 299)] * 4),
 }
 """Heads, the batch that is captured, and another one."""
 
@@ -49,7 +49,7 @@ CASES: dict[str, tuple[tuple[int, int, int], list[Request], list[Request]]] = {
 class Program:
     """Layers of attention over one batch, with a product after each."""
 
-    def __init__(self, shape: tuple[int, int, int], batches: Sequence[list[Request]]) -> None:
+    def __init__(self, shape: tuple[int, int, int], batches: Sequence[list[Request]], layers: int) -> None:
         import torch
         import tvm_ffi
 
@@ -67,7 +67,7 @@ class Program:
         self.first = torch.randn((rows, heads, size), **device)
         self.q, self.y = torch.zeros_like(self.first), torch.zeros_like(self.first)
         cache = (pages, PAGE, kv_heads, size)
-        self.caches = [[torch.randn(cache, **device) for _ in "kv"] for _ in range(LAYERS)]
+        self.caches = [[torch.randn(cache, **device) for _ in "kv"] for _ in range(layers)]
         self.w = torch.randn((heads * size, heads * size), **device) / (heads * size) ** 0.5
         self.sums = torch.zeros((rows, heads), dtype=torch.float32, device="cuda")
         self.queries, self.pointers = (torch.zeros(count + 1, **words) for _ in range(2))
@@ -141,12 +141,12 @@ class Program:
         )
 
 
-def run_case(session: Any, name: str, report: Callable[[str], None]) -> dict[str, Metric]:
+def run_case(session: Any, name: str, layers: int, report: Callable[[str], None]) -> dict[str, Metric]:
     """Capture, replace, compare, and time by turns."""
     import torch
 
     shape, first, second = CASES[name]
-    program = Program(shape, (first, second))
+    program = Program(shape, (first, second), layers)
     program.batch(first)
     program.plan_batch()
     stream = torch.cuda.Stream()
@@ -187,7 +187,7 @@ def run_case(session: Any, name: str, report: Callable[[str], None]) -> dict[str
         found[f"{name}, {label}.speedup"] = ratio
         medians = {key: statistics.median(each) for key, each in samples.items()}
         times = ", ".join(f"{key} {value:.1f} us" for key, value in medians.items())
-        report(f"{name}, {label}: {times} a step of {LAYERS} layers: {ratio.value:.3f} times as fast")
+        report(f"{name}, {label}: {times} a step of {layers} layers: {ratio.value:.3f} times as fast")
     made.close()
     return found
 
@@ -213,6 +213,7 @@ def timed(runs: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="where to write the JSON, instead of benchmarks/results")
+    parser.add_argument("--layers", type=int, default=8)
     options = parser.parse_args()
     metrics: dict[str, Metric] = {}
     lines: list[str] = []
@@ -224,7 +225,7 @@ def main() -> None:
     with forerun.capture() as session:
         for name in CASES:
             try:
-                metrics |= run_case(session, name, report)
+                metrics |= run_case(session, name, options.layers, report)
             except forerun.ForerunError as error:
                 report(f"FAILED {name}: {error}")
     where = {} if options.out is None else {"folder": options.out}

@@ -61,6 +61,32 @@ def test_temporaries_begin_as_poison_and_state_as_zeros(api: FakeCuda) -> None:
     program.close()
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_nodes_in_somebodys_graph_work_on_the_programs_memory(api: FakeCuda, together: bool) -> None:
+    """Both at once, or one behind the other, several times."""
+    builder = GraphBuilder("two")
+    x, y, half = builder.input("x", I32, (N,)), builder.output("y", I32, (N,)), builder.temp("half", I32, (N,))
+    builder.launch(KERNELS["add_i32"], node="first", a=x, b=x, y=half)
+    builder.launch(KERNELS["add_i32"], node="second", a=half, b=half, y=y)
+    program = load(PassManager("infer-dependencies").run(builder.build()).graph)
+    driver = program._resources.driver
+    for number in range(2):
+        program.buffer("x").assign(X + number)
+        graph = driver.call("cuGraphCreate", 0)
+        before = list(program.emit_into(graph, ["first"], []).values())
+        parts = [["first", "second"]] if together else [["first"], ["second"]]
+        for part in parts:
+            before = list(program.emit_into(graph, part, before[-1:]).values())
+        assert [len(node.after) for node in api.graphs[int(graph)]] == [0, 1, 1]
+        with program._resources.context.current():
+            api._run(api.graphs[int(graph)])
+        np.testing.assert_array_equal(program.read("y"), 4 * (X + number))
+        driver.call("cuGraphDestroy", graph)
+    program.close()
+    with pytest.raises(InvalidInput, match="closed"):
+        program.emit_into(graph, ["first"], [])
+
+
 def test_reading_and_writing(api: FakeCuda) -> None:
     program = load(rich(), W)
     program.write("total", X)
