@@ -15,6 +15,7 @@ import argparse
 import os
 import statistics
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,9 +137,8 @@ class Program:
         """What forerun makes of the captured graph."""
         queries = self.queries if self.is_mixed else None
         batch = forerun.RequestArrays(self.pointers, self.pages, self.lengths, queries, last_pages=not self.is_mixed)
-        return forerun.make_persistent(
-            graph, kernels, [forerun.AttentionLayer(self.q, k, v, self.y) for k, v in self.caches], batch
-        )
+        layers = [forerun.AttentionLayer(self.q, k, v, self.y) for k, v in self.caches]
+        return forerun.make_persistent(graph, kernels, layers, batch, constant_batch=True)
 
 
 def run_case(session: Any, name: str, layers: int, report: Callable[[str], None]) -> dict[str, Metric]:
@@ -226,8 +226,9 @@ def main() -> None:
         for name in CASES:
             try:
                 metrics |= run_case(session, name, options.layers, report)
-            except forerun.ForerunError as error:
-                report(f"FAILED {name}: {error}")
+            except Exception as error:
+                traceback.print_exc()
+                report(f"FAILED {name}: {error!r}"[:400])
     where = {} if options.out is None else {"folder": options.out}
     write_result("external_attention", metrics, details={"lines": lines}, **where)
 

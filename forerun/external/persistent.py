@@ -150,6 +150,7 @@ def make_persistent(
     policy: Literal["prefix-sums", "longest-first", "round-robin"] = "prefix-sums",
     cuts: Literal["shares", "whole", "invariant"] = "shares",
     tolerance: float = TOLERANCE,
+    constant_batch: bool = False,
 ) -> PersistentGraph:
     """Let one persistent kernel a layer do what a captured graph's launches of attention do.
 
@@ -168,6 +169,8 @@ def make_persistent(
         policy: As for ``fuse-persistent``.
         cuts: As for ``fuse-persistent``, too.
         tolerance: How far results may differ, of their greatest magnitude.
+        constant_batch: You say that nothing in the graph writes the arrays of the batch, so that one schedule serves all
+            layers where it is not known what some nodes in between write.
 
     Raises:
         InvalidInput: If an array does not fit, launches are not found, or results differ by more than that.
@@ -206,7 +209,7 @@ def make_persistent(
         verdict = check(graph)
         if verdict.status == "refuted":
             raise Refuted("the captured graph is refuted", verdict.findings)
-    apart = may_change_batch(imported, groups, arrays.batch())
+    apart = not constant_batch and may_change_batch(imported, groups, arrays.batch())
     program = AttentionProgram.of(live, arrays, policy, cuts, apart=apart)
     try:
         made = PersistentGraph(live, imported, groups, after, program, clone_of(live, imported, groups, program))
