@@ -169,8 +169,8 @@ def make_persistent(
         policy: As for ``fuse-persistent``.
         cuts: As for ``fuse-persistent``, too.
         tolerance: How far results may differ, of their greatest magnitude.
-        constant_batch: You say that nothing in the graph writes the arrays of the batch, so that one schedule serves all
-            layers where it is not known what some nodes in between write.
+        constant_batch: You say that nothing in the graph writes the arrays of the batch, so that one schedule serves
+            all layers where it is not known what some nodes in between write.
 
     Raises:
         InvalidInput: If an array does not fit, launches are not found, or results differ by more than that.
