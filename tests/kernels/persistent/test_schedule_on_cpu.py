@@ -201,7 +201,8 @@ def test_longest_first_with_ties(kernels, tmp_path_factory, blocks: list[int], s
 @pytest.mark.parametrize("blocks", [30, 150, 325])
 def test_one_long_request_among_many_short_ones(blocks: int, kernels, tmp_path_factory) -> None:
     """The other CTA gets all the short ones, or as many more as make up for the long one."""
-    family = Attention(heads=1, kv_heads=1, head_size=1, page_size=64, cache_pages=600)
+    costs = {16: Costs(2, 4), 64: Costs(8, 4), 128: Costs(8, 4)}
+    family = Attention(heads=1, kv_heads=1, head_size=1, page_size=64, cache_pages=600, costs=costs)
     config = Config(family, capacity_for(family, 101, 101, 600, 2, Whole()), "longest-first", Whole(), 32, 1)
     batch = attention_batch(family, config.capacity, [1] * 101, [9] * 40 + [64 * blocks] + [9] * 60)
     arrays = made(kernels, config, batch, tmp_path_factory)
