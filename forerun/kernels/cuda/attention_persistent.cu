@@ -17,21 +17,26 @@
 
 struct Locals {};
 
-// What the warps have found; rows of weighted values are padded against conflicts of banks. Four warps have a place for
-// them in the front of dynamic shared memory. Of more, each has them in the stage of its ring that is free between two
-// items: otherwise rings would have too few.
-constexpr bool results_in_rings = warps > 4;
-using Weighted = float[step][Dims::HD + 8];
+// What the warps have found. Four warps have a place for weighted values in the front of dynamic shared memory. Of more, or
+// beside large tiles, each has them in the stage of its ring that is free between two items: otherwise rings would have
+// too few. Four elements of a row lie together, at a place that depends on the row, against conflicts of banks.
+constexpr bool results_in_rings = warps > 4 || has_tiles;
+using Weighted = float[step][Dims::HD];
+__device__ __forceinline__ int weighted_place(int row, int element) {
+    return element ^ 8 * row % least(32, Dims::HD);
+}
 struct Results {
     float greatest[warps][step], sum[warps][step];
 };
 constexpr int weighted_bytes = results_in_rings ? 0 : warps * static_cast<int>(sizeof(Weighted));
 constexpr int front_bytes = weighted_bytes + static_cast<int>(sizeof(Results));
 
-// The rings: a stage has 16 rows of K and 16 of V, which are padded so that eight of them lie in different banks.
-constexpr int row_bytes = Dims::HD * 2, padded = row_bytes + 16, matrix_bytes = step * padded;
-constexpr int stage_bytes = 2 * matrix_bytes, chunks = row_bytes / 16, rows_a_copy = 32 / chunks;
-constexpr int stages = least(8, (Launch::shared_bytes - front_bytes) / (warps * stage_bytes));
+// The rings: a stage has 16 rows of K and 16 of V. Where a piece of 16 bytes of a row lies depends on the row, so that
+// those of eight rows lie in different banks. Beside large tiles three stages are enough to read all the memory can.
+constexpr int row_bytes = Dims::HD * 2, matrix_bytes = step * row_bytes, stage_bytes = 2 * matrix_bytes;
+constexpr int chunks = row_bytes / 16, rows_a_copy = 32 / chunks, swizzle = least(8, chunks) - 1;
+constexpr int stages = has_tiles ? 3 : least(8, (Launch::shared_bytes - front_bytes) / (warps * stage_bytes));
+constexpr int ring_bytes = front_bytes + warps * stages * stage_bytes;
 static_assert(stages >= 2, "each warp needs two stages of a ring in shared memory");
 static_assert(front_bytes % 16 == 0, "rings begin at multiples of 16 bytes");
 static_assert(sizeof(Weighted) <= stage_bytes, "a stage has room for what a warp has found");
@@ -89,7 +94,7 @@ __device__ __forceinline__ Row row_of_warps(int r, int first, int stop, int free
 #pragma unroll
     for (int w = 0; w < warps; ++w) {
         if (w < first || w >= stop) continue;
-        const float4 other = *reinterpret_cast<const float4*>(&weighted_of(w, free_stage)[r][element()]);
+        const float4 other = *reinterpret_cast<const float4*>(&weighted_of(w, free_stage)[r][weighted_place(r, element())]);
         row.add(all.greatest[w][r], all.sum[w][r], other);
     }
     return row;
@@ -232,11 +237,10 @@ __device__ __forceinline__ void attend_items(const Arguments& a, const Range& ra
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #include "attention_roles.cuh"
 #else
-__device__ __forceinline__ void attend_in_roles(const Arguments&, const Range&) {}
+__device__ __forceinline__ void attend_in_roles(const Arguments&) {}
 #endif
 
 __device__ __forceinline__ void attend(const Arguments& a, Locals&) {
-    const Range range = range_of_cta(a);
-    if constexpr (has_tiles) attend_in_roles(a, range);
-    else if (warp_in_cta() < warps) attend_items(a, range);
+    if constexpr (has_tiles) attend_in_roles(a);
+    else if (warp_in_cta() < warps) attend_items(a, range_of_cta(a));
 }

@@ -1,8 +1,8 @@
-// A CTA of three warpgroups. It works off its items in runs: of small tiles (decode), for which the two warpgroups
-// that compute load themselves, and of large ones (prefill). Between two runs all meet: their rings have the same memory.
+// A CTA of four warpgroups. The first one works off the small tiles (decode) among the CTA's items, and the others the
+// large ones (prefill): so the SM reads the KV of the ones while it multiplies for the others. They share no memory.
 #pragma once
 
-constexpr int loading_registers = 72, computing_registers = 216;
+constexpr int small_registers = 168, computing_registers = 144, loading_registers = 56;
 
 #include "attention_tiles.cuh"
 #include "attention_tile_loader.cuh"
@@ -10,49 +10,59 @@ constexpr int loading_registers = 72, computing_registers = 216;
 #include "attention_tile_results.cuh"
 #include "attention_tile.cuh"
 
-// The items from one on that have tiles of the same kind.
+// How many items from one on have tiles of the same kind, and whether those are large.
 struct Run {
-    Range range;
+    int count;
     bool is_large;
 };
-__device__ __forceinline__ Run run_from(const Arguments& a, const Range& all, int begin) {
-    const auto is_large = [&](int number) { return load_global(a.items + 8LL * all.item(number) + 3) > step; };
-    const bool kind = of_lane(is_large(begin));
-    int end = begin;
+__device__ __forceinline__ Run run_from(const Arguments& a, int first, int stop) {
+    const auto is_large = [&](int item) { return load_global(a.items + 8LL * item + 3) > step; };
+    const bool kind = of_lane(is_large(first));
+    int end = first;
     unsigned others = 0;
 #pragma unroll 1
-    while (others == 0 && end < all.count) {
-        const int number = end + lane_in_warp();
-        others = ~__ballot_sync(~0u, number < all.count && is_large(number) == kind);
+    while (others == 0 && end < stop) {
+        const int item = end + lane_in_warp();
+        others = ~__ballot_sync(~0u, item < stop && is_large(item) == kind);
         end += others == 0 ? 32 : __ffs(others) - 1;
     }
-    end = of_lane(end);
-    return {{all.first, all.all, begin, end - begin}, kind};
+    return {of_lane(end) - first, kind};
 }
 
-// The runs in order; `work_off` gets each, and what lives between them is little: the registers are for the items.
-template <class F> __device__ __forceinline__ void for_each_run(const Arguments& a, int count, F work_off) {
+// The items of a kind, in runs. The CTA has a share of each half of the schedule: if the schedule keeps kinds apart, each
+// half is of one kind, the first one of large tiles.
+template <bool large, class F> __device__ __forceinline__ void for_each_run(const Arguments& a, F work_off) {
+    constexpr int shares = Dims::B - 1, first_half = shares / 2;
 #pragma unroll 1
-    for (int begin = 0, stop = of_lane(count); begin < stop;) {
-        const Run run = run_from(a, range_of_cta(a), begin);
-        begin += run.range.count;
-        work_off(run);
-        cta_barrier();
+    for (int turn = 0; turn < 2; ++turn) {
+        const Range all = large == (turn == 0) ? range_of_cta<0, first_half>(a)
+                                               : range_of_cta<first_half, shares - first_half>(a);
+        const int stop = of_lane(all.first + all.count);
+#pragma unroll 1
+        for (int first = of_lane(all.first); first < stop;) {
+            const Run run = run_from(a, first, stop);
+            if (run.is_large == large) work_off(Range{first, run.count});
+            first += run.count;
+        }
     }
 }
 
-__device__ __forceinline__ void attend_in_roles(const Arguments& a, const Range& all) {
+__device__ __forceinline__ void attend_in_roles(const Arguments& a) {
     open_tiles();
-    if (of_lane(warp_in_cta()) < warps) {
-        take_registers<computing_registers>();
-        for_each_run(a, all.count, [&](const Run& run) {
-            if (run.is_large) compute_tiles(a, run.range);
-            else attend_items(a, run.range);
+    const int warpgroup = of_lane(thread_of<Launch>() / 128);
+    if (warpgroup == 0) {
+        take_registers<small_registers>();
+        for_each_run<false>(a, [&](const Range& range) {
+            attend_items(a, range);
+            meet();  // all are through with what is looked up
         });
-    } else {
+    } else if (warpgroup == 3) {
         give_registers<loading_registers>();
-        for_each_run(a, all.count, [&](const Run& run) {
-            if (run.is_large) load_tiles(a, run.range);
-        });
+        TileLoader loader = {};
+        for_each_run<true>(a, [&](const Range& range) { loader.load(a, range); });
+    } else {
+        take_registers<computing_registers>();
+        TileAttention attention = {{}, {}, {}, warpgroup - 1};
+        for_each_run<true>(a, [&](const Range& range) { attention.compute(a, range); });
     }
 }

@@ -39,12 +39,13 @@ using Scores = float[2][4];
 __device__ __forceinline__ void score(
     const unsigned char* k, const unsigned (&q)[Dims::HD / 16][4], Scores& scores) {
     const int lane = lane_in_warp();
-    const unsigned char* row = k + (lane % 8 + lane / 16 * 8) * padded + lane / 8 % 2 * 16;
+    const unsigned char* row = k + (lane % 8 + lane / 16 * 8) * row_bytes;
+    const int place = (lane / 8 % 2 ^ (lane & swizzle)) * 16;
     Scores odd = {};  // two chains of sums, which wait for each other less
 #pragma unroll
     for (int j = 0; j < Dims::HD / 16; ++j) {
         unsigned b[4];
-        load_matrices(row + 32 * j, b);
+        load_matrices(row + (place ^ 32 * j), b);
         Scores& sums = j % 2 ? odd : scores;
         multiply_add<Element>(sums[0], q[j], b[0], b[1]);
         multiply_add<Element>(sums[1], q[j], b[2], b[3]);
@@ -105,14 +106,15 @@ __device__ __forceinline__ void weigh(Scores& scores, Found& found) {
 
 __device__ __forceinline__ void add_values(const unsigned char* v, const Scores& weights, Found& found) {
     const int lane = lane_in_warp();
-    const unsigned char* row = v + (lane % 8 + lane / 8 % 2 * 8) * padded + lane / 16 * 16;
+    const unsigned char* row = v + (lane % 8 + lane / 8 % 2 * 8) * row_bytes;
+    const int place = (lane / 16 ^ (lane & swizzle)) * 16;
     const unsigned p[4] = {
         packed<Element>(weights[0][0], weights[0][1]), packed<Element>(weights[0][2], weights[0][3]),
         packed<Element>(weights[1][0], weights[1][1]), packed<Element>(weights[1][2], weights[1][3])};
 #pragma unroll
     for (int j = 0; j < Dims::HD / 16; ++j) {
         unsigned b[4];
-        load_matrices_transposed(row + 32 * j, b);
+        load_matrices_transposed(row + (place ^ 32 * j), b);
         multiply_add<Element>(found.weighted[2 * j], p, b[0], b[1]);
         multiply_add<Element>(found.weighted[2 * j + 1], p, b[2], b[3]);
     }
@@ -149,7 +151,7 @@ __device__ __forceinline__ void publish(const Found& found, int free_stage) {
         }
 #pragma unroll
         for (int j = 0; j < Dims::HD / 8; ++j) {
-            float* pair = &weighted[r][8 * j + lane % 4 * 2];
+            float* pair = &weighted[r][weighted_place(r, 8 * j + lane % 4 * 2)];
             *reinterpret_cast<float2*>(pair) = {found.weighted[j][2 * h], found.weighted[j][2 * h + 1]};
         }
     }

@@ -106,7 +106,7 @@ struct TileAttention {
         Tiles& shared = tiles_in_shared();
 #pragma unroll 1
         for (int item = 0; item < range.count; ++item) {
-            record_begin(a, range.item(item));
+            record_begin(a, range.item(item), first_tile_thread);
             await_full(&shared.full[tile.number], tile.parity);
             const Work work = of_lane(shared.work[tile.number]);
             if (first_row() < work.rows) {
@@ -121,20 +121,7 @@ struct TileAttention {
             }
             tile.advance();
             if (work.slot >= 0) merge_tile(a, work);
-            record_end(a, range.item(item));
+            record_end(a, range.item(item), first_tile_thread);
         }
     }
 };
-
-__device__ __forceinline__ void compute_tiles(const Arguments& a, const Range& range) {
-    Tiles& shared = tiles_in_shared();
-    const int half = of_lane(thread_of<Launch>() / 128);
-    TileAttention attention = {shared.tile_to_attend[half], shared.keys[half], shared.values[half], half};
-    attention.compute(a, range);
-    meet();  // all know where they began
-    if (thread_of<Launch>() % 128 == 0) {
-        shared.tile_to_attend[half] = attention.tile;
-        shared.keys[half] = attention.keys;
-        shared.values[half] = attention.values;
-    }
-}

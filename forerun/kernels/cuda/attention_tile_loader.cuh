@@ -114,14 +114,3 @@ struct TileLoader {
         }
     }
 };
-
-__device__ __forceinline__ void load_tiles(const Arguments& a, const Range& range) {
-    Tiles& shared = tiles_in_shared();
-    TileLoader loader = {shared.tile_to_load, shared.block_to_load};
-    loader.load(a, range);
-    named_barrier<2, loading_threads>();  // all know where they began
-    if (TileLoader::thread() == 0) {
-        shared.tile_to_load = loader.tile;
-        shared.block_to_load = loader.place;
-    }
-}

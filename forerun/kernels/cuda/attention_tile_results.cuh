@@ -71,22 +71,22 @@ __device__ __forceinline__ void rows_of_splits(
 __device__ __forceinline__ void merge_tile(const Arguments& a, const Work& work) {
     constexpr int at_once = 8;
     Tiles& shared = tiles_in_shared();
-        const int first = load_global(a.counters + 2 * work.counter), splits = load_global(a.counters + 2 * work.counter + 1);
-    meet();  // all threads have stored
-    if (thread_of<Launch>() == 0) {
+    const int first = load_global(a.counters + 2 * work.counter), splits = load_global(a.counters + 2 * work.counter + 1);
+    meet_for_tile();  // all threads have stored
+    if (thread_of<Launch>() == first_tile_thread) {
         const unsigned last = static_cast<unsigned>(splits - 1);
         shared.is_last = arrive_and_count(a.arrived + work.counter, last) == last;
     }
-    meet();
+    meet_for_tile();
     if (!shared.is_last) return;
-    int r = warp_in_cta();
+    int r = warp_in_cta() - first_tile_thread / 32;
 #pragma unroll 1
-    for (; r + (at_once - 1) * warps < work.rows; r += at_once * warps) {
+    for (; r + (at_once - 1) * tile_warps < work.rows; r += at_once * tile_warps) {
         Row rows[at_once];
-        rows_of_splits(a, first, splits, r, warps, rows);
+        rows_of_splits(a, first, splits, r, tile_warps, rows);
 #pragma unroll
-        for (int j = 0; j < at_once; ++j) write_result(a, work, r + j * warps, rows[j]);
+        for (int j = 0; j < at_once; ++j) write_result(a, work, r + j * tile_warps, rows[j]);
     }
 #pragma unroll 1
-    for (; r < work.rows; r += warps) write_result(a, work, r, row_of_splits(a, first, splits, r));
+    for (; r < work.rows; r += tile_warps) write_result(a, work, r, row_of_splits(a, first, splits, r));
 }

@@ -7,10 +7,12 @@
 #include "warpgroup.cuh"
 
 constexpr int tile_elements = has_tiles ? Dims::HD : 64;
-constexpr int block = 64, tile_rows = 128, loading_threads = 128, panel_bytes = 128;
+constexpr int block = 64, tile_rows = 128, tile_warps = 8, loading_threads = 128, panel_bytes = 128;
+constexpr int first_tile_thread = 32 * warps;  // of those that compute
 constexpr int tile_panel = tile_rows * panel_bytes, block_panel = block * panel_bytes;
 constexpr int tile_bytes = tile_rows * row_bytes, block_bytes = block * row_bytes, tiles = 2;
-constexpr int blocks_in_ring = !has_tiles ? 2 : least(8, (Launch::shared_bytes - 1024 - tiles * tile_bytes) / (2 * block_bytes));
+constexpr int room_for_blocks = Launch::shared_bytes - ring_bytes - 1024 - tiles * tile_bytes;
+constexpr int blocks_in_ring = has_tiles ? least(8, room_for_blocks / (2 * block_bytes)) : 2;
 static_assert(!has_tiles || blocks_in_ring >= 2, "keys and values each need two blocks in shared memory");
 
 // A place in a ring, and the parity of its present round.
@@ -29,15 +31,13 @@ struct Tiles {
     Arrival has_keys[blocks_in_ring], free_keys[blocks_in_ring], has_values[blocks_in_ring], free_values[blocks_in_ring];
     Work work[tiles];
     bool is_last;
-    // Where warpgroups have come to, from run to run.
-    TilePlace tile_to_load, tile_to_attend[2];
-    BlockPlace block_to_load, keys[2], values[2];
 };
 __device__ __forceinline__ Tiles& tiles_in_shared() {
     __shared__ __align__(16) Tiles all;
     return all;
 }
-__device__ __forceinline__ unsigned tiles_begin() { return (shared_address(dynamic_shared) + 1023) & ~1023u; }
+// Behind the rings of small tiles.
+__device__ __forceinline__ unsigned tiles_begin() { return (shared_address(dynamic_shared) + ring_bytes + 1023) & ~1023u; }
 __device__ __forceinline__ unsigned tile_at(int number) { return tiles_begin() + number * tile_bytes; }
 __device__ __forceinline__ unsigned keys_at(int number) {
     return tiles_begin() + tiles * tile_bytes + number * 2 * block_bytes;
@@ -48,22 +48,23 @@ __device__ __forceinline__ unsigned values_at(int number) { return keys_at(numbe
 __device__ __forceinline__ void open_tiles() {
     Tiles& all = tiles_in_shared();
     if (thread_of<Launch>() == 0) {
-        all.tile_to_load = all.tile_to_attend[0] = all.tile_to_attend[1] = {0, 0};
-        all.block_to_load = all.keys[0] = all.keys[1] = all.values[0] = all.values[1] = {0, 0};
         for (int i = 0; i < tiles; ++i) {
             prepare_for(&all.full[i], loading_threads + 1);
-            prepare_for(&all.empty[i], warps);
+            prepare_for(&all.empty[i], tile_warps);
         }
         for (int i = 0; i < blocks_in_ring; ++i) {
             prepare_for(&all.has_keys[i], loading_threads);
             prepare_for(&all.has_values[i], loading_threads);
-            prepare_for(&all.free_keys[i], warps);
-            prepare_for(&all.free_values[i], warps);
+            prepare_for(&all.free_keys[i], tile_warps);
+            prepare_for(&all.free_values[i], tile_warps);
         }
         publish_prepared();
     }
     cta_barrier();
 }
+
+// All warps that compute large tiles.
+__device__ __forceinline__ void meet_for_tile() { named_barrier<2, 32 * tile_warps>(); }
 
 // What a lane of the warp has. Even if all have the same, the compiler knows it only then.
 __device__ __forceinline__ int of_lane(int x, int lane = 0) { return __shfl_sync(~0u, x, lane); }

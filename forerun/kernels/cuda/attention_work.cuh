@@ -10,21 +10,21 @@ static_assert(128 % Dims::HD == 0, "the lanes of a warp share rows evenly");
 static_assert(Dims::H % Dims::KV == 0, "query heads share KV heads evenly");
 static_assert(Dims::M >= 128, "a slot has room for the largest tile");
 
-// Of three warpgroups the first two compute, and the third one loads large tiles for them. Where the tensor cores take no
-// products of warpgroups, the first one does everything.
-constexpr bool has_roles = Launch::threads == 3 * 128;
+// Of four warpgroups the first one works off small tiles (decode), the next two compute large ones (prefill), and the last
+// one loads those. Where the tensor cores take no products of warpgroups, the first one does everything.
+constexpr bool has_roles = Launch::threads == 4 * 128;
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 constexpr bool has_tiles = has_roles && Dims::HD % 64 == 0;
 #else
 constexpr bool has_tiles = false;
 #endif
-constexpr int warps = has_tiles ? 8 : has_roles ? 4 : warps_of<Launch>;
+constexpr int warps = has_roles ? 4 : warps_of<Launch>;  // of small tiles, or of all
 constexpr int group = Dims::H / Dims::KV, page_size = Dims::PS;
 constexpr int step = 16;  // positions, and packed rows, that a warp takes together
 
 __device__ __forceinline__ int lane_in_warp() { return thread_of<Launch>() % 32; }
 __device__ __forceinline__ int warp_in_cta() { return thread_of<Launch>() / 32; }
-// All warps that compute.
+// All warps of small tiles.
 __device__ __forceinline__ void meet() {
     if constexpr (has_roles) named_barrier<1, 32 * warps>();
     else __syncthreads();
@@ -33,19 +33,18 @@ __device__ __forceinline__ void meet() {
 // Items of the schedule. The last one comes first: if it is the beginning of a task whose rest the next CTA begins with,
 // both splits are through early, and at the end nobody has anything to put together.
 struct Range {
-    int first, all, skipped, count;  // `count` of them, after the first `skipped` ones
-    __device__ __forceinline__ int item(int number) const {
-        return first + (skipped + number == 0 ? all : skipped + number) - 1;
-    }
+    int first, count;
+    __device__ __forceinline__ int item(int number) const { return first + (number == 0 ? count : number) - 1; }
 };
 
-// The CTAs of the schedule are dealt to those of the grid.
-__device__ __forceinline__ Range range_of_cta(const Arguments& a) {
-    constexpr int shares = Dims::B - 1, ctas = ctas_of<Launch>;
-    const int first = load_global(a.pointers + start_of_share<shares, ctas>(cta_of<Launch>()));
-    const int count = load_global(a.pointers + start_of_share<shares, ctas>(cta_of<Launch>() + 1)) - first;
-    return {first, count, 0, count};
+// The CTAs of the schedule, from a first one on, are dealt to those of the grid.
+template <int first_share, int shares> __device__ __forceinline__ Range range_of_cta(const Arguments& a) {
+    constexpr int ctas = ctas_of<Launch>;
+    const int* pointers = a.pointers + first_share;
+    const int first = load_global(pointers + start_of_share<shares, ctas>(cta_of<Launch>()));
+    return {first, load_global(pointers + start_of_share<shares, ctas>(cta_of<Launch>() + 1)) - first};
 }
+__device__ __forceinline__ Range range_of_cta(const Arguments& a) { return range_of_cta<0, Dims::B - 1>(a); }
 
 struct Work {
     int begin, end, slot, counter;
@@ -66,8 +65,8 @@ __device__ __forceinline__ Work looked_up(const Arguments& a, int item) {
             load_global(a.page_pointers + request), first_row, past, {}};
 }
 
-// 32 of them, in two halves: when one half is through, the next items take it.
-constexpr int works = 32, half = works / 2;
+// They lie in two halves: when one half is through, the next items take it.
+constexpr int works = has_tiles ? 16 : 32, half = works / 2;
 __device__ __forceinline__ Work* works_in_shared() {
     __shared__ __align__(16) Work all[works];
     return all;

@@ -7,18 +7,18 @@
 template <class A, class = void> constexpr bool keeps_records = false;
 template <class A> constexpr bool keeps_records<A, decltype(void(static_cast<A*>(nullptr)->records))> = true;
 
-// Called by all threads, with the item's number in the schedule.
-template <class A> __device__ __forceinline__ void record_begin(const A& a, int item) {
+// Called by all threads that work on an item, with its number in the schedule; one of them keeps the record.
+template <class A> __device__ __forceinline__ void record_begin(const A& a, int item, int recorder = 0) {
     if constexpr (keeps_records<A>) {
-        if (thread_of<Launch>() != 0) return;
+        if (thread_of<Launch>() != recorder) return;
         long long* const record = a.records + 4LL * item;
         record[2] = number_of_sm();
         record[3] = cta_of<Launch>();
         record[0] = global_nanoseconds();
     }
 }
-template <class A> __device__ __forceinline__ void record_end(const A& a, int item) {
+template <class A> __device__ __forceinline__ void record_end(const A& a, int item, int recorder = 0) {
     if constexpr (keeps_records<A>) {
-        if (thread_of<Launch>() == 0) a.records[4LL * item + 1] = global_nanoseconds();
+        if (thread_of<Launch>() == recorder) a.records[4LL * item + 1] = global_nanoseconds();
     }
 }

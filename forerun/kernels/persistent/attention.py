@@ -26,8 +26,8 @@ __all__ = ["KERNEL", "attend", "attend_and_record", "buffer_shapes", "declare", 
 
 Words = NDArray[np.int32]
 
-_MOST_SHARED = 225 * 1024  # bytes: what a CTA may have on sm_90, less what is static
-_WARPS, _WARPS_WITH_ROLES = 8, 12
+_MOST_SHARED = 225 * 1024 + 512  # bytes: what a CTA may have on sm_90, less what is static
+_WARPS, _WARPS_WITH_ROLES = 8, 16
 
 _BATCH = "query_pointers: i32[_], kv_lengths: i32[_], page_pointers: i32[_], pages: i32[_]"
 _SCHEDULE = "status: i32[2], counts: i32[3], pointers: i32[B], items: i32[_, 8] align 16, counters: i32[K, 2]"
@@ -39,8 +39,9 @@ def launch_for(capacity: Capacity) -> Launch:
 
     With room for more rows than requests, some prefill: then two warpgroups more compute tiles of 64 and 128 rows.
     """
-    warps = _WARPS_WITH_ROLES if capacity.rows > capacity.requests else _WARPS
-    return Launch((capacity.ctas, 1, 1), (32 * warps, 1, 1), _MOST_SHARED)
+    if capacity.rows > capacity.requests:
+        return Launch((-(-capacity.ctas // 2), 1, 1), (32 * _WARPS_WITH_ROLES, 1, 1), _MOST_SHARED)
+    return Launch((capacity.ctas, 1, 1), (32 * _WARPS, 1, 1), _MOST_SHARED)
 
 
 def buffer_shapes(family: Attention, capacity: Capacity) -> dict[str, tuple[int, ...]]:
@@ -142,7 +143,7 @@ def declare(dtype: DType = DType.BF16, *, recorded: bool = False) -> Kernel:
     signature = f"{values}, {_BATCH}, {schedule}, {_WORKSPACE}, y: {dtype}[Q, H, HD] align 16, slots: scalar i32"
     if recorded:
         signature += f", records: i64[I, {RECORD_WORDS}]"
-    launches = Launches(block=Span(32, 384, 32), shared=Span(16 * 1024, 227 * 1024), cluster=Span(1, 1))
+    launches = Launches(block=Span(32, 512, 32), shared=Span(16 * 1024, 227 * 1024), cluster=Span(1, 1))
     name = f"attention_persistent_{dtype}" + ("_recorded" if recorded else "")
     run = attend_and_record if recorded else attend
     return cuda_kernel("attention_persistent", signature, run, launches=launches, name=name)

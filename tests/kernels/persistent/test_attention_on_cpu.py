@@ -57,13 +57,13 @@ CONFIGS = {
     "group 3, two warps": Config(family(6, 2, 64, 16), Shares(), warps=2, shared=60_000),
     "group 4, invariant": Config(family(4, 1, 128, 16), Invariant(64), "longest-first", ctas=5, grid=5),
     "heads that warpgroups do not take, pages of 4, f16": Config(
-        family(4, 2, 32, 4), Shares(), warps=12, shared=60_000, dtype=DType.F16
+        family(4, 2, 32, 4), Shares(), warps=16, shared=60_000, dtype=DType.F16
     ),
     "round robin, pages of 5": Config(family(2, 2, 64, 5), Whole(), "round-robin", warps=2, shared=60_000),
     "one warp, long items": Config(family(1, 1, 16, 16), Shares(), ctas=1, grid=1, warps=1, shared=20_000),
-    "warpgroups": Config(family(7, 1, 128, 16), Shares(), warps=12, shared=212_000),
+    "warpgroups": Config(family(7, 1, 128, 16), Shares(), warps=16, shared=230_912),
     "warpgroups, f16, pages of 64": Config(
-        family(6, 2, 64, 64), Shares(), "longest-first", warps=12, shared=130_000, dtype=DType.F16
+        family(6, 2, 64, 64), Shares(), "longest-first", warps=16, shared=130_000, dtype=DType.F16
     ),
     "deep rings, many items": Config(family(1, 1, 16, 16), Invariant(64), ctas=1, grid=1, warps=2, shared=60_000),
 }
