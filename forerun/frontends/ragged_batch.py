@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from forerun.frontends.ragged_step import RaggedCapacity
 from forerun.ir.graph import Graph
+from forerun.schedules.attention import lines_of
 from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["Feed", "batch_inputs", "capacity_of"]
@@ -42,12 +43,13 @@ def capacity_of(graph: Graph) -> RaggedCapacity:
     if not {*_INPUTS, "blk.0.k_cache", "attention.pointers"} <= set(buffers) or buffers["kv_lengths"].bounds is None:
         hint = "build it with ragged_step_graph"
         raise InvalidInput(f"graph '{graph.name}' is not a step for ragged batches", hint=hint)
+    requests, rows = buffers["kv_lengths"].count, buffers["tokens"].count
     return RaggedCapacity(
-        requests=buffers["kv_lengths"].count,
-        rows=buffers["tokens"].count,
+        requests=requests,
+        rows=rows,
         context=buffers["kv_lengths"].bounds[1],
         page_size=buffers["blk.0.k_cache"].shape[1],
-        ctas=buffers["attention.pointers"].count - 1,
+        ctas=(buffers["attention.pointers"].count - 1) // lines_of(requests, rows),
     )
 
 

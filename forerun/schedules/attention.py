@@ -19,13 +19,18 @@ from forerun.schedules.status import Finding, Status
 from forerun.schedules.tasks import Costs, Integers, Tasks, extents, ragged
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["KV_BLOCK", "TILES", "Attention", "AttentionBatch", "attention_batch"]
+__all__ = ["KV_BLOCK", "TILES", "Attention", "AttentionBatch", "attention_batch", "lines_of"]
 
 TILES = (16, 64, 128)
 """Packed query rows of a tile."""
 
 KV_BLOCK = 64
 """Positions between which the KV of a tile may be cut."""
+
+
+def lines_of(requests: int, rows: int) -> int:
+    """Lines of work for room for that many requests and rows: with more rows, large tiles and small ones, apart."""
+    return 2 if rows > requests else 1
 
 
 def _default_costs() -> dict[int, Costs]:
@@ -150,7 +155,8 @@ class Attention:
         return Finding(Status.BAD_PAGE, int(owner[np.argmax(bad)])) if bad.any() else Finding()
 
     def tasks(self, batch: AttentionBatch) -> Tasks:
-        """One task a request, KV head and query tile.
+        """One task a request, KV head and query tile. Tiles of 16 rows read memory, larger ones compute: so a CTA works
+        off both at the same time, and they lie on lines of their own.
 
         On a device: one exclusive scan of the tiles of the requests; each task finds its request by binary search.
         """
@@ -169,14 +175,16 @@ class Attention:
         )
         block = np.full(len(owner), KV_BLOCK)
         can_split = np.ones(len(owner), np.bool_)
-        return Tasks(owner, lane, tile, size, length, block, fixed, per_block, tiles[owner], can_split)
+        line = (size == TILES[0]).astype(np.int64)
+        return Tasks(owner, lane, tile, size, length, block, fixed, per_block, tiles[owner], can_split, line)
 
     def bounds(self, capacity: Capacity) -> Bounds:
         """A request with rows has one tile of each KV head, and another one for each 128 packed rows more."""
         requests = min(capacity.requests, capacity.rows)
         tiles = requests + (capacity.rows * self.group - requests) // TILES[-1]
         positions = capacity.pages * self.page_size
-        return Bounds(self.kv_heads * tiles, self.kv_heads * requests, self.kv_heads * positions)
+        lines = lines_of(capacity.requests, capacity.rows)
+        return Bounds(self.kv_heads * tiles, self.kv_heads * requests, self.kv_heads * positions, lines)
 
 
 def attention_batch(

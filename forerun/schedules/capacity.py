@@ -22,11 +22,13 @@ class Bounds:
         tasks: Tasks of a batch.
         chains: Pairs of owner and lane of a batch, such as request and KV head.
         length: Extents of the long axis, one a chain, summed over the chains.
+        lines: Lines of work, of kinds of tasks that a CTA works off at the same time: 1 or 2.
     """
 
     tasks: int
     chains: int
     length: int
+    lines: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +39,14 @@ class Capacity:
         requests: Requests of a batch; experts, for experts.
         rows: Query rows of all requests.
         pages: Entries of all page lists together.
-        ctas: CTAs of the persistent kernel.
+        ctas: Shares of the work: one for each CTA of the persistent kernel, and of two lines one of each.
         items: Work items of a schedule.
         partials: Slots for partial results.
+        lines: Lines of work. Of two, the first half of the shares is one of the first line.
 
     Raises:
-        InvalidInput: If a number is not an integer from 0 to 2^31 - 1 (CTAs: 65,535), or ``requests``, ``rows``,
-            ``ctas`` or ``items`` is 0.
+        InvalidInput: If a number is not an integer from 0 to 2^31 - 1 (CTAs: 65,535), ``requests``, ``rows``, ``ctas``
+            or ``items`` is 0, or ``ctas`` are not a multiple of one or two ``lines``.
     """
 
     requests: int
@@ -52,15 +55,18 @@ class Capacity:
     ctas: int
     items: int
     partials: int
+    lines: int = 1
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             least = 0 if field.name in ("pages", "partials") else 1
-            most = _MOST_CTAS if field.name == "ctas" else _MOST
+            most = {"ctas": _MOST_CTAS, "lines": 2}.get(field.name, _MOST)
             if type(value) is not int or not least <= value <= most:
                 hint = f"it is an integer from {least} to {most}"
                 raise InvalidInput(f"capacity: {field.name} cannot be {value!r}", hint=hint)
+        if self.ctas % self.lines:
+            raise InvalidInput(f"capacity: {self.ctas} shares are not as many of {self.lines} lines")
 
     @property
     def counters(self) -> int:

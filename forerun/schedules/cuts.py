@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forerun.schedules.capacity import Bounds
-from forerun.schedules.tasks import Integers, Items, Tasks, ragged
+from forerun.schedules.tasks import Integers, Items, Tasks, borders_of, ragged
 from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["Chunks", "CutRule", "Invariant", "Shares", "Whole", "equal_parts"]
@@ -74,7 +74,9 @@ class Shares:
         count = len(tasks)
         ends = np.cumsum(tasks.cost)
         total = int(ends[-1]) if count else 0
-        borders = np.arange(1, ctas, dtype=np.int64) * total // ctas
+        first = tasks.on_first_line
+        second = None if first is None else int(tasks.cost[:first].sum())
+        borders = borders_of(ctas, total, second)[1:]
         task = np.searchsorted(ends, borders, side="right")
         task, borders = task[task < count], borders[task < count]
         inside = borders - (ends - tasks.cost)[task] - tasks.fixed[task]
@@ -165,11 +167,14 @@ def _pieces(tasks: Tasks, task: Integers, begin: Integers, line: Integers | None
     follows: NDArray[np.bool_] = np.append(task[1:] == task[:-1], False)[: len(task)]
     end: Integers = np.where(follows, np.append(begin[1:], 0)[: len(task)], tasks.blocks[task])
     cost: Integers = tasks.fixed[task] + tasks.per_block[task] * (end - begin)
+    first = tasks.on_first_line
     if line is None:
-        return Items(task, begin, end, cost, np.append(0, np.cumsum(cost)))
+        edges = np.append(0, np.cumsum(cost))
+        return Items(task, begin, end, cost, edges, None if first is None else int(edges[np.searchsorted(task, first)]))
     # The fixed cost that a cut adds does not move what comes after it: borders of shares stay where they were.
     at = line[task] + np.where(begin > 0, tasks.fixed[task] + tasks.per_block[task] * begin, 0)
-    return Items(task, begin, end, cost, np.append(at, tasks.cost.sum()))
+    second = None if first is None else int(tasks.cost[:first].sum())
+    return Items(task, begin, end, cost, np.append(at, tasks.cost.sum()), second)
 
 
 def _check_positive(what: str, value: object) -> None:

@@ -25,16 +25,26 @@ Policy = Callable[[Items, int], tuple[Integers, Integers]]
 def prefix_sums(items: Items, ctas: int) -> tuple[Integers, Integers]:
     """Equal shares of the line of all work, in order: an item goes to the CTA in whose share its middle lies.
 
-    A CTA's share is exceeded by at most one item, half at each end; after :class:`~forerun.schedules.cuts.Shares` by
+    Of two lines, each is dealt to half of the CTAs. A CTA's share is exceeded by at most one item, half at each end; after :class:`~forerun.schedules.cuts.Shares` by
     about a block and a fixed cost.
 
     On a device: the line is an exclusive scan, which the cut has made; each item divides; each CTA finds its range by
     binary search. ``O(items + ctas log items)``, and items of one request stay together.
     """
-    middles = items.edges[:-1] + items.edges[1:]
-    total = max(1, int(items.edges[-1]))
-    owner = np.minimum(middles * ctas // (2 * total), ctas - 1)
+    middles, total = items.edges[:-1] + items.edges[1:], int(items.edges[-1])
+    if items.second is None:
+        owner = _share_at(middles, ctas, total)
+    else:
+        half, second = ctas // 2, items.second
+        on_second = half + _share_at(middles - 2 * second, half, total - second)
+        owner = np.where(items.edges[:-1] < second, _share_at(middles, half, second), on_second)
     return np.arange(len(items)), np.searchsorted(owner, np.arange(ctas + 1))
+
+
+def _share_at(twice: Integers, shares: int, total: int) -> Integers:
+    """In which of equal shares of a line the places are, which are given twice as far on."""
+    found: Integers = np.minimum(twice * shares // (2 * max(1, total)), shares - 1)
+    return found
 
 
 def longest_first(items: Items, ctas: int) -> tuple[Integers, Integers]:

@@ -91,13 +91,16 @@ def capacity_for(
 ) -> Capacity:
     """The capacity with room for every batch of that many requests, rows and pages, however it is cut by ``cuts``.
 
+    It has a share of each line of work for each of the kernel's ``ctas``.
+
     Raises:
         InvalidInput: If a number is out of range.
     """
     smallest = Capacity(requests, rows, pages, ctas, items=1, partials=0)
     bounds = family.bounds(smallest)
-    extra, partials = (cuts or Shares()).room(bounds, ctas)
-    return Capacity(requests, rows, pages, ctas, bounds.tasks + extra, partials)
+    shares = ctas * bounds.lines
+    extra, partials = (cuts or Shares()).room(bounds, shares)
+    return Capacity(requests, rows, pages, shares, bounds.tasks + extra, partials, bounds.lines)
 
 
 def make_schedule(
@@ -124,7 +127,7 @@ def make_schedule(
     found = family.check(batch, capacity)
     if found.status.is_error:
         return _nothing(capacity, found)
-    tasks, wanted = family.tasks(batch), cuts or Shares()
+    tasks, wanted = family.tasks(batch).on_lines(capacity.lines), cuts or Shares()
     if tasks.cost.sum(dtype=np.float64) > _MOST_WORK:
         return _nothing(capacity, Finding(Status.TOO_MUCH_WORK))
     rule = rule_within(wanted, family, capacity)

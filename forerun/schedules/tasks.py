@@ -6,7 +6,7 @@ a product), in blocks. A rule of :mod:`~forerun.schedules.cuts` cuts the axis be
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from forerun.schedules.capacity import Bounds, Capacity
 from forerun.schedules.status import Finding
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["Costs", "Family", "Integers", "Items", "Key", "Tasks", "extents", "ragged"]
+__all__ = ["Costs", "Family", "Integers", "Items", "Key", "Tasks", "borders_of", "extents", "ragged"]
 
 Integers = NDArray[np.int64]
 
@@ -63,6 +63,7 @@ class Tasks:
         per_block: The cost of a block.
         siblings: Among how many tasks a chain of its owner's shares its splits; it depends on the owner alone.
         can_split: Whether the task may be cut.
+        line: 0 or 1, the line of work that the task lies on; ``None`` if there is one line only.
     """
 
     owner: Integers
@@ -75,6 +76,7 @@ class Tasks:
     per_block: Integers
     siblings: Integers
     can_split: NDArray[np.bool_]
+    line: Integers | None = None
 
     def __len__(self) -> int:
         return len(self.owner)
@@ -95,8 +97,25 @@ class Tasks:
 
     def of_owner(self, owner: int) -> Tasks:
         """The tasks of one owner, as a batch of it alone has them."""
-        mine = self.owner == owner
-        return Tasks(**{field.name: getattr(self, field.name)[mine] for field in fields(self)})
+        return self._chosen(self.owner == owner)
+
+    def on_lines(self, lines: int) -> Tasks:
+        """The tasks in the order of their lines; on one line, in that of owners.
+
+        On the second line the last owner comes first: so a device knows where owners lie before it has counted them.
+        """
+        if lines == 1 or self.line is None:
+            return replace(self, line=None)
+        return self._chosen(np.argsort(np.where(self.line == 0, self.owner, 2**32 - self.owner), kind="stable"))
+
+    @property
+    def on_first_line(self) -> int | None:
+        """How many tasks lie on the first line, if there are two."""
+        return None if self.line is None else int(np.count_nonzero(self.line == 0))
+
+    def _chosen(self, which: Integers | NDArray[np.bool_]) -> Tasks:
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Tasks(**{name: array if array is None else array[which] for name, array in arrays.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +129,7 @@ class Items:
         cost: What the piece costs.
         edges: Where each piece begins on the line of all work, and at the end where the last one ends: one entry more
             than there are pieces. Prefix sums deal shares of this line.
+        second: Where on it the second line begins, if there are two.
     """
 
     task: Integers
@@ -117,9 +137,23 @@ class Items:
     end: Integers
     cost: Integers
     edges: Integers
+    second: int | None = None
 
     def __len__(self) -> int:
         return len(self.task)
+
+
+def borders_of(ctas: int, total: int, second: int | None) -> Integers:
+    """Where the shares begin on the line of all work ``[CTAs]``: equal ones, or half of them on each of two lines.
+
+    Example:
+        >>> borders_of(4, 100, None).tolist(), borders_of(4, 100, 60).tolist()
+        ([0, 25, 50, 75], [0, 30, 60, 80])
+    """
+    if second is None:
+        return np.arange(ctas, dtype=np.int64) * total // ctas
+    half = ctas // 2
+    return np.append(borders_of(half, second, None), second + borders_of(half, total - second, None))
 
 
 def extents(pointers: NDArray[np.int32], count: int) -> Integers:

@@ -70,7 +70,7 @@ def test_any_other_word_is_found(data):
         st.one_of(
             st.tuples(st.just("items"), st.tuples(st.integers(0, count - 1), st.integers(0, 7))),
             st.tuples(st.just("counters"), st.tuples(st.integers(0, int(schedule.counts[2]) - 1), st.integers(0, 1))),
-            st.tuples(st.just("pointers"), st.tuples(st.sampled_from([0, 5]))),
+            st.tuples(st.just("pointers"), st.tuples(st.sampled_from([0, schedule.capacity.ctas]))),
             st.tuples(st.just("counts"), st.tuples(st.just(0))),
         )
     )

@@ -70,6 +70,27 @@ def test_prefix_sums_over_shares_are_within_two_blocks_of_the_mean(made, ctas):
         assert loads(schedule, tasks).max() <= tasks.cost.sum() / ctas + 2 * largest + 1
 
 
+@given(lengths(8, 3000), CTAS, st.sampled_from([Shares(), Invariant(64)]))
+def test_each_line_is_dealt_to_a_half_of_the_shares(made, ctas, cuts):
+    """Large tiles to the first half, small ones to the second, each within two blocks and an item of the mean."""
+    queries, kv = made
+    capacity = capacity_for(FAMILY, len(kv), len(kv) + max(1, sum(queries)), sum(kv) + 1, ctas, cuts)
+    batch = attention_batch(FAMILY, capacity, queries, kv)
+    schedule, tasks = make_schedule(FAMILY, batch, capacity, cuts=cuts), FAMILY.tasks(batch)
+    assert capacity.ctas == 2 * ctas
+    found = loads(schedule, tasks)
+    for line, half in ((0, range(ctas)), (1, range(ctas, 2 * ctas))):
+        items = [item for cta in half for item in schedule.of_cta(cta)]
+        assert {item.size > 16 for item in items} <= {line == 0}
+        assert sum(found[half]) == sum(cost(tasks, item) for item in items)
+        if isinstance(cuts, Shares) and len(items):
+            mine = tasks.size > 16 if line == 0 else tasks.size == 16
+            largest = int((tasks.fixed + tasks.per_block)[mine].max())
+            assert found[half].max() <= tasks.cost[mine].sum() / ctas + 2 * largest + 1
+    owners = [item.owner for item in schedule.all_items() if item.size == 16]
+    assert owners == sorted(owners, reverse=True)
+
+
 @given(lengths(8, 3000), CTAS, CUTS)
 def test_longest_first_keeps_its_bound(made, ctas, cuts):
     """Graham's: the mean and an item more; and a quarter, by which costs of a class differ, of what is of the class."""
@@ -156,11 +177,13 @@ def test_tasks_that_cannot_be_split_are_not(made, cuts, ctas):
 
 
 def test_the_bounds_are_those_of_the_docs():
-    """A group of 2 on 2 KV heads: 4 requests, 40 rows; 80 packed rows have no second tile of 128."""
-    sizes = {Whole(): (8, 0), Shares(): (10, 4), Chunks(5): (8 + 15, 30), Invariant(32): (8 + 10, 18)}
+    """A group of 2 on 2 KV heads: 4 requests, 40 rows; 80 packed rows have no second tile of 128. Two lines: 6 shares."""
+    sizes = {Whole(): (8, 0), Shares(): (13, 10), Chunks(5): (8 + 30, 60), Invariant(32): (8 + 10, 18)}
     for cuts, expected in sizes.items():
         capacity = capacity_for(FAMILY, requests=4, rows=40, pages=40, ctas=3, cuts=cuts)
         assert (capacity.items, capacity.partials) == expected
+    one_line = capacity_for(FAMILY, requests=4, rows=4, pages=40, ctas=3)
+    assert (one_line.items, one_line.partials, one_line.ctas, one_line.lines) == (8 + 2, 4, 3, 1)
     assert capacity_for(FAMILY, requests=4, rows=2, pages=40, ctas=3, cuts=Whole()).items == 4
     assert capacity_for(FAMILY, requests=4, rows=66, pages=40, ctas=3, cuts=Whole()).items == 2 * (4 + 1)
 

@@ -9,6 +9,7 @@ struct EqualParts {
     __device__ __forceinline__ int slots() const { return all_slots; }
     __device__ __forceinline__ int counters() const { return all_counters; }
     __device__ __forceinline__ Wide total() const { return a.kv_heads() * lines.memory.extra[lines.tiles()]; }
+    __device__ __forceinline__ Wide second() const { return lines.second_in(lines.memory.extra); }
     __device__ __forceinline__ int parts_of(const Task& task) const {
         return lines.memory.first_items[task.index + 1] - lines.memory.first_items[task.index];
     }
@@ -20,7 +21,7 @@ struct EqualParts {
     }
     __device__ __forceinline__ At at_border() const {
         Wide within;
-        const Wide x = thread_of<Launch>() * total() / ctas;
+        const Wide x = border_of(thread_of<Launch>(), total(), second());
         const Task task = lines.find(lines.memory.extra, x, within);
         const Tile tile = lines.tile(task);
         const int parts = parts_of(task);
@@ -52,7 +53,7 @@ struct EqualParts {
 #pragma unroll 1
         for (int index = thread_of<Launch>(); index < lines.tiles(); index += Launch::threads) {
             const int r = lines.memory.owners[index], first = lines.first_tile(r), stop = lines.first_tile(r + 1);
-            const Tile tile = lines.tile({r, 0, index - first, index});
+            const Tile tile = lines.tile({r, 0, index - first, index, r});
             const int parts = first_items[index + 1] - first_items[index];
             const int items_a_lane = first_items[stop] - first_items[first];
             const int number = (a.kv_heads() - 1) * first_items[first] + first_items[index];
@@ -90,7 +91,7 @@ __device__ __forceinline__ void cut_items(const Arguments& a, const Lines& lines
         Wide before[3] = {}, total[3];
         if (index < tiles) {
             const int r = memory.owners[index];
-            const Tile tile = lines.tile({r, 0, index - lines.first_tile(r), index});
+            const Tile tile = lines.tile({r, 0, index - lines.first_tile(r), index, r});
             const int siblings = lines.first_tile(r + 1) - lines.first_tile(r);
             const unsigned chunks = (tile.length - 1u) / static_cast<unsigned>(a.cuts()) + 1;
             const int parts = min(max(static_cast<int>(chunks / siblings), 1), tile.blocks);

@@ -4,7 +4,7 @@
 // Arrays that last, as large as the batch may need.
 struct Memory {
     int tiles, bytes;  // room for tiles of requests; bytes in all
-    Array<int> queries, lengths, first_tiles, owners;
+    Array<int> requests, queries, lengths, first_tiles, owners;
     Array<Wide> line, extra;
     Array<int> first_items, first_slots, first_counters;
     Array<Wide> costs, sums;
@@ -19,6 +19,7 @@ struct Memory {
 __device__ __forceinline__ Memory memory_of(const Arguments& a) {
     Memory memory = {};
     memory.tiles = most_items / a.kv_heads();
+    memory.take(memory.requests, most_requests);
     memory.take(memory.queries, most_requests);
     memory.take(memory.lengths, most_requests);
     memory.take(memory.first_tiles, most_requests + 1);
@@ -40,21 +41,29 @@ __device__ __forceinline__ Memory memory_of(const Arguments& a) {
     return memory;
 }
 
-// A task: `index` is its tile's, of all tiles of requests.
+// A task: `index` is its tile's, of all tiles of requests; `place` is its request's.
 struct Task {
-    int owner, lane, number, index;
+    int place, lane, number, index, owner;
 };
 
-// Where the tiles of requests lie: sums of tiles, and of their costs. Costs and items repeat for each KV head.
+// Where the tiles of requests lie: sums of tiles, and of their costs. Costs and items repeat for each KV head. Requests have
+// places: on two lines those with large tiles come first, and the others from the end on, so that all know their place at
+// once.
 struct Lines {
     Arguments a;
     Memory memory;
-    int requests;
+    int requests, on_first_line;
     Wide length;
+    __device__ __forceinline__ int owner_at(int place) const { return a.lines() == 2 ? memory.requests[place] : place; }
+    // Where the second line begins in sums that have an entry for each tile of a request; without two, nowhere.
+    template <class T> __device__ __forceinline__ Wide second_in(const Array<T>& sums) const {
+        return a.lines() == 2 ? static_cast<Wide>(a.kv_heads()) * sums[first_tile(on_first_line)] : -1;
+    }
+    __device__ __forceinline__ Wide second() const { return second_in(memory.line); }
     __device__ __forceinline__ int first_tile(int r) const { return memory.first_tiles[r]; }
     __device__ __forceinline__ int tiles() const { return first_tile(requests); }
     __device__ __forceinline__ Tile tile(const Task& task) const {
-        return tile_of(a, memory.queries[task.owner], memory.lengths[task.owner], task.number);
+        return tile_of(a, memory.queries[task.place], memory.lengths[task.place], task.number);
     }
     // The task whose part of the sums has a number in it, and how far that is within its part. `sums` has an entry for
     // each tile of a request, and one more.
@@ -69,11 +78,11 @@ struct Lines {
         for (; within >= part; within -= part) ++lane;
         const int index = last_within(first, stop, within, [&](int i) { return sums[i] - sums[first]; });
         within -= sums[index] - sums[first];
-        return {r, lane, index - first, index};
+        return {r, lane, index - first, index, owner_at(r)};
     }
     // The sum before a task.
     template <class T> __device__ __forceinline__ T before(const Array<T>& sums, const Task& task) const {
-        const int first = first_tile(task.owner), stop = first_tile(task.owner + 1);
+        const int first = first_tile(task.place), stop = first_tile(task.place + 1);
         return a.kv_heads() * sums[first] + task.lane * (sums[stop] - sums[first]) + (sums[task.index] - sums[first]);
     }
     // The task at a place on the line of all work, and how far the place is within it.
@@ -81,7 +90,7 @@ struct Lines {
     __device__ __forceinline__ Wide total() const { return a.kv_heads() * length; }
     // The number of a task.
     __device__ __forceinline__ int number(const Task& task) const {
-        const int first = first_tile(task.owner), tiles = first_tile(task.owner + 1) - first;
+        const int first = first_tile(task.place), tiles = first_tile(task.place + 1) - first;
         return a.kv_heads() * first + task.lane * tiles + task.number;
     }
     // All tasks, by tiles: those of a tile lie behind each other for all KV heads.
@@ -89,14 +98,15 @@ struct Lines {
     __device__ __forceinline__ Task task_in_turn(int turn) const {
         const unsigned heads = a.kv_heads(), index = static_cast<unsigned>(turn) / heads;
         const int r = memory.owners[index];
-        return {r, static_cast<int>(turn - index * heads), static_cast<int>(index) - first_tile(r), static_cast<int>(index)};
+        const int lane = static_cast<int>(turn - index * heads), number = static_cast<int>(index) - first_tile(r);
+        return {r, lane, number, static_cast<int>(index), owner_at(r)};
     }
     // The task of that number.
     __device__ __forceinline__ Task task(int number) const {
         const int heads = a.kv_heads();
         const int r = last_within(0, requests, number, [&](int i) { return heads * first_tile(i); });
         const int first = first_tile(r), tiles = first_tile(r + 1) - first, within = number - heads * first;
-        return {r, within / tiles, within % tiles, first + within % tiles};
+        return {r, within / tiles, within % tiles, first + within % tiles, owner_at(r)};
     }
 };
 
@@ -112,7 +122,7 @@ __device__ __forceinline__ Wide costs_of_tiles(const Lines& lines, int count, in
         int r = 0;
         if (index < count) {
             r = last_within(0, lines.requests, index, [&](int i) { return lines.first_tile(i); });
-            const Tile tile = lines.tile({r, 0, index - lines.first_tile(r), index});
+            const Tile tile = lines.tile({r, 0, index - lines.first_tile(r), index, r});
             before[0] = cost_of(tile, tile.blocks);
         }
         scan<Launch>(before, total, turn);
@@ -125,12 +135,40 @@ __device__ __forceinline__ Wide costs_of_tiles(const Lines& lines, int count, in
     return length;
 }
 
+// Gives requests their places, those with large tiles first; returns how many of these there are.
+__device__ __forceinline__ int sort_by_line(const Arguments& a, int requests, const Memory& memory, Fault* fault, int& turn) {
+    int large = 0;
+#pragma unroll 1
+    for (int first = 0; first < requests; first += Launch::threads) {
+        const int r = first + thread_of<Launch>();
+        Request request = {};
+        if (r < requests) {
+            request = load_request(a, r);
+            check_request(a, request, r, requests, fault);
+        }
+        const bool is_large = request.rows() * a.group() > 16;
+        int before[] = {is_large}, total[1];
+        scan<Launch>(before, total, turn);
+        const int place = is_large ? large + before[0] : requests - 1 - (r - large - before[0]);
+        if (r < requests) {
+            memory.requests[place] = r;
+            memory.queries[place] = static_cast<int>(request.rows());
+            memory.lengths[place] = request.length;
+        }
+        large += total[0];
+    }
+    __syncthreads();
+    return large;
+}
+
 // Checks requests, counts their tiles and puts the costs of those on the line; what there is no room for is only summed
 // up. Where a request has several tiles, the threads take tiles instead of requests for the costs.
 __device__ __forceinline__ Lines lay_out(
     const Arguments& a, int requests, const Memory& memory, Fault* fault, Fault& found, int& turn) {
     const int thread = thread_of<Launch>();
-    Lines lines = {a, memory, requests, 0};
+    Lines lines = {a, memory, requests, 0, 0};
+    const bool is_sorted = a.lines() == 2;
+    if (is_sorted) lines.on_first_line = sort_by_line(a, requests, memory, fault, turn);
     Wide tiles = 0, length = 0;  // of requests with several tiles, 2^32 each
 #pragma unroll 1
     for (int first = 0; first < requests; first += Launch::threads) {
@@ -138,13 +176,15 @@ __device__ __forceinline__ Lines lay_out(
         Wide before[2] = {}, total[2];
         bool has_tiles = false;
         if (r < requests) {
-            const Request request = load_request(a, r);
-            check_request(a, request, r, requests, fault);
-            const int queries = static_cast<int>(request.rows());
-            memory.queries[r] = queries;
-            memory.lengths[r] = request.length;
+            if (!is_sorted) {
+                const Request request = load_request(a, r);
+                check_request(a, request, r, requests, fault);
+                memory.queries[r] = static_cast<int>(request.rows());
+                memory.lengths[r] = request.length;
+            }
+            const int queries = memory.queries[r];
             const Wide count = tiles_of(a, queries);
-            const Tile tile = tile_of(a, queries, request.length, 0);
+            const Tile tile = tile_of(a, queries, memory.lengths[r], 0);
             has_tiles = count > 0;
             before[0] = count + (count > 1 ? 1LL << 32 : 0);
             before[1] = count == 1 ? cost_of(tile, tile.blocks) : 0;

@@ -27,13 +27,13 @@ __device__ __forceinline__ unsigned greatest_of(const Pages& pages) {
 
 // Pages are looked at whoever they belong to. Only if one is not in the cache somebody asks whether its request needs
 // it: then each of the thread's pages is looked at again.
-__device__ __forceinline__ void check_page(const Arguments& a, int count, int at, Fault* fault, const Memory& memory) {
+__device__ __forceinline__ void check_page(const Arguments& a, int count, int at, Fault* fault) {
     if (static_cast<unsigned>(load_global(a.pages + at)) < static_cast<unsigned>(a.cache_pages())) return;
     const int r = last_within(0, count, at, [&](int i) { return load_global(a.page_pointers + i); });
-    note(fault, at - load_global(a.page_pointers + r) < pages_of(a, memory.lengths[r]), fault_of(BAD_PAGE, r));
+    note(fault, at - load_global(a.page_pointers + r) < pages_of(a, load_global(a.kv_lengths + r)), fault_of(BAD_PAGE, r));
 }
 __device__ __forceinline__ void check_pages(
-    const Arguments& a, int count, Pages& pages, Fault* fault, const Memory& memory) {
+    const Arguments& a, int count, Pages& pages, Fault* fault) {
     constexpr int stride = vectors_ahead * Launch::threads;
     const int vectors = pages.listed / 4, rest = 4 * vectors + thread_of<Launch>();
     unsigned greatest = greatest_of(pages);
@@ -47,7 +47,7 @@ __device__ __forceinline__ void check_pages(
 #pragma unroll 1
     for (int first = 4 * thread_of<Launch>(); first < pages.listed; first += 4 * Launch::threads) {
 #pragma unroll 1
-        for (int at = first; at < min(first + 4, pages.listed); ++at) check_page(a, count, at, fault, memory);
+        for (int at = first; at < min(first + 4, pages.listed); ++at) check_page(a, count, at, fault);
     }
-    if (rest < pages.listed) check_page(a, count, rest, fault, memory);
+    if (rest < pages.listed) check_page(a, count, rest, fault);
 }

@@ -213,7 +213,7 @@ __device__ __forceinline__ void attend_items(const Arguments& a, const Range& ra
 #pragma unroll 1
     for (int item = 0; item < range.count; ++item) {
         const Work& work = work_of(item);
-        record_begin(a, range.item(item));
+        record_begin(a, range.item(item), 0, has_tiles);
         const int passes = passes_of(work);
 #pragma unroll 1
         for (int pass = 0; pass < passes; ++pass) {

@@ -18,8 +18,8 @@ constexpr int classes = 32;  // of the costs of items, if the longest come first
 
 #include "attention_lines.cuh"
 #include "attention_pages.cuh"
-#include "attention_equal_parts.cuh"
 #include "schedule_shares.cuh"
+#include "attention_equal_parts.cuh"
 #include "longest_first.cuh"
 
 template <bool is_first> struct Choice {
@@ -58,7 +58,7 @@ __device__ __forceinline__ Plan make_plan(const Arguments& a) {
     __shared__ Fault fault;
     const int count = load_global(a.requests);
     const Memory memory = memory_of(a);
-    const Lines nothing = {a, memory, count, 0};
+    const Lines nothing = {a, memory, count, 0, 0};
     Plan plan = {no_fault, OK, 0, memory, {a, nothing}};
     if (thread_of<Launch>() == 0) fault = no_fault;
     __syncthreads();
@@ -73,7 +73,7 @@ __device__ __forceinline__ Plan make_plan(const Arguments& a) {
     int turn = 0;
     const Lines lines = lay_out(a, count, plan.memory, &fault, plan.fault, turn);
     if (plan.fault != no_fault) return plan;
-    check_pages(a, count, pages, &fault, plan.memory);
+    check_pages(a, count, pages, &fault);
     const Fault misfit = cut(a, lines, plan, turn);
     __syncthreads();
     plan.fault = min(fault, misfit);

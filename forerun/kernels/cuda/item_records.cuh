@@ -7,13 +7,14 @@
 template <class A, class = void> constexpr bool keeps_records = false;
 template <class A> constexpr bool keeps_records<A, decltype(void(static_cast<A*>(nullptr)->records))> = true;
 
-// Called by all threads that work on an item, with its number in the schedule; one of them keeps the record.
-template <class A> __device__ __forceinline__ void record_begin(const A& a, int item, int recorder = 0) {
+// Called by all threads that work on an item, with its number in the schedule; `recorder` keeps the record. If a CTA has
+// two shares of a schedule, the second one has the number of the CTA and all CTAs.
+template <class A> __device__ __forceinline__ void record_begin(const A& a, int item, int recorder = 0, bool second = false) {
     if constexpr (keeps_records<A>) {
         if (thread_of<Launch>() != recorder) return;
         long long* const record = a.records + 4LL * item;
         record[2] = number_of_sm();
-        record[3] = cta_of<Launch>();
+        record[3] = cta_of<Launch>() + second * ctas_of<Launch>;
         record[0] = global_nanoseconds();
     }
 }

@@ -35,13 +35,13 @@ _WORKSPACE = "arrived: i32[K], partial: f32[S, M, HD] align 16, statistics: f32[
 
 
 def launch_for(capacity: Capacity) -> Launch:
-    """A CTA for each of the schedule's, with rings in all the shared memory of an SM.
+    """A CTA for each share of a line of work, with rings in all the shared memory of an SM.
 
-    With room for more rows than requests, some prefill: then two warpgroups more compute tiles of 64 and 128 rows.
+    With two lines some requests prefill: then a warpgroup works off tiles of 16 rows, and at the same time two more
+    compute those of 64 and 128 rows, which a fourth one loads.
     """
-    if capacity.rows > capacity.requests:
-        return Launch((-(-capacity.ctas // 2), 1, 1), (32 * _WARPS_WITH_ROLES, 1, 1), _MOST_SHARED)
-    return Launch((capacity.ctas, 1, 1), (32 * _WARPS, 1, 1), _MOST_SHARED)
+    warps = _WARPS_WITH_ROLES if capacity.lines == 2 else _WARPS
+    return Launch((capacity.ctas // capacity.lines, 1, 1), (32 * warps, 1, 1), _MOST_SHARED)
 
 
 def buffer_shapes(family: Attention, capacity: Capacity) -> dict[str, tuple[int, ...]]:

@@ -38,7 +38,7 @@ _CTAS = 8
 _BATCH = "requests: i32[1], query_pointers: i32[_], kv_lengths: i32[R], page_pointers: i32[_], pages: i32[P] align 16"
 _SCHEDULE = "status: i32[2], counts: i32[3], pointers: i32[B], items: i32[I, 8] align 16, counters: i32[K, 2]"
 _SCALARS = (
-    *("group", "kv_heads", "page_size", "cache_pages", "rows", "partials", "ctas", "most_items", "cuts", "policy"),
+    *("group", "kv_heads", "page_size", "cache_pages", "rows", "partials", "ctas", "most_items", "lines", "cuts", "policy"),
     *(f"{part}_{tile}" for tile in TILES for part in ("fixed", "block")),
 )
 _SIGNATURE = ", ".join((_BATCH, *(f"{name}: scalar i32" for name in _SCALARS), _SCHEDULE))
@@ -89,6 +89,7 @@ def scalars_of(
         "partials": capacity.partials,
         "ctas": capacity.ctas,
         "most_items": capacity.items,
+        "lines": capacity.lines,
         "cuts": _number_of(cuts or Shares(), family, capacity),
         "policy": _POLICIES.index(policy),
     }
@@ -124,7 +125,8 @@ def launch_for(capacity: Capacity, scalars: Mapping[str, int]) -> Launch:
     if capacity.ctas > _MOST_CTAS:
         raise InvalidInput(f"a schedule on the device is one of at most {_MOST_CTAS} CTAs, not of {capacity.ctas}")
     tiles = capacity.items // scalars["kv_heads"]
-    words = [capacity.requests, capacity.requests, capacity.requests + 1, tiles, 2 * (tiles + 1)]
+    requests = capacity.requests
+    words = [requests, requests, requests, requests + 1, tiles, 2 * (tiles + 1)]
     if scalars["cuts"] > 0:
         words += [2 * (tiles + 1), tiles + 1, tiles + 1, tiles + 1]
     if _POLICIES[scalars["policy"]] == "longest-first":
@@ -154,6 +156,7 @@ def plan(
     partials: int,
     ctas: int,
     most_items: int,
+    lines: int,
     cuts: int,
     policy: int,
     fixed_16: int,
@@ -167,7 +170,8 @@ def plan(
     pairs = (fixed_16, block_16), (fixed_64, block_64), (fixed_128, block_128)
     costs = {tile: Costs(*map(int, pair)) for tile, pair in zip(TILES, pairs, strict=True)}
     family = Attention(int(group * kv_heads), int(kv_heads), 1, int(page_size), int(cache_pages), costs)
-    capacity = Capacity(len(kv_lengths), int(rows), len(pages), int(ctas), int(most_items), int(partials))
+    sizes = int(ctas), int(most_items), int(partials), int(lines)
+    capacity = Capacity(len(kv_lengths), int(rows), len(pages), *sizes)
     batch = AttentionBatch(int(requests[0]), query_pointers, kv_lengths, page_pointers, pages)
     found = make_schedule(family, batch, capacity, POLICIES[_POLICIES[int(policy)]], _rule_of(int(cuts)))
     counters = np.resize(found.counters, (max(1, capacity.counters), 2))

@@ -168,7 +168,7 @@ def _settings(node: KernelNode) -> GroupSettings | None:
     cuts = cuts_of(node)
     chunk = cuts.chunk if isinstance(cuts, Invariant) else 1
     kind = "invariant" if cuts.is_invariant else "whole"
-    ctas = _constant(node, "ctas")
+    ctas = _constant(node, "ctas") // _constant(node, "lines")
     return GroupSettings(policy_of(node), "shares" if isinstance(cuts, Shares) else kind, chunk, ctas)
 
 

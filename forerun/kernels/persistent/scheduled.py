@@ -35,7 +35,7 @@ def family_of(node: KernelNode) -> Attention:
 def capacity_of(graph: Graph, node: KernelNode) -> Capacity:
     """The largest batch that there is room for, in the graph that has the node."""
     requests, pages = (graph.buffers[bound_buffer(node, name)].count for name in ("kv_lengths", "pages"))
-    numbers = (_number(node, name) for name in ("ctas", "most_items", "partials"))
+    numbers = (_number(node, name) for name in ("ctas", "most_items", "partials", "lines"))
     return Capacity(requests, _number(node, "rows"), pages, *numbers)
 
 

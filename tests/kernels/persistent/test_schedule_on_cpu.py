@@ -48,8 +48,10 @@ def room(family: Attention = FAMILY, ctas: int = 5, cuts: CutRule | None = None)
 
 CONFIGS = {
     "shares": Config(FAMILY, room()),
+    "shares of one line": Config(FAMILY, replace(room(), rows=8, lines=1)),
+    "shares of one line, many rows": Config(FAMILY, replace(room(), lines=1)),
     "shares of one CTA": Config(FAMILY, room(ctas=1)),
-    "shares of many CTAs": Config(FAMILY, room(ctas=60), threads=64),
+    "shares of many CTAs": Config(FAMILY, room(ctas=30), threads=64),
     "shares, groups of three": Config(THREES, room(THREES)),
     "shares, dear tiles": Config(DEAR, room(DEAR), threads=64),
     "shares, few slots": Config(FAMILY, replace(room(), partials=3)),
@@ -59,7 +61,7 @@ CONFIGS = {
     "whole, prefix sums": Config(FAMILY, room(cuts=Whole()), "prefix-sums", Whole()),
     "invariant": Config(FAMILY, room(cuts=Invariant(64)), "prefix-sums", Invariant(64), 64),
     "invariant, dear tiles": Config(DEAR, room(DEAR, cuts=Invariant(100)), "prefix-sums", Invariant(100)),
-    "invariant, longest first": Config(FAMILY, room(ctas=33, cuts=Invariant(64)), "longest-first", Invariant(64), 64),
+    "invariant, longest first": Config(FAMILY, room(ctas=17, cuts=Invariant(64)), "longest-first", Invariant(64), 64),
     "invariant, round robin": Config(THREES, room(THREES, cuts=Invariant(20)), "round-robin", Invariant(20)),
     "invariant without room": Config(FAMILY, room(), "prefix-sums", Invariant(64)),
 }
@@ -225,6 +227,6 @@ def test_what_is_not_made_on_the_device_is_refused() -> None:
     large = replace(room(), items=20_000)
     with pytest.raises(InvalidInput, match="too large for a schedule that is made on the device"):
         launch_for(large, scalars_of(FAMILY, large, "longest-first"))
-    many = replace(room(), ctas=1025)
-    with pytest.raises(InvalidInput, match="at most 1024 CTAs, not of 1025"):
+    many = replace(room(), ctas=1026)
+    with pytest.raises(InvalidInput, match="at most 1024 CTAs, not of 1026"):
         launch_for(many, scalars_of(FAMILY, many))

@@ -1,12 +1,22 @@
 // The items of a batch that are cut where the share of a CTA ends, or not at all.
 //
 // Who includes this has `ctas`, `most_items`, and `Lines`: where the tasks of a batch lie on the line of all work. It has
-// their number (`tasks`), the length of the line (`total`), the task at a place (`at`), of a number (`task`) and in a turn
+// their number (`tasks`), the length of the line (`total`), where on it a second line begins (`second`; below 0 if there is
+// none), the task at a place (`at`), of a number (`task`) and in a turn
 // of writing (`task_in_turn`), and of a task its `number` and its `tile`. `Arguments` have `cuts` and `partials`.
 //
 // This and attention_equal_parts.cuh have the same functions: `for_each` item, the item in which the share of the
 // thread's CTA begins (`at_border`), and counts.
 #pragma once
+
+constexpr int half_of_ctas = ctas < 2 ? 1 : ctas / 2;
+
+// Where the share of a CTA begins on the line of all work: equal shares, or half of them on each of two lines.
+__device__ __forceinline__ Wide border_of(int cta, Wide total, Wide second) {
+    if (second < 0) return cta * total / ctas;
+    const int on_second = cta - half_of_ctas;
+    return on_second < 0 ? cta * second / half_of_ctas : second + on_second * (total - second) / half_of_ctas;
+}
 
 // Cuts where the share of a CTA ends; without cuts, all tasks are whole.
 struct Cut {
@@ -34,6 +44,7 @@ struct Shares {
     __device__ __forceinline__ int slots() const { return cuts + sets; }
     __device__ __forceinline__ int counters() const { return sets; }
     __device__ __forceinline__ Wide total() const { return lines.total(); }
+    __device__ __forceinline__ Wide second() const { return lines.second(); }
     __device__ __forceinline__ bool fit() const {
         return static_cast<Wide>(tasks()) + cuts <= most_items && slots() <= a.partials();
     }
@@ -112,7 +123,8 @@ __device__ __forceinline__ Shares whole_tasks(const Arguments& a, const Lines& l
     const int cta = thread_of<Launch>();
     if (cta == 0 || cta >= ctas || items.tasks() == 0) return items;
     Border& border = items.border;
-    const Wide place = cta * items.total() / ctas;
+    const Wide place = border_of(cta, items.total(), items.second());
+    if (place == items.total()) return items;
     const Task task = lines.at(place, border.within);
     border.number = lines.number(task);
     border.tile = lines.tile(task);
@@ -127,7 +139,7 @@ __device__ __forceinline__ Shares cut_into_shares(const Arguments& a, const Line
     const int thread = thread_of<Launch>();
     if (items.tasks() == 0) return items;
     Cut mine = {-1, 0, 0};
-    if (thread > 0 && thread < ctas) {
+    if (thread > 0 && thread < ctas && items.border.tile.blocks > 0) {
         const Tile& tile = items.border.tile;
         const Wide inside = items.border.within - tile.fixed + tile.per_block / 2;
         const Wide block = inside > 0 ? quotient(inside, tile.per_block) : 0;

@@ -8,8 +8,15 @@
 // Where the items of the thread's CTA begin, if CTAs take equal shares of the line: the item at the border goes to the
 // CTA in whose share its middle lies.
 template <class Items> __device__ __forceinline__ int start_of_share(const Items& items) {
+    const Wide total = items.total(), second = items.second();
+    const int cta = thread_of<Launch>();
+    if (border_of(cta, total, second) == total) return items.count();  // of two lines, the second one is empty
     const At at = items.at_border();
-    return at.item + ((at.begin + at.end) * ctas < 2 * thread_of<Launch>() * items.total());
+    const Wide twice = at.begin + at.end;
+    if (second < 0) return at.item + (twice * ctas < 2 * cta * total);
+    const int on_second = cta - half_of_ctas;
+    if (on_second < 0) return at.item + (twice * half_of_ctas < 2 * cta * second);
+    return at.item + ((twice - 2 * second) * half_of_ctas < 2 * on_second * (total - second));
 }
 
 // Item i goes to CTA i % ctas.
