@@ -85,17 +85,17 @@ struct Loader {
     // 16 bytes a lane and copy; zeros where there is no position.
     __device__ __forceinline__ void begin_pieces(const Arguments& a, int number, int page) const {
         const int first = position_of(span, i, warp_in_cta()), row = lane_in_warp() / chunks, chunk = lane_in_warp() % chunks;
-        unsigned char* to = stage(number, warp_in_cta()) + row * row_bytes;
-        const int place = (chunk ^ (row & swizzle)) * 16;
+        // Bits of `j` are none of `row`.
+        const unsigned to = shared_address(stage(number, warp_in_cta())) + row * row_bytes + (chunk ^ (row & swizzle)) * 16;
         long long start = has_page_a_step ? row_at(a, first, row, true, page) + chunk * 8 : 0;
 #pragma unroll
         for (int j = 0; j < step; j += rows_a_copy) {
             const bool wanted = first + row + j < span.end;
             if constexpr (!has_page_a_step) start = row_at(a, first, row + j, wanted, page) + chunk * 8;
             const int ahead = has_page_a_step ? j * Dims::KV * Dims::HD : 0;
-            unsigned char* const piece = to + j * row_bytes + (place ^ (j & swizzle) * 16);
-            begin_copy16(piece, a.k_cache + start + ahead, wanted);
-            begin_copy16(piece + matrix_bytes, a.v_cache + start + ahead, wanted);
+            const unsigned piece = (to ^ (j & swizzle) * 16) + j * row_bytes;
+            begin_copy16_at(piece, a.k_cache + start + ahead, wanted);
+            begin_copy16_at(piece + matrix_bytes, a.v_cache + start + ahead, wanted);
         }
     }
 };

@@ -32,18 +32,21 @@ constexpr int weighted_bytes = results_in_rings ? 0 : warps * static_cast<int>(s
 constexpr int front_bytes = weighted_bytes + static_cast<int>(sizeof(Results));
 
 // The rings: a stage has 16 rows of K and 16 of V. Where a piece of 16 bytes of a row lies depends on the row, so that
-// those of eight rows lie in different banks. Beside large tiles three stages are enough to read all the memory can.
+// those of eight rows lie in different banks: bits of addresses are exchanged, so rings begin at multiples of 256. Beside
+// large tiles three stages are enough to read all the memory can.
 constexpr int row_bytes = Dims::HD * 2, matrix_bytes = step * row_bytes, stage_bytes = 2 * matrix_bytes;
 constexpr int chunks = row_bytes / 16, rows_a_copy = 32 / chunks, swizzle = least(8, chunks) - 1;
-constexpr int stages = has_tiles ? 3 : least(8, (Launch::shared_bytes - front_bytes) / (warps * stage_bytes));
-constexpr int ring_bytes = front_bytes + warps * stages * stage_bytes;
+constexpr int ring_alignment = 256;
+constexpr int room_for_rings = Launch::shared_bytes - front_bytes - ring_alignment;
+constexpr int stages = has_tiles ? 3 : least(8, room_for_rings / (warps * stage_bytes));
+constexpr int rings_bytes = warps * stages * stage_bytes;
 static_assert(stages >= 2, "each warp needs two stages of a ring in shared memory");
-static_assert(front_bytes % 16 == 0, "rings begin at multiples of 16 bytes");
 static_assert(sizeof(Weighted) <= stage_bytes, "a stage has room for what a warp has found");
 
 __device__ __forceinline__ Results& results() { return *reinterpret_cast<Results*>(dynamic_shared + weighted_bytes); }
 __device__ __forceinline__ unsigned char* stage(int number, int warp) {
-    return dynamic_shared + front_bytes + (warp * stages + number) * stage_bytes;
+    const int gap = static_cast<int>(-(shared_address(dynamic_shared) + front_bytes) % ring_alignment);
+    return dynamic_shared + front_bytes + gap + (warp * stages + number) * stage_bytes;
 }
 __device__ __forceinline__ Weighted& weighted_of(int warp, int free_stage) {
     unsigned char* const front = dynamic_shared + warp * static_cast<int>(sizeof(Weighted));

@@ -39,13 +39,12 @@ using Scores = float[2][4];
 __device__ __forceinline__ void score(
     const unsigned char* k, const unsigned (&q)[Dims::HD / 16][4], Scores& scores) {
     const int lane = lane_in_warp();
-    const unsigned char* row = k + (lane % 8 + lane / 16 * 8) * row_bytes;
-    const int place = (lane / 8 % 2 ^ (lane & swizzle)) * 16;
+    const unsigned row = shared_address(k) + (lane % 8 + lane / 16 * 8) * row_bytes + (lane / 8 % 2 ^ (lane & swizzle)) * 16;
     Scores odd = {};  // two chains of sums, which wait for each other less
 #pragma unroll
     for (int j = 0; j < Dims::HD / 16; ++j) {
         unsigned b[4];
-        load_matrices(row + (place ^ 32 * j), b);
+        load_matrices_at(row ^ 32 * j, b);
         Scores& sums = j % 2 ? odd : scores;
         multiply_add<Element>(sums[0], q[j], b[0], b[1]);
         multiply_add<Element>(sums[1], q[j], b[2], b[3]);
@@ -106,15 +105,14 @@ __device__ __forceinline__ void weigh(Scores& scores, Found& found) {
 
 __device__ __forceinline__ void add_values(const unsigned char* v, const Scores& weights, Found& found) {
     const int lane = lane_in_warp();
-    const unsigned char* row = v + (lane % 8 + lane / 8 % 2 * 8) * row_bytes;
-    const int place = (lane / 16 ^ (lane & swizzle)) * 16;
+    const unsigned row = shared_address(v) + (lane % 8 + lane / 8 % 2 * 8) * row_bytes + (lane / 16 ^ (lane & swizzle)) * 16;
     const unsigned p[4] = {
         packed<Element>(weights[0][0], weights[0][1]), packed<Element>(weights[0][2], weights[0][3]),
         packed<Element>(weights[1][0], weights[1][1]), packed<Element>(weights[1][2], weights[1][3])};
 #pragma unroll
     for (int j = 0; j < Dims::HD / 16; ++j) {
         unsigned b[4];
-        load_matrices_transposed(row + (place ^ 32 * j), b);
+        load_matrices_transposed_at(row ^ 32 * j, b);
         multiply_add<Element>(found.weighted[2 * j], p, b[0], b[1]);
         multiply_add<Element>(found.weighted[2 * j + 1], p, b[2], b[3]);
     }

@@ -31,18 +31,23 @@ struct TileAttention {
         values.advance();
     }
 
-    // Scores that are hidden, if some are, become weights.
+    // Scores that are hidden, if some are, become weights. All rows of the warpgroup see the first blocks, `whole` of them.
     __device__ __forceinline__ bool weigh_block(
-        const Work& work, const Blocks& all, int i, TileScores& scores, TileSums& found, float (&kept)[2]) const {
-        const int first = all.begin + i * block;
-        const int seen_by_all = least(all.end, work.past + (work.first_packed + first_row()) / group + 1);
-        if (first + block > seen_by_all) hide(work, first_row(), all.end, first, scores);
+        const Work& work, int whole, int i, TileScores& scores, TileSums& found, float (&kept)[2]) const {
+        if (i >= whole) {
+            const Blocks all = blocks_of(work);
+            hide(work, first_row(), all.end, all.begin + i * block, scores);
+        }
         return weigh(scores, found, kept);
+    }
+    __device__ __forceinline__ int whole_blocks(const Work& work, const Blocks& all) const {
+        return (least(all.end, work.past + (work.first_packed + first_row()) / group + 1) - all.begin) / block;
     }
 
     __device__ __forceinline__ void attend(const Work& work, unsigned q, TileSums& found) {
         Tiles& shared = tiles_in_shared();
         const Blocks all = blocks_of(work);
+        const int count = of_lane(all.count), whole = of_lane(whole_blocks(work, all));
         TileScores scores;
         TileWeights weights;
         float kept[2];
@@ -52,10 +57,10 @@ struct TileAttention {
         end_product_group();
         await_product_groups<0>();
         end_scores(scores);
-        weigh_block(work, all, 0, scores, found, kept);
+        weigh_block(work, whole, 0, scores, found, kept);
         pack(scores, weights);
 #pragma unroll 1
-        for (int i = 1; i < all.count; ++i) {
+        for (int i = 1; i < count; ++i) {
             await_arrival(&shared.has_keys[keys.number], keys.parity);
             await_full(&shared.has_values[values.number], values.parity);
             hold(scores);
@@ -68,7 +73,7 @@ struct TileAttention {
             await_product_groups<1>();
             end_scores(scores);
             // Each branch waits by itself: the assembler would move a common wait in front of all that was computed.
-            if (weigh_block(work, all, i, scores, found, kept)) {
+            if (weigh_block(work, whole, i, scores, found, kept)) {
                 await_product_groups<0>();
                 end_values(found);
                 rescale(found, kept);
@@ -90,7 +95,7 @@ struct TileAttention {
     // The blocks of a tile that has no row of the warpgroup's.
     __device__ __forceinline__ void skip(const Work& work) {
         Tiles& shared = tiles_in_shared();
-        const int count = blocks_of(work).count;
+        const int count = of_lane(blocks_of(work).count);
 #pragma unroll 1
         for (int i = 0; i < count; ++i) {
             await_arrival(&shared.has_keys[keys.number], keys.parity);
@@ -108,17 +113,15 @@ struct TileAttention {
         for (int item = 0; item < range.count; ++item) {
             record_begin(a, range.item(item), first_tile_thread);
             await_full(&shared.full[tile.number], tile.parity);
-            const Work work = of_lane(shared.work[tile.number]);
-            if (first_row() < work.rows) {
-                TileSums found = {};
-                found.greatest[0] = found.greatest[1] = -infinity();
-                attend(work, tile_at(tile.number) + first_row() * panel_bytes, found);
-                release(&shared.empty[tile.number]);
-                write_tile(a, work, first_row(), found);
-            } else {
-                release(&shared.empty[tile.number]);
-                skip(work);
-            }
+            const Work& in_shared = shared.work[tile.number];
+            TileSums found = {};
+            found.greatest[0] = found.greatest[1] = -infinity();
+            const bool has_rows = first_row() < of_lane(in_shared.rows);
+            if (has_rows) attend(in_shared, tile_at(tile.number) + first_row() * panel_bytes, found);
+            else skip(in_shared);
+            const Work work = of_lane(in_shared);
+            release(&shared.empty[tile.number]);
+            if (has_rows) write_tile(a, work, first_row(), found);
             tile.advance();
             if (work.slot >= 0) merge_tile(a, work);
             record_end(a, range.item(item), first_tile_thread);

@@ -1,6 +1,14 @@
 // A warpgroup that loads what the others compute with: the queries of each tile, and the blocks of its positions.
 #pragma once
 
+// The number of a piece of 16 bytes in a cache.
+template <bool has_32_bits> struct PieceNumber {
+    using type = unsigned;
+};
+template <> struct PieceNumber<false> {
+    using type = long long;
+};
+
 struct TileLoader {
     TilePlace tile;
     BlockPlace place;
@@ -27,14 +35,15 @@ struct TileLoader {
             pages[j] = position < all.end ? load_global(a.pages + work.first_page + position / page_size) : 0;
         }
     }
-    // Where the rows begin, in pieces of 16 bytes.
-    using Rows = long long[copies];
+    // Where the thread's pieces of rows begin, in pieces of 16 bytes.
+    using Row = PieceNumber<(1LL * Dims::N * page_size * Dims::KV * chunks <= 1LL << 32)>::type;
+    using Rows = Row[copies];
     static __device__ __forceinline__ void find_rows(
         const Work& work, const Blocks& all, int i, const Pages& pages, Rows& rows) {
 #pragma unroll
         for (int j = 0; j < copies; ++j) {
             const int position = all.begin + i * block + row() + j * rows_at_once;
-            const long long start = static_cast<long long>(pages[j]) * page_size + position % page_size;
+            const Row start = static_cast<Row>(pages[j]) * page_size + position % page_size;
             rows[j] = (start * Dims::KV + work.kv_head) * chunks + chunk();
         }
     }
@@ -44,7 +53,7 @@ struct TileLoader {
 #pragma unroll
         for (int j = 0; j < copies; ++j) {
             const bool wanted = all.begin + i * block + row() + j * rows_at_once < all.end;
-            begin_copy16_at(to + j * rows_at_once * panel_bytes, from + 8 * rows[j], wanted);
+            begin_copy16_at(to + j * rows_at_once * panel_bytes, from + 8ll * rows[j], wanted);
         }
     }
 

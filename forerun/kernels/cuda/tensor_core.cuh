@@ -6,16 +6,19 @@
 
 // Four matrices: lane l gives the address of row l % 8 of matrix l / 8, and gets a pair of elements of each: those of
 // its row, or transposed, of its column.
-__device__ __forceinline__ void load_matrices(const void* row, unsigned (&x)[4]) {
+__device__ __forceinline__ void load_matrices_at(unsigned row, unsigned (&x)[4]) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-                 : "r"(static_cast<unsigned>(__cvta_generic_to_shared(row)))
+                 : "r"(row)
                  : "memory");
 }
-__device__ __forceinline__ void load_matrices_transposed(const void* row, unsigned (&x)[4]) {
+__device__ __forceinline__ void load_matrices(const void* row, unsigned (&x)[4]) {
+    load_matrices_at(static_cast<unsigned>(__cvta_generic_to_shared(row)), x);
+}
+__device__ __forceinline__ void load_matrices_transposed_at(unsigned row, unsigned (&x)[4]) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-                 : "r"(static_cast<unsigned>(__cvta_generic_to_shared(row)))
+                 : "r"(row)
                  : "memory");
 }
 

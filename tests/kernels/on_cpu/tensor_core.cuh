@@ -40,7 +40,8 @@ inline void load_matrices_of(const void* row, unsigned (&x)[4], bool transposed)
     }
 }
 inline void load_matrices(const void* row, unsigned (&x)[4]) { load_matrices_of(row, x, false); }
-inline void load_matrices_transposed(const void* row, unsigned (&x)[4]) { load_matrices_of(row, x, true); }
+inline void load_matrices_at(unsigned row, unsigned (&x)[4]) { load_matrices_of(dynamic_shared + row, x, false); }
+inline void load_matrices_transposed_at(unsigned row, unsigned (&x)[4]) { load_matrices_of(dynamic_shared + row, x, true); }
 
 template <class T> inline void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
     const unsigned own[] = {a[0], a[1], a[2], a[3], b0, b1};
