@@ -1,6 +1,6 @@
 // Attention over a paged KV cache, for a ragged batch: each CTA works off its items of a schedule (forerun.schedules).
 //
-// An item is a span of positions for the packed query rows of a tile. If these are at most 16, the warps of a CTA take every
+// An item is a span of positions for the packed query rows of a tile. If these are at most 8, the warps of a CTA take every
 // n-th step of 16 positions, each with sums of its own; what they have found is put together at the end of the item. Each
 // warp has a ring in shared memory, which is filled over the ends of items, so the next item is on its way while the
 // present one ends. Scores are rescaled when a greater one comes (arXiv:1805.02867), in powers of two.
@@ -17,40 +17,35 @@
 
 struct Locals {};
 
-// What the warps have found. Four warps have a place for weighted values in the front of dynamic shared memory. Of more, or
-// beside large tiles, each has them in the stage of its ring that is free between two items: otherwise rings would have
-// too few. Four elements of a row lie together, at a place that depends on the row, against conflicts of banks.
-constexpr bool results_in_rings = warps > 4 || has_tiles;
-using Weighted = float[step][Dims::HD];
+// What the warps have found. Weighted values lie in the stage of the warp's ring that is free between two items; four
+// elements of a row lie together, at a place that depends on the row, against conflicts of banks.
+using Weighted = float[rows_a_warp][Dims::HD];
 __device__ __forceinline__ int weighted_place(int row, int element) {
-    return element ^ 8 * row % least(32, Dims::HD);
+    return element ^ 8 * (row / 2) % least(32, Dims::HD);
 }
 struct Results {
-    float greatest[warps][step], sum[warps][step];
+    float greatest[warps][rows_a_warp], sum[warps][rows_a_warp];
 };
-constexpr int weighted_bytes = results_in_rings ? 0 : warps * static_cast<int>(sizeof(Weighted));
-constexpr int front_bytes = weighted_bytes + static_cast<int>(sizeof(Results));
 
 // The rings: a stage has 16 rows of K and 16 of V. Where a piece of 16 bytes of a row lies depends on the row, so that
 // those of eight rows lie in different banks: bits of addresses are exchanged, so rings begin at multiples of 256. Beside
 // large tiles three stages are enough to read all the memory can.
 constexpr int row_bytes = Dims::HD * 2, matrix_bytes = step * row_bytes, stage_bytes = 2 * matrix_bytes;
 constexpr int chunks = row_bytes / 16, rows_a_copy = 32 / chunks, swizzle = least(8, chunks) - 1;
-constexpr int ring_alignment = 256;
-constexpr int room_for_rings = Launch::shared_bytes - front_bytes - ring_alignment;
+constexpr int ring_alignment = 256, results_bytes = static_cast<int>(sizeof(Results));
+constexpr int room_for_rings = Launch::shared_bytes - results_bytes - ring_alignment;
 constexpr int stages = has_tiles ? 3 : least(8, room_for_rings / (warps * stage_bytes));
 constexpr int rings_bytes = warps * stages * stage_bytes;
 static_assert(stages >= 2, "each warp needs two stages of a ring in shared memory");
 static_assert(sizeof(Weighted) <= stage_bytes, "a stage has room for what a warp has found");
 
-__device__ __forceinline__ Results& results() { return *reinterpret_cast<Results*>(dynamic_shared + weighted_bytes); }
+__device__ __forceinline__ Results& results() { return *reinterpret_cast<Results*>(dynamic_shared); }
 __device__ __forceinline__ unsigned char* stage(int number, int warp) {
-    const int gap = static_cast<int>(-(shared_address(dynamic_shared) + front_bytes) % ring_alignment);
-    return dynamic_shared + front_bytes + gap + (warp * stages + number) * stage_bytes;
+    const int gap = static_cast<int>(-(shared_address(dynamic_shared) + results_bytes) % ring_alignment);
+    return dynamic_shared + results_bytes + gap + (warp * stages + number) * stage_bytes;
 }
 __device__ __forceinline__ Weighted& weighted_of(int warp, int free_stage) {
-    unsigned char* const front = dynamic_shared + warp * static_cast<int>(sizeof(Weighted));
-    return *reinterpret_cast<Weighted*>(results_in_rings ? stage(free_stage, warp) : front);
+    return *reinterpret_cast<Weighted*>(stage(free_stage, warp));
 }
 
 // Waits until the next stage of the ring is there.
@@ -86,17 +81,17 @@ constexpr int lanes = Dims::HD / 4;
 __device__ __forceinline__ bool has_elements() { return lane_in_warp() < lanes; }
 __device__ __forceinline__ int element() { return 4 * (lane_in_warp() % lanes); }
 
-// What the warps from `first` to before `stop` have found for a row.
-__device__ __forceinline__ Row row_of_warps(int r, int first, int stop, int free_stage) {
+// What the warps have found for a row that every n-th of them has, from `first` on.
+__device__ __forceinline__ Row row_of_warps(int r, int first, int n, int free_stage) {
     const Results& all = results();
     Row row = {-infinity(), 0.0f, {}};
 #pragma unroll
     for (int w = 0; w < warps; ++w) {
-        if (first <= w && w < stop) row.greatest = fmaxf(row.greatest, all.greatest[w][r]);
+        if (w % n == first) row.greatest = fmaxf(row.greatest, all.greatest[w][r]);
     }
 #pragma unroll
     for (int w = 0; w < warps; ++w) {
-        if (w < first || w >= stop) continue;
+        if (w % n != first) continue;
         const float4 other = *reinterpret_cast<const float4*>(&weighted_of(w, free_stage)[r][weighted_place(r, element())]);
         row.add(all.greatest[w][r], all.sum[w][r], other);
     }
@@ -168,24 +163,21 @@ struct Turn {
     __device__ __forceinline__ void advance() { stage = stage + 1 == stages ? 0 : stage + 1; }
 };
 
-// The positions of a pass, for the 16 rows of the warp from `first_row` on.
+// The positions of a pass, for the warp's rows.
 __device__ __forceinline__ void attend_pass(
-    const Arguments& a, const Work& work, int pass, int first_row, Loader& loader, Turn& turn, Found& found) {
+    const Arguments& a, const Work& work, int pass, int sharing, Loader& loader, Turn& turn, Found& found) {
     const Span span = span_of(work, pass);
-    unsigned q[Dims::HD / 16][4];
+    const int own = warp_in_cta() % sharing, first_row = first_row_of(pass) + own * rows_a_warp;
+    const int begin = warp_in_cta() - own, stop = first_row < work.rows ? begin + sharing : begin;
+    Queries q;
     load_queries(a, work, first_row, q);
 #pragma unroll 1
     for (int i = 0; i < span.steps; ++i) {
         await_stage();
-        int warp = warp_in_cta(), stop = warp + 1;
-        if (is_by_rows(work)) {
-            meet();  // all have waited for their stages, and are through with those that are filled next
-            warp = 0;
-            stop = first_row < work.rows ? warps : 0;
-        }
+        if (sharing > 1) meet();  // all have waited for their stages, and are through with those that are filled next
         loader.begin(a, turn.before());
 #pragma unroll 1
-        for (; warp < stop; ++warp) {
+        for (int warp = begin; warp < stop; ++warp) {
             const int first = position_of(span, i, warp);
             if (first < span.end) attend_step(stage(turn.stage, warp), q, work, first_row, first, span.end, found);
         }
@@ -194,12 +186,11 @@ __device__ __forceinline__ void attend_pass(
 }
 
 // The rows of a pass, once all that is known of them is in shared memory.
-__device__ __forceinline__ void write_rows(const Arguments& a, const Work& work, int first_row, int free_stage) {
-    const bool by_rows = is_by_rows(work);
-    const int w = warp_in_cta(), stop = least(step, work.rows - first_row);
+__device__ __forceinline__ void write_rows(const Arguments& a, const Work& work, int pass, int sharing, int free_stage) {
+    const int first_row = first_row_of(pass), count = rows_of(work, pass);
 #pragma unroll 1
-    for (int r = by_rows ? 0 : w; r < stop; r += by_rows ? 1 : warps) {
-        const Row row = row_of_warps(r, by_rows ? w : 0, by_rows ? w + 1 : warps, free_stage);
+    for (int r = warp_in_cta(); r < count; r += warps) {
+        const Row row = row_of_warps(r % rows_a_warp, r / rows_a_warp, sharing, free_stage);
         if (work.slot < 0) write_result(a, work, first_row + r, row);
         else write_partial(a, work.slot, first_row + r, row);
     }
@@ -220,16 +211,15 @@ __device__ __forceinline__ void attend_items(const Arguments& a, const Range& ra
         const int passes = passes_of(work);
 #pragma unroll 1
         for (int pass = 0; pass < passes; ++pass) {
-            const int first_row = first_row_of(work, pass);
+            const int sharing = sharing_warps(work, pass);
             Found found = nothing_found();
-            attend_pass(a, work, pass, first_row, loader, turn, found);
-            if (!results_in_rings || is_by_rows(work)) meet();  // what was found before is written, or rows are read
+            attend_pass(a, work, pass, sharing, loader, turn, found);
+            if (sharing > 1) meet();  // the others have read the stage
             publish(found, turn.before());
-            if (!results_in_rings && pass == 0) refill_works(a, item, range);
             meet();
-            if (results_in_rings && pass == 0) refill_works(a, item, range);
-            write_rows(a, work, first_row, turn.before());
-            if (results_in_rings) meet();  // the free stages are filled next
+            if (pass == 0) refill_works(a, item, range);
+            write_rows(a, work, pass, sharing, turn.before());
+            meet();  // the free stages are filled next
         }
         if (work.slot >= 0) arrive(a, work);
         record_end(a, range.item(item));

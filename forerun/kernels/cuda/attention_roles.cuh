@@ -2,7 +2,7 @@
 // large ones (prefill): so the SM reads the KV of the ones while it multiplies for the others. They share no memory.
 #pragma once
 
-constexpr int small_registers = 168, computing_registers = 144, loading_registers = 56;
+constexpr int small_registers = 136, computing_registers = 160, loading_registers = 56;
 
 #include "attention_tiles.cuh"
 #include "attention_tile_loader.cuh"

@@ -41,9 +41,6 @@ __device__ __forceinline__ void hide(const Work& work, int first_row, int end, i
     }
 }
 
-// Weights may be up to 2 to the power of this before what was found is rescaled: then that is rarely needed.
-constexpr float leeway = 8.0f;
-
 // Scores become weights; returns by row what sums made before have to be multiplied with, and whether by other than 1.
 __device__ __forceinline__ bool weigh(TileScores& scores, TileSums& found, float (&kept)[2]) {
     const float scale = scale_of_scores();

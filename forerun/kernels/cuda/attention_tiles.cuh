@@ -11,7 +11,7 @@ constexpr int block = 64, tile_rows = 128, tile_warps = 8, loading_threads = 128
 constexpr int first_tile_thread = 32 * warps;  // of those that compute
 constexpr int tile_panel = tile_rows * panel_bytes, block_panel = block * panel_bytes;
 constexpr int tile_bytes = tile_rows * row_bytes, block_bytes = block * row_bytes, tiles = 2;
-constexpr int room_for_blocks = Launch::shared_bytes - front_bytes - rings_bytes - 1024 - tiles * tile_bytes;
+constexpr int room_for_blocks = Launch::shared_bytes - results_bytes - rings_bytes - 1024 - tiles * tile_bytes;
 constexpr int blocks_in_ring = has_tiles ? least(8, room_for_blocks / (2 * block_bytes)) : 2;
 static_assert(!has_tiles || blocks_in_ring >= 2, "keys and values each need two blocks in shared memory");
 

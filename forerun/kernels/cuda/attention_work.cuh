@@ -20,7 +20,7 @@ constexpr bool has_tiles = false;
 #endif
 constexpr int warps = has_roles ? 4 : warps_of<Launch>;  // of small tiles, or of all
 constexpr int group = Dims::H / Dims::KV, page_size = Dims::PS;
-constexpr int step = 16;  // positions, and packed rows, that a warp takes together
+constexpr int step = 16, rows_a_warp = 8;  // positions, and packed rows, that a warp takes together
 
 __device__ __forceinline__ int lane_in_warp() { return thread_of<Launch>() % 32; }
 __device__ __forceinline__ int warp_in_cta() { return thread_of<Launch>() / 32; }
@@ -83,13 +83,21 @@ __device__ __forceinline__ void refill_works(const Arguments& a, int number, con
     if (lane_in_warp() < half && next < range.count) works_in_shared()[next % works] = looked_up(a, range.item(next));
 }
 
-// An item of up to 16 packed rows is shared out by positions: a warp takes every n-th step. A larger one is shared out by
-// rows, 16 a warp in each pass over the positions: then the warps load as before, and read each other's rings.
-constexpr int rows_a_pass = step * warps;
-__device__ __forceinline__ bool is_by_rows(const Work& work) { return !has_tiles && work.rows > step; }
+// A warp has 8 rows of an item in each pass over its positions. For up to 8 rows the steps are shared out: a warp takes
+// every n-th one, which it has loaded itself. For more, each of 2, 4, ... warps beside each other has other rows, and takes
+// the steps of all of them: then they read each other's rings.
+constexpr int rows_a_pass = rows_a_warp * warps;
 __device__ __forceinline__ int passes_of(const Work& work) { return has_tiles ? 1 : ceil_div(work.rows, rows_a_pass); }
-__device__ __forceinline__ int first_row_of(const Work& work, int pass) {
-    return is_by_rows(work) ? pass * rows_a_pass + warp_in_cta() * step : 0;
+__device__ __forceinline__ int first_row_of(int pass) { return pass * rows_a_pass; }
+__device__ __forceinline__ int rows_of(const Work& work, int pass) {
+    return least(work.rows - first_row_of(pass), rows_a_pass);
+}
+__device__ __forceinline__ int sharing_warps(const Work& work, int pass) {
+    const int rows = rows_of(work, pass);
+    int found = 1;
+#pragma unroll
+    for (int n = 1; n < warps; n *= 2) found += rows > n * rows_a_warp ? n : 0;
+    return found;
 }
 
 // The positions that the rows of a pass see, and how many steps a warp has there: as many for each warp, so that all are at

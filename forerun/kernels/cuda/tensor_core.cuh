@@ -22,6 +22,13 @@ __device__ __forceinline__ void load_matrices_transposed_at(unsigned row, unsign
                  : "memory");
 }
 
+// A matrix of which each lane has a pair of elements of its row, transposed.
+__device__ __forceinline__ unsigned transposed(unsigned pair) {
+    unsigned found;
+    asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(found) : "r"(pair));
+    return found;
+}
+
 // c += a b, with a of 16 rows and 16 columns, b of 16 rows and 8 columns.
 template <class T>
 __device__ __forceinline__ void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {

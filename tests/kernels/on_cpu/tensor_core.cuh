@@ -43,6 +43,14 @@ inline void load_matrices(const void* row, unsigned (&x)[4]) { load_matrices_of(
 inline void load_matrices_at(unsigned row, unsigned (&x)[4]) { load_matrices_of(dynamic_shared + row, x, false); }
 inline void load_matrices_transposed_at(unsigned row, unsigned (&x)[4]) { load_matrices_of(dynamic_shared + row, x, true); }
 
+inline unsigned transposed(unsigned pair) {
+    const unsigned own[] = {pair};
+    const unsigned* warp = words_of_warp(own);
+    const int row = on_cpu::current->number % 32 / 4, column = 2 * (on_cpu::current->number % 4);
+    const auto element = [&](int i, int j) { return warp[(4 * i + j / 2) * 8] >> 16 * (j % 2) & 0xFFFF; };
+    return element(column, row) | element(column + 1, row) << 16;
+}
+
 template <class T> inline void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
     const unsigned own[] = {a[0], a[1], a[2], a[3], b0, b1};
     const unsigned* warp = words_of_warp(own);

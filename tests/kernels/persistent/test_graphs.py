@@ -130,7 +130,7 @@ def test_room_for_prefill_gets_warpgroups() -> None:
 @pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 @pytest.mark.parametrize("heads", [(28, 4, 128, 16), (14, 2, 64, 64), (24, 8, 128, 16)])
 def test_machine_code(heads: tuple[int, int, int, int]) -> None:
-    """Tensor cores, whose products are awaited late, copies without registers, and no spills."""
+    """Tensor cores, whose products are awaited late, copies without registers, and no spills where they compute."""
     found, _ = units(graph_of(ragged(heads=heads)))
     facts = {}
     for unit, cubin in zip(
@@ -138,12 +138,15 @@ def test_machine_code(heads: tuple[int, int, int, int]) -> None:
     ):
         facts[unit.entry] = cubin.entries[unit.entry]
     for entry, each in facts.items():
-        assert each.stack_bytes == each.spill_store_bytes == 0, entry
+        assert each.spill_store_bytes <= (128 if "persistent" in entry else 0), entry
         assert not any(instruction.constant for instruction in each.instructions), entry
     assert facts["attention_schedule_kernel"].registers <= 128
     opcodes = [instruction.opcode for instruction in facts["attention_persistent_bf16_kernel"].instructions]
-    steps = heads[2] // 16  # of 16 elements; two products each for scores, and two for values
-    assert sum(opcode.startswith("HMMA.16816.F32.BF16") for opcode in opcodes) == 4 * steps
+    for product in ("HMMA", "HGMMA"):
+        places = [place for place, opcode in enumerate(opcodes) if opcode.startswith(product)]
+        assert not any(opcode.startswith(("LDL", "STL")) for opcode in opcodes[places[0] : places[-1]])
+    steps = heads[2] // 16  # of 16 elements; a product each for scores, and one for values
+    assert sum(opcode.startswith("HMMA.16816.F32.BF16") for opcode in opcodes) == 2 * steps
     assert sum(opcode.startswith("LDSM.16.M88.4") for opcode in opcodes) == steps
     assert sum(opcode.startswith("LDSM.16.MT88.4") for opcode in opcodes) == steps
     assert any(opcode.startswith("LDGSTS") for opcode in opcodes)
@@ -152,7 +155,7 @@ def test_machine_code(heads: tuple[int, int, int, int]) -> None:
     # Both branches after the weights wait for these: a wait in front of the branch would come before the weights.
     assert sum(opcode.startswith("WARPGROUP.DEPBAR") for opcode in opcodes) == 5
     if heads[2] == 128:  # with 64, all roles have what they need from the start
-        assert sum(opcode.startswith("USETMAXREG") for opcode in opcodes) == 2
+        assert sum(opcode.startswith("USETMAXREG") for opcode in opcodes) == 3
 
 
 @pytest.mark.gpu
