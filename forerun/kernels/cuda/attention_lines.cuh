@@ -19,7 +19,7 @@ struct Memory {
 __device__ __forceinline__ Memory memory_of(const Arguments& a) {
     Memory memory = {};
     memory.tiles = most_items / a.kv_heads();
-    memory.take(memory.requests, most_requests);
+    if constexpr (two_lines) memory.take(memory.requests, most_requests);
     memory.take(memory.queries, most_requests);
     memory.take(memory.lengths, most_requests);
     memory.take(memory.first_tiles, most_requests + 1);
@@ -54,10 +54,13 @@ struct Lines {
     Memory memory;
     int requests, on_first_line;
     Wide length;
-    __device__ __forceinline__ int owner_at(int place) const { return a.lines() == 2 ? memory.requests[place] : place; }
-    // Where the second line begins in sums that have an entry for each tile of a request; without two, nowhere.
+    __device__ __forceinline__ int owner_at(int place) const {
+        if constexpr (two_lines) return memory.requests[place];
+        return place;
+    }
+    // Where the second line begins in sums that have an entry for each tile of a request.
     template <class T> __device__ __forceinline__ Wide second_in(const Array<T>& sums) const {
-        return a.lines() == 2 ? static_cast<Wide>(a.kv_heads()) * sums[first_tile(on_first_line)] : -1;
+        return static_cast<Wide>(a.kv_heads()) * sums[first_tile(on_first_line)];
     }
     __device__ __forceinline__ Wide second() const { return second_in(memory.line); }
     __device__ __forceinline__ int first_tile(int r) const { return memory.first_tiles[r]; }
@@ -167,8 +170,7 @@ __device__ __forceinline__ Lines lay_out(
     const Arguments& a, int requests, const Memory& memory, Fault* fault, Fault& found, int& turn) {
     const int thread = thread_of<Launch>();
     Lines lines = {a, memory, requests, 0, 0};
-    const bool is_sorted = a.lines() == 2;
-    if (is_sorted) lines.on_first_line = sort_by_line(a, requests, memory, fault, turn);
+    if constexpr (two_lines) lines.on_first_line = sort_by_line(a, requests, memory, fault, turn);
     Wide tiles = 0, length = 0;  // of requests with several tiles, 2^32 each
 #pragma unroll 1
     for (int first = 0; first < requests; first += Launch::threads) {
@@ -176,7 +178,7 @@ __device__ __forceinline__ Lines lay_out(
         Wide before[2] = {}, total[2];
         bool has_tiles = false;
         if (r < requests) {
-            if (!is_sorted) {
+            if constexpr (!two_lines) {
                 const Request request = load_request(a, r);
                 check_request(a, request, r, requests, fault);
                 memory.queries[r] = static_cast<int>(request.rows());

@@ -29,12 +29,12 @@ struct Results {
 
 // The rings: a stage has 16 rows of K and 16 of V. Where a piece of 16 bytes of a row lies depends on the row, so that
 // those of eight rows lie in different banks: bits of addresses are exchanged, so rings begin at multiples of 256. Beside
-// large tiles three stages are enough to read all the memory can.
+// large tiles, whose rings need the room more, two stages are enough to read what there is time for.
 constexpr int row_bytes = Dims::HD * 2, matrix_bytes = step * row_bytes, stage_bytes = 2 * matrix_bytes;
 constexpr int chunks = row_bytes / 16, rows_a_copy = 32 / chunks, swizzle = least(8, chunks) - 1;
 constexpr int ring_alignment = 256, results_bytes = static_cast<int>(sizeof(Results));
 constexpr int room_for_rings = Launch::shared_bytes - results_bytes - ring_alignment;
-constexpr int stages = has_tiles ? 3 : least(8, room_for_rings / (warps * stage_bytes));
+constexpr int stages = has_tiles ? 2 : least(8, room_for_rings / (warps * stage_bytes));
 constexpr int rings_bytes = warps * stages * stage_bytes;
 static_assert(stages >= 2, "each warp needs two stages of a ring in shared memory");
 static_assert(sizeof(Weighted) <= stage_bytes, "a stage has room for what a warp has found");

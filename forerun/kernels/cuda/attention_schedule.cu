@@ -1,4 +1,4 @@
 // The schedule of a batch of attention: tasks cut where the share of a CTA ends, or whole; dealt in equal shares of the line of all work, or in turns.
-constexpr bool by_request = false, longest_first = false;
+constexpr bool by_request = false, longest_first = false, two_lines = false;
 
 #include "attention_schedule.cuh"

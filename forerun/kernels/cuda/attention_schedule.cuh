@@ -7,7 +7,8 @@
 // Each CTA of the grid makes the whole schedule for itself, in shared memory, and writes a part of it: nobody waits for
 // another CTA. `plan` reads the batch, and `write` writes, so that a grid can plan before those before it have ended.
 //
-// Whoever includes this says how tasks are cut (`by_request`) and dealt (`longest_first`).
+// Whoever includes this says how tasks are cut (`by_request`) and dealt (`longest_first`), and whether large tiles and small
+// ones lie on lines of their own (`two_lines`).
 #pragma once
 
 #include "attention_tasks.cuh"

@@ -26,7 +26,8 @@ __all__ = ["KERNEL", "attend", "attend_and_record", "buffer_shapes", "declare", 
 
 Words = NDArray[np.int32]
 
-_MOST_SHARED = 225 * 1024 + 512  # bytes: what a CTA may have on sm_90, less what is static
+_MOST_SHARED = 225 * 1024  # bytes: what a CTA may have on sm_90, less what is static
+_MOST_SHARED_WITH_ROLES = _MOST_SHARED + 512
 _WARPS, _WARPS_WITH_ROLES = 8, 16
 
 _BATCH = "query_pointers: i32[_], kv_lengths: i32[_], page_pointers: i32[_], pages: i32[_]"
@@ -40,8 +41,9 @@ def launch_for(capacity: Capacity) -> Launch:
     With two lines some requests prefill: then a warpgroup works off tiles of 16 rows, and at the same time two more
     compute those of 64 and 128 rows, which a fourth one loads.
     """
-    warps = _WARPS_WITH_ROLES if capacity.lines == 2 else _WARPS
-    return Launch((capacity.ctas // capacity.lines, 1, 1), (32 * warps, 1, 1), _MOST_SHARED)
+    if capacity.lines == 2:
+        return Launch((capacity.ctas // 2, 1, 1), (32 * _WARPS_WITH_ROLES, 1, 1), _MOST_SHARED_WITH_ROLES)
+    return Launch((capacity.ctas, 1, 1), (32 * _WARPS, 1, 1), _MOST_SHARED)
 
 
 def buffer_shapes(family: Attention, capacity: Capacity) -> dict[str, tuple[int, ...]]:

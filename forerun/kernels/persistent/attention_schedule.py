@@ -126,7 +126,9 @@ def launch_for(capacity: Capacity, scalars: Mapping[str, int]) -> Launch:
         raise InvalidInput(f"a schedule on the device is one of at most {_MOST_CTAS} CTAs, not of {capacity.ctas}")
     tiles = capacity.items // scalars["kv_heads"]
     requests = capacity.requests
-    words = [requests, requests, requests, requests + 1, tiles, 2 * (tiles + 1)]
+    words = [requests, requests, requests + 1, tiles, 2 * (tiles + 1)]
+    if scalars["lines"] == 2:
+        words.append(requests)
     if scalars["cuts"] > 0:
         words += [2 * (tiles + 1), tiles + 1, tiles + 1, tiles + 1]
     if _POLICIES[scalars["policy"]] == "longest-first":
@@ -187,14 +189,16 @@ def write(
 
 
 def declare(scalars: Mapping[str, int]) -> Kernel:
-    """The kernel for the rule of cuts and the policy of these scalars."""
+    """The kernel for the rule of cuts, the policy and the lines of these scalars."""
     parts = ["attention_schedule"]
     if scalars["cuts"] > 0:
         parts.append("by_request")
     if _POLICIES[scalars["policy"]] == "longest-first":
         parts.append("longest_first")
+    if scalars["lines"] == 2:
+        parts.append("two_lines")
     launches = Launches(block=Span(32, 1024, 32), cluster=Span(1, 1))
     return cuda_kernel("_".join(parts), _SIGNATURE, plan, write, launches=launches)
 
 
-KERNEL = declare({"cuts": _SHARES, "policy": _POLICIES.index("prefix-sums")})
+KERNEL = declare({"cuts": _SHARES, "policy": _POLICIES.index("prefix-sums"), "lines": 1})

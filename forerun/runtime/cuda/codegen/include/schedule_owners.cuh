@@ -10,7 +10,7 @@
 
 #include "schedule_words.cuh"
 
-constexpr bool longest_first = false;
+constexpr bool longest_first = false, two_lines = false;
 constexpr Wide most_work = 1LL << 40;
 static_assert(ctas >= 1 && ctas <= Launch::threads, "each border between the shares of CTAs has a thread");
 
@@ -29,7 +29,7 @@ struct Lines {
     Wide count, length;
     __device__ __forceinline__ int tasks() const { return static_cast<int>(count); }
     __device__ __forceinline__ Wide total() const { return length; }
-    __device__ __forceinline__ Wide second() const { return -1; }
+    __device__ __forceinline__ Wide second() const { return length; }
     __device__ __forceinline__ int number(const Task& task) const { return task.index; }
     __device__ __forceinline__ Tile tile(const Task& task) const { return tile_of(a, lengths[task.owner]); }
     __device__ __forceinline__ Task task(int number) const {

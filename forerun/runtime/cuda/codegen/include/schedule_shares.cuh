@@ -1,8 +1,8 @@
 // The items of a batch that are cut where the share of a CTA ends, or not at all.
 //
 // Who includes this has `ctas`, `most_items`, and `Lines`: where the tasks of a batch lie on the line of all work. It has
-// their number (`tasks`), the length of the line (`total`), where on it a second line begins (`second`; below 0 if there is
-// none), the task at a place (`at`), of a number (`task`) and in a turn
+// their number (`tasks`), the length of the line (`total`), where on it the second one of `two_lines` begins (`second`), the
+// task at a place (`at`), of a number (`task`) and in a turn
 // of writing (`task_in_turn`), and of a task its `number` and its `tile`. `Arguments` have `cuts` and `partials`.
 //
 // This and attention_equal_parts.cuh have the same functions: `for_each` item, the item in which the share of the
@@ -13,7 +13,7 @@ constexpr int half_of_ctas = ctas < 2 ? 1 : ctas / 2;
 
 // Where the share of a CTA begins on the line of all work: equal shares, or half of them on each of two lines.
 __device__ __forceinline__ Wide border_of(int cta, Wide total, Wide second) {
-    if (second < 0) return cta * total / ctas;
+    if constexpr (!two_lines) return cta * total / ctas;
     const int on_second = cta - half_of_ctas;
     return on_second < 0 ? cta * second / half_of_ctas : second + on_second * (total - second) / half_of_ctas;
 }
@@ -124,7 +124,7 @@ __device__ __forceinline__ Shares whole_tasks(const Arguments& a, const Lines& l
     if (cta == 0 || cta >= ctas || items.tasks() == 0) return items;
     Border& border = items.border;
     const Wide place = border_of(cta, items.total(), items.second());
-    if (place == items.total()) return items;
+    if (two_lines && place == items.total()) return items;
     const Task task = lines.at(place, border.within);
     border.number = lines.number(task);
     border.tile = lines.tile(task);
@@ -139,7 +139,7 @@ __device__ __forceinline__ Shares cut_into_shares(const Arguments& a, const Line
     const int thread = thread_of<Launch>();
     if (items.tasks() == 0) return items;
     Cut mine = {-1, 0, 0};
-    if (thread > 0 && thread < ctas && items.border.tile.blocks > 0) {
+    if (thread > 0 && thread < ctas && (!two_lines || items.border.tile.blocks > 0)) {
         const Tile& tile = items.border.tile;
         const Wide inside = items.border.within - tile.fixed + tile.per_block / 2;
         const Wide block = inside > 0 ? quotient(inside, tile.per_block) : 0;

@@ -10,10 +10,11 @@
 template <class Items> __device__ __forceinline__ int start_of_share(const Items& items) {
     const Wide total = items.total(), second = items.second();
     const int cta = thread_of<Launch>();
-    if (border_of(cta, total, second) == total) return items.count();  // of two lines, the second one is empty
+    // Of two lines, the second one may be empty.
+    if (two_lines && border_of(cta, total, second) == total) return items.count();
     const At at = items.at_border();
     const Wide twice = at.begin + at.end;
-    if (second < 0) return at.item + (twice * ctas < 2 * cta * total);
+    if constexpr (!two_lines) return at.item + (twice * ctas < 2 * cta * total);
     const int on_second = cta - half_of_ctas;
     if (on_second < 0) return at.item + (twice * half_of_ctas < 2 * cta * second);
     return at.item + ((twice - 2 * second) * half_of_ctas < 2 * on_second * (total - second));
