@@ -54,6 +54,7 @@ from benchmarks.persistent_programs import (
     Request,
     graph_of,
     plan,
+    precompile,
     reading_graph,
 )
 from benchmarks.persistent_rows import time_beside, time_shapes
@@ -77,6 +78,7 @@ def time_decodes(bench: Bench) -> None:
     for name, requests in DECODES.items():
         variants: dict[str, Bound] = {}
         caches = None
+        precompile(graph_of(_decode_plan(requests, ctas=each.ctas), "sa", each) for each in VARIANTS.values())
         for label, variant in VARIANTS.items():
             bound = variants[label] = Bound(
                 _decode_plan(requests, ctas=variant.ctas), "s" + "a" * CALLS, caches, variant

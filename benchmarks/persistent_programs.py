@@ -90,8 +90,6 @@ class Variant:
 OURS = "8 warps"
 VARIANTS = {
     OURS: Variant(),
-    "4 warps": Variant(launch=Launch((CTAS, 1, 1), (128, 1, 1), 225 * 1024)),
-    "4 warps, 3 stages": Variant(launch=Launch((CTAS, 1, 1), (128, 1, 1), 100_000)),
     "8 warps, 2 stages": Variant(launch=Launch((CTAS, 1, 1), (256, 1, 1), 140_000)),
     "with warpgroups": Variant(launch=Launch((CTAS, 1, 1), (512, 1, 1), 225 * 1024 + 512)),
     "2 CTAs an SM": Variant(2 * CTAS, Launch((2 * CTAS, 1, 1), (128, 1, 1), 110 * 1024)),

@@ -34,10 +34,9 @@ def lines_of(requests: int, rows: int) -> int:
 
 
 def _default_costs() -> dict[int, Costs]:
-    # In tenths of a microsecond, about, on an H200: with blocks that are read at half the price of computed ones a
-    # mixed batch took 274 us, with 5/12 of it 297 us, with 2/3 319 us. A small item costs four blocks at all: with half
-    # a block (3) decodes of log-uniform lengths took 239.5 us, sorted 351 us, with 24 both 232 us.
-    return {16: Costs(24, 6), 64: Costs(20, 12), 128: Costs(20, 12)}
+    # In tenths of a microsecond, about, on an H200. Large tiles lie on a line of their own, so only the ratio of their
+    # two costs counts: that of straight lines through the times of items. What a small item costs at all is estimated.
+    return {16: Costs(3, 6), 64: Costs(32, 12), 128: Costs(32, 12)}
 
 
 @dataclass(frozen=True)
@@ -155,8 +154,9 @@ class Attention:
         return Finding(Status.BAD_PAGE, int(owner[np.argmax(bad)])) if bad.any() else Finding()
 
     def tasks(self, batch: AttentionBatch) -> Tasks:
-        """One task a request, KV head and query tile. Tiles of 16 rows read memory, larger ones compute: so a CTA works
-        off both at the same time, and they lie on lines of their own.
+        """One task a request, KV head and query tile; tiles of 16 rows and larger ones lie on lines of their own.
+
+        The small ones read memory, and the large ones compute: a CTA works off both at the same time.
 
         On a device: one exclusive scan of the tiles of the requests; each task finds its request by binary search.
         """

@@ -25,7 +25,9 @@ Policy = Callable[[Items, int], tuple[Integers, Integers]]
 def prefix_sums(items: Items, ctas: int) -> tuple[Integers, Integers]:
     """Equal shares of the line of all work, in order: an item goes to the CTA in whose share its middle lies.
 
-    Of two lines, each is dealt to half of the CTAs. A CTA's share is exceeded by at most one item, half at each end; after :class:`~forerun.schedules.cuts.Shares` by
+    Of two lines, each is dealt to half of the CTAs.
+
+    A CTA's share is exceeded by at most one item, half at each end; after :class:`~forerun.schedules.cuts.Shares` by
     about a block and a fixed cost.
 
     On a device: the line is an exclusive scan, which the cut has made; each item divides; each CTA finds its range by

@@ -115,7 +115,7 @@ class Tasks:
 
     def _chosen(self, which: Integers | NDArray[np.bool_]) -> Tasks:
         arrays = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Tasks(**{name: array if array is None else array[which] for name, array in arrays.items()})
+        return replace(self, **{name: array[which] for name, array in arrays.items() if array is not None})
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,7 +177,7 @@ def test_tasks_that_cannot_be_split_are_not(made, cuts, ctas):
 
 
 def test_the_bounds_are_those_of_the_docs():
-    """A group of 2 on 2 KV heads: 4 requests, 40 rows; 80 packed rows have no second tile of 128. Two lines: 6 shares."""
+    """A group of 2 on 2 KV heads: 4 requests, 40 rows; 80 packed rows have no second tile of 128. Six shares."""
     sizes = {Whole(): (8, 0), Shares(): (13, 10), Chunks(5): (8 + 30, 60), Invariant(32): (8 + 10, 18)}
     for cuts, expected in sizes.items():
         capacity = capacity_for(FAMILY, requests=4, rows=40, pages=40, ctas=3, cuts=cuts)

@@ -38,7 +38,8 @@ _CTAS = 8
 _BATCH = "requests: i32[1], query_pointers: i32[_], kv_lengths: i32[R], page_pointers: i32[_], pages: i32[P] align 16"
 _SCHEDULE = "status: i32[2], counts: i32[3], pointers: i32[B], items: i32[I, 8] align 16, counters: i32[K, 2]"
 _SCALARS = (
-    *("group", "kv_heads", "page_size", "cache_pages", "rows", "partials", "ctas", "most_items", "lines", "cuts", "policy"),
+    *("group", "kv_heads", "page_size", "cache_pages", "rows"),
+    *("partials", "ctas", "most_items", "lines", "cuts", "policy"),
     *(f"{part}_{tile}" for tile in TILES for part in ("fixed", "block")),
 )
 _SIGNATURE = ", ".join((_BATCH, *(f"{name}: scalar i32" for name in _SCALARS), _SCHEDULE))
