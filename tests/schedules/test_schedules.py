@@ -87,6 +87,8 @@ def test_each_line_is_dealt_to_a_half_of_the_shares(made, ctas, cuts):
             mine = tasks.size > 16 if line == 0 else tasks.size == 16
             largest = int((tasks.fixed + tasks.per_block)[mine].max())
             assert found[half].max() <= tasks.cost[mine].sum() / ctas + 2 * largest + 1
+    means = [found[:ctas].mean(), found[ctas:].mean()]
+    assert (found <= imbalance(schedule, tasks) * np.repeat(means, ctas) + 1e-6).all()
     owners = [item.owner for item in schedule.all_items() if item.size == 16]
     assert owners == sorted(owners, reverse=True)
 
