@@ -56,23 +56,35 @@ def longest_first(items: Items, ctas: int) -> tuple[Integers, Integers]:
     their mean, and loads as they are, in 32nds of that mean. So a CTA's last item came when it had the least load, by
     these costs, and it exceeds the mean of all CTAs by less than that item and a quarter of what it has of its class.
     Which items of a class a CTA gets does not matter then: CTAs get consecutive ones, in an order in which those that
-    get one more are not neighbours, since neighbours share a path to memory.
+    get one more are not neighbours, since neighbours share a path to memory. Of two lines, each has half of the classes
+    and of the CTAs.
 
     On a device: a counting sort by class; for each class the level up to which all CTAs get items, by bisection, and
     those that get one more, by a counting sort of the loads; then one exclusive scan. ``O(items + classes * ctas)``,
     and serial over the classes only.
     """
-    kind = classes_of(items.cost)
-    order = np.argsort(kind, kind="stable")
-    owner = np.empty(len(items), np.int64)
-    loads = np.zeros(ctas, np.int64)
-    for mine in np.split(order, np.flatnonzero(np.diff(kind[order])) + 1) if len(order) else ():
-        mean = -(-int(items.cost[mine].sum()) // len(mine))
-        owner[mine] = np.repeat(np.arange(ctas), _least_loaded(loads, len(mine), mean))
-        np.add.at(loads, owner[mine], items.cost[mine])
-    owner = _places(ctas)[owner]
+    if items.second is None:
+        order, owner = _dealt_by_class(items.cost, ctas, CLASSES)
+    else:
+        half, first = ctas // 2, int(np.count_nonzero(items.edges[:-1] < items.second))
+        order, owner = _dealt_by_class(items.cost[:first], half, CLASSES // 2)
+        more, others = _dealt_by_class(items.cost[first:], half, CLASSES // 2)
+        order, owner = np.append(order, first + more), np.append(owner, half + others)
     order = order[np.argsort(owner[order], kind="stable")]
     return order, np.searchsorted(owner[order], np.arange(ctas + 1))
+
+
+def _dealt_by_class(costs: Integers, ctas: int, classes: int) -> tuple[Integers, Integers]:
+    """The order of items by class, and the CTA of each item."""
+    kind = classes_of(costs, classes)
+    order = np.argsort(kind, kind="stable")
+    owner = np.empty(len(costs), np.int64)
+    loads = np.zeros(ctas, np.int64)
+    for mine in np.split(order, np.flatnonzero(np.diff(kind[order])) + 1) if len(order) else ():
+        mean = -(-int(costs[mine].sum()) // len(mine))
+        owner[mine] = np.repeat(np.arange(ctas), _least_loaded(loads, len(mine), mean))
+        np.add.at(loads, owner[mine], costs[mine])
+    return order, _places(ctas)[owner]
 
 
 def _places(ctas: int) -> Integers:
@@ -83,7 +95,7 @@ def _places(ctas: int) -> Integers:
     return np.arange(ctas) * stride % ctas
 
 
-def classes_of(costs: Integers) -> Integers:
+def classes_of(costs: Integers, classes: int = CLASSES) -> Integers:
     """The class of each cost ``[N]``: 0 for the dearest, four an octave, the last one for all that are cheaper.
 
     Example:
@@ -93,7 +105,7 @@ def classes_of(costs: Integers) -> Integers:
     octave = np.frexp(costs.astype(np.float64))[1].astype(np.int64) - 1
     part = np.where(octave >= 2, costs >> np.maximum(octave - 2, 0), costs << np.maximum(2 - octave, 0)) & 3
     number = 4 * octave + part
-    found: Integers = np.minimum(number.max(initial=0) - number, CLASSES - 1)
+    found: Integers = np.minimum(number.max(initial=0) - number, classes - 1)
     return found
 
 

@@ -10,6 +10,9 @@ struct EqualParts {
     __device__ __forceinline__ int counters() const { return all_counters; }
     __device__ __forceinline__ Wide total() const { return a.kv_heads() * lines.memory.extra[lines.tiles()]; }
     __device__ __forceinline__ Wide second() const { return lines.second_in(lines.memory.extra); }
+    __device__ __forceinline__ int on_first_line() const {
+        return a.kv_heads() * lines.memory.first_items[lines.first_tile(lines.on_first_line)];
+    }
     __device__ __forceinline__ int parts_of(const Task& task) const {
         return lines.memory.first_items[task.index + 1] - lines.memory.first_items[task.index];
     }

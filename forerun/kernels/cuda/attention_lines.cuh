@@ -63,6 +63,7 @@ struct Lines {
         return static_cast<Wide>(a.kv_heads()) * sums[first_tile(on_first_line)];
     }
     __device__ __forceinline__ Wide second() const { return second_in(memory.line); }
+    __device__ __forceinline__ int tasks_on_first_line() const { return a.kv_heads() * first_tile(on_first_line); }
     __device__ __forceinline__ int first_tile(int r) const { return memory.first_tiles[r]; }
     __device__ __forceinline__ int tiles() const { return first_tile(requests); }
     __device__ __forceinline__ Tile tile(const Task& task) const {

@@ -7,6 +7,9 @@
 
 static_assert(!longest_first || most_items < 1 << 16, "places of items have 16 bits");
 
+// Of two lines, each has half of the classes, and of the CTAs.
+constexpr int classes_of_line = two_lines ? classes / 2 : classes, ctas_of_line = two_lines ? half_of_ctas : ctas;
+
 // The class of a cost, the greatest one of the dearest.
 __device__ __forceinline__ int class_of(Wide cost) {
     const int octave = 63 - __clzll(cost);
@@ -54,36 +57,42 @@ struct Sorted {
     __device__ __forceinline__ int start(int kind) const { return histogram[kind * segments]; }
 };
 template <class F>
-__device__ __forceinline__ void for_each_by_lane(const Memory& memory, int count, int dearest, F f) {
+__device__ __forceinline__ void for_each_by_lane(const Memory& memory, int count, int on_first_line, const int* dearest, F f) {
 #pragma unroll 1
     for (int first = 0; first < count; first += Launch::threads) {
         const int item = first + thread_of<Launch>();
         const Wide cost = item < count ? memory.costs[item] : 1;
-        const int kind = min(dearest - class_of(cost), classes - 1);
+        const int line = two_lines && item >= on_first_line;
+        const int kind = line * classes_of_line + min(dearest[line] - class_of(cost), classes_of_line - 1);
         f(item, cost, kind, peers_of(kind, item < count), item / 32);
     }
 }
 template <class Items>
 __device__ __forceinline__ Sorted sort_by_class(const Items& items, int count, const Memory& memory, int& turn) {
-    __shared__ int dearest;
+    __shared__ int dearest[2];
     const int thread = thread_of<Launch>(), segments = ceil_div(count, 32);
-    if (thread == 0) dearest = 0;
+    const int on_first_line = two_lines ? items.on_first_line() : count;
+    if (thread < 2) dearest[thread] = 0;
     __syncthreads();
-    int mine = 0;
+    int of_first = 0, of_second = 0;
     items.for_each_cost([&](int number, Wide cost) {
         memory.costs[number] = cost;
+        int& mine = two_lines && number >= on_first_line ? of_second : of_first;
         mine = max(mine, class_of(cost));
     });
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) mine = max(mine, __shfl_xor_sync(~0u, mine, distance));
-    if (thread % 32 == 0) atomicMax(&dearest, mine);
+    of_first = __reduce_max_sync(~0u, of_first);
+    if (two_lines) of_second = __reduce_max_sync(~0u, of_second);
+    if (thread % 32 == 0) {
+        atomicMax(&dearest[0], of_first);
+        if (two_lines) atomicMax(&dearest[1], of_second);
+    }
     __syncthreads();
-    for_each_by_lane(memory, count, dearest, [&](int, Wide, int, const Peers& peers, int segment) {
+    for_each_by_lane(memory, count, on_first_line, dearest, [&](int, Wide, int, const Peers& peers, int segment) {
         if (segment < segments) memory.histogram[thread % 32 * segments + segment] = __popc(peers.of_lane);
     });
     __syncthreads();
     sums_in_shared(memory.histogram, classes * segments, turn);
-    for_each_by_lane(memory, count, dearest, [&](int item, Wide cost, int kind, const Peers& peers, int segment) {
+    for_each_by_lane(memory, count, on_first_line, dearest, [&](int item, Wide cost, int kind, const Peers& peers, int segment) {
         if (item >= count) return;
         const int place = memory.histogram[kind * segments + segment] + __popc(peers.of_mine & lanes_before());
         memory.sums[place] = cost;
@@ -97,9 +106,9 @@ __device__ __forceinline__ Sorted sort_by_class(const Items& items, int count, c
 // CTAs have places in another order than their numbers: those that get one item more are neighbours by place, and
 // should not be so by number.
 __device__ constexpr int stride_of_places() {
-    int stride = ctas * 21 / 34 + 1;
+    int stride = ctas_of_line * 21 / 34 + 1;
     for (;; ++stride) {
-        int a = stride, b = ctas;
+        int a = stride, b = ctas_of_line;
         while (b != 0) {
             const int rest = a % b;
             a = b;
@@ -108,7 +117,10 @@ __device__ constexpr int stride_of_places() {
         if (a == 1) return stride;
     }
 }
-__device__ __forceinline__ int cta_at(int place) { return place * stride_of_places() % ctas; }
+__device__ __forceinline__ int cta_at(int place) {
+    const int before = place / ctas_of_line * ctas_of_line;
+    return before + (place - before) * stride_of_places() % ctas_of_line;
+}
 
 // A thread has a CTA; the warps that have some do the following, the others wait.
 constexpr int warps_with_ctas = ceil_div(ctas, 32);
@@ -160,11 +172,11 @@ __device__ __forceinline__ Wide least_of(const Wide* loads) {
 struct Level {
     int whole, given;
 };
-__device__ __forceinline__ Level level_by_bisection(const int* wholes, int low, int high, int count) {
+__device__ __forceinline__ Level level_by_bisection(const int* wholes, int first, int low, int high, int count) {
     auto given_up_to = [&](int level) {
         int given = 0;
 #pragma unroll 1
-        for (int i = thread_of<Launch>() % 32; i < ctas; i += 32) given += max(0, level - wholes[i]);
+        for (int i = thread_of<Launch>() % 32; i < ctas_of_line; i += 32) given += max(0, level - wholes[first + i]);
         return __reduce_add_sync(~0u, given);
     };
 #pragma unroll 1
@@ -175,16 +187,16 @@ __device__ __forceinline__ Level level_by_bisection(const int* wholes, int low, 
     }
     return {low, given_up_to(low)};
 }
-__device__ __forceinline__ Level level_of(const Tables& tables, int count) {
+__device__ __forceinline__ Level level_of(const Tables& tables, int first, int count) {
     int sum = 0, greatest = 0, before;
 #pragma unroll
     for (int w = 0; w < warps_with_ctas; ++w) {
         sum += tables.sums[w];
         greatest = max(greatest, tables.greatest[w]);
     }
-    const int high = min(count, (count + sum) / ctas);
-    if (greatest <= high) return {high, ctas * high - sum};
-    if (high > 31) return level_by_bisection(tables.wholes, 0, high, count);
+    const int high = min(count, (count + sum) / ctas_of_line);
+    if (greatest <= high) return {high, ctas_of_line * high - sum};
+    if (high > 31) return level_by_bisection(tables.wholes, first, 0, high, count);
     // Lane i has how many CTAs are at i; at i + 1 there is one item more for each of those that are at i or below.
     const int at_most = sums_of_lanes(tables.whole.sum(before)), given = sums_of_lanes(at_most) - at_most;
     const int level = 31 - __clz(__ballot_sync(~0u, given <= count));
@@ -197,23 +209,26 @@ __device__ __forceinline__ void deal_longest_first(const Items& items, int count
     const Sorted sorted = sort_by_class(items, count, memory, turn);
     const int thread = thread_of<Launch>(), lane = thread % 32, warp = thread / 32;
     const bool is_cta = thread < ctas, takes_part = warp < warps_with_ctas;
+    // A class is dealt to the CTAs of its line.
+    const auto first_of = [](int kind) { return kind / classes_of_line * ctas_of_line; };
     Wide load = 0;
     int given = 0;
 #pragma unroll 1
     for (int kind = 0; kind < classes; ++kind) {
         const int start = sorted.start(kind), size = sorted.start(kind + 1) - start;
         if (size == 0) continue;
-        if (takes_part) tables.loads[thread] = is_cta ? load : 1LL << 62;
+        const bool may_take = is_cta && thread / ctas_of_line == kind / classes_of_line;
+        if (takes_part) tables.loads[thread] = may_take ? load : 1LL << 62;
         __syncthreads();
         int whole = 0, part = 0;
         if (takes_part) {
             const Wide cost = memory.sums[start + size] - memory.sums[start];
             const Wide mean = quotient(cost + size - 1, static_cast<Wide>(size)), least = least_of(tables.loads);
-            if (is_cta) part = static_cast<int>(min(quotient(32 * (load - least), mean), 32 * (size + 1LL)));
+            if (may_take) part = static_cast<int>(min(quotient(32 * (load - least), mean), 32 * (size + 1LL)));
             whole = part / 32;
             part %= 32;
             if (is_cta) tables.wholes[thread] = whole;
-            tables.whole.put(__popc(peers_of(min(whole, 31), is_cta).of_lane));
+            tables.whole.put(__popc(peers_of(min(whole, 31), may_take).of_lane));
             tables.sums[warp] = __reduce_add_sync(~0u, whole);
             tables.greatest[warp] = __reduce_max_sync(~0u, whole);
         }
@@ -221,8 +236,8 @@ __device__ __forceinline__ void deal_longest_first(const Items& items, int count
         Level level = {0, 0};
         Peers peers = {0, 0};
         if (takes_part) {
-            level = level_of(tables, size);
-            peers = peers_of(part, is_cta && whole <= level.whole);
+            level = level_of(tables, first_of(kind), size);
+            peers = peers_of(part, may_take && whole <= level.whole);
             tables.part.put(__popc(peers.of_lane));
         }
         __syncthreads();
@@ -230,7 +245,7 @@ __device__ __forceinline__ void deal_longest_first(const Items& items, int count
         if (takes_part) {
             const int all = tables.part.sum(before), through = sums_of_lanes(all) - all + before;
             const int rank = __shfl_sync(~0u, through, part) + __popc(peers.of_mine & lanes_before());
-            if (is_cta && whole <= level.whole) own = level.whole - whole + (rank < size - level.given);
+            if (may_take && whole <= level.whole) own = level.whole - whole + (rank < size - level.given);
             before = sums_of_lanes(own);
             if (lane == 31) tables.given[warp] = before;
             before -= own;

@@ -30,6 +30,7 @@ struct Lines {
     __device__ __forceinline__ int tasks() const { return static_cast<int>(count); }
     __device__ __forceinline__ Wide total() const { return length; }
     __device__ __forceinline__ Wide second() const { return length; }
+    __device__ __forceinline__ int tasks_on_first_line() const { return tasks(); }
     __device__ __forceinline__ int number(const Task& task) const { return task.index; }
     __device__ __forceinline__ Tile tile(const Task& task) const { return tile_of(a, lengths[task.owner]); }
     __device__ __forceinline__ Task task(int number) const {

@@ -53,6 +53,11 @@ struct Shares {
         const Cut* all = cuts_in_shared();
         return last_within(-1, cuts, task - 1, [&](int i) { return all[i].task; }) + 1;
     }
+    // Items of the first line, of two.
+    __device__ __forceinline__ int on_first_line() const {
+        const int task = lines.tasks_on_first_line();
+        return task + cuts_before(task);
+    }
     __device__ __forceinline__ bool is_cut(int number, int task) const {
         return number < cuts && cuts_in_shared()[number].task == task;
     }
