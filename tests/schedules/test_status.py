@@ -114,12 +114,11 @@ def test_what_does_not_fit_runs_unsplit(made, cuts, partials):
 
 
 def test_items_that_do_not_fit_are_not_split():
-    family = replace(FAMILY, costs={**FAMILY.costs, 16: Costs(3, 6)})
-    roomy = capacity_for(family, 4, 20, 400, 3)
-    batch = attention_batch(family, roomy, [1, 3], [900, 500])
-    assert make_schedule(family, batch, roomy).counts.tolist() == [5, 2, 1]
-    small = Capacity(4, 20, 400, 3, items=4, partials=roomy.partials)
-    schedule = make_schedule(family, batch, small)
+    roomy = capacity_for(FAMILY, 4, 20, 400, 3)
+    batch = attention_batch(FAMILY, roomy, [1, 3], [900, 500])
+    assert make_schedule(FAMILY, batch, roomy).counts.tolist() == [6, 4, 2]
+    small = replace(roomy, items=4)
+    schedule = make_schedule(FAMILY, batch, small)
     assert schedule.finding.status is Status.UNSPLIT
     assert schedule.counts.tolist() == [4, 0, 0]
 

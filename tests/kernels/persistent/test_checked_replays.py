@@ -48,7 +48,7 @@ class Program:
 
 @pytest.fixture
 def program() -> Iterator[Program]:
-    graph = PassManager("fuse-persistent{ctas=4},infer-dependencies").run(grouped_graph()).graph
+    graph = PassManager("fuse-persistent{ctas=4,cuts=invariant,chunk=64},infer-dependencies").run(grouped_graph()).graph
     with forerun.compile(graph, pipeline="") as executable:
         yield Program(executable)
 
