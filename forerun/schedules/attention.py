@@ -34,8 +34,8 @@ def lines_of(requests: int, rows: int) -> int:
 
 
 def _default_costs() -> dict[int, Costs]:
-    # In tenths of a microsecond, about, on an H200. Large tiles lie on a line of their own, so only the ratio of the two
-    # costs of a tile counts: that of straight lines through the times of items.
+    # In tenths of a microsecond, about, on an H200. Large tiles lie on a line of their own, so only the ratio of the
+    # two costs of a tile counts: that of straight lines through the times of items.
     return {16: Costs(24, 6), 64: Costs(32, 12), 128: Costs(32, 12)}
 
 
