@@ -91,7 +91,6 @@ OURS = "8 warps"
 VARIANTS = {
     OURS: Variant(),
     "8 warps, 2 stages": Variant(launch=Launch((CTAS, 1, 1), (256, 1, 1), 140_000)),
-    "with warpgroups": Variant(launch=Launch((CTAS, 1, 1), (512, 1, 1), 225 * 1024 + 512)),
     "2 CTAs an SM": Variant(2 * CTAS, Launch((2 * CTAS, 1, 1), (128, 1, 1), 110 * 1024)),
     "only loads": Variant(edit=("if (first < span.end) attend_step(", "if (false) attend_step(")),
 }

@@ -2,8 +2,7 @@
 // large ones (prefill): so the SM reads the KV of the ones while it multiplies for the others. They share no memory.
 #pragma once
 
-// Of the 128 a thread that the launch has; the warpgroup of small tiles keeps them.
-constexpr int computing_registers = 160, loading_registers = 64;
+constexpr int small_registers = 136, computing_registers = 160, loading_registers = 56;
 
 #include "attention_tiles.cuh"
 #include "attention_tile_loader.cuh"
@@ -34,10 +33,10 @@ __device__ __forceinline__ Run run_from(const Arguments& a, int first, int stop)
 // half is of one kind, the first one of large tiles.
 template <bool large, class F> __device__ __forceinline__ void for_each_run(const Arguments& a, F work_off) {
     constexpr int shares = Dims::B - 1, first_half = shares / 2;
-    const Range large_first = range_of_cta<0, first_half>(a), small_first = range_of_cta<first_half, shares - first_half>(a);
 #pragma unroll 1
     for (int turn = 0; turn < 2; ++turn) {
-        const Range all = large == (turn == 0) ? large_first : small_first;
+        const Range all = large == (turn == 0) ? range_of_cta<0, first_half>(a)
+                                               : range_of_cta<first_half, shares - first_half>(a);
         const int stop = of_lane(all.first + all.count);
 #pragma unroll 1
         for (int first = of_lane(all.first); first < stop;) {
@@ -52,6 +51,7 @@ __device__ __forceinline__ void attend_in_roles(const Arguments& a) {
     open_tiles();
     const int warpgroup = of_lane(thread_of<Launch>() / 128);
     if (warpgroup == 0) {
+        take_registers<small_registers>();
         for_each_run<false>(a, [&](const Range& range) {
             attend_items(a, range);
             meet();  // all are through with what is looked up

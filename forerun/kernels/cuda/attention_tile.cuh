@@ -11,7 +11,7 @@ __device__ __forceinline__ void release(Arrival* arrival) {
     if (lane_in_warp() == 0) arrive_at(arrival);
 }
 
-constexpr bool have_turns = true;
+constexpr bool have_turns = false;
 
 struct TileAttention {
     TilePlace tile;
