@@ -63,8 +63,6 @@ __device__ __forceinline__ void attend_in_roles(const Arguments& a) {
     } else {
         take_registers<computing_registers>();
         TileAttention attention = {{}, {}, {}, warpgroup - 1};
-        attention.open_turns();
         for_each_run<true>(a, [&](const Range& range) { attention.compute(a, range); });
-        attention.close_turns();
     }
 }

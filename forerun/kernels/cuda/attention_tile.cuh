@@ -11,8 +11,6 @@ __device__ __forceinline__ void release(Arrival* arrival) {
     if (lane_in_warp() == 0) arrive_at(arrival);
 }
 
-constexpr bool have_turns = false;
-
 struct TileAttention {
     TilePlace tile;
     BlockPlace keys, values;
@@ -20,15 +18,6 @@ struct TileAttention {
     int half;  // of the tile: the warpgroup's number among the two
 
     __device__ __forceinline__ int first_row() const { return half * 64; }
-
-    // The warpgroups begin products by turns, if both have rows: so one makes weights while the tensor cores work for the
-    // other (arXiv:2407.08608).
-    __device__ __forceinline__ void await_turn(bool takes_turns) const {
-        if (takes_turns) await_barrier(3 + half, 32 * tile_warps);
-    }
-    __device__ __forceinline__ void end_turn(bool takes_turns) const {
-        if (takes_turns) arrive_at_barrier(3 + (half ^ 1), 32 * tile_warps);
-    }
 
     // The keys' next block; the scores are there, and the block is free again.
     __device__ __forceinline__ void end_scores(TileScores& scores) {
@@ -58,17 +47,14 @@ struct TileAttention {
     __device__ __forceinline__ void attend(const Work& work, unsigned q, TileSums& found) {
         Tiles& shared = tiles_in_shared();
         const Blocks all = blocks_of(work);
-        const bool takes_turns = have_turns && of_lane(work.rows) > 64;
         const int count = of_lane(all.count), whole = of_lane(whole_blocks(work, all));
         TileScores scores;
         TileWeights weights;
         float kept[2];
         await_full(&shared.has_keys[keys.number], keys.parity);
-        await_turn(takes_turns);
         begin_products();
         begin_scores(scores, q, keys_at(keys.number));
         end_product_group();
-        end_turn(takes_turns);
         await_product_groups<0>();
         end_scores(scores);
         weigh_block(work, whole, 0, scores, found, kept);
@@ -79,13 +65,11 @@ struct TileAttention {
             await_full(&shared.has_values[values.number], values.parity);
             hold(scores);
             hold(found.weighted);
-            await_turn(takes_turns);
             begin_products();
             begin_scores(scores, q, keys_at(keys.number));
             end_product_group();
             begin_values(found, weights, values_at(values.number));
             end_product_group();
-            end_turn(takes_turns);
             await_product_groups<1>();
             end_scores(scores);
             // Each branch waits by itself: the assembler would move a common wait in front of all that was computed.
@@ -122,10 +106,6 @@ struct TileAttention {
             values.advance();
         }
     }
-
-    // The first warpgroup has the first turn; at the end it takes the one that is left.
-    __device__ __forceinline__ void open_turns() const { end_turn(have_turns && half == 1); }
-    __device__ __forceinline__ void close_turns() const { await_turn(have_turns && half == 0); }
 
     __device__ __forceinline__ void compute(const Arguments& a, const Range& range) {
         Tiles& shared = tiles_in_shared();
