@@ -138,7 +138,7 @@ def test_machine_code(heads: tuple[int, int, int, int]) -> None:
     ):
         facts[unit.entry] = cubin.entries[unit.entry]
     for entry, each in facts.items():
-        assert each.spill_store_bytes <= (128 if "persistent" in entry else 0), entry
+        assert each.spill_store_bytes <= (64 if "persistent" in entry else 0), entry
         assert not any(instruction.constant for instruction in each.instructions), entry
     assert facts["attention_schedule_two_lines_kernel"].registers <= 128
     opcodes = [instruction.opcode for instruction in facts["attention_persistent_bf16_kernel"].instructions]
@@ -155,7 +155,7 @@ def test_machine_code(heads: tuple[int, int, int, int]) -> None:
     # Both branches after the weights wait for these: a wait in front of the branch would come before the weights.
     assert sum(opcode.startswith("WARPGROUP.DEPBAR") for opcode in opcodes) == 5
     if heads[2] == 128:  # with 64, all roles have what they need from the start
-        assert sum(opcode.startswith("USETMAXREG") for opcode in opcodes) == 2
+        assert sum(opcode.startswith("USETMAXREG") for opcode in opcodes) == 3
 
 
 @pytest.mark.gpu
