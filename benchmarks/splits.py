@@ -1,6 +1,6 @@
 """Figures of splits on a GPU: what borders cost, and what overlaps, on layers of gpt-oss-20b's shapes.
 
-    python -m benchmarks.splits [--small] [--target reference]
+    python -m benchmarks.splits [--small] [--target reference] [--parts borders,undone]
 
 Experts of all device layers are one set of weights, and those of all host layers another one, so that 24 layers fit any
 machine; four experts of a layer are 200 MB, which no cache keeps. The baseline is the same program, launched split by
@@ -354,17 +354,22 @@ def main() -> None:
     parser.add_argument("--target", default="cuda")
     parser.add_argument("--small", action="store_true", help="tiny shapes: a dry run")
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--parts", default="", help="the names of some parts, separated by commas")
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/splits.json")
     chosen = parser.parse_args()
     bench = Bench(chosen.target, SMALL if chosen.small else Shapes(), chosen.repeats, 1.0 if chosen.small else 60.0)
     for part in (same_bits, borders, two_sequences, fetched, dense_streamed, undone, processor_time):
+        if chosen.parts and part.__name__ not in chosen.parts.split(","):
+            continue
         print(f"== {part.__name__}", flush=True)
+        known, begin = set(bench.metrics), time.perf_counter()
         try:
             part(bench)
         except Exception:  # the other parts may still say something
             traceback.print_exc()
-    for name, metric in bench.metrics.items():
-        print(f"{name:32} {metric}")
+        for name in [name for name in bench.metrics if name not in known]:
+            print(f"{name:32} {bench.metrics[name]}", flush=True)
+        print(f"  ({time.perf_counter() - begin:.1f} s)", flush=True)
     if chosen.write:
         write_result("splits", bench.metrics)
 
