@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Difference", "NodeChange"]
 
 
-@dataclass(frozen=True, slots=True)
-class NodeChange:
+class NodeChange(NamedTuple):
     """A node that differs from the one at its place.
 
     Attributes:
@@ -30,8 +29,7 @@ class NodeChange:
         return f"{', '.join(self.aspects)} changed at {self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(NamedTuple):
     """How a graph differs from another one.
 
     Attributes:

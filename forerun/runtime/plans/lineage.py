@@ -33,7 +33,7 @@ def compare_related(before: Graph, after: Graph, positions: Mapping[str, int]) -
     touched = _touched(before, after)
     if touched is None or len(before.buffers) != len(after.buffers) or len(before.kernels) != len(after.kernels):
         return None  # a graph without tables has the edits of the one with them
-    names: set[str] = set()
+    names: dict[str, None] = {}
     for delta in touched:
         if delta.reorders or delta.buffers or delta.allocations or delta.kernels:
             return None
@@ -41,7 +41,7 @@ def compare_related(before: Graph, after: Graph, positions: Mapping[str, int]) -
             return None
         names.update(delta.nodes)
     changes: list[NodeChange] = []
-    for name in sorted(names, key=positions.__getitem__):
+    for name in sorted(names, key=positions.__getitem__) if len(names) > 1 else names:
         old, new = before.node(name), after.node(name)
         aspects = changed_arguments(old, new)
         if aspects is None:

@@ -92,9 +92,13 @@ class Proof:
         if self._facts.has_foreign_code:
             for change in difference.nodes:
                 _require_known_accesses(after, change)
-        if any(change.is_inner for change in difference.nodes) and list(_node_at(self.graph)) != list(_node_at(after)):
+        inner = [change for change in difference.nodes if change.is_inner]
+        if inner and list(_node_at(self.graph)) != list(_node_at(after)):
             return Proof(after), HOW[3]  # nodes in bodies were renamed, so a path may be another node's
-        if all(self._is_harmless(after, change) for change in difference.nodes):
+        for change in difference.nodes:
+            if not self._is_harmless(after, change):
+                break
+        else:
             return self._moved_to(after), HOW[1]
         found = self._new_accesses(after, difference.nodes)
         if found is not None and self._all_ordered(found):

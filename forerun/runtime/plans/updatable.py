@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from forerun.ir.graph import Graph
 from forerun.runtime.base import Program
@@ -31,8 +30,7 @@ class Way(StrEnum):
     INSTANTIATED = "instantiated"
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(NamedTuple):
     """What an update of a plan did.
 
     Attributes:
@@ -43,7 +41,7 @@ class Update:
     """
 
     way: Way
-    difference: Difference = field(default_factory=Difference)
+    difference: Difference = Difference()
     remark: str = ""
     proof: str = ""
 
