@@ -27,7 +27,7 @@ def test_all_parts(api: Any) -> None:
     parts = splits.borders, splits.two_sequences, splits.fetched, splits.dense_streamed, splits.processor_time
     for part in (splits.same_bits, *parts, splits.undone):
         part(bench)
-    assert "bit-identical over graph, plans, synchronous, measured: True" in bench.lines
+    assert "bit-identical over graph, signals, plans, synchronous, measured: True" in bench.lines
     wanted = {"worst_ratio", "two_sequences_speedup", "link_share", "cpu_ratio", "sustained", "undo_ratio"}
     assert {f"splits.{name}" for name in wanted} <= set(bench.metrics)
     assert next(line for line in bench.lines if line.startswith("splits:")).count("host") == 1

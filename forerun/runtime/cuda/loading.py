@@ -25,6 +25,7 @@ from forerun.runtime.cuda.emit.constants import NodeConstants
 from forerun.runtime.cuda.emit.emitter import Emitter
 from forerun.runtime.cuda.emit.functions import Functions, load_functions
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
+from forerun.runtime.cuda.emit.segments import joined, segments_of
 from forerun.runtime.cuda.measured_splits import MeasuredSplits
 from forerun.runtime.cuda.memory.external import ExternalArray, bind_array
 from forerun.runtime.cuda.memory.memory import Block, Memory
@@ -32,11 +33,12 @@ from forerun.runtime.cuda.memory.resources import Resources
 from forerun.runtime.cuda.memory.staging import Staging
 from forerun.runtime.cuda.memory.upload import Progress, upload_weights
 from forerun.runtime.cuda.saving import SavedState
+from forerun.runtime.cuda.signalled import SignalledGraph, Signals
 from forerun.runtime.cuda.splitting import SplitGraph
 from forerun.runtime.cuda.timestamps import Timestamps, regions_of
 from forerun.runtime.native import is_native
 from forerun.runtime.values import check_weights
-from forerun.support.diagnostics import InvalidInput, did_you_mean
+from forerun.support.diagnostics import InvalidInput, Unsupported, did_you_mean
 
 __all__ = ["Loaded", "Seeds", "check_memory", "load_graph"]
 
@@ -61,7 +63,7 @@ class Loaded:
     executable: Any
     seeds: Seeds | None
     timestamps: Timestamps | None
-    split: SplitGraph | MeasuredSplits | None
+    split: SplitGraph | SignalledGraph | MeasuredSplits | None
     saved: SavedState | None
     emit_seconds: float
     instantiate_seconds: float
@@ -194,7 +196,7 @@ def _load(
     free = 0
     # Streamed: nothing is made, since the nodes will be launched one by one.
     if not streamed and splits != "graph" and any(map(is_host_work, graph)):
-        split = _split(resources, graph, new_emitter, calls, saved, splits)
+        split = _split(resources, graph, memory, new_emitter, calls, saved, splits)
         emitted = instantiated = time.perf_counter()
     elif not streamed:
         whole = emitter.emit(None if saved is None else saved.node)
@@ -215,11 +217,12 @@ def _load(
 def _split(
     resources: Resources,
     graph: Graph,
-    new_emitter: Callable[[], Emitter],
+    memory: Memory,
+    new_emitter: Callable[..., Emitter],
     calls: HostCalls,
     saved: SavedState | None,
     splits: str,
-) -> SplitGraph | MeasuredSplits:
+) -> SplitGraph | SignalledGraph | MeasuredSplits:
     """What launches a graph with work for the host, in one of the ways of :class:`forerun.runtime.cuda.CudaTarget`."""
 
     def in_parts(*, overlap: bool) -> SplitGraph:
@@ -227,6 +230,8 @@ def _split(
         made = partial(_instantiate, resources, emitter=emitter)
         return SplitGraph(resources, graph, emitter, calls, made, saved, overlap=overlap)
 
+    if splits == "signals":
+        return _signalled(resources, graph, memory, new_emitter, calls, saved)
     if splits != "measured":
         return in_parts(overlap=splits == "plans")
     emitter = new_emitter()
@@ -236,7 +241,45 @@ def _split(
         "plans": in_parts(overlap=True).launch,
         "synchronous": in_parts(overlap=False).launch,
     }
+    if not _calls_functions(graph):
+        ways["signals"] = _signalled(resources, graph, memory, new_emitter, calls, saved).launch
     return MeasuredSplits(ways)
+
+
+def _signalled(
+    resources: Resources,
+    graph: Graph,
+    memory: Memory,
+    new_emitter: Callable[..., Emitter],
+    calls: HostCalls,
+    saved: SavedState | None,
+) -> SignalledGraph:
+    """One graph that waits for the host.
+
+    Raises:
+        Unsupported: If functions of the caller's are called, which might wait for the device in their turn.
+    """
+    if _calls_functions(graph):
+        message = "splits=signals: the device waits for the host, so host functions, which may use it, would wait for ever"
+        raise Unsupported(message, hint="splits=plans")
+    segments = segments_of(graph, apart=True)
+    on_host = [segment.nodes for segment in segments if segment.is_host]
+    signals = Signals(memory, resources.context.handle, [names[0] for names in on_host])
+    emitter = new_emitter(given=signals.nodes)
+    whole = emitter.emit_part(joined(graph, segments), None if saved is None else saved.node)
+
+    def work_of(name: str) -> Callable[[], None]:
+        node = graph.nodes[name]
+        assert isinstance(node, KernelNode)
+        call = emitter.host_work(node, name)
+        return call if is_native(graph, node) else calls.without_cuda(call, name)
+
+    work = [[work_of(name) for name in names] for names in on_host]
+    return SignalledGraph(resources, _instantiate(resources, whole, emitter), signals, work)
+
+
+def _calls_functions(graph: Graph) -> bool:
+    return any(isinstance(node, HostCallbackNode) for _, node in all_nodes(graph))
 
 
 def _saved_state(

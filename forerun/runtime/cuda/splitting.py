@@ -15,7 +15,7 @@ from typing import Any
 
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import HostCallbackNode, KernelNode
-from forerun.runtime.cuda.driver.waiting import PatientWait
+from forerun.runtime.cuda.driver.waiting import EventWait
 from forerun.runtime.cuda.emit.emitter import Emitter
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
 from forerun.runtime.cuda.emit.segments import Segment, segments_of
@@ -31,7 +31,7 @@ class _Part:
 
     segment: Segment
     executable: Any = None
-    end: PatientWait | None = None
+    end: EventWait | None = None
     calls: tuple[Callable[[], None], ...] = ()
 
 
@@ -77,9 +77,9 @@ class SplitGraph:
         """The segments, in the order in which they are launched."""
         return tuple(part.segment for part in self._parts)
 
-    def _wait(self) -> PatientWait:
+    def _wait(self) -> EventWait:
         made = self._driver.call("cuEventCreate", NO_TIMING)
-        return PatientWait(self._driver, self._resources.scope.own("event", made, "cuEventDestroy"))
+        return EventWait(self._driver, self._resources.scope.own("event", made, "cuEventDestroy"))
 
     def _made(self, graph: Graph, segment: Segment, emitter: Emitter, instantiate: Callable[[Any], Any]) -> _Part:
         chosen = [graph.nodes[name] for name in segment.nodes]

@@ -43,9 +43,10 @@ class CudaTarget:
             costs a little time.
         prove: Read the machine code back, and compare the order of its loads, waits and triggers with what the passes
             chose (docs/sass-proof.md). What is slower than meant becomes a remark; what would be a race is refused.
-        splits: How a graph with work for the host is launched: as one graph, in which that is host nodes (``graph``);
-            split by split, host and device side by side (``plans``); one after the other (``synchronous``); or in each
-            of these ways by turns, and from then on in the fastest one (``measured``).
+        splits: How a graph with work for the host is launched: as one graph, in which that is host nodes (``graph``),
+            or which waits for words that the host writes (``signals``); split by split, host and device side by side
+            (``plans``); one after the other (``synchronous``); or in each of these ways by turns, and from then on in
+            the fastest one (``measured``).
         progress: Called with how many bytes of the weights are on their way to the device, and how many there are.
 
     Raises:
@@ -64,7 +65,7 @@ class CudaTarget:
     delays: int = option(0, help="seed of pseudo-random delays in all kernels; 0 for none")
     timeline: bool = option(False, help="note when each CTA starts, waits, triggers and ends")
     prove: bool = option(True, help="read the machine code back: hoisted loads must still be ahead of the wait")
-    splits: Literal["graph", "plans", "synchronous", "measured"] = option(
+    splits: Literal["graph", "signals", "plans", "synchronous", "measured"] = option(
         "graph", help="how graphs with work for the host are launched"
     )
     progress: Progress | None = field(default=None, init=False, repr=False, compare=False)
@@ -78,7 +79,7 @@ class CudaTarget:
         *,
         timeline: bool = False,
         prove: bool = True,
-        splits: Literal["graph", "plans", "synchronous", "measured"] = "graph",
+        splits: Literal["graph", "signals", "plans", "synchronous", "measured"] = "graph",
     ) -> None:
         given: dict[str, Any] = {"device": device, "arch": arch, "delays": delays, "timeline": timeline, "prove": prove}
         given |= {"splits": splits, "progress": progress}

@@ -17,6 +17,9 @@ from cuda.bindings import driver as real
 
 from tests.runtime.cuda.fake_graphs import BAD, OK, FakeGraphs, R, drop
 
+_ENQUEUED = ("cuGraphLaunch", "cuEventRecord", "cuEventQuery", "cuStreamWaitEvent", "cuCtxGetCurrent", "cuCtxSetCurrent")
+"""What does not wait for what was launched before; all else is as if it did."""
+
 
 class FakeCuda(FakeGraphs):
     """What stands in the place of ``cuda.bindings.driver``."""
@@ -64,6 +67,8 @@ class FakeCuda(FakeGraphs):
                 return (self.sticky, None) if name == "cuGraphAddNode" else (self.sticky,)
             if self.needs_context(name) and not self.current:
                 return (R.CUDA_ERROR_INVALID_CONTEXT,)
+            if self.waiting and name not in _ENQUEUED:
+                self.join()
             return found(*arguments)
 
         return call
@@ -144,6 +149,8 @@ class FakeCuda(FakeGraphs):
         return (OK,) if event in self.events else (BAD,)
 
     def cuEventQuery(self, event: int) -> Any:
+        if not self.is_idle():
+            return (R.CUDA_ERROR_NOT_READY,)
         return (OK,) if event in self.events else (BAD,)
 
     def cuEventElapsedTime(self, start: int, end: int) -> Any:

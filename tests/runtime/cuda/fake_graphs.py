@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -22,9 +24,11 @@ from forerun.runtime.cuda.driver import nodeparams
 R = real.CUresult
 OK = R.CUDA_SUCCESS
 BAD = R.CUDA_ERROR_INVALID_VALUE
-KERNEL, COPY, FILL, HOST, CHILD, EMPTY, CONDITIONAL = 0, 1, 2, 3, 4, 5, 13
+KERNEL, COPY, FILL, HOST, CHILD, EMPTY, OPERATIONS, CONDITIONAL = 0, 1, 2, 3, 4, 5, 12, 13
 _HostFunction = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
+
+OPERATION = struct.Struct("<I4xQQI20x")
 
 CLOCK = count(1_000_000, 800)
 """The GPU's clock, in nanoseconds: each look is 800 later."""
@@ -41,6 +45,7 @@ class Node:
     params: bytes
     after: list[tuple[int, int, int]]
     words: tuple[int, ...] = ()
+    operations: list[tuple[int, ...]] = field(default_factory=list)
     bodies: list[int] = field(default_factory=list)
     entry: str = ""
     run: Callable[..., None] | None = None
@@ -68,6 +73,8 @@ class FakeGraphs(ABC):
         self.modules: dict[int, tuple[bytes, dict[int, str]]] = {}
         self.conditions: dict[int, int] = {}
         self.numbers = count(0x1000, 0x10)
+        self.waiting: list[threading.Thread] = []
+        self.failures: list[BaseException] = []
         self._body_arrays: list[Any] = []
 
     @abstractmethod
@@ -95,6 +102,10 @@ class FakeGraphs(ABC):
             return BAD, None
         if node.kind == KERNEL:
             self._capture(node)
+        elif node.kind == OPERATIONS:
+            _, number, operations, _ = node.unpack(nodeparams._MEMORY_OPERATIONS)
+            text = ctypes.string_at(operations, number * OPERATION.size)
+            node.operations = list(OPERATION.iter_unpack(text))
         elif node.kind == CHILD:
             (child, _) = node.unpack(nodeparams._CHILD)
             node.bodies = [next(self.numbers)]
@@ -154,12 +165,44 @@ class FakeGraphs(ABC):
         if executable not in self.executables:
             return (BAD,)
         self.launches.append(stream)
-        self._run(self.executables[executable])
+        nodes = self.executables[executable]
+        if self.waiting or any(node.kind == OPERATIONS for node in nodes):
+            self._start(list(nodes))
+        else:
+            self._run(nodes)
         return (OK,) if self.sticky is None else (self.sticky,)
+
+    def _start(self, nodes: list[Node]) -> None:
+        """Run the nodes on a thread of their own, after those that were launched before: they wait for the host."""
+        before = self.waiting[-1:]
+
+        def run() -> None:
+            for thread in before:
+                thread.join()
+            try:
+                self._run(nodes)
+            except BaseException as error:
+                self.failures.append(error)
+
+        self.waiting.append(threading.Thread(target=run, name="fake device", daemon=True))
+        self.waiting[-1].start()
+
+    def is_idle(self) -> bool:
+        """Whether all that was launched is over."""
+        return not any(thread.is_alive() for thread in self.waiting)
+
+    def join(self) -> None:
+        """Wait for all that was launched."""
+        for thread in self.waiting:
+            thread.join(timeout=20)
+            assert not thread.is_alive(), "the device waits for ever"
+        self.waiting.clear()
+        if self.failures:
+            raise self.failures.pop()
 
     def _run(self, nodes: list[Node]) -> None:
         for node in nodes:
-            {KERNEL: self._kernel, COPY: self._memcpy, FILL: self._memset, HOST: self._host}.get(
+            {KERNEL: self._kernel, COPY: self._memcpy, FILL: self._memset, HOST: self._host, OPERATIONS: self._operate}.get(
                 node.kind, self._bodies
             )(node)
 
@@ -215,6 +258,17 @@ class FakeGraphs(ABC):
         for row in range(rows):
             assert self.inside(address + row * pitch, width * size)
             ctypes.memmove(address + row * pitch, value.to_bytes(size, "little") * width, width * size)
+
+    def _operate(self, node: Node) -> None:
+        for kind, address, value, flags in node.operations:
+            assert self.inside(address, 4)
+            word = ctypes.c_uint32.from_address(address)
+            if kind == 2:  # CU_STREAM_MEM_OP_WRITE_VALUE_32
+                word.value = value
+                continue
+            assert (kind, flags) == (1, 1), "CU_STREAM_MEM_OP_WAIT_VALUE_32, CU_STREAM_WAIT_VALUE_EQ"
+            while word.value != value:
+                time.sleep(1e-5)
 
     def _host(self, node: Node) -> None:
         function, argument = node.unpack(nodeparams._HOST)

@@ -57,9 +57,12 @@ def test_segments() -> None:
     assert {name for segment in apart for name in segment.nodes} == set(two_sequences().nodes)
 
 
-@pytest.mark.parametrize("splits", ["plans", "synchronous", "measured"])
-@pytest.mark.parametrize("name", ["host", "host_kernels", "twice"])
-def test_values(api: FakeCuda, name: str, splits: Any) -> None:
+@pytest.mark.parametrize(
+    ("splits", "name"),
+    [(way, name) for way in ("plans", "synchronous", "signals", "measured") for name in ("host", "host_kernels", "twice")
+     if (way, name) != ("signals", "host")],
+)  # fmt: skip
+def test_values(api: FakeCuda, splits: Any, name: str) -> None:
     chosen = case(name)
     program = CudaTarget(splits=splits).load(chosen.graph, chosen.weights)
     expected = ReferenceTarget().load(chosen.graph, chosen.weights)
@@ -84,7 +87,7 @@ def test_what_waits_for_one_split_of_the_host_does_not_wait_for_the_other(api: F
     program.close()
 
 
-@pytest.mark.parametrize("splits", ["plans", "synchronous", "measured"])
+@pytest.mark.parametrize("splits", ["plans", "synchronous", "signals", "measured"])
 def test_nothing_is_launched_after_a_failure_and_the_next_step_runs(api: FakeCuda, splits: Any) -> None:
     builder = GraphBuilder("failing")
     x, row = builder.input("x", I32, (N,)), builder.input("row", I32, (1,))

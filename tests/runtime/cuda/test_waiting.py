@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forerun.runtime.cuda.driver.driver import Driver
-from forerun.runtime.cuda.driver.waiting import LOOKING_S, PatientWait
+from forerun.runtime.cuda.driver.waiting import LOOKING_S, EventWait
 
 LOOK_S = 2e-6  # of one look at the event
 WAKE_S = 3e-4  # by which a sleeper is late
@@ -45,10 +45,10 @@ class Device:
         self.slept.append(seconds)
         self.now += seconds + WAKE_S
 
-    def waiting(self) -> PatientWait:
-        return PatientWait(cast(Driver, self), 7, lambda: self.now, self.sleep)
+    def waiting(self) -> EventWait:
+        return EventWait(cast(Driver, self), 7, lambda: self.now, self.sleep)
 
-    def run(self, wait: PatientWait, seconds: float) -> float:
+    def run(self, wait: EventWait, seconds: float) -> float:
         """One wait for work of some seconds: how late it returns."""
         self.slept.clear()
         self.looked = 0

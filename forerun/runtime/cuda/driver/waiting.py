@@ -13,7 +13,7 @@ from typing import Any
 
 from forerun.runtime.cuda.driver.driver import Driver
 
-__all__ = ["LOOKING_S", "PatientWait"]
+__all__ = ["LOOKING_S", "EventWait", "PatientWait"]
 
 LOOKING_S = 0.001
 """For how long a wait looks at the event without a pause, at most."""
@@ -28,34 +28,26 @@ _PAUSE_S = LOOKING_S / 4
 
 
 class PatientWait:
-    """Waits for an event, each time that it was recorded.
+    """Waits for something that happens again and again, after about the same time.
 
     Args:
-        driver: The driver.
-        event: The event.
+        is_over: Whether it has happened.
         clock: Seconds.
         sleep: Sleeps for some seconds.
     """
 
     def __init__(
         self,
-        driver: Driver,
-        event: Any,
+        is_over: Callable[[], bool],
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.event = event
-        self._driver, self._clock, self._sleep = driver, clock, sleep
-        self._query = driver.function("cuEventQuery")
+        self._is_over, self._clock, self._sleep = is_over, clock, sleep
         self._usual = 0.0
         self._earlier = _MARGIN_S
 
     def wait(self) -> None:
-        """Return when all before the event is complete.
-
-        Raises:
-            CudaError: If some of it failed.
-        """
+        """Return when it has happened; raises what the look at it raises."""
         if not self._is_over():
             self._sleep_and_look()
 
@@ -73,7 +65,33 @@ class PatientWait:
                 self._sleep(_PAUSE_S)
         self._usual, self._earlier = self._clock() - begin, _MARGIN_S
 
-    def _is_over(self) -> bool:
+
+class EventWait(PatientWait):
+    """Waits until all before an event is complete, each time that it was recorded.
+
+    :meth:`is_over`, and so :meth:`wait`, raise a :class:`CudaError` if some of it failed.
+
+    Args:
+        driver: The driver.
+        event: The event.
+        clock: Seconds.
+        sleep: Sleeps for some seconds.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        event: Any,
+        clock: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__(self.is_over, clock, sleep)
+        self.event = event
+        self._driver = driver
+        self._query = driver.function("cuEventQuery")
+
+    def is_over(self) -> bool:
+        """Whether all before the event is complete."""
         (error,) = self._query(self.event)
         if error and int(error) != _NOT_READY:
             raise self._driver.failure("cuEventQuery", error)

@@ -50,8 +50,9 @@ class Emitter:
     """Makes the CUDA graph of one graph.
 
     ``seeds`` is the address of the delays' seeds, one a kernel node, 0 for none, ``records`` that of each kernel node's
-    records of times, by its path, and ``stamps`` that of two words for each copy whose times are to be noted. The scope
-    owns the graphs that are made on the way.
+    records of times, by its path, and ``stamps`` that of two words for each copy whose times are to be noted. ``given``
+    are the parameters of nodes that stand for others, by path: the graph has empty nodes there. The scope owns the
+    graphs that are made on the way.
 
     Attributes:
         constants: The nodes whose constants have names.
@@ -68,6 +69,7 @@ class Emitter:
         seeds: int = 0,
         records: Mapping[str, int] = MappingProxyType({}),
         stamps: Mapping[str, int] = MappingProxyType({}),
+        given: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:
         self._scope = scope
         self._driver: Driver = scope.driver
@@ -88,6 +90,7 @@ class Emitter:
         self.constants = NodeConstants(self._driver, self._arguments)
         self._named_constants = {use.path for use in named_uses(graph)}
         self._stamps = stamps
+        self._given = given
         self._words: list[Words | _ConditionParameters] = []
         self._node_params = nodeparams.NodeParams(self._driver.api)
         self._add_node = self._driver.function("cuGraphAddNode")
@@ -224,6 +227,8 @@ class Emitter:
                 fields = self._fill_fields(node, path)
             case nodes.HostCallbackNode():
                 fields = nodeparams.host(self.host_function(node, path))
+            case nodes.EmptyNode() if path in self._given:
+                fields = self._given[path]
             case nodes.EmptyNode() | nodes.AllocNode() | nodes.FreeNode():  # memory is there as long as the program is
                 fields = nodeparams.empty()
             case ChildGraphNode():

@@ -56,13 +56,19 @@ class HostCalls:
     def address_of(self, call: Callable[[], None], path: str) -> int:
         """The address of a C function that makes a call of :meth:`call` or :meth:`kernel`, for the node of a path."""
 
-        def run(_: Any) -> None:
+        run = self.without_cuda(call, path)
+        made = _HostFunction(lambda _: run())
+        self._functions.append(made)
+        return ctypes.cast(made, ctypes.c_void_p).value or 0
+
+    def without_cuda(self, call: Callable[[], None], path: str) -> Callable[[], None]:
+        """A call, for the node of a path, in which calls of the driver are refused."""
+
+        def run() -> None:
             with host_node(path):
                 call()
 
-        made = _HostFunction(run)
-        self._functions.append(made)
-        return ctypes.cast(made, ctypes.c_void_p).value or 0
+        return run
 
     def call(self, node: HostCallbackNode, place: str, locate: Locate) -> Callable[[], None]:
         """What a node does.

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from networkx.utils import UnionFind
 
-from forerun.ir.graph import Graph
-from forerun.ir.nodes import is_host_work
+from forerun.ir.graph import Dependency, Graph
+from forerun.ir.nodes import EmptyNode, Node, is_host_work
 
-__all__ = ["Segment", "segments_of"]
+__all__ = ["Segment", "joined", "segments_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,21 @@ def segments_of(graph: Graph, *, apart: bool) -> list[Segment]:
         sources = {number_of[d.source] for name in names for d in graph.incoming(name)} - {number}
         found.append(Segment(host, tuple(names), tuple(sorted(sources))))
     return found
+
+
+def joined(graph: Graph, segments: Sequence[Segment]) -> Graph:
+    """The graph with one empty node, of the name of the first one, for each segment of the host."""
+    stands_for = {name: s.nodes[0] if s.is_host else name for s in segments for name in s.nodes}
+    nodes: dict[str, Node] = {}
+    for segment in segments:
+        chosen = segment.nodes[:1] if segment.is_host else segment.nodes
+        nodes.update((name, EmptyNode(name) if segment.is_host else graph.nodes[name]) for name in chosen)
+    found: dict[tuple[str, str], Dependency] = {}
+    for dependency in graph.dependencies:
+        ends = stands_for[dependency.source], stands_for[dependency.target]
+        if ends[0] != ends[1]:
+            found.setdefault(ends, Dependency(*ends, dependency.kind))
+    return Graph(graph.name, nodes=nodes.values(), dependencies=found.values())
 
 
 def _runs(graph: Graph) -> list[tuple[bool, list[str]]]:

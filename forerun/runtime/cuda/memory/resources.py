@@ -11,7 +11,7 @@ from forerun.runtime.cuda.driver.device import Context, Device
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
-from forerun.runtime.cuda.driver.waiting import PatientWait
+from forerun.runtime.cuda.driver.waiting import EventWait
 
 __all__ = ["NO_TIMING", "Resources"]
 
@@ -41,7 +41,7 @@ class Resources:
         """Constants that it has in common with other programs, by buffer. It lets go of them when all work is over."""
         self.external_work = False
         """Whether something was launched on a stream of somebody else's."""
-        self._wait: PatientWait | None = None
+        self._wait: EventWait | None = None
         self.kept: list[Any] = []
         """What must live as long as the memory: the owners of arrays that are used in place."""
         # Leases end whenever the collector runs, on any thread: lists change in one step, locks could block themselves.
@@ -66,7 +66,7 @@ class Resources:
             CudaError: If the driver fails.
         """
         event = self.driver.call("cuEventCreate", NO_TIMING)
-        self._wait = PatientWait(self.driver, self.scope.own("event", event, "cuEventDestroy"))
+        self._wait = EventWait(self.driver, self.scope.own("event", event, "cuEventDestroy"))
 
     def synchronize(self) -> None:
         """Wait for all that was launched.

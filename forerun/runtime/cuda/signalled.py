@@ -1,0 +1,158 @@
+"""One CUDA graph in which the device tells the host when it is its turn, and waits for it: by two words a segment.
+
+Nothing is launched in between, and no thread is woken: the caller's thread looks at words in pinned memory, asleep but
+for the end of each wait, does what the device waits for, and writes the answer. In the place of a segment of the host
+the graph has a node of operations on memory: write the one word, wait for the other one, and clear that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from forerun.runtime.cuda.driver import nodeparams
+from forerun.runtime.cuda.driver.errors import CudaError
+from forerun.runtime.cuda.driver.waiting import EventWait, PatientWait
+from forerun.runtime.cuda.memory.memory import Memory
+from forerun.runtime.cuda.memory.resources import NO_TIMING, Resources
+
+__all__ = ["SignalledGraph", "Signals"]
+
+_LINE = 128
+"""Bytes between the words of two segments."""
+
+_LOOKS = 64
+"""After so many looks at the words the driver is asked whether the replay has failed."""
+
+_OPERATION = struct.Struct("<I4xQQI20x")
+"""``CUstreamBatchMemOpParams``: the operation, the address, the value, flags, as cuda.h of CUDA 13.0 lays them out."""
+
+_WAIT, _WRITE = 1, 2  # CU_STREAM_MEM_OP_WAIT_VALUE_32, CU_STREAM_MEM_OP_WRITE_VALUE_32
+_EQUAL = 1  # CU_STREAM_WAIT_VALUE_EQ
+
+
+class Signals:
+    """The words, and the operations on them.
+
+    Args:
+        memory: What the words are allocated from.
+        context: The context of the nodes.
+        paths: The nodes that stand for the segments.
+
+    Attributes:
+        nodes: Their parameters, by path.
+
+    Raises:
+        CudaError: If there is not enough memory.
+    """
+
+    def __init__(self, memory: Memory, context: Any, paths: Sequence[str]) -> None:
+        block = memory.allocate(_LINE * len(paths), "the words of host and device", pinned=True)
+        ctypes.memset(block.address, 0, block.size)
+        self._words = memoryview((ctypes.c_uint8 * block.size).from_address(block.address)).cast("B").cast("I")
+        self._step = _LINE // 4
+        self._count = len(paths)
+        self._operations: list[Any] = []
+        self.nodes: Mapping[str, bytes] = {
+            path: self._node(block.address + _LINE * i, int(context)) for i, path in enumerate(paths)
+        }
+
+    def _node(self, called: int, context: int) -> bytes:
+        answer = called + _LINE // 2
+        text = b"".join(
+            _OPERATION.pack(kind, address, value, flags)
+            for kind, address, value, flags in (
+                (_WRITE, called, 1, 0),
+                (_WAIT, answer, 1, _EQUAL),
+                (_WRITE, answer, 0, 0),
+            )
+        )
+        operations = ctypes.create_string_buffer(text, len(text))
+        self._operations.append(operations)
+        return nodeparams.memory_operations(context, 3, ctypes.addressof(operations))
+
+    def called(self, numbers: Iterable[int]) -> list[int]:
+        """Those of some segments that the device waits for."""
+        words, step = self._words, self._step
+        return [number for number in numbers if words[number * step]]
+
+    def begin(self, number: int) -> None:
+        """Note that a segment was called, before it is answered."""
+        self._words[number * self._step] = 0
+
+    def answer(self, number: int) -> None:
+        """Let the device go on after a segment."""
+        self._words[number * self._step + self._step // 2] = 1
+
+    def clear(self) -> None:
+        """Forget all calls. Nothing may be in flight."""
+        for number in range(self._count):
+            self.begin(number)
+
+
+class SignalledGraph:
+    """Replays of such a graph, on the memory of one program.
+
+    Args:
+        resources: What owns the executable.
+        executable: The CUDA graph, with the nodes of ``signals``.
+        signals: The words.
+        work: What each segment of the host does, in the order of the signals.
+
+    Raises:
+        CudaError: If the driver fails.
+    """
+
+    def __init__(
+        self, resources: Resources, executable: Any, signals: Signals, work: Sequence[Sequence[Callable[[], None]]]
+    ) -> None:
+        self._resources, self._driver = resources, resources.driver
+        self._executable, self._signals, self._work = executable, signals, work
+        event = resources.driver.call("cuEventCreate", NO_TIMING)
+        self._end = EventWait(resources.driver, resources.scope.own("event", event, "cuEventDestroy"))
+        self._waits = [PatientWait(self._is_called) for _ in work]
+        self._left = set[int]()
+        self._looks = 0
+        resources.until_idle.append(self)
+
+    def launch(self, stream: Any) -> None:
+        """Do the host's work of one replay, and enqueue the device's; what is enqueued need not be complete.
+
+        Raises:
+            CudaError: If the driver fails, or the device.
+        """
+        self._driver.call("cuGraphLaunch", self._executable, stream)
+        self._driver.call("cuEventRecord", self._end.event, stream)
+        self._left = set(range(len(self._work)))
+        try:
+            while self._left:
+                self._waits[len(self._work) - len(self._left)].wait()
+                for number in self._signals.called(self._left):
+                    self._do(number)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _do(self, number: int) -> None:
+        self._signals.begin(number)
+        for call in self._work[number]:
+            call()
+        self._signals.answer(number)
+        self._left.remove(number)
+
+    def _is_called(self) -> bool:
+        self._looks += 1
+        if not self._looks % _LOOKS:
+            self._end.is_over()
+        return bool(self._signals.called(self._left))
+
+    def _let_go(self) -> None:
+        """Answer all that is left, since the device would wait for ever."""
+        for number in self._left:
+            self._signals.answer(number)
+        with suppress(CudaError):  # whatever went wrong is raised already
+            self._end.wait()
+        self._signals.clear()
