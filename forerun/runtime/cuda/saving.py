@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from forerun.ir.graph import Graph
 from forerun.ir.semantics.written_state import WrittenRange
-from forerun.runtime.cuda.codegen.saved_state import SAVE_WORDS
+from forerun.runtime.cuda.codegen.saved_state import FAILED_WORDS, SAVE_WORDS
 from forerun.runtime.cuda.driver import nodeparams
 from forerun.runtime.cuda.emit.arguments import Words
 from forerun.runtime.cuda.memory.memory import Memory
@@ -28,10 +28,10 @@ _CTAS, _THREADS = 1024, 256
 class SavedState:
     """A copy of what a replay writes of the state, made on the device at the beginning of each replay.
 
-    A word that the host sets tells the kernel that the replay before has failed: it is undone then, before the copy.
+    Words that the host sets tell the kernel that the replay before has failed: it is undone then, before the copy.
 
     Args:
-        resources: What owns the copy; all of it lies on the device but the word.
+        resources: What owns the copy; all of it lies on the device but the words.
         graph: The graph that is replayed.
         memory: Where its state lies, on the device or on the host.
         ranges: The bytes of state that it writes, not empty.
@@ -39,7 +39,7 @@ class SavedState:
 
     Attributes:
         ranges: The bytes of state that a replay writes.
-        failed: One word: not zero from the moment a host function has raised until that was told.
+        failed: Words: not zero from the moment a host function has raised until that was told.
         size_bytes: Bytes of state that are copied before each replay.
 
     Raises:
@@ -53,21 +53,21 @@ class SavedState:
         self.size_bytes = sum(r.size for r in ranges)
         self._driver = driver = resources.driver
         self._function = function
-        word = memory.allocate(4, "whether a host function has raised", pinned=True)
-        self.failed: NDArray[np.uint32] = bytes_at(word.address, 4).view(np.uint32)
-        self.failed[0] = 0
         room = sum(-(-r.size // 16) * 16 for r in ranges)
         count = sum(-(-r.size // _CHUNK) for r in ranges)
+        self._grid = min(count, _CTAS), 1, 1
+        words = memory.allocate(4 * FAILED_WORDS * self._grid[0], "whether a host function has raised", pinned=True)
+        self.failed: NDArray[np.uint32] = bytes_at(words.address, words.size).view(np.uint32)
+        self.failed.fill(0)
         size = 8 * ((SAVE_WORDS + 1) * count + 1)
         block = memory.allocate(room + size, "a copy of the state that a replay writes")
-        words = np.zeros(size // 8, np.int64)
-        words[: SAVE_WORDS * count] = np.ravel([*_rows(graph, memory, ranges, block.address)])
+        rows = np.zeros(size // 8, np.int64)
+        rows[: SAVE_WORDS * count] = np.ravel([*_rows(graph, memory, ranges, block.address)])
         table = block.address + room
-        driver.call("cuMemcpyHtoD", table, words.__array_interface__["data"][0], size)
+        driver.call("cuMemcpyHtoD", table, rows.__array_interface__["data"][0], size)
         moved = table + 8 * SAVE_WORDS * count
-        given = table, moved, count, moved + 8 * count, word.address
+        given = table, moved, count, moved + 8 * count, words.address
         self._arguments = [Words(*given, put_back) for put_back in (0, 1)]
-        self._grid = min(count, _CTAS), 1, 1
 
     @property
     def node(self) -> bytes:

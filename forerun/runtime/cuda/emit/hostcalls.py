@@ -42,7 +42,7 @@ class HostCalls:
     was: kernels of the device that come after them read it, and a row number must lie in its table.
 
     Attributes:
-        failed: A word to set when a call raises, if somebody asks for it.
+        failed: Words to set when a call raises, if somebody asks for them.
         times: When each call began and ended the last time, by the path of its node, in nanoseconds of
             :func:`time.perf_counter_ns`; ``None`` if nobody asks.
     """
@@ -149,13 +149,13 @@ class HostCalls:
     def _fail(self, error: ForerunError) -> None:
         self._failure = error
         if self.failed is not None:
-            self.failed[0] = 1
+            self.failed.fill(1)
 
     def raise_failure(self) -> None:
         """Raise what a call raised since this was asked the last time. Nothing may be in flight."""
         failure, self._failure = self._failure, None
         if self.failed is not None:
-            self.failed[0] = 0
+            self.failed.fill(0)
         if failure is not None:
             raise failure
 
