@@ -3,9 +3,10 @@
     python -m benchmarks.splits [--small] [--target reference] [--parts borders,undone]
 
 Experts of all device layers are one set of weights, and those of all host layers another one, so that 24 layers fit any
-machine; four experts of a layer are 200 MB, which no cache keeps. The baseline is the same program, launched split by
-split with a synchronization in between (``cuda{splits=synchronous}``). Each part prints its lines and goes on after a
-failure; the table comes last.
+machine; four experts of a layer are 200 MB. The baseline is the same program, launched split by split with a
+synchronization in between (``cuda{splits=synchronous}``). All ways of launching are measured by turns in one program:
+how fast the host reads depends on where its memory lies, by more than what the ways differ in. Each part prints its
+lines and goes on after a failure; the table comes last.
 """
 
 from __future__ import annotations
@@ -15,119 +16,66 @@ import ctypes
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 from unittest import mock
 
 import numpy as np
 
-import forerun
 from benchmarks.common import Metric, bootstrap_median, bootstrap_median_ratio, write_result
 from benchmarks.split_models import LLAMA_1B, LLAMA_8B, SMALL, Layers, Shapes, decode_step, model, weights_of
+from benchmarks.split_ways import MODES, OURS, PLACED, Bench
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode
-from forerun.ir.types import BufferRole, DType
+from forerun.ir.types import DType
 from forerun.kernels import add
 from forerun.kernels.shapes import elementwise_launch
 from forerun.passes.infra.manager import PassManager
 from forerun.passes.splits.order import splits
-from forerun.runtime.cuda.measured_splits import ROUNDS
-from forerun.runtime.dtypes import numpy_dtype
 from forerun.runtime.native import native_call
 from forerun.runtime.native.build import library
 from forerun.runtime.native.kernels import _pool
 
-PLACED = 'place{host="host.*"},splits'
 FETCHED = 'place{stream="device.*_exps"},fuse-splits{direct="device.*_exps"},insert-pdl,hoist-loads,reduce-edges'
 
 
-class Bench:
-    """Programs on a target, and their times."""
-
-    def __init__(self, target: str, shapes: Shapes, repeats: int, seconds: float = 60.0) -> None:
-        self.target, self.shapes, self.repeats, self.seconds = target, shapes, repeats, seconds
-        self.metrics: dict[str, Metric] = {}
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        print(line, flush=True)
-        self.lines.append(line)
-
-    def program(self, graph: Graph, passes: str, mode: str) -> Any:
-        """A program, whose graph is launched in one of the ways."""
-        target = self.target if self.target != "cuda" else f"cuda{{splits={mode},prove=false}}"
-        return forerun.compile(graph, target, pipeline=passes, weights=weights_of(graph))
-
-    def step(self, program: Any, graph: Graph) -> Callable[[], object]:
-        """What runs one step and waits; inputs and outputs stay where they are."""
-        given = [b for b in graph.buffers.values() if b.role is BufferRole.INPUT]
-        inputs = {b.name: np.ones(b.shape, numpy_dtype(b.dtype)) for b in given}
-        ways = getattr(program._program, "_measured", None)
-        for _ in range(4 if ways is None else WAYS * ROUNDS + 1):
-            program.run(inputs)
-        if ways is not None:
-            best = {name: f"{1e6 * min(seconds[1:]):.0f}" for name, seconds in ways._seconds.items()}
-            self.say(f"  {graph.name}: {ways.chosen} of {best}")
-        if self.target != "cuda":
-            return lambda: program.run(inputs)
-
-        def once() -> None:
-            program.launch()
-            program.synchronize()
-
-        return once
-
-    def samples(self, steps: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
-        """Microseconds of each of some steps, by turns there and back."""
-        found: dict[str, list[float]] = {name: [] for name in steps}
-        for _ in range(self.repeats):
-            for name in (*steps, *reversed(steps)):
-                begin = time.perf_counter()
-                steps[name]()
-                found[name].append(1e6 * (time.perf_counter() - begin))
-        return found
-
-
-MODES = ("graph", "signals", "plans", "synchronous", "measured")
-WAYS = len(MODES) - 1
-OURS = "measured"
-"""What the metrics are of; the three others are told."""
 HOST_LAYERS = (1, 2, 4, 6, 8, 12)
 
 
 def borders(bench: Bench) -> None:
-    """``splits.border_us``, ``.border_share``, ``.vs_critical_path``, ``.worst_ratio`` over placements."""
-    plain = device_time = alone = 0.0
-    worst: list[float] = []
+    """``splits.border_us``, ``.border_share``, ``.vs_critical_path``, ``.worst_ratio`` over placements.
+
+    A step's own time is that of the device's nodes, and of the host's in that very step; the rest is that of borders.
+    """
+    plain_graph = model(bench.shapes, 0)
+    program = bench.program(plain_graph, "exact", "graph")
+    plain = statistics.median(bench.samples({"plain": bench.step(program, plain_graph)})["plain"])
+    program.close()
+    alone, device_time = host_layer_us(bench), expert_device_us(bench)
+    bench.say(f"no host layers: {plain:.0f} us; experts of a layer, alone: {alone:.0f} us on the host, "
+              f"{device_time:.0f} us on the device")  # fmt: skip
+    worst: list[Metric] = []
     paths: list[Metric] = []
-    for count in (0, *HOST_LAYERS):
+    for count in HOST_LAYERS:
         if count > bench.shapes.layers:
             continue
-        graph = model(bench.shapes, count)
-        programs = {mode: bench.program(graph, PLACED if count else "exact", mode) for mode in MODES}
-        found = bench.samples({mode: bench.step(program, graph) for mode, program in programs.items()})
-        for program in programs.values():
-            program.close()
-        middle = {mode: statistics.median(times) for mode, times in found.items()}
-        bench.say(f"{count} host layers: " + ", ".join(f"{mode} {t:.0f} us" for mode, t in middle.items()))
-        if not count:
-            plain = middle[OURS]
-            alone, device_time = host_layer_us(bench), expert_device_us(bench)
-            bench.say(f"experts of a layer, alone: {alone:.0f} us on the host, {device_time:.0f} us on the device")
-            continue
-        host_time = host_step_us(bench, graph) if bench.target == "cuda" else count * alone
-        own = plain + host_time - count * device_time
-        exposed, synchronous = ((middle[mode] - own) / count for mode in (OURS, "synchronous"))
-        bench.say(f"  border: {exposed:.1f} us, synchronous {synchronous:.1f} us, own times {own:.0f} us")
-        worst.append(middle["synchronous"] / middle[OURS])
+        ways = bench.ways(model(bench.shapes, count))
+        found = ways.samples(bench.repeats)
+        ways.close()
+        times = {mode: [t for t, _ in samples] for mode, samples in found.items()}
+        own = {mode: [plain - count * device_time + host for _, host in samples] for mode, samples in found.items()}
+        exposed = {mode: [(t - o) / count for t, o in zip(times[mode], own[mode], strict=True)] for mode in found}
+        bench.say(f"{count} host layers: " + ", ".join(
+            f"{mode} {statistics.median(times[mode]):.0f} us (host {statistics.median(h for _, h in found[mode]):.0f}, "
+            f"border {statistics.median(exposed[mode]):.1f})" for mode in found))  # fmt: skip
+        worst.append(bootstrap_median_ratio(times["synchronous"], times[OURS]))
         if count in (1, 4, 8):
-            paths.append(bootstrap_median([t / own for t in found[OURS]], "1"))
+            paths.append(bootstrap_median_ratio(times[OURS], own[OURS]))
         if count == 8:
-            bench.metrics["splits.border_us"] = bootstrap_median([(t - own) / count for t in found[OURS]], "us")
-            share = [(t - own) / max(s - own, 1e-3) for t, s in zip(found[OURS], found["synchronous"], strict=True)]
-            bench.metrics["splits.border_share"] = bootstrap_median(share, "1")
+            bench.metrics["splits.border_us"] = bootstrap_median(exposed[OURS], "us")
+            whole = statistics.median(exposed["synchronous"])
+            bench.metrics["splits.border_share"] = bootstrap_median([e / whole for e in exposed[OURS]], "1")
     if worst:
-        bench.metrics["splits.worst_ratio"] = Metric(min(worst), "1", min(worst), max(worst))
+        bench.metrics["splits.worst_ratio"] = min(worst, key=lambda metric: metric.value)
         bench.metrics["splits.vs_critical_path"] = max(paths, key=lambda metric: metric.value)
 
 
@@ -158,21 +106,6 @@ def _share_of_bytes(bench: Bench) -> float:
     s = bench.shapes
     experts = 3 * s.chosen * s.hidden * s.width
     return experts / (experts + s.experts * s.width)
-
-
-def host_step_us(bench: Bench, graph: Graph) -> float:
-    """Microseconds of all work of the host in a step, launched split by split; noting times costs little there.
-
-    It is not that of the same work alone: programs keep what the host reads in pinned memory, which is faster to read.
-    """
-    program = bench.program(graph, PLACED, "synchronous,timeline=true")
-    step, found = bench.step(program, graph), []
-    for _ in range(bench.repeats):
-        step()
-        found.append(sum(span.ends - span.begins for span in program.timeline().spans if span.kind == "host") / 1e3)
-    program.close()
-    bench.say(f"  work of the host: {statistics.median(found):.0f} us")
-    return statistics.median(found)
 
 
 def host_layer_us(bench: Bench) -> float:
@@ -236,15 +169,13 @@ def host_read_gbps() -> float:
 
 def two_sequences(bench: Bench) -> None:
     """``splits.two_sequences_speedup``: two chains, one host layer each."""
-    graph = model(bench.shapes, 1, sequences=2)
-    programs = {mode: bench.program(graph, PLACED, mode) for mode in MODES}
-    found = bench.samples({mode: bench.step(program, graph) for mode, program in programs.items()})
+    ways = bench.ways(model(bench.shapes, 1, sequences=2))
+    found = {mode: [t for t, _ in samples] for mode, samples in ways.samples(bench.repeats).items()}
+    ways.close()
     speedup = bootstrap_median_ratio(found["synchronous"], found[OURS])
     bench.metrics["splits.two_sequences_speedup"] = speedup
     middle = {mode: statistics.median(times) for mode, times in found.items()}
     bench.say("two sequences: " + ", ".join(f"{mode} {t:.0f} us" for mode, t in middle.items()))
-    for program in programs.values():
-        program.close()
 
 
 def fetched(bench: Bench) -> None:
@@ -286,25 +217,23 @@ def processor_time(bench: Bench) -> None:
 
     ``splits.sustained``: how fast that way is in the last sixth of a minute, over the first sixth.
     """
-    graph = model(bench.shapes, min(4, bench.shapes.layers))
-    processor = dict[str, float]()
-    programs = {mode: bench.program(graph, PLACED, mode) for mode in MODES}
-    for mode, program in programs.items():
-        step = bench.step(program, graph)
-        begin = time.process_time()
-        for _ in range(bench.repeats):
-            step()
-        processor[mode] = (time.process_time() - begin) / bench.repeats
-    bench.say("CPU ms a step: " + ", ".join(f"{mode} {1e3 * seconds:.1f}" for mode, seconds in processor.items()))
-    ratio = processor[OURS] / max(processor["synchronous"], 1e-9)
-    bench.metrics["splits.cpu_ratio"] = Metric(ratio, "1", ratio, ratio)
-    times = _for_a_while(bench.step(programs[OURS], graph), bench.seconds)
+    ways = bench.ways(model(bench.shapes, min(4, bench.shapes.layers)))
+    processor: dict[str, list[float]] = {mode: [] for mode in ways.steps}
+    for _ in range(3):
+        for mode, step in ways.steps.items():
+            begin = time.process_time()
+            for _ in range(bench.repeats):
+                step()
+            processor[mode].append((time.process_time() - begin) / bench.repeats)
+    middle = {mode: statistics.median(seconds) for mode, seconds in processor.items()}
+    bench.say("CPU ms a step: " + ", ".join(f"{mode} {1e3 * seconds:.1f}" for mode, seconds in middle.items()))
+    bench.metrics["splits.cpu_ratio"] = bootstrap_median_ratio(processor[OURS], processor["synchronous"])
+    times = _for_a_while(ways.steps[OURS], bench.seconds)
     first, last = times[: len(times) // 6], times[-(len(times) // 6) :]
     bench.metrics["splits.sustained"] = bootstrap_median_ratio(first, last)
     bench.say(f"{len(times)} steps in {bench.seconds:.0f} s: {statistics.median(first):.0f} us at first, "
               f"{statistics.median(last):.0f} us at last")  # fmt: skip
-    for program in programs.values():
-        program.close()
+    ways.close()
 
 
 def _for_a_while(step: Callable[[], object], seconds: float) -> list[float]:

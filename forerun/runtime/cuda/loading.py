@@ -260,7 +260,7 @@ def _signalled(
         Unsupported: If functions of the caller's are called, which might wait for the device in their turn.
     """
     if _calls_functions(graph):
-        message = "splits=signals: the device waits for the host, so host functions, which may use it, would wait for ever"
+        message = "splits=signals: the device waits for the host, so host functions that use it would wait for ever"
         raise Unsupported(message, hint="splits=plans")
     segments = segments_of(graph, apart=True)
     on_host = [segment.nodes for segment in segments if segment.is_host]

@@ -17,7 +17,14 @@ from cuda.bindings import driver as real
 
 from tests.runtime.cuda.fake_graphs import BAD, OK, FakeGraphs, R, drop
 
-_ENQUEUED = ("cuGraphLaunch", "cuEventRecord", "cuEventQuery", "cuStreamWaitEvent", "cuCtxGetCurrent", "cuCtxSetCurrent")
+_ENQUEUED = (
+    "cuGraphLaunch",
+    "cuEventRecord",
+    "cuEventQuery",
+    "cuStreamWaitEvent",
+    "cuCtxGetCurrent",
+    "cuCtxSetCurrent",
+)
 """What does not wait for what was launched before; all else is as if it did."""
 
 

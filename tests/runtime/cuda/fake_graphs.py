@@ -202,9 +202,13 @@ class FakeGraphs(ABC):
 
     def _run(self, nodes: list[Node]) -> None:
         for node in nodes:
-            {KERNEL: self._kernel, COPY: self._memcpy, FILL: self._memset, HOST: self._host, OPERATIONS: self._operate}.get(
-                node.kind, self._bodies
-            )(node)
+            {
+                KERNEL: self._kernel,
+                COPY: self._memcpy,
+                FILL: self._memset,
+                HOST: self._host,
+                OPERATIONS: self._operate,
+            }.get(node.kind, self._bodies)(node)
 
     def _kernel(self, node: Node) -> None:
         run = self.kernels.get(node.entry, node.run)

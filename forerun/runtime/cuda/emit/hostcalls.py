@@ -55,7 +55,6 @@ class HostCalls:
 
     def address_of(self, call: Callable[[], None], path: str) -> int:
         """The address of a C function that makes a call of :meth:`call` or :meth:`kernel`, for the node of a path."""
-
         run = self.without_cuda(call, path)
         made = _HostFunction(lambda _: run())
         self._functions.append(made)
