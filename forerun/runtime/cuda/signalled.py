@@ -50,11 +50,10 @@ class Signals:
     """
 
     def __init__(self, memory: Memory, context: Any, paths: Sequence[str]) -> None:
-        block = memory.allocate(_LINE * len(paths), "the words of host and device", pinned=True)
-        ctypes.memset(block.address, 0, block.size)
+        self._block = block = memory.allocate(_LINE * len(paths), "the words of host and device", pinned=True)
+        self.clear()
         self._words = memoryview((ctypes.c_uint8 * block.size).from_address(block.address)).cast("B").cast("I")
         self._step = _LINE // 4
-        self._count = len(paths)
         self._operations: list[Any] = []
         self.nodes: Mapping[str, bytes] = {
             path: self._node(block.address + _LINE * i, int(context)) for i, path in enumerate(paths)
@@ -88,9 +87,8 @@ class Signals:
         self._words[number * self._step + self._step // 2] = 1
 
     def clear(self) -> None:
-        """Forget all calls. Nothing may be in flight."""
-        for number in range(self._count):
-            self.begin(number)
+        """Forget all calls and answers. Nothing may be in flight."""
+        ctypes.memset(self._block.address, 0, self._block.size)
 
 
 class SignalledGraph:

@@ -271,7 +271,7 @@ class FakeGraphs(ABC):
                 word.value = value
                 continue
             assert (kind, flags) == (1, 1), "CU_STREAM_MEM_OP_WAIT_VALUE_32, CU_STREAM_WAIT_VALUE_EQ"
-            while word.value != value:
+            while word.value != value and self.sticky is None:
                 time.sleep(1e-5)
 
     def _host(self, node: Node) -> None:

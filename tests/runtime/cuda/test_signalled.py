@@ -1,0 +1,138 @@
+"""One CUDA graph that waits for the host: calls and answers, replays in a row, and what goes wrong in between."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from typing import Any
+
+import numpy as np
+import pytest
+from cuda.bindings import driver as real
+
+from forerun.ir.builder import GraphBuilder
+from forerun.ir.graph import Graph
+from forerun.kernels.builtin import KERNELS
+from forerun.passes.infra.manager import PassManager
+from forerun.runtime.cuda import CudaTarget
+from forerun.runtime.cuda.driver import nodeparams
+from forerun.runtime.cuda.driver.errors import CudaError
+from forerun.runtime.cuda.emit.segments import joined, segments_of
+from forerun.runtime.cuda.signalled import _OPERATION
+from tests.runtime.cuda.fake_driver import FakeCuda
+from tests.runtime.cuda.fake_graphs import OPERATIONS
+from tests.runtime.cuda.graphs import I32, N
+from tests.runtime.cuda.support import X, on_fake
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Any:
+    api = FakeCuda()
+    with on_fake(monkeypatch, api) as driver:
+        yield api
+        gc.collect()
+        assert (api.leaks(), driver.handles.live()) == ({}, ())
+
+
+def counting() -> Graph:
+    """Two kernels of the host in a chain, each between kernels of the device; the state counts what comes out."""
+    builder = GraphBuilder("counting")
+    x, total = builder.input("x", I32, (N,)), builder.state("total", I32, (N,))
+    for name in ("n0", "host0", "n1", "host1"):
+        y = builder.temp(f"{name}.y", I32, (N,))
+        builder.launch(KERNELS["add_i32"], a=x, b=x, y=y, node=name)
+        x = y
+    builder.launch(KERNELS["accumulate_i32"], x=x, y=total, node="count")
+    return PassManager('place{host="#host*"},splits').run(builder.build()).graph
+
+
+def loaded() -> Any:
+    return CudaTarget(splits="signals").load(counting(), {})
+
+
+def test_a_segment_of_the_host_is_one_node_of_the_graph(api: FakeCuda) -> None:
+    graph = counting()
+    made = joined(graph, segments_of(graph, apart=True))
+    assert len(made) == len(graph)
+    assert [type(made.nodes[name]).__name__ for name in ("host0", "host1")] == ["EmptyNode"] * 2
+    assert {(d.source, d.target) for d in made.dependencies} == {(d.source, d.target) for d in graph.dependencies}
+    program = loaded()
+    (nodes,) = api.executables.values()
+    assert [node.kind for node in nodes].count(OPERATIONS) == 2
+    program.close()
+
+
+def test_nothing_but_one_graph_is_launched(api: FakeCuda) -> None:
+    program = loaded()
+    begin = len(api.log)
+    program.run({"x": X})
+    assert api.log[begin:].count("cuGraphLaunch") == 1
+    program.close()
+
+
+def test_replays_that_nobody_waited_for_count_too(api: FakeCuda) -> None:
+    program = loaded()
+    program.buffer("x").assign(X)
+    for _ in range(5):
+        program.launch()
+    expected = np.zeros(N, np.int32)
+    for _ in range(5):
+        expected = 2 * expected + 16 * X
+    np.testing.assert_array_equal(program.read("total"), expected)
+    program.close()
+
+
+def test_an_error_of_the_device_ends_the_wait(api: FakeCuda) -> None:
+    """The device never calls: what it launched before has failed."""
+    program = loaded()
+
+    def fail(*_: int) -> None:
+        api.sticky = real.CUresult.CUDA_ERROR_ILLEGAL_ADDRESS
+
+    api.kernels.update(dict.fromkeys({node.entry for nodes in api.executables.values() for node in nodes}, fail))
+    with pytest.raises(CudaError, match="ILLEGAL_ADDRESS"):
+        program.run({"x": X})
+    api.sticky = None
+    api.join()
+    program.close()
+
+
+def test_an_interrupted_replay_is_let_go(api: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = loaded()
+    split = program._split
+    work = split._work
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    split._work = [[interrupt], *work[1:]]
+    with pytest.raises(KeyboardInterrupt):
+        program.run({"x": X})
+    program.synchronize()
+    split._work = work
+    program.reset()
+    program.run({"x": X})
+    np.testing.assert_array_equal(program.read("total"), 16 * X)
+    program.close()
+
+
+def test_operations_are_laid_out_as_the_driver_has_them() -> None:
+    wait, write = real.CUstreamBatchMemOpParams(), real.CUstreamBatchMemOpParams()
+    wait.operation = real.CUstreamBatchMemOpType.CU_STREAM_MEM_OP_WAIT_VALUE_32
+    wait.waitValue.operation = wait.operation
+    wait.waitValue.address, wait.waitValue.value = real.CUdeviceptr(0x1234), 1
+    wait.waitValue.flags = int(real.CUstreamWaitValue_flags.CU_STREAM_WAIT_VALUE_EQ)
+    write.operation = real.CUstreamBatchMemOpType.CU_STREAM_MEM_OP_WRITE_VALUE_32
+    write.writeValue.operation = write.operation
+    write.writeValue.address, write.writeValue.value = real.CUdeviceptr(0x5678), 7
+    made = real.CUDA_BATCH_MEM_OP_NODE_PARAMS()
+    made.ctx, made.count, made.paramArray, made.flags = real.CUcontext(0xC0), 2, [wait, write], 0
+    fields = nodeparams._MEMORY_OPERATIONS.unpack(ctypes.string_at(made.getPtr(), 32))
+    assert (fields[0], fields[1], fields[3]) == (0xC0, 2, 0)
+    text = ctypes.string_at(fields[2], 2 * _OPERATION.size)
+    assert list(_OPERATION.iter_unpack(text)) == [(1, 0x1234, 1, 1), (2, 0x5678, 7, 0)]
+    params = nodeparams.NodeParams(real)
+    params.view[:] = nodeparams.memory_operations(0xC0, 2, fields[2])
+    assert int(params.params.type) == real.CUgraphNodeType.CU_GRAPH_NODE_TYPE_BATCH_MEM_OP
+    assert int(params.params.memOp.ctx) == 0xC0
+    assert params.params.memOp.count == 2
