@@ -23,10 +23,37 @@ struct Part {
     long end(long items) const { return items * (number + 1) / parts; }
 };
 
-// Sums are taken in the order that the vector unit likes, as on a GPU.
-template <class T> inline float dot(const T* w, const float* x, long count) {
-    float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-    for (long i = 0; i < count; ++i) sum += widened(w[i]) * x[i];
-    return sum;
+// How many rows a thread reads at once. Cores of Intel's fetch more from eight streams than from one: 16 of them read 107
+// GB/s of 66 MB that way, and 71 row by row. AMD's prefer one: 25 GB/s for 17.
+#if defined(__AVX512F__) && !defined(__znver3__) && !defined(__znver4__) && !defined(__znver5__)
+constexpr int ROWS_AT_ONCE = 8;
+#else
+constexpr int ROWS_AT_ONCE = 1;
+#endif
+
+constexpr int LANES = 16;
+
+// Products of some rows, side by side. The order of a sum depends on the row's length alone.
+template <int Rows, class T> inline void dots(const T* w, const float* x, long columns, float* y) {
+    float sum[Rows][LANES] = {};
+    const long whole = columns / LANES * LANES;
+    for (long i = 0; i < whole; i += LANES) {
+#pragma GCC unroll 8
+        for (int r = 0; r < Rows; ++r)
+#pragma omp simd
+            for (int k = 0; k < LANES; ++k) sum[r][k] += widened(w[r * columns + i + k]) * x[i + k];
+    }
+    for (int r = 0; r < Rows; ++r) {
+        float total = 0.0f;
+        for (int k = 0; k < LANES; ++k) total += sum[r][k];
+        for (long i = whole; i < columns; ++i) total += widened(w[r * columns + i]) * x[i];
+        y[r] = total;
+    }
+}
+
+// y = w x, for some rows that follow each other.
+template <class T> inline void products(const T* w, const float* x, long columns, float* y, long rows) {
+    long row = 0;
+    for (; row + ROWS_AT_ONCE <= rows; row += ROWS_AT_ONCE) dots<ROWS_AT_ONCE>(w + row * columns, x, columns, y + row);
+    for (; row < rows; ++row) dots<1>(w + row * columns, x, columns, y + row);
 }
