@@ -12,6 +12,7 @@ from cuda.bindings import driver as real
 
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Graph
+from forerun.ir.nodes import ScalarLoad
 from forerun.kernels.builtin import KERNELS
 from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda import CudaTarget
@@ -19,6 +20,8 @@ from forerun.runtime.cuda.driver import nodeparams
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.emit.segments import joined, segments_of
 from forerun.runtime.cuda.signalled import _OPERATION
+from forerun.runtime.reference import ReferenceTarget
+from forerun.support.diagnostics import InvalidInput
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.fake_graphs import OPERATIONS
 from tests.runtime.cuda.graphs import I32, N
@@ -44,6 +47,18 @@ def counting() -> Graph:
         x = y
     builder.launch(KERNELS["accumulate_i32"], x=x, y=total, node="count")
     return PassManager('place{host="#host*"},splits').run(builder.build()).graph
+
+
+def choosing() -> Graph:
+    """A kernel of the host writes a row of a temporary, if there is such a row; the state sums up what it wrote."""
+    builder = GraphBuilder("choosing")
+    x, row = builder.input("x", I32, (N,)), builder.input("row", I32, (1,))
+    m, flat = builder.temp("m", I32, (2, N)), builder.temp("flat", I32, (2 * N,))
+    builder.fill(m, 0, node="clear")
+    builder.launch(KERNELS["scale_row_i32"], x=x, m=m, row=ScalarLoad(row), node="put")
+    builder.copy(m, flat, node="flatten")
+    builder.launch(KERNELS["accumulate_i32"], x=flat, y=builder.state("sums", I32, (2 * N,)), node="sum")
+    return PassManager('place{host="#put"},splits').run(builder.build()).graph
 
 
 def loaded() -> Any:
@@ -92,8 +107,8 @@ def test_an_error_of_the_device_ends_the_wait(api: FakeCuda) -> None:
     api.kernels.update(dict.fromkeys({node.entry for nodes in api.executables.values() for node in nodes}, fail))
     with pytest.raises(CudaError, match="ILLEGAL_ADDRESS"):
         program.run({"x": X})
-    api.sticky = None
     api.join()
+    api.sticky = None
     program.close()
 
 
@@ -136,3 +151,34 @@ def test_operations_are_laid_out_as_the_driver_has_them() -> None:
     assert int(params.params.type) == real.CUgraphNodeType.CU_GRAPH_NODE_TYPE_BATCH_MEM_OP
     assert int(params.params.memOp.ctx) == 0xC0
     assert params.params.memOp.count == 2
+
+
+@pytest.mark.gpu
+def test_replays_in_a_row_on_a_gpu() -> None:
+    program, expected = loaded(), ReferenceTarget().load(counting(), {})
+    for number in range(3):
+        program.buffer("x").assign(X + number)
+        for _ in range(5):
+            program.launch()
+            expected.run({"x": X + number})
+        np.testing.assert_array_equal(program.read("total"), expected.read("total"))
+    program.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("splits", ["graph", "signals", "plans", "synchronous", "measured"])
+def test_a_kernel_of_the_host_that_fails_on_a_gpu(splits: Any) -> None:
+    """What was enqueued behind the failed replay does nothing, and the next step runs."""
+    program, expected = CudaTarget(splits=splits).load(choosing(), {}), ReferenceTarget().load(choosing(), {})
+    lucky = {"x": X, "row": np.ones(1, np.int32)}
+    for _ in range(4):
+        np.testing.assert_equal(program.run(lucky), expected.run(lucky))
+    program.buffer("row").assign([7])
+    for _ in range(3):
+        program.launch()
+    with pytest.raises(InvalidInput, match=r"node 'put'.*rows 7:8 are outside"):
+        program.synchronize()
+    np.testing.assert_array_equal(program.read("sums"), expected.read("sums"))
+    np.testing.assert_equal(program.run(lucky), expected.run(lucky))
+    np.testing.assert_array_equal(program.read("sums"), expected.read("sums"))
+    program.close()
