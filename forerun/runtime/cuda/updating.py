@@ -141,7 +141,7 @@ class Updater:
         if reason:
             return Way.INSTANTIATED, reason
         for change in difference.nodes:
-            if change.is_inner or isinstance(self._now[change.position][0], nodes.HostCallbackNode):
+            if "/" in change.path or type(self._now[change.position][0]) is nodes.HostCallbackNode:
                 return self._update_whole(graph)
         return self._update_nodes(graph, difference.nodes)
 

@@ -39,7 +39,7 @@ def compare_related(before: Graph, after: Graph, positions: Mapping[str, int]) -
             return None
         if delta.dependencies and not _same_kinds(before, after, delta):
             return None
-        names.update(delta.nodes)
+        names = names | delta.nodes if names else delta.nodes
     changes: list[NodeChange] = []
     for name in sorted(names, key=positions.__getitem__) if len(names) > 1 else names:
         old, new = before.node(name), after.node(name)

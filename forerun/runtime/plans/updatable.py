@@ -29,6 +29,8 @@ class Way(StrEnum):
     WHOLE_GRAPH = "whole graph"
     INSTANTIATED = "instantiated"
 
+    __hash__ = str.__hash__  # that of enumerations is a function of Python's, and counts are kept by way
+
 
 class Update(NamedTuple):
     """What an update of a plan did.

@@ -6,6 +6,7 @@ import ctypes
 import gc
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pytest
 from cuda.bindings import driver as real
@@ -26,6 +27,7 @@ from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.fake_graphs import OPERATIONS
 from tests.runtime.cuda.graphs import I32, N
 from tests.runtime.cuda.support import X, on_fake
+from tests.runtime.cuda.test_splitting import two_sequences
 
 
 @pytest.fixture
@@ -75,6 +77,18 @@ def test_a_segment_of_the_host_is_one_node_of_the_graph(api: FakeCuda) -> None:
     (nodes,) = api.executables.values()
     assert [node.kind for node in nodes].count(OPERATIONS) == 2
     program.close()
+
+
+def test_segments_of_the_device_come_one_after_the_other() -> None:
+    """So the host has the first sequence's work while the device has the second one's."""
+    graph = two_sequences()
+    made = joined(graph, segments_of(graph, apart=True))
+    ordered = nx.transitive_closure_dag(nx.DiGraph((d.source, d.target) for d in made.dependencies))
+    assert ordered.has_edge("first0", "first1")
+    assert ordered.has_edge("first1", "last0")
+    assert ordered.has_edge("last0", "last1")
+    assert not ordered.has_edge("host0", "first1")
+    assert not ordered.has_edge("host0", "host1")
 
 
 def test_nothing_but_one_graph_is_launched(api: FakeCuda) -> None:

@@ -160,10 +160,10 @@ class Context:
             CudaError: If the driver refuses.
         """
         require_no_host_node("cuCtxGetCurrent")
-        error, *found = self._get_current()
-        if error:
-            raise self._driver.failure("cuCtxGetCurrent", error)
-        (before,) = found
+        found = self._get_current()
+        if found[0]:
+            raise self._driver.failure("cuCtxGetCurrent", found[0])
+        before = found[1]
         number = int(before)
         if number == self._number:
             return None

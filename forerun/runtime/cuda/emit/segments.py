@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from networkx.utils import UnionFind
 
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import EmptyNode, Node, is_host_work
+from forerun.ir.types import DependencyKind
 
 __all__ = ["Segment", "joined", "segments_of"]
 
@@ -46,7 +48,11 @@ def segments_of(graph: Graph, *, apart: bool) -> list[Segment]:
 
 
 def joined(graph: Graph, segments: Sequence[Segment]) -> Graph:
-    """The graph with one empty node, of the name of the first one, for each segment of the host."""
+    """The graph with one empty node, of the name of the first one, for each segment of the host.
+
+    Segments of the device come one after the other, as on a stream: side by side all of them would be done late, and
+    the host would have nothing to do until then.
+    """
     stands_for = {name: s.nodes[0] if s.is_host else name for s in segments for name in s.nodes}
     nodes: dict[str, Node] = {}
     for segment in segments:
@@ -57,7 +63,33 @@ def joined(graph: Graph, segments: Sequence[Segment]) -> Graph:
         ends = stands_for[dependency.source], stands_for[dependency.target]
         if ends[0] != ends[1]:
             found.setdefault(ends, Dependency(*ends, dependency.kind))
+    for before, after in _neighbours(segments):
+        for source in _ends(before, graph.outgoing, attrgetter("target")):
+            for target in _ends(after, graph.incoming, attrgetter("source")):
+                found.setdefault((source, target), Dependency(source, target, DependencyKind.FULL))
     return Graph(graph.name, nodes=nodes.values(), dependencies=found.values())
+
+
+def _neighbours(segments: Sequence[Segment]) -> Iterator[tuple[Segment, Segment]]:
+    """Segments of the device that follow each other, where nothing else orders the two."""
+    earlier: list[set[int]] = []
+    last = -1
+    for number, segment in enumerate(segments):
+        known = set(segment.sources).union(*(earlier[source] for source in segment.sources))
+        if not segment.is_host:
+            if last >= 0 and last not in known:
+                yield segments[last], segment
+                known |= {last, *earlier[last]}
+            last = number
+        earlier.append(known)
+
+
+def _ends(
+    segment: Segment, edges: Callable[[str], Iterable[Dependency]], other: Callable[[Dependency], str]
+) -> list[str]:
+    """The nodes of a segment without edges of a direction to others of it."""
+    inside = set(segment.nodes)
+    return [name for name in segment.nodes if inside.isdisjoint(map(other, edges(name)))]
 
 
 def _runs(graph: Graph) -> list[tuple[bool, list[str]]]:
