@@ -295,7 +295,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/splits.json")
     chosen = parser.parse_args()
     bench = Bench(chosen.target, SMALL if chosen.small else Shapes(), chosen.repeats, chosen.seconds)
-    for part in (same_bits, borders, two_sequences, fetched, dense_streamed, undone, processor_time):
+    for part in (same_bits, undone, two_sequences, processor_time, borders, fetched, dense_streamed):
         if chosen.parts and part.__name__ not in chosen.parts.split(","):
             continue
         print(f"== {part.__name__}", flush=True)
