@@ -292,7 +292,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--parts", default="", help="the names of some parts, separated by commas")
     parser.add_argument("--seconds", type=float, default=60.0, help="for how long steps go on; 0: not at all")
-    parser.add_argument("--write", action="store_true", help="write benchmarks/results/splits.json")
+    parser.add_argument(
+        "--write", nargs="?", const="splits", default="", metavar="NAME", help="write a file of results; splits"
+    )
     chosen = parser.parse_args()
     bench = Bench(chosen.target, SMALL if chosen.small else Shapes(), chosen.repeats, chosen.seconds)
     for part in (same_bits, undone, two_sequences, processor_time, borders, fetched, dense_streamed):
@@ -309,7 +311,7 @@ def main() -> None:
         print(f"  ({time.perf_counter() - begin:.1f} s)", flush=True)
         if chosen.write and bench.metrics:
             with contextlib.redirect_stdout(None):
-                write_result("splits", bench.metrics)  # now: a machine that is lent may be taken away
+                write_result(chosen.write, bench.metrics)  # now: a machine that is lent may be taken away
 
 
 if __name__ == "__main__":
