@@ -147,8 +147,8 @@ SECTIONS = (
         "splits_streamed",
         "Weights on the host, and a minute of steps",
         "All experts are fetched after routing, by kernels that read pinned memory, as a share of what the link "
-        "carries; Llama-3.1-8B with one matrix that is fetched ahead; and the last ten seconds of a minute of steps with "
-        "four host layers. "
+        "carries; Llama-3.1-8B with one matrix that is fetched ahead; and the last ten seconds of a minute of steps "
+        "with four host layers. "
         "`python -m benchmarks.splits --parts fetched,dense_streamed,processor_time --write splits_streamed`",
         (
             ("splits.link_share", "at least 0.8"),

@@ -61,15 +61,15 @@ class Bench:
 
         return once
 
-    def ways(self, graph: Graph) -> Ways:
+    def ways(self, graph: Graph, passes: str = PLACED) -> Ways:
         """A program with work for the host, to be launched in each of the ways."""
         with mock.patch("forerun.runtime.cuda.loading.HostCalls", _TimedCalls):
-            return Ways(self, self.program(graph, PLACED, OURS), graph)
+            return Ways(self, self.program(graph, passes, OURS), graph)
 
-    def samples(self, steps: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
-        """Microseconds of each of some steps, by turns there and back."""
+    def samples(self, steps: Mapping[str, Callable[[], object]], times: int = 1) -> dict[str, list[float]]:
+        """Microseconds of each of some steps, by turns there and back; of short steps several times as many."""
         found: dict[str, list[float]] = {name: [] for name in steps}
-        for _ in range(self.repeats):
+        for _ in range(times * self.repeats):
             for name in (*steps, *reversed(steps)):
                 begin = time.perf_counter()
                 steps[name]()
