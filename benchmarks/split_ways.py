@@ -93,10 +93,12 @@ class Ways:
         step, loaded = bench.step(program, graph), program._program
         measured: MeasuredSplits | None = getattr(loaded, "_measured", None)
         self.steps: dict[str, Callable[[], object]] = dict.fromkeys(MODES, step)
+        self.fastest = OURS
         if measured is None:
             return
         while not measured.chosen:
             step()
+        self.fastest = measured.chosen
         best = {name: f"{1e6 * min(seconds[1:]):.0f} us" for name, seconds in measured._seconds.items()}
         bench.say(f"  {OURS} goes the way {measured.chosen} of {best}")
         outputs = [b.name for b in graph.buffers.values() if b.role is BufferRole.OUTPUT]

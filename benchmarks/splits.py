@@ -263,7 +263,7 @@ def undone(bench: Bench) -> None:
         ratio = bootstrap_median_ratio(found["with"], found["without"])
         bench.say(f"{mode}: " + ", ".join(f"{name} a copy of state: {statistics.median(t):.1f} us" for name, t in
                                           found.items()) + f", {ratio}")  # fmt: skip
-        if mode == OURS:
+        if mode == ways["with"].fastest:
             bench.metrics["splits.undo_ratio"] = ratio
     for one in ways.values():
         one.close()
