@@ -25,7 +25,7 @@ _LINE = 128
 """Bytes between the words of two segments."""
 
 _LOOKS = 64
-"""After so many looks at the words the driver is asked whether the replay has failed."""
+"""How many looks at the words there are between two questions to the driver whether the replay has failed."""
 
 _OPERATION = struct.Struct("<I4xQQI20x")
 """``CUstreamBatchMemOpParams``: the operation, the address, the value, flags, as cuda.h of CUDA 13.0 lays them out."""
