@@ -130,18 +130,22 @@ SECTIONS = (
     Section(
         "splits",
         "Host and device in one program",
-        "Layers of gpt-oss-20b's shapes, launched in the way that `cuda{splits=measured}` finds to be the fastest; "
-        "what it is compared with is the same program, launched split by split, with a synchronization in between. "
-        "`worst_ratio` is of six placements. A border is what a step takes over its nodes' own times, the host's of "
-        "that very step, with eight host layers. Bits of all ways are compared. `python -m benchmarks.splits`",
+        "Layers of gpt-oss-20b's shapes, the faster of one CUDA graph and a plan a split; what it is compared with is "
+        "launched split by split, with a synchronization in between. `worst_ratio` is of six placements. Measured "
+        "before waits looked at what they wait for, and before `cuda{splits=signals}`. A later run seems to have had "
+        "company on its machine (benchmarks/NOTES.md), so its figures are not here. `python -m benchmarks.splits`",
         (
             ("splits.worst_ratio", "at least 0.97"),
             ("splits.two_sequences_speedup", "at least 1.2"),
-            ("splits.border_share", "at most 0.5"),
-            ("splits.vs_critical_path", "at most 1.05"),
             ("splits.cpu_ratio", "at most 1.05"),
-            ("splits.undo_ratio", "at most 1.01"),
         ),
+    ),
+    Section(
+        "splits_undo",
+        "What undoes a failed step, and how fast the host reads",
+        "A step of Llama-3.2-1B shapes whose token is chosen on the host, where it can be undone over where it cannot; "
+        "and the products of experts on 16 threads. `python -m benchmarks.splits --parts undone,borders`",
+        (("splits.undo_ratio", "at most 1.01"),),
     ),
     Section(
         "splits_streamed",
