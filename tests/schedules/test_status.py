@@ -101,7 +101,7 @@ def test_nothing_behind_the_counts_is_read(made, cuts, ctas, poison):
 @given(lengths(), st.sampled_from([Shares(), Chunks(4)]), st.integers(0, 6))
 def test_what_does_not_fit_runs_unsplit(made, cuts, partials):
     roomy = capacity_for(FAMILY, 8, 2000, 1000, 5, cuts)
-    small = Capacity(8, 2000, 1000, 5, roomy.items, partials)
+    small = replace(roomy, partials=partials)
     batch = attention_batch(FAMILY, roomy, *made)
     wanted = make_schedule(FAMILY, batch, roomy, cuts=cuts)
     schedule = make_schedule(FAMILY, batch, small, cuts=cuts)
