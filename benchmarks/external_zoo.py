@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from common import origin
+from external_code import sass_identity
 from external_common import (
     OWN,
     VARIANTS,
@@ -40,7 +41,6 @@ from external_common import (
     locked,
     optimized,
     ratios,
-    sass_identity,
     timed,
 )
 from external_common import table as table_of

@@ -16,6 +16,7 @@ from tests.ptx.texts import DATA
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
+import external_code
 import external_common
 import external_figures
 import external_zoo
@@ -120,5 +121,5 @@ def test_machine_code_is_compared() -> None:
         "good": (text, (), ptxas, "sm_90a"),
         "broken": (text.replace("wgmma.fence", "wgmma.fance"), (), ptxas, "sm_90a"),
     }
-    found = external_common.sass_identity(texts)
+    found = external_code.sass_identity(texts)
     assert found == {"texts": 2, "printed_exactly": 2, "summarised": 2, "sass_identical": 1}

@@ -17,6 +17,7 @@ from forerun.runtime.cuda.driver.driver import require_no_host_node
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import seconds_between_events
 from forerun.runtime.cuda.driver.streams import stream_handle
+from forerun.runtime.cuda.emit.segments import part_of
 from forerun.runtime.cuda.loading import Loaded
 from forerun.runtime.cuda.measured_splits import MeasuredSplits
 from forerun.runtime.cuda.memory.array import DeviceArray
@@ -216,10 +217,7 @@ class CudaProgram:
             CudaError: If the driver refuses a node.
         """
         with self._working():
-            chosen = [node for node in self._graph if node.name in names]
-            inside = [one for one in self._graph.dependencies if one.source in names and one.target in names]
-            part = Graph(self._graph.name, nodes=chosen, dependencies=inside)
-            return self._loaded.emitter.emit_into(graph, part, after)
+            return self._loaded.emitter.emit_into(graph, part_of(self._graph, names), after)
 
     def reset(self) -> None:
         """Set all state to zeros, in the caller's memory too."""

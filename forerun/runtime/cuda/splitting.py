@@ -18,7 +18,7 @@ from forerun.ir.nodes import HostCallbackNode, KernelNode
 from forerun.runtime.cuda.driver.waiting import EventWait
 from forerun.runtime.cuda.emit.emitter import Emitter
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
-from forerun.runtime.cuda.emit.segments import Segment, segments_of
+from forerun.runtime.cuda.emit.segments import Segment, part_of, segments_of
 from forerun.runtime.cuda.memory.resources import NO_TIMING, Resources
 from forerun.runtime.cuda.saving import SavedState
 
@@ -82,13 +82,11 @@ class SplitGraph:
         return EventWait(self._driver, self._resources.scope.own("event", made, "cuEventDestroy"))
 
     def _made(self, graph: Graph, segment: Segment, emitter: Emitter, instantiate: Callable[[Any], Any]) -> _Part:
-        chosen = [graph.nodes[name] for name in segment.nodes]
         if segment.is_host:
+            chosen = [graph.nodes[name] for name in segment.nodes]
             work = [emitter.host_work(n, n.name) for n in chosen if isinstance(n, HostCallbackNode | KernelNode)]
             return _Part(segment, calls=tuple(work))
-        inside = [d for d in graph.dependencies if d.source in segment.nodes and d.target in segment.nodes]
-        part = Graph(graph.name, nodes=chosen, dependencies=inside)
-        return _Part(segment, instantiate(emitter.emit_part(part)), self._wait())
+        return _Part(segment, instantiate(emitter.emit_part(part_of(graph, segment.nodes))), self._wait())
 
     def launch(self, stream: Any) -> None:
         """Do the host's work of one replay, and enqueue the device's; what is enqueued need not be complete.

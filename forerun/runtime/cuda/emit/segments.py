@@ -13,7 +13,7 @@ from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import EmptyNode, Node, is_host_work
 from forerun.ir.types import DependencyKind
 
-__all__ = ["Segment", "joined", "segments_of"]
+__all__ = ["Segment", "joined", "part_of", "segments_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,14 @@ def segments_of(graph: Graph, *, apart: bool) -> list[Segment]:
         sources = {number_of[d.source] for name in names for d in graph.incoming(name)} - {number}
         found.append(Segment(host, tuple(names), tuple(sorted(sources))))
     return found
+
+
+def part_of(graph: Graph, names: Iterable[str]) -> Graph:
+    """Some nodes of a graph, in its order, with the dependencies between them."""
+    wanted = frozenset(names)
+    chosen = [node for node in graph if node.name in wanted]
+    inside = [one for one in graph.dependencies if one.source in wanted and one.target in wanted]
+    return Graph(graph.name, nodes=chosen, dependencies=inside)
 
 
 def joined(graph: Graph, segments: Sequence[Segment]) -> Graph:
