@@ -81,4 +81,5 @@ inline void arrive_with_copies(Arrival* arrival) {
     for (const PieceOfCopy& copy : open) on_cpu::begin(copy.to, copy.bytes.data(), copy.bytes.size(), arrival);
     open.clear();
     deferred_arrivals.push_back(arrival);
+    ++on_cpu::progress;  // those who wait for it can go on
 }
