@@ -2,29 +2,15 @@
 // takes consecutive pairs of them.
 
 #include "rotary.cuh"
+#include "qkv_rows.cuh"
 
 using Weight = Types::w_q;
 using Stored = Types::k_cache;
 constexpr int columns = Dims::K;
-constexpr int all_pairs = Dims::NQ / 2 + Dims::NK;
-constexpr int most_pairs = ceil_div(all_pairs, ctas_of<Launch>);
-constexpr int most_rows = 2 * most_pairs;
 constexpr int bytes_on_their_way = 4096;
 constexpr int ahead_in_l2 = 0;
-static_assert(Dims::NQ == Dims::H * Dims::HD && Dims::NK == Dims::KV * Dims::HD, "rows are the elements of heads");
-static_assert(2 * Dims::P == Dims::HD, "one frequency a pair");
 
-// Where one of all the rows belongs.
-struct Place {
-    int matrix, row;
-};
-__device__ __forceinline__ Place place_of(int row) {
-    if (row < Dims::NQ) return {0, row};
-    if (row < Dims::NQ + Dims::NK) return {1, row - Dims::NQ};
-    return {2, row - Dims::NQ - Dims::NK};
-}
-
-__device__ __forceinline__ int start_of_cta(int cta) { return 2 * start_of_share<all_pairs, ctas_of<Launch>>(cta); }
+__device__ __forceinline__ int start_of_cta(int cta) { return first_row_of(cta); }
 #include "norm_stream.cuh"
 
 __device__ __forceinline__ const unsigned char* row_address(const Arguments& a, int row) {
