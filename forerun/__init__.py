@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from forerun import torch as torch
     from forerun.compiler import Executable as Executable
     from forerun.compiler import compile as compile
+    from forerun.external.attention_arrays import AttentionLayer as AttentionLayer
+    from forerun.external.attention_arrays import RequestArrays as RequestArrays
     from forerun.external.cache import CaptureCache as CaptureCache
     from forerun.external.optimize import CAPTURED_PIPELINE as CAPTURED_PIPELINE
     from forerun.external.optimize import optimize as optimize
     from forerun.external.optimized import OptimizedGraph as OptimizedGraph
-    from forerun.external.persistent import AttentionLayer as AttentionLayer
-    from forerun.external.persistent import RequestArrays as RequestArrays
     from forerun.external.persistent import make_persistent as make_persistent
     from forerun.frontends.foreign_kernels import foreign_kernel as foreign_kernel
     from forerun.ir.builder import GraphBuilder as GraphBuilder
@@ -58,10 +58,11 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "compiler": ["Executable", "compile"],
+    "external.attention_arrays": ["AttentionLayer", "RequestArrays"],
     "external.cache": ["CaptureCache"],
     "external.optimize": ["CAPTURED_PIPELINE", "optimize"],
     "external.optimized": ["OptimizedGraph"],
-    "external.persistent": ["AttentionLayer", "RequestArrays", "make_persistent"],
+    "external.persistent": ["make_persistent"],
     "frontends.foreign_kernels": ["foreign_kernel"],
     "ir.builder": ["GraphBuilder"],
     "ir.files": ["load"],

@@ -17,7 +17,7 @@ from forerun.runtime.dtypes import numpy_dtype
 from forerun.support.diagnostics import InvalidInput
 
 if TYPE_CHECKING:
-    from forerun.external.persistent import AttentionLayer, RequestArrays
+    from forerun.external.attention_arrays import AttentionLayer, RequestArrays
 
 __all__ = ["BoundArrays", "BoundLayer", "bound_arrays"]
 

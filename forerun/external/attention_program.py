@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from forerun.captured.graph import MemoryRange
+from forerun.external.attention_arrays import LayerError
 from forerun.external.attention_groups import Group, LayerMemory
 from forerun.external.attention_layers import BoundArrays
 from forerun.external.written import written_memory
@@ -28,7 +29,6 @@ from forerun.schedules.schedule import capacity_for
 from forerun.schedules.status import Finding, Status
 
 if TYPE_CHECKING:
-    from forerun.external.persistent import LayerError
     from forerun.runtime.cuda.program import CudaProgram
 
 __all__ = ["AttentionProgram", "clone_of", "compared", "may_change_batch"]
@@ -203,8 +203,6 @@ def compared(
     live: LiveCapture, imported: ImportedGraph, groups: Sequence[Group], program: AttentionProgram
 ) -> tuple[LayerError, ...]:
     """What each group's launches leave in its results, against its part of the program; both after the same nodes."""
-    from forerun.external.persistent import LayerError
-
     found = []
     saved = {one.address: one for one in (*(layer.y for layer in program.arrays.spans()), *written_memory(imported))}
     with SavedMemory(live.driver, saved.values()) as memory:

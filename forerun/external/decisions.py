@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from forerun.runtime.cuda.capture.session import LiveCapture
     from forerun.runtime.plans.difference import Difference
 
-__all__ = ["Decider", "Decision"]
+__all__ = ["Decider", "Decision", "Rewritten"]
 
 _LEAST_POINTER = 8
 _NOTHING, _SCALARS, _, _FULL = HOW
@@ -73,6 +73,14 @@ class Decision:
         clone = clone_with(captured, self.form)
         clone.generators = self.generators
         return clone
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """What became of a captured graph, and what runs."""
+
+    decision: Decision
+    clone: Clone
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, overload
 from forerun.support.diagnostics import InvalidInput
 
 if TYPE_CHECKING:
-    from forerun.external.decisions import Decider
-    from forerun.external.optimized import OptimizedCall, OptimizedGraph, Rewritten
+    from forerun.external.decisions import Decider, Rewritten
+    from forerun.external.optimized import OptimizedCall, OptimizedGraph
     from forerun.passes.infra.pipeline import PipelineLike
     from forerun.runtime.cuda.capture.session import LiveCapture
 
@@ -107,7 +107,7 @@ def is_graph(source: Any) -> bool:
 
 def _rewrite(captured: LiveCapture, decider: Decider) -> Rewritten:
     """The captured graph after the passes, with its new code, ready to run."""
-    from forerun.external.optimized import Rewritten
+    from forerun.external.decisions import Rewritten
 
     decision = decider.decide(captured)
     return Rewritten(decision, decision.clone(captured))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from forerun.support.diagnostics import InvalidInput
 
 if TYPE_CHECKING:
     from forerun.external.debug import DebugReport
-    from forerun.external.decisions import Decider, Decision
+    from forerun.external.decisions import Decider, Rewritten
     from forerun.external.named_parameters import CapturedParameters
     from forerun.external.search import Search
     from forerun.external.torch_capture import CallableCapture
@@ -27,18 +26,10 @@ if TYPE_CHECKING:
     from forerun.runtime.parameters import Parameters
     from forerun.support.diagnostics import Diagnostic
 
-__all__ = ["OptimizedCall", "OptimizedGraph", "Rewritten"]
+__all__ = ["OptimizedCall", "OptimizedGraph"]
 
 _SHOWN = 8
 """Reasons that the text of an optimized graph shows."""
-
-
-@dataclass(frozen=True)
-class Rewritten:
-    """What became of a captured graph, and what runs."""
-
-    decision: Decision
-    clone: Clone
 
 
 class OptimizedGraph:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from forerun.external.node_texts import NodeTexts, node_texts
-from forerun.external.optimized import OptimizedGraph
 from forerun.frontends.captured import ImportedGraph, import_capture
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode
@@ -18,6 +17,22 @@ from forerun.runtime.cuda.capture.host_sources import changed_sources
 from forerun.runtime.cuda.capture.session import LiveCapture, read_graph
 
 __all__ = ["Subject"]
+
+
+@runtime_checkable
+class _Optimized(Protocol):
+    """What is read of an optimized graph."""
+
+    @property
+    def live(self) -> LiveCapture: ...
+    @property
+    def imported(self) -> ImportedGraph: ...
+    @property
+    def graph(self) -> Graph: ...
+    @property
+    def made(self) -> Mapping[str, MadeCode]: ...
+    @property
+    def folded_contents(self) -> Mapping[int, bytes]: ...
 
 
 @dataclass(frozen=True)
@@ -49,7 +64,7 @@ class Subject:
             InvalidInput: If it is not a graph.
             Unsupported: If its kernels were not seen when they were loaded.
         """
-        if isinstance(graph, OptimizedGraph):
+        if isinstance(graph, _Optimized):
             return cls(graph.live, graph.imported, graph.graph, graph.made, graph.folded_contents)
         live = read_graph(graph)
         imported = import_capture(live.graph)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from forerun.external.optimized import Rewritten
+from forerun.external.decisions import Rewritten
 from forerun.runtime.cuda.capture.clone_update import update_clone
 from forerun.runtime.cuda.capture.comparison import compare_captures
 from forerun.runtime.cuda.capture.host_sources import changed_sources
