@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -15,18 +12,9 @@ from forerun.ir.types import DEVICE0, BufferRole
 from forerun.kernels.builtin import KERNELS
 from forerun.support.diagnostics import InvalidInput
 from tests.runtime.cuda.fake_driver import FakeCuda
-from tests.runtime.cuda.support import X, load, on_fake
+from tests.runtime.cuda.support import X, load
 
 N = len(X)
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Any:
-    api = FakeCuda()
-    with on_fake(monkeypatch, api) as driver:
-        yield api
-        gc.collect()
-        assert (api.leaks(), driver.handles.live()) == ({}, ())
 
 
 def uploading() -> Graph:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -18,16 +17,7 @@ from forerun.runtime.cuda import CudaError, CudaTarget
 from forerun.support.diagnostics import InvalidInput, Unsupported
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.graphs import I32, N, numbers, started
-from tests.runtime.cuda.support import W, X, i32_at, load, on_fake, rich, twice
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Any:
-    api = FakeCuda()
-    with on_fake(monkeypatch, api) as driver:
-        yield api
-        gc.collect()
-        assert (api.leaks(), driver.handles.live()) == ({}, ())
+from tests.runtime.cuda.support import W, X, i32_at, load, rich, twice
 
 
 class Foreign:

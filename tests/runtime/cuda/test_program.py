@@ -6,7 +6,6 @@ import gc
 import threading
 import time
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,16 +23,6 @@ from forerun.support.diagnostics import InvalidInput, Unsupported
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.graphs import I32, N, started
 from tests.runtime.cuda.support import W, X, load, on_fake, rich, twice
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Any:
-    api = FakeCuda()
-    with on_fake(monkeypatch, api) as driver:
-        yield api
-        gc.collect()
-        assert (api.leaks(), driver.handles.live()) == ({}, ())
-
 
 # Inputs and outputs
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 from typing import Any
 
 import networkx as nx
@@ -26,17 +25,8 @@ from forerun.support.diagnostics import InvalidInput
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.fake_graphs import OPERATIONS
 from tests.runtime.cuda.graphs import I32, N
-from tests.runtime.cuda.support import X, on_fake
+from tests.runtime.cuda.support import X
 from tests.runtime.cuda.test_splitting import two_sequences
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Any:
-    api = FakeCuda()
-    with on_fake(monkeypatch, api) as driver:
-        yield api
-        gc.collect()
-        assert (api.leaks(), driver.handles.live()) == ({}, ())
 
 
 def counting() -> Graph:

@@ -23,16 +23,7 @@ from forerun.support.diagnostics import ForerunError, InvalidInput, Unsupported
 from tests.runtime.cuda import hosts
 from tests.runtime.cuda.fake_driver import FakeCuda
 from tests.runtime.cuda.graphs import I32, N, case, numbers
-from tests.runtime.cuda.support import X, on_fake, twice
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> Any:
-    api = FakeCuda()
-    with on_fake(monkeypatch, api) as driver:
-        yield api
-        gc.collect()
-        assert (api.leaks(), driver.handles.live()) == ({}, ())
+from tests.runtime.cuda.support import X, twice
 
 
 def two_sequences() -> Graph:
