@@ -1,8 +1,8 @@
-"""Which choices are the best if each adds something of its own to the time: by least squares over measured graphs.
+"""An additive model of the time of a graph, fitted by ridge regression to graphs with random choices.
 
-In a graph in which every function gets a choice at random, one measurement says something of all of them: as many
-measurements as one function after the other would take know each choice several times as exactly. What neighbours do
-to each other is noise here.
+Each choice of a function is assumed to add a constant to the time. In a graph in which every function has a random
+choice, one measurement informs all of them, so the same number of measurements estimates each choice more precisely
+than trying functions one after another. Interactions between functions are treated as noise.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from forerun.external.choices import TARGETS, TRIGGERS, Choice, Choices
 __all__ = ["predicted_best", "varied"]
 
 _RIDGE = 2.0
-"""How much larger than the effect of a choice noise is taken to be, squared."""
+"""The ridge penalty: the assumed ratio of the variance of noise to that of the effect of a choice."""
 
 _LEVELS = (*TARGETS, *(f"trigger {trigger}" for trigger in TRIGGERS))
 
 
 def varied(choices: Choices, options: Mapping[int, Sequence[Choice]], random: Random) -> Choices:
-    """The choices, with that of about every second function drawn from its options."""
+    """Vary the choices: about half of the functions get a random one of their options."""
     drawn = {number: random.choice(found) for number, found in options.items() if random.random() < 0.5}
     return {**choices, **drawn}
 
@@ -31,9 +31,9 @@ def varied(choices: Choices, options: Mapping[int, Sequence[Choice]], random: Ra
 def predicted_best(
     samples: Sequence[tuple[Choices, float]], options: Mapping[int, Sequence[Choice]]
 ) -> Mapping[int, Choice]:
-    """For each function, the option that adds the least to the time of the samples; infinite times do not count.
+    """For each function, the option with the least estimated cost; samples with infinite times are ignored.
 
-    Target and trigger of a function count each for itself.
+    A function's target and trigger have separate effects.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""What the author of a captured graph says of its attention: the arrays of each layer, and those of the requests."""
+"""Descriptions of a captured graph's attention: the arrays of each layer, and the arrays of the requests."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ class AttentionLayer:
     """The arrays of one layer, on the GPU, of bf16 or f16.
 
     Attributes:
-        q: Queries of all requests: rows, query heads, elements of a head.
-        k_cache: Keys: pages, positions of a page, KV heads, elements of a head; or both: pages, 2, and so on.
-        v_cache: Values, in the same shape; ``None`` if ``k_cache`` has both.
-        y: Results, like the queries.
+        q: Queries of all requests ``[rows, query heads, head size]``.
+        k_cache: Keys ``[pages, page size, KV heads, head size]``; or keys and values
+            ``[pages, 2, page size, KV heads, head size]``.
+        v_cache: Values, of the shape of the keys; ``None`` if ``k_cache`` holds both.
+        y: Results, of the shape of ``q``.
     """
 
     q: Any
@@ -27,17 +28,18 @@ class AttentionLayer:
 
 @dataclass(frozen=True, eq=False)
 class RequestArrays:
-    """The arrays of some requests of a batch, on the GPU, of int32. What they hold may change between replays.
+    """The arrays of a group of requests, on the GPU, of int32. Their contents may change between replays.
 
     Attributes:
-        page_pointers: Where the pages of each request begin in ``pages``, and the end; one more than requests.
-        pages: The pages of the KV cache.
-        lengths: KV lengths, the query rows included; or with ``last_pages`` how far each last page is filled, as
-            FlashInfer has it.
-        query_pointers: Where the rows of each request begin, and the end; ``None`` if each has one row.
-        last_pages: What ``lengths`` are.
-        first_row: Of a second group: the row of the queries at which its rows begin. It need not be said if each
-            request of the first group has one row.
+        page_pointers: Index pointers of the requests into ``pages`` ``[requests + 1]``.
+        pages: Page numbers in the KV cache, request by request.
+        lengths: KV lengths ``[requests]``, including the query rows; or, with ``last_pages``, the number of positions
+            in each request's last page (FlashInfer's ``last_page_len``).
+        query_pointers: Index pointers of the requests into the group's rows ``[requests + 1]``; ``None`` if each
+            request has one row.
+        last_pages: Whether ``lengths`` are those of last pages.
+        first_row: For the second group: the first of its rows in the queries. Optional if each request of the first
+            group has one row.
     """
 
     page_pointers: Any
@@ -50,12 +52,13 @@ class RequestArrays:
 
 @dataclass(frozen=True, slots=True)
 class LayerError:
-    """What a comparison of one group found.
+    """The result of comparing one layer's launches with its persistent kernel.
 
     Attributes:
-        layer: The layer.
-        rows: How many rows of results were compared.
-        error: The greatest difference, of the greatest magnitude of a result; NaN if a number is missing.
+        layer: The number of the layer.
+        rows: The number of rows compared.
+        error: The greatest difference, relative to the greatest magnitude of a result; NaN if a result is NaN or was
+            not written.
     """
 
     layer: int

@@ -1,4 +1,4 @@
-"""Launches of attention in a captured graph that one persistent kernel can do: found by the arrays that they use."""
+"""Groups of attention launches in a captured graph that one persistent kernel can replace, found by their arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Group", "LayerMemory", "attention_groups", "with_groups"]
 
 @dataclass(frozen=True)
 class LayerMemory:
-    """Where the arrays of a layer lie.
+    """The memory of a layer's arrays.
 
     Attributes:
         q: The queries.
@@ -36,10 +36,10 @@ class LayerMemory:
 
 @dataclass(frozen=True)
 class Group:
-    """The launches of one layer.
+    """The attention launches of one layer.
 
     Attributes:
-        layer: Its number.
+        layer: The number of the layer.
         nodes: The numbers of the captured nodes, in launch order.
     """
 
@@ -50,19 +50,19 @@ class Group:
 def attention_groups(
     captured: CapturedGraph, kernels: Sequence[str], layers: Sequence[LayerMemory]
 ) -> tuple[Group, ...]:
-    """The launches of the named kernels, by layer, in launch order.
+    """Find the launches of the named kernels, grouped by layer, in launch order.
 
-    A launch belongs to the layer whose keys and values it has pointers to; one that has pointers to no keys, such as a
-    merge, to that of the launch before it, if it has one to its results.
+    A launch belongs to the layer to whose keys and values it has pointers. A launch without such pointers, such as a
+    merge, belongs to the layer of the launch before it, if it has a pointer to that layer's results.
 
     Args:
         captured: The graph.
         kernels: Parts of the kernels' names.
-        layers: Where the arrays of each layer lie.
+        layers: The memory of each layer's arrays.
 
     Raises:
-        InvalidInput: If no kernel has such a name, one of them uses the arrays of no layer, or a layer has none.
-        Unsupported: If something has to run between the launches of a layer.
+        InvalidInput: If a named kernel uses the arrays of no layer, or a layer has no launch.
+        Unsupported: If another node has to run between the launches of a layer, or layers may overlap.
     """
     found: list[tuple[int, list[int]]] = []
     for number in captured.launch_order():
@@ -101,9 +101,9 @@ def _refuse(node: int, group: Group) -> NoReturn:
 
 
 def _require_order(captured: CapturedGraph, groups: Sequence[Group]) -> None:
-    """Check that one node can take the place of a group's: nothing comes after one of them and before another.
+    """Check that one node can replace each group: no other node lies on a path between two of its launches.
 
-    Groups have to follow each other, since their kernels share a workspace.
+    Groups must be ordered, since their kernels share a workspace.
     """
     import networkx as nx
 
@@ -126,11 +126,11 @@ def _require_order(captured: CapturedGraph, groups: Sequence[Group]) -> None:
 def with_groups(
     imported: ImportedGraph, groups: Sequence[Group], layers: Sequence[LayerMemory], batch: Sequence[MemoryRange]
 ) -> Graph:
-    """The graph with one node in the place of each group.
+    """Replace each group by one node.
 
-    It comes after all that came before one of the launches, and before all that came after one, so whatever was ordered
-    stays so. It reads the arrays of its layer and of the batch, and writes results: no more than the launches did. What
-    else these wrote is theirs alone; that is the caller's word.
+    The node comes after every predecessor and before every successor of the launches, so every order is kept. It reads
+    the arrays of its layer and of the batch, and writes the results: no more than the launches did. Their other outputs
+    are assumed to have no other readers.
     """
     from forerun.ir.graph import Dependency
     from forerun.ir.kernel import Access, BufferParameter, Kernel, Phase, Role

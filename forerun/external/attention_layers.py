@@ -1,4 +1,4 @@
-"""The arrays of a program's attention, read once: where they lie, and what they are in a graph of forerun's."""
+"""The arrays of a program's attention, bound to the buffers of a graph."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["BoundArrays", "BoundLayer", "bound_arrays"]
 
 _NO_WAIT = -1
-"""The stream that DLPack takes for: nobody is to wait."""
+"""The value of DLPack's ``stream`` that requests no synchronization."""
 
 _VALUES = ("q", "k_cache", "v_cache", "y")
 
 
 @dataclass(frozen=True)
 class BoundLayer:
-    """A layer: its buffers by parameter, and what they have in common with the other layers."""
+    """One layer: the names of its buffers by parameter, and the shapes that all layers share."""
 
     names: dict[str, str]
     y_shape: tuple[int, ...]
@@ -38,7 +38,7 @@ class BoundLayer:
 
 @dataclass(frozen=True)
 class _Array:
-    """An array of the caller's; or a part of another one, whose name and offset in bytes are known."""
+    """An array of the caller, or a part of another array, given by that array's name and an offset in bytes."""
 
     given: Any
     read: ExternalArray
@@ -47,22 +47,22 @@ class _Array:
 
     @property
     def range(self) -> MemoryRange:
-        """Its bytes."""
+        """The bytes of the array."""
         return MemoryRange(self.read.address, int(np.prod(self.read.shape)) * self.read.dtype.itemsize)
 
 
 @dataclass(frozen=True)
 class BoundArrays:
-    """All arrays, by the names of their buffers; what lies in one place is one buffer.
+    """All arrays; those with the same address and shape share one buffer.
 
     Attributes:
-        arrays: By name.
+        arrays: The arrays, by the names of their buffers.
         layers: The layers.
-        parts: The buffers of each group of requests, by field, and how many requests it has.
-        last_pages: What the lengths are.
-        first_row: Where the rows of the second group begin.
-        dtype: Of the values.
-        page_step: 2 if pages of keys and of values take turns, else 1.
+        parts: For each group of requests, its buffers by field, and the number of requests.
+        last_pages: Whether the lengths are those of last pages.
+        first_row: The first row of the second group.
+        dtype: The type of queries, keys, values and results.
+        page_step: 2 if pages of keys and of values alternate in one array, else 1.
     """
 
     arrays: dict[str, _Array]
@@ -75,12 +75,12 @@ class BoundArrays:
 
     @property
     def requests(self) -> int:
-        """The requests of all groups."""
+        """The number of requests in all groups."""
         return sum(count for _, count in self.parts)
 
     @property
     def pages(self) -> int:
-        """As many pages as the lists have room for."""
+        """The capacity of all page lists together, in pages."""
         return sum(self.arrays[names["pages"]].read.shape[0] for names, _ in self.parts)
 
     @property
@@ -89,20 +89,20 @@ class BoundArrays:
         return numpy_dtype(self.dtype)
 
     def memory(self) -> dict[str, Any]:
-        """The program's arrays, by buffer."""
+        """The program's arrays, by the names of their buffers."""
         return {name: array.given for name, array in self.arrays.items() if not array.whole}
 
     def spans(self) -> tuple[LayerMemory, ...]:
-        """Where the arrays of each layer lie."""
+        """The memory of each layer's arrays."""
         return tuple(LayerMemory(*(self.arrays[layer.names[name]].range for name in _VALUES)) for layer in self.layers)
 
     def batch(self) -> tuple[MemoryRange, ...]:
-        """Where the arrays of the batch lie."""
+        """The memory of the batch's arrays."""
         names = dict.fromkeys(name for names, _ in self.parts for name in names.values())
         return tuple(self.arrays[name].range for name in names)
 
     def declare(self, builder: GraphBuilder) -> None:
-        """Declare the buffers."""
+        """Declare the buffers of all arrays."""
         roles = {layer.names["q"]: BufferRole.INPUT for layer in self.layers}
         roles |= {layer.names["y"]: BufferRole.OUTPUT for layer in self.layers}
         for name, array in self.arrays.items():
@@ -112,7 +112,7 @@ class BoundArrays:
             builder.buffer(name, dtype, array.read.shape, role, allocation=own, offset=array.offset)
 
     def join_arguments(self) -> dict[str, Any]:
-        """What is bound to the parameters of ``join_requests`` that say what there is."""
+        """The arguments of ``join_requests`` that describe the groups of requests."""
         found: dict[str, Any] = {}
         first = self.parts[0][0]
         for group, (names, count) in zip("ab", (*self.parts, (first, 0)), strict=False):
@@ -130,10 +130,10 @@ class BoundArrays:
 
 
 def bound_arrays(layers: Sequence[AttentionLayer], parts: Sequence[RequestArrays]) -> BoundArrays:
-    """Read the arrays.
+    """Check the arrays of all layers and requests, and name their buffers.
 
     Raises:
-        InvalidInput: If one is not on a GPU, or does not fit the others.
+        InvalidInput: If an array is not on a GPU, or does not fit the others.
     """
     arrays: dict[str, _Array] = {}
     places: dict[tuple[int, tuple[int, ...]], str] = {}
@@ -184,7 +184,7 @@ def _read(name: str, given: Any) -> ExternalArray:
 
 
 def _halves(whole: str, number: int, arrays: dict[str, _Array]) -> dict[str, str]:
-    """The keys and the values of an array whose pages have both: every second page of it, from the first of each on."""
+    """Name the keys and the values of an array whose pages hold both: every second page, starting with 0 or 1."""
     read = arrays[whole].read
     if len(read.shape) != 5 or read.shape[1] != 2:
         hint = "pages, 2, positions of a page, KV heads, elements"
@@ -219,7 +219,7 @@ def _last_pages(parts: Sequence[RequestArrays]) -> bool:
 
 
 def _first_row(parts: Sequence[RequestArrays], found: Sequence[tuple[dict[str, str], int]]) -> int:
-    """Where the rows of the second group begin: behind those of the first, one a request, or where it is said."""
+    """The first row of the second group: as given, or the number of requests if each in the first group has one row."""
     if len(parts) == 1:
         return 0
     row = parts[1].first_row

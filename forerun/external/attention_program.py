@@ -1,4 +1,4 @@
-"""What runs in the place of captured launches of attention, in the program's own memory; and both compared."""
+"""The nodes that replace captured attention launches, in the program's own memory; and the comparison of both."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _PIPELINE = "exact"
 
 @dataclass(frozen=True)
 class AttentionProgram:
-    """Schedules and persistent kernels over a program's arrays, to be put into clones of its graph.
+    """Schedules and persistent kernels over a program's arrays, to be added to clones of its graph.
 
     Attributes:
-        arrays: Where these lie.
-        parts: The nodes of each layer's part, the persistent kernel last.
+        arrays: The program's arrays.
+        parts: The names of each layer's nodes, the persistent kernel last.
     """
 
     arrays: BoundArrays
@@ -52,17 +52,17 @@ class AttentionProgram:
 
     @classmethod
     def of(cls, live: LiveCapture, arrays: BoundArrays, policy: str, cuts: str, *, apart: bool) -> AttentionProgram:
-        """Make and load it.
+        """Build and load the nodes of all layers.
 
         Args:
             live: The captured graph, whose context is current.
             arrays: The program's arrays.
             policy: The schedule's policy.
-            cuts: The rule by which it cuts tasks.
-            apart: Whether each layer makes a schedule of its own, since the batch may change in between.
+            cuts: The rule for cutting tasks.
+            apart: Whether each layer builds its own schedule, because the batch may change between layers.
 
         Raises:
-            InvalidInput: If the arrays fit no persistent kernel, or no schedule that the device makes.
+            InvalidInput: If the arrays fit no persistent kernel, or no schedule that the device can build.
             CudaError: If the driver fails.
         """
         ctas = live.driver.attribute(live.driver.call("cuCtxGetDevice"), "MULTIPROCESSOR_COUNT")
@@ -71,12 +71,12 @@ class AttentionProgram:
         return cls(arrays, parts, CudaTarget().load(result.graph, {}, arrays.memory()))
 
     def finding(self, layer: int = -1) -> Finding:
-        """What the schedule that a layer had last says."""
+        """The status of a layer's most recent schedule."""
         status, where = (int(word) for word in self._program.read(f"{self._prefix(layer)}status"))
         return Finding(Status(status), where)
 
     def rows(self, layer: int) -> int:
-        """How many rows of results the batch of a layer had last; 0 if it is bad."""
+        """The number of result rows in a layer's most recent batch; 0 if the batch is invalid."""
         if self.finding(layer).status.is_error:
             return 0
         requests = int(self._program.read(f"{self._prefix(layer)}requests")[0])
@@ -86,21 +86,21 @@ class AttentionProgram:
         return self.parts[layer][0].removesuffix("join")
 
     def add_to(self, graph: Any, nodes: Sequence[str], after: Sequence[Any]) -> Any:
-        """Add nodes to a clone; returns the handle of the last one, which comes after the others."""
+        """Add nodes to a clone, after the nodes ``after``, and return the handle of the last one."""
         return self._program.emit_into(graph, nodes, after)[nodes[-1]]
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Release the program and its memory."""
         self._program.close()
 
 
 def attention_graph(
     arrays: BoundArrays, policy: str, cuts: str, ctas: int, *, apart: bool
 ) -> tuple[Graph, tuple[tuple[str, ...], ...]]:
-    """The graph of all nodes, and which of them each layer needs, in order.
+    """Build the graph of all nodes, and list the nodes that each layer needs, in order.
 
-    Where there is one schedule for all layers, each layer's part has the nodes that make it: who puts several parts
-    into one graph takes them once.
+    If all layers share one schedule, the list of each layer includes the nodes that build it; a graph with several
+    layers needs them only once.
     """
     heads, head_size = arrays.layers[0].y_shape[1:]
     cache_pages, page_size, kv_heads, _ = arrays.layers[0].cache_shape
@@ -127,7 +127,7 @@ def attention_graph(
 
 
 def may_change_batch(imported: ImportedGraph, groups: Sequence[Group], batch: Sequence[MemoryRange]) -> bool:
-    """Whether a node that does not come before the first group, and is of none, may write an array of the batch."""
+    """Whether a node outside the groups that does not precede the first one may write an array of the batch."""
     from forerun.ir.semantics import accesses
 
     base = imported.captured.memory[0].address
@@ -145,7 +145,7 @@ def may_change_batch(imported: ImportedGraph, groups: Sequence[Group], batch: Se
 
 
 def _with_ancestors(imported: ImportedGraph, nodes: Iterable[int]) -> set[int]:
-    """Some nodes, and all that come before them, by number."""
+    """The nodes and all their ancestors, by number."""
     import networkx as nx
 
     captured = imported.captured
@@ -156,11 +156,11 @@ def _with_ancestors(imported: ImportedGraph, nodes: Iterable[int]) -> set[int]:
 
 
 def clone_of(live: LiveCapture, imported: ImportedGraph, groups: Sequence[Group], program: AttentionProgram) -> Clone:
-    """A clone in which the parts of the program stand in the place of the groups.
+    """Clone the captured graph, with nodes of the program in place of the groups.
 
     Raises:
         InvalidInput: If the program's graph was reset.
-        Unsupported: If it has nodes that no clone may have.
+        Unsupported: If the graph has nodes that cannot be cloned.
         CudaError: If the driver fails.
     """
     return _clone(live, imported, groups, program, ())
@@ -173,14 +173,14 @@ def _clone(
     program: AttentionProgram,
     gone: Iterable[int],
 ) -> Clone:
-    """The same, without some other nodes."""
+    """Clone as in :func:`clone_of`, without the nodes ``gone``."""
     before, names, edges = imported.graph, imported.names, imported.captured.edges
     members = {node for group in groups for node in group.nodes}
     others = set(gone)
 
     def extend(graph: Any, nodes: Mapping[str, Any]) -> None:
         driver = live.driver
-        placed: dict[int, tuple[int, Any]] = {}  # what stands for a captured node: a number of its own, and the handle
+        placed: dict[int, tuple[int, Any]] = {}  # captured node -> (unique number, handle) of its replacement
         done: set[str] = set()
         for number, group in enumerate(groups):
             sources = {edge.source for edge in edges if edge.target in group.nodes} - set(group.nodes) - others
@@ -202,7 +202,7 @@ def _clone(
 def compared(
     live: LiveCapture, imported: ImportedGraph, groups: Sequence[Group], program: AttentionProgram
 ) -> tuple[LayerError, ...]:
-    """What each group's launches leave in its results, against its part of the program; both after the same nodes."""
+    """Compare the results of each group's launches with those of its replacement, after the same preceding nodes."""
     found = []
     saved = {one.address: one for one in (*(layer.y for layer in program.arrays.spans()), *written_memory(imported))}
     with SavedMemory(live.driver, saved.values()) as memory:
@@ -228,7 +228,7 @@ def _results(
     memory: SavedMemory,
     layer: LayerMemory,
 ) -> np.ndarray[Any, np.dtype[np.uint16]]:
-    """The words of a layer's results after a replay of a clone; where nobody wrote, all bits are set."""
+    """The 16-bit words of a layer's results after a replay of a clone; words that were not written are 0xFFFF."""
     clone = _clone(live, imported, groups, program, gone)
     driver, found = live.driver, np.empty(layer.y.size // 2, np.uint16)
     try:
@@ -243,7 +243,7 @@ def _results(
 
 
 def _difference(own: np.ndarray[Any, Any], ours: np.ndarray[Any, Any], program: AttentionProgram) -> float:
-    """The greatest difference, of the greatest magnitude; NaN if a number is missing."""
+    """The greatest difference, relative to the greatest magnitude; NaN if a result is NaN."""
     if not own.size:
         return 0.0
     first, second = (one.view(program.arrays.numpy_dtype).astype(np.float32) for one in (own, ours))

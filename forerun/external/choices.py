@@ -1,7 +1,7 @@
-"""What each function of a captured graph gets: code with a wait, with early loads, with a trigger, or its own.
+"""Choices for the functions of a captured graph: wait, early loads or prefetches, trigger, or their own code.
 
-All combinations are weaker than the strongest graph that passes made: what is certified for that holds for them, and
-the one that is kept is certified itself.
+Every combination is weaker than the strongest graph that the passes make, so a certificate of that one covers it. The
+combination that is kept is also certified itself.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 Order: TypeAlias = Literal["captured", "hazards"]
-"""Which nodes come after which: as captured; or only where one must see, or not disturb, what another does."""
+"""The order of nodes: as captured, or only the dependencies that hazards between their accesses require."""
 
 ORDERS: tuple[Order, ...] = ("captured", "hazards")
 
@@ -47,14 +47,14 @@ TRIGGERS: tuple[TriggerAt, ...] = ("none", "start", "after-wait")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What becomes of the nodes that launch a function.
+    """The code of all nodes that launch one function.
 
     Attributes:
-        target: As targets of dependencies: ``keep`` their code and full dependencies; ``wait`` at their entry behind
-            programmatic ones; or load ``ahead`` of that wait what the strongest graph does; or ``prefetch`` that into
-            L2 before the wait, and load it after.
-        trigger: As sources of programmatic dependencies: where they let dependents start; ``none`` is at their end, or
-            where their author put it, which can only move to the ``start``.
+        target: How they depend on other nodes. ``keep``: unchanged code and full dependencies; ``wait``: programmatic
+            dependencies, with a wait at their entry; ``ahead``: the same, with the loads of the strongest graph ahead
+            of the wait; ``prefetch``: the same, with these bytes prefetched into L2 before the wait and loaded after.
+        trigger: Where they let dependents of programmatic dependencies start. ``none``: at their end, or at a trigger
+            of their own, which can only move to the ``start``; ``after-wait``: directly after the wait.
     """
 
     target: Target = "ahead"
@@ -62,11 +62,11 @@ class Choice:
 
 
 Choices: TypeAlias = Mapping[int, Choice]
-"""By the number of the function in the captured graph."""
+"""Choices by the number of the function in the captured graph."""
 
 
 def prefetching(choices: Choices) -> frozenset[int]:
-    """The functions that prefetch."""
+    """The functions whose choice is to prefetch."""
     return frozenset(number for number, one in choices.items() if one.target == "prefetch")
 
 
@@ -76,14 +76,14 @@ def functions_of(captured: CapturedGraph, names: tuple[str, ...]) -> Mapping[str
 
 
 def chosen_graph(before: Graph, strongest: Graph, functions: Mapping[str, int], choices: Choices) -> Graph:
-    """The captured graph with what was chosen.
+    """Apply choices to the captured graph.
 
     Args:
-        before: The captured graph, in one of the orders, with full dependencies where it was captured with such.
-        strongest: What passes made of that, with no triggers: every dependency programmatic that can be, every load
-            ahead that may be.
-        functions: The function of each kernel node.
-        choices: For each function; those that are not named get what :class:`Choice` is by default.
+        before: The captured graph in one of the orders.
+        strongest: The result of the passes on it, without triggers: all possible dependencies programmatic, all
+            possible loads ahead of the wait.
+        functions: The function of each kernel node, by the node's name.
+        choices: The choice of each function; :class:`Choice` by default.
     """
     edit = before.edit()
     sources = set()
@@ -107,14 +107,14 @@ def chosen_graph(before: Graph, strongest: Graph, functions: Mapping[str, int], 
 
 
 def waiting_first(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    """A body that waits before all else; a wait of its own moves there."""
+    """The steps with a wait at the front; an existing wait moves there."""
     return (Wait(), *(step for step in steps if not isinstance(step, Wait)))
 
 
 def with_waits_first(graph: Graph) -> Graph:
-    """The graph with kernels that wait before all else, where they wait after something and their code can change.
+    """Move the existing waits of kernels to the front, where their code can change.
 
-    Early loads of their authors may rest on the order in which a stream starts kernels, which is not proved.
+    Loads ahead of a kernel's own wait may rely on the order in which a stream starts kernels, which cannot be proved.
     """
     edit = graph.edit()
     variants: dict[str, str] = {}
@@ -133,9 +133,9 @@ def with_waits_first(graph: Graph) -> Graph:
 
 
 def with_bodies_of(before: Graph, after: Graph) -> Graph:
-    """What passes made, with child graphs as they were captured: their nodes cannot be found in a clone.
+    """The result of passes with child graphs restored as captured, since their nodes cannot be found in a clone.
 
-    Whoever uses it certifies it.
+    The caller has to certify the result.
     """
     changed = [node for node in before if bodies_in(node) and after.nodes[node.name] != node]
     if not changed:
@@ -147,7 +147,7 @@ def with_bodies_of(before: Graph, after: Graph) -> Graph:
 
 
 def before_kind(graph: Graph, pair: tuple[str, str]) -> DependencyKind | None:
-    """The kind of a dependency; ``None`` if it is not there."""
+    """The kind of a dependency; ``None`` if the graph does not have it."""
     found = graph.dependency(*pair)
     return None if found is None else found.kind
 

@@ -1,4 +1,4 @@
-"""The choices that pay, by measuring them in the program's own graph and memory."""
+"""The fastest choices, measured in the program's own graph and memory."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ __all__ = ["STRONGEST", "certified", "make_code_of_choices", "measured"]
 _HAZARDS = "infer-dependencies,reduce-edges"
 _STRONG = "insert-pdl{trigger=none},hoist-loads{full_edges=false}"
 STRONGEST = f"{_HAZARDS},{_STRONG}"
-"""The passes after which nothing more is left to choose than what triggers, and what gets less."""
+"""The passes that make the strongest graph: choices only add triggers to it, or weaken it."""
 
 
 class _Family:
-    """The graphs of all choices, in each order.
+    """The family of graphs of all choices, in each order.
 
     Args:
         imported: The captured graph.
@@ -65,7 +65,7 @@ class _Family:
 
     @property
     def launching(self) -> Mapping[int, KernelNode]:
-        """A node that launches each function."""
+        """A node that launches the function, by the function's number."""
         nodes = [(number, self.before.nodes[name]) for name, number in self.functions.items()]
         return {number: node for number, node in nodes if isinstance(node, KernelNode)}
 
@@ -75,7 +75,7 @@ class _Family:
         return tuple(self._bases)
 
     def graph(self, order: Order, choices: Choices) -> Graph:
-        """The captured graph with what was chosen; as it is, if nothing is to change."""
+        """Apply choices to the captured graph; returns it unchanged if nothing changes."""
         if order == "captured" and choices == self.untouched:
             return self.before
         base = self._bases[order]
@@ -84,19 +84,19 @@ class _Family:
         return chosen_graph(base, self._strongest[order], self.functions, choices)
 
     def may_run(self, graph: Graph) -> bool:
-        """Whether a graph is proved to be as good as the captured graph, or is that graph, proved or not."""
+        """Whether a graph is proved to refine the captured graph, or is the captured graph itself."""
         return graph == self.before or certify(self.before, graph).proved
 
     def certified(self, order: Order, choices: Choices) -> Graph:
-        """The graph of some choices, which may run."""
+        """The graph of some choices, certified unless it is the captured graph itself."""
         graph = self.graph(order, choices)
         return graph if graph == self.before else certified(self.before, graph)
 
 
 class _Clones:
-    """Measures clones with some choices in the program's memory, which is put back as it was.
+    """Times clones with different choices in the program's memory, which is restored afterwards.
 
-    Code is loaded once, so that the same code lies at the same place in all clones.
+    Code is loaded once, so that equal code has the same address in all clones.
     """
 
     def __init__(self, captured: LiveCapture, imported: ImportedGraph, maker: CodeMaker, family: _Family) -> None:
@@ -106,7 +106,7 @@ class _Clones:
         self._timing = Timing(captured.driver, written_memory(imported))
 
     def seconds(self, candidates: Sequence[Candidate], turns: int = 3) -> list[float]:
-        """Seconds of a replay of each, by turns; infinite for those that have no fit code, or no proof."""
+        """Seconds per replay of each, in an interleaved order; infinity for those without suitable code or proof."""
         with ExitStack() as stack:
             executables: dict[int, Any] = {}
             for number, (order, choices) in enumerate(candidates):
@@ -141,15 +141,18 @@ def measured(
     limit_s: float,
     kept: Search | None = None,
 ) -> tuple[Graph, Search]:
-    """The graph of the best choices, certified, and how they were found.
+    """Find the certified graph of the fastest choices, and the search that found it.
 
     Args:
         captured: The captured graph.
-        imported: Its meaning.
+        imported: The captured graph as a graph of forerun.
         maker: Makes code for its kernels.
-        open_: The functions that can get other code.
-        limit_s: For how many seconds, about, function by function is measured.
-        kept: What was measured for another capture of the same functions: it holds if there is fit code for it.
+        open_: The functions whose code can be replaced.
+        limit_s: Approximate time limit of the search in seconds.
+        kept: A search for another capture of the same functions; its result is used if there is suitable code for it.
+
+    Raises:
+        InternalError: If the chosen graph is not certified.
     """
     functions = functions_of(captured.graph, imported.names)
     opened = Counter(number for number in functions.values() if number in open_)
@@ -169,14 +172,18 @@ def measured(
 
 
 def make_code_of_choices(captured: LiveCapture, imported: ImportedGraph) -> None:
-    """Make the code of all choices of a captured graph, which is kept in the user's cache folder."""
+    """Make the code of all choices of a captured graph, and store it in the user's cache folder."""
     functions = functions_of(captured.graph, imported.names)
     opened = {number for number in functions.values() if captured.graph.functions[number].text}
     _options(CodeMaker(captured, imported.graph, imported.names), opened, _Family(imported, functions))
 
 
 def certified(before: Graph, graph: Graph) -> Graph:
-    """A graph that was put together from certified rewrites, proved itself."""
+    """Certify a graph that was assembled from certified rewrites, and return it.
+
+    Raises:
+        InternalError: If it is not certified.
+    """
     verdict = certify(before, graph)
     if not verdict.proved:
         raise InternalError(f"a choice among certified rewrites is not certified: {verdict.findings[:1]}")
@@ -184,9 +191,9 @@ def certified(before: Graph, graph: Graph) -> Graph:
 
 
 def _options(maker: CodeMaker, functions: Collection[int], family: _Family) -> Options:
-    """What each function can get: the choices for which there is fit code.
+    """The choices of each function for which there is suitable code.
 
-    A trigger of its own is after its wait already.
+    For a function with its own trigger, ``after-wait`` would change nothing, so it is left out.
     """
     every = [Choice(target, trigger) for target in TARGETS for trigger in TRIGGERS]
     kernels = {number: family.before.kernels[node.kernel] for number, node in family.launching.items()}

@@ -1,8 +1,7 @@
-"""``forerun.make_persistent``: attention of a captured graph, done by one persistent kernel a layer over a schedule.
+"""``forerun.make_persistent``: replace the attention of a captured graph by one persistent kernel per layer.
 
-That captured kernels compute attention cannot be read off their machine code. Their author says so, by naming them and
-the arrays that they use; forerun finds the launches, checks that one node may take their place, and compares on the GPU
-what both leave in each layer's results.
+Machine code does not reveal that a kernel computes attention. The caller names the kernels and the arrays that they
+use; forerun finds the launches, checks that one node may replace them, and compares the results of both on the GPU.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ if TYPE_CHECKING:
 __all__ = ["PersistentGraph", "make_persistent"]
 
 TOLERANCE = 0.02
-"""By how much results may differ, of the greatest magnitude: what ``fuse-persistent`` allows."""
+"""The greatest allowed difference of results, relative to their greatest magnitude; as in ``fuse-persistent``."""
 
 
 @dataclass
 class PersistentGraph:
-    """A captured graph in which persistent kernels attend. Made by :func:`make_persistent`.
+    """A captured graph whose attention is computed by persistent kernels. Made by :func:`make_persistent`.
 
     Attributes:
         live: The program's graph.
-        groups: The launches that are gone.
-        graph: What runs: persistent nodes in the place of the groups.
-        errors: What the comparison found.
+        groups: The launches that were replaced.
+        graph: The graph that runs: a persistent node in place of each group.
+        errors: The result of the comparison, one for each group.
     """
 
     live: LiveCapture
@@ -50,23 +49,23 @@ class PersistentGraph:
     errors: tuple[LayerError, ...] = ()
 
     def replay(self, stream: Any = None) -> None:
-        """Launch it; as :meth:`OptimizedGraph.replay`."""
+        """Launch the graph on a stream; as :meth:`OptimizedGraph.replay`."""
         self.clone.replay(stream)
 
     def finding(self) -> Finding:
-        """What the schedule of the last replay says of its batch; wait for the replay first.
+        """The status of the batch in the last replay, which must be complete.
 
-        Of a bad batch nothing was run.
+        For an invalid batch, no attention was computed.
         """
         return self.program.finding()
 
     def compare(self) -> tuple[LayerError, ...]:
-        """Compare what each layer's launches, and its persistent kernel, make of what memory holds now.
+        """Compare each layer's launches with its persistent kernel, on the present contents of memory.
 
-        Memory is put back as it was. Nothing else may use it meanwhile.
+        Memory is restored afterwards. Nothing else may use it meanwhile.
 
         Raises:
-            InvalidInput: If it was closed, or the program's graph was reset.
+            InvalidInput: If this graph was closed, or the program's graph was reset.
             CudaError: If the driver fails.
         """
         from forerun.external.attention_program import compared
@@ -74,7 +73,7 @@ class PersistentGraph:
         return compared(self.live, self.imported, self.groups, self.program)
 
     def close(self) -> None:
-        """Give back what it holds. Closing twice is fine."""
+        """Release the graph and its memory. Closing twice is allowed."""
         self.clone.close()
         self.program.close()
 
@@ -98,30 +97,31 @@ def make_persistent(
     tolerance: float = TOLERANCE,
     constant_batch: bool = False,
 ) -> PersistentGraph:
-    """Let one persistent kernel a layer do what a captured graph's launches of attention do.
+    """Replace the attention launches of a captured graph by one persistent kernel per layer.
 
-    The launches of a layer, such as those for decodes, for prefills, and merges of partial results, are replaced by a
-    node that works off a schedule. The schedule is made from the program's own arrays in each replay, once for all
-    layers if nothing in the graph may write these arrays in between, so the graph serves each batch that fits them,
-    balanced for it. That the launches compute causal attention of these arrays, and that what else they write is
-    nobody's but theirs, is your word. Checked is that the arrays fit, that the graph has no race with the new nodes,
-    which keep every order of the old ones, and that both leave the same in each layer's results, within a tolerance.
+    One node that executes a schedule replaces all launches of a layer: decodes, prefills, and merges of partial
+    results. Each replay builds the schedule from the program's own arrays, once for all layers unless a node between
+    them may write these arrays. So one graph serves every batch that fits the arrays, each balanced.
+
+    Assumed: the launches compute causal attention of these arrays, and nothing else reads their other outputs.
+    Checked: the arrays fit together; the new nodes keep every order of the launches that they replace; the graph has
+    no race; and the results of each layer agree with those of the launches, within ``tolerance``.
 
     Args:
         source: A graph, as for :func:`forerun.optimize`.
-        kernels: Parts of the names of the kernels that attend, and of those that merge their partial results.
-        layers: The arrays of each layer. Queries and results of several layers may be the same ones.
-        batch: The arrays of the requests; or of two groups, of which the rows of the second follow those of the first.
-        policy: As for ``fuse-persistent``.
-        cuts: As for ``fuse-persistent``, too.
-        tolerance: How far results may differ, of their greatest magnitude.
-        constant_batch: You say that nothing in the graph writes the arrays of the batch, so that one schedule serves
-            all layers where it is not known what some nodes in between write.
+        kernels: Parts of the names of the kernels that compute attention, and of those that merge partial results.
+        layers: The arrays of each layer. Layers may share queries and results.
+        batch: The arrays of the requests, or those of two groups; the rows of the second follow those of the first.
+        policy: The schedule's policy, as for ``fuse-persistent``.
+        cuts: The rule for cutting tasks, as for ``fuse-persistent``.
+        tolerance: The greatest allowed difference of results, relative to their greatest magnitude.
+        constant_batch: Assume that no node of the graph writes the arrays of the batch, so that one schedule serves
+            all layers even if the writes of some nodes are unknown.
 
     Raises:
-        InvalidInput: If an array does not fit, launches are not found, or results differ by more than that.
+        InvalidInput: If an array does not fit, launches are not found, or results differ by more than ``tolerance``.
         Refuted: If the graph has a race.
-        Unsupported: If launches cannot be replaced, or the graph has nodes that no clone may have.
+        Unsupported: If launches cannot be replaced, or the graph has nodes that cannot be cloned.
         CudaError: If the driver fails.
 
     Example::

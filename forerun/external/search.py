@@ -1,4 +1,4 @@
-"""Which choices pay: each function's are tried in turn on the GPU, in the program's graph, and the best are kept."""
+"""Search for the fastest choices of a captured graph, by timing them on the GPU in the program's own graph."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from forerun.external.choices import ORDERS, TARGETS, TRIGGERS, Choice, Choices,
 __all__ = ["Candidate", "Measure", "Options", "Search", "Trial", "search"]
 
 _GAIN = 0.002
-"""What a change must bring: less may be noise."""
+"""The least relative gain of a change that is kept; smaller ones may be noise."""
 
 _SAMPLED, _ROUNDS, _BATCH = 0.6, 2, 8
-"""The share of the time for samples, their rounds, and the graphs that are measured at once for each function."""
+"""The share of the time spent on samples; rounds of sampling; and graphs per measurement."""
 
 _MANY = -2
 _AGAIN, _FINALS = 3, 4
-"""How many graphs are made of the same choices where two are compared again, and where the last ones are."""
+"""Graphs built per candidate when a change is confirmed, and in the final comparison."""
 
 _ALL = [Choice(target, trigger) for target in TARGETS for trigger in TRIGGERS]
 _KEEP = Choice("keep")
@@ -33,17 +33,17 @@ Candidate: TypeAlias = tuple[Order, Choices]
 
 
 class Measure(Protocol):
-    """Takes the time of replays."""
+    """Measures the time of replays."""
 
     def __call__(self, candidates: Sequence[Candidate], turns: int = ...) -> Sequence[float]:
-        """Seconds for each graph; infinite for those that may not run, or have no fit code."""
+        """Return seconds per replay of each graph; infinity for graphs that may not run or have no suitable code."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Something that was measured: which function got what, seconds of a replay, and whether it was kept.
+    """One measurement: the choice, the function that it was applied to, seconds of a replay, and whether it was kept.
 
-    The function is -1 where all of them got it, and -2 in a sample, where each got something of its own.
+    ``function`` is -1 if the choice was applied to all functions, and -2 for a sample, in which each has its own.
     """
 
     order: Order
@@ -55,14 +55,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Search:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        order: The better order.
-        choices: The best choices.
-        seconds: Of a replay with them.
-        begin: Seconds of a replay with the best that all functions have in common, measured beside it.
-        trials: All that was measured, in order.
+        order: The faster order.
+        choices: The fastest choices.
+        seconds: Seconds of a replay with these choices.
+        begin: Seconds of a replay with the best uniform choice, measured in the same comparison.
+        trials: All measurements, in order.
     """
 
     order: Order
@@ -73,7 +73,7 @@ class Search:
 
 
 Options: TypeAlias = Mapping[int, Sequence[Choice]]
-"""What each function can get, by its number; what it has already is among them."""
+"""The possible choices of each function, by its number; they include its own code."""
 
 
 def search(
@@ -85,22 +85,21 @@ def search(
     limit_s: float = 120.0,
     untouched: Choices | None = None,
 ) -> Search:
-    """Look for the best choices: the better of a few for all functions; then by samples; then function by function.
+    """Search for the fastest choices: first the same for all functions, then by samples, then function by function.
 
-    Samples are graphs around the best one so far in which all functions vary at once; see
-    :mod:`forerun.external.additive`.
-    What is compared is measured by turns, since a GPU may run faster or slower than a while ago. A change is kept if it
-    brings something in graphs that are made again, too: a single one may be lucky. In the end what was found competes
-    with what it began from, and with the graph as it was captured.
+    Samples are graphs around the fastest one so far in which all functions vary at once; see
+    :mod:`forerun.external.additive`. Candidates are timed in an interleaved order, since a GPU's speed drifts. A change
+    is kept only if rebuilt graphs confirm the gain. Finally the result competes with the best uniform choice, and with
+    the graph as captured.
 
     Args:
-        launches: How many nodes launch each function that can get other code.
-        options: What each of them can get.
-        measure: Takes the time.
-        orders: Those that differ.
-        rounds: How often every function's choices are tried alone; it ends earlier when nothing brings more.
-        limit_s: Seconds after which it ends with the best that was found; the few for all functions are always tried.
-        untouched: What makes the graph as it was captured, in that order; by default, all functions keep their code.
+        launches: The number of nodes that launch each function whose code can be replaced.
+        options: The possible choices of each of these functions.
+        measure: Measures candidates.
+        orders: The orders that differ.
+        rounds: Passes over the functions one by one; the search ends earlier if a pass changes nothing.
+        limit_s: Time limit in seconds; uniform choices are always tried.
+        untouched: The choices that give the graph as captured; by default every function keeps its code.
     """
     options, end = {number: options[number] for number in launches}, time.monotonic() + limit_s
     starts = [(order, choice) for order in orders for choice in _STARTS]
@@ -134,7 +133,7 @@ def _best_of_each(
 
 
 def _of_samples(start: Candidate, options: Options, measure: Measure, trials: list[Trial], end: float) -> Candidate:
-    """The best choices by what samples around the start say of each, twice, if a graph of them is better."""
+    """Improve the start with choices predicted from samples around it, in two rounds; keep them if they are faster."""
     order, choices = start
     random = Random(0)
     samples: list[tuple[Choices, float]] = []
@@ -156,7 +155,7 @@ def _of_samples(start: Candidate, options: Options, measure: Measure, trials: li
 def _with_best(
     function: int, options: Sequence[Choice], found: Candidate, measure: Measure, trials: list[Trial]
 ) -> Candidate:
-    """What was found so far, with the best choice for one function; all that are tried are noted."""
+    """Try all choices for one function, record them as trials, and return the best candidate."""
     order, choices = found
     others = [choice for choice in options if choice != choices[function]]
     changed: list[Candidate] = [(order, {**choices, function: choice}) for choice in others]
@@ -172,13 +171,13 @@ def _with_best(
 
 
 def _means(measure: Measure, candidates: Sequence[Candidate], count: int) -> list[float]:
-    """The mean seconds of several graphs of each candidate, measured by turns."""
+    """The mean seconds over several graphs of each candidate, timed in an interleaved order."""
     found = measure([*candidates] * count)
     return [statistics.fmean(found[number :: len(candidates)]) for number in range(len(candidates))]
 
 
 def _everywhere(choice: Choice, launches: Counter[int], options: Options) -> Choices:
-    """One choice for all functions that can get it, or the like without a trigger; the others keep what they have."""
+    """One choice for all functions, without its trigger where that is not possible; the others keep their code."""
     found: dict[int, Choice] = {}
     for function in launches:
         tried = (choice, Choice(choice.target), _KEEP)

@@ -1,8 +1,8 @@
-"""Decode steps of a Llama-architecture model for a few sequences at once, which read the weights once.
+"""Batched decode steps of a Llama-architecture model that read the weights once for a few sequences.
 
-Each sequence has a position of its own, and one or more tokens from there on: several are what a speculation feeds to
-be verified. What is computed for a token does not depend on the other sequences, bit by bit. Matrices are multiplied by
-tensor cores, with activations of f32 that lose about 2^-18 of each element.
+Each sequence has its own position, and one or more tokens from there on; speculative decoding verifies several. The
+result of a token does not depend on the other sequences, bit for bit. Tensor cores multiply the matrices, with f32
+activations rounded to about 2^-18 of each element.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ def batched_decode_graph(
     cache_dtype: DType = DType.BF16,
     name: str | None = None,
 ) -> Graph:
-    """The graph of one decode step for several sequences, or of several greedy ones.
+    """Build the graph of one decode step for several sequences, or of several greedy steps.
 
-    Inputs are ``token`` (i32[1, B]: the tokens to feed, those of a sequence one after the other) and ``position``
-    (i32[sequences], where the first of each stands). Outputs are ``next_token`` (i32[steps, B], the greedy choice after
-    each token) and ``logits`` (f32[B, vocabulary], of the last step). State is ``blk.N.k_cacheS`` and
-    ``blk.N.v_cacheS`` ([context, kv_heads, head_size]) for each sequence S. Weights are named as in GGUF.
+    Inputs are ``token`` (i32[1, B]: the tokens to feed, those of each sequence contiguous) and ``position``
+    (i32[sequences]: the position of each sequence's first token). Outputs are ``next_token`` (i32[steps, B]: the
+    greedy choice after each token) and ``logits`` (f32[B, vocabulary], of the last step). State is ``blk.N.k_cacheS``
+    and ``blk.N.v_cacheS`` ([context, kv_heads, head_size]) for each sequence S. Weights are named as in GGUF.
 
     Args:
-        config: The model's shapes; without biases.
-        sequences: How many, and how many tokens of each; at most 8 tokens in all.
-        context: Rows of each KV cache.
-        steps: How many tokens one replay decodes; more than one only if a sequence has one token a step.
+        config: The model's shapes; models with biases are refused.
+        sequences: The number of sequences and of tokens of each; at most 8 tokens in all.
+        context: The number of rows of each KV cache.
+        steps: The number of decode steps in one replay; more than one requires one token per sequence.
         dtype: Type of matrices and embedding table: bf16 or f16. All else is f32.
         cache_dtype: Type of the KV caches.
         name: The graph's name; by default the model's, with ``_batched``.
@@ -110,7 +110,7 @@ class _BatchedEmitter:
         self._step = 0
 
     def declare(self, steps: int) -> None:
-        """What the caller gives and gets, weights, and caches."""
+        """Declare inputs, outputs, weights, and KV caches."""
         config, builder, sequences = self.config, self.builder, self.sequences
         ids, last = (0, config.vocabulary - 1), self.context - sequences.tokens - steps + 1
         builder.input("token", DType.I32, (1, self.vectors), bounds=ids)
@@ -125,7 +125,7 @@ class _BatchedEmitter:
                 builder.state(f"blk.{layer}.{cache}", self.types.caches, rows)
 
     def emit(self, step: int, *, prefix: str, last: bool) -> None:
-        """All nodes of a step."""
+        """Emit all nodes of a step."""
         self._prefix, self._step = prefix, step
         x = self._embed()
         for layer in range(self.config.layers):
@@ -222,6 +222,6 @@ class _BatchedEmitter:
         return self._temp(f"{node}.out", DType.F32, (self.vectors, width))
 
     def _by_head(self, rows: str, shape: tuple[int, int, int]) -> str:
-        """The same bytes, by head."""
+        """Declare a view of rows by head."""
         name = f"{rows.removesuffix('.out')}.heads"
         return self.builder.buffer(name, DType.F32, shape, BufferRole.TEMP, allocation=rows)

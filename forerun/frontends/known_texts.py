@@ -1,4 +1,4 @@
-"""What PTX says of kernels, kept in the user's cache folder: a text is parsed once, and a launch looked at once."""
+"""A cache of facts about kernels read from their PTX: each text is parsed once, and each launch analysed once."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class KnownRanges:
     """The bytes that launches of one kernel may access; see :class:`~forerun.ptx.ranges.Ranges`.
 
     Attributes:
-        scalars: The parameters whose values count.
-        size: The number of its instructions.
-        computed: How many numbers were computed for all launches, or had been when what is kept was made.
+        scalars: The parameters whose values affect the accessed bytes.
+        size: The number of instructions of the kernel.
+        computed: The number of values computed for all launches, now or when the cached entry was made.
     """
 
     def __init__(self, key: str, scalars: frozenset[str], size: int, make: Callable[[], Ranges]) -> None:
@@ -62,7 +62,7 @@ class KnownRanges:
         return self._make()
 
     def reached(self, launch: AtLaunch, most: int) -> dict[str, Reached]:
-        """What a launch accesses of each pointer, as :meth:`~forerun.ptx.ranges.Ranges.reached` has it."""
+        """The bytes that a launch accesses through each pointer; see :meth:`~forerun.ptx.ranges.Ranges.reached`."""
         values = [(name, launch.parameters.get(name, b"").hex()) for name in sorted(self.scalars)]
         key = key_of("reached", self._key, repr((launch.grid, launch.block, values, most)))
         stored = _cache().get(key)
@@ -79,13 +79,13 @@ class KnownRanges:
 
 @dataclass(frozen=True, slots=True)
 class KnownText:
-    """What a text says of a kernel.
+    """The facts about a kernel in its PTX.
 
     Attributes:
-        reason: Why it does not say all; the rest is empty then.
-        kernel: Its parameters are ``p0``, ``p1``, ...
-        names: The names of its parameters in the text.
-        ranges: Which bytes its launches may access.
+        reason: Why the PTX does not determine all accesses; if not empty, the other attributes are empty.
+        kernel: The declared kernel, with parameters ``p0``, ``p1``, ...
+        names: The names of the parameters in the PTX.
+        ranges: The bytes that its launches may access.
     """
 
     reason: str = ""
@@ -95,21 +95,21 @@ class KnownText:
 
 
 class KnownTexts:
-    """Looks at the kernels of texts; each text is parsed once at the most."""
+    """Reads facts about kernels from PTX, or from the cache; each text is parsed at most once."""
 
     def __init__(self) -> None:
         self._modules: dict[str, Module] = {}
 
     def read(self, text: AssembledText, function: CapturedFunction, nulls: tuple[bool, ...]) -> KnownText:
-        """What the text of a function says.
+        """Read the facts about a function from its PTX, or from the cache.
 
         Args:
-            text: The text.
-            function: The function.
+            text: The PTX that was assembled.
+            function: The captured function.
             nulls: For each parameter, whether all its bytes are 0.
 
         Raises:
-            InvalidInput: If the text cannot be read, and was not before.
+            InvalidInput: If the PTX is not in the cache and cannot be parsed.
         """
         own = key_of(source_version(*_SOURCES), text.text, function.name)
         key = key_of("text", own, repr((function.parameters, nulls)))
@@ -150,7 +150,7 @@ class KnownTexts:
 
 
 def _told(entry: Function, flow: ControlFlow, summary: AccessSummary, nulls: tuple[bool, ...]) -> dict[str, Any]:
-    """Its parameters, and a phase for each parameter that it only loads from."""
+    """The kernel's parameters and steps, with a phase for each parameter that is only loaded from."""
     names = {one.name: f"p{number}" for number, one in enumerate(entry.parameters or ())}
     accesses: dict[str, list[TextAccess]] = {}
     for access in summary.global_accesses:

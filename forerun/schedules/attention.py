@@ -29,14 +29,14 @@ KV_BLOCK = 64
 
 
 def lines_of(requests: int, rows: int) -> int:
-    """Lines of work for room for that many requests and rows: with more rows, large tiles and small ones, apart."""
+    """The number of work lists for a capacity: two, of large and of small tiles, if there may be more rows than requests."""
     return 2 if rows > requests else 1
 
 
 def _default_costs() -> dict[int, Costs]:
-    # In tenths of a microsecond, about, on an H200. Large tiles may lie on a line of their own: then only the ratio of
-    # the two costs of a tile counts. That of small ones is measured: with a fixed cost of 3, skewed decodes took 240 us
-    # and sorted ones 350 us, with 24 they took 232 us and 231 us.
+    # In about tenths of a microsecond on an H200. If large tiles have a work list of their own, only the ratio of the two
+    # costs of a tile matters. That of small tiles is measured: with a fixed cost of 3, decodes of skewed lengths took
+    # 240 us, and sorted ones 350 us; with 24, 232 us and 231 us.
     return {16: Costs(24, 6), 64: Costs(20, 12), 128: Costs(20, 12)}
 
 
@@ -155,9 +155,9 @@ class Attention:
         return Finding(Status.BAD_PAGE, int(owner[np.argmax(bad)])) if bad.any() else Finding()
 
     def tasks(self, batch: AttentionBatch) -> Tasks:
-        """One task a request, KV head and query tile; tiles of 16 rows and larger ones lie on lines of their own.
+        """One task per request, KV head and query tile; tiles of 16 rows and larger ones are on separate work lists.
 
-        The small ones read memory, and the large ones compute: a CTA works off both at the same time.
+        Small tiles are memory-bound, and large ones compute-bound: a CTA executes both at the same time.
 
         On a device: one exclusive scan of the tiles of the requests; each task finds its request by binary search.
         """

@@ -25,7 +25,7 @@ def loads(schedule: Schedule, tasks: Tasks) -> Integers:
 def imbalance(schedule: Schedule, tasks: Tasks) -> float:
     """The busiest CTA over the mean of all; 1 is perfect, and is returned where nothing is to be done.
 
-    Of two lines of work, the greater one of the two: a CTA has a share of each, and works off both at the same time.
+    With two work lists, the greater ratio of the two: a CTA has a share of each, and executes both at the same time.
     """
     halves = np.split(loads(schedule, tasks), schedule.capacity.lines)
     return max((float(half.max() / half.mean()) for half in halves if half.any()), default=1.0)

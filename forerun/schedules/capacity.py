@@ -22,7 +22,7 @@ class Bounds:
         tasks: Tasks of a batch.
         chains: Pairs of owner and lane of a batch, such as request and KV head.
         length: Extents of the long axis, one a chain, summed over the chains.
-        lines: Lines of work, of kinds of tasks that a CTA works off at the same time: 1 or 2.
+        lines: Work lists, for kinds of tasks that a CTA executes at the same time: 1 or 2.
     """
 
     tasks: int
@@ -39,14 +39,14 @@ class Capacity:
         requests: Requests of a batch; experts, for experts.
         rows: Query rows of all requests.
         pages: Entries of all page lists together.
-        ctas: Shares of the work: one for each CTA of the persistent kernel, and of two lines one of each.
+        ctas: Shares of the work: one for each work list and CTA of the persistent kernel.
         items: Work items of a schedule.
         partials: Slots for partial results.
-        lines: Lines of work. Of two, the first half of the shares is one of the first line.
+        lines: Work lists, 1 or 2. With two, the first half of the shares belongs to the first list.
 
     Raises:
         InvalidInput: If a number is not an integer from 0 to 2^31 - 1 (CTAs: 65,535), ``requests``, ``rows``, ``ctas``
-            or ``items`` is 0, or ``ctas`` are not a multiple of one or two ``lines``.
+            or ``items`` is 0, ``lines`` is neither 1 nor 2, or ``ctas`` is not a multiple of it.
     """
 
     requests: int
@@ -66,7 +66,8 @@ class Capacity:
                 hint = f"it is an integer from {least} to {most}"
                 raise InvalidInput(f"capacity: {field.name} cannot be {value!r}", hint=hint)
         if self.ctas % self.lines:
-            raise InvalidInput(f"capacity: {self.ctas} shares are not as many of {self.lines} lines")
+            message = f"capacity: {self.ctas} shares (ctas) cannot be divided equally between {self.lines} work lists (lines)"
+            raise InvalidInput(message, hint=f"ctas is a multiple of {self.lines}")
 
     @property
     def counters(self) -> int:

@@ -25,7 +25,7 @@ Policy = Callable[[Items, int], tuple[Integers, Integers]]
 def prefix_sums(items: Items, ctas: int) -> tuple[Integers, Integers]:
     """Equal shares of the line of all work, in order: an item goes to the CTA in whose share its middle lies.
 
-    Of two lines, each is dealt to half of the CTAs.
+    With two work lists, each is dealt to half of the CTAs.
 
     A CTA's share is exceeded by at most one item, half at each end; after :class:`~forerun.schedules.cuts.Shares` by
     about a block and a fixed cost.
@@ -44,7 +44,7 @@ def prefix_sums(items: Items, ctas: int) -> tuple[Integers, Integers]:
 
 
 def _share_at(twice: Integers, shares: int, total: int) -> Integers:
-    """In which of equal shares of a line the places are, which are given twice as far on."""
+    """The equal share of a line of that length in which each place lies; places are passed times two."""
     found: Integers = np.minimum(twice * shares // (2 * max(1, total)), shares - 1)
     return found
 
@@ -56,8 +56,8 @@ def longest_first(items: Items, ctas: int) -> tuple[Integers, Integers]:
     their mean, and loads as they are, in 32nds of that mean. So a CTA's last item came when it had the least load, by
     these costs, and it exceeds the mean of all CTAs by less than that item and a quarter of what it has of its class.
     Which items of a class a CTA gets does not matter then: CTAs get consecutive ones, in an order in which those that
-    get one more are not neighbours, since neighbours share a path to memory. Of two lines, each has half of the classes
-    and of the CTAs.
+    get one more are not neighbours, since neighbours share a path to memory. With two work lists, each has half of the
+    classes and of the CTAs.
 
     On a device: a counting sort by class; for each class the level up to which all CTAs get items, by bisection, and
     those that get one more, by a counting sort of the loads; then one exclusive scan. ``O(items + classes * ctas)``,
@@ -75,7 +75,7 @@ def longest_first(items: Items, ctas: int) -> tuple[Integers, Integers]:
 
 
 def _dealt_by_class(costs: Integers, ctas: int, classes: int) -> tuple[Integers, Integers]:
-    """The order of items by class, and the CTA of each item."""
+    """The items in the order of their classes, and the CTA of each item."""
     kind = classes_of(costs, classes)
     order = np.argsort(kind, kind="stable")
     owner = np.empty(len(costs), np.int64)

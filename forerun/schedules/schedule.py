@@ -91,7 +91,7 @@ def capacity_for(
 ) -> Capacity:
     """The capacity with room for every batch of that many requests, rows and pages, however it is cut by ``cuts``.
 
-    It has a share of each line of work for each of the kernel's ``ctas``.
+    It has one share of each work list for each of the kernel's ``ctas``.
 
     Raises:
         InvalidInput: If a number is out of range.

@@ -63,7 +63,7 @@ class Tasks:
         per_block: The cost of a block.
         siblings: Among how many tasks a chain of its owner's shares its splits; it depends on the owner alone.
         can_split: Whether the task may be cut.
-        line: 0 or 1, the line of work that the task lies on; ``None`` if there is one line only.
+        line: The work list of each task, 0 or 1; ``None`` if there is only one list.
     """
 
     owner: Integers
@@ -100,9 +100,10 @@ class Tasks:
         return self._chosen(self.owner == owner)
 
     def on_lines(self, lines: int) -> Tasks:
-        """The tasks in the order of their lines; on one line, in that of owners.
+        """The tasks in the order of their work lists; with one list, in the order of owners.
 
-        On the second line the last owner comes first: so a device knows where owners lie before it has counted them.
+        In the second list the last owner comes first, so that a device knows the places of owners before it has counted
+        their tasks.
         """
         if lines == 1 or self.line is None:
             return replace(self, line=None)
@@ -110,7 +111,7 @@ class Tasks:
 
     @property
     def on_first_line(self) -> int | None:
-        """How many tasks lie on the first line, if there are two."""
+        """The number of tasks in the first work list; ``None`` if there is only one list."""
         return None if self.line is None else int(np.count_nonzero(self.line == 0))
 
     def _chosen(self, which: Integers | NDArray[np.bool_]) -> Tasks:
@@ -129,7 +130,7 @@ class Items:
         cost: What the piece costs.
         edges: Where each piece begins on the line of all work, and at the end where the last one ends: one entry more
             than there are pieces. Prefix sums deal shares of this line.
-        second: Where on it the second line begins, if there are two.
+        second: The place in ``edges`` where the second work list begins; ``None`` if there is only one.
     """
 
     task: Integers
@@ -144,7 +145,7 @@ class Items:
 
 
 def borders_of(ctas: int, total: int, second: int | None) -> Integers:
-    """Where the shares begin on the line of all work ``[CTAs]``: equal ones, or half of them on each of two lines.
+    """Where the shares begin on the line of all work ``[CTAs]``: equal ones, half of them for each of two work lists.
 
     Example:
         >>> borders_of(4, 100, None).tolist(), borders_of(4, 100, 60).tolist()

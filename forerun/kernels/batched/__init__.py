@@ -1,5 +1,5 @@
-"""Kernels of a step for a few sequences at once, which reads the weights once.
+"""Kernels of decode steps for a few sequences at once, which read the weights once.
 
-Batched kernels take up to eight vectors, each of them a token: of several sequences, or several of one. What a vector
-gives does not depend on the others, bit by bit.
+A batched kernel takes up to eight vectors, one for each token: of several sequences, or several of one. The result of
+a vector does not depend on the others, bit for bit.
 """

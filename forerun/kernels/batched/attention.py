@@ -1,6 +1,6 @@
-"""Attention of the tokens of several sequences, each over its sequence's rows up to its own, as ``attention_cluster``.
+"""Causal attention of the tokens of several sequences, as in ``attention_cluster``.
 
-The rows before a sequence's first token were written by earlier replays, so they are loaded by a phase of their own.
+Rows before a sequence's first token were written by earlier replays, so a separate phase loads them.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ __all__ = ["KERNEL", "attend", "declare", "launch_for", "load_past"]
 
 
 def launch_for(kv_heads: int, rows: int, head_size: int, vectors: int, *, spans: int | None = None) -> Launch:
-    """A cluster for each KV head and token.
+    """One cluster per KV head and token.
 
     Rows are cut into as many spans as one token alone has CTAs (:func:`forerun.kernels.attention_cluster.launch_for`),
     so the order of sums does not depend on the number of tokens.
 
     Args:
-        kv_heads: Key and value heads.
-        rows: Of a cache.
+        kv_heads: Number of KV heads.
+        rows: Rows of a cache.
         head_size: Elements of a head.
-        vectors: Tokens.
-        spans: How many a CTA takes: a power of two. By default two if there are more than four tokens, since the CTAs
-            of all clusters should be resident, and else one.
+        vectors: Number of tokens.
+        spans: Spans per CTA, a power of two. By default two for more than four tokens, so that the CTAs of all clusters
+            are resident, and one otherwise.
     """
     alone = attention_cluster.launch_for(kv_heads, rows, head_size)
     spans = spans or (2 if vectors > FEW else 1)
@@ -42,12 +42,15 @@ def launch_for(kv_heads: int, rows: int, head_size: int, vectors: int, *, spans:
 
 
 def load_past(*caches: Floats) -> tuple[Floats, ...]:
-    """The rows of earlier steps, in f32: keys of each sequence, then values."""
+    """The rows of earlier steps, in f32: the keys of each sequence, then the values of each."""
     return tuple(rows.astype(np.float32, copy=False) for rows in caches)
 
 
 def attend(q: Floats, *arrays: Floats) -> Floats:
-    """Attention of each token. The arrays are keys and values up to the last token, and those of earlier steps."""
+    """Attention of each token ``[B, H, HD]``.
+
+    The arrays are the keys and the values of each sequence up to its last token, then those of earlier steps.
+    """
     count = len(arrays) // 4
     keys, values, past_keys, past_values = (arrays[i * count : (i + 1) * count] for i in range(4))
     tokens = len(q) // count
@@ -66,9 +69,10 @@ def attend(q: Floats, *arrays: Floats) -> Floats:
 
 
 def declare(cache_dtype: DType = DType.BF16, sequences: Sequences | None = None) -> Kernel:
-    """The kernel for KV caches of that type; all else is f32.
+    """The kernel for KV caches of a type; all other arrays are f32.
 
-    ``pos0`` and so on are the positions of first tokens, ``k_cache0``, ``v_cache0`` and so on each sequence's caches.
+    ``pos0``, ``pos1``, ... are the positions of each sequence's first token, and ``k_cache0``, ``v_cache0``, ... its
+    caches.
     """
     of = sequences or Sequences(1)
     parameters = f"q: f32[B, H, HD] align 16, {of.declared(cache_dtype)}, y: f32[B, H, HD], {of.scalars}"

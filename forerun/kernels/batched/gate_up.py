@@ -16,7 +16,7 @@ __all__ = ["KERNEL", "declare", "dot", "launch_for"]
 
 
 def launch_for(rows: int, columns: int, vectors: int, *, depth: int = 4) -> Launch:
-    """The launch for a number of rows of each matrix; see :func:`forerun.kernels.batched.stream.launch_for`."""
+    """The launch for matrices of ``rows`` by ``columns``; see :func:`forerun.kernels.batched.stream.launch_for`."""
     return stream.launch_for(columns, vectors, rows, 2, normalized=True, depth=depth)
 
 
@@ -24,16 +24,16 @@ def launch_for(rows: int, columns: int, vectors: int, *, depth: int = 4) -> Laun
 def dot(
     _w_gate: Floats, _w_up: Floats, _x: Floats, tile_gate: Floats, tile_up: Floats, vectors: Floats
 ) -> tuple[Floats, Floats]:
-    """Both products, a vector at a time."""
+    """Both products of each vector ``[B, N]``."""
     found = np.stack([(tile_gate @ vector, tile_up @ vector) for vector in vectors], axis=1)
     return found[0], found[1]
 
 
 def declare(dtype: DType = DType.BF16) -> Kernel:
-    """The kernel for matrices of that type; all else is f32.
+    """The kernel for matrices of a type; all other arrays are f32.
 
     Raises:
-        InvalidInput: If it is neither bf16 nor f16.
+        InvalidInput: If the type is neither bf16 nor f16.
     """
     stream.require_short(dtype)
     matrices = f"w_gate: {dtype}[N, K] align 16, w_up: {dtype}[N, K] align 16"

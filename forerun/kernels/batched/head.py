@@ -1,4 +1,4 @@
-"""``logits = w @ n`` of each of a few normalized vectors ``n``, and the greatest of parts of them, as ``norm_head``."""
+"""``logits = w @ n`` of a few normalized vectors ``n``, and the greatest logit of each part, as in ``norm_head``."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from forerun.kernels.shapes import Floats, cuda_kernel
 __all__ = ["KERNEL", "PARTS", "choose", "declare", "launch_for"]
 
 PARTS = norm_head.PARTS
-"""How many parts suit an H100: one a CTA."""
+"""The number of parts that suits an H100: one per CTA."""
 
 
 def launch_for(rows: int, columns: int, vectors: int, parts: int = PARTS, *, depth: int = 4) -> Launch:
-    """One CTA a part, if that is not too many; see :func:`forerun.kernels.batched.stream.launch_for`.
+    """One CTA per part, up to one per SM; see :func:`forerun.kernels.batched.stream.launch_for`.
 
-    Its rings are so deep that it does not fit beside its neighbours: it comes once, and takes long.
+    The rings are deep, so that a CTA cannot share an SM with neighbouring kernels: this one runs once and long.
     """
     return stream.launch_for(columns, vectors, parts, -(-rows // parts), normalized=True, depth=depth)
 
 
 @phase(writes="logits, best_value, best_index")
 def choose(acc: Floats, parts: int) -> tuple[Floats, Floats, NDArray[np.int32]]:
-    """The logits, the greatest of each part, and the index of the first one."""
+    """The logits ``[B, V]``, and the greatest of each part with the index of its first occurrence ``[B, P]``."""
     best = [argmax_partial.choose(logits, parts) for logits in acc]
     return acc, np.stack([value for value, _ in best]), np.stack([index for _, index in best])
 
 
 def declare(dtype: DType = DType.BF16) -> Kernel:
-    """The kernel for a matrix of that type; all else is f32.
+    """The kernel for a matrix of a type; all other arrays are f32.
 
-    ``parts`` is the number of parts, as a constant; it must be the extent ``P``, and at most ``V``.
+    ``parts`` is the number of parts, as a constant; it must equal the extent ``P``, and be at most ``V``.
 
     Raises:
-        InvalidInput: If it is neither bf16 nor f16.
+        InvalidInput: If the type is neither bf16 nor f16.
     """
     stream.require_short(dtype)
     inputs = f"x: f32[B, K] align 16, scale: f32[K] align 16, w: {dtype}[V, K] align 16"

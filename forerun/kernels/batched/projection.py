@@ -1,4 +1,4 @@
-"""``y = residual + w @ x`` for each of a few vectors: a projection back into the residual streams."""
+"""``y = residual + w @ x`` for each of a few vectors ``x``: the projection back into the residual stream."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ __all__ = ["KERNEL", "add", "cluster_for", "declare", "launch_for", "load_input"
 
 
 def launch_for(rows: int, columns: int, vectors: int, *, depth: int = 2, cluster: int | None = None) -> Launch:
-    """One CTA an SM; see :func:`forerun.kernels.batched.stream.launch_for`.
+    """One CTA per SM; see :func:`forerun.kernels.batched.stream.launch_for`.
 
     Args:
-        rows: Of the matrix.
-        columns: Of the matrix.
-        vectors: How many it is multiplied by.
-        depth: Tiles of a warp.
-        cluster: CTAs that share the columns of rows; see :func:`cluster_for`.
+        rows: Rows of the matrix.
+        columns: Columns of the matrix.
+        vectors: Number of vectors.
+        depth: Tiles in the ring of a warp.
+        cluster: CTAs that share the columns of the same rows; by default those of :func:`cluster_for`.
     """
     cluster = cluster_for(columns, vectors) if cluster is None else cluster
     return stream.launch_for(columns, vectors, rows, 1, normalized=False, depth=depth, cluster=cluster)
 
 
 def cluster_for(columns: int, vectors: int) -> int:
-    """A CTA for each block of columns if there are many vectors, of which it reads its columns only; else one.
+    """The CTAs of a cluster: one per block of columns for many vectors, so that each reads only its columns; else one.
 
-    Sums are taken block by block in either case, so the number of vectors changes no bit.
+    Sums are taken block by block in both cases, so the result does not depend on the number of vectors.
 
     Example:
         >>> cluster_for(8192, 8), cluster_for(8192, 4), cluster_for(5632, 8), cluster_for(2048, 8)
@@ -45,27 +45,27 @@ def cluster_for(columns: int, vectors: int) -> int:
 
 @phase(defines="vectors")
 def load_input(x: Floats) -> Floats:
-    """The vectors, kept in registers."""
+    """The vectors ``[B, K]``, kept in registers."""
     return x
 
 
 @phase(defines="base")
 def load_residual(residual: Floats) -> Floats:
-    """What is to be added to the products."""
+    """The residual ``[B, N]``, to which the products are added."""
     return residual
 
 
 @phase(writes="y")
 def add(acc: Floats, base: Floats) -> Floats:
-    """The sums."""
+    """The sums of products and residual ``[B, N]``."""
     return base + acc
 
 
 def declare(dtype: DType = DType.BF16) -> Kernel:
-    """The kernel for a matrix of that type; all else is f32.
+    """The kernel for a matrix of a type; all other arrays are f32.
 
     Raises:
-        InvalidInput: If it is neither bf16 nor f16.
+        InvalidInput: If the type is neither bf16 nor f16.
     """
     stream.require_short(dtype)
     parameters = f"w: {dtype}[N, K] align 16, x: f32[B, K] align 16, residual: f32[B, N], y: f32[B, N]"

@@ -1,4 +1,4 @@
-"""Queries, keys and values of the tokens of several sequences, as in ``norm_qkv_rope``; each has its own cache."""
+"""Queries, keys and values of tokens of several sequences with separate KV caches, as in ``norm_qkv_rope``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def launch_for(query_rows: int, key_rows: int, columns: int, vectors: int, *, depth: int = 2) -> Launch:
-    """The launch for rows of queries and of keys; see :func:`forerun.kernels.batched.stream.launch_for`."""
+    """The launch for the rows of query and key matrices; see :func:`forerun.kernels.batched.stream.launch_for`."""
     return stream.launch_for(columns, vectors, query_rows // 2 + key_rows, 2, normalized=True, depth=depth)
 
 
@@ -44,13 +44,13 @@ def dot(
     tile_v: Floats,
     vectors: Floats,
 ) -> tuple[Floats, Floats, Floats]:
-    """The three products, a vector at a time."""
+    """The three products of each vector."""
     q, k, v = (np.stack([tile @ vector for vector in vectors]) for tile in (tile_q, tile_k, tile_v))
     return q, k, v
 
 
 def load_table(frequencies: Floats, tokens: int, *positions: int) -> tuple[Floats, Floats]:
-    """Cosine and sine of each pair's angle, for each token: the tokens of a sequence stand one after the other."""
+    """Cosine and sine of each pair's angle ``[B, P]``; the tokens of a sequence are contiguous."""
     tables = [rope_append.load_table(frequencies, first + i) for first in positions for i in range(tokens)]
     cosine, sine = zip(*tables, strict=True)
     return np.stack(cosine), np.stack(sine)
@@ -59,7 +59,7 @@ def load_table(frequencies: Floats, tokens: int, *positions: int) -> tuple[Float
 def rotate_append(
     q: Floats, k: Floats, v: Floats, cosine: Floats, sine: Floats, tokens: int
 ) -> tuple[NDArray[Any], ...]:
-    """The rotated queries, and the rows to append: keys of each sequence, then values."""
+    """The rotated queries, and the rows to append: the keys of each sequence, then the values of each."""
     size = 2 * sine.shape[1]
     by_head = [array.reshape(len(array), -1, size) for array in (q, k, v)]
     found = [rope_append.rotate_append(*operands) for operands in zip(*by_head, cosine, sine, strict=True)]
@@ -71,7 +71,7 @@ def rotate_append(
 def rotate_append_bf16(
     q: Floats, k: Floats, v: Floats, cosine: Floats, sine: Floats, tokens: int
 ) -> tuple[NDArray[Any], ...]:
-    """The same for caches of bf16."""
+    """As :func:`rotate_append`, for caches of bf16."""
     import ml_dtypes
 
     queries, *rows = rotate_append(q, k, v, cosine, sine, tokens)
@@ -81,7 +81,7 @@ def rotate_append_bf16(
 def rotate_append_f16(
     q: Floats, k: Floats, v: Floats, cosine: Floats, sine: Floats, tokens: int
 ) -> tuple[NDArray[Any], ...]:
-    """The same for caches of f16."""
+    """As :func:`rotate_append`, for caches of f16."""
     queries, *rows = rotate_append(q, k, v, cosine, sine, tokens)
     return queries, *(row.astype(np.float16) for row in rows)
 
@@ -90,10 +90,10 @@ _ROTATE = {DType.F32: rotate_append, DType.BF16: rotate_append_bf16, DType.F16: 
 
 
 def declare(dtype: DType = DType.BF16, cache_dtype: DType = DType.BF16, sequences: Sequences | None = None) -> Kernel:
-    """The kernel for matrices and KV caches of those types; all else is f32.
+    """The kernel for matrices and KV caches of these types; all other arrays are f32.
 
-    ``tokens`` is the number of tokens of a sequence, as a constant; ``pos0`` and so on are the positions of the first
-    ones, and ``k_cache0``, ``v_cache0`` and so on the caches of each sequence.
+    ``tokens`` is the number of tokens of each sequence, as a constant; ``pos0``, ``pos1``, ... are the positions of
+    each sequence's first token, and ``k_cache0``, ``v_cache0``, ... its caches.
 
     Raises:
         InvalidInput: If the matrices are neither bf16 nor f16.

@@ -1,7 +1,7 @@
-"""Several sequences in a step, each with as many tokens, one after the other from a position of its own on.
+"""The sequences of a batched step, all with the same number of consecutive tokens, each at its own position.
 
-A kernel has a scalar for each of these positions, and buffers for each sequence's keys and values: regions of these
-depend on the position, so that what a step appends, and what earlier ones have, is known apart.
+A kernel has a scalar for the position of each sequence, and buffers for its keys and values. Regions of these buffers
+depend on the position, so the rows that a step appends are known to be disjoint from those of earlier steps.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ __all__ = ["Sequences"]
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
-    """How many sequences a step has, and how many tokens of each.
+    """The number of sequences of a step, and the number of tokens of each.
+
+    Attributes:
+        count: Number of sequences.
+        tokens: Tokens of each sequence.
 
     Raises:
-        InvalidInput: If there are none, or more than 8 tokens in all.
+        InvalidInput: If a number is less than 1, or there are more than 8 tokens in all.
 
     Example:
         >>> Sequences(2, 3)
@@ -35,45 +39,45 @@ class Sequences:
     def __post_init__(self) -> None:
         if self.count < 1 or self.tokens < 1 or self.vectors > MOST_VECTORS:
             message = f"{self.count} sequences of {self.tokens} tokens in a step are out of range"
-            raise InvalidInput(message, hint=f"1 or more, and at most {MOST_VECTORS} tokens in all")
+            raise InvalidInput(message, hint=f"at least 1 of each, and at most {MOST_VECTORS} tokens in all")
 
     @property
     def vectors(self) -> int:
-        """Tokens of all sequences."""
+        """The number of tokens of all sequences."""
         return self.count * self.tokens
 
     @property
     def positions(self) -> tuple[str, ...]:
-        """The scalars: the position of the first token of each sequence."""
+        """The names of the scalars with the position of each sequence's first token."""
         return tuple(f"pos{number}" for number in range(self.count))
 
     @property
     def scalars(self) -> str:
-        """Their declarations."""
+        """The declarations of the positions."""
         return ", ".join(f"{name}: scalar i32" for name in self.positions)
 
     @property
     def caches(self) -> tuple[str, ...]:
-        """The buffers: the keys of each sequence, then the values of each."""
+        """The names of the KV caches: the keys of each sequence, then the values of each."""
         return tuple(f"{cache}{number}" for cache in ("k_cache", "v_cache") for number in range(self.count))
 
     def declared(self, dtype: DType) -> str:
-        """The declarations of the caches."""
+        """The declarations of the KV caches of a type."""
         return ", ".join(f"{name}: {dtype}[T, KV, HD] align 16" for name in self.caches)
 
     @property
     def past(self) -> str:
-        """The rows of the caches that earlier steps have appended."""
+        """The rows of the caches that earlier steps appended."""
         return self._regions("0:{}")
 
     @property
     def present(self) -> str:
-        """Those up to the last token."""
+        """The rows of the caches up to the last token of this step."""
         return self._regions(f"0:{{}} + {self.tokens}")
 
     @property
     def appended(self) -> str:
-        """Those of the tokens of this step."""
+        """The rows of the caches that this step appends."""
         return self._regions(f"{{0}}:{{0}} + {self.tokens}")
 
     def _regions(self, rows: str) -> str:

@@ -1,7 +1,7 @@
 """Shapes and launches of the kernels that multiply a few vectors by rows of matrices (``cuda/batched_stream.cuh``).
 
-Every CTA takes consecutive rows, eight at a time; its warps share their columns. How deep the rings of their tiles are
-is what the launch's shared memory holds.
+Every CTA takes consecutive rows, eight at a time, whose columns are divided among its warps. The depth of the rings of
+tiles follows from the launch's shared memory.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ __all__ = [
 ]
 
 MOST_VECTORS = 8
-"""Rows of the left operand of a product, of which each is there twice: what is rounded, and what is left."""
+"""The most vectors of a product; each takes two rows of the left operand: the rounded value, and the remainder."""
 
 FEW = 4
-"""Vectors; of more, what CTAs read of them beside the weights takes time."""
+"""The number of vectors above which reading them takes noticeable time beside the weights."""
 
 LAUNCHES = Launches(block=Span(32, 1024, 32), shared=Span(1, 227 * 1024), cluster=Span(1, 1))
-"""Whole warps, whose rings are in dynamic shared memory."""
+"""Whole warps, with their rings in dynamic shared memory."""
 
 _TILE_ROWS = 8
 _STEP = 32  # columns
 _MOST_STEPS = 8
 _MOST_SHARED = 226 * 1024
-_IN_CLUSTERS = 128  # SMs at once: those of a GPC that are no multiple of the cluster stay idle
+_IN_CLUSTERS = 128  # SMs that clusters can use: the remainder of each GPC stays idle
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """How a CTA takes columns: in blocks one after the other, in each of which a warp has some steps of 32 columns.
+    """The division of columns: a CTA takes blocks one after another; in each, a warp has ``steps`` steps of 32 columns.
 
     Example:
         >>> Blocks.of(2048), Blocks.of(8192), Blocks.of(5632), Blocks.of(576)
@@ -62,29 +62,29 @@ class Blocks:
 
     @classmethod
     def of(cls, columns: int) -> Blocks:
-        """Those of CTAs of 8 warps, which have registers for 8 steps of the vectors."""
+        """The blocks of a CTA of 8 warps, which have registers for 8 steps of the vectors."""
         steps = -(-columns // _STEP)
         count = -(-steps // (_MOST_STEPS * WARPS))
         return cls(count, -(-steps // (count * WARPS)))
 
     @property
     def columns(self) -> int:
-        """How many columns all blocks have, if none of them lacks any."""
+        """The number of columns of all blocks, if all are full."""
         return self.count * WARPS * self.steps * _STEP
 
 
 def launch_for(
     columns: int, vectors: int, units: int, rows: int, *, normalized: bool, depth: int, cluster: int = 1
 ) -> Launch:
-    """A CTA of 8 warps an SM, with rings of ``depth`` tiles, fewer if its shared memory does not hold them.
+    """One CTA of 8 warps per SM, with rings of ``depth`` tiles, or fewer if shared memory does not hold them.
 
     Args:
-        columns: Of the matrix.
-        vectors: How many it is multiplied by.
-        units: What is dealt to the clusters.
-        rows: Of a unit.
-        normalized: Whether the vectors are normalized.
-        depth: Tiles of a warp: 8 rows of up to 256 columns.
+        columns: Columns of the matrix.
+        vectors: Number of vectors.
+        units: Number of units of work, which are divided among the clusters.
+        rows: Rows of a unit.
+        normalized: Whether the kernel normalizes the vectors.
+        depth: Tiles in the ring of a warp; a tile is 8 rows of up to 256 columns.
         cluster: CTAs that share the columns of the same rows.
     """
     shares = min(SMS if cluster == 1 else _IN_CLUSTERS // cluster, units)
@@ -101,31 +101,32 @@ def launch_for(
 
 
 def require_short(dtype: DType) -> None:
-    """Check the type of matrices.
+    """Check that matrices have a type of 16 bits that tensor cores multiply.
 
     Raises:
-        InvalidInput: If tensor cores do not multiply it.
+        InvalidInput: If the type is neither bf16 nor f16.
     """
     if dtype not in (DType.BF16, DType.F16):
-        raise InvalidInput(f"matrices of type {dtype} are not supported for several sequences", hint="bf16 and f16 are")
+        raise InvalidInput(f"matrices of type {dtype} are not supported for several sequences", hint="use bf16 or f16")
 
 
 @phase(defines="scale_of_norm")
 def load_scale(scale: Floats) -> Floats:
-    """The norm's weights, kept in shared memory."""
+    """The weights of the norm ``[K]``, kept in shared memory."""
     return scale
 
 
 @phase(defines="vectors")
 def normalize(x: Floats, scale_of_norm: Floats, eps: float) -> Floats:
-    """Each vector divided by the root of its mean square, and scaled."""
+    """Each vector divided by its root mean square, and scaled ``[B, K]``."""
     return np.stack([rmsnorm.normalize(row, scale_of_norm, eps) for row in x])
 
 
 @phase(defines="acc")
 def dot(_w: Floats, _x: Floats, tile: Floats, vectors: Floats) -> Floats:
-    """The products, a vector at a time: the order of sums in a product of matrices may depend on their number.
+    """The products of each vector ``[B, N]``.
 
-    The phase reads what rings and registers had no room for.
+    Vectors are multiplied one at a time, since the order of sums in NumPy's product of two matrices may depend on
+    their number. The phase reads the weights and vectors for which rings and registers have no room.
     """
     return np.stack([tile @ vector for vector in vectors])

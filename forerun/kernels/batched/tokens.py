@@ -1,4 +1,4 @@
-"""The tokens of a step: embedded at its beginning, chosen at its end."""
+"""The first and the last kernel of a batched step: embedding of tokens, and greedy choice of the next ones."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ __all__ = ["CHOOSE", "choose", "choose_launch_for", "declare_embedding", "gather
 
 @phase(reads="tokens[index:index + 1], table", writes="y")
 def gather(tokens: NDArray[np.int32], table: Floats) -> Floats:
-    """The rows of the table."""
+    """The rows of the table for each token, in f32 ``[B, D]``."""
     rows: Floats = table[tokens[0]].astype(np.float32, copy=False)
     return rows
 
 
 def declare_embedding(dtype: DType = DType.BF16) -> Kernel:
-    """``y = table[tokens[index]]``, for a table of that type: a row for each token of a step."""
+    """The kernel ``y = table[tokens[index]]`` for a table of a type: one row for each token of a step."""
     parameters = f"tokens: i32[N, B], table: {dtype}[V, D], y: f32[B, D], index: scalar i32"
     return cuda_kernel("batched_embedding", parameters, gather, name=typed_name("batched_embedding", dtype))
 
 
 def choose_launch_for(parts: int, vectors: int) -> Launch:
-    """A CTA for each vector, a thread for each part."""
+    """One CTA per vector, with one thread per part, up to 1,024."""
     return Launch((vectors, 1, 1), (min(1024, -(-parts // 32) * 32), 1, 1))
 
 
 @phase(writes="token[index:index + 1]")
 def choose(best: Floats, place: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The index for each vector, as a row. Parts are in order, so the first of equals wins."""
+    """The chosen token of each vector ``[1, B]``; of equal logits, the first wins, since parts are in order."""
     return np.take_along_axis(place, best.argmax(axis=1)[:, np.newaxis], axis=1).reshape(1, -1)
 
 
@@ -45,4 +45,4 @@ CHOOSE = cuda_kernel(
     choose,
     launches=WHOLE_WARPS,
 )
-"""``token[index]``: where the greatest of the parts of :mod:`~forerun.kernels.batched.head` stand."""
+"""``token[index]``: the place of each vector's greatest logit, from the parts of :mod:`forerun.kernels.batched.head`."""

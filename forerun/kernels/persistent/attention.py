@@ -36,7 +36,7 @@ _WORKSPACE = "arrived: i32[K], partial: f32[S, M, HD] align 16, statistics: f32[
 
 
 def launch_for(capacity: Capacity) -> Launch:
-    """A CTA for each share of a line of work, with rings in all the shared memory of an SM.
+    """One CTA for each share of a work list, with rings in all the shared memory of an SM.
 
     With two lines some requests prefill: then a warpgroup works off tiles of 16 rows, and at the same time two more
     compute those of 64 and 128 rows, which a fourth one loads.

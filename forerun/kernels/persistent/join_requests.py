@@ -1,7 +1,7 @@
-"""The batch of persistent attention, from the arrays that other programs have of it: one or two groups of requests.
+"""Build a batch for persistent attention from the arrays of other programs, for one or two groups of requests.
 
-FlashInfer and engines built on it say how far the last page of a request is filled, instead of how long its KV is, keep
-arrays of their own for prefills and for decodes, and have none for the queries of decodes, since each has one row.
+FlashInfer, and engines built on it, store the length of each request's last page instead of its KV length, use separate
+arrays for prefills and decodes, and have no query pointers for decodes, since each has one row.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _MOST_CTAS = 32
 
 
 def launch_for(requests: int, pages: int) -> Launch:
-    """One thread a request and one a page, as far as 32 CTAs have them."""
+    """One thread per request or page, in at most 32 CTAs."""
     return Launch((min(_MOST_CTAS, -(-max(requests + 1, pages) // _THREADS)), 1, 1), (_THREADS, 1, 1))
 
 
 def _part(
     queries: Words, pointers: Words, lengths: Words, count: int, has_rows: int, last_pages: int, page_size: int
 ) -> tuple[Words, Words]:
-    """Query pointers and KV lengths of a group; a request without pages has no KV."""
+    """Query pointers and KV lengths of a group; the KV length of a request without pages is 0."""
     rows = queries[: count + 1] if has_rows else np.arange(count + 1, dtype=np.int32)
     kv = lengths[:count]
     if last_pages:
@@ -56,10 +56,10 @@ def join(
     most_pages: int,
     page_step: int,
 ) -> tuple[Words, Words, Words, Words, Words]:
-    """The batch of both groups; requests at the end that have no KV are not counted, as engines pad with them.
+    """The batch of both groups, without trailing requests with no KV, with which engines pad.
 
-    If the rows of the first group do not end where those of the second one begin, it has -1 requests, which no
-    schedule takes.
+    If the rows of the second group do not begin where those of the first end, the batch has -1 requests, which every
+    schedule rejects.
     """
     rows_a, kv_a = _part(queries_a, pointers_a, lengths_a, int(count_a), has_rows_a, last_pages, page_size)
     rows_b, kv_b = _part(queries_b, pointers_b, lengths_b, int(count_b), has_rows_b, last_pages, page_size)
@@ -99,8 +99,8 @@ KERNEL = cuda_kernel(
     "kv_lengths: i32[R], page_pointers: i32[R1], pages: i32[P]",
     join,
 )
-"""The arrays of a group: ``queries`` are pointers to its rows, which are looked at if it ``has_rows`` of its own, and
-otherwise it has one a request; ``pointers`` those into its list of ``pages``; ``lengths`` the KV lengths, or with
-``last_pages`` how far last pages are filled. ``R`` must be ``count_a + count_b``, and ``P`` be ``most_pages``. The
-second group may have no requests; its arrays are not read then. Its rows begin at ``first_row_b``. Page ``n`` of a list
-is page ``n * page_step`` of the cache: 2 where pages of keys and of values take turns."""
+"""The arrays of a group: ``queries`` are index pointers of its requests into its rows, read only if ``has_rows`` is set
+(otherwise each request has one row); ``pointers`` are those into ``pages``; ``lengths`` are KV lengths, or with
+``last_pages`` the lengths of last pages. ``R`` must be ``count_a + count_b``, and ``P`` must be ``most_pages``. The
+second group begins at row ``first_row_b``; if it has no requests, its arrays are not read. Page ``n`` of a list is page
+``n * page_step`` of the cache; the step is 2 if pages of keys and of values alternate."""

@@ -1,4 +1,4 @@
-"""The state that a replay writes, copied before it, and put back when a host function of it raised."""
+"""A copy of the state that a replay writes, made before it, and restored if one of its host functions raises."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from forerun.runtime.dtypes import bytes_at
 __all__ = ["SavedState"]
 
 _CHUNK = 1 << 16
-"""Bytes that a CTA copies at once."""
+"""The bytes that a CTA copies at a time."""
 
 _CTAS, _THREADS = 1024, 256
 
 
 class SavedState:
-    """A copy of what a replay writes of the state, made on the device at the beginning of each replay.
+    """A copy of the state that a replay writes, made on the device at the start of each replay.
 
-    Words that the host sets tell the kernel that the replay before has failed: it is undone then, before the copy.
+    If the host has set words because the previous replay failed, the kernel undoes that replay before it copies.
 
     Args:
-        resources: What owns the copy; all of it lies on the device but the words.
+        resources: The owner of the copy, which is in device memory; the words are in pinned host memory.
         graph: The graph that is replayed.
-        memory: Where its state lies, on the device or on the host.
-        ranges: The bytes of state that it writes, not empty.
+        memory: The memory of its state, on the device or on the host.
+        ranges: The bytes of state that a replay writes; not empty.
         function: The kernel of :mod:`~forerun.runtime.cuda.codegen.saved_state`.
 
     Attributes:
         ranges: The bytes of state that a replay writes.
-        failed: Words: not zero from the moment a host function has raised until that was told.
+        failed: Words that are nonzero from the time a host function raises until the error is reported.
         size_bytes: Bytes of state that are copied before each replay.
 
     Raises:
@@ -71,17 +71,17 @@ class SavedState:
 
     @property
     def node(self) -> bytes:
-        """The parameters of a kernel node that makes the copy."""
+        """The parameters of the kernel node that makes the copy."""
         block = _THREADS, 1, 1
         return nodeparams.kernel(self._function, self._grid, block, 0, self._arguments[0].address)
 
     @property
     def launch(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What ``cuLaunchKernel`` takes before the stream and after it, to make the copy."""
+        """The arguments of ``cuLaunchKernel`` before and after the stream, to make the copy."""
         return self._launch_of(0)
 
     def save(self, stream: Any) -> None:
-        """Make the copy, in the order of a stream; no replay may be in flight on another one.
+        """Enqueue the copy on a stream; no replay may be in flight on another one.
 
         Raises:
             CudaError: If the driver refuses.
@@ -90,7 +90,7 @@ class SavedState:
         self._driver.call("cuLaunchKernel", *before, stream, *after)
 
     def put_back(self, stream: Any) -> None:
-        """Make the state what it was before the replay that failed. Nothing may be in flight.
+        """Restore the state from before the failed replay. Nothing may be in flight.
 
         Raises:
             CudaError: If the driver refuses.
@@ -103,7 +103,7 @@ class SavedState:
 
 
 def _rows(graph: Graph, memory: Memory, ranges: Sequence[WrittenRange], room: int) -> Iterator[tuple[int, ...]]:
-    """The kernel's table: ranges in chunks, each with the place of its copy."""
+    """The rows of the kernel's table: chunks of the ranges, each with the address of its copy."""
     for written in ranges:
         base = memory.allocation_address(written.allocation)
         element, size, stride = 0, 0, 0

@@ -1,8 +1,8 @@
-"""One CUDA graph in which the device tells the host when it is its turn, and waits for it: by two words a segment.
+"""One CUDA graph that hands over to the host and back through two words in pinned memory per host segment.
 
-Nothing is launched in between, and no thread is woken: the caller's thread looks at words in pinned memory, asleep but
-for the end of each wait, does what the device waits for, and writes the answer. In the place of a segment of the host
-the graph has a node of operations on memory: write the one word, wait for the other one, and clear that.
+Nothing is launched in between, and no thread has to be woken: the caller's thread sleeps, polls the words near the
+expected end of each wait, does the host's work, and writes the answer. In place of each host segment, the graph has a
+node of memory operations: write one word, wait for the other one, and clear that.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from forerun.runtime.cuda.memory.resources import NO_TIMING, Resources
 __all__ = ["SignalledGraph", "Signals"]
 
 _LINE = 128
-"""Bytes between the words of two segments."""
+"""The distance between the words of two segments, in bytes."""
 
 _LOOKS = 64
-"""How many looks at the words there are between two questions to the driver whether the replay has failed."""
+"""The number of polls of the words between two queries of the driver whether the replay has failed."""
 
 _OPERATION = struct.Struct("<I4xQQI20x")
 """``CUstreamBatchMemOpParams``: the operation, the address, the value, flags, as cuda.h of CUDA 13.0 lays them out."""
@@ -35,15 +35,15 @@ _EQUAL = 1  # CU_STREAM_WAIT_VALUE_EQ
 
 
 class Signals:
-    """The words, and the operations on them.
+    """The words of all host segments, and the memory operations on them.
 
     Args:
-        memory: What the words are allocated from.
-        context: The context of the nodes.
-        paths: The nodes that stand for the segments.
+        memory: The allocator of the words.
+        context: The CUDA context of the nodes.
+        paths: The nodes in place of the segments.
 
     Attributes:
-        nodes: Their parameters, by path.
+        nodes: The parameters of these nodes, by path.
 
     Raises:
         CudaError: If there is not enough memory.
@@ -74,31 +74,31 @@ class Signals:
         return nodeparams.memory_operations(context, 3, ctypes.addressof(operations))
 
     def called(self, numbers: Iterable[int]) -> list[int]:
-        """Those of some segments that the device waits for."""
+        """The segments, among those given, for which the device waits."""
         words, step = self._words, self._step
         return [number for number in numbers if words[number * step]]
 
     def begin(self, number: int) -> None:
-        """Note that a segment was called, before it is answered."""
+        """Clear the call of a segment, before its work begins."""
         self._words[number * self._step] = 0
 
     def answer(self, number: int) -> None:
-        """Let the device go on after a segment."""
+        """Let the device continue after a segment."""
         self._words[number * self._step + self._step // 2] = 1
 
     def clear(self) -> None:
-        """Forget all calls and answers. Nothing may be in flight."""
+        """Clear all calls and answers. Nothing may be in flight."""
         ctypes.memset(self._block.address, 0, self._block.size)
 
 
 class SignalledGraph:
-    """Replays of such a graph, on the memory of one program.
+    """Launches of a CUDA graph that hands over to the host by :class:`Signals`.
 
     Args:
-        resources: What owns the executable.
+        resources: The owner of the executable.
         executable: The CUDA graph, with the nodes of ``signals``.
         signals: The words.
-        work: What each segment of the host does, in the order of the signals.
+        work: The calls of each host segment, in the order of the signals.
 
     Raises:
         CudaError: If the driver fails.
@@ -117,10 +117,10 @@ class SignalledGraph:
         resources.until_idle.append(self)
 
     def launch(self, stream: Any) -> None:
-        """Do the host's work of one replay, and enqueue the device's; what is enqueued need not be complete.
+        """Enqueue one replay and do its host work; returns when that is done, possibly before the device has finished.
 
         Raises:
-            CudaError: If the driver fails, or the device.
+            CudaError: If the driver or the device fails.
         """
         self._driver.call("cuGraphLaunch", self._executable, stream)
         self._driver.call("cuEventRecord", self._end.event, stream)
@@ -148,7 +148,7 @@ class SignalledGraph:
         return bool(self._signals.called(self._left))
 
     def _let_go(self) -> None:
-        """Answer all that is left, since the device would wait for ever."""
+        """Answer all remaining segments, for which the device would otherwise wait forever."""
         for number in self._left:
             self._signals.answer(number)
         with suppress(CudaError):  # whatever went wrong is raised already

@@ -1,6 +1,6 @@
-"""Code that was made before of a changed kernel, in the user's cache folder: to make it is to parse and to disassemble.
+"""A cache of the code of changed kernels, in the user's cache folder; making it takes parsing and disassembly.
 
-What was refused is kept, too, but for what the assembler refused: it may be able to do it the next time.
+Refusals are cached, too, except those by the assembler, which may succeed the next time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ def known_code(
     *,
     prefetches: bool = False,
 ) -> MadeCode | str:
-    """What :func:`~forerun.runtime.cuda.capture.assembled.make_code` makes of the same, made once.
+    """The result of :func:`~forerun.runtime.cuda.capture.assembled.make_code`, from the cache if possible.
+
+    Returns:
+        The code, or the reason why there is none.
 
     Raises:
         ToolchainMissing: If nvdisasm is missing.
