@@ -75,15 +75,17 @@ def attention_groups(
         if not own and found and any(value in layers[found[-1][0]].y for value in pointers):
             own = [found[-1][0]]
         if not own:
-            raise InvalidInput(f"{name[:80]} of n{number} has pointers to the KV cache of no layer that is named")
+            message = f"{name[:80]} of n{number} has pointers to the KV cache of no layer in 'layers'"
+            raise InvalidInput(message, hint="add its layer to 'layers', or name only attention kernels in 'kernels'")
         if found and found[-1][0] == own[0]:
             found[-1][1].append(number)
         else:
             found.append((own[0], [number]))
     missing = sorted(set(range(len(layers))) - {layer for layer, _ in found})
     if missing:
-        hint = "name parts of the names of the kernels that the graph launches"
-        raise InvalidInput(f"no launch of {', '.join(kernels)} is for layer {missing[0]}", hint=hint)
+        message = f"no launch of {', '.join(kernels)} is for layer {missing[0]}: none has its keys and values"
+        hint = "'kernels' are parts of the names of kernels that the graph launches; check the arrays of the layer, too"
+        raise InvalidInput(message, hint=hint)
     groups = tuple(Group(layer, tuple(nodes)) for layer, nodes in found)
     place = {number: at for at, number in enumerate(captured.launch_order())}
     _require_order(captured, groups)
@@ -97,7 +99,7 @@ def attention_groups(
 
 def _refuse(node: int, group: Group) -> NoReturn:
     message = f"n{node} is captured between the launches of layer {group.layer}, n{group.nodes[0]} and others"
-    raise Unsupported(message, hint="name its kernel, too, if it is a part of attention")
+    raise Unsupported(message, hint="if it is a part of attention, add its kernel's name to 'kernels'")
 
 
 def _require_order(captured: CapturedGraph, groups: Sequence[Group]) -> None:
@@ -112,7 +114,8 @@ def _require_order(captured: CapturedGraph, groups: Sequence[Group]) -> None:
     behind: set[int] | None = None
     for group in groups:
         if behind is not None and group.nodes[0] not in behind:
-            raise Unsupported(f"the launches of layer {group.layer} may run beside those of another layer")
+            message = f"the launches of layer {group.layer} may run beside those of another layer"
+            raise Unsupported(message, hint="the graph has to order the attention of all layers, as one stream does")
         after, before = (
             set().union(*(reached(topology, node) for node in group.nodes))
             for reached in (nx.descendants, nx.ancestors)

@@ -155,21 +155,28 @@ def bound_arrays(layers: Sequence[AttentionLayer], parts: Sequence[RequestArrays
             names |= {name: bound(f"{name}{number}", getattr(layer, name)) for name in ("k_cache", "v_cache")}
         q, k, v, y = (arrays[names[name]].read for name in _VALUES)
         if len(q.shape) != 3 or len(k.shape) != 4 or q.shape != y.shape or k.shape != v.shape:
-            message = f"layer {number}: queries {q.shape}, keys {k.shape}, values {v.shape}, results {y.shape}"
-            hint = "rows, heads, elements; and pages, positions of a page, KV heads, elements"
-            raise InvalidInput(message, hint=hint)
+            shapes = f"queries {q.shape}, keys {k.shape}, values {v.shape}, results {y.shape}"
+            hint = "queries and results are [rows, heads, head size], caches [pages, page size, KV heads, head size]"
+            raise InvalidInput(f"layer {number}: {shapes} do not fit together", hint=hint)
         if found and (y.shape, k.shape) != (found[0].y_shape, found[0].cache_shape):
-            raise InvalidInput(f"layer {number} has arrays of other shapes than layer 0")
+            message = f"layer {number} has arrays of other shapes than layer 0: results {y.shape}, keys {k.shape}"
+            hint = f"all layers need those of layer 0: results {found[0].y_shape}, keys {found[0].cache_shape}"
+            raise InvalidInput(message, hint=hint)
         if len({q.dtype, k.dtype, v.dtype, y.dtype}) != 1:
-            raise InvalidInput(f"layer {number}: queries, keys, values and results are of several types")
+            types = ", ".join(str(one.dtype) for one in (q, k, v, y))
+            message = f"layer {number}: queries, keys, values and results are of several types: {types}"
+            raise InvalidInput(message, hint="all four have to be bf16, or all f16")
         found.append(BoundLayer(names, y.shape, k.shape))
     dtypes = {numpy_dtype(one): one for one in (DType.BF16, DType.F16)}
     dtype = dtypes.get(arrays[found[0].names["q"]].read.dtype)
     if dtype is None:
-        raise InvalidInput("persistent attention computes with bf16 and f16", hint="cast, or leave these launches")
+        given = arrays[found[0].names["q"]].read.dtype
+        hint = "only attention of bf16 or f16 can be made persistent"
+        raise InvalidInput(f"persistent attention needs arrays of bf16 or f16, not {given}", hint=hint)
     steps = {1 if layer.v_cache is not None else 2 for layer in layers}
     if len(steps) > 1:
-        raise InvalidInput("some layers have keys and values in one array, and some do not")
+        message = "some layers have keys and values in one array, and some do not"
+        raise InvalidInput(message, hint="pass v_cache for all layers, or for none")
     step = steps.pop()
     requests = [_part(bound, arrays, number, part) for number, part in enumerate(parts)]
     return BoundArrays(
@@ -179,7 +186,8 @@ def bound_arrays(layers: Sequence[AttentionLayer], parts: Sequence[RequestArrays
 
 def _read(name: str, given: Any) -> ExternalArray:
     if not is_device_array(given):
-        raise InvalidInput(f"{name}: {type(given).__name__} is not an array on a GPU")
+        hint = "pass an array with DLPack or __cuda_array_interface__, such as a torch tensor on the GPU"
+        raise InvalidInput(f"{name}: {type(given).__name__} is not an array on a GPU", hint=hint)
     return read_array(name, given, _NO_WAIT)
 
 
@@ -187,8 +195,8 @@ def _halves(whole: str, number: int, arrays: dict[str, _Array]) -> dict[str, str
     """Name the keys and the values of an array whose pages hold both: every second page, starting with 0 or 1."""
     read = arrays[whole].read
     if len(read.shape) != 5 or read.shape[1] != 2:
-        hint = "pages, 2, positions of a page, KV heads, elements"
-        raise InvalidInput(f"layer {number}: a cache of keys and values cannot be {read.shape}", hint=hint)
+        hint = "its shape is [pages, 2, page size, KV heads, head size]; or pass the values as v_cache"
+        raise InvalidInput(f"layer {number}: a cache of keys and values cannot be of shape {read.shape}", hint=hint)
     pages, _, *rest = read.shape
     size = int(np.prod(rest)) * read.dtype.itemsize
     names = {"k_cache": f"k_cache{number}", "v_cache": f"v_cache{number}"}
@@ -204,17 +212,23 @@ def _part(bound: Any, arrays: dict[str, _Array], number: int, part: RequestArray
     read = {name: arrays[own].read for name, own in names.items()}
     count = read["page_pointers"].shape[0] - 1
     if any(one.dtype != np.int32 or len(one.shape) != 1 for one in read.values()):
-        raise InvalidInput(f"the arrays of requests of group {number} are not all one-dimensional ones of int32")
+        given = ", ".join(f"{name} {one.dtype} {one.shape}" for name, one in read.items())
+        message = f"the arrays of requests of group {number} are not all one-dimensional ones of int32: {given}"
+        raise InvalidInput(message, hint="convert them to int32, and pass one-dimensional arrays")
     short = read["lengths"].shape[0] < count or ("query_pointers" in read and read["query_pointers"].shape[0] <= count)
     if count < 1 or short:
-        raise InvalidInput(f"the arrays of group {number} have too few elements for {count} requests")
+        given = ", ".join(f"{name} {one.shape[0]}" for name, one in read.items())
+        message = f"the arrays of group {number} have too few elements for {count} requests: {given}"
+        hint = "page_pointers and query_pointers have one element more than there are requests, lengths one each"
+        raise InvalidInput(message, hint=hint)
     return names, count
 
 
 def _last_pages(parts: Sequence[RequestArrays]) -> bool:
     kinds = {part.last_pages for part in parts}
     if len(kinds) > 1:
-        raise InvalidInput("the lengths of both groups must be of one kind", hint="last_pages of both, or of none")
+        hint = "set last_pages for both groups, or for neither"
+        raise InvalidInput("the lengths of both groups must be of one kind", hint=hint)
     return kinds.pop()
 
 
@@ -226,6 +240,6 @@ def _first_row(parts: Sequence[RequestArrays], found: Sequence[tuple[dict[str, s
     if row is not None:
         return row
     if parts[0].query_pointers is not None:
-        hint = "its first row is that of the queries that its launches get: first_row=..."
+        hint = "pass first_row=..., the row of the queries at which the second group begins"
         raise InvalidInput("where the rows of the second group begin is not known", hint=hint)
     return found[0][1]

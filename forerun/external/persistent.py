@@ -143,18 +143,17 @@ def make_persistent(
 
     parts = (batch,) if isinstance(batch, RequestArrays) else tuple(batch)
     if not 1 <= len(parts) <= 2 or not layers:
-        raise InvalidInput(
-            f"{len(parts)} groups of requests and {len(layers)} layers", hint="one or two, and at least one"
-        )
+        message = f"expected one or two groups of requests and at least one layer, got {len(parts)} and {len(layers)}"
+        raise InvalidInput(message, hint="pass one or two RequestArrays, and an AttentionLayer for each layer")
     live = read_graph(source)
     arrays = bound_arrays(layers, parts)
     groups = attention_groups(live.graph, kernels, arrays.spans())
     imported = import_capture(live.graph)
     after = with_groups(imported, groups, arrays.spans(), arrays.batch())
-    for graph in (imported.graph, after):
+    for what, graph in (("captured graph", imported.graph), ("graph with persistent kernels", after)):
         verdict = check(graph)
         if verdict.status == "refuted":
-            raise Refuted("the captured graph is refuted", verdict.findings)
+            raise Refuted(f"the {what} is refuted", verdict.findings)
     apart = not constant_batch and may_change_batch(imported, groups, arrays.batch())
     program = AttentionProgram.of(live, arrays, policy, cuts, apart=apart)
     try:
@@ -174,8 +173,9 @@ def make_persistent(
 def _require_small(errors: Sequence[LayerError], tolerance: float) -> None:
     for one in errors:
         if not one.rows:
-            hint = "capture with a batch in the arrays, so that there is something to compare"
+            hint = "fill the arrays with a batch before this call, so that results can be compared"
             raise InvalidInput(f"layer {one.layer}: the batch that the arrays hold has no rows", hint=hint)
         if not one.error <= tolerance:
-            message = f"layer {one.layer}: results of {one.rows} rows differ by {one.error:.2g} of the greatest one"
-            raise InvalidInput(message, hint="do these kernels compute causal attention of these arrays?")
+            found = f"results of {one.rows} rows differ by {one.error:.2g} of the greatest magnitude"
+            hint = "check that the named kernels compute causal attention of these arrays"
+            raise InvalidInput(f"layer {one.layer}: {found}, and at most {tolerance:.2g} is allowed", hint=hint)

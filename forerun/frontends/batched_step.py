@@ -74,19 +74,21 @@ def batched_decode_graph(
 def _require_valid(config: LlamaConfig, sequences: Sequences, context: int, steps: int, dtype: DType) -> None:
     require_short(dtype)
     if config.attention_bias:
-        message = f"model '{config.name}' has biases, which a step for several sequences does not add"
+        message = f"model '{config.name}' has biases, which a batched decode step does not support"
         raise InvalidInput(message, hint="decode one sequence at a time, or use a ragged step")
     if not 1 <= context <= config.context_length:
         hint = f"model '{config.name}' has positions 0 to {config.context_length - 1}"
         raise InvalidInput(f"context {context} is out of range", hint=hint)
     if steps < 1 or sequences.tokens + steps - 1 > context:
-        raise InvalidInput(f"steps {steps} is out of range", hint=f"from 1, and within the context, {context}")
+        hint = f"it is at least 1, and the tokens of all steps must fit in the context, {context}"
+        raise InvalidInput(f"steps {steps} is out of range", hint=hint)
     if steps > 1 and sequences.tokens > 1:
         message = f"{steps} steps of {sequences.tokens} tokens of a sequence are not supported"
-        raise InvalidInput(message, hint="several tokens are known beforehand: one step")
+        raise InvalidInput(message, hint="with several tokens of a sequence, set steps=1")
     for columns in (config.width, config.heads * config.head_size, config.hidden):
         if columns % 8:
-            raise InvalidInput(f"matrices of {columns} columns are not supported", hint="multiples of 8 are")
+            message = f"matrices of {columns} columns are not supported"
+            raise InvalidInput(message, hint="the number of columns has to be a multiple of 8")
 
 
 @dataclass(frozen=True, slots=True)

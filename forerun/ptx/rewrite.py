@@ -34,9 +34,10 @@ class Changes:
         ahead: The pointer parameters of which nothing that may still run at the start of the kernel writes what it
             loads: these loads may stand before the wait.
         most: How many loads move at the most; ``None`` is all that can.
-        prefetching: Loads do not move: that many CTAs, the first of the grid, prefetch into L2 what they would load.
-        early: The parameters through which a kernel with a wait of its own may access memory before that; ``None`` is
-            all. If it does so through others, its wait moves to the front.
+        prefetching: If set, loads do not move; this number of CTAs, the first of the grid, prefetch the same bytes into
+            L2.
+        early: The parameters through which a kernel with its own wait may access memory before the wait; ``None``
+            allows all. If the kernel uses others, its wait moves to the front.
     """
 
     wait: bool = True
@@ -57,7 +58,7 @@ def rewrite(module: Module, name: str, changes: Changes) -> Module:
         module: The module.
         name: The kernel.
         changes: What to put into it. A kernel that waits or triggers itself gets no second one; its loads move ahead of
-            its own wait, and a trigger behind that moves to the start if it is asked for there.
+            its own wait; its own trigger after the wait moves to the start if ``changes`` request one there.
 
     Raises:
         Unsupported: If the kernel waits already on some ways only, so that it is not known what its author meant.
@@ -91,13 +92,13 @@ def rewrite(module: Module, name: str, changes: Changes) -> Module:
 
 @lru_cache(maxsize=64)
 def _analysed(function: Function) -> tuple[ControlFlow, AccessSummary]:
-    """The control flow and the accesses of a kernel, of which several forms are made one after the other."""
+    """The control flow and the accesses of a kernel; cached, since a kernel is rewritten in several forms in a row."""
     flow = control_flow(function)
     return flow, summarise(function, flow)
 
 
 def _in_first_ctas(ahead: Ahead, count: int) -> list[Statement]:
-    """The front, executed by that many CTAs alone: later ones start when the wait is over."""
+    """The front, executed only by the first ``count`` CTAs: later ones start after the wait."""
     if not ahead.front:
         return []
     cta, is_late, end = ahead.new(".b32"), ahead.new(".pred"), Label(_END)

@@ -29,12 +29,12 @@ KV_BLOCK = 64
 
 
 def lines_of(requests: int, rows: int) -> int:
-    """The number of work lists for a capacity: two, of large and of small tiles, if there may be more rows than requests."""
+    """The number of work lists: two, of large and of small tiles, if there is room for more rows than requests."""
     return 2 if rows > requests else 1
 
 
 def _default_costs() -> dict[int, Costs]:
-    # In about tenths of a microsecond on an H200. If large tiles have a work list of their own, only the ratio of the two
+    # In about tenths of a microsecond on an H200. If large tiles have their own work list, only the ratio of the two
     # costs of a tile matters. That of small tiles is measured: with a fixed cost of 3, decodes of skewed lengths took
     # 240 us, and sorted ones 350 us; with 24, 232 us and 231 us.
     return {16: Costs(24, 6), 64: Costs(20, 12), 128: Costs(20, 12)}

@@ -66,8 +66,8 @@ class Capacity:
                 hint = f"it is an integer from {least} to {most}"
                 raise InvalidInput(f"capacity: {field.name} cannot be {value!r}", hint=hint)
         if self.ctas % self.lines:
-            message = f"capacity: {self.ctas} shares (ctas) cannot be divided equally between {self.lines} work lists (lines)"
-            raise InvalidInput(message, hint=f"ctas is a multiple of {self.lines}")
+            message = f"capacity: {self.ctas} shares (ctas) cannot be divided equally between {self.lines} work lists"
+            raise InvalidInput(message, hint=f"ctas has to be a multiple of lines, {self.lines}")
 
     @property
     def counters(self) -> int:

@@ -130,7 +130,7 @@ class Items:
         cost: What the piece costs.
         edges: Where each piece begins on the line of all work, and at the end where the last one ends: one entry more
             than there are pieces. Prefix sums deal shares of this line.
-        second: The place in ``edges`` where the second work list begins; ``None`` if there is only one.
+        second: The place on that line where the second work list begins; ``None`` if there is only one.
     """
 
     task: Integers

@@ -45,4 +45,4 @@ CHOOSE = cuda_kernel(
     choose,
     launches=WHOLE_WARPS,
 )
-"""``token[index]``: the place of each vector's greatest logit, from the parts of :mod:`forerun.kernels.batched.head`."""
+"""``token[index]``: the token of each vector's greatest logit, chosen among the parts of ``batched_head``."""

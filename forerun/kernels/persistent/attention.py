@@ -38,8 +38,8 @@ _WORKSPACE = "arrived: i32[K], partial: f32[S, M, HD] align 16, statistics: f32[
 def launch_for(capacity: Capacity) -> Launch:
     """One CTA for each share of a work list, with rings in all the shared memory of an SM.
 
-    With two lines some requests prefill: then a warpgroup works off tiles of 16 rows, and at the same time two more
-    compute those of 64 and 128 rows, which a fourth one loads.
+    With two work lists, some requests prefill: then one warpgroup executes tiles of 16 rows, and at the same time two
+    more compute those of 64 and 128 rows, which a fourth one loads.
     """
     if capacity.lines == 2:
         return Launch((capacity.ctas // 2, 1, 1), (32 * _WARPS_WITH_ROLES, 1, 1), _MOST_SHARED_WITH_ROLES)
