@@ -40,7 +40,7 @@ class KnownChoices:
         return cls(key_of("choices 2", about))
 
     def read(self, functions: Collection[int]) -> Search | None:
-        """What was measured, for these functions; ``None`` if nothing was."""
+        """Read the stored search for these functions; ``None`` if there is none."""
         kept = cache_at(cache_folder() / "captured").get(self.key)
         if kept is None:
             return None

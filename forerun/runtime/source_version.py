@@ -1,4 +1,4 @@
-"""What tells one version of forerun's own code from another: results that are kept on disk count for one version."""
+"""A digest of forerun's own source code, so that results cached on disk are used by the same version only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["source_version"]
 
 @cache
 def source_version(*packages: str) -> str:
-    """A digest of the source text of packages, such as ``ptx``, with all that is in them."""
+    """Return a digest of the source text of packages of forerun, such as ``ptx``, with all their modules."""
     root = files("forerun")
     return key_of(*(one.read_bytes() for name in packages for one in _sources(root.joinpath(name))))
 

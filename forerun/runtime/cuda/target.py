@@ -43,10 +43,10 @@ class CudaTarget:
             costs a little time.
         prove: Read the machine code back, and compare the order of its loads, waits and triggers with what the passes
             chose (docs/sass-proof.md). What is slower than meant becomes a remark; what would be a race is refused.
-        splits: How a graph with work for the host is launched: as one graph, in which that is host nodes (``graph``),
-            or which waits for words that the host writes (``signals``); split by split, host and device side by side
-            (``plans``); one after the other (``synchronous``); or in each of these ways by turns, and from then on in
-            the fastest one (``measured``).
+        splits: How a graph with work for the host is launched: as one graph with host nodes (``graph``), or one that
+            waits for words that the host writes (``signals``); split by split, with host and device in parallel
+            (``plans``), or one after another (``synchronous``); or in each of these ways in turn, and then in the
+            fastest (``measured``).
         progress: Called with how many bytes of the weights are on their way to the device, and how many there are.
 
     Raises:

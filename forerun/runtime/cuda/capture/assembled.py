@@ -22,7 +22,7 @@ from forerun.runtime.toolchain.ptxas import resources
 __all__ = ["NOT_ASSEMBLED", "MadeCode", "make_code"]
 
 NOT_ASSEMBLED = "ptxas refuses it"
-"""How the reason begins if there is no code to look at."""
+"""The beginning of the reason if the text could not be assembled."""
 
 _ARITHMETIC = re.compile(r"(U?[DFH](ADD|FMA|MUL|MNMX|SETP?|SWZADD|CHK)|MUFU|[A-Z]*MMA|F2F|F2FP|F2I|I2F)[\d.]*")
 _ENOUGH = 64 << 10
@@ -39,7 +39,7 @@ class MadeCode:
     Attributes:
         code: The cubin.
         early_loads: How many loads of the text stand before the wait.
-        prefetches: How many prefetches do.
+        prefetches: How many of its prefetches stand before the wait.
         refused: Why stronger forms were refused, a sentence each.
         text: The PTX that it was assembled from.
     """
@@ -85,7 +85,7 @@ def make_code(
         image: Its machine code.
         node: One of the nodes that launch it.
         multiprocessors: Of the GPU.
-        prefetches: Whether loads that may come early stay, and are prefetched into L2 instead.
+        prefetches: Whether to prefetch into L2 instead of moving loads ahead of the wait.
     """
     old = _Old(function, image, node, multiprocessors)
     refused: list[str] = []
@@ -141,13 +141,13 @@ def _registers(function: CapturedFunction) -> int:
 
 
 def _ctas_at_once(old: _Old) -> int:
-    """How many CTAs of the old code the GPU holds at once; all of them, if they do not lie along x."""
+    """The number of CTAs of the old code resident on the GPU at once; all, if the grid does not lie along x."""
     x, y, z = old.node.grid
     return x if y > 1 or z > 1 else min(x, old.multiprocessors * _resident(old, _registers(old.function)))
 
 
 def _resident(old: _Old, registers: int) -> int:
-    """How many CTAs a multiprocessor holds at once, given the registers of a thread."""
+    """The number of CTAs resident on a multiprocessor at once, given the registers of a thread."""
     launch = Launch(old.node.grid, old.node.block, old.node.shared_bytes)
     facts = EntryFacts(registers, old.function.attributes.get("shared_bytes", 0))
     one, limits = footprint(launch, facts), LIMITS["sm_90"]

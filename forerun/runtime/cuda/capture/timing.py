@@ -30,7 +30,7 @@ class Timing:
         self.memory = SavedMemory(driver, written)
 
     def by_turns(self, executables: Sequence[Any], turns: int = 3) -> list[float]:
-        """The median time of a replay of each, in blocks that take turns and each begin with memory as it was."""
+        """The median seconds of a replay of each, in interleaved blocks, each of which begins with memory restored."""
         found: list[list[float]] = [[] for _ in executables]
         for turn in range(turns):
             order = range(len(executables)) if turn % 2 == 0 else reversed(range(len(executables)))

@@ -28,7 +28,7 @@ _PAUSE_S = LOOKING_S / 4
 
 
 class PatientWait:
-    """Waits for something that happens again and again, after about the same time.
+    """Waits for a recurring event that takes about the same time each time.
 
     Args:
         is_over: Whether it has happened.
@@ -47,7 +47,7 @@ class PatientWait:
         self._earlier = _MARGIN_S
 
     def wait(self) -> None:
-        """Return when it has happened; raises what the look at it raises."""
+        """Return when the event has happened; errors of ``is_over`` are raised."""
         if not self._is_over():
             self._sleep_and_look()
 
@@ -67,7 +67,7 @@ class PatientWait:
 
 
 class EventWait(PatientWait):
-    """Waits until all before an event is complete, each time that it was recorded.
+    """Waits until all work before a CUDA event is complete, each time that the event was recorded.
 
     :meth:`is_over`, and so :meth:`wait`, raise a :class:`CudaError` if some of it failed.
 
@@ -91,7 +91,7 @@ class EventWait(PatientWait):
         self._query = driver.function("cuEventQuery")
 
     def is_over(self) -> bool:
-        """Whether all before the event is complete."""
+        """Whether all work before the event is complete."""
         (error,) = self._query(self.event)
         if error and int(error) != _NOT_READY:
             raise self._driver.failure("cuEventQuery", error)
