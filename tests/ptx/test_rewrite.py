@@ -85,7 +85,10 @@ def programs_with_loads(draw: st.DrawFn) -> str:
         guard = draw(st.sampled_from(["", "", "@%p0 ", "@!%p1 "]))
         target, offset = draw(st.sampled_from(["%r0", "%r1", "%r2"])), 16 * draw(st.integers(0, 3))
         load = f"\t{guard}ld.global.u32 {target}, [%q0+{offset}];\n"
-        lines.insert(draw(st.integers(0, len(lines) - 2)), load)
+        # An address of its own may follow from what turns of loops, and loads, have left in a register.
+        index = draw(st.sampled_from(["", "", "%r0", "%r1"]))
+        address = f"\tmad.wide.u32 %q0, {index}, 4, %rd0;\n" if index else ""
+        lines.insert(draw(st.integers(0, len(lines) - 2)), address + load)
     own = "\t.reg .b64 %q<1>; mad.wide.u32 %q0, %r1, 4, %rd0;\n"
     return f"{head}setp.eq.u32 %p1, %r2, 0;\n{own}{''.join(lines)}"
 
@@ -165,6 +168,25 @@ def early(after: Module) -> list[str]:
         (("ld.volatile.global.u32 %r2, [%rd4];",), []),
         (("ld.acquire.gpu.global.u32 %r2, [%rd4];",), []),
         (("atom.global.add.u32 %r2, [%rd4], 1;",), []),
+        # What tells where is not the same earlier: turns that come before, what is carried, a clock.
+        (
+            (
+                *("mov.u32 %r4, 0;", "$L:", "add.s32 %r4, %r4, 1;", "setp.lt.s32 %p2, %r4, 5;", "@%p2 bra $L;"),
+                *("mad.wide.u32 %rd6, %r4, 4, %rd1;", "ld.global.u32 %r2, [%rd6];"),
+            ),
+            [],
+        ),
+        (
+            (
+                *("add.cc.u32 %r4, %r1, -1;", "addc.u32 %r5, 0, 0;", "mad.wide.u32 %rd6, %r5, 4, %rd1;"),
+                "ld.global.u32 %r2, [%rd6];",
+            ),
+            [],
+        ),
+        (
+            ("mov.u32 %r4, %clock;", "setp.lt.u32 %p2, %r4, 64;", "@%p2 ld.global.u32 %r2, [%rd4];"),
+            [],
+        ),
         # What is stored in between is not looked at here: the pass knows what the kernel writes itself.
         (("st.global.u32 [%rd5], 1;", "ld.global.u32 %r2, [%rd4];"), ["ld.global.u32"]),
     ],
