@@ -26,6 +26,7 @@ class Ahead:
 
     Attributes:
         slicer: Of the kernel.
+        stem: With which names of its own begin, and none of the kernel's.
         declarations: Registers of its own.
         front: Instructions for the front, each after those that it depends on.
         instead: For instructions of the kernel, by number, what stands in their place.
@@ -34,6 +35,7 @@ class Ahead:
     """
 
     slicer: Slicer
+    stem: str = "ahead"
     declarations: list[Declaration] = field(default_factory=list)
     front: list[Instruction] = field(default_factory=list)
     instead: dict[int, list[Statement]] = field(default_factory=dict)
@@ -44,7 +46,7 @@ class Ahead:
 
     def new(self, type_: str) -> Register:
         """A register that is not used elsewhere."""
-        register = Register(f"%ahead{len(self.declarations)}")
+        register = Register(f"%{self.stem}{len(self.declarations)}")
         self.declarations.append(Declaration(".reg", (type_,), (Declarator(register.name),)))
         return register
 
@@ -86,19 +88,21 @@ class Ahead:
         return self._first[loop.header]
 
 
-def move_loads(slicer: Slicer, accesses: Sequence[Access], most: int | None = None, *, prefetch: bool = False) -> Ahead:
+def move_loads(
+    ahead: Ahead, accesses: Sequence[Access], most: int | None = None, *, prefetch: bool = False
+) -> None:
     """Move loads to the front, as far as every thread executes them for certain, and their addresses are known there.
 
     Of a load in a loop the first turn moves. Where loads stay, and are only prefetched into the L2 cache, they need no
     registers from there on.
 
     Args:
-        slicer: Of the kernel.
+        ahead: Of the kernel; it takes what moves.
         accesses: Loads of what nothing that may still run writes.
         most: How many move at the most: the first ones; ``None`` is all that can.
         prefetch: Whether they are prefetched, and stay where they are.
     """
-    ahead = Ahead(slicer)
+    slicer = ahead.slicer
     certain = _certain(slicer.flow)
     for access in accesses:
         one = slicer.flow.instructions[access.index]
@@ -113,7 +117,6 @@ def move_loads(slicer: Slicer, accesses: Sequence[Access], most: int | None = No
             _prefetch(ahead, access.index, one)
         elif can_move and not prefetch and all(len(loop.latches) == 1 for loop in loops) and len(loops) <= 1:
             _move(ahead, access.index, one, loops)
-    return ahead
 
 
 def _prefetch(ahead: Ahead, index: int, one: Instruction) -> None:

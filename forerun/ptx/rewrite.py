@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import count
 from typing import Literal, TypeAlias
 
 from forerun.ptx.accesses import Access, AccessSummary, summarise
@@ -21,7 +22,6 @@ TriggerPlace: TypeAlias = Literal["start", "after-wait", "none"]
 
 _WAIT = Instruction("griddepcontrol.wait")
 _TRIGGER = Instruction("griddepcontrol.launch_dependents")
-_END = "$ahead_end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,12 @@ def rewrite(module: Module, name: str, changes: Changes) -> Module:
     has_trigger = bool(summary.triggers) and not moves
     theirs = {access.parameter for access in summary.global_accesses if not access.after_wait}
     waits = summary.waits if changes.early is None or theirs <= changes.early else ()
-    ahead = Ahead(Slicer.of(flow))
+    ahead = Ahead(Slicer.of(flow), _unused_stem(function))
     if changes.wait:
         loads = [a for a in summary.global_accesses if a.kind == "read" and a.parameter in changes.ahead]
         # What its author put before the kernel's own wait stays where it is.
         late = [a for a in loads if a.after_wait or not waits]
-        ahead = move_loads(ahead.slicer, late, changes.most, prefetch=changes.prefetching is not None)
+        move_loads(ahead, late, changes.most, prefetch=changes.prefetching is not None)
     gone = {*(summary.triggers if moves else ()), *(summary.waits if not waits else ())}
     ahead.instead |= {index: [] for index in gone}
     front: list[Statement] = [*ahead.declarations]
@@ -97,16 +97,25 @@ def _analysed(function: Function) -> tuple[ControlFlow, AccessSummary]:
     return flow, summarise(function, flow)
 
 
-def _in_first_ctas(ahead: Ahead, count: int) -> list[Statement]:
-    """The front, executed only by the first ``count`` CTAs: later ones start after the wait."""
+def _unused_stem(function: Function) -> str:
+    """What no name of a register or label of a kernel begins with: it may be one that was rewritten before."""
+    body = function.body or ()
+    names = {name.name for one in body if isinstance(one, Declaration) for name in one.names}
+    names |= {one.name for one in body if isinstance(one, Label)}
+    stems = ("ahead" + "_" * number for number in count())
+    return next(stem for stem in stems if not any(name.lstrip("%$").startswith(stem) for name in names))
+
+
+def _in_first_ctas(ahead: Ahead, most: int) -> list[Statement]:
+    """The front, executed only by the first ``most`` CTAs: later ones start after the wait."""
     if not ahead.front:
         return []
-    cta, is_late, end = ahead.new(".b32"), ahead.new(".pred"), Label(_END)
+    cta, is_late, end = ahead.new(".b32"), ahead.new(".pred"), Label(f"${ahead.stem}_end")
     return [
         *ahead.declarations[-2:],
         Instruction("mov.u32", (cta, Register("%ctaid.x"))),
-        Instruction("setp.ge.u32", (is_late, cta, Immediate(str(count)))),
-        Instruction("bra.uni", (Symbol(_END),), Guard(is_late)),
+        Instruction("setp.ge.u32", (is_late, cta, Immediate(str(most)))),
+        Instruction("bra.uni", (Symbol(end.name),), Guard(is_late)),
         *ahead.front,
         end,
     ]

@@ -15,7 +15,7 @@ from forerun.ptx.operands import Address, Register
 from forerun.ptx.parser import parse_module
 from forerun.ptx.printer import print_module
 from forerun.ptx.rewrite import Changes, rewrite
-from forerun.ptx.syntax import Instruction, Module
+from forerun.ptx.syntax import Declaration, Instruction, Label, Module
 from forerun.support.diagnostics import Unsupported
 from tests.ptx.machine import Thread, programs
 from tests.ptx.texts import DATA
@@ -303,3 +303,17 @@ def test_texts_of_compilers(name: str) -> None:
         summary = summarise(after.entry(entry.name))
         assert summary.always_waits
         assert {access.kind for access in summary.global_accesses if not access.after_wait} <= {"read"}
+
+
+@pytest.mark.parametrize("prefetching", [None, 1])
+def test_a_kernel_that_was_rewritten_before_can_be_again(prefetching: int | None) -> None:
+    """Names that are declared in it, between inner braces too, and labels, are not taken for what is put into it."""
+    own = ("{", ".reg .b32 %ahead<3>;", "mov.u32 %ahead0, 5;", "ld.global.u32 %r2, [%rd4];", "$ahead_end:")
+    before = module(*own, "st.global.u32 [%rd5], %ahead0;", "}", "st.global.u32 [%rd5], %r2;")
+    changes = Changes(ahead=frozenset({"a"}), prefetching=prefetching)
+    once = printed(rewrite(before, "k", changes))
+    for after in (once, printed(rewrite(once, "k", changes))):
+        declared = [one.name for line in after.entry("k").body or () if isinstance(line, Declaration) for one in line.names]
+        labels = [line.name for line in after.entry("k").body or () if isinstance(line, Label)]
+        assert len({*declared, *labels}) == len(declared) + len(labels)
+        assert [new.stored for new in run(after)] == [old.stored for old in run(before)]
