@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from forerun.ptx.accesses import Access
-from forerun.ptx.cfg import ControlFlow
+from forerun.ptx.cfg import ControlFlow, may_follow
 from forerun.ptx.opcodes import type_bits, uses, writes
 from forerun.ptx.operands import Immediate, Register, with_registers
 from forerun.ptx.slices import Slicer
@@ -104,13 +104,16 @@ def move_loads(
     """
     slicer = ahead.slicer
     certain = _certain(slicer.flow)
+    calls = [index for index in slicer.flow.reached if slicer.flow.instructions[index].base == "call"]
     for access in accesses:
         one = slicer.flow.instructions[access.index]
         block = slicer.flow.block_of[access.index]
         loops = [loop for loop in slicer.flow.graph.loops if block in loop.nodes]
         is_simple = one.base == "ld" and not _ORDERED & set(one.parts) and access.kind == "read"
         is_plain = not any("@" in register.name for register in (*writes(one), *uses(one)))
-        can_move = is_simple and is_plain and block in certain and ahead.can_have(uses(one), access.index)
+        # What is called may end the thread.
+        is_certain = block in certain and not may_follow(slicer.flow, calls, [access.index])
+        can_move = is_simple and is_plain and is_certain and ahead.can_have(uses(one), access.index)
         if most is not None and ahead.moved >= most:
             break
         if can_move and prefetch and access.space == "global":

@@ -164,6 +164,16 @@ def early(after: Module) -> list[str]:
         ),
         # Not every thread comes there.
         (("@%p1 bra $L;", "ld.global.u32 %r2, [%rd4];", "$L:"), []),
+        (("call f;", "ld.global.u32 %r2, [%rd4];"), []),
+        (("ld.global.u32 %r2, [%rd4];", "call f;"), ["ld.global.u32"]),
+        # Turns of what is no loop: it is entered in two places.
+        (
+            (
+                *("mov.u32 %r3, 0;", "@%p1 bra $M;", "$L:", "add.s32 %r3, %r3, 1;", "$M:"),
+                *("ld.global.u32 %r2, [%rd4];", "setp.lt.s32 %p2, %r3, 3;", "@%p2 bra $L;"),
+            ),
+            [],
+        ),
         # It may wait for others, or be more than a load.
         (("ld.volatile.global.u32 %r2, [%rd4];",), []),
         (("ld.acquire.gpu.global.u32 %r2, [%rd4];",), []),
