@@ -44,10 +44,12 @@ class AttentionProgram:
     Attributes:
         arrays: The program's arrays.
         parts: The names of each layer's nodes, the persistent kernel last.
+        apart: Whether each group makes a schedule of its own, even where a layer has several groups.
     """
 
     arrays: BoundArrays
     parts: tuple[tuple[str, ...], ...]
+    apart: bool
     _program: CudaProgram
 
     @classmethod
@@ -68,7 +70,7 @@ class AttentionProgram:
         ctas = live.driver.attribute(live.driver.call("cuCtxGetDevice"), "MULTIPROCESSOR_COUNT")
         graph, parts = attention_graph(arrays, policy, cuts, ctas, apart=apart)
         result = PassManager(_PIPELINE).run(graph)
-        return cls(arrays, parts, CudaTarget().load(result.graph, {}, arrays.memory()))
+        return cls(arrays, parts, apart, CudaTarget().load(result.graph, {}, arrays.memory()))
 
     def finding(self, layer: int = -1) -> Finding:
         """The status of a layer's most recent schedule."""
@@ -186,7 +188,7 @@ def _clone(
             sources = {edge.source for edge in edges if edge.target in group.nodes} - set(group.nodes) - others
             roots = dict(placed.get(source) or (source, nodes[names[source]]) for source in sorted(sources))
             wanted = [name for name in program.parts[group.layer] if name not in done]
-            done.update(wanted[:-1])
+            done.update(() if program.apart else wanted[:-1])
             made = program.add_to(graph, wanted, list(roots.values()))
             placed |= dict.fromkeys(group.nodes, (-1 - number, made))
             targets = {edge.target for edge in edges if edge.source in group.nodes} - members - others

@@ -225,8 +225,9 @@ def test_what_runs_computes_attention_of_both_groups(apart: bool) -> None:
 class Parts:
     """A program that only notes which of its nodes are added to a clone, and after which."""
 
-    def __init__(self, *parts: tuple[str, ...]) -> None:
+    def __init__(self, *parts: tuple[str, ...], apart: bool = False) -> None:
         self.parts = parts
+        self.apart = apart
         self.added: list[tuple[list[str], list[Any]]] = []
 
     def add_to(self, graph: Any, nodes: list[str], after: list[Any]) -> Any:
@@ -249,6 +250,17 @@ def test_parts_stand_where_the_groups_stood() -> None:
         assert parts.added == [(["join", "schedule", "attend0"], first[0]), (["attend1"], first[1])]
         assert set(content.nodes) == {nodes[0], nodes[4], nodes[5]}
         assert {("attend1", nodes[4]), (nodes[4], nodes[5])} <= set(content.edges)
+        made.close()
+
+
+def test_of_a_batch_that_may_change_each_group_makes_a_schedule() -> None:
+    """Two steps of a layer: the second one's launches see other lengths than the first one's."""
+    parts = Parts(("join", "schedule", "attend0"), apart=True)
+    with program() as captures:
+        live = captures.capture([Spec() for _ in range(4)])
+        groups = (Group(0, (1,)), Group(0, (3,)))
+        made = clone_of(live, import_capture(live.graph), groups, parts)  # type: ignore[arg-type]
+        assert [nodes for nodes, _ in parts.added] == [["join", "schedule", "attend0"]] * 2
         made.close()
 
 
