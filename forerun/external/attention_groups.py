@@ -64,6 +64,8 @@ def attention_groups(
         InvalidInput: If a named kernel uses the arrays of no layer, or a layer has no launch.
         Unsupported: If another node has to run between the launches of a layer, or layers may overlap.
     """
+    if isinstance(kernels, str) or not kernels or not all(kernels):
+        raise InvalidInput(f"{kernels!r} are no parts of names", hint="a list of them, none empty")
     found: list[tuple[int, list[int]]] = []
     for number in captured.launch_order():
         node = captured.nodes[number]

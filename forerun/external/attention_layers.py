@@ -179,9 +179,20 @@ def bound_arrays(layers: Sequence[AttentionLayer], parts: Sequence[RequestArrays
         raise InvalidInput(message, hint="pass v_cache for all layers, or for none")
     step = steps.pop()
     requests = [_part(bound, arrays, number, part) for number, part in enumerate(parts)]
-    return BoundArrays(
-        arrays, tuple(found), tuple(requests), _last_pages(parts), _first_row(parts, requests), dtype, step
-    )
+    first_row = _first_row(parts, requests, found[0].y_shape[0])
+    made = BoundArrays(arrays, tuple(found), tuple(requests), _last_pages(parts), first_row, dtype, step)
+    _require_apart(made)
+    return made
+
+
+def _require_apart(arrays: BoundArrays) -> None:
+    """Check that no results lie in what is read for them: in which order CTAs read and write is not known."""
+    for number, layer in enumerate(arrays.spans()):
+        values = zip(("queries", "keys", "values"), (layer.q, layer.k_cache, layer.v_cache), strict=True)
+        for name, one in (*values, *(("the batch", array) for array in arrays.batch())):
+            if layer.y.address < one.stop and one.address < layer.y.stop:
+                hint = "results need an array of their own"
+                raise InvalidInput(f"layer {number}: the results overlap {name}", hint=hint)
 
 
 def _read(name: str, given: Any) -> ExternalArray:
@@ -210,11 +221,11 @@ def _part(bound: Any, arrays: dict[str, _Array], number: int, part: RequestArray
     fields = ["page_pointers", "pages", "lengths"] + ["query_pointers"] * (part.query_pointers is not None)
     names = {name: bound(f"{name}{number}", getattr(part, name)) for name in fields}
     read = {name: arrays[own].read for name, own in names.items()}
-    count = read["page_pointers"].shape[0] - 1
     if any(one.dtype != np.int32 or len(one.shape) != 1 for one in read.values()):
         given = ", ".join(f"{name} {one.dtype} {one.shape}" for name, one in read.items())
         message = f"the arrays of requests of group {number} are not all one-dimensional ones of int32: {given}"
         raise InvalidInput(message, hint="convert them to int32, and pass one-dimensional arrays")
+    count = read["page_pointers"].shape[0] - 1
     short = read["lengths"].shape[0] < count or ("query_pointers" in read and read["query_pointers"].shape[0] <= count)
     if count < 1 or short:
         given = ", ".join(f"{name} {one.shape[0]}" for name, one in read.items())
@@ -232,11 +243,13 @@ def _last_pages(parts: Sequence[RequestArrays]) -> bool:
     return kinds.pop()
 
 
-def _first_row(parts: Sequence[RequestArrays], found: Sequence[tuple[dict[str, str], int]]) -> int:
+def _first_row(parts: Sequence[RequestArrays], found: Sequence[tuple[dict[str, str], int]], rows: int) -> int:
     """The first row of the second group: as given, or the number of requests if each in the first group has one row."""
     if len(parts) == 1:
         return 0
     row = parts[1].first_row
+    if row is not None and (type(row) is not int or not 0 <= row <= rows):
+        raise InvalidInput(f"the second group cannot begin at row {row!r}", hint=f"it is an integer from 0 to {rows}")
     if row is not None:
         return row
     if parts[0].query_pointers is not None:

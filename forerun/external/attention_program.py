@@ -27,6 +27,7 @@ from forerun.schedules.attention import Attention
 from forerun.schedules.cuts import CutRule, Invariant, Shares, Whole
 from forerun.schedules.schedule import capacity_for
 from forerun.schedules.status import Finding, Status
+from forerun.support.diagnostics import InvalidInput
 
 if TYPE_CHECKING:
     from forerun.runtime.cuda.program import CudaProgram
@@ -107,7 +108,9 @@ def attention_graph(
     heads, head_size = arrays.layers[0].y_shape[1:]
     cache_pages, page_size, kv_heads, _ = arrays.layers[0].cache_shape
     family = Attention(heads, kv_heads, head_size, page_size, cache_pages)
-    rule = _RULES[cuts]
+    rule = _RULES.get(cuts)
+    if rule is None:
+        raise InvalidInput(f"unknown cuts {cuts!r}", hint=f"choose one of {', '.join(_RULES)}")
     capacity = capacity_for(family, arrays.requests, arrays.layers[0].y_shape[0], arrays.pages, ctas, rule)
     ragged = RaggedAttention(family, capacity, policy, rule, arrays.dtype)
     builder, parts = GraphBuilder("persistent_attention"), []

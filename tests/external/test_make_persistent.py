@@ -82,6 +82,8 @@ FORK = [(ATTEND, "q k0 v0 t"), (PRODUCT, "t q"), (MERGE, "t y")]
 @pytest.mark.parametrize(
     ("launches", "edges", "kernels", "error", "said"),
     [
+        (STEP, None, "decode", InvalidInput, "'decode' are no parts of names"),
+        (STEP, None, ("decode", ""), InvalidInput, "are no parts of names"),
         (STEP, None, ("attention",), InvalidInput, "no launch of attention is for layer 0"),
         (STEP[:5], None, ("decode", "merge"), InvalidInput, "is for layer 1"),
         (STEP, None, ("decode", "merge", "gemm"), InvalidInput, "gemm of n1 has pointers to the KV cache of no layer"),
@@ -93,7 +95,7 @@ FORK = [(ATTEND, "q k0 v0 t"), (PRODUCT, "t q"), (MERGE, "t y")]
 def test_what_is_refused(
     launches: list[Launch],
     edges: list[tuple[int, int]] | None,
-    kernels: tuple[str, ...],
+    kernels: Sequence[str],
     error: type[ForerunError],
     said: str,
 ) -> None:
@@ -184,12 +186,26 @@ def test_keys_and_values_may_be_pages_of_one_array() -> None:
         ([layer_of()], [requests_of(3, lengths=OnGpu(0, (2,), np.int32))], "too few elements for 3 requests"),
         ([layer_of()], [requests_of(3, pages=OnGpu(0, (2,), np.int64))], "one-dimensional ones of int32"),
         ([layer_of()], [requests_of(3), requests_of(2, last_pages=True)], "must be of one kind"),
+        ([layer_of()], [requests_of(3, page_pointers=OnGpu(0, (), np.int32))], "one-dimensional ones of int32"),
+        ([layer_of()], [requests_of(3), requests_of(2, first_row=-1)], "cannot begin at row -1"),
+        ([layer_of()], [requests_of(3), requests_of(2, first_row=9)], "cannot begin at row 9"),
+        ([layer_of(y=OnGpu((1 << 16) + 128, (8, 4, 16)))], [requests_of(3)], "layer 0: the results overlap queries"),
+        ([layer_of(), layer_of(y=OnGpu(3 << 16, (8, 4, 16)))], [requests_of(3)], "layer 1: the results overlap values"),
+        ([layer_of()], [requests_of(3, lengths=OnGpu(4 << 16, (3,), np.int32))], "the results overlap the batch"),
         ([layer_of()], [requests_of(3, query_pointers=OnGpu(0, (4,), np.int32)), requests_of(2)], "is not known"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(layers: list[Any], parts: list[Any], said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
         bound_arrays(layers, parts)
+
+
+def test_unknown_cuts_and_policies_are_refused() -> None:
+    found = bound_arrays([layer_of()], [requests_of(3)])
+    with pytest.raises(InvalidInput, match="unknown cuts 'halves'"):
+        attention_graph(found, "prefix-sums", "halves", 4, apart=False)
+    with pytest.raises(InvalidInput, match="unknown policy 'any'"):
+        attention_graph(found, "any", "shares", 4, apart=False)
 
 
 @pytest.mark.parametrize("apart", [False, True])
