@@ -149,25 +149,24 @@ def measured(
         maker: Makes code for its kernels.
         open_: The functions whose code can be replaced.
         limit_s: Approximate time limit of the search in seconds.
-        kept: A search for another capture of the same functions; its result is used if there is suitable code for it.
+        kept: A search for another capture of the same functions; its result, or else that of the cache, is used if there
+            is suitable code for it.
 
     Raises:
         InternalError: If the chosen graph is not certified.
     """
     functions = functions_of(captured.graph, imported.names)
     opened = Counter(number for number in functions.values() if number in open_)
-    family = _Family(imported, functions)
-    if kept is not None and kept.order in family.orders and kept.choices.keys() >= opened.keys():
-        graph = family.graph(kept.order, kept.choices)
-        if not maker.code(graph, prefetching(kept.choices)).unfit and family.may_run(graph):
-            return graph, kept
-    known = KnownChoices.of(captured.graph)
-    found = known.read(opened)
-    if found is None or found.order not in family.orders:
-        options = _options(maker, opened, family)
-        with _Clones(captured, imported, maker, family) as clones:
-            found = search(opened, options, clones.seconds, family.orders, limit_s=limit_s, untouched=family.untouched)
-        known.write(found)
+    family, known = _Family(imported, functions), KnownChoices.of(captured.graph)
+    for before in (kept, known.read(opened)):
+        if before is not None and before.order in family.orders and before.choices.keys() >= opened.keys():
+            graph = family.graph(before.order, before.choices)
+            if not maker.code(graph, prefetching(before.choices)).unfit and family.may_run(graph):
+                return graph, before
+    options = _options(maker, opened, family)
+    with _Clones(captured, imported, maker, family) as clones:
+        found = search(opened, options, clones.seconds, family.orders, limit_s=limit_s, untouched=family.untouched)
+    known.write(found)
     return family.certified(found.order, found.choices), found
 
 

@@ -13,8 +13,13 @@ from hypothesis import strategies as st
 
 import forerun
 from forerun.external import decisions
+from forerun.external.choices import Choice
+from forerun.external.known_choices import KnownChoices
 from forerun.external.optimize import CAPTURED_PIPELINE
-from forerun.runtime.cuda.capture import clone_update, comparison, reading
+from forerun.external.search import Search
+from forerun.ir.kernel import Trigger
+from forerun.runtime.cuda.capture import clone_update, code_maker, comparison, reading
+from forerun.runtime.cuda.capture.assembled import MadeCode
 from forerun.runtime.cuda.capture.clone import made_graph
 from forerun.runtime.cuda.capture.clone_update import update_clone
 from forerun.runtime.cuda.capture.comparison import compare_captures
@@ -303,6 +308,30 @@ def test_what_was_measured_is_kept_for_the_same_functions(monkeypatch: pytest.Mo
         graph.update(found.capture([FIRST, replace(SECOND, function=OTHER)]))
         assert asked
         assert graph.search is not choices
+
+
+def test_what_is_remembered_holds_only_if_its_code_is_fit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Another version of the rules, or of the tools, may refuse code that was measured."""
+    monkeypatch.setenv("FORERUN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(Timing, "_block", lambda self, executable: 1.0)
+    with program() as found:
+        found.cuda.cuMemAlloc = lambda size: found.cuda.made("cuMemAlloc", size)  # type: ignore[method-assign]
+        captured = found.capture([FIRST, SECOND])
+        remembered = Search("captured", dict.fromkeys(range(2), Choice("wait", "start")), 0.5, 1.0, ())
+        known = KnownChoices.of(captured.graph)
+        known.write(remembered)
+        with forerun.optimize(captured) as graph:
+            assert graph.search == remembered
+        make = code_maker.known_code
+
+        def without_triggers(text: Any, assembler: Any, body: Any, *rest: Any, **more: Any) -> MadeCode | str:
+            return "no triggers" if body.has(Trigger) else make(text, assembler, body, *rest, **more)
+
+        monkeypatch.setattr(code_maker, "known_code", without_triggers)
+        with forerun.optimize(captured) as graph:
+            assert graph.search is not None
+            assert graph.search.trials
+            assert all(choice.trigger == "none" for choice in graph.search.choices.values())
 
 
 def test_the_programs_own_graph_is_taken_over() -> None:
