@@ -24,7 +24,7 @@ _LEVELS = (*TARGETS, *(f"trigger {trigger}" for trigger in TRIGGERS))
 
 def varied(choices: Choices, options: Mapping[int, Sequence[Choice]], random: Random) -> Choices:
     """Vary the choices: about half of the functions get a random one of their options."""
-    drawn = {number: random.choice(found) for number, found in options.items() if random.random() < 0.5}
+    drawn = {number: random.choice(found) for number, found in options.items() if found and random.random() < 0.5}
     return {**choices, **drawn}
 
 

@@ -193,6 +193,15 @@ def test_what_has_no_fit_code_is_never_chosen() -> None:
     assert search(Counter({0: 5, 1: 2}), OPTIONS, clock(costs)).choices[0].target == "keep"
 
 
+@pytest.mark.parametrize("seconds", [1.0, float("inf")])
+@pytest.mark.parametrize("options", [{}, {0: []}, {0: [Choice("keep")]}])
+def test_where_there_is_nothing_to_choose_all_is_kept(options: Options, seconds: float) -> None:
+    """No functions; one without fit code, not even for its own wait; one that can only keep its code."""
+    found = search(Counter(dict.fromkeys(options, 1)), options, lambda candidates, turns=3: [seconds] * len(candidates))
+    assert found.choices == dict.fromkeys(options, Choice("keep"))
+    assert found.seconds == seconds
+
+
 def test_it_ends_in_time() -> None:
     costs = {(0, "keep", "none"): -0.1, (0, "wait", "start"): -0.05}
     found = search(Counter({0: 5, 1: 2}), OPTIONS, clock(costs), limit_s=0.0)
