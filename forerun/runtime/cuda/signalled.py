@@ -113,6 +113,7 @@ class SignalledGraph:
         self._end = EventWait(resources.driver, resources.scope.own("event", event, "cuEventDestroy"))
         self._waits = [PatientWait(self._is_called) for _ in work]
         self._left = set[int]()
+        self._stream: Any = None
         self._looks = 0
         resources.until_idle.append(self)
 
@@ -122,10 +123,12 @@ class SignalledGraph:
         Raises:
             CudaError: If the driver or the device fails.
         """
+        if self._left:
+            self._let_go()
         self._driver.call("cuGraphLaunch", self._executable, stream)
-        self._driver.call("cuEventRecord", self._end.event, stream)
-        self._left = set(range(len(self._work)))
+        self._left, self._stream = set(range(len(self._work))), stream
         try:
+            self._driver.call("cuEventRecord", self._end.event, stream)
             while self._left:
                 self._waits[len(self._work) - len(self._left)].wait()
                 for number in self._signals.called(self._left):
@@ -148,9 +151,14 @@ class SignalledGraph:
         return bool(self._signals.called(self._left))
 
     def _let_go(self) -> None:
-        """Answer all remaining segments, for which the device would otherwise wait forever."""
+        """Answer all remaining segments, for which the device would otherwise wait forever.
+
+        If this is interrupted, the next launch does it again.
+        """
         for number in self._left:
             self._signals.answer(number)
         with suppress(CudaError):  # whatever went wrong is raised already
+            self._driver.call("cuEventRecord", self._end.event, self._stream)
             self._end.wait()
         self._signals.clear()
+        self._left.clear()

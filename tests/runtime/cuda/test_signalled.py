@@ -135,6 +135,40 @@ def test_an_interrupted_replay_is_let_go(api: FakeCuda, monkeypatch: pytest.Monk
     program.close()
 
 
+def test_a_replay_that_is_interrupted_twice_is_let_go_by_the_next(api: FakeCuda) -> None:
+    """The second time while the device is on its way to the end: calls that nobody took must not count later."""
+    program = loaded()
+    split = program._split
+    work, wait = split._work, split._end.wait
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    split._work, split._end.wait = [[interrupt], *work[1:]], interrupt
+    with pytest.raises(KeyboardInterrupt):
+        program.run({"x": X})
+    split._work, split._end.wait = work, wait
+    program.synchronize()
+    api.join()
+    program.reset()
+    program.run({"x": X})
+    np.testing.assert_array_equal(program.read("total"), 16 * X)
+    program.close()
+
+
+def test_a_replay_whose_end_cannot_be_noted_is_let_go(api: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = loaded()
+    record, failing = api.cuEventRecord, [real.CUresult.CUDA_ERROR_OUT_OF_MEMORY]
+    monkeypatch.setattr(api, "cuEventRecord", lambda *given: (failing.pop(),) if failing else record(*given))
+    with pytest.raises(CudaError, match="OUT_OF_MEMORY"):
+        program.launch()
+    api.join()
+    program.reset()
+    program.run({"x": X})
+    np.testing.assert_array_equal(program.read("total"), 16 * X)
+    program.close()
+
+
 def test_operations_are_laid_out_as_the_driver_has_them() -> None:
     wait, write = real.CUstreamBatchMemOpParams(), real.CUstreamBatchMemOpParams()
     wait.operation = real.CUstreamBatchMemOpType.CU_STREAM_MEM_OP_WAIT_VALUE_32
