@@ -99,18 +99,21 @@ class Decider:
             captured: The captured graph.
             before: What was decided for another capture, whose measured choices are kept where they can be.
         """
-        from forerun.external.choices import prefetching
+        from forerun.external.choices import prefetching, with_waits_first
         from forerun.external.measured import STRONGEST, measured
 
         fixed: dict[int, str] = {}
         while True:
             found = _rewritten(captured, STRONGEST if self.pipeline is None else self.pipeline, self.dump, fixed)
             code = found.maker.code(found.graph)
-            if not code.unfit:
+            unfit = dict(code.unfit)
+            if self.pipeline is None:  # the least of what is measured
+                unfit |= found.maker.code(with_waits_first(found.imported.graph)).unfit
+            if not unfit:
                 break
             # Kernels whose new code is not fit keep theirs; what that means for edges is proved once more. It ends,
             # since each round adds functions.
-            fixed.update(code.unfit)
+            fixed.update(unfit)
         generators = _generators(captured, found.imported)
         made, search = found.graph, None
         if self.pipeline is None:
@@ -119,8 +122,8 @@ class Decider:
             made, search = measured(captured, found.imported, found.maker, open_, self.limit_s, kept)
             code = found.maker.code(made, prefetching(search.choices))
         folded = self._folded(captured, found.imported)
-        unfit = {captured.graph.functions[number].name: reason for number, reason in fixed.items()}
-        return Decision(found.imported, made, found.summary, code.made, unfit, search, folded, generators)
+        reasons = {captured.graph.functions[number].name: reason for number, reason in fixed.items()}
+        return Decision(found.imported, made, found.summary, code.made, reasons, search, folded, generators)
 
     def decide_again(
         self, before: Decision, old: LiveCapture, captured: LiveCapture, difference: Difference

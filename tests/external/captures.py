@@ -25,7 +25,7 @@ from tests.captured.samples import BLOCKS, kernel
 from tests.runtime.cuda.capture.fake import handle
 from tests.runtime.cuda.capture.updatable import UpdatableCaptures
 
-__all__ = ["AGAIN", "OPAQUE", "OTHER", "SCALE", "Program", "Spec", "changes", "program", "specs"]
+__all__ = ["AGAIN", "OPAQUE", "OTHER", "SCALE", "WAITS", "Program", "Spec", "changes", "program", "specs"]
 
 _POINTERS = ", ".join(f".param .u64 .ptr .global {name}" for name in "wxy")
 _PARAMETERS = f"{_POINTERS}, .param .u32 n, .param .u32 f"
@@ -38,9 +38,13 @@ _LINES = (
 _TEXTS = {
     b"image": kernel("scale", *_LINES, parameters=_PARAMETERS),
     b"other": kernel("scale", *_LINES[:-1], "st.global.u32 [%rd5], %r3;", parameters=_PARAMETERS),
+    b"waits": kernel(
+        "scale", *_LINES[:4], *_LINES[6:11], "griddepcontrol.wait;", *_LINES[11:], parameters=_PARAMETERS
+    ),
 }
-SCALE, AGAIN, OTHER, OPAQUE = 7, 8, 9, 10
-"""Functions: one, the same from another load of its image, other code of the same name, and one without an image."""
+SCALE, AGAIN, OTHER, OPAQUE, WAITS = 7, 8, 9, 10, 11
+"""Functions: one, the same from another load of its image, other code of the same name, one without an image, and one
+that loads, and waits then."""
 
 _UNFIT_GRID = 13
 
@@ -106,7 +110,7 @@ def program() -> Iterator[Program]:
     """A program whose images are seen, and whose texts are known. Not all code for them is fit."""
     recorder, cuda = ImageRecorder(), UpdatableCaptures()
     recorder.images.update({digest_of(image): image for image in _TEXTS})
-    for function, image in ((SCALE, b"image"), (AGAIN, b"image"), (OTHER, b"other")):
+    for function, image in ((SCALE, b"image"), (AGAIN, b"image"), (OTHER, b"other"), (WAITS, b"waits")):
         cuda.add_function(function, "scale", [8, 8, 8, 4, 4])
         recorder.by_module[10 * function] = digest_of(image)
     cuda.add_function(OPAQUE, "opaque", [8, 8, 8, 4, 4])

@@ -17,7 +17,7 @@ from forerun.external.choices import Choice
 from forerun.external.known_choices import KnownChoices
 from forerun.external.optimize import CAPTURED_PIPELINE
 from forerun.external.search import Search
-from forerun.ir.kernel import Trigger
+from forerun.ir.kernel import Trigger, Wait
 from forerun.runtime.cuda.capture import clone_update, code_maker, comparison, reading
 from forerun.runtime.cuda.capture.assembled import MadeCode
 from forerun.runtime.cuda.capture.clone import made_graph
@@ -26,7 +26,7 @@ from forerun.runtime.cuda.capture.comparison import compare_captures
 from forerun.runtime.cuda.capture.timing import Timing
 from forerun.runtime.cuda.driver.scope import Scope
 from forerun.support.diagnostics import ForerunError, InvalidInput, Unsupported
-from tests.external.captures import AGAIN, OPAQUE, OTHER, Program, Spec, changes, program, specs
+from tests.external.captures import AGAIN, OPAQUE, OTHER, WAITS, Program, Spec, changes, program, specs
 from tests.runtime.cuda.capture.fake import handle
 
 WHOLE = "copies, fills, host functions and child graphs cannot be set one by one"
@@ -332,6 +332,25 @@ def test_what_is_remembered_holds_only_if_its_code_is_fit(monkeypatch: pytest.Mo
             assert graph.search is not None
             assert graph.search.trials
             assert all(choice.trigger == "none" for choice in graph.search.choices.values())
+
+
+def test_a_function_whose_wait_cannot_move_hinders_no_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FORERUN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(Timing, "_block", lambda self, executable: 1.0)
+    with program() as found:
+        found.cuda.cuMemAlloc = lambda size: found.cuda.made("cuMemAlloc", size)  # type: ignore[method-assign]
+        make = code_maker.known_code
+
+        def without_first_waits(text: Any, assembler: Any, body: Any, *rest: Any, **more: Any) -> MadeCode | str:
+            if "griddepcontrol.wait" in text.text and isinstance(body.roles[0].steps[0], Wait):
+                return "its results could differ"
+            return make(text, assembler, body, *rest, **more)
+
+        monkeypatch.setattr(code_maker, "known_code", without_first_waits)
+        with forerun.optimize(found.capture([FIRST, replace(SECOND, function=WAITS)])) as graph:
+            assert graph.unfit == {"scale": "its results could differ"}
+            assert graph.search is not None
+            assert any(trial.seconds == 1.0 and trial.choice.target == "wait" for trial in graph.search.trials)
 
 
 def test_the_programs_own_graph_is_taken_over() -> None:
