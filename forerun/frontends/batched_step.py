@@ -16,6 +16,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import Launch, ScalarLoad
 from forerun.ir.types import BufferRole, DType
+from forerun.kernels import attention_cluster
 from forerun.kernels.batched import attention, gate_up, head, projection, qkv_rope, tokens
 from forerun.kernels.batched.sequences import Sequences
 from forerun.kernels.batched.stream import require_short
@@ -62,7 +63,7 @@ def batched_decode_graph(
         >>> batched_decode_graph(tiny, Sequences(3), context=16)
         <Graph tiny_batched: 8 nodes, 7 dependencies, 32 buffers>
     """
-    _require_valid(config, sequences, context, steps, dtype)
+    _require_valid(config, sequences, context, steps, _Types(dtype, cache_dtype))
     builder = GraphBuilder(name or f"{config.name}_batched")
     emitter = _BatchedEmitter(builder, config, sequences, _Types(dtype, cache_dtype), context)
     emitter.declare(steps)
@@ -71,8 +72,8 @@ def batched_decode_graph(
     return builder.build()
 
 
-def _require_valid(config: LlamaConfig, sequences: Sequences, context: int, steps: int, dtype: DType) -> None:
-    require_short(dtype)
+def _require_valid(config: LlamaConfig, sequences: Sequences, context: int, steps: int, types: _Types) -> None:
+    require_short(types.matrices)
     if config.attention_bias:
         message = f"model '{config.name}' has biases, which a batched decode step does not support"
         raise InvalidInput(message, hint="decode one sequence at a time, or use a ragged step")
@@ -85,6 +86,10 @@ def _require_valid(config: LlamaConfig, sequences: Sequences, context: int, step
     if steps > 1 and sequences.tokens > 1:
         message = f"{steps} steps of {sequences.tokens} tokens of a sequence are not supported"
         raise InvalidInput(message, hint="with several tokens of a sequence, set steps=1")
+    if not attention_cluster.fits(config.heads, config.kv_heads, config.head_size, types.caches):
+        heads = f"{config.heads} query and {config.kv_heads} KV heads of {config.head_size} elements"
+        hint = f"rows of 16, 32, ... or 512 bytes in caches of {types.caches}, and at most 8 query heads for a KV head"
+        raise InvalidInput(f"{heads} are not supported", hint=hint)
     for columns in (config.width, config.heads * config.head_size, config.hidden):
         if columns % 8:
             message = f"matrices of {columns} columns are not supported"

@@ -159,6 +159,9 @@ def test_passes_put_weights_and_earlier_rows_ahead_of_waits(of: Sequences, steps
         ({"sequences": Sequences(2, 2), "steps": 2}, "2 steps of 2 tokens"),
         ({"config": QWEN2_5_0_5B}, "has biases"),
         ({"config": replace(TINY, width=36)}, "matrices of 36 columns"),
+        ({"config": replace(TINY, head_size=24)}, "KV heads of 24 elements are not supported"),
+        ({"config": replace(TINY, heads=18, kv_heads=2)}, "18 query and 2 KV heads of"),
+        ({"config": replace(TINY, head_size=4)}, "KV heads of 4 elements"),
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, Any], said: str) -> None:
