@@ -88,9 +88,7 @@ class Ahead:
         return self._first[loop.header]
 
 
-def move_loads(
-    ahead: Ahead, accesses: Sequence[Access], most: int | None = None, *, prefetch: bool = False
-) -> None:
+def move_loads(ahead: Ahead, accesses: Sequence[Access], most: int | None = None, *, prefetch: bool = False) -> None:
     """Move loads to the front, as far as every thread executes them for certain, and their addresses are known there.
 
     Of a load in a loop the first turn moves. Where loads stay, and are only prefetched into the L2 cache, they need no

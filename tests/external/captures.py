@@ -38,9 +38,7 @@ _LINES = (
 _TEXTS = {
     b"image": kernel("scale", *_LINES, parameters=_PARAMETERS),
     b"other": kernel("scale", *_LINES[:-1], "st.global.u32 [%rd5], %r3;", parameters=_PARAMETERS),
-    b"waits": kernel(
-        "scale", *_LINES[:4], *_LINES[6:11], "griddepcontrol.wait;", *_LINES[11:], parameters=_PARAMETERS
-    ),
+    b"waits": kernel("scale", *_LINES[:4], *_LINES[6:11], "griddepcontrol.wait;", *_LINES[11:], parameters=_PARAMETERS),
 }
 SCALE, AGAIN, OTHER, OPAQUE, WAITS = 7, 8, 9, 10, 11
 """Functions: one, the same from another load of its image, other code of the same name, one without an image, and one

@@ -323,7 +323,8 @@ def test_a_kernel_that_was_rewritten_before_can_be_again(prefetching: int | None
     changes = Changes(ahead=frozenset({"a"}), prefetching=prefetching)
     once = printed(rewrite(before, "k", changes))
     for after in (once, printed(rewrite(once, "k", changes))):
-        declared = [one.name for line in after.entry("k").body or () if isinstance(line, Declaration) for one in line.names]
-        labels = [line.name for line in after.entry("k").body or () if isinstance(line, Label)]
+        body = after.entry("k").body or ()
+        declared = [one.name for line in body if isinstance(line, Declaration) for one in line.names]
+        labels = [line.name for line in body if isinstance(line, Label)]
         assert len({*declared, *labels}) == len(declared) + len(labels)
         assert [new.stored for new in run(after)] == [old.stored for old in run(before)]
