@@ -149,8 +149,8 @@ def measured(
         maker: Makes code for its kernels.
         open_: The functions whose code can be replaced.
         limit_s: Approximate time limit of the search in seconds.
-        kept: A search for another capture of the same functions; its result, or else that of the cache, is used if there
-            is suitable code for it.
+        kept: A search for another capture of the same functions; its result, or else that of the cache, is used if
+            there is suitable code for it.
 
     Raises:
         InternalError: If the chosen graph is not certified.
