@@ -130,10 +130,11 @@ SECTIONS = (
     Section(
         "splits",
         "Host and device in one program",
-        "Layers of gpt-oss-20b's shapes, the faster of one CUDA graph and a plan a split; what it is compared with is "
+        "Layers of gpt-oss-20b's shapes, the faster of one CUDA graph and one plan per split; the baseline is "
         "launched split by split, with a synchronization in between. `worst_ratio` is of six placements. Measured "
-        "before waits looked at what they wait for, and before `cuda{splits=signals}`. A later run seems to have had "
-        "company on its machine (benchmarks/NOTES.md), so its figures are not here. `python -m benchmarks.splits`",
+        "before waits looked at what they wait for, and before `cuda{splits=signals}`. A later run was probably "
+        "disturbed by other work on its machine (benchmarks/NOTES.md), so its figures are left out. "
+        "`python -m benchmarks.splits`",
         (
             ("splits.worst_ratio", "at least 0.97"),
             ("splits.two_sequences_speedup", "at least 1.2"),
