@@ -331,11 +331,14 @@ SECTIONS = (
     Section(
         "cost_model",
         "The cost model",
-        "What `forerun.tuner.cost_model` estimates, without a GPU, over the times recorded above, less 1: below 0 is "
-        "too little. The median is of absolute errors. [Tuning](tuning.md#without-a-gpu) has its constants, some of "
-        "which were fitted to earlier runs of the same graphs, and what it does not see. "
+        "What `forerun.tuner.cost_model` estimates, without a GPU, over recorded times, less 1: below 0 is too little. "
+        "Medians are of absolute errors. `test` and `changed`: graphs of an H200 that no constant was fitted to, whose "
+        "kernels are the same machine code as when they were timed, or the same in launches and phases; these two are "
+        "in `cost_model.median_error`, the first alone in `same_code`. `fitted`: what constants come from. `replaced`: "
+        "the kernels now are others. `h100`: all of an H100, to some of which constants were fitted. "
+        "[Tuning](tuning.md#without-a-gpu) has the constants, and what the model does not see. "
         "`python benchmarks/cost_model.py`",
-        (("cost_model.median_error", "at most 0.15"),),
+        (("cost_model.median_error", "at most 0.10"), ("cost_model.worst_error", "at most 0.25")),
     ),
 )
 

@@ -3,30 +3,34 @@
 Decode steps are bound by memory, so a node costs its bytes, and in between the memory is idle: from the last byte of a
 kernel until its stores are visible (``tail``), until the next kernel's wait returns (``programmatic``) or that kernel
 starts (``full``), and until bytes arrive (``latency``) at full rate (``ramp``). Loads before the wait hide both, as far
-as they go. How deep rings are beyond that makes no difference here, but does on a GPU: launches must be measured. The
-constants are those of :mod:`forerun.tuner.gpus`.
+as they go. A kernel whose reads are all in the L2 cache costs a boundary alone, since boundaries are measured with such
+kernels. How deep rings are beyond that makes no difference here, but does on a GPU: launches must be measured. Nor does
+what a kernel computes: blocks of quantised weights take longer than their bytes. The constants are those of
+:mod:`forerun.tuner.gpus`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Phase, Trigger
-from forerun.ir.nodes import KernelNode, Launch
+from forerun.ir.nodes import KernelNode, Launch, MemcpyNode
 from forerun.ir.semantics import ByteSet, NodeAccess, accesses
 from forerun.ir.semantics.body import late_steps
 from forerun.ir.semantics.nested import inner_graph
-from forerun.ir.types import DependencyKind
+from forerun.ir.types import DependencyKind, DType
 from forerun.ir.walk import bodies_in
 from forerun.tuner.gpus import Constants
 
 __all__ = ["CostModel", "Estimate", "NodeCost", "cheapest", "estimate"]
+
+_INTEGERS = (DType.I32, DType.I64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class NodeCost:
         end: When it is complete.
         bytes: What it moves.
         early_bytes: What of it is on its way before the wait, at most.
-        exposed: Seconds that it waits for its first bytes.
+        exposed: Seconds that it waits for its first bytes, and for what says where they are.
     """
 
     ready: float
@@ -110,6 +114,9 @@ class _Model:
         self.nodes: dict[str, NodeCost] = {}
         # When the memory is done with what was asked of it before.
         self.memory_free = 0.0
+        # Bytes moved so far, and how many they were when each allocation was last used.
+        self.moved = 0
+        self.used: dict[str, int] = {}
 
     def run(self) -> dict[str, NodeCost]:
         for node in self.graph:
@@ -121,24 +128,72 @@ class _Model:
         inner = _Model(inner_graph(self.graph, name, 0), self.values, self.constants).run()
         seconds = max((node.end for node in inner.values()), default=0.0)
         self.memory_free = max(self.memory_free, ready + seconds)
-        return NodeCost(ready, ready + seconds, sum(node.bytes for node in inner.values()), 0, 0.0)
+        moved = sum(node.bytes for node in inner.values())
+        self.moved += moved
+        return NodeCost(ready, ready + seconds, moved, 0, 0.0)
 
     def of_node(self, name: str) -> NodeCost:
-        found, constants = accesses(self.graph)[name], self.constants
-        moved = self.size(found)
+        found, constants = self.gathered(accesses(self.graph)[name]), self.constants
+        moved, cold = self.size(found), self.size(self.cold(found))
         ready, hides = self.ready(name)
         early = min(self.size([a for a in found if a.early and not a.write]), self.room(name))
         bandwidth = min(self.bandwidth(name), self.spread(name) * constants.of_multiprocessor)
         # This many bytes on their way fill the time in which none arrive.
         most = constants.ramp * bandwidth
-        needed = min(moved, most)
+        needed = min(cold, most)
         hidden = min(1.0, early / needed) * hides if needed else 1.0
         until_full = constants.latency + (constants.ramp - constants.latency) * needed / most
-        exposed = until_full * (1 - hidden)
+        exposed = until_full * (1 - hidden) + self.indexed(name, found) * (1 - hides)
         begin = max(ready + exposed, self.memory_free)
         self.memory_free = begin + moved / bandwidth * (1 + constants.inside)
-        end = self.memory_free + constants.tail + (constants.exchange if self.exchanges(name) else 0.0)
+        end = self.memory_free + (constants.tail if cold else 0.0) + self.fixed(name)
+        self.moved += moved
+        self.used.update((access.allocation, self.moved) for access in found)
         return NodeCost(ready, end, moved, early, exposed)
+
+    def cold(self, found: Iterable[NodeAccess]) -> list[NodeAccess]:
+        """Reads of what the L2 cache does not have: what was not used, or so long ago that it was replaced since."""
+        longest = self.constants.cache
+        return [a for a in found if not a.write and self.moved - self.used.get(a.allocation, -longest) >= longest]
+
+    def fixed(self, name: str) -> float:
+        """Seconds that neither depend on bytes nor can be hidden: of copies, and of CTAs that exchange results."""
+        node, constants = self.graph.nodes[name], self.constants
+        if isinstance(node, MemcpyNode):
+            return constants.copy
+        clusters = isinstance(node, KernelNode) and node.launch.cluster is not None
+        return constants.exchange if clusters else 0.0
+
+    def indexed(self, name: str, found: Iterable[NodeAccess]) -> float:
+        """Seconds until a kernel knows where to read, if it reads that from memory."""
+        kernel = isinstance(self.graph.nodes[name], KernelNode)
+        return self.constants.index if kernel and any(map(self.is_index, found)) else 0.0
+
+    def is_index(self, access: NodeAccess) -> bool:
+        """Whether a kernel reads numbers that say where it reads on."""
+        buffer = self.graph.buffers.get(access.buffer)
+        return not access.write and buffer is not None and buffer.dtype in _INTEGERS
+
+    def gathered(self, found: Sequence[NodeAccess]) -> list[NodeAccess]:
+        """The accesses, without the rows of tables that are not read.
+
+        A read of a whole buffer whose first extent no other buffer of the node has takes its rows by number if the node
+        reads integers: as many rows as it reads integers.
+        """
+        buffers = self.graph.buffers
+        count = sum(self.size([a]) // buffers[a.buffer].dtype.itemsize for a in found if self.is_index(a))
+        return [self.rows(access, found, count) if count else access for access in found]
+
+    def rows(self, access: NodeAccess, others: Sequence[NodeAccess], count: int) -> NodeAccess:
+        """A read of a table, of that many rows; any other access as it is."""
+        buffer = self.graph.buffers.get(access.buffer)
+        if access.write or buffer is None or access.bytes != ByteSet(0, buffer.size) or len(buffer.shape) < 2:
+            return access
+        names = {other.buffer for other in others} - {access.buffer}
+        shared = any(buffer.shape[0] in self.graph.buffers[name].shape for name in names & self.graph.buffers.keys())
+        if shared or count >= buffer.shape[0]:
+            return access
+        return replace(access, bytes=ByteSet(0, buffer.size // buffer.shape[0] * count))
 
     def ready(self, name: str) -> tuple[float, float]:
         """When the sources are complete and seen, and how much of the ramp loads before the wait can hide."""
@@ -178,11 +233,6 @@ class _Model:
         node = self.graph.nodes[name]
         loads = isinstance(node, KernelNode) and not node.launch.shared_bytes
         return self.constants.of_registers if loads else self.constants.bandwidth
-
-    def exchanges(self, name: str) -> bool:
-        """Whether a node's CTAs exchange what they have found."""
-        node = self.graph.nodes[name]
-        return isinstance(node, KernelNode) and node.launch.cluster is not None
 
     def spread(self, name: str) -> int:
         """How many multiprocessors a node runs on."""

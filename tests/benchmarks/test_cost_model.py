@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +14,7 @@ import pytest
 
 from forerun.ir.text import print_graph
 from forerun.tuner.cost_model import estimate
-from forerun.tuner.gpus import H100
+from forerun.tuner.gpus import H100, H200
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -39,6 +40,58 @@ def test_errors_of_graphs_and_of_shapes(benchmark: ModuleType, tmp_path: Path) -
     filed = {"name": "b", "graph": str(path), "inputs": {"position": [3]}, "seconds": 2 * seconds}
     found = benchmark.errors([{**shaped, "seconds": seconds}, filed])
     assert found == pytest.approx([0.0, -0.5])
+
+
+def test_records_of_an_h200_are_told_apart(benchmark: ModuleType) -> None:
+    records = list(benchmark.recorded_h200())
+    groups = {group: [r["name"] for r in records if r["group"] == group] for group in {r["group"] for r in records}}
+    assert groups.keys() == {"fitted", "test", "changed", "replaced"}
+    assert len({record["name"] for record in records}) == len(records)
+    assert all(record["gpu"] == "NVIDIA H200" for record in records)
+    assert len(groups["fitted"]) == 5
+    assert all(name.startswith("quantised.") for name in groups["replaced"])
+    # Whoever shares a graph with a fitted record is none of those that test.
+    fitted = [record for record in records if record["group"] == "fitted"]
+    errors = [1.0 if record in fitted else 0.5 for record in records]
+    tested = benchmark.by_graph(records, errors, ("test", "changed"))
+    assert len(benchmark.by_graph(records, errors, ("fitted", "test", "changed"))) == len(fitted) + len(tested)
+
+
+def test_what_was_estimated_is_what_the_result_says(benchmark: ModuleType) -> None:
+    result = json.loads((FOLDER / "results" / "cost_model.json").read_text(encoding="utf-8"))["metrics"]
+    chosen = ("batch.batch8.step", "cost_model_noted_h200.rings", "fold_params.smollm2-135m.without")
+    records = [record for record in benchmark.recorded_h200() if record["name"] in chosen]
+    for record, error in zip(records, benchmark.errors(records, H200), strict=True):
+        written = result[f"cost_model.error.{record['group']}.{record['name']}"]["value"]
+        assert error == pytest.approx(written, abs=1e-6)
+    assert result["cost_model.median_error"]["value"] <= benchmark.LIMIT
+    assert result["cost_model.worst_error"]["value"] <= benchmark.WORST
+
+
+def test_a_graph_that_was_timed_twice_counts_once(benchmark: ModuleType) -> None:
+    records = [
+        {"name": "a", "file": "x", "seconds": 1.0, "shape": "s", "group": "test"},
+        {"name": "b", "file": "y", "seconds": 2.0, "shape": "s", "group": "test"},
+        {"name": "c", "file": "y", "seconds": 2.0, "shape": "t", "group": "changed"},
+        {"name": "d", "file": "y", "seconds": 2.0, "shape": "u", "group": "fitted"},
+    ]
+    assert benchmark.by_graph(records, [0.1, -0.3, -0.2, 9.0], ("test", "changed")) == pytest.approx([0.1, 0.2])
+    metrics = benchmark.summary("m", [0.1, 0.2, 0.4])
+    assert metrics["m.median_error"].value == 0.2
+    assert metrics["m.worst_error"].value == 0.4
+
+
+def test_a_fit_finds_the_constants_that_times_are_of(benchmark: ModuleType) -> None:
+    true = replace(H200, of_registers=1.5e12, index=2e-6)
+    shaped = [
+        {"shape": "smollm2-135m", "context": 64, "pipeline": "", "inputs": {"position": [3]}},
+        {"shape": "llama-3.2-1b", "context": 64, "pipeline": "", "inputs": {"position": [3]}},
+    ]
+    records = [r | {"seconds": benchmark.seconds_of(r, benchmark.graph_of(r), true)} for r in shaped]
+    found = benchmark.fit(records, H200, ("of_registers", "index"))
+    assert found.of_registers == pytest.approx(true.of_registers, rel=0.03)
+    assert found.index == pytest.approx(true.index, rel=0.1)
+    assert replace(found, of_registers=1.5e12, index=2e-6) == true
 
 
 @pytest.mark.slow

@@ -7,13 +7,15 @@ from functools import cache
 
 import pytest
 
+from forerun.frontends.batched_step import batched_decode_graph
 from forerun.frontends.decode import decode_graph, generation_graph
 from forerun.frontends.llama_config import LLAMA_3_2_1B, SMOLLM2_135M
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode
 from forerun.ir.types import DType
-from forerun.kernels import add, gemv
+from forerun.kernels import add, gemv, rmsnorm
+from forerun.kernels.batched.sequences import Sequences
 from forerun.kernels.shapes import elementwise_launch
 from forerun.passes.infra.manager import PassManager
 from forerun.tuner.cost_model import CostModel, cheapest, estimate
@@ -89,6 +91,40 @@ def test_clusters_pay_for_what_they_tell_each_other() -> None:
         found.append(estimate(builder.build(), H100).seconds)
     assert found[1] - found[0] == pytest.approx(H100.exchange)
     assert found[0] == pytest.approx(H100.latency + H100.tail, rel=0.02)
+
+
+def test_what_is_cached_costs_a_boundary() -> None:
+    builder, launch, last = GraphBuilder("chain"), rmsnorm.launch_for(128), "x"
+    builder.input("x", F32, (128,))
+    builder.weight("w", F32, (128,))
+    for number in range(3):
+        y = builder.temp(f"y{number}", F32, (128,)) if number < 2 else builder.output("y", F32, (128,))
+        builder.launch(rmsnorm, x=last, w="w", y=y, eps=1e-5, node=f"n{number}", launch=launch)
+        last = y
+    graph = builder.build()
+    nodes = estimate(graph, H100).nodes
+    assert nodes["n0"].exposed >= H100.latency
+    assert nodes["n1"].exposed == nodes["n2"].exposed == 0.0
+    assert nodes["n2"].end - nodes["n1"].end == pytest.approx(H100.full, rel=0.05)
+    without = estimate(graph, replace(H100, cache=0)).nodes
+    assert without["n2"].exposed == without["n1"].exposed == nodes["n0"].exposed
+
+
+@pytest.mark.parametrize("sequences", [1, 8])
+def test_of_a_table_the_rows_that_are_named_count(sequences: int) -> None:
+    config = replace(LLAMA_3_2_1B, layers=1)
+    graph = batched_decode_graph(config, Sequences(sequences), context=64)
+    found = estimate(graph, H100, {"position": [3] * sequences}).nodes["token_embd"]
+    assert found.bytes == sequences * (4 + 2048 * 2 + 2048 * 4)
+    assert found.exposed == pytest.approx(H100.latency + H100.index, rel=0.05)
+
+
+def test_copies_cost_more_than_their_bytes() -> None:
+    builder = GraphBuilder("copy")
+    host, there = builder.constant("host", "i32", [1, 2]), builder.output("there", "i32", 2)
+    builder.copy(host, there, node="copy")
+    graph = builder.build()
+    assert estimate(graph, H100).seconds - estimate(graph, replace(H100, copy=0.0)).seconds == pytest.approx(H100.copy)
 
 
 def test_the_order_of_the_versions_is_right() -> None:
