@@ -14,8 +14,8 @@ Groups of an H200's records:
   changed, but neither launches nor phases have, so the graph that the model sees is the one that was timed.
 - ``replaced``: their launches have changed, too. What is estimated is another graph than what was timed.
 
-To tell, the kernels of one layer were compiled for sm_90a from each result's commit and from that of 2026-11-30, and the
-text sections and the launches were compared. Records of attention alone, of ragged steps (their kernels have changed)
+To tell, the kernels of one layer were compiled for sm_90a from each result's commit and from that of 2026-11-30, and
+their text sections and launches were compared. Records of attention alone, of ragged steps (their kernels have changed)
 and of captured graphs are left out: no graph in this repository says what they read.
 """
 

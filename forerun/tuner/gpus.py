@@ -30,9 +30,10 @@ class Constants:
 
     Attributes:
         bandwidth: Reading memory, by a plain kernel over gigabytes: 3,070 to 3,140 GB/s were measured.
-        of_registers: The same by kernels that load into registers instead of rings of bulk copies. Fitted to Llama's step
-            of 245 small kernels, with full dependencies and with hoisted loads. The probe's kernels, which were launched with more L1, came to the
-            whole bandwidth: such loads pass L1, and forerun gives nearly all of that to shared memory. Not proved.
+        of_registers: The same by kernels that load into registers instead of rings of bulk copies. Fitted to Llama's
+            step of 245 small kernels, with full dependencies and with hoisted loads. The probe's kernels, which were
+            launched with more L1, came to the whole bandwidth: such loads pass L1, and forerun gives nearly all of that
+            to shared memory. Not proved.
         of_multiprocessor: The most that one can take; 64 bytes a clock, not measured.
         full: From one kernel to the next with a full dependency: 0.89 to 0.91 us, with kernels that read a few cached
             bytes.
@@ -50,7 +51,7 @@ class Constants:
         multiprocessors: How many there are.
         cache: Bytes of the L2 cache.
         index: Until a kernel has read from memory where to read on (shapes, strides, a position), unless it does so
-            before its wait. Fitted on an H200: a step of 362 kernels takes 188 us less when these numbers are constants.
+            before its wait. Fitted on an H200, where a step of 362 kernels takes 188 us less if these are constants.
         copy: What a copy of a few bytes from the host takes beside a kernel of that size. Fitted on an H200: 1,810 of
             them take 2.4 us each in a chain, boundaries included.
         registers_a_thread: Bytes that a thread can keep before its wait: 32 loads of 16.
@@ -100,8 +101,8 @@ H200 = replace(
     programmatic=0.65e-6,
     cache=60_000_000,
 )
-"""One H200, driver 580: bandwidth and boundaries calibrated; the rate into registers, ``index`` and ``copy`` fitted to five
-graphs of small kernels (benchmarks/cost_records.py says which); all else as on the H100."""
+"""One H200, driver 580: bandwidth and boundaries calibrated; the rate into registers, ``index`` and ``copy`` fitted to
+five graphs of small kernels (benchmarks/cost_records.py says which); all else as on the H100."""
 
 KNOWN: Mapping[str, Constants] = MappingProxyType({"NVIDIA H100 80GB HBM3": H100, "NVIDIA H200": H200})
 """By the name that the driver gives."""
