@@ -129,6 +129,7 @@ class Updater:
         self._driver: Driver = loaded.resources.driver
         self._emitter: Emitter = loaded.emitter
         self._handles = self._emitter.handles()
+        self._arguments = self._emitter.changing_arguments()
         self._units: Sequence[Unit] = loaded.functions.code.units
         self._number = {unit: i for i, unit in enumerate(self._units)}
         self._become(graph, loaded.functions.code.unit_of)
@@ -160,7 +161,7 @@ class Updater:
         if self._loaded.saved is not None and written_state(graph) != self._loaded.saved.ranges:
             return "the step writes other state than what is copied before it"
         for change in difference.nodes:
-            for aspect in change.aspects:
+            for aspect in () if change.arguments else change.aspects:
                 if aspect in _KEPT_BY_THE_DRIVER:
                     return f"the driver's update would keep the old {aspect} of {change.path}"
                 if aspect == "place":
@@ -190,8 +191,11 @@ class Updater:
         position = change.position
         new, was = graph.node(change.path), self._now[position]
         kernel = graph.kernels[new.kernel] if isinstance(new, KernelNode) else None
-        unit, remark = self._unit_for(graph, was, new, kernel)
-        remark = remark or self._set(new, position, unit, change.path)
+        if kernel is not None and kernel is was[1] and _are_numbers(change.arguments, was[0], new):
+            unit, remark = was[2], self._set_numbers(new, position, change)
+        else:
+            unit, remark = self._unit_for(graph, was, new, kernel)
+            remark = remark or self._set(new, position, unit, change.path)
         if not remark:
             done.append((position, was))
             self._now[position] = new, kernel, unit
@@ -236,13 +240,25 @@ class Updater:
     def _set(self, node: Node, position: int, unit: int, path: str) -> str:
         """Set the parameters of one node; why it cannot be done, if it cannot."""
         if isinstance(node, KernelNode):
-            params = self._emitter.kernel_params(node, unit, path)
+            address = self._arguments.address(position, node, unit, path)
+            params = self._emitter.kernel_params(node, unit, address)
         elif isinstance(node, nodes.MemcpyNode | nodes.MemsetNode):
             params = self._emitter.memory_params(node, path)
         else:
             params = None
         if params is None:
             return f"{path} is of a kind whose parameters cannot be set"
+        return self._put(position, params, path)
+
+    def _set_numbers(self, node: Any, position: int, change: NodeChange) -> str:
+        """The same for a kernel node that differs from what is at its position in some numbers alone."""
+        old, _, unit = self._now[position]
+        address = self._arguments.address_after(position, old, node, unit, change.arguments)
+        if not address:
+            return self._set(node, position, unit, change.path)
+        return self._put(position, self._emitter.kernel_params(node, unit, address), change.path)
+
+    def _put(self, position: int, params: Any, path: str) -> str:
         (error,) = self._set_node(self._loaded.executable, self._handles[position], params)
         return f"the driver refused the parameters of {path} ({getattr(error, 'name', error)})" if error else ""
 
@@ -308,6 +324,14 @@ class Updater:
             if not self._may_swap(old, new):
                 return None, f"other given code at {path}"
         return replace(self._loaded.functions, code=replace(code, unit_of=found)), ""
+
+
+def _are_numbers(arguments: Sequence[int], old: Any, new: Any) -> bool:
+    """Whether there are such arguments, and they are constants in both of two kernel nodes."""
+    for i in arguments:
+        if type(old.arguments[i][1]) is not ConstantArgument or type(new.arguments[i][1]) is not ConstantArgument:
+            return False
+    return bool(arguments)
 
 
 def _has_other_addresses(graph: Graph, old: KernelNode, new: KernelNode) -> bool | None:

@@ -27,7 +27,15 @@ from forerun.runtime.plans.difference import Difference, NodeChange
 if TYPE_CHECKING:
     from forerun.ir.nodes import Launch, Node
 
-__all__ = ["changed_arguments", "compare", "compare_node", "memory_difference", "same_code", "sketch"]
+__all__ = [
+    "argument_change",
+    "changed_arguments",
+    "compare",
+    "compare_node",
+    "memory_difference",
+    "same_code",
+    "sketch",
+]
 
 _CONTENTS: Mapping[type, tuple[str, ...]] = {
     nodes.KernelNode: ("kernel", "arguments", "launch", "place"),
@@ -167,19 +175,27 @@ def compare_node(before: Graph, after: Graph, old: Node, new: Node, position: in
     return _Comparison(before, after).node(old, new, "", position)
 
 
-def changed_arguments(old: Node, new: Node) -> tuple[str, ...] | None:
-    """The aspects in which two launches differ, if they name one kernel and differ in arguments alone, or not at all.
+def changed_arguments(old: Node, new: Node) -> tuple[int, ...] | None:
+    """Which arguments of two launches differ, if they name one kernel and differ in arguments alone, or not at all.
 
     The case that comes at every step of a loop: numbers, and no more.
     """
     if type(old) is not nodes.KernelNode or type(new) is not nodes.KernelNode or old.kernel != new.kernel:
         return None
-    if len(old.arguments) != len(new.arguments) or (old.launch is not new.launch and old.launch != new.launch):
+    before, after = old.arguments, new.arguments
+    if len(before) != len(after) or type(after) is not tuple:
         return None
-    if old.place is not new.place and old.place != new.place:
+    if (old.launch is not new.launch and old.launch != new.launch) or (
+        old.place is not new.place and old.place != new.place
+    ):
         return None
-    pairs = zip(old.arguments, new.arguments, strict=True)
-    return tuple([f"argument '{b[0]}'" for a, b in pairs if a is not b and a != b])
+    return tuple([i for i, a in enumerate(after) if a is not before[i] and a != before[i]])
+
+
+def argument_change(new: nodes.KernelNode, path: str, position: int, arguments: tuple[int, ...]) -> NodeChange:
+    """What changed at a launch that differs in some arguments alone."""
+    given = new.arguments
+    return NodeChange(path, position, tuple([f"argument '{given[i][0]}'" for i in arguments]), arguments)
 
 
 class _Comparison:
@@ -240,8 +256,7 @@ class _Comparison:
         path = prefix + new.name
         if type(old) is not type(new):
             return Difference(structure=f"{path} is {_KINDS[type(new)]}, and was {_KINDS[type(old)]}")
-        aspects = self._aspects(old, new)
-        changes = [NodeChange(path, position, aspects)] if aspects else []
+        changes = self._own_change(old, new, path, position)
         old_bodies, new_bodies = bodies_in(old), bodies_in(new)
         if len(old_bodies) != len(new_bodies):
             return Difference(structure=f"{path} has {len(new_bodies)} bodies, and had {len(old_bodies)}")
@@ -252,11 +267,16 @@ class _Comparison:
             changes += inner.nodes
         return Difference(tuple(changes))
 
-    def _aspects(self, old: Node, new: Node) -> tuple[str, ...]:
+    def _own_change(self, old: Node, new: Node, path: str, position: int) -> list[NodeChange]:
+        """How a node differs besides its bodies; empty if it does not."""
         if isinstance(old, nodes.KernelNode) and isinstance(new, nodes.KernelNode):
             found = changed_arguments(old, new) if self._is_same_code(old.kernel, new.kernel) else None
-            return tuple(self._kernel_aspects(old, new)) if found is None else found
-        return tuple(name for name in _CONTENTS[type(new)] if getattr(old, name) != getattr(new, name))
+            if found is not None:
+                return [argument_change(new, path, position, found)] if found else []
+            aspects = tuple(self._kernel_aspects(old, new))
+        else:
+            aspects = tuple(name for name in _CONTENTS[type(new)] if getattr(old, name) != getattr(new, name))
+        return [NodeChange(path, position, aspects)] if aspects else []
 
     def _kernel_aspects(self, old: nodes.KernelNode, new: nodes.KernelNode) -> Iterator[str]:
         if not self._is_same_code(old.kernel, new.kernel):

@@ -10,6 +10,7 @@ For everything else there is a way that is certain: verify and check the graph a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
@@ -87,12 +88,12 @@ class Proof:
         """
         if difference.structure or difference.memory or difference.renamed:
             return Proof(after), HOW[3]
-        if difference.is_empty:
+        if not difference.nodes:
             return self._moved_to(after), HOW[0]
         if self._facts.has_foreign_code:
             for change in difference.nodes:
                 _require_known_accesses(after, change)
-        inner = [change for change in difference.nodes if change.is_inner]
+        inner = [change for change in difference.nodes if "/" in change.path]
         if inner and list(_node_at(self.graph)) != list(_node_at(after)):
             return Proof(after), HOW[3]  # nodes in bodies were renamed, so a path may be another node's
         for change in difference.nodes:
@@ -113,12 +114,15 @@ class Proof:
         moved.graph, moved._facts, moved._tables = graph, self._facts, self._tables
         return moved
 
+    def _before_and_after(self, after: Graph, change: NodeChange) -> tuple[Any, Any]:
+        """A node before and after."""
+        if "/" in change.path:
+            return _node_at(self.graph)[change.path], _node_at(after)[change.path]
+        return self.graph.node(change.path), after.node(change.path)
+
     def _pair(self, after: Graph, change: NodeChange) -> tuple[KernelNode, KernelNode] | None:
         """A kernel node before and after, if it launches the same code."""
-        if change.is_inner:
-            old, new = _node_at(self.graph)[change.path], _node_at(after)[change.path]
-        else:
-            old, new = self.graph.node(change.path), after.node(change.path)
+        old, new = self._before_and_after(after, change)
         if not isinstance(old, KernelNode) or not isinstance(new, KernelNode) or old.kernel != new.kernel:
             return None
         if "kernel" in change.aspects or (old.place is not new.place and old.place != new.place):
@@ -128,22 +132,17 @@ class Proof:
 
     def _is_harmless(self, after: Graph, change: NodeChange) -> bool:
         """Whether nothing changed but numbers that no region depends on."""
-        pair = self._pair(after, change)
-        if pair is None:
+        if not change.arguments:
             return False
-        old, new = pair
-        if old.launch is not new.launch and old.launch != new.launch:
-            return False
+        old, new = self._before_and_after(after, change)
         free = self._facts.free_scalars(after.kernels[new.kernel])
-        for (name, before), (other, value) in zip(old.arguments, new.arguments, strict=True):
-            if name != other:
+        for i in change.arguments:
+            (other, before), (name, value) = old.arguments[i], new.arguments[i]
+            if name != other or name not in free:
                 return False
-            if before is value:
-                continue
-            if name not in free or type(before) is not ConstantArgument or type(value) is not ConstantArgument:
-                if before != value:
-                    return False
-            elif not holds(free[name].dtype, value.value):
+            if type(before) is not ConstantArgument or type(value) is not ConstantArgument:
+                return False
+            if not holds(free[name].dtype, value.value):
                 return False
         return True
 

@@ -68,6 +68,10 @@ class Words:
         self._pointers = (ctypes.c_uint64 * len(words))(*(base + 8 * i for i in range(len(words))))
         self.address = ctypes.addressof(self._pointers)
 
+    def put(self, place: int, word: int) -> None:
+        """Exchange one; the driver keeps the old one until it reads them again."""
+        self._values[place] = word
+
 
 class Arguments:
     """One word of eight bytes a parameter, and the address of each word. The driver reads them when nodes are added.
@@ -109,21 +113,28 @@ class Arguments:
         Returns:
             The address of its array of pointers.
         """
-        converters = self._converters[unit]
-        if converters is not None:
-            # The common case: what is bound is in the order of the parameters (verifier rule N2).
-            addresses = self._addresses
-            words = [
-                addresses[argument.buffer] if convert is None else convert(argument.value)  # type: ignore[union-attr]
-                for convert, (_, argument) in zip(converters, node.arguments, strict=True)
-            ]
-        else:
-            given = dict(node.arguments)
-            words = [self._word(path, slot, given.get(slot.parameter)) for slot in self._slots[unit]]
+        words = self.words(node, unit, path)
         position = 8 * self._next
         self._packers[unit](self._words, position, *words)
         self._next += len(words)
         return self._first + position
+
+    def words(self, node: KernelNode, unit: int, path: str) -> list[int]:
+        """The arguments of a node that launches a unit, as words."""
+        converters = self._converters[unit]
+        if converters is None:
+            given = dict(node.arguments)
+            return [self._word(path, slot, given.get(slot.parameter)) for slot in self._slots[unit]]
+        # The common case: what is bound is in the order of the parameters (verifier rule N2).
+        addresses = self._addresses
+        return [
+            addresses[argument.buffer] if convert is None else convert(argument.value)  # type: ignore[union-attr]
+            for convert, (_, argument) in zip(converters, node.arguments, strict=True)
+        ]
+
+    def converters(self, unit: int) -> Sequence[Callable[[int | float], int] | None] | None:
+        """What makes words of a unit's numbers, by argument; ``None`` if its words are not one an argument."""
+        return self._converters[unit]
 
     def position(self, address: int) -> int:
         """The position among all words of the first argument of a node, by the address of its array of pointers."""

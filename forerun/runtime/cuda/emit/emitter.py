@@ -26,6 +26,7 @@ from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
 from forerun.runtime.cuda.emit.arguments import Arguments, Words
+from forerun.runtime.cuda.emit.changing import ChangingArguments
 from forerun.runtime.cuda.emit.constants import NodeConstants
 from forerun.runtime.cuda.emit.functions import Functions
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
@@ -149,8 +150,15 @@ class Emitter:
         assert isinstance(node, HostCallbackNode | KernelNode)
         return self._calls.address_of(self.host_work(node, path), path)
 
-    def kernel_params(self, node: KernelNode, unit: int, path: str) -> Any:
-        """What the driver takes to change a node of a graph that was made; to be used before the next call."""
+    def changing_arguments(self) -> ChangingArguments:
+        """Words for arguments of nodes that are to change."""
+        return ChangingArguments(self._arguments)
+
+    def kernel_params(self, node: KernelNode, unit: int, arguments: int) -> Any:
+        """What the driver takes to change a node of a graph that was made; to be used before the next call.
+
+        ``arguments`` is the address of pointers to the arguments.
+        """
         view, launch, usual = self._node_params.view, node.launch, self._units[unit].launch
         if launch is not usual and launch != usual:
             function = self._functions.of_unit[unit]
@@ -159,8 +167,7 @@ class Emitter:
         elif unit != self._loaded_unit:
             view[:] = self._templates[unit]
             self._loaded_unit = unit
-        self._arguments.rewind()
-        _pack_address(view, nodeparams.KERNEL_PARAMETERS_AT, self._arguments.add(node, unit, path))
+        _pack_address(view, nodeparams.KERNEL_PARAMETERS_AT, arguments)
         return self._node_params.params
 
     def memory_params(self, node: nodes.MemcpyNode | nodes.MemsetNode, path: str) -> Any:
