@@ -70,7 +70,9 @@ class ConstantArgument:
         value, wanted = self.value, other.value
         if type(value) is not type(wanted) or self.name != other.name:
             return False
-        return _pack(value) == _pack(wanted) if type(value) is float else value == wanted
+        if type(value) is float and (value == 0 or value != value):
+            return _pack(value) == _pack(wanted)
+        return value == wanted
 
     def __hash__(self) -> int:
         return hash((type(self.value), _bits(self.value), self.name))  # Python hashes a NaN by where it lies

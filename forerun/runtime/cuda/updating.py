@@ -130,6 +130,7 @@ class Updater:
         self._emitter: Emitter = loaded.emitter
         self._handles = self._emitter.handles()
         self._arguments = self._emitter.changing_arguments()
+        self._is_timed = loaded.seeds is not None or loaded.timestamps is not None
         self._units: Sequence[Unit] = loaded.functions.code.units
         self._number = {unit: i for i, unit in enumerate(self._units)}
         self._become(graph, loaded.functions.code.unit_of)
@@ -156,12 +157,14 @@ class Updater:
 
     def _why_anew(self, graph: Graph, difference: Difference) -> str:
         """Why only a new executable is exact; empty if an update may do."""
-        if self._loaded.seeds is not None or self._loaded.timestamps is not None:
+        if self._is_timed:
             return "kernels with delays or timestamps are told apart by their memory"
         if self._loaded.saved is not None and written_state(graph) != self._loaded.saved.ranges:
             return "the step writes other state than what is copied before it"
         for change in difference.nodes:
-            for aspect in () if change.arguments else change.aspects:
+            if change.numbers:
+                continue
+            for aspect in change.aspects:
                 if aspect in _KEPT_BY_THE_DRIVER:
                     return f"the driver's update would keep the old {aspect} of {change.path}"
                 if aspect == "place":
@@ -191,8 +194,8 @@ class Updater:
         position = change.position
         new, was = graph.node(change.path), self._now[position]
         kernel = graph.kernels[new.kernel] if isinstance(new, KernelNode) else None
-        if kernel is not None and kernel is was[1] and _are_numbers(change.arguments, was[0], new):
-            unit, remark = was[2], self._set_numbers(new, position, change)
+        if change.numbers and kernel is was[1]:
+            unit, remark = was[2], self._set_numbers(new, was, change)
         else:
             unit, remark = self._unit_for(graph, was, new, kernel)
             remark = remark or self._set(new, position, unit, change.path)
@@ -248,17 +251,16 @@ class Updater:
             params = None
         if params is None:
             return f"{path} is of a kind whose parameters cannot be set"
-        return self._put(position, params, path)
+        return self._put(params, position, path)
 
-    def _set_numbers(self, node: Any, position: int, change: NodeChange) -> str:
-        """The same for a kernel node that differs from what is at its position in some numbers alone."""
-        old, _, unit = self._now[position]
-        address = self._arguments.address_after(position, old, node, unit, change.arguments)
+    def _set_numbers(self, node: Any, was: _Now, change: NodeChange) -> str:
+        """The same for a kernel node that differs from what it was in some numbers alone."""
+        address = self._arguments.address_after(change.position, was[0], node, was[2], change.numbers)
         if not address:
-            return self._set(node, position, unit, change.path)
-        return self._put(position, self._emitter.kernel_params(node, unit, address), change.path)
+            return self._set(node, change.position, was[2], change.path)
+        return self._put(self._emitter.kernel_params(node, was[2], address), change.position, change.path)
 
-    def _put(self, position: int, params: Any, path: str) -> str:
+    def _put(self, params: Any, position: int, path: str) -> str:
         (error,) = self._set_node(self._loaded.executable, self._handles[position], params)
         return f"the driver refused the parameters of {path} ({getattr(error, 'name', error)})" if error else ""
 
@@ -324,14 +326,6 @@ class Updater:
             if not self._may_swap(old, new):
                 return None, f"other given code at {path}"
         return replace(self._loaded.functions, code=replace(code, unit_of=found)), ""
-
-
-def _are_numbers(arguments: Sequence[int], old: Any, new: Any) -> bool:
-    """Whether there are such arguments, and they are constants in both of two kernel nodes."""
-    for i in arguments:
-        if type(old.arguments[i][1]) is not ConstantArgument or type(new.arguments[i][1]) is not ConstantArgument:
-            return False
-    return bool(arguments)
 
 
 def _has_other_addresses(graph: Graph, old: KernelNode, new: KernelNode) -> bool | None:

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from forerun.ir.nodes import Launch, Node
 
 __all__ = [
-    "argument_change",
-    "changed_arguments",
+    "argument_changes",
     "compare",
     "compare_node",
     "memory_difference",
@@ -175,27 +174,29 @@ def compare_node(before: Graph, after: Graph, old: Node, new: Node, position: in
     return _Comparison(before, after).node(old, new, "", position)
 
 
-def changed_arguments(old: Node, new: Node) -> tuple[int, ...] | None:
-    """Which arguments of two launches differ, if they name one kernel and differ in arguments alone, or not at all.
+def argument_changes(old: Node, new: Node, path: str, position: int) -> list[NodeChange] | None:
+    """What changed at a launch; ``None`` if two nodes differ in more than the arguments of one kernel.
 
     The case that comes at every step of a loop: numbers, and no more.
     """
     if type(old) is not nodes.KernelNode or type(new) is not nodes.KernelNode or old.kernel != new.kernel:
         return None
-    before, after = old.arguments, new.arguments
-    if len(before) != len(after) or type(after) is not tuple:
+    if (old.launch is not new.launch and old.launch != new.launch) or len(old.arguments) != len(new.arguments):
         return None
-    if (old.launch is not new.launch and old.launch != new.launch) or (
-        old.place is not new.place and old.place != new.place
-    ):
+    if (old.place is not new.place and old.place != new.place) or type(new.arguments) is not tuple:
         return None
-    return tuple([i for i, a in enumerate(after) if a is not before[i] and a != before[i]])
-
-
-def argument_change(new: nodes.KernelNode, path: str, position: int, arguments: tuple[int, ...]) -> NodeChange:
-    """What changed at a launch that differs in some arguments alone."""
-    given = new.arguments
-    return NodeChange(path, position, tuple([f"argument '{given[i][0]}'" for i in arguments]), arguments)
+    aspects: list[str] = []
+    numbers: list[int] = []
+    for i, after in enumerate(new.arguments):
+        before = old.arguments[i]
+        if before is not after and before != after:
+            name, value = after
+            aspects.append(f"argument '{name}'")
+            if type(value) is type(before[1]) is nodes.ConstantArgument and name == before[0]:
+                numbers.append(i)
+    if not aspects:
+        return []
+    return [NodeChange(path, position, tuple(aspects), tuple(numbers) if len(numbers) == len(aspects) else ())]
 
 
 class _Comparison:
@@ -270,9 +271,9 @@ class _Comparison:
     def _own_change(self, old: Node, new: Node, path: str, position: int) -> list[NodeChange]:
         """How a node differs besides its bodies; empty if it does not."""
         if isinstance(old, nodes.KernelNode) and isinstance(new, nodes.KernelNode):
-            found = changed_arguments(old, new) if self._is_same_code(old.kernel, new.kernel) else None
+            found = argument_changes(old, new, path, position) if self._is_same_code(old.kernel, new.kernel) else None
             if found is not None:
-                return [argument_change(new, path, position, found)] if found else []
+                return found
             aspects = tuple(self._kernel_aspects(old, new))
         else:
             aspects = tuple(name for name in _CONTENTS[type(new)] if getattr(old, name) != getattr(new, name))

@@ -14,14 +14,14 @@ class NodeChange(NamedTuple):
         path: Its name in the graph after; ``outer/inner`` for a node in a body.
         position: Its launch position in the graph itself; for a node in a body, that of the node around it.
         aspects: What differs: ``kernel``, ``argument 'offset'``, ``grid``, ``cluster``, ``source`` and so on.
-        arguments: Which of the arguments differ, counted from 0, if it launches the same code in the same way, and
-            nothing else differs; else empty.
+        numbers: Which of its arguments are other constants, counted from 0, if nothing else differs of a launch of the
+            same kernel; else empty.
     """
 
     path: str
     position: int
     aspects: tuple[str, ...]
-    arguments: tuple[int, ...] = ()
+    numbers: tuple[int, ...] = ()
 
     @property
     def is_inner(self) -> bool:

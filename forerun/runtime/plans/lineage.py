@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from forerun.ir.delta import Delta
 from forerun.ir.graph import Graph
-from forerun.runtime.plans.comparison import argument_change, changed_arguments, compare_node
+from forerun.runtime.plans.comparison import argument_changes, compare_node
 from forerun.runtime.plans.difference import Difference, NodeChange
 
 __all__ = ["MAX_EDITS", "base_of", "compare_related"]
@@ -43,14 +43,14 @@ def compare_related(before: Graph, after: Graph, positions: Mapping[str, int]) -
     changes: list[NodeChange] = []
     for name in sorted(names, key=positions.__getitem__) if len(names) > 1 else names:
         old, new = before.node(name), after.node(name)
-        arguments = changed_arguments(old, new)
-        if arguments is None:
-            found = compare_node(before, after, old, new, positions[name])
-            if found.structure:
-                return found
-            changes += found.nodes
-        elif arguments:
-            changes.append(argument_change(new, name, positions[name], arguments))
+        found = argument_changes(old, new, name, positions[name])
+        if found is None:
+            other = compare_node(before, after, old, new, positions[name])
+            if other.structure:
+                return other
+            changes += other.nodes
+        else:
+            changes += found
     return Difference(tuple(changes))
 
 

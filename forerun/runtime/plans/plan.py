@@ -158,7 +158,7 @@ class Plan:
 
     def _become(self, graph: Graph) -> Update:
         difference, redefined = self.difference_from(graph), self._redefined()
-        if difference.is_empty and not redefined:
+        if not redefined and difference.is_empty:
             if difference.renamed:
                 self._renamed = graph  # the one with the names that the program knows stays what others are compared to
             else:

@@ -15,7 +15,7 @@ from typing import Any
 from forerun.ir.analysis import Analysis
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, ScalarParameter
-from forerun.ir.nodes import AllocNode, ConstantArgument, FreeNode, KernelNode, ScalarLoad
+from forerun.ir.nodes import AllocNode, FreeNode, KernelNode, ScalarLoad
 from forerun.ir.semantics import check
 from forerun.ir.semantics.access import NodeAccess, accesses, written_scalars
 from forerun.ir.semantics.binding import Binder
@@ -64,6 +64,8 @@ class Proof:
         Refuted: If it has a race, or a node may outlive it.
         Unsupported: If facts are missing to decide.
     """
+
+    __slots__ = ("_facts", "_tables", "graph")
 
     def __init__(self, graph: Graph) -> None:
         require_proved(graph)
@@ -114,15 +116,12 @@ class Proof:
         moved.graph, moved._facts, moved._tables = graph, self._facts, self._tables
         return moved
 
-    def _before_and_after(self, after: Graph, change: NodeChange) -> tuple[Any, Any]:
-        """A node before and after."""
-        if "/" in change.path:
-            return _node_at(self.graph)[change.path], _node_at(after)[change.path]
-        return self.graph.node(change.path), after.node(change.path)
-
     def _pair(self, after: Graph, change: NodeChange) -> tuple[KernelNode, KernelNode] | None:
         """A kernel node before and after, if it launches the same code."""
-        old, new = self._before_and_after(after, change)
+        if change.is_inner:
+            old, new = _node_at(self.graph)[change.path], _node_at(after)[change.path]
+        else:
+            old, new = self.graph.node(change.path), after.node(change.path)
         if not isinstance(old, KernelNode) or not isinstance(new, KernelNode) or old.kernel != new.kernel:
             return None
         if "kernel" in change.aspects or (old.place is not new.place and old.place != new.place):
@@ -132,17 +131,14 @@ class Proof:
 
     def _is_harmless(self, after: Graph, change: NodeChange) -> bool:
         """Whether nothing changed but numbers that no region depends on."""
-        if not change.arguments:
+        if not change.numbers:
             return False
-        old, new = self._before_and_after(after, change)
-        free = self._facts.free_scalars(after.kernels[new.kernel])
-        for i in change.arguments:
-            (other, before), (name, value) = old.arguments[i], new.arguments[i]
-            if name != other or name not in free:
-                return False
-            if type(before) is not ConstantArgument or type(value) is not ConstantArgument:
-                return False
-            if not holds(free[name].dtype, value.value):
+        node: Any = _node_at(after)[change.path] if "/" in change.path else after.node(change.path)
+        free = self._facts.free_scalars(after.kernels[node.kernel])
+        for i in change.numbers:
+            name, argument = node.arguments[i]
+            parameter = free.get(name)
+            if parameter is None or not holds(parameter.dtype, argument.value):
                 return False
         return True
 

@@ -68,9 +68,16 @@ class Words:
         self._pointers = (ctypes.c_uint64 * len(words))(*(base + 8 * i for i in range(len(words))))
         self.address = ctypes.addressof(self._pointers)
 
+    def __len__(self) -> int:
+        return len(self._values)
+
     def put(self, place: int, word: int) -> None:
         """Exchange one; the driver keeps the old one until it reads them again."""
         self._values[place] = word
+
+    def put_all(self, words: Sequence[int]) -> None:
+        """Exchange all of them."""
+        self._values[:] = words
 
 
 class Arguments:
@@ -132,9 +139,9 @@ class Arguments:
             for convert, (_, argument) in zip(converters, node.arguments, strict=True)
         ]
 
-    def converters(self, unit: int) -> Sequence[Callable[[int | float], int] | None] | None:
-        """What makes words of a unit's numbers, by argument; ``None`` if its words are not one an argument."""
-        return self._converters[unit]
+    def converters(self, unit: int) -> Sequence[Callable[[int | float], int] | None]:
+        """What makes words of a unit's numbers, by argument; empty if its words are not one an argument."""
+        return self._converters[unit] or ()
 
     def position(self, address: int) -> int:
         """The position among all words of the first argument of a node, by the address of its array of pointers."""

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from forerun.ir.nodes import KernelNode, Node
+from forerun.ir.nodes import KernelNode
 from forerun.runtime.cuda.emit.arguments import Arguments, Words
 
 __all__ = ["ChangingArguments"]
+
+
+@dataclass(slots=True)
+class _Held:
+    """What stands in the words of one position.
+
+    Attributes:
+        node: The node whose arguments they are; ``None`` while they are written.
+        unit: The number of the unit that takes them.
+        words: One for each argument.
+        converters: What makes words of numbers, by argument.
+    """
+
+    node: KernelNode | None
+    unit: int
+    words: Words
+    converters: Sequence[Callable[[Any], int] | None]
 
 
 class ChangingArguments:
@@ -18,15 +37,20 @@ class ChangingArguments:
 
     def __init__(self, arguments: Arguments) -> None:
         self._arguments = arguments
-        self._held: dict[int, tuple[Node, int, Words]] = {}
+        self._held: dict[int, _Held] = {}
 
     def address(self, position: int, node: KernelNode, unit: int, path: str) -> int:
         """Write all arguments of a node that launches a unit; returns the address of its array of pointers."""
-        words = Words(*self._arguments.words(node, unit, path))
-        self._held[position] = node, unit, words
+        found, held = self._arguments.words(node, unit, path), self._held.pop(position, None)
+        if held is not None and len(held.words) == len(found):
+            words = held.words
+            words.put_all(found)
+        else:
+            words = Words(*found)
+        self._held[position] = _Held(node, unit, words, self._arguments.converters(unit))
         return words.address
 
-    def address_after(self, position: int, old: Node, new: KernelNode, unit: int, numbers: Sequence[int]) -> int:
+    def address_after(self, position: int, old: object, new: KernelNode, unit: int, numbers: Sequence[int]) -> int:
         """The same where only some numbers differ from what another node passes to the same unit.
 
         Args:
@@ -39,12 +63,11 @@ class ChangingArguments:
         Returns:
             The address, or 0 if the words that are kept are not those of the other node.
         """
-        held, converters = self._held.get(position), self._arguments.converters(unit)
-        if held is None or held[0] is not old or held[1] != unit or converters is None:
+        held = self._held.get(position)
+        if held is None or held.node is not old or held.unit != unit or not held.converters:
             return 0
-        words = held[2]
-        del self._held[position]  # until all are written
+        held.node = None
         for i in numbers:
-            words.put(i, converters[i](new.arguments[i][1].value))  # type: ignore[misc,union-attr]
-        self._held[position] = new, unit, words
-        return words.address
+            held.words.put(i, held.converters[i](new.arguments[i][1].value))  # type: ignore[misc,union-attr]
+        held.node = new
+        return held.words.address
