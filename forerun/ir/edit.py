@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from forerun.ir.analysis import carry_over
 from forerun.ir.buffer import Allocation, Buffer
@@ -252,7 +252,12 @@ class GraphEdit:
             return self.base
         # Graphs do not change, so the next one may share what no edit has changed.
         topology = self._read() if self._order is None else _reordered(self._topology, self._order)
-        tables = self._allocations, self._buffers, self._kernels
+        base, delta = self.base, self.delta
+        tables: tuple[Mapping[str, Any], ...] = (
+            self._allocations if delta.allocations else base.allocations,
+            self._buffers if delta.buffers else base.buffers,
+            self._kernels if delta.kernels else base.kernels,
+        )
         self.delta.base = weakref.ref(self.base)
         result = Graph._from_parts(self._name, tables, topology, self.delta)
         carry_over(self.base, self.delta, result)

@@ -125,10 +125,11 @@ class Graph:
     def _set(
         self, name: str, tables: Iterable[Mapping[str, Any]], topology: nx.DiGraph[str], delta: Delta | None
     ) -> None:
-        copies = (MappingProxyType(dict(table)) for table in tables)
+        # Those of another graph do not change, so they are shared.
+        kept = (t if type(t) is MappingProxyType else MappingProxyType(dict(t)) for t in tables)
         values = {
             "name": name,
-            **dict(zip(TABLES, copies, strict=True)),
+            **dict(zip(TABLES, kept, strict=True)),
             "_topology": topology,
             "delta": delta,
             "cache": {},

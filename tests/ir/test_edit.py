@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forerun.ir.buffer import Allocation
 from forerun.ir.graph import Dependency, Graph, Hazard
 from forerun.ir.kernel import Kernel, Role, Wait
 from forerun.ir.nodes import EmptyNode, KernelNode
@@ -38,6 +39,17 @@ def test_the_base_does_not_change() -> None:
     assert after.delta is not None
     assert list(after.delta.nodes) == ["b", "d"]
     assert list(after.delta.dependencies) == [("a", "b"), ("b", "c")]
+
+
+def test_tables_that_no_edit_changed_are_shared() -> None:
+    base = LINE
+    edit = base.edit()
+    edit.set_allocation(Allocation("more", 16))
+    first = edit.commit()
+    assert (first.buffers is base.buffers, first.kernels is base.kernels) == (True, True)
+    assert (first.allocations["more"].size, "more" in base.allocations) == (16, False)
+    edit.remove_allocation("more")
+    assert (edit.commit().allocations, "more" in first.allocations) == (base.allocations, True)
 
 
 def test_a_graph_cannot_be_assigned_to() -> None:

@@ -308,7 +308,7 @@ class CudaProgram:
             return Way.INSTANTIATED, "kernels of the host are bound when they are loaded"
         if self._is_assigned:
             return Way.INSTANTIATED, "a named parameter was given another value"
-        with self._working():
+        with _Working(self):
             self._updater = self._updater or Updater(self._graph, self._loaded)
             found = self._updater.update(graph, difference)
             if found[0] is not Way.INSTANTIATED:
@@ -399,10 +399,11 @@ class _Working(AbstractContextManager[None]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._program._resources.context.leave(self._before)
-        except CudaError as failure:
-            self._program._note(failure)
-            raise
-        if isinstance(error, CudaError):
+        if self._before is not None:
+            try:
+                self._program._resources.context.leave(self._before)
+            except CudaError as failure:
+                self._program._note(failure)
+                raise
+        if error is not None and isinstance(error, CudaError):
             self._program._note(error)

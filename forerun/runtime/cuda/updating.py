@@ -193,7 +193,7 @@ class Updater:
         """Change one node, and add what it was to a list; why it cannot be done, if it cannot."""
         position = change.position
         new, was = graph.node(change.path), self._now[position]
-        kernel = graph.kernels[new.kernel] if isinstance(new, KernelNode) else None
+        kernel = graph.kernels[new.kernel] if type(new) is KernelNode else None
         if change.numbers and kernel is was[1]:
             unit, remark = was[2], self._set_numbers(new, was, change)
         else:

@@ -31,8 +31,8 @@ def compare_related(before: Graph, after: Graph, positions: Mapping[str, int]) -
         kinds of edges and hazards: then compare everything.
     """
     touched = _touched(before, after)
-    if touched is None or len(before.buffers) != len(after.buffers) or len(before.kernels) != len(after.kernels):
-        return None  # a graph without tables has the edits of the one with them
+    if touched is None or not (before.kernels is after.kernels or _have_as_many(before, after)):
+        return None
     names: dict[str, None] = {}
     for delta in touched:
         if delta.reorders or delta.buffers or delta.allocations or delta.kernels:
@@ -52,6 +52,11 @@ def compare_related(before: Graph, after: Graph, positions: Mapping[str, int]) -
         else:
             changes += found
     return Difference(tuple(changes))
+
+
+def _have_as_many(before: Graph, after: Graph) -> bool:
+    """Whether the tables are as long: a graph without tables has the edits of the one with them."""
+    return len(before.buffers) == len(after.buffers) and len(before.kernels) == len(after.kernels)
 
 
 def _touched(before: Graph, after: Graph) -> list[Delta] | None:

@@ -157,7 +157,8 @@ class Plan:
         return compare(self.graph, graph)
 
     def _become(self, graph: Graph) -> Update:
-        difference, redefined = self.difference_from(graph), self._redefined()
+        difference = self.difference_from(graph)
+        redefined = self._redefined() if self._functions else ""
         if not redefined and difference.is_empty:
             if difference.renamed:
                 self._renamed = graph  # the one with the names that the program knows stays what others are compared to

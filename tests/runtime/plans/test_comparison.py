@@ -8,7 +8,7 @@ import pytest
 
 import forerun
 from forerun.ir.graph import Graph, Hazard
-from forerun.ir.nodes import ChildGraphNode, EmptyNode
+from forerun.ir.nodes import BufferArgument, ChildGraphNode, ConstantArgument, EmptyNode, KernelNode
 from forerun.ir.text import parse_graph, print_graph
 from forerun.ir.types import DependencyKind
 from forerun.runtime.plans import compare
@@ -98,6 +98,24 @@ def test_edits_are_followed_to_the_common_ancestor() -> None:
             if before is base and after is base:
                 continue
             assert found == compare(before, after), (before, after)
+
+
+def test_numbers_are_told_from_other_arguments() -> None:
+    base = chain([1, 2, 3])
+    for after in (chain([1, 7, 3]), with_argument(base, "n1", "s", 7)):
+        (change,) = (compare_related(base, after, positions(base)) or compare(base, after)).nodes
+        assert (change.path, change.aspects, change.numbers) == ("n1", ("argument 's'",), (1,))
+    node = base.nodes["n1"]
+    assert isinstance(node, KernelNode)
+    x, s, y = node.arguments
+    for arguments in ((x, ("s", BufferArgument("x")), y), (x, ("r", ConstantArgument(7)), y), (("x", s[1]), s, y)):
+        edit = base.edit()
+        edit.replace_node(replace(node, arguments=arguments))
+        after = edit.commit()
+        for found in (compare_related(base, after, positions(base)), compare(base, after)):
+            assert found is not None
+            assert [c.numbers for c in found.nodes] == [()]
+    assert compare(base, with_launch(with_argument(base, "n1", "s", 7), "n1", grid=(2, 1, 1))).nodes[0].numbers == ()
 
 
 def test_edits_that_move_nodes_are_compared_as_a_whole() -> None:

@@ -206,6 +206,51 @@ def test_a_refusal_in_the_middle_is_undone(api: UpdatableCuda) -> None:
         assert y_of(plan) == [120, 240, 360, 480]
 
 
+@forerun.kernel("x: i32[N], a: scalar i32, b: scalar i32 -> y: i32[N]", cuda="__device__ void none() {\n}\n")
+def line(x: Any, a: int, b: int) -> Any:
+    """``y = a * x + b``."""
+    return (x * np.int32(a) + np.int32(b)).astype(np.int32)
+
+
+def lines(a: int, b: int, source: str = "x") -> Graph:
+    builder = forerun.GraphBuilder("lines")
+    x, z, y = builder.input("x", "i32", N), builder.input("z", "i32", N), builder.output("y", "i32", N)
+    builder.launch(line, x={"x": x, "z": z}[source], a=a, b=b, y=y, node="n")
+    return builder.build()
+
+
+def test_numbers_that_change_one_by_one_are_all_told(api: UpdatableCuda) -> None:
+    values = {"x": [1, 2, 3, 4], "z": [10, 20, 30, 40]}
+    base = lines(1, 0)
+    with Plan(base, "cuda") as plan:
+        for a, b, source in (
+            (2, 0, "x"),
+            (2, 5, "x"),
+            (3, 5, "x"),
+            (3, 5, "z"),
+            (3, 6, "z"),
+            (-1, 7, "x"),
+            (4, 7, "x"),
+        ):
+            assert plan.update(lines(a, b, source)).way is Way.PARAMETERS
+            assert plan.run(values)["y"].tolist() == [a * x + b for x in values[source]]
+
+
+def test_numbers_that_the_driver_refused_are_not_told_later(api: UpdatableCuda) -> None:
+    with Plan(lines(1, 0), "cuda") as plan:
+        assert plan.update(lines(2, 0)).way is Way.PARAMETERS
+        before = plan.graph
+        api.refuse_after = 0
+        refused = lines(3, 0)
+        assert program(plan).update_in_place(refused, compare(before, refused))[0] is Way.INSTANTIATED
+        assert plan.update(lines(2, 9)).way is Way.PARAMETERS
+        assert y_of_line(plan) == [11, 13, 15, 17]
+
+
+def y_of_line(plan: Plan) -> list[int]:
+    return plan.run({"x": [1, 2, 3, 4], "z": [0] * N})["y"].tolist()  # type: ignore[no-any-return]
+
+
 @forerun.kernel("x: i32[N], s: scalar i32 -> y: i32[N]")
 def without_code(x: Any, s: int) -> Any:
     """Nothing that a GPU could run."""

@@ -75,9 +75,9 @@ class Words:
         """Exchange one; the driver keeps the old one until it reads them again."""
         self._values[place] = word
 
-    def put_all(self, words: Sequence[int]) -> None:
+    def put_all(self, words: list[int]) -> None:
         """Exchange all of them."""
-        self._values[:] = words
+        self._values[:] = [*words]
 
 
 class Arguments:
