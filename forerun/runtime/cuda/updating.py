@@ -129,7 +129,7 @@ class Updater:
         self._driver: Driver = loaded.resources.driver
         self._emitter: Emitter = loaded.emitter
         self._handles = self._emitter.handles()
-        self._arguments = self._emitter.changing_arguments()
+        self._arguments = self._emitter.changing
         self._is_timed = loaded.seeds is not None or loaded.timestamps is not None
         self._units: Sequence[Unit] = loaded.functions.code.units
         self._number = {unit: i for i, unit in enumerate(self._units)}

@@ -57,6 +57,7 @@ class Emitter:
 
     Attributes:
         constants: The nodes whose constants have names.
+        changing: The arguments of nodes that are updated.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Emitter:
         slots = sum(lengths[unit] for unit in self._unit_of.values())
         self._arguments = Arguments(graph, self._addresses, self._units, slots, seeds, records)
         self.constants = NodeConstants(self._driver, self._arguments)
+        self.changing = ChangingArguments(self._arguments)
         self._named_constants = {use.path for use in named_uses(graph)}
         self._stamps = stamps
         self._given = given
@@ -150,15 +152,8 @@ class Emitter:
         assert isinstance(node, HostCallbackNode | KernelNode)
         return self._calls.address_of(self.host_work(node, path), path)
 
-    def changing_arguments(self) -> ChangingArguments:
-        """Words for arguments of nodes that are to change."""
-        return ChangingArguments(self._arguments)
-
     def kernel_params(self, node: KernelNode, unit: int, arguments: int) -> Any:
-        """What the driver takes to change a node of a graph that was made; to be used before the next call.
-
-        ``arguments`` is the address of pointers to the arguments.
-        """
+        """What the driver takes to change a node, by the address of pointers to its arguments; until the next call."""
         view, launch, usual = self._node_params.view, node.launch, self._units[unit].launch
         if launch is not usual and launch != usual:
             function = self._functions.of_unit[unit]
