@@ -42,7 +42,6 @@ _PORTS = {DependencyKind.FULL: (0, 0), DependencyKind.PROGRAMMATIC: (1, 1), Depe
 _CONDITIONAL_KINDS = {"if": 0, "while": 1, "switch": 2}
 """``CUgraphConditionalNodeType`` by the node's kind."""
 
-
 _FIRST = "the node before all others"
 """What messages call a node that is not of the graph."""
 
