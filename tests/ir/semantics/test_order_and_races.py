@@ -30,16 +30,27 @@ def order_is_reachability_of_events(graph: Graph) -> None:
     assert order.undrained(graph) == undrained(graph)
 
 
+def hull(graph: Graph, access: NodeAccess) -> tuple[int, int]:
+    """The bytes of an access for all values of what they depend on; all of the view where a value has no bounds."""
+    view, ends = graph.buffers[access.buffer], []
+    for end, terms, choose in (
+        (access.bytes.start, access.bytes.start_terms, min),
+        (access.bytes.stop, access.bytes.stop_terms, max),
+    ):
+        bounds = [graph.buffers[name.strip("%").partition("[")[0]].bounds for name, _ in terms]
+        if None in bounds:
+            return view.offset, view.stop
+        sizes = [size for _, size in terms]
+        ends.append(end + sum(choose(size * b for b in given or ()) for size, given in zip(sizes, bounds, strict=True)))
+    return ends[0], ends[1]
+
+
 def known(graph: Graph, a: NodeAccess, b: NodeAccess) -> bool:
-    """Whether two accesses certainly happen, to bytes that are known or in views that meet."""
-    ends = []
-    for access in (a, b):
-        view = graph.buffers[access.buffer]
-        constant = access.bytes.is_constant
-        ends.append((access.bytes.start, access.bytes.stop) if constant else (view.offset, view.stop))
-        if not (access.certain and access.bytes.exact):
-            return False
-    return max(start for start, _ in ends) < min(stop for _, stop in ends)
+    """Whether two accesses certainly happen, to bytes that are known or may be the same."""
+    if not all(access.certain and access.bytes.exact for access in (a, b)):
+        return False
+    (first, last), (other_first, other_last) = hull(graph, a), hull(graph, b)
+    return max(first, other_first) < min(last, other_last)
 
 
 def verdict_is_that_of_all_pairs(graph: Graph) -> None:
