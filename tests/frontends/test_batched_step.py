@@ -169,8 +169,8 @@ def test_what_does_not_fit_is_refused(change: dict[str, Any], said: str) -> None
         batched_decode_graph(**{"config": TINY, "sequences": Sequences(2), "context": CONTEXT, **change})
 
 
-@pytest.mark.parametrize(("count", "tokens"), [(0, 1), (1, 0), (9, 1), (3, 3)])
-def test_a_step_has_eight_tokens_at_most(count: int, tokens: int) -> None:
+@pytest.mark.parametrize(("count", "tokens"), [(0, 1), (1, 0), (9, 1), (3, 3), (1.5, 1), (True, 1), (1, float("nan"))])
+def test_a_step_has_eight_tokens_at_most(count: Any, tokens: Any) -> None:
     with pytest.raises(InvalidInput, match="are out of range"):
         Sequences(count, tokens)
 

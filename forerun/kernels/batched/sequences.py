@@ -24,7 +24,7 @@ class Sequences:
         tokens: Tokens of each sequence.
 
     Raises:
-        InvalidInput: If a number is less than 1, or there are more than 8 tokens in all.
+        InvalidInput: If a number is not an integer or less than 1, or there are more than 8 tokens in all.
 
     Example:
         >>> Sequences(2, 3)
@@ -37,9 +37,10 @@ class Sequences:
     tokens: int = 1
 
     def __post_init__(self) -> None:
-        if self.count < 1 or self.tokens < 1 or self.vectors > MOST_VECTORS:
-            message = f"{self.count} sequences of {self.tokens} tokens in a step are out of range"
-            raise InvalidInput(message, hint=f"at least 1 of each, and at most {MOST_VECTORS} tokens in all")
+        numbers = self.count, self.tokens
+        if any(type(one) is not int for one in numbers) or min(numbers) < 1 or self.vectors > MOST_VECTORS:
+            message = f"{self.count!r} sequences of {self.tokens!r} tokens in a step are out of range"
+            raise InvalidInput(message, hint=f"integers, at least 1 of each, and at most {MOST_VECTORS} tokens in all")
 
     @property
     def vectors(self) -> int:
