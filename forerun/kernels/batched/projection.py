@@ -10,9 +10,10 @@ from forerun.ir.nodes import Launch
 from forerun.ir.phases import phase
 from forerun.ir.types import DType
 from forerun.kernels.batched import stream
+from forerun.kernels.projection_add import add, load_residual
 from forerun.kernels.shapes import Floats, cuda_kernel
 
-__all__ = ["KERNEL", "add", "cluster_for", "declare", "launch_for", "load_input", "load_residual"]
+__all__ = ["KERNEL", "cluster_for", "declare", "launch_for", "load_input"]
 
 
 def launch_for(rows: int, columns: int, vectors: int, *, depth: int = 2, cluster: int | None = None) -> Launch:
@@ -47,18 +48,6 @@ def cluster_for(columns: int, vectors: int) -> int:
 def load_input(x: Floats) -> Floats:
     """The vectors ``[B, K]``, kept in registers."""
     return x
-
-
-@phase(defines="base")
-def load_residual(residual: Floats) -> Floats:
-    """The residual ``[B, N]``, to which the products are added."""
-    return residual
-
-
-@phase(writes="y")
-def add(acc: Floats, base: Floats) -> Floats:
-    """The sums of products and residual ``[B, N]``."""
-    return base + acc
 
 
 def declare(dtype: DType = DType.BF16) -> Kernel:
