@@ -49,7 +49,7 @@ from forerun.tuner.gpus import Constants, constants_of
 
 MEASURED = RESULTS / "cost_model_measured.json"
 LIMIT, WORST = 0.10, 0.25
-"""Of the median and of the largest absolute error on an H200."""
+"""Upper limits of the median and of the largest absolute error on an H200."""
 FITTED = ("of_registers", "index", "copy")
 """What no calibration measures, and is not the same on both GPUs or was not known of either before."""
 TOLERANCE = 2e-3

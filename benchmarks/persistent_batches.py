@@ -26,7 +26,7 @@ BATCHES, LIMIT_S = 1000, 100.0
 REQUESTS, ROWS, PAGES = 512, 65_536, 180_000
 MOST_QUERIES, MOST_KV = 4096, 32_768
 TOLERANCE = 0.01
-"""Of the relative L2 error of a request; rounding results to bf16 alone is 0.0017."""
+"""Upper limit of the relative L2 error of a request. Rounding results to bf16 alone gives 0.0017."""
 
 _CHUNK = 1 << 28
 """Scores that the reference has at once."""

@@ -16,7 +16,7 @@ from forerun.runtime.toolchain import missing_toolchain
 from forerun.runtime.toolchain.locate import require_compiler
 from tests.kernels.on_cpu.runner import COMPILER, LACKING, compiled
 
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no g++")
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 
 INCLUDES = '#include "shim.h"\n#include "cuda_fp16.h"\n#include "cuda_bf16.h"\n'
 

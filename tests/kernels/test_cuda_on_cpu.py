@@ -12,7 +12,7 @@ from tests.kernels.on_cpu.runner import COMPILER, CpuKernel
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.skipif(COMPILER is None, reason="there is no g++")
+@pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 @pytest.mark.parametrize("case", list(small_cases()), ids=str)
 def test_values_are_those_of_numpy(case: Case, tmp_path: Path) -> None:
     kernel = CpuKernel(tmp_path, case.kernel, case.shapes, case.launch, **case.constants)

@@ -140,7 +140,7 @@ def _fresh_sources() -> Iterator[None]:
     codegen_sources.included.cache_clear()
 
 
-@pytest.mark.skipif(COMPILER is None, reason="there is no g++")
+@pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 @pytest.mark.usefixtures("_fresh_sources")
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_fault_is_noticed(fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

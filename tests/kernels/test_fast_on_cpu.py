@@ -26,7 +26,7 @@ def require_values(case: Case, folder: Path) -> None:
         case.compare({name: operands[name] for name in case.written}, expected)
 
 
-@pytest.mark.skipif(COMPILER is None, reason="there is no g++")
+@pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 @pytest.mark.parametrize("case", list(few_cases()), ids=str)
 def test_values_are_those_of_numpy(case: Case, tmp_path: Path) -> None:
     require_values(case, tmp_path)

@@ -27,7 +27,7 @@ from tests.kernels.fast_cases import cases_of_model, few_cases
 from tests.kernels.on_cpu.runner import COMPILER, CpuKernel, NotCompiledError, graph_of
 from tests.strategies import portion
 
-needs_compiler = pytest.mark.skipif(COMPILER is None, reason="there is no g++")
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 
 
 def exactly(kernel: Kernel) -> Case:

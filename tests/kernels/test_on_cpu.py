@@ -14,7 +14,7 @@ from forerun.ir.trust import vouch
 from forerun.kernels import silu_mul
 from tests.kernels.on_cpu.runner import COMPILER, CpuKernel, NotCompiledError
 
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no g++")
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 
 SUM = """
 struct Locals {};

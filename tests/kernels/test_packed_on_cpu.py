@@ -17,7 +17,7 @@ from tests.kernels.on_cpu.runner import COMPILER, CpuKernel
 from tests.kernels.packed_cases import packed_cases
 from tests.kernels.test_fast_on_cpu import require_values
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="there is no g++")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")]
 
 
 @pytest.mark.parametrize("case", list(packed_cases()), ids=str)

@@ -97,7 +97,7 @@ def test_a_pass_can_be_used_and_is_listed(tree: Path) -> None:
     assert "passes/drop_implied_full.py" in run(tree, "-c", mutated).stdout
 
 
-@pytest.mark.skipif(COMPILER is None, reason="there is no g++")
+@pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 def test_a_kernel_is_found_by_all_that_is_about_kernels(tree: Path) -> None:
     found = passed(tree, "scaled_add", "tests/kernels")
     for name in (

@@ -166,7 +166,7 @@ def early(after: Module) -> list[str]:
         (("@%p1 bra $L;", "ld.global.u32 %r2, [%rd4];", "$L:"), []),
         (("call f;", "ld.global.u32 %r2, [%rd4];"), []),
         (("ld.global.u32 %r2, [%rd4];", "call f;"), ["ld.global.u32"]),
-        # Turns of what is no loop: it is entered in two places.
+        # An irreducible cycle: it is entered in two places, so it is not a loop.
         (
             (
                 *("mov.u32 %r3, 0;", "@%p1 bra $M;", "$L:", "add.s32 %r3, %r3, 1;", "$M:"),

@@ -127,7 +127,7 @@ def _ctas(ctas: int, threads: int, shared: int, cluster: int = 1) -> Launch:
 
 def few_cases() -> Iterator[Case]:
     """Every batched kernel and every path of its code, in sizes for the CPU."""
-    yield _projection(3, 37, 128, BF16, _ctas(2, 64, 12000))  # a ring that is filled anew, a tile that is not whole
+    yield _projection(3, 37, 128, BF16, _ctas(2, 64, 12000))  # the ring is refilled, and the last tile is partial
     yield _projection(8, 9, 104, F16, _ctas(2, 64, 9000))  # columns that end within a step
     yield _projection(1, 20, 1104, BF16, _ctas(1, 64, 20000))  # three blocks of columns, warps without any
     yield _projection(1, 20, 1024, BF16, _ctas(1, 32, 20000))  # four blocks of columns

@@ -13,7 +13,7 @@ from tests.kernels.cuda_cases import Case
 from tests.kernels.on_cpu.runner import COMPILER, CpuKernel
 from tests.kernels.test_fast_on_cpu import require_values
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="there is no g++")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")]
 
 
 @pytest.mark.parametrize("case", list(few_cases()), ids=str)

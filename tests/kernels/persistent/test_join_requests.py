@@ -66,7 +66,7 @@ def test_a_batch_of_two_groups(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(COMPILER is None, reason="there is no g++")
+@pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")
 @pytest.mark.parametrize(("ctas", "last_pages"), [(1, 1), (3, 0)])
 def test_on_the_cpu(tmp_path: Path, ctas: int, last_pages: int) -> None:
     """Two groups, of which the second is padded; rows that do not meet; and one group alone."""

@@ -23,7 +23,7 @@ from forerun.kernels.ragged import (
 from tests.kernels.cuda_cases import Case, Make
 from tests.kernels.on_cpu.runner import COMPILER, CpuKernel
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="there is no g++")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="g++ is not installed")]
 
 BF16, F16 = DType.BF16, DType.F16
 
