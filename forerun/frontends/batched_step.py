@@ -7,7 +7,7 @@ activations rounded to about 2^-18 of each element.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from forerun.frontends.llama_config import ROPE_FREQUENCIES, LlamaConfig, weight_shapes
@@ -17,7 +17,7 @@ from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import Launch, ScalarLoad
 from forerun.ir.types import BufferRole, DType
 from forerun.kernels import attention_cluster
-from forerun.kernels.batched import attention, gate_up, head, projection, qkv_rope, tokens
+from forerun.kernels.batched import attention, gate_up, halves, head, projection, qkv_rope, tokens
 from forerun.kernels.batched.sequences import Sequences
 from forerun.kernels.batched.stream import require_short
 from forerun.kernels.shapes import elementwise_launch
@@ -104,8 +104,17 @@ class _Types:
     caches: DType
 
 
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """The buffers of the residual stream: what a projection adds to, and what the next kernel normalizes."""
+
+    y: str
+    halves: str
+    squares: str
+
+
 class _BatchedEmitter:
-    """Declares the buffers of steps, and emits their nodes. A node's result is ``NODE.out``."""
+    """Declares the buffers of steps, and emits their nodes."""
 
     def __init__(
         self, builder: GraphBuilder, config: LlamaConfig, sequences: Sequences, types: _Types, context: int
@@ -136,24 +145,25 @@ class _BatchedEmitter:
         self._prefix, self._step = prefix, step
         x = self._embed()
         for layer in range(self.config.layers):
+            after = f"blk.{layer + 1}.attn_norm" if layer + 1 < self.config.layers else "output_norm"
             x = self._attention_block(f"blk.{layer}", x)
-            x = self._feed_forward_block(f"blk.{layer}", x)
+            x = self._feed_forward_block(f"blk.{layer}", x, f"{after}.weight")
         self._choose(x, "logits" if last else self._rows("output", self.config.vocabulary))
 
-    def _embed(self) -> str:
-        y = self._rows("token_embd", self.config.width)
+    def _embed(self) -> _Stream:
+        stream = self._stream("token_embd")
         given = {"tokens": "next_token", "index": self._step - 1} if self._step else {"tokens": "token", "index": 0}
         kernel = tokens.declare_embedding(self.types.matrices)
-        launch = elementwise_launch(self.vectors * self.config.width)
-        self._launch(kernel, "token_embd", launch, table="token_embd.weight", y=y, **given)
-        return y
+        launch = elementwise_launch(self.vectors * self.config.width // halves.EIGHT)
+        scale = "blk.0.attn_norm.weight"
+        self._launch(kernel, "token_embd", launch, table="token_embd.weight", scale=scale, **asdict(stream), **given)
+        return stream
 
-    def _attention_block(self, block: str, x: str) -> str:
+    def _attention_block(self, block: str, x: _Stream) -> _Stream:
         config, node = self.config, f"{block}.attn_qkv"
         queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
-        rotated, shape = self._rows(node, queries), (self.vectors, config.heads, config.head_size)
-        attended = self._rows(f"{block}.attention", queries)
-        q, y = (self._by_head(rows, shape) for rows in (rotated, attended))
+        q = self._temp(f"{node}.heads", DType.F32, (self.vectors, config.heads, config.head_size))
+        attended = self._halves(f"{block}.attention", queries)
         caches: dict[str, Any] = {cache: f"{block}.{cache}" for cache in self.sequences.caches}
         for number, position in enumerate(self.sequences.positions):
             caches[position] = ScalarLoad("position", number, self._step)
@@ -161,8 +171,8 @@ class _BatchedEmitter:
             qkv_rope.declare(self.types.matrices, self.types.caches, self.sequences),
             node,
             qkv_rope.launch_for(queries, keys, config.width, self.vectors),
-            x=x,
-            scale=f"{block}.attn_norm.weight",
+            x=x.halves,
+            squares=x.squares,
             **{f"w_{part}": f"{block}.attn_{part}.weight" for part in "qkv"},
             frequencies=ROPE_FREQUENCIES,
             q_out=q,
@@ -171,35 +181,34 @@ class _BatchedEmitter:
             **caches,
         )
         launch = attention.launch_for(config.kv_heads, self.context, config.head_size, self.vectors)
-        self._launch(
-            attention.declare(self.types.caches, self.sequences), f"{block}.attention", launch, q=q, y=y, **caches
-        )
-        return self._project(f"{block}.attn_output", attended, x, queries)
+        kernel = attention.declare(self.types.caches, self.sequences, self.types.matrices)
+        self._launch(kernel, f"{block}.attention", launch, q=q, y=attended, **caches)
+        return self._project(f"{block}.attn_output", attended, x.y, queries, f"{block}.ffn_norm.weight")
 
-    def _feed_forward_block(self, block: str, x: str) -> str:
+    def _feed_forward_block(self, block: str, x: _Stream, scale: str) -> _Stream:
         config, node = self.config, f"{block}.ffn_gate_up"
-        hidden = self._rows(node, config.hidden)
+        hidden = self._halves(node, config.hidden)
         self._launch(
             gate_up.declare(self.types.matrices),
             node,
             gate_up.launch_for(config.hidden, config.width, self.vectors),
-            x=x,
-            scale=f"{block}.ffn_norm.weight",
+            x=x.halves,
+            squares=x.squares,
             w_gate=f"{block}.ffn_gate.weight",
             w_up=f"{block}.ffn_up.weight",
             y=hidden,
             eps=config.norm_epsilon,
         )
-        return self._project(f"{block}.ffn_down", hidden, x, config.hidden)
+        return self._project(f"{block}.ffn_down", hidden, x.y, config.hidden, scale)
 
-    def _project(self, node: str, x: str, residual: str, columns: int) -> str:
-        width = self.config.width
-        y, launch = self._rows(node, width), projection.launch_for(width, columns, self.vectors)
-        kernel = projection.declare(self.types.matrices)
-        self._launch(kernel, node, launch, w=f"{node}.weight", x=x, residual=residual, y=y)
-        return y
+    def _project(self, node: str, x: str, residual: str, columns: int, scale: str) -> _Stream:
+        """Emit a projection into the residual stream; ``scale`` is the weight of the norm that comes next."""
+        stream, launch = self._stream(node), projection.launch_for(self.config.width, columns, self.vectors)
+        given = {"w": f"{node}.weight", "x": x, "residual": residual, "scale": scale}
+        self._launch(projection.declare(self.types.matrices), node, launch, **given, **asdict(stream))
+        return stream
 
-    def _choose(self, x: str, logits: str) -> None:
+    def _choose(self, x: _Stream, logits: str) -> None:
         config, parts = self.config, self.parts
         best = self._temp("output.best", DType.F32, (self.vectors, parts))
         place = self._temp("output.place", DType.I32, (self.vectors, parts))
@@ -207,8 +216,8 @@ class _BatchedEmitter:
             head.declare(self.types.matrices),
             "output",
             head.launch_for(config.vocabulary, config.width, self.vectors, parts),
-            x=x,
-            scale="output_norm.weight",
+            x=x.halves,
+            squares=x.squares,
             w="token_embd.weight" if config.tied else "output.weight",
             logits=logits,
             best_value=best,
@@ -228,7 +237,9 @@ class _BatchedEmitter:
     def _rows(self, node: str, width: int) -> str:
         return self._temp(f"{node}.out", DType.F32, (self.vectors, width))
 
-    def _by_head(self, rows: str, shape: tuple[int, int, int]) -> str:
-        """Declare a view of rows by head."""
-        name = f"{rows.removesuffix('.out')}.heads"
-        return self.builder.buffer(name, DType.F32, shape, BufferRole.TEMP, allocation=rows)
+    def _halves(self, node: str, width: int) -> str:
+        return self._temp(f"{node}.halves", self.types.matrices, halves.shape_of(self.vectors, width))
+
+    def _stream(self, node: str) -> _Stream:
+        squares = self._temp(f"{node}.squares", DType.F32, (self.vectors, self.config.width // halves.EIGHT))
+        return _Stream(self._rows(node, self.config.width), self._halves(node, self.config.width), squares)

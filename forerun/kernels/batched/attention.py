@@ -6,19 +6,23 @@ Rows before a sequence's first token were written by earlier replays, so a separ
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import Launch
 from forerun.ir.phases import PhaseFunction
 from forerun.ir.types import DType
 from forerun.kernels import attention, attention_cluster
+from forerun.kernels.batched import halves
 from forerun.kernels.batched.sequences import Sequences
-from forerun.kernels.batched.stream import FEW
+from forerun.kernels.batched.stream import FEW, require_short
 from forerun.kernels.shapes import Floats, cuda_kernel
+from forerun.runtime.dtypes import numpy_dtype
 
-__all__ = ["KERNEL", "attend", "declare", "launch_for", "load_past"]
+__all__ = ["KERNEL", "attend", "attend_bf16", "attend_f16", "declare", "launch_for", "load_past"]
 
 
 def launch_for(kv_heads: int, rows: int, head_size: int, vectors: int, *, spans: int | None = None) -> Launch:
@@ -47,7 +51,7 @@ def load_past(*caches: Floats) -> tuple[Floats, ...]:
 
 
 def attend(q: Floats, *arrays: Floats) -> Floats:
-    """Attention of each token ``[B, H, HD]``.
+    """Attention of each token ``[B, H * HD]``.
 
     The arrays are the keys and the values of each sequence up to its last token, then those of earlier steps.
     """
@@ -65,21 +69,38 @@ def attend(q: Floats, *arrays: Floats) -> Floats:
         )
         present = slice(begun + token, begun + token + 1)
         found.append(attention.attend(query, k[present], v[present], past_k, past_v))
-    return np.stack(found)
+    return np.stack(found).reshape(len(q), -1)
 
 
-def declare(cache_dtype: DType = DType.BF16, sequences: Sequences | None = None) -> Kernel:
-    """The kernel for KV caches of a type; all other arrays are f32.
+def attend_bf16(q: Floats, *arrays: Floats) -> NDArray[Any]:
+    """As :func:`attend`, as halves of bf16."""
+    return halves.divided(attend(q, *arrays), numpy_dtype(DType.BF16))
+
+
+def attend_f16(q: Floats, *arrays: Floats) -> NDArray[Any]:
+    """As :func:`attend`, as halves of f16."""
+    return halves.divided(attend(q, *arrays), numpy_dtype(DType.F16))
+
+
+_ATTEND = {DType.BF16: attend_bf16, DType.F16: attend_f16}
+
+
+def declare(cache_dtype: DType = DType.BF16, sequences: Sequences | None = None, dtype: DType = DType.BF16) -> Kernel:
+    """The kernel for KV caches of a type, whose results are halves of another one; queries are f32.
 
     ``pos0``, ``pos1``, ... are the positions of each sequence's first token, and ``k_cache0``, ``v_cache0``, ... its
     caches.
+
+    Raises:
+        InvalidInput: If the halves are neither bf16 nor f16.
     """
+    require_short(dtype)
     of = sequences or Sequences(1)
-    parameters = f"q: f32[B, H, HD] align 16, {of.declared(cache_dtype)}, y: f32[B, H, HD], {of.scalars}"
+    parameters = f"q: f32[B, H, HD] align 16, {of.declared(cache_dtype)}, y: {dtype}[B, C, 2, 2], {of.scalars}"
     past = ", ".join(f"past_{part}{number}" for part in "kv" for number in range(of.count))
     load = PhaseFunction(load_past, defines=past, reads=of.past, uses="", scalars="")
-    finish = PhaseFunction(attend, writes="y", reads=f"q, {of.present}", uses=past, scalars="")
-    name = f"batched_attention_{cache_dtype}_{of.count}x{of.tokens}"
+    finish = PhaseFunction(_ATTEND[dtype], writes="y", reads=f"q, {of.present}", uses=past, scalars="", name="attend")
+    name = f"batched_attention_{cache_dtype}_{dtype}_{of.count}x{of.tokens}"
     return cuda_kernel("batched_attention", parameters, load, finish, launches=attention_cluster.LAUNCHES, name=name)
 
 

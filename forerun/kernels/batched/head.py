@@ -24,7 +24,7 @@ def launch_for(rows: int, columns: int, vectors: int, parts: int = PARTS, *, dep
 
     The rings are deep, so that a CTA cannot share an SM with neighbouring kernels: this one runs once and long.
     """
-    return stream.launch_for(columns, vectors, parts, -(-rows // parts), normalized=True, depth=depth)
+    return stream.launch_for(columns, vectors, parts, -(-rows // parts), depth=depth)
 
 
 @phase(writes="logits, best_value, best_index")
@@ -35,7 +35,7 @@ def choose(acc: Floats, parts: int) -> tuple[Floats, Floats, NDArray[np.int32]]:
 
 
 def declare(dtype: DType = DType.BF16) -> Kernel:
-    """The kernel for a matrix of a type; all other arrays are f32.
+    """The kernel for a matrix of a type, and vectors of halves of that type; all other arrays are f32.
 
     ``parts`` is the number of parts, as a constant; it must equal the extent ``P``, and be at most ``V``.
 
@@ -43,10 +43,10 @@ def declare(dtype: DType = DType.BF16) -> Kernel:
         InvalidInput: If the type is neither bf16 nor f16.
     """
     stream.require_short(dtype)
-    inputs = f"x: f32[B, K] align 16, scale: f32[K] align 16, w: {dtype}[V, K] align 16"
+    inputs = f"x: {dtype}[B, C, 2, 2] align 16, squares: f32[B, G] align 16, w: {dtype}[V, K] align 16"
     outputs = "logits: f32[B, V], best_value: f32[B, P], best_index: i32[B, P]"
     parameters = f"{inputs}, {outputs}, eps: scalar f32, parts: scalar i32"
-    body = stream.load_weights, stream.load_scale, stream.normalize, stream.dot, choose
+    body = stream.load_weights, stream.normalize, stream.dot, choose
     return cuda_kernel("batched_head", parameters, *body, launches=stream.LAUNCHES, name=f"batched_head_{dtype}")
 
 

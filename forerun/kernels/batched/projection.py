@@ -1,19 +1,27 @@
-"""``y = residual + w @ x`` for each of a few vectors ``x``: the projection back into the residual stream."""
+"""``y = residual + w @ x`` for each of a few vectors ``x``: the projection back into the residual stream.
+
+The next kernel normalizes ``y``. So this one writes ``y * scale``, divided for the tensor cores
+(:mod:`forerun.kernels.batched.halves`), and the sums of squares.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
 
 from forerun.ir.kernel import Kernel
 from forerun.ir.launches import Span
 from forerun.ir.nodes import Launch
-from forerun.ir.phases import phase
+from forerun.ir.phases import PhaseFunction, phase
 from forerun.ir.types import DType
-from forerun.kernels.batched import stream
-from forerun.kernels.projection_add import add, load_residual
+from forerun.kernels.batched import halves, stream
+from forerun.kernels.projection_add import load_residual
 from forerun.kernels.shapes import Floats, cuda_kernel
+from forerun.runtime.dtypes import numpy_dtype
 
-__all__ = ["KERNEL", "cluster_for", "declare", "launch_for", "load_input"]
+__all__ = ["KERNEL", "add_bf16", "add_f16", "cluster_for", "declare", "launch_for", "load_input", "load_scale"]
 
 
 def launch_for(rows: int, columns: int, vectors: int, *, depth: int = 2, cluster: int | None = None) -> Launch:
@@ -27,7 +35,7 @@ def launch_for(rows: int, columns: int, vectors: int, *, depth: int = 2, cluster
         cluster: CTAs that share the columns of the same rows; by default those of :func:`cluster_for`.
     """
     cluster = cluster_for(columns, vectors) if cluster is None else cluster
-    return stream.launch_for(columns, vectors, rows, 1, normalized=False, depth=depth, cluster=cluster)
+    return stream.launch_for(columns, vectors, rows // halves.EIGHT, halves.EIGHT, depth=depth, cluster=cluster)
 
 
 def cluster_for(columns: int, vectors: int) -> int:
@@ -45,20 +53,47 @@ def cluster_for(columns: int, vectors: int) -> int:
 
 
 @phase(defines="vectors")
-def load_input(x: Floats) -> Floats:
+def load_input(x: NDArray[Any]) -> Floats:
     """The vectors ``[B, K]``, kept in registers."""
-    return x
+    return halves.joined(x)
+
+
+@phase(defines="scale_of_norm")
+def load_scale(scale: Floats) -> Floats:
+    """The weights of the next norm ``[N]``, kept in registers."""
+    return scale
+
+
+def _added(acc: Floats, base: Floats, scale_of_norm: Floats, dtype: DType) -> tuple[Floats, NDArray[Any], Floats]:
+    y: Floats = base + acc
+    return y, halves.divided(y * scale_of_norm, numpy_dtype(dtype)), halves.sums_of_squares(y)
+
+
+def add_bf16(acc: Floats, base: Floats, scale_of_norm: Floats) -> tuple[Floats, NDArray[Any], Floats]:
+    """The sum, the scaled sum as halves of bf16, and the sums of squares."""
+    return _added(acc, base, scale_of_norm, DType.BF16)
+
+
+def add_f16(acc: Floats, base: Floats, scale_of_norm: Floats) -> tuple[Floats, NDArray[Any], Floats]:
+    """The same with halves of f16."""
+    return _added(acc, base, scale_of_norm, DType.F16)
+
+
+_ADD = {DType.BF16: add_bf16, DType.F16: add_f16}
 
 
 def declare(dtype: DType = DType.BF16) -> Kernel:
-    """The kernel for a matrix of a type; all other arrays are f32.
+    """The kernel for a matrix of a type, and vectors of halves of that type; all other arrays are f32.
 
     Raises:
         InvalidInput: If the type is neither bf16 nor f16.
     """
     stream.require_short(dtype)
-    parameters = f"w: {dtype}[N, K] align 16, x: f32[B, K] align 16, residual: f32[B, N], y: f32[B, N]"
-    body = stream.load_weights, load_input, load_residual, stream.dot, add
+    inputs = f"w: {dtype}[N, K] align 16, x: {dtype}[B, C, 2, 2] align 16, residual: f32[B, N] align 16"
+    outputs = f"y: f32[B, N] align 16, halves: {dtype}[B, R, 2, 2] align 16, squares: f32[B, G]"
+    parameters = f"{inputs}, scale: f32[N] align 16, {outputs}"
+    add = PhaseFunction(_ADD[dtype], writes="y, halves, squares", name="add")
+    body = stream.load_weights, load_scale, load_input, load_residual, stream.dot, add
     launches = replace(stream.LAUNCHES, cluster=Span(1, 8))
     return cuda_kernel("batched_projection", parameters, *body, launches=launches, name=f"batched_projection_{dtype}")
 

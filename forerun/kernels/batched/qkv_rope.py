@@ -30,7 +30,7 @@ __all__ = [
 
 def launch_for(query_rows: int, key_rows: int, columns: int, vectors: int, *, depth: int = 2) -> Launch:
     """The launch for the rows of query and key matrices; see :func:`forerun.kernels.batched.stream.launch_for`."""
-    return stream.launch_for(columns, vectors, query_rows // 2 + key_rows, 2, normalized=True, depth=depth)
+    return stream.launch_for(columns, vectors, query_rows // 2 + key_rows, 2, depth=depth)
 
 
 @phase(defines="q, k, v")
@@ -38,7 +38,7 @@ def dot(
     _w_q: Floats,
     _w_k: Floats,
     _w_v: Floats,
-    _x: Floats,
+    _x: NDArray[Any],
     tile_q: Floats,
     tile_k: Floats,
     tile_v: Floats,
@@ -90,7 +90,7 @@ _ROTATE = {DType.F32: rotate_append, DType.BF16: rotate_append_bf16, DType.F16: 
 
 
 def declare(dtype: DType = DType.BF16, cache_dtype: DType = DType.BF16, sequences: Sequences | None = None) -> Kernel:
-    """The kernel for matrices and KV caches of these types; all other arrays are f32.
+    """The kernel for matrices and KV caches of these types, and vectors of halves; all other arrays are f32.
 
     ``tokens`` is the number of tokens of each sequence, as a constant; ``pos0``, ``pos1``, ... are the positions of
     each sequence's first token, and ``k_cache0``, ``v_cache0``, ... its caches.
@@ -101,14 +101,15 @@ def declare(dtype: DType = DType.BF16, cache_dtype: DType = DType.BF16, sequence
     stream.require_short(dtype)
     of = sequences or Sequences(1)
     matrices = f"w_q: {dtype}[NQ, K] align 16, w_k: {dtype}[NK, K] align 16, w_v: {dtype}[NK, K] align 16"
-    inputs = f"x: f32[B, K] align 16, scale: f32[K] align 16, {matrices}, frequencies: f32[P]"
+    vectors = f"x: {dtype}[B, C, 2, 2] align 16, squares: f32[B, G] align 16"
+    inputs = f"{vectors}, {matrices}, frequencies: f32[P]"
     outputs = f"q_out: f32[B, H, HD], {of.declared(cache_dtype)}"
     parameters = f"{inputs}, {outputs}, {of.scalars}, tokens: scalar i32, eps: scalar f32"
     scalars = ", ".join(("tokens", *of.positions))
     table = PhaseFunction(load_table, defines="cosine, sine", reads="frequencies", uses="", scalars=scalars)
     writes = f"q_out, {of.appended}"
     rotate = PhaseFunction(_ROTATE[cache_dtype], writes=writes, name="rotate_append")
-    body = norm_qkv_rope.load_weights, stream.load_scale, table, stream.normalize, dot, rotate
+    body = norm_qkv_rope.load_weights, table, stream.normalize, dot, rotate
     name = f"batched_qkv_rope_{dtype}_{cache_dtype}_{of.count}x{of.tokens}"
     return cuda_kernel("batched_qkv_rope", parameters, *body, launches=stream.LAUNCHES, name=name)
 

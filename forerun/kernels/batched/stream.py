@@ -7,14 +7,16 @@ tiles follows from the launch's shared memory.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forerun.ir.launches import Launches, Span
 from forerun.ir.nodes import Launch
 from forerun.ir.phases import phase
 from forerun.ir.types import DType
-from forerun.kernels import rmsnorm
+from forerun.kernels.batched import halves
 from forerun.kernels.row_stream import SMS, WARPS, load_weights
 from forerun.kernels.shapes import Floats
 from forerun.support.diagnostics import InvalidInput
@@ -26,14 +28,13 @@ __all__ = [
     "Blocks",
     "dot",
     "launch_for",
-    "load_scale",
     "load_weights",
     "normalize",
     "require_short",
 ]
 
 MOST_VECTORS = 8
-"""The most vectors of a product; each takes two rows of the left operand: the rounded value, and the remainder."""
+"""The most vectors of a product; each takes two rows of the left operand (:mod:`forerun.kernels.batched.halves`)."""
 
 FEW = 4
 """The number of vectors above which reading them takes noticeable time beside the weights."""
@@ -73,9 +74,7 @@ class Blocks:
         return self.count * WARPS * self.steps * _STEP
 
 
-def launch_for(
-    columns: int, vectors: int, units: int, rows: int, *, normalized: bool, depth: int, cluster: int = 1
-) -> Launch:
+def launch_for(columns: int, vectors: int, units: int, rows: int, *, depth: int, cluster: int = 1) -> Launch:
     """One CTA of 8 warps per SM, with rings of ``depth`` tiles, or fewer if shared memory does not hold them.
 
     Args:
@@ -83,18 +82,15 @@ def launch_for(
         vectors: Number of vectors.
         units: Number of units of work, which are divided among the clusters.
         rows: Rows of a unit.
-        normalized: Whether the kernel normalizes the vectors.
         depth: Tiles in the ring of a warp; a tile is 8 rows of up to 256 columns.
         cluster: CTAs that share the columns of the same rows.
     """
     shares = min(SMS if cluster == 1 else _IN_CLUSTERS // cluster, units)
     tiles = -(-(-(-units // shares) * rows) // _TILE_ROWS)
-    own = columns // cluster
-    blocks = Blocks.of(own)
+    blocks = Blocks.of(columns // cluster)
     tile = WARPS * (_TILE_ROWS * 64 * blocks.steps + 8)
     parts = min(2 * (2 if vectors > FEW else 4), blocks.count * tiles) * WARPS * 4 * vectors * _TILE_ROWS
-    sums, scale = 4 * vectors * _TILE_ROWS * tiles, 4 * own if normalized else 0
-    fixed = parts + (max(sums, scale) if blocks.count == 1 else sums + scale) + (4 * WARPS * 8 if normalized else 0)
+    fixed = parts + 4 * vectors * _TILE_ROWS * tiles
     depth = max(1, min(depth, blocks.count * tiles, (_MOST_SHARED - fixed) // tile))
     clusters = None if cluster == 1 else (cluster, 1, 1)
     return Launch((shares * cluster, 1, 1), (32 * WARPS, 1, 1), fixed + depth * tile, clusters)
@@ -110,16 +106,15 @@ def require_short(dtype: DType) -> None:
         raise InvalidInput(f"matrices of type {dtype} are not supported for several sequences", hint="use bf16 or f16")
 
 
-@phase(defines="scale_of_norm")
-def load_scale(scale: Floats) -> Floats:
-    """The weights of the norm ``[K]``, kept in shared memory."""
-    return scale
-
-
 @phase(defines="vectors")
-def normalize(x: Floats, scale_of_norm: Floats, eps: float) -> Floats:
-    """Each vector divided by its root mean square, and scaled ``[B, K]``."""
-    return np.stack([rmsnorm.normalize(row, scale_of_norm, eps) for row in x])
+def normalize(x: NDArray[Any], squares: Floats, eps: float) -> Floats:
+    """Each vector ``[B, K]``, which is scaled already, divided by the root mean square of what it was before.
+
+    Squares are summed vector by vector, since the order of sums of several rows in NumPy may depend on their number.
+    """
+    rows = halves.joined(x)
+    mean = [np.float32(row.sum()) / np.float32(rows.shape[1]) for row in squares]
+    return np.stack([row / np.sqrt(one + np.float32(eps)) for row, one in zip(rows, mean, strict=True)])
 
 
 @phase(defines="acc")

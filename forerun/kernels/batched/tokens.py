@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,21 +12,32 @@ from forerun.ir.launches import WHOLE_WARPS
 from forerun.ir.nodes import Launch
 from forerun.ir.phases import phase
 from forerun.ir.types import DType
+from forerun.kernels.batched import halves
+from forerun.kernels.batched.stream import require_short
 from forerun.kernels.shapes import Floats, cuda_kernel, typed_name
 
 __all__ = ["CHOOSE", "choose", "choose_launch_for", "declare_embedding", "gather"]
 
 
-@phase(reads="tokens[index:index + 1], table", writes="y")
-def gather(tokens: NDArray[np.int32], table: Floats) -> Floats:
-    """The rows of the table for each token, in f32 ``[B, D]``."""
+@phase(reads="tokens[index:index + 1], table, scale", writes="y, halves, squares")
+def gather(tokens: NDArray[np.int32], table: NDArray[Any], scale: Floats) -> tuple[Floats, NDArray[Any], Floats]:
+    """The rows of the table for each token, in f32 ``[B, D]``; scaled, as halves; and the sums of their squares."""
     rows: Floats = table[tokens[0]].astype(np.float32, copy=False)
-    return rows
+    return rows, halves.divided(rows * scale, table.dtype), halves.sums_of_squares(rows)
 
 
 def declare_embedding(dtype: DType = DType.BF16) -> Kernel:
-    """The kernel ``y = table[tokens[index]]`` for a table of a type: one row for each token of a step."""
-    parameters = f"tokens: i32[N, B], table: {dtype}[V, D], y: f32[B, D], index: scalar i32"
+    """The kernel ``y = table[tokens[index]]`` for a table of a type: one row for each token of a step.
+
+    The next kernel normalizes it, so it is written as by ``batched_projection``, too.
+
+    Raises:
+        InvalidInput: If the type is neither bf16 nor f16.
+    """
+    require_short(dtype)
+    inputs = f"tokens: i32[N, B], table: {dtype}[V, D] align 16, scale: f32[D] align 16"
+    outputs = f"y: f32[B, D] align 16, halves: {dtype}[B, C, 2, 2] align 16, squares: f32[B, G]"
+    parameters = f"{inputs}, {outputs}, index: scalar i32"
     return cuda_kernel("batched_embedding", parameters, gather, name=typed_name("batched_embedding", dtype))
 
 

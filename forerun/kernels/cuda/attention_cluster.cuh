@@ -206,14 +206,15 @@ __device__ __forceinline__ void send_all(Exchange& shared, int part = 0) {
     }
 }
 
-__device__ __forceinline__ void write_outputs(const Arguments& a, int kv, const Exchange& shared) {
+// Calls write(place, output) for the CTA's outputs of a KV head.
+template <class F> __device__ __forceinline__ void write_outputs(int kv, const Exchange& shared, F write) {
     const int first = rank_in_cluster<Launch>() * outputs_a_cta;
     for (int i = thread_of<Launch>(); i < outputs_a_cta && first + i < outputs; i += Launch::threads) {
         const int h = (first + i) / Dims::HD;
         const Merged all = merged<spans>(
             [&](int span) { return shared.greatest_by[span][h]; }, [&](int span) { return shared.sum_by[span][h]; },
             [&](int span) { return shared.weighted_by[span][i]; });
-        a.y[kv * outputs + first + i] = all.weighted / all.sum;
+        write(kv * outputs + first + i, all.weighted / all.sum);
     }
 }
 

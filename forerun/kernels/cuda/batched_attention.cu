@@ -1,10 +1,12 @@
 // Attention of the tokens of several sequences over the rows of theirs up to each token's position: a cluster of CTAs for
 // each KV head of a token, as in attention_cluster.cu. The tokens of a sequence have positions that follow each other; the
-// rows from the first of these on are appended by the step itself.
+// rows from the first of these on are appended by the step itself. Outputs are divided for the tensor cores of the next
+// kernel.
 //
 // Into how many spans the rows are cut depends on the shapes alone, and so does the order of sums. The CTAs of smaller
 // clusters, of which more are resident, take several spans, one after the other.
 
+#include "batched_halves.cuh"
 #include "batched_sequences.cuh"
 
 using Stored = Types::k_cache0;
@@ -138,6 +140,6 @@ __device__ __forceinline__ void attend(const Arguments& a, Locals& l) {
         }
         attend_spans(a, l, shared);
         await_arrival(&shared.arrival, turn % 2);
-        write_outputs(a, number, shared);
+        write_outputs(number, shared, [&](int place, float output) { store_divided(a.y, place, output); });
     }
 }

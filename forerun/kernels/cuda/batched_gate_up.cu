@@ -1,13 +1,13 @@
 // y = silu(w_gate n) * (w_up n) for each vector, where n is x / sqrt(mean(x^2) + eps) * scale. Rows of the two matrices
-// take turns.
+// take turns. A CTA has pairs of elements, which are divided for the tensor cores of the next kernel.
 
 using Weight = Types::w_gate;
 constexpr int row_columns = Dims::K, vectors = Dims::B;
-constexpr int most_rows = 2 * ceil_div(Dims::N, ctas_of<Launch>);
+constexpr int pairs = Dims::N / 2, most_rows = 4 * ceil_div(pairs, ctas_of<Launch>);
 constexpr int bytes_on_their_way = 8192;
 constexpr int ahead_in_l2 = 1;  // attention, which runs meanwhile, waits more than it loads
 
-__device__ __forceinline__ int first_of_share(int cta) { return 2 * start_of_share<Dims::N, ctas_of<Launch>>(cta); }
+__device__ __forceinline__ int first_of_share(int cta) { return 4 * start_of_share<pairs, ctas_of<Launch>>(cta); }
 #include "batched_norm.cuh"
 
 __device__ __forceinline__ const unsigned char* row_address(const Arguments& a, int row) {
@@ -15,25 +15,27 @@ __device__ __forceinline__ const unsigned char* row_address(const Arguments& a, 
 }
 
 struct Locals {
-    Vectors x;
+    Normalized x;
 };
 
 __device__ __forceinline__ void load_weights(const Arguments& a, Locals&) { fill_rings(a); }
-
-__device__ __forceinline__ void load_scale(const Arguments& a, Locals&) { put_scale(a.scale); }
 
 __device__ __forceinline__ void normalize(const Arguments& a, Locals& l) { load_normalized(a, l.x); }
 
 __device__ __forceinline__ void dot(const Arguments& a, Locals& l) { multiply_normalized(a, l.x); }
 
-// Where exp overflows, the quotient is zero, as it should be.
+// An element; where exp overflows, the quotient is zero, as it should be.
+__device__ __forceinline__ float activated(int vector, int row, float factor) {
+    const float gate = product(vector, 2 * row) * factor, up = product(vector, 2 * row + 1) * factor;
+    return gate / (1.0f + expf(-gate)) * up;
+}
 __device__ __forceinline__ void activate(const Arguments& a, Locals&) {
-    const int rows = row_count() / 2;
+    const int own = row_count() / 4;
 #pragma unroll 1
-    for (int i = thread_of<Launch>(); i < rows * vectors; i += Launch::threads) {
-        const int vector = i / rows, row = i % rows;
-        const float factor = factor_of(a, vector);
-        const float gate = product(vector, 2 * row) * factor, up = product(vector, 2 * row + 1) * factor;
-        a.y[static_cast<long long>(vector) * Dims::N + first_row() / 2 + row] = gate / (1.0f + expf(-gate)) * up;
+    for (int i = thread_of<Launch>(); i < own * vectors; i += Launch::threads) {
+        const int vector = i / own, row = i % own * 2;
+        const float factor = factor_of(vector);
+        const long long place = static_cast<long long>(vector) * Dims::N + first_row() / 2 + row;
+        store_divided(a.y, place, activated(vector, row, factor), activated(vector, row + 1, factor));
     }
 }

@@ -17,12 +17,10 @@ __device__ __forceinline__ int first_of_share(int cta) { return start_of_part(fi
 __device__ __forceinline__ const unsigned char* row_address(const Arguments& a, int row) { return row_of(a.w, row); }
 
 struct Locals {
-    Vectors x;
+    Normalized x;
 };
 
 __device__ __forceinline__ void load_weights(const Arguments& a, Locals&) { fill_rings(a); }
-
-__device__ __forceinline__ void load_scale(const Arguments& a, Locals&) { put_scale(a.scale); }
 
 __device__ __forceinline__ void normalize(const Arguments& a, Locals& l) { load_normalized(a, l.x); }
 
@@ -32,7 +30,7 @@ __device__ __forceinline__ void choose(const Arguments& a, Locals&) {
     const int cta = cta_of<Launch>();
 #pragma unroll 1
     for (int vector = warp(); vector < vectors; vector += warps) {
-        const float factor = factor_of(a, vector);
+        const float factor = factor_of(vector);
         float* logits = a.logits + static_cast<long long>(vector) * Dims::V;
 #pragma unroll 1
         for (int part = first_part(cta); part < first_part(cta + 1); ++part) {

@@ -1,31 +1,58 @@
-// Normalizes the vectors of batched_stream.cuh: n = x / sqrt(mean(x^2) + eps) * scale. As in norm_stream.cuh, the root
-// divides the products.
+// Normalizes the vectors of batched_stream.cuh: n = x / sqrt(mean(x^2) + eps) * scale. Who computed x has multiplied it by
+// `scale`, and summed the squares of every eight elements; the root divides the products.
 
-constexpr bool normalized = true;
 constexpr int columns = row_columns;
 constexpr int ctas_a_share = 1;
 __device__ __forceinline__ int first_column() { return 0; }
 #include "batched_stream.cuh"
 
-__device__ __forceinline__ void load_normalized(const Arguments& a, Vectors& x) {
-    __syncthreads();  // the scale is there
-    load_vectors(a.x, 0, x);
+static_assert(2 * Dims::C == columns && 8 * Dims::G == columns, "vectors are pairs of columns, and sums of eight squares");
+
+// Warps take turns at the vectors' sums: a lane has some sums of squares at a time.
+constexpr int squares_a_load = piece_of_row<float>(Dims::G);
+constexpr int square_loads = ceil_div(Dims::G, 32 * squares_a_load);
+constexpr int vectors_a_warp = ceil_div(vectors, warps);
+
+struct Normalized {
+    Vectors x;
+    float squares[vectors_a_warp][square_loads][squares_a_load];
+};
+
+__device__ __forceinline__ float& factor_of(int vector) {
+    static_assert(vectors <= 8, "room for eight");
+    __shared__ float factors[8];
+    return factors[vector];
 }
 
-// Multiplies all rows of the CTA; then every thread may ask for products with n.
-__device__ __forceinline__ void multiply_normalized(const Arguments& a, Vectors& x) {
-    multiply_rows(a, a.x, x);
-    float squares = x.squares;
+__device__ __forceinline__ void load_normalized(const Arguments& a, Normalized& to) {
+    load_vectors(a.x, 0, to.x);
 #pragma unroll
-    for (int distance = 2; distance > 0; distance /= 2) squares += __shfl_xor_sync(~0u, squares, distance);
-    if (lane() % 4 == 0) floats_at(squares_at)[warp() * 8 + lane() / 4] = squares;
-    __syncthreads();
+    for (int turn = 0; turn < vectors_a_warp; ++turn) {
+        const int vector = turn * warps + warp();
+#pragma unroll
+        for (int i = 0; i < square_loads; ++i) {
+            const int first = (i * 32 + lane()) * squares_a_load;
+            const bool wanted = vector < vectors && first < Dims::G;
+            load_floats(a.squares + vector * Dims::G + first, to.squares[turn][i], wanted);
+        }
+    }
 }
 
-// What the products with a vector are to be multiplied by.
-__device__ __forceinline__ float factor_of(const Arguments& a, int vector) {
-    float squares = 0.0f;
+// Multiplies all rows of the CTA; then every thread may ask for products, and what those with a vector are to be
+// multiplied by.
+__device__ __forceinline__ void multiply_normalized(const Arguments& a, Normalized& by) {
+    multiply_rows(a, a.x, by.x, [&] {
 #pragma unroll
-    for (int w = 0; w < warps; ++w) squares += floats_at(squares_at)[w * 8 + vector];
-    return rsqrtf(squares / columns + a.eps());
+        for (int turn = 0; turn < vectors_a_warp; ++turn) {
+            const int vector = turn * warps + warp();
+            float sum = 0.0f;
+#pragma unroll
+            for (int i = 0; i < square_loads; ++i) {
+#pragma unroll
+                for (int e = 0; e < squares_a_load; ++e) sum += by.squares[turn][i][e];
+            }
+            sum = warp_sum(sum);
+            if (lane() == 0 && vector < vectors) factor_of(vector) = rsqrtf(sum / columns + a.eps());
+        }
+    });
 }

@@ -1,5 +1,6 @@
-// y = residual + w x for each vector. The CTAs of a cluster share the columns of the same rows: each adds up what all of
-// them have found for its part of the rows, which they send it.
+// y = residual + w x for each vector, and what the next kernel normalizes it with: y * scale, divided for the tensor cores,
+// and the sum of the squares of every eight elements. The CTAs of a cluster share the columns of the same rows: each adds
+// up what all of them have found for its part of the rows, which they send it.
 
 #include "cluster.cuh"
 
@@ -11,28 +12,39 @@ constexpr int shares = ctas_of<Launch> / ctas_a_share;
 using Weight = Types::w;
 constexpr int row_columns = Dims::K, vectors = Dims::B;
 constexpr int columns = Dims::K / ctas_a_share;
-constexpr bool normalized = false;
-constexpr int most_rows = ceil_div(Dims::N, shares);
+constexpr int eights = Dims::N / 8;  // of rows, which a CTA has together
+constexpr int most_rows = 8 * ceil_div(eights, shares);
 constexpr int bytes_on_their_way = 4096;
 constexpr int ahead_in_l2 = 0;
 static_assert(columns * ctas_a_share == Dims::K, "the CTAs of a cluster have as many columns each");
+static_assert(2 * Dims::C == Dims::K, "vectors are pairs of columns");
+static_assert(8 * Dims::G == Dims::N && 2 * Dims::R == Dims::N, "results are pairs of rows, and sums of eight squares");
 
 __device__ __forceinline__ int rank() { return cta_of<Launch>() % ctas_a_share; }
 __device__ __forceinline__ int first_column() { return rank() * columns; }
-__device__ __forceinline__ int first_of_share(int share) { return start_of_share<Dims::N, shares>(share); }
+__device__ __forceinline__ int first_of_share(int share) { return 8 * start_of_share<eights, shares>(share); }
 #include "batched_stream.cuh"
 
 __device__ __forceinline__ const unsigned char* row_address(const Arguments& a, int row) { return row_of(a.w, row); }
 
 // The CTA's own rows, which it writes, are those of the share from the first to before that of the next rank.
-__device__ __forceinline__ int first_own(int rank) { return row_count() * rank / ctas_a_share; }
+__device__ __forceinline__ int first_own(int rank) { return row_count() / 8 * rank / ctas_a_share * 8; }
 __device__ __forceinline__ int own_count() { return first_own(rank() + 1) - first_own(rank()); }
-constexpr int most_own = ceil_div(most_rows, ctas_a_share);
-constexpr int slots = ceil_div(most_own * vectors, Launch::threads);
+constexpr int most_own = 8 * ceil_div(most_rows / 8, ctas_a_share);
+constexpr int slots = ceil_div(most_own / 2 * vectors, Launch::threads);
+
+// Two neighbours.
+struct Two {
+    float first, second;
+};
+__device__ __forceinline__ Two load_two(const float* p) {
+    const unsigned long long both = load_global(reinterpret_cast<const unsigned long long*>(p));
+    return {__uint_as_float(static_cast<unsigned>(both)), __uint_as_float(static_cast<unsigned>(both >> 32))};
+}
 
 struct Locals {
     Vectors x;
-    float residual[slots];
+    Two residual[slots], scale[slots];
 };
 
 // What the CTAs of the cluster have found for the own rows.
@@ -41,16 +53,18 @@ struct Exchange {
     Arrival arrival;
 };
 
-// Calls f(slot, vector, i) for the thread's products with the own rows, of which i is one.
-template <class F> __device__ __forceinline__ void for_each_own(F f) {
+// Calls f(slot, vector, i) for the thread's products with the own rows, of which i and i + 1 are two.
+template <class F> __device__ __forceinline__ void for_each_two(F f) {
+    constexpr int twos = most_own / 2;
 #pragma unroll
     for (int slot = 0; slot < slots; ++slot) {
-        const int number = slot * Launch::threads + thread_of<Launch>();
-        if (number < own_count() * vectors) f(slot, number / own_count(), number % own_count());
+        const int number = slot * Launch::threads + thread_of<Launch>(), i = number % twos * 2;
+        if (number < twos * vectors && i < own_count()) f(slot, number / twos, i);
     }
 }
+__device__ __forceinline__ int row_of_own(int i) { return first_row() + first_own(rank()) + i; }
 __device__ __forceinline__ long long place_of(int vector, int i) {
-    return static_cast<long long>(vector) * Dims::N + first_row() + first_own(rank()) + i;
+    return static_cast<long long>(vector) * Dims::N + row_of_own(i);
 }
 
 __device__ __forceinline__ void load_weights(const Arguments& a, Locals&) {
@@ -68,14 +82,16 @@ __device__ __forceinline__ void load_weights(const Arguments& a, Locals&) {
 
 __device__ __forceinline__ void load_input(const Arguments& a, Locals& l) { load_vectors(a.x, 0, l.x); }
 
+__device__ __forceinline__ void load_scale(const Arguments& a, Locals& l) {
+    for_each_two([&](int slot, int, int i) { l.scale[slot] = load_two(a.scale + row_of_own(i)); });
+}
+
 __device__ __forceinline__ void load_residual(const Arguments& a, Locals& l) {
-    for_each_own([&](int slot, int vector, int i) {
-        l.residual[slot] = load_global(a.residual + place_of(vector, i));
-    });
+    for_each_two([&](int slot, int vector, int i) { l.residual[slot] = load_two(a.residual + place_of(vector, i)); });
 }
 
 __device__ __forceinline__ void dot(const Arguments& a, Locals& l) {
-    multiply_rows(a, a.x, l.x);
+    multiply_rows(a, a.x, l.x, [] {});
     if constexpr (ctas_a_share > 1) {
         Exchange& shared = shared_of_cta<Exchange>();
         await_cluster();
@@ -92,17 +108,37 @@ __device__ __forceinline__ void dot(const Arguments& a, Locals& l) {
     }
 }
 
-__device__ __forceinline__ void add(const Arguments& a, Locals& l) {
-    for_each_own([&](int slot, int vector, int i) {
-        float sum;
-        if constexpr (ctas_a_share > 1) {
-            const Exchange& shared = shared_of_cta<Exchange>();
-            sum = shared.found[0][vector][i];
+// What the cluster has found for an own row.
+__device__ __forceinline__ float found_of(int vector, int i) {
+    if constexpr (ctas_a_share == 1) {
+        return product(vector, i);
+    } else {
+        const Exchange& shared = shared_of_cta<Exchange>();
+        float sum = shared.found[0][vector][i];
 #pragma unroll
-            for (int other = 1; other < ctas_a_share; ++other) sum += shared.found[other][vector][i];
-        } else {
-            sum = product(vector, i);
+        for (int other = 1; other < ctas_a_share; ++other) sum += shared.found[other][vector][i];
+        return sum;
+    }
+}
+
+__device__ __forceinline__ void add(const Arguments& a, Locals& l) {
+    float squares[slots] = {};
+    for_each_two([&](int slot, int vector, int i) {
+        const Two base = l.residual[slot], scale = l.scale[slot];
+        const float first = base.first + found_of(vector, i), second = base.second + found_of(vector, i + 1);
+        *reinterpret_cast<float2*>(a.y + place_of(vector, i)) = {first, second};
+        store_divided(a.halves, place_of(vector, i), first * scale.first, second * scale.second);
+        squares[slot] = fmaf(first, first, second * second);
+    });
+    // Four neighbouring threads have eight rows.
+#pragma unroll
+    for (int slot = 0; slot < slots; ++slot) {
+#pragma unroll
+        for (int distance = 1; distance < 4; distance *= 2) {
+            squares[slot] += __shfl_xor_sync(~0u, squares[slot], distance);
         }
-        a.y[place_of(vector, i)] = l.residual[slot] + sum;
+    }
+    for_each_two([&](int slot, int vector, int i) {
+        if (i % 8 == 0) a.squares[vector * Dims::G + row_of_own(i) / 8] = squares[slot];
     });
 }

@@ -21,7 +21,7 @@ __device__ __forceinline__ const unsigned char* row_address(const Arguments& a, 
 constexpr int slots = ceil_div(most_pairs * vectors, Launch::threads);
 
 struct Locals {
-    Vectors x;
+    Normalized x;
     int positions[slots];
     Turn turns[slots];
 };
@@ -38,8 +38,6 @@ template <class F> __device__ __forceinline__ void for_each_pair(F f) {
 
 __device__ __forceinline__ void load_weights(const Arguments& a, Locals&) { fill_rings(a); }
 
-__device__ __forceinline__ void load_scale(const Arguments& a, Locals&) { put_scale(a.scale); }
-
 __device__ __forceinline__ void load_table(const Arguments& a, Locals& l) {
     for_each_pair([&](int slot, int vector, int row) {
         l.positions[slot] = position_of(a, vector / tokens) + vector % tokens;
@@ -54,7 +52,7 @@ __device__ __forceinline__ void dot(const Arguments& a, Locals& l) { multiply_no
 __device__ __forceinline__ void rotate_append(const Arguments& a, Locals& l) {
     for_each_pair([&](int slot, int vector, int row) {
         const Place place = place_of(row);
-        const float factor = factor_of(a, vector);
+        const float factor = factor_of(vector);
         const int i = row - first_row();
         const Pair found = {product(vector, i) * factor, product(vector, i + 1) * factor};
         const Pair pair = place.matrix == 2 ? found : turned(found, l.turns[slot]);

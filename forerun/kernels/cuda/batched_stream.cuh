@@ -4,15 +4,14 @@
 //
 // In mma.m16n8k16 the weights are the right operand, whose eight columns are eight rows of the matrix. The left operand
 // has the vectors: a vector is the sum of two numbers of the weights' type for each element, the rounded one and what
-// is left, in rows v and v + 8. So one product serves both, and what is lost of an element is about 2^-18 of it. The
-// order of sums does not depend on how many vectors there are: each has the bits that it has alone.
+// is left (batched_halves.cuh), in rows v and v + 8. So one product serves both, and what is lost of an element is about
+// 2^-18 of it. The order of sums does not depend on how many vectors there are: each has the bits that it has alone.
 //
 // batched_projection.cu and others include it into their namespaces, with this defined:
 //     Weight                   the type of the matrices: bf16 or f16
 //     row_columns              of the matrices
 //     columns                  those that the CTA multiplies
 //     vectors                  how many, at most 8
-//     normalized               whether the vectors are normalized; `scale` is in shared memory then
 //     most_rows                of a CTA
 //     bytes_on_their_way       of a warp, at most, while it fills its ring before the wait
 //     ahead_in_l2              how many tiles a warp asks for besides its ring, while memory is idle
@@ -24,7 +23,7 @@
 //     row_address(a, row)      where a row is: row_of(a.w, row)
 
 #include "bulk_copy.cuh"
-#include "tensor_core.cuh"
+#include "batched_halves.cuh"
 
 static_assert(has_whole_warps<Launch>, "columns belong to warps");
 static_assert(sizeof(Weight) == 2, "tensor cores multiply bf16 or f16");
@@ -52,23 +51,17 @@ constexpr int part = vectors * tile_rows;  // sums of a tile
 constexpr int parts = least(2 * tiles_at_once, blocks * greatest(1, most_tiles));
 constexpr int parts_bytes = parts * warps * part * static_cast<int>(sizeof(float));
 
-// The sums take the place of `scale`, which is not needed any more when there are any.
 constexpr int sum_rows = most_tiles * tile_rows;
 constexpr int sum_bytes = vectors * sum_rows * static_cast<int>(sizeof(float));
-constexpr int scale_bytes = normalized ? columns * static_cast<int>(sizeof(float)) : 0;
-constexpr int scale_and_sum_bytes = blocks == 1 ? greatest(scale_bytes, sum_bytes) : scale_bytes + sum_bytes;
-constexpr int square_bytes = normalized ? warps * 8 * static_cast<int>(sizeof(float)) : 0;
 constexpr int arrival_bytes = static_cast<int>(sizeof(Arrival));
-constexpr int room = Launch::shared_bytes - parts_bytes - scale_and_sum_bytes - square_bytes;
+constexpr int room = Launch::shared_bytes - parts_bytes - sum_bytes;
 constexpr int depth = least(blocks * greatest(1, most_tiles), room / (warps * (tile_bytes + arrival_bytes)));
 static_assert(room > 0 && depth > 0, "the launch's shared memory must hold a tile a warp and all sums");
 constexpr int tiles_on_their_way = ceil_div(bytes_on_their_way, tile_bytes);
 
 constexpr int parts_at = warps * depth * tile_bytes;
-constexpr int scale_at = parts_at + parts_bytes;
-constexpr int sums_at = scale_at + (blocks == 1 ? 0 : scale_bytes);
-constexpr int squares_at = scale_at + scale_and_sum_bytes;
-constexpr int arrivals_at = squares_at + square_bytes;
+constexpr int sums_at = parts_at + parts_bytes;
+constexpr int arrivals_at = sums_at + sum_bytes;
 static_assert(arrivals_at % arrival_bytes == 0, "arrivals begin at multiples of their size");
 
 __device__ __forceinline__ int lane() { return thread_of<Launch>() % 32; }
@@ -143,55 +136,27 @@ __device__ __forceinline__ void fill_rings(const Arguments& a) {
     }
 }
 
-// What a lane has of the vectors: elements of vector l / 4, in pairs for two products a step.
+// What a lane has of the vectors: elements of vector l / 4, rounded and left, in pairs for two products a step.
 struct Vectors {
     unsigned words[steps][2][4];
-    float squares;  // of its elements
 };
 
-// `scale`, for all: after a barrier.
-__device__ __forceinline__ void put_scale(const float* scale) {
-#pragma unroll 2
-    for (int i = 4 * thread_of<Launch>(); i < columns; i += 4 * Launch::threads) {
-        float four[4];
-        load_floats(scale + i, four);
-        store_floats(floats_at(scale_at) + i, four);
-    }
-}
-
 // The warp's columns of a block, of vectors that are `row_columns` apart.
-__device__ __forceinline__ void load_vectors(const float* x, int block, Vectors& to) {
+__device__ __forceinline__ void load_vectors(const Weight* x, int block, Vectors& to) {
     const int vector = lane() / 4, first = column_of_block(block) + lane() % 4 * 8;
-    const float* from = x + static_cast<long long>(vector) * row_columns + first_column() + first;
-    float all[steps][8];
+    const Weight* from = x + 2 * (static_cast<long long>(vector) * row_columns + first_column() + first);
 #pragma unroll
     for (int step = 0; step < steps; ++step) {
         const bool wanted = vector < vectors && (whole || first + step * step_columns < columns);
-        load_floats(from + step * step_columns, all[step], wanted);
-    }
-    float squares[4] = {};
 #pragma unroll
-    for (int step = 0; step < steps; ++step) {
-        if constexpr (normalized) {
-            const int column = whole ? first + step * step_columns : least(first + step * step_columns, columns - 8);
-            const float* scale = floats_at(scale_at) + column;
-#pragma unroll
-            for (int i = 0; i < 8; ++i) {
-                squares[i % 4] = fmaf(all[step][i], all[step][i], squares[i % 4]);
-                all[step][i] *= scale[i];
-            }
-        }
-#pragma unroll
-        for (int pair = 0; pair < 4; ++pair) {
-            const float low = all[step][2 * pair], high = all[step][2 * pair + 1];
-            const unsigned rounded = packed<Weight>(low, high);
-            const Weight halves[] = {{static_cast<unsigned short>(rounded)}, {static_cast<unsigned short>(rounded >> 16)}};
-            unsigned(&words)[4] = to.words[step][pair / 2];
-            words[pair % 2 * 2] = rounded;
-            words[pair % 2 * 2 + 1] = packed<Weight>(low - widened(halves[0]), high - widened(halves[1]));
+        for (int i = 0; i < 2; ++i) {
+            const uint4 words = load16(from + 2 * step * step_columns + 8 * i, wanted);
+            to.words[step][i][0] = words.x;
+            to.words[step][i][1] = words.y;
+            to.words[step][i][2] = words.z;
+            to.words[step][i][3] = words.w;
         }
     }
-    to.squares = (block ? to.squares : 0.0f) + ((squares[0] + squares[1]) + (squares[2] + squares[3]));
 }
 
 // Two steps of a lane's row of a tile. Rows are multiples of 128 bytes apart if their steps are even: those with odd
@@ -249,13 +214,16 @@ __device__ __forceinline__ void add_parts(int first, int stop) {
     }
 }
 
-// Multiplies all rows of the CTA by the vectors, of which block 0 is loaded. Then every thread may ask for products.
-__device__ __forceinline__ void multiply_rows(const Arguments& a, const float* from, Vectors& x) {
+// Multiplies all rows of the CTA by the vectors, of which block 0 is loaded. Then every thread may ask for products. What
+// can be done between them, by every warp, is done after the first tile.
+template <class F>
+__device__ __forceinline__ void multiply_rows(const Arguments& a, const Weight* from, Vectors& x, F between) {
     const int tiles = tile_count(), all = blocks * tiles;
     int slot = 0, parity = 0, block = 0, tile = 0, added = 0;
 #pragma unroll 1
     for (int number = 0; number < all; ++number) {
         multiply_tile(x, slot, parity, block, parts_of(number, warp()));
+        if (number == 0) between();
         // Only now: the sums have needed the whole tile.
         __syncwarp();
         if (number + depth < all) {

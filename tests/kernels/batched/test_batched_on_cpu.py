@@ -32,18 +32,20 @@ def test_a_vector_has_the_bits_that_it_has_alone(tmp_path: Path) -> None:
     """Whichever of the vectors it is: the order of sums is that of columns, and no sum has two vectors."""
     case = next(case for case in few_cases() if case.name.startswith("batched_projection-bf16-2-"))
     operands, together = case.operands(0), outputs(case, tmp_path / "two")
-    one = {name: shape if name == "w" else (1, *shape[1:]) for name, shape in case.shapes.items()}
+    shared = {"w", "scale"}
+    one = {name: shape if name in shared else (1, *shape[1:]) for name, shape in case.shapes.items()}
     alone = CpuKernel(tmp_path / "one", case.kernel, one, case.launch)
     for number in range(2):
-        arrays = {name: a.copy() if name == "w" else a[number : number + 1].copy() for name, a in operands.items()}
+        arrays = {name: a.copy() if name in shared else a[number : number + 1].copy() for name, a in operands.items()}
         alone(arrays)
-        np.testing.assert_array_equal(arrays["y"][0], together["y"][number])
+        for name, found in together.items():
+            np.testing.assert_array_equal(arrays[name][0], found[number], name)
 
 
 @pytest.mark.parametrize(
     ("stem", "launches"),
     [
-        ("batched_projection-bf16-1-20x1024", [(1, 1, 20000), (4, 4, 20000)]),  # four blocks, or a CTA for each
+        ("batched_projection-bf16-1-24x1024", [(1, 1, 20000), (4, 4, 20000)]),  # four blocks, or a CTA for each
         ("batched_attention-bf16-2x1-4", [(16, 8, 0), (4, 2, 0), (8, 4, 0)]),  # one span a CTA, four, two
     ],
 )
