@@ -89,8 +89,9 @@ def launch_for(columns: int, vectors: int, units: int, rows: int, *, depth: int,
     tiles = -(-(-(-units // shares) * rows) // _TILE_ROWS)
     blocks = Blocks.of(columns // cluster)
     tile = WARPS * (_TILE_ROWS * 64 * blocks.steps + 8)
-    parts = min(2 * (2 if vectors > FEW else 4), blocks.count * tiles) * WARPS * 4 * vectors * _TILE_ROWS
-    fixed = parts + 4 * vectors * _TILE_ROWS * tiles
+    parts = min(2 * (2 if vectors > FEW else 4), blocks.count * tiles)
+    sums = 0 if blocks.count == 1 and tiles <= parts else tiles
+    fixed = 4 * vectors * _TILE_ROWS * (parts * WARPS + sums)
     depth = max(1, min(depth, blocks.count * tiles, (_MOST_SHARED - fixed) // tile))
     clusters = None if cluster == 1 else (cluster, 1, 1)
     return Launch((shares * cluster, 1, 1), (32 * WARPS, 1, 1), fixed + depth * tile, clusters)

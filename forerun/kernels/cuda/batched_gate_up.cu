@@ -30,10 +30,11 @@ __device__ __forceinline__ float activated(int vector, int row, float factor) {
     return gate / (1.0f + expf(-gate)) * up;
 }
 __device__ __forceinline__ void activate(const Arguments& a, Locals&) {
-    const int own = row_count() / 4;
+    constexpr int most = most_rows / 4;
 #pragma unroll 1
-    for (int i = thread_of<Launch>(); i < own * vectors; i += Launch::threads) {
-        const int vector = i / own, row = i % own * 2;
+    for (int i = thread_of<Launch>(); i < most * vectors; i += Launch::threads) {
+        const int vector = i / most, row = i % most * 2;
+        if (2 * row >= row_count()) continue;
         const float factor = factor_of(vector);
         const long long place = static_cast<long long>(vector) * Dims::N + first_row() / 2 + row;
         store_divided(a.y, place, activated(vector, row, factor), activated(vector, row + 1, factor));

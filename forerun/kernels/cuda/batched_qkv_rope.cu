@@ -28,11 +28,11 @@ struct Locals {
 
 // Calls f(slot, vector, row) for the thread's pairs: row is the first of the two.
 template <class F> __device__ __forceinline__ void for_each_pair(F f) {
-    const int pairs = row_count() / 2;
 #pragma unroll
     for (int slot = 0; slot < slots; ++slot) {
         const int number = slot * Launch::threads + thread_of<Launch>();
-        if (number < pairs * vectors) f(slot, number / pairs, first_row() + 2 * (number % pairs));
+        const int vector = number / most_pairs, row = number % most_pairs * 2;
+        if (vector < vectors && row < row_count()) f(slot, vector, first_row() + row);
     }
 }
 

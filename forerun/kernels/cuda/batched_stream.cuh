@@ -51,8 +51,10 @@ constexpr int part = vectors * tile_rows;  // sums of a tile
 constexpr int parts = least(2 * tiles_at_once, blocks * greatest(1, most_tiles));
 constexpr int parts_bytes = parts * warps * part * static_cast<int>(sizeof(float));
 
+// A few tiles are put together by who asks for their products.
+constexpr bool put_together_late = blocks == 1 && most_tiles <= parts;
 constexpr int sum_rows = most_tiles * tile_rows;
-constexpr int sum_bytes = vectors * sum_rows * static_cast<int>(sizeof(float));
+constexpr int sum_bytes = put_together_late ? 0 : vectors * sum_rows * static_cast<int>(sizeof(float));
 constexpr int arrival_bytes = static_cast<int>(sizeof(Arrival));
 constexpr int room = Launch::shared_bytes - parts_bytes - sum_bytes;
 constexpr int depth = least(blocks * greatest(1, most_tiles), room / (warps * (tile_bytes + arrival_bytes)));
@@ -199,18 +201,29 @@ __device__ __forceinline__ float* parts_of(int number, int warp) {
     return floats_at(parts_at) + (number % parts * warps + warp) * part;
 }
 
-// The product of the CTA's row number i with a vector.
-__device__ __forceinline__ float& product(int vector, int i) { return floats_at(sums_at)[vector * sum_rows + i]; }
-
-// Adds what the warps have found of the tiles of a block from one on to before another: warp by warp, block by block.
-__device__ __forceinline__ void add_parts(int first, int stop) {
-    for (int i = thread_of<Launch>(); i < (stop - first) * part; i += Launch::threads) {
-        const int number = first + i / part, tile = number % tile_count();
-        float sum = 0.0f;
+// What the warps have found of a row of a tile, warp by warp.
+__device__ __forceinline__ float sum_of_parts(int number, int i) {
+    float sum = 0.0f;
 #pragma unroll
-        for (int w = 0; w < warps; ++w) sum += parts_of(number, w)[i % part];
-        float& all = product(i % part / tile_rows, tile * tile_rows + i % tile_rows);
-        all = blocks > 1 && number >= tile_count() ? all + sum : sum;
+    for (int w = 0; w < warps; ++w) sum += parts_of(number, w)[i];
+    return sum;
+}
+
+// The product of the CTA's row number i with a vector.
+__device__ __forceinline__ float* sum_at(int vector, int i) { return floats_at(sums_at) + vector * sum_rows + i; }
+__device__ __forceinline__ float product(int vector, int i) {
+    if constexpr (put_together_late) return sum_of_parts(i / tile_rows, vector * tile_rows + i % tile_rows);
+    else return *sum_at(vector, i);
+}
+
+// Adds what the warps have found of the tiles of a block from one on to before another, block by block.
+__device__ __forceinline__ void add_parts(int block, int first, int stop) {
+    if constexpr (put_together_late) return;
+    for (int i = thread_of<Launch>(); i < (stop - first) * part; i += Launch::threads) {
+        const int number = first + i / part, tile = blocks == 1 ? number : number - block * tile_count();
+        const float sum = sum_of_parts(number, i % part);
+        float* all = sum_at(i % part / tile_rows, tile * tile_rows + i % tile_rows);
+        *all = block > 0 ? *all + sum : sum;
     }
 }
 
@@ -235,9 +248,9 @@ __device__ __forceinline__ void multiply_rows(const Arguments& a, const Weight* 
             parity ^= 1;
         }
         const bool ends = blocks > 1 ? ++tile == tiles : number + 1 == all;  // the block
-        if (ends || number + 1 - added == tiles_at_once) {
+        if (!put_together_late && (ends || number + 1 - added == tiles_at_once)) {
             __syncthreads();
-            add_parts(added, number + 1);
+            add_parts(block, added, number + 1);
             added = number + 1;
         }
         if (blocks > 1 && ends) {
