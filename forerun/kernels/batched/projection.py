@@ -39,17 +39,17 @@ def launch_for(rows: int, columns: int, vectors: int, *, depth: int = 2, cluster
 
 
 def cluster_for(columns: int, vectors: int) -> int:
-    """The CTAs of a cluster: one per block of columns for many vectors, so that each reads only its columns; else one.
+    """The CTAs of a cluster: one per block of columns for four vectors or more, so that each reads only its columns.
 
     Sums are taken block by block in both cases, so the result does not depend on the number of vectors.
 
     Example:
-        >>> cluster_for(8192, 8), cluster_for(8192, 4), cluster_for(5632, 8), cluster_for(2048, 8)
+        >>> cluster_for(8192, 4), cluster_for(8192, 3), cluster_for(5632, 8), cluster_for(2048, 8)
         (4, 1, 1, 1)
     """
     blocks = stream.Blocks.of(columns)
     may_be_shared = blocks.count in (2, 4, 8) and blocks.columns == columns
-    return blocks.count if vectors > stream.FEW and may_be_shared else 1
+    return blocks.count if vectors >= stream.FEW and may_be_shared else 1
 
 
 @phase(defines="vectors")

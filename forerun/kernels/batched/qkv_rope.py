@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-def launch_for(query_rows: int, key_rows: int, columns: int, vectors: int, *, depth: int = 2) -> Launch:
+def launch_for(query_rows: int, key_rows: int, columns: int, vectors: int, *, depth: int = 3) -> Launch:
     """The launch for the rows of query and key matrices; see :func:`forerun.kernels.batched.stream.launch_for`."""
     return stream.launch_for(columns, vectors, query_rows // 2 + key_rows, 2, depth=depth)
 

@@ -15,69 +15,73 @@ constexpr int spans_a_cta = wanted_spans / Launch::cluster;
 static_assert(spans_a_cta * Launch::cluster == wanted_spans, "the CTAs of a cluster take as many spans each");
 #include "attention_cluster.cuh"
 
+#include "batched_attention_tiles.cuh"
+constexpr int ahead_of_way = Way::tiles_ahead;
+
 // A KV head of a token: what a cluster works on.
 constexpr int units = Dims::B * Dims::KV;
 struct Unit {
-    int number, begun;     // which, and the position of the sequence's first token
-    const Stored *k, *v;   // the lane's pieces of the first row
-    Span span;
+    int number, begun, position;  // which, and the positions of the sequence's first token and of this one
+    Cache cache;
 };
 __device__ __forceinline__ Unit unit_at(const Arguments& a, int number) {
     const int token = number / Dims::KV, sequence = token / tokens;
-    const int begun = position_of(a, sequence), start = number % Dims::KV * Dims::HD + lane() * piece;
-    const Stored *k = keys_of(a, sequence) + start, *v = values_of(a, sequence) + start;
-    return {number, begun, k, v, span_up_to(begun + token % tokens)};
+    const int begun = position_of(a, sequence), start = number % Dims::KV * Dims::HD;
+    return {number, begun, begun + token % tokens, {keys_of(a, sequence) + start, values_of(a, sequence) + start}};
 }
 
+// Of how many spans the first tiles are on their way before the wait.
+constexpr int spans_ahead = spans_a_cta == 2 && ahead_of_way == 1 ? 2 : 1;
 struct Locals {
     Unit unit;
-    Tile tiles[ahead];
+    Way::Tile tiles[spans_ahead][ahead_of_way];
 };
 
-__device__ __forceinline__ void load_row(const Unit& unit, int row, bool wanted, uint4& k, uint4& v) {
-    const long long at = static_cast<long long>(wanted ? row : 0) * (Dims::KV * Dims::HD);
-    k = load16_once(unit.k + at, wanted);
-    v = load16_once(unit.v + at, wanted);
-}
-// The rows of a tile before another one.
-__device__ __forceinline__ void load_tile(const Unit& unit, int number, int stop, Tile& tile) {
+// The first tiles of a span, up to a row.
+__device__ __forceinline__ void load_first_tiles(
+    const Cache& cache, const Span& span, int stop, Way::Tile (&tiles)[ahead_of_way]) {
 #pragma unroll
-    for (int j = 0; j < rows; ++j) {
-        const int row = row_at(unit.span, number, j);
-        load_row(unit, row, row < stop, tile.k[j], tile.v[j]);
+    for (int i = 0; i < ahead_of_way; ++i) {
+        Way::load<false>(cache, span, i, tiles[i], [&](int row) { return row < stop; });
     }
 }
-__device__ __forceinline__ void load_first_tiles(Locals& l) {
+__device__ __forceinline__ void load_earlier_rows(Locals& l) {
 #pragma unroll
-    for (int i = 0; i < ahead; ++i) load_tile(l.unit, i, least(l.unit.span.stop, l.unit.begun), l.tiles[i]);
+    for (int part = 0; part < spans_ahead; ++part) {
+        const Span span = span_up_to(l.unit.position, part);
+        load_first_tiles(l.unit.cache, span, least(span.stop, l.unit.begun), l.tiles[part]);
+    }
 }
 // What the first tiles lack: rows that the kernels before have just written.
 __device__ __forceinline__ void load_late_rows(Locals& l) {
-    if (l.unit.span.stop <= l.unit.begun) return;
 #pragma unroll
-    for (int i = 0; i < ahead; ++i) {
+    for (int part = 0; part < spans_ahead; ++part) {
+        const Span span = span_up_to(l.unit.position, part);
+        if (span.stop <= l.unit.begun) continue;
 #pragma unroll
-        for (int j = 0; j < rows; ++j) {
-            const int row = row_at(l.unit.span, i, j);
-            if (row < l.unit.begun || row >= l.unit.span.stop) continue;
-            load_row(l.unit, row, true, l.tiles[i].k[j], l.tiles[i].v[j]);
+        for (int i = 0; i < ahead_of_way; ++i) {
+            Way::load<true>(l.unit.cache, span, i, l.tiles[part][i], [&](int row) {
+                return row >= l.unit.begun && row < span.stop;
+            });
         }
     }
 }
 
-// All rows of the span. The registers of a tile take another one as soon as it is through.
-__device__ __forceinline__ void attend_tiles(const float (&q)[heads][piece], Locals& l, Found& found) {
-    const Span& span = l.unit.span;
-    // As many tiles for every thread, since the lanes of a warp exchange their sums.
-    const int tiles = ceil_div(span.stop - span.first, rows * groups);
+// All rows of a span. The registers of a tile take another one as soon as it is through.
+__device__ __forceinline__ void attend_tiles(
+    const Way::Query& query, const Cache& cache, const Span& span, Way::Tile (&tiles)[ahead_of_way], Way::Found& found) {
+    // As many tiles for every thread, since the lanes of a warp exchange what they have.
+    const int count = ceil_div(span.stop - span.first, Way::tile_rows);
 #pragma unroll 1
-    for (int first = 0; first < tiles; first += ahead) {
+    for (int first = 0; first < count; first += ahead_of_way) {
 #pragma unroll
-        for (int i = 0; i < ahead; ++i) {
+        for (int i = 0; i < ahead_of_way; ++i) {
             const int number = first + i;
-            if (number >= tiles) break;
-            attend_tile(l.tiles[i], q, span, number, found);
-            if (number + ahead < tiles) load_tile(l.unit, number + ahead, span.stop, l.tiles[i]);
+            if (number >= count) break;
+            Way::attend(tiles[i], query, span, number, found);
+            if (number + ahead_of_way < count) {
+                Way::load<false>(cache, span, number + ahead_of_way, tiles[i], [&](int row) { return row < span.stop; });
+            }
         }
     }
 }
@@ -86,38 +90,26 @@ __device__ __forceinline__ void attend_tiles(const float (&q)[heads][piece], Loc
 __device__ __forceinline__ void load_past(const Arguments& a, Locals& l) {
     open_exchange(true);
     l.unit = unit_at(a, least(cluster_in_grid<Launch>(), units - 1));
-    load_first_tiles(l);
+    load_earlier_rows(l);
     await_cluster();
 }
 
 // What the CTA finds in its spans, to all CTAs of the cluster.
 __device__ __forceinline__ void attend_spans(const Arguments& a, Locals& l, Exchange& shared) {
     load_late_rows(l);
-    float q[heads][piece];
-    const float scale = 1.4426950408889634f / sqrtf(static_cast<float>(Dims::HD));
-#pragma unroll
-    for (int h = 0; h < heads; ++h) {
-        load_floats(a.q + (l.unit.number * heads + h) * Dims::HD + lane() * piece, q[h]);
-    }
-#pragma unroll
-    for (int h = 0; h < heads; ++h) {
-#pragma unroll
-        for (int e = 0; e < piece; ++e) q[h][e] *= scale;
-    }
-#pragma unroll 1
+    Way::Query query;
+    Way::load_query(a.q + l.unit.number * outputs, query);
+#pragma unroll(spans_ahead)
     for (int part = 0; part < spans_a_cta; ++part) {
-        Found found = {};
-#pragma unroll
-        for (int h = 0; h < heads; ++h) found.greatest[h] = lowest();
-        attend_tiles(q, l, found);
-        if (part + 1 < spans_a_cta) {
-            l.unit.span = span_up_to(l.unit.span.position, part + 1);
-#pragma unroll
-            for (int i = 0; i < ahead; ++i) load_tile(l.unit, i, l.unit.span.stop, l.tiles[i]);
+        const Span span = span_up_to(l.unit.position, part);
+        Way::Found found = Way::nothing();
+        attend_tiles(query, l.unit.cache, span, l.tiles[part % spans_ahead], found);
+        if (spans_ahead == 1 && part + 1 < spans_a_cta) {
+            const Span next = span_up_to(l.unit.position, part + 1);
+            load_first_tiles(l.unit.cache, next, next.stop, l.tiles[0]);
         }
-        merge_groups(found);
         if (part > 0) __syncthreads();  // what was found in the span before has been read
-        publish(found, shared);
+        Way::leave(found, shared);
         __syncthreads();
         send_all(shared, part);
     }
@@ -135,7 +127,7 @@ __device__ __forceinline__ void attend(const Arguments& a, Locals& l) {
         if (turn > 0) {
             open_exchange(false);
             l.unit = unit_at(a, number);
-            load_first_tiles(l);
+            load_earlier_rows(l);
             await_cluster();
         }
         attend_spans(a, l, shared);
