@@ -1,6 +1,7 @@
 """Causal attention of the tokens of several sequences, as in ``attention_cluster``.
 
-Rows before a sequence's first token were written by earlier replays, so a separate phase loads them.
+Rows before a sequence's first token were written by earlier replays, so a separate phase loads them. Tensor cores
+multiply caches of 16 bits.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The kernel that computes an element divides it into the rounded number and the remainder, so that the kernels that read
 it need not. An array of vectors is ``[B, K / 2, 2, 2]``: for each two neighbouring elements the two rounded numbers,
-then the two remainders. About 2^-18 of an element is lost in bf16, 2^-22 in f16.
+then the two remainders. About 2^-18 of an element is lost in bf16, 2^-22 in f16, whose
+range elements must be in.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-// Attention of the tokens of several sequences over the rows of theirs up to each token's position: a cluster of CTAs for
-// each KV head of a token, as in attention_cluster.cu. The tokens of a sequence have positions that follow each other; the
-// rows from the first of these on are appended by the step itself. Outputs are divided for the tensor cores of the next
-// kernel.
+// Attention of the tokens of several sequences over the rows of theirs up to each token's position: a cluster of CTAs
+// for each KV head of a token, as in attention_cluster.cu. The tokens of a sequence have positions that follow each
+// other; the rows from the first of these on are appended by the step itself. Outputs are divided for the tensor cores
+// of the next kernel.
 //
 // Into how many spans the rows are cut depends on the shapes alone, and so does the order of sums. The CTAs of smaller
 // clusters, of which more are resident, take several spans, one after the other.
@@ -30,8 +30,8 @@ __device__ __forceinline__ Unit unit_at(const Arguments& a, int number) {
     return {number, begun, begun + token % tokens, {keys_of(a, sequence) + start, values_of(a, sequence) + start}};
 }
 
-// Of how many spans the first tiles are on their way before the wait.
-constexpr int spans_ahead = spans_a_cta == 2 && ahead_of_way == 1 ? 2 : 1;
+constexpr int spans_ahead = Way::spans_ahead;
+
 struct Locals {
     Unit unit;
     Way::Tile tiles[spans_ahead][ahead_of_way];
@@ -69,7 +69,8 @@ __device__ __forceinline__ void load_late_rows(Locals& l) {
 
 // All rows of a span. The registers of a tile take another one as soon as it is through.
 __device__ __forceinline__ void attend_tiles(
-    const Way::Query& query, const Cache& cache, const Span& span, Way::Tile (&tiles)[ahead_of_way], Way::Found& found) {
+    const Way::Query& query, const Cache& cache, const Span& span, Way::Tile (&tiles)[ahead_of_way],
+    Way::Found& found) {
     // As many tiles for every thread, since the lanes of a warp exchange what they have.
     const int count = ceil_div(span.stop - span.first, Way::tile_rows);
 #pragma unroll 1
@@ -80,7 +81,8 @@ __device__ __forceinline__ void attend_tiles(
             if (number >= count) break;
             Way::attend(tiles[i], query, span, number, found);
             if (number + ahead_of_way < count) {
-                Way::load<false>(cache, span, number + ahead_of_way, tiles[i], [&](int row) { return row < span.stop; });
+                Way::load<false>(
+                    cache, span, number + ahead_of_way, tiles[i], [&](int row) { return row < span.stop; });
             }
         }
     }

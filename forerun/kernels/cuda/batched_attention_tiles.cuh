@@ -1,10 +1,12 @@
-// Tiles of rows of keys and values, and what a query finds in them, in two ways: by sums of each thread, for any type, or by
-// the tensor cores, for types that they multiply. batched_attention.cu takes one of them; the rest of it is the same.
+// Tiles of rows of keys and values, and what a query finds in them, in two ways: by sums of each thread, for any type,
+// or by the tensor cores, for types that they multiply. batched_attention.cu takes one of them; the rest of it is the
+// same.
 //
 // A way has
 //     Tile, Query, Found       what a lane has of a tile, of the queries of a KV head, and has found so far
 //     tile_rows                rows of a tile, of all warps of the CTA
 //     tiles_ahead              tiles of a span that are on their way
+//     spans_ahead              spans whose first tiles are on their way before the wait
 //     load(...)                loads the rows of a tile that are wanted
 //     attend(...)              adds a tile to what was found
 //     leave(...)               leaves what a warp has found for the CTA
@@ -30,7 +32,7 @@ struct Sums {
     struct Query {
         float q[heads][piece];
     };
-    static constexpr int tile_rows = rows * groups, tiles_ahead = ahead;
+    static constexpr int tile_rows = rows * groups, tiles_ahead = ahead, spans_ahead = 1;
 
     static __device__ __forceinline__ void load_query(const float* from, Query& query) {
 #pragma unroll
@@ -49,7 +51,8 @@ struct Sums {
     }
     // The others stay as they are if the tile keeps them.
     template <bool keeps, class F>
-    static __device__ __forceinline__ void load(const Cache& cache, const Span& span, int number, Tile& tile, F is_wanted) {
+    static __device__ __forceinline__ void load(
+        const Cache& cache, const Span& span, int number, Tile& tile, F is_wanted) {
 #pragma unroll
         for (int j = 0; j < rows; ++j) {
             const int row = row_at(span, number, j);
@@ -69,14 +72,16 @@ struct Sums {
     }
 };
 
-// In mma.m16n8k16 the left operand has the queries of up to eight heads, in rows h and h + 8 what is rounded and what is
-// left (batched_halves.cuh), and then their weights of the rows: what a lane gets of the scores is what it has to give of
-// the weights. The right operand has keys, a row a column, and then values, in which rows are pairs. A warp takes 16 rows.
-// Lane l is number l / 4 of eight, the head or the key, and l % 4 of four, the elements or the rows.
+// In mma.m16n8k16 the left operand has the queries of up to eight heads, in rows h and h + 8 what is rounded and what
+// is left (batched_halves.cuh), and then their weights of the rows: what a lane gets of the scores is what it has to
+// give of the weights. The right operand has keys, a row a column, and then values, in which rows are pairs. A warp
+// takes 16 rows. Lane l is number l / 4 of eight, the head or the key, and l % 4 of four, the elements or the rows.
 template <class T> struct Products {
     static constexpr int steps = Dims::HD / 32, passes = ceil_div(Dims::HD, 64);
     static constexpr int warp_rows = 16, tile_rows = warp_rows * warps;
+    // As many as the registers hold.
     static constexpr int tiles_ahead = Dims::HD <= 64 && Launch::cluster > 8 ? 2 : 1;
+    static constexpr int spans_ahead = Dims::HD <= 64 && tiles_ahead == 1 && spans_a_cta == 2 ? 2 : 1;
 
     struct Tile {
         uint4 k[2][steps], v[passes][4];
@@ -119,7 +124,8 @@ template <class T> struct Products {
     }
     // The others stay as they are if the tile keeps them.
     template <bool keeps, class F>
-    static __device__ __forceinline__ void load(const Cache& cache, const Span& span, int number, Tile& tile, F is_wanted) {
+    static __device__ __forceinline__ void load(
+        const Cache& cache, const Span& span, int number, Tile& tile, F is_wanted) {
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
             const int row = first_row(span, number) + 8 * j + eighth();

@@ -1,9 +1,9 @@
-// y[b] = table[tokens[index, b]], in f32, and what the next kernel normalizes it with: y * scale, divided for the tensor
-// cores, and the sum of the squares of every eight elements, which a thread has.
+// y[b] = table[tokens[index, b]], in f32, and what the next kernel normalizes it with: y * scale, divided for the
+// tensor cores, and the sum of the squares of every eight elements, which a thread has.
 
 #include "batched_halves.cuh"
 
-static_assert(2 * Dims::C == Dims::D && 8 * Dims::G == Dims::D, "results are pairs of columns, and sums of eight squares");
+static_assert(2 * Dims::C == Dims::D && 8 * Dims::G == Dims::D, "results are pairs of columns, and eights");
 
 struct Locals {};
 

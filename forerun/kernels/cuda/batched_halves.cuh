@@ -1,6 +1,6 @@
-// Vectors as the tensor cores take them: each element is the sum of two numbers of a short type, the rounded one and what
-// is left. The rounded ones of two neighbours come first, then the two that are left, as a lane's fragment has them. Who
-// computes an element divides it, once; everybody reads it.
+// Vectors as the tensor cores take them: each element is the sum of two numbers of a short type, the rounded one and
+// what is left. The rounded ones of two neighbours come first, then the two that are left, as a lane's fragment has
+// them. Who computes an element divides it, once; everybody reads it.
 #pragma once
 
 #include "tensor_core.cuh"

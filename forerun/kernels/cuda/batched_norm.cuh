@@ -1,12 +1,12 @@
-// Normalizes the vectors of batched_stream.cuh: n = x / sqrt(mean(x^2) + eps) * scale. Who computed x has multiplied it by
-// `scale`, and summed the squares of every eight elements; the root divides the products.
+// Normalizes the vectors of batched_stream.cuh: n = x / sqrt(mean(x^2) + eps) * scale. Who computed x has multiplied it
+// by `scale`, and summed the squares of every eight elements; the root divides the products.
 
 constexpr int columns = row_columns;
 constexpr int ctas_a_share = 1;
 __device__ __forceinline__ int first_column() { return 0; }
 #include "batched_stream.cuh"
 
-static_assert(2 * Dims::C == columns && 8 * Dims::G == columns, "vectors are pairs of columns, and sums of eight squares");
+static_assert(2 * Dims::C == columns && 8 * Dims::G == columns, "vectors are pairs of columns, and eights");
 
 // Warps take turns at the vectors' sums: a lane has some sums of squares at a time.
 constexpr int squares_a_load = piece_of_row<float>(Dims::G);

@@ -1,6 +1,6 @@
-// y = residual + w x for each vector, and what the next kernel normalizes it with: y * scale, divided for the tensor cores,
-// and the sum of the squares of every eight elements. The CTAs of a cluster share the columns of the same rows: each adds
-// up what all of them have found for its part of the rows, which they send it.
+// y = residual + w x for each vector, and what the next kernel normalizes it with: y * scale, divided for the tensor
+// cores, and the sum of the squares of every eight elements. The CTAs of a cluster share the columns of the same rows:
+// each adds up what all of them have found for its part of the rows, which they send it.
 
 #include "cluster.cuh"
 

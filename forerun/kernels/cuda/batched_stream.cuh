@@ -4,8 +4,9 @@
 //
 // In mma.m16n8k16 the weights are the right operand, whose eight columns are eight rows of the matrix. The left operand
 // has the vectors: a vector is the sum of two numbers of the weights' type for each element, the rounded one and what
-// is left (batched_halves.cuh), in rows v and v + 8. So one product serves both, and what is lost of an element is about
-// 2^-18 of it. The order of sums does not depend on how many vectors there are: each has the bits that it has alone.
+// is left (batched_halves.cuh), in rows v and v + 8. So one product serves both, and what is lost of an element is
+// about 2^-18 of it. The order of sums does not depend on how many vectors there are: each has the bits that it has
+// alone.
 //
 // batched_projection.cu and others include it into their namespaces, with this defined:
 //     Weight                   the type of the matrices: bf16 or f16
@@ -31,8 +32,8 @@ static_assert(1 <= vectors && vectors <= 8, "a product takes eight vectors at mo
 static_assert(columns % 8 == 0, "rows, and their parts, must be multiples of 16 bytes");
 constexpr int warps = warps_of<Launch>;
 
-// Columns are taken in steps of two products: a lane has eight of each row. Blocks of them follow each other if they are
-// more than the warps' registers hold of the vectors.
+// Columns are taken in steps of two products: a lane has eight of each row. Blocks of them follow each other if they
+// are more than the warps' registers hold of the vectors.
 constexpr int step_columns = 32;
 constexpr int all_steps = ceil_div(columns, step_columns);
 constexpr int blocks = ceil_div(all_steps, 8 * warps);
@@ -227,8 +228,8 @@ __device__ __forceinline__ void add_parts(int block, int first, int stop) {
     }
 }
 
-// Multiplies all rows of the CTA by the vectors, of which block 0 is loaded. Then every thread may ask for products. What
-// can be done between them, by every warp, is done after the first tile.
+// Multiplies all rows of the CTA by the vectors, of which block 0 is loaded. Then every thread may ask for products.
+// What can be done between them, by every warp, is done after the first tile.
 template <class F>
 __device__ __forceinline__ void multiply_rows(const Arguments& a, const Weight* from, Vectors& x, F between) {
     const int tiles = tile_count(), all = blocks * tiles;

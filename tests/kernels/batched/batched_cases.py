@@ -168,12 +168,10 @@ def few_cases() -> Iterator[Case]:
     yield _attention(Sequences(2), (4, 1, 64), (BF16, BF16), ((0, 7), (63, 600)), _ctas(16, 128, 0, 8))
     yield _attention(Sequences(1, 3), (6, 2, 32), (F32, F16), ((0,), (77,)), _ctas(8, 64, 0, 4))  # clusters take turns
     yield _attention(Sequences(3, 2), (2, 1, 128), (F16, BF16), ((0, 40, 299),), _ctas(12, 64, 0, 2))
-    yield _attention(
-        Sequences(1), (8, 1, 32), (BF16, BF16), ((90,),), _ctas(2, 32, 0, 2)
-    )  # eight heads, some tiles a span
-    yield _attention(
-        Sequences(1), (2, 2, 16), (F16, F16), ((33,),), _ctas(4, 64, 0, 2)
-    )  # rows too short for tensor cores
+    yield _attention(Sequences(1), (8, 1, 32), (BF16, BF16), ((90,),), _ctas(2, 32, 0, 2))  # eight heads
+    yield _attention(Sequences(1), (2, 2, 16), (F16, F16), ((33,),), _ctas(4, 64, 0, 2))  # short rows
+    yield _attention(Sequences(1), (2, 1, 64), (BF16, BF16), ((1600,),), _ctas(16, 32, 0, 16))  # two tiles ahead
+    yield _attention(Sequences(1), (2, 1, 64), (BF16, BF16), ((1599,),), _ctas(8, 32, 0, 8))  # two spans ahead
     yield _embedding(5, 40, BF16)
     yield _choose(6, 100, 2)
 
