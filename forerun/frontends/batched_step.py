@@ -61,7 +61,7 @@ def batched_decode_graph(
     Example:
         >>> tiny = LlamaConfig("tiny", 1, 16, 2, 1, 8, 16, 32, 64)
         >>> batched_decode_graph(tiny, Sequences(3), context=16)
-        <Graph tiny_batched: 8 nodes, 7 dependencies, 32 buffers>
+        <Graph tiny_batched: 8 nodes, 7 dependencies, 36 buffers>
     """
     _require_valid(config, sequences, context, steps, _Types(dtype, cache_dtype))
     builder = GraphBuilder(name or f"{config.name}_batched")

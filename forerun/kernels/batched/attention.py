@@ -21,7 +21,6 @@ from forerun.kernels.batched import halves
 from forerun.kernels.batched.sequences import Sequences
 from forerun.kernels.batched.stream import FEW, require_short
 from forerun.kernels.shapes import Floats, cuda_kernel
-from forerun.runtime.dtypes import numpy_dtype
 
 __all__ = ["KERNEL", "attend", "attend_bf16", "attend_f16", "declare", "launch_for", "load_past"]
 
@@ -75,12 +74,12 @@ def attend(q: Floats, *arrays: Floats) -> Floats:
 
 def attend_bf16(q: Floats, *arrays: Floats) -> NDArray[Any]:
     """As :func:`attend`, as halves of bf16."""
-    return halves.divided(attend(q, *arrays), numpy_dtype(DType.BF16))
+    return halves.divided_bf16(attend(q, *arrays))
 
 
 def attend_f16(q: Floats, *arrays: Floats) -> NDArray[Any]:
     """As :func:`attend`, as halves of f16."""
-    return halves.divided(attend(q, *arrays), numpy_dtype(DType.F16))
+    return halves.divided_f16(attend(q, *arrays))
 
 
 _ATTEND = {DType.BF16: attend_bf16, DType.F16: attend_f16}

@@ -17,7 +17,6 @@ from forerun.ir.types import DType
 from forerun.kernels import norm_gate_up, silu_mul
 from forerun.kernels.batched import halves, stream
 from forerun.kernels.shapes import Floats, cuda_kernel
-from forerun.runtime.dtypes import numpy_dtype
 
 __all__ = ["KERNEL", "activate_bf16", "activate_f16", "declare", "dot", "launch_for"]
 
@@ -38,12 +37,12 @@ def dot(
 
 def activate_bf16(gate: Floats, up: Floats) -> NDArray[Any]:
     """The activated products as halves of bf16."""
-    return halves.divided(silu_mul.activate(gate, up), numpy_dtype(DType.BF16))
+    return halves.divided_bf16(silu_mul.activate(gate, up))
 
 
 def activate_f16(gate: Floats, up: Floats) -> NDArray[Any]:
     """The same as halves of f16."""
-    return halves.divided(silu_mul.activate(gate, up), numpy_dtype(DType.F16))
+    return halves.divided_f16(silu_mul.activate(gate, up))
 
 
 _ACTIVATE = {DType.BF16: activate_bf16, DType.F16: activate_f16}

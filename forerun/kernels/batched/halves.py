@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from forerun.kernels.shapes import Floats
 
-__all__ = ["EIGHT", "divided", "joined", "shape_of", "sums_of_squares"]
+__all__ = ["EIGHT", "divided", "divided_bf16", "divided_f16", "joined", "shape_of", "sums_of_squares"]
 
 EIGHT = 8
 """The number of elements whose squares are summed by the kernel that computes them."""
@@ -38,6 +38,18 @@ def divided(values: Floats, dtype: np.dtype[Any]) -> NDArray[Any]:
     remainders = (values - rounded.astype(np.float32)).astype(dtype)
     pairs = (half.reshape(len(values), -1, 2) for half in (rounded, remainders))
     return np.stack(tuple(pairs), axis=2)
+
+
+def divided_bf16(values: Floats) -> NDArray[Any]:
+    """The vectors ``[B, K]`` as halves of bf16."""
+    import ml_dtypes
+
+    return divided(values, np.dtype(ml_dtypes.bfloat16))
+
+
+def divided_f16(values: Floats) -> NDArray[Any]:
+    """The vectors ``[B, K]`` as halves of f16."""
+    return divided(values, np.dtype(np.float16))
 
 
 def joined(halves: NDArray[Any]) -> Floats:

@@ -19,7 +19,6 @@ from forerun.ir.types import DType
 from forerun.kernels.batched import halves, stream
 from forerun.kernels.projection_add import load_residual
 from forerun.kernels.shapes import Floats, cuda_kernel
-from forerun.runtime.dtypes import numpy_dtype
 
 __all__ = ["KERNEL", "add_bf16", "add_f16", "cluster_for", "declare", "launch_for", "load_input", "load_scale"]
 
@@ -64,19 +63,16 @@ def load_scale(scale: Floats) -> Floats:
     return scale
 
 
-def _added(acc: Floats, base: Floats, scale_of_norm: Floats, dtype: DType) -> tuple[Floats, NDArray[Any], Floats]:
-    y: Floats = base + acc
-    return y, halves.divided(y * scale_of_norm, numpy_dtype(dtype)), halves.sums_of_squares(y)
-
-
 def add_bf16(acc: Floats, base: Floats, scale_of_norm: Floats) -> tuple[Floats, NDArray[Any], Floats]:
     """The sum, the scaled sum as halves of bf16, and the sums of squares."""
-    return _added(acc, base, scale_of_norm, DType.BF16)
+    y: Floats = base + acc
+    return y, halves.divided_bf16(y * scale_of_norm), halves.sums_of_squares(y)
 
 
 def add_f16(acc: Floats, base: Floats, scale_of_norm: Floats) -> tuple[Floats, NDArray[Any], Floats]:
     """The same with halves of f16."""
-    return _added(acc, base, scale_of_norm, DType.F16)
+    y: Floats = base + acc
+    return y, halves.divided_f16(y * scale_of_norm), halves.sums_of_squares(y)
 
 
 _ADD = {DType.BF16: add_bf16, DType.F16: add_f16}
