@@ -31,8 +31,8 @@ __device__ __forceinline__ Run run_from(const Arguments& a, int first, int stop)
 
 // The items of a kind, in runs. The CTA has a share of each half of the schedule: if the schedule keeps kinds apart, each
 // half is of one kind, the first one of large tiles.
+constexpr int shares = Dims::B - 1, first_half = shares / 2;
 template <bool large, class F> __device__ __forceinline__ void for_each_run(const Arguments& a, F work_off) {
-    constexpr int shares = Dims::B - 1, first_half = shares / 2;
 #pragma unroll 1
     for (int turn = 0; turn < 2; ++turn) {
         const Range all = large == (turn == 0) ? range_of_cta<0, first_half>(a)
@@ -47,6 +47,17 @@ template <bool large, class F> __device__ __forceinline__ void for_each_run(cons
     }
 }
 
+// Whether the CTA has no small tiles, and large ones have the memory of those too. If the schedule does not keep kinds apart,
+// nobody looks.
+__device__ __forceinline__ bool has_large_only(const Arguments& a) {
+    const Range first = range_of_cta<0, first_half>(a), second = range_of_cta<first_half, shares - first_half>(a);
+    if (of_lane(second.count) > 0) return false;
+    const int begin = of_lane(first.first), count = of_lane(first.count);
+    if (count == 0) return false;
+    const Run run = run_from(a, begin, begin + count);
+    return run.is_large && run.count == count;
+}
+
 __device__ __forceinline__ void attend_in_roles(const Arguments& a) {
     open_tiles();
     const int warpgroup = of_lane(thread_of<Launch>() / 128);
@@ -56,13 +67,16 @@ __device__ __forceinline__ void attend_in_roles(const Arguments& a) {
             attend_items(a, range);
             meet();  // all are through with what is looked up
         });
-    } else if (warpgroup == 3) {
+        return;
+    }
+    const int blocks = has_large_only(a) ? blocks_alone : blocks_beside;
+    if (warpgroup == 3) {
         give_registers<loading_registers>();
-        TileLoader loader = {};
+        TileLoader loader = {blocks, {}, {}};
         for_each_run<true>(a, [&](const Range& range) { loader.load(a, range); });
     } else {
         take_registers<computing_registers>();
-        TileAttention attention = {{}, {}, {}, warpgroup - 1};
+        TileAttention attention = {blocks, warpgroup - 1, {}, {}, {}};
         for_each_run<true>(a, [&](const Range& range) { attention.compute(a, range); });
     }
 }

@@ -12,10 +12,9 @@ __device__ __forceinline__ void release(Arrival* arrival) {
 }
 
 struct TileAttention {
-    TilePlace tile;
-    BlockPlace keys, values;
-
-    int half;  // of the tile: the warpgroup's number among the two
+    int blocks;  // in the ring
+    int half;    // of the tile: the warpgroup's number among the two
+    Place tile, keys, values;
 
     __device__ __forceinline__ int first_row() const { return half * 64; }
 
@@ -23,12 +22,12 @@ struct TileAttention {
     __device__ __forceinline__ void end_scores(TileScores& scores) {
         hold(scores);
         release(&tiles_in_shared().free_keys[keys.number]);
-        keys.advance();
+        keys.advance(blocks);
     }
     __device__ __forceinline__ void end_values(TileSums& found) {
         hold(found.weighted);
         release(&tiles_in_shared().free_values[values.number]);
-        values.advance();
+        values.advance(blocks);
     }
 
     // Scores that are hidden, if some are, become weights. All rows of the warpgroup see the first blocks, `whole` of them.
@@ -100,10 +99,10 @@ struct TileAttention {
         for (int i = 0; i < count; ++i) {
             await_arrival(&shared.has_keys[keys.number], keys.parity);
             release(&shared.free_keys[keys.number]);
-            keys.advance();
+            keys.advance(blocks);
             await_arrival(&shared.has_values[values.number], values.parity);
             release(&shared.free_values[values.number]);
-            values.advance();
+            values.advance(blocks);
         }
     }
 
@@ -122,7 +121,7 @@ struct TileAttention {
             const Work work = of_lane(in_shared);
             release(&shared.empty[tile.number]);
             if (has_rows) write_tile(a, work, first_row(), found);
-            tile.advance();
+            tile.advance(tiles);
             if (work.slot >= 0) merge_tile(a, work);
             record_end(a, range.item(item), first_tile_thread);
         }

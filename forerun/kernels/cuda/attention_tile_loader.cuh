@@ -10,8 +10,8 @@ template <> struct PieceNumber<false> {
 };
 
 struct TileLoader {
-    TilePlace tile;
-    BlockPlace place;
+    int blocks;  // in the ring
+    Place tile, place;
 
     static constexpr int rows_at_once = loading_threads / chunks;  // a thread has one piece of a row
     static constexpr int copies = block / rows_at_once;
@@ -25,35 +25,47 @@ struct TileLoader {
         return chunk() / 8 * panel + row() * panel_bytes + ((chunk() ^ row()) % 8) * 16;
     }
 
+    // Rows of a thread whose positions lie in one page, since blocks begin at multiples of 64.
+    static constexpr int rows_a_page = page_size % block == 0                ? copies
+                                       : page_size % (4 * rows_at_once) == 0 ? least(4, copies)
+                                       : page_size % (2 * rows_at_once) == 0 ? least(2, copies)
+                                                                             : 1;
+    static constexpr int pages_a_block = copies / rows_a_page;
+
     // The pages of the thread's rows of a block.
-    using Pages = int[copies];
+    using Pages = int[pages_a_block];
+    static __device__ __forceinline__ unsigned position_at(const Blocks& all, int i, int page) {
+        return all.begin + i * block + row() + page * rows_a_page * rows_at_once;
+    }
     static __device__ __forceinline__ void load_pages(
         const Arguments& a, const Work& work, const Blocks& all, int i, Pages& pages) {
+        const int* first = a.pages + work.first_page;
 #pragma unroll
-        for (int j = 0; j < copies; ++j) {
-            const int position = all.begin + i * block + row() + j * rows_at_once;
-            pages[j] = position < all.end ? load_global(a.pages + work.first_page + position / page_size) : 0;
+        for (int j = 0; j < pages_a_block; ++j) {
+            const unsigned position = position_at(all, i, j);
+            pages[j] = position < all.end ? load_global(first + position / page_size) : 0;
         }
     }
-    // Where the thread's pieces of rows begin, in pieces of 16 bytes.
+    // Where the thread's pieces of rows begin, in pieces of 16 bytes: of the first row in each page.
     using Row = PieceNumber<(1LL * Dims::N * page_size * Dims::KV * chunks <= 1LL << 32)>::type;
-    using Rows = Row[copies];
+    using Rows = Row[pages_a_block];
     static __device__ __forceinline__ void find_rows(
         const Work& work, const Blocks& all, int i, const Pages& pages, Rows& rows) {
 #pragma unroll
-        for (int j = 0; j < copies; ++j) {
-            const int position = all.begin + i * block + row() + j * rows_at_once;
-            const Row start = static_cast<Row>(pages[j]) * page_size + position % page_size;
+        for (int j = 0; j < pages_a_block; ++j) {
+            const Row start = static_cast<Row>(pages[j]) * page_size + position_at(all, i, j) % page_size;
             rows[j] = (start * Dims::KV + work.kv_head) * chunks + chunk();
         }
     }
 
-    static __device__ __forceinline__ void copy_rows(
-        unsigned to, const Element* from, const Blocks& all, int i, const Rows& rows) {
+    // `left` positions of the block are there, or all.
+    template <bool whole>
+    static __device__ __forceinline__ void copy_rows(unsigned to, const Element* from, int left, const Rows& rows) {
 #pragma unroll
         for (int j = 0; j < copies; ++j) {
-            const bool wanted = all.begin + i * block + row() + j * rows_at_once < all.end;
-            begin_copy16_at(to + j * rows_at_once * panel_bytes, from + 8ll * rows[j], wanted);
+            const int ahead = j % rows_a_page * rows_at_once * Dims::KV * Dims::HD;
+            const bool wanted = whole || row() + j * rows_at_once < left;
+            begin_copy16_at(to + j * rows_at_once * panel_bytes, from + 8ll * rows[j / rows_a_page] + ahead, wanted);
         }
     }
 
@@ -78,18 +90,19 @@ struct TileLoader {
         }
         copy_queries(a, work, tile_at(tile.number) + own_place(tile_panel));
         arrive_with_copies(&shared.full[tile.number]);
-        tile.advance();
+        tile.advance(tiles);
     }
 
-    __device__ __forceinline__ void load_block(const Arguments& a, const Blocks& all, int i, const Rows& rows) {
+    template <bool whole>
+    __device__ __forceinline__ void load_block(const Arguments& a, int left, const Rows& rows) {
         Tiles& shared = tiles_in_shared();
         await_arrival(&shared.free_keys[place.number], place.parity ^ 1);
-        copy_rows(keys_at(place.number) + own_place(block_panel), a.k_cache, all, i, rows);
+        copy_rows<whole>(keys_at(place.number) + own_place(block_panel), a.k_cache, left, rows);
         arrive_with_copies(&shared.has_keys[place.number]);
         await_arrival(&shared.free_values[place.number], place.parity ^ 1);
-        copy_rows(values_at(place.number) + own_place(block_panel), a.v_cache, all, i, rows);
+        copy_rows<whole>(values_at(place.number) + own_place(block_panel), a.v_cache, left, rows);
         arrive_with_copies(&shared.has_values[place.number]);
-        place.advance();
+        place.advance(blocks);
     }
 
     // 32 items are looked up at once, one a lane; the pages of the next block are loaded while those of one are used.
@@ -118,7 +131,9 @@ struct TileLoader {
                     next_blocks = blocks_of(next);
                     load_pages(a, next, next_blocks, 0, pages);
                 }
-                load_block(a, all, i, rows);
+                const int left = all.end - all.begin - i * block;
+                if (left >= block) load_block<true>(a, left, rows);
+                else load_block<false>(a, left, rows);
             }
         }
     }

@@ -1,4 +1,5 @@
-// What the warpgroups share of large tiles: two tiles of queries, a ring of blocks of keys and one of values.
+// What the warpgroups share of large tiles: two tiles of queries, a ring of blocks of keys and one of values. If a CTA has
+// small tiles too, this lies behind their rings; else it has that memory for more blocks.
 //
 // A block has 64 positions, a tile 128 packed rows; each lies in panels of 64 elements, as warpgroup.cuh has matrices.
 // Stage by stage, its arrival says that it is full, or that all who read it are through.
@@ -11,24 +12,23 @@ constexpr int block = 64, tile_rows = 128, tile_warps = 8, loading_threads = 128
 constexpr int first_tile_thread = 32 * warps;  // of those that compute
 constexpr int tile_panel = tile_rows * panel_bytes, block_panel = block * panel_bytes;
 constexpr int tile_bytes = tile_rows * row_bytes, block_bytes = block * row_bytes, tiles = 2;
-constexpr int room_for_blocks = Launch::shared_bytes - results_bytes - rings_bytes - 1024 - tiles * tile_bytes;
-constexpr int blocks_in_ring = has_tiles ? least(8, room_for_blocks / (2 * block_bytes)) : 2;
-static_assert(!has_tiles || blocks_in_ring >= 2, "keys and values each need two blocks in shared memory");
+constexpr int room_for_blocks = Launch::shared_bytes - results_bytes - ring_alignment - 1024 - tiles * tile_bytes;
+constexpr int blocks_alone = has_tiles ? least(8, room_for_blocks / (2 * block_bytes)) : 2;
+constexpr int blocks_beside = has_tiles ? least(8, (room_for_blocks - rings_bytes) / (2 * block_bytes)) : 2;
+static_assert(!has_tiles || blocks_beside >= 2, "keys and values each need two blocks in shared memory");
 
 // A place in a ring, and the parity of its present round.
-template <int count> struct Place {
+struct Place {
     int number, parity;
-    __device__ __forceinline__ void advance() {
+    __device__ __forceinline__ void advance(int count) {
         number = number + 1 == count ? 0 : number + 1;
         parity ^= number == 0;
     }
 };
-using TilePlace = Place<tiles>;
-using BlockPlace = Place<blocks_in_ring>;
 
 struct Tiles {
     Arrival full[tiles], empty[tiles];
-    Arrival has_keys[blocks_in_ring], free_keys[blocks_in_ring], has_values[blocks_in_ring], free_values[blocks_in_ring];
+    Arrival has_keys[blocks_alone], free_keys[blocks_alone], has_values[blocks_alone], free_values[blocks_alone];
     Work work[tiles];
     bool is_last;
 };
@@ -36,12 +36,13 @@ __device__ __forceinline__ Tiles& tiles_in_shared() {
     __shared__ __align__(16) Tiles all;
     return all;
 }
-// Behind the rings of small tiles.
-__device__ __forceinline__ unsigned tiles_begin() { return (shared_address(stage(0, 0)) + rings_bytes + 1023) & ~1023u; }
-__device__ __forceinline__ unsigned tile_at(int number) { return tiles_begin() + number * tile_bytes; }
-__device__ __forceinline__ unsigned keys_at(int number) {
-    return tiles_begin() + tiles * tile_bytes + number * 2 * block_bytes;
+// Where tiles and blocks lie, from the end of shared memory on: two tiles, and before them as many blocks as there are.
+__device__ __forceinline__ unsigned tiles_begin() {
+    const unsigned end = shared_address(dynamic_shared) + Launch::shared_bytes;
+    return (end - tiles * tile_bytes) & ~1023u;
 }
+__device__ __forceinline__ unsigned tile_at(int number) { return tiles_begin() + number * tile_bytes; }
+__device__ __forceinline__ unsigned keys_at(int number) { return tiles_begin() - (number + 1) * 2 * block_bytes; }
 __device__ __forceinline__ unsigned values_at(int number) { return keys_at(number) + block_bytes; }
 
 // Called by all threads.
@@ -52,7 +53,7 @@ __device__ __forceinline__ void open_tiles() {
             prepare_for(&all.full[i], loading_threads + 1);
             prepare_for(&all.empty[i], tile_warps);
         }
-        for (int i = 0; i < blocks_in_ring; ++i) {
+        for (int i = 0; i < blocks_alone; ++i) {
             prepare_for(&all.has_keys[i], loading_threads);
             prepare_for(&all.has_values[i], loading_threads);
             prepare_for(&all.free_keys[i], tile_warps);

@@ -217,6 +217,21 @@ def test_warpgroups_change_between_small_and_large_tiles(compiled: dict[str, Com
     assert np.abs(run(case)[:25] - attention_by_definition(case.values, run.config.family)).max() < 0.02
 
 
+@pytest.mark.parametrize(("queries", "kv"), [([9], [1408]), ([1, 9, 2], [700, 1088, 600])])
+def test_large_tiles_go_round_their_rings_alone_and_beside_small_ones(
+    queries: list[int], kv: list[int], compiled: dict[str, Compiled]
+) -> None:
+    run = compiled["warpgroups"]
+    case = case_of(run.config, queries, kv)
+    for cta in range(run.config.grid):
+        blocks = sum(-(-(item.end - item.begin) // 64) for item in case.schedule.of_cta(cta) if item.size > 16)
+        assert blocks > 3 + 2 * (1 not in queries)  # more than are in a ring
+    small = [any(item.size == 16 for item in case.schedule.of_cta(3 + cta)) for cta in range(3)]
+    assert small == [1 in queries] * 3
+    rows = sum(queries)
+    assert np.abs(run(case)[:rows] - attention_by_definition(case.values, run.config.family)).max() < 0.02
+
+
 def test_a_bad_batch_writes_nothing(compiled: dict[str, Compiled]) -> None:
     run = compiled["group 7"]
     case = case_of(run.config, [1], [64])
