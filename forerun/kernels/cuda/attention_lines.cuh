@@ -140,14 +140,15 @@ __device__ __forceinline__ Wide costs_of_tiles(const Lines& lines, int count, in
 }
 
 // Gives requests their places, those with large tiles first; returns how many of these there are.
-__device__ __forceinline__ int sort_by_line(const Arguments& a, int requests, const Memory& memory, Fault* fault, int& turn) {
+__device__ __forceinline__ int sort_by_line(
+    const Arguments& a, int requests, const Request& own, const Memory& memory, Fault* fault, int& turn) {
     int large = 0;
 #pragma unroll 1
     for (int first = 0; first < requests; first += Launch::threads) {
         const int r = first + thread_of<Launch>();
         Request request = {};
         if (r < requests) {
-            request = load_request(a, r);
+            request = first == 0 ? own : load_request(a, r);
             check_request(a, request, r, requests, fault);
         }
         const bool is_large = request.rows() * a.group() > 16;
@@ -166,12 +167,13 @@ __device__ __forceinline__ int sort_by_line(const Arguments& a, int requests, co
 }
 
 // Checks requests, counts their tiles and puts the costs of those on the line; what there is no room for is only summed
-// up. Where a request has several tiles, the threads take tiles instead of requests for the costs.
+// up. Where a request has several tiles, the threads take tiles instead of requests for the costs. `own` is the request that
+// has the thread's number.
 __device__ __forceinline__ Lines lay_out(
-    const Arguments& a, int requests, const Memory& memory, Fault* fault, Fault& found, int& turn) {
+    const Arguments& a, int requests, const Request& own, const Memory& memory, Fault* fault, Fault& found, int& turn) {
     const int thread = thread_of<Launch>();
     Lines lines = {a, memory, requests, 0, 0};
-    if constexpr (two_lines) lines.on_first_line = sort_by_line(a, requests, memory, fault, turn);
+    if constexpr (two_lines) lines.on_first_line = sort_by_line(a, requests, own, memory, fault, turn);
     Wide tiles = 0, length = 0;  // of requests with several tiles, 2^32 each
 #pragma unroll 1
     for (int first = 0; first < requests; first += Launch::threads) {
@@ -180,7 +182,7 @@ __device__ __forceinline__ Lines lay_out(
         bool has_tiles = false;
         if (r < requests) {
             if constexpr (!two_lines) {
-                const Request request = load_request(a, r);
+                const Request request = first == 0 ? own : load_request(a, r);
                 check_request(a, request, r, requests, fault);
                 memory.queries[r] = static_cast<int>(request.rows());
                 memory.lengths[r] = request.length;

@@ -2,7 +2,7 @@
 #pragma once
 
 // Pages that a thread loads, and looks at later.
-constexpr int vectors_ahead = Launch::threads <= 256 ? 16 : Launch::threads <= 512 ? 8 : 4;
+constexpr int vectors_ahead = Launch::threads <= 512 ? 7 : 4;
 struct Pages {
     int listed;
     uint4 ahead[vectors_ahead];

@@ -57,25 +57,26 @@ __device__ __forceinline__ Fault cut(const Arguments& a, const Lines& lines, Pla
 
 __device__ __forceinline__ Plan make_plan(const Arguments& a) {
     __shared__ Fault fault;
-    const int count = load_global(a.requests);
+    const int count = load_global(a.requests), thread = thread_of<Launch>();
+    // While nobody knows how many requests there are, each thread loads one for which there is room.
+    Request own = {};
+    if (thread < most_requests) own = load_request(a, thread);
     const Memory memory = memory_of(a);
     const Lines nothing = {a, memory, count, 0, 0};
     Plan plan = {no_fault, OK, 0, memory, {a, nothing}};
-    if (thread_of<Launch>() == 0) fault = no_fault;
+    if (thread == 0) fault = no_fault;
     __syncthreads();
     plan.fault = count < 1 ? fault_of(NO_REQUESTS, nowhere) : fault_of(TOO_MANY_REQUESTS, nowhere);
     if (count < 1 || count > most_requests) return plan;
     plan.fault = fault_of(TOO_MANY_ITEMS, nowhere);
     if (plan.memory.bytes > Launch::shared_bytes) return plan;
-    // A number of pages that is wrong is told later; until then it is none.
     Pages pages = {load_global(a.page_pointers + count)};
-    if (pages.listed < 0 || pages.listed > most_pages) pages.listed = 0;
-    load_vectors(a, 0, pages);
     int turn = 0;
-    const Lines lines = lay_out(a, count, plan.memory, &fault, plan.fault, turn);
+    const Lines lines = lay_out(a, count, own, plan.memory, &fault, plan.fault, turn);
     if (plan.fault != no_fault) return plan;
-    check_pages(a, count, pages, &fault);
+    load_vectors(a, 0, pages);  // they are there when the tasks are cut
     const Fault misfit = cut(a, lines, plan, turn);
+    check_pages(a, count, pages, &fault);
     __syncthreads();
     plan.fault = min(fault, misfit);
     if (plan.fault != no_fault) return plan;

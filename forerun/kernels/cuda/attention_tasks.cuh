@@ -53,8 +53,10 @@ __device__ __forceinline__ Tile tile_of(const Arguments& a, int queries, int len
     const int packed = queries * a.group();
     Tile tile;
     tile.size = size_of_tiles(packed);
-    const unsigned last_row = min((number + 1) * tile.size, packed) - 1;
-    tile.length = length - queries + static_cast<int>(last_row / static_cast<unsigned>(a.group())) + 1;
+    // The last tile sees everything.
+    const unsigned rows = (number + 1) * tile.size;
+    tile.length = length;
+    if (rows < packed) tile.length += static_cast<int>((rows - 1) / static_cast<unsigned>(a.group())) + 1 - queries;
     tile.blocks = (tile.length - 1) / axis_block + 1;
     tile.fixed = tile.size == 16 ? a.fixed_16() : tile.size == 64 ? a.fixed_64() : a.fixed_128();
     tile.per_block = tile.size == 16 ? a.block_16() : tile.size == 64 ? a.block_64() : a.block_128();

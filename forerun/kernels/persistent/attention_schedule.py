@@ -1,8 +1,8 @@
 """The schedule of a batch of attention on the device: what :func:`~forerun.schedules.schedule.make_schedule` makes.
 
-Each CTA of the grid makes it in shared memory and writes a part of it. What is behind the actual counts is neither read
-nor written, and a bad batch gives a status word and a schedule with nothing to do. ``Shares``, ``Invariant`` and
-``Whole`` are the rules of cuts that it knows.
+Each CTA of the grid makes it in shared memory; the first one writes where the items of each share begin, the others
+write the items. What is behind the actual counts has no effect and is not written, and a bad batch gives a status word
+and a schedule with nothing to do. ``Shares``, ``Invariant`` and ``Whole`` are the rules of cuts that it knows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MOST_SHARED = 216 * 1024  # bytes: what a CTA may have on sm_90, less what is s
 _MOST_CTAS = 1024  # each border between their shares has a thread, and a CTA's number ten bits
 _POLICIES = tuple(POLICIES)
 _UNSPLIT, _WHOLE, _SHARES = -2, -1, 0  # values of `cuts`; others are positions of a chunk
-_CTAS = 8
+_CTAS = 9
 
 _BATCH = "requests: i32[1], query_pointers: i32[_], kv_lengths: i32[R], page_pointers: i32[_], pages: i32[P] align 16"
 _SCHEDULE = "status: i32[2], counts: i32[3], pointers: i32[B], items: i32[I, 8] align 16, counters: i32[K, 2]"

@@ -26,11 +26,11 @@ __device__ __forceinline__ void scan(T (&x)[count], T (&total)[count], int& turn
         const T of_warp = lane < warps ? sums[turn][k][lane] : 0;
         T through = of_warp;
 #pragma unroll
-        for (int distance = 1; distance < 32; distance *= 2) {
+        for (int distance = 1; distance < warps; distance *= 2) {
             const T other = __shfl_up_sync(~0u, through, distance);
             if (lane >= distance) through += other;
         }
-        total[k] = __shfl_sync(~0u, through, 31);
+        total[k] = __shfl_sync(~0u, through, warps - 1);
         x[k] += __shfl_sync(~0u, through - of_warp, warp) - own[k];
     }
     turn ^= 1;

@@ -53,13 +53,16 @@ __device__ __forceinline__ Wide quotient(Wide a, Wide b) {
 // As in forerun.schedules.policies.POLICIES.
 enum Policy { PREFIX_SUMS = 0, LONGEST_FIRST = 1, ROUND_ROBIN = 2 };
 
-// The threads of the grid take turns in writing items. Everything else each CTA does for itself.
+// The first CTA of the grid writes where the items of CTAs begin, and the threads of the others take turns in writing items.
+// Everything else each CTA does for itself.
+constexpr int writes_heads = ctas_of<Launch> > 1;
 struct Stride {
     int first, step;
 };
 __device__ __forceinline__ Stride threads_of_cta() { return {thread_of<Launch>(), Launch::threads}; }
 __device__ __forceinline__ Stride threads_of_grid() {
-    return {cta_of<Launch>() * Launch::threads + thread_of<Launch>(), ctas_of<Launch> * Launch::threads};
+    const int cta = cta_of<Launch>() - writes_heads;
+    return {cta * Launch::threads + thread_of<Launch>(), (ctas_of<Launch> - writes_heads) * Launch::threads};
 }
 
 // An array in dynamic shared memory. It is known by its offset: what may be a pointer to anything is slower to read.

@@ -31,9 +31,10 @@ template <class A, class P> __device__ __forceinline__ int place_of(const A& a, 
     return start_of_turns(plan.items.count(), item % ctas) + item / ctas;
 }
 
+// Only the first CTA of the grid asks.
 template <class A, class P> __device__ __forceinline__ int start_of_cta(const A& a, const P& plan) {
     const int cta = thread_of<Launch>(), count = plan.items.count();
-    if (cta == 0 || cta >= ctas || count == 0) return 0;
+    if (cta == 0 || cta >= ctas || count == 0 || cta_of<Launch>() > 0) return 0;
     if constexpr (longest_first) return plan.memory.starts[cta];
     return a.policy() == PREFIX_SUMS ? start_of_share(plan.items) : start_of_turns(count, cta);
 }
@@ -70,7 +71,7 @@ template <class A, class P> __device__ __forceinline__ void write_heads(const A&
 // Called by the whole grid.
 template <class A, class P> __device__ __forceinline__ void write_schedule(const A& a, const P& plan) {
     if (cta_of<Launch>() == 0) write_heads(a, plan);
-    if (plan.fault != no_fault) return;
+    if (plan.fault != no_fault || (writes_heads && cta_of<Launch>() == 0)) return;
     write_items(a, plan);
     plan.items.write_counters();
 }
