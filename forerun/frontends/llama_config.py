@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = [
     "LLAMA_3_1_8B",
     "LLAMA_3_2_1B",
+    "LLAMA_3_2_3B",
+    "MISTRAL_7B",
     "QWEN2_5_0_5B",
     "ROPE_FREQUENCIES",
     "SHAPES",
@@ -95,7 +97,9 @@ class LlamaConfig:
 SMOLLM2_135M = LlamaConfig("smollm2_135m", 30, 576, 9, 3, 64, 1536, 49152, 8192, rope_base=100000.0)
 TINYLLAMA_1_1B = LlamaConfig("tinyllama_1_1b", 22, 2048, 32, 4, 64, 5632, 32000, 2048, tied=False)
 LLAMA_3_2_1B = LlamaConfig("llama_3_2_1b", 16, 2048, 32, 8, 64, 8192, 128256, 131072, rope_base=500000.0)
+LLAMA_3_2_3B = LlamaConfig("llama_3_2_3b", 28, 3072, 24, 8, 128, 8192, 128256, 131072, rope_base=500000.0)
 LLAMA_3_1_8B = LlamaConfig("llama_3_1_8b", 32, 4096, 32, 8, 128, 14336, 128256, 131072, rope_base=500000.0, tied=False)
+MISTRAL_7B = LlamaConfig("mistral_7b", 32, 4096, 32, 8, 128, 14336, 32768, 32768, rope_base=1000000.0, tied=False)
 QWEN2_5_0_5B = LlamaConfig(
     "qwen2_5_0_5b", 24, 896, 14, 2, 64, 4864, 151936, 32768, norm_epsilon=1e-6, rope_base=1000000.0, attention_bias=True
 )
@@ -105,7 +109,9 @@ SHAPES = MappingProxyType(
         "smollm2-135m": SMOLLM2_135M,
         "tinyllama-1.1b": TINYLLAMA_1_1B,
         "llama-3.2-1b": LLAMA_3_2_1B,
+        "llama-3.2-3b": LLAMA_3_2_3B,
         "llama-3.1-8b": LLAMA_3_1_8B,
+        "mistral-7b": MISTRAL_7B,
         "qwen2.5-0.5b": QWEN2_5_0_5B,
     }
 )
