@@ -43,6 +43,8 @@ def prefill(config: LlamaConfig, weights: Mapping[str, Tensor], tokens: Tensor, 
         w = _block(weights, layer)
         h = _norm(x, w["attn_norm.weight"], config.norm_epsilon)
         q, k, v = (_heads(config, w, part, h) for part in "qkv")
+        if config.head_norms:
+            q, k = (_norm(h, w[f"attn_{n}_norm.weight"], config.norm_epsilon) for n, h in (("q", q), ("k", k)))
         q, k = (_rotated(part, weights[ROPE_FREQUENCIES], positions) for part in (q, k))
         groups = config.heads // config.kv_heads
         k, v = (part.repeat_interleave(groups, 1) for part in (k, v))
@@ -104,6 +106,7 @@ class _DecodeBlock(nn.Module):
         self.attn_norm, self.ffn_norm = fixed(w["attn_norm.weight"]), fixed(w["ffn_norm.weight"])
         self.qkv = fixed(torch.cat([w[f"attn_{part}.weight"] for part in "qkv"]))
         self.bias = fixed(torch.cat([w[f"attn_{part}.bias"] for part in "qkv"])) if config.attention_bias else None
+        self.head_norms = [fixed(w[f"attn_{part}_norm.weight"]) for part in "qk"] if config.head_norms else None
         self.output = fixed(w["attn_output.weight"])
         self.gate_up = fixed(torch.cat([w["ffn_gate.weight"], w["ffn_up.weight"]]))
         self.down = fixed(w["ffn_down.weight"])
@@ -116,8 +119,10 @@ class _DecodeBlock(nn.Module):
         h = _norm(x, self.attn_norm, config.norm_epsilon)
         queries, keys = config.heads * config.head_size, config.kv_heads * config.head_size
         q, k, v = F.linear(h, self.qkv, self.bias).split((queries, keys, keys), -1)
-        q = _turn(q.view(1, config.heads, config.head_size), cosine, sine)
-        k = _turn(k.view(1, config.kv_heads, config.head_size), cosine, sine)
+        q, k = q.view(1, config.heads, config.head_size), k.view(1, config.kv_heads, config.head_size)
+        if self.head_norms is not None:
+            q, k = (_norm(heads, w, config.norm_epsilon) for heads, w in zip((q, k), self.head_norms, strict=True))
+        q, k = _turn(q, cosine, sine), _turn(k, cosine, sine)
         v = v.view(1, config.kv_heads, config.head_size)
         self.k_cache.index_copy_(2, position, k.transpose(0, 1)[None])
         self.v_cache.index_copy_(2, position, v.transpose(0, 1)[None])

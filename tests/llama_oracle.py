@@ -33,6 +33,8 @@ def _feed_forward(w: Mapping[str, np.ndarray], block: str, x: np.ndarray) -> np.
 
 def _attention(config: LlamaConfig, w: Mapping[str, np.ndarray], block: str, x: np.ndarray) -> np.ndarray:
     q, k, v = (_project(w, f"{block}.attn_{part}", x, config.head_size) for part in "qkv")
+    if config.head_norms:
+        q, k = (_norm(config, heads, w[f"{block}.attn_{part}_norm.weight"]) for part, heads in (("q", q), ("k", k)))
     q, k = (_rotate(heads, w[ROPE_FREQUENCIES]) for heads in (q, k))
     k, v = (np.repeat(heads, config.heads // config.kv_heads, axis=1) for heads in (k, v))
     scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(config.head_size)

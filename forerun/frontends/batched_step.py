@@ -77,6 +77,9 @@ def _require_valid(config: LlamaConfig, sequences: Sequences, context: int, step
     if config.attention_bias:
         message = f"model '{config.name}' has biases, which a batched decode step does not support"
         raise InvalidInput(message, hint="decode one sequence at a time, or use a ragged step")
+    if config.head_norms:
+        message = f"model '{config.name}' normalizes heads, which a batched decode step does not support"
+        raise InvalidInput(message, hint="decode one sequence at a time")
     if not 1 <= context <= config.context_length:
         hint = f"model '{config.name}' has positions 0 to {config.context_length - 1}"
         raise InvalidInput(f"context {context} is out of range", hint=hint)

@@ -21,6 +21,7 @@ from forerun.kernels import (
     attention_split,
     embedding,
     gemv,
+    head_norm,
     packed_embedding,
     packed_gemv,
     rmsnorm,
@@ -118,8 +119,8 @@ class StepEmitter:
     def _attention_block(self, block: str, x: str, position: ScalarLoad) -> str:
         config = self.config
         normed = self._norm(f"{block}.attn_norm", x)
-        queries = self._project(f"{block}.attn_q", normed, config.heads)
-        keys = self._project(f"{block}.attn_k", normed, config.kv_heads)
+        queries = self._normalized_heads(f"{block}.attn_q", normed, config.heads)
+        keys = self._normalized_heads(f"{block}.attn_k", normed, config.kv_heads)
         values = self._project(f"{block}.attn_v", normed, config.kv_heads)
         rotated = self._rope_append(block, queries, keys, values, position)
         attend = self._attention if self.choices.splits == 1 else self._split_attention
@@ -158,6 +159,16 @@ class StepEmitter:
         if self.config.attention_bias:
             y = self._add(f"{node}_bias", f"{node}.bias", y, count)
         return self._by_head(y, heads)
+
+    def _normalized_heads(self, node: str, x: str, heads: int) -> str:
+        """A projection into heads, which are normalized if the model does that."""
+        config, projected = self.config, self._project(node, x, heads)
+        if not config.head_norms:
+            return projected
+        y = self._by_head(self._vector(f"{node}_norm", heads * config.head_size), heads)
+        arguments = {"x": projected, "w": f"{node}_norm.weight", "y": y, "eps": config.norm_epsilon}
+        self._launch(head_norm.KERNEL, f"{node}_norm", head_norm.launch_for(heads), **arguments)
+        return y
 
     def _matvec(self, node: str, x: str, rows: int, columns: int) -> str:
         y = self._vector(node, rows)

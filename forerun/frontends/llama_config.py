@@ -23,6 +23,7 @@ __all__ = [
     "LLAMA_3_2_3B",
     "MISTRAL_7B",
     "QWEN2_5_0_5B",
+    "QWEN3_8B",
     "ROPE_FREQUENCIES",
     "SHAPES",
     "SMOLLM2_135M",
@@ -57,6 +58,7 @@ class LlamaConfig:
         rope_scale: Positions are divided by it (linear scaling).
         tied: Whether the embedding table is the output matrix too.
         attention_bias: Whether q, k and v have biases.
+        head_norms: Whether each head of q and k is normalized before it is rotated.
 
     Raises:
         InvalidInput: If the numbers do not fit together.
@@ -76,6 +78,7 @@ class LlamaConfig:
     rope_scale: float = 1.0
     tied: bool = True
     attention_bias: bool = False
+    head_norms: bool = False
 
     def __post_init__(self) -> None:
         for field in ("layers", "width", "heads", "kv_heads", "head_size", "hidden", "vocabulary", "context_length"):
@@ -103,6 +106,9 @@ MISTRAL_7B = LlamaConfig("mistral_7b", 32, 4096, 32, 8, 128, 14336, 32768, 32768
 QWEN2_5_0_5B = LlamaConfig(
     "qwen2_5_0_5b", 24, 896, 14, 2, 64, 4864, 151936, 32768, norm_epsilon=1e-6, rope_base=1000000.0, attention_bias=True
 )
+QWEN3_8B = LlamaConfig(
+    "qwen3_8b", 36, 4096, 32, 8, 128, 12288, 151936, 40960, 1e-6, rope_base=1000000.0, tied=False, head_norms=True
+)
 
 SHAPES = MappingProxyType(
     {
@@ -113,6 +119,7 @@ SHAPES = MappingProxyType(
         "llama-3.1-8b": LLAMA_3_1_8B,
         "mistral-7b": MISTRAL_7B,
         "qwen2.5-0.5b": QWEN2_5_0_5B,
+        "qwen3-8b": QWEN3_8B,
     }
 )
 """The known models, by the names that people give them."""
@@ -145,6 +152,8 @@ def weight_shapes(config: LlamaConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield f"{block}.attn_{part}.weight", (rows, width)
             if config.attention_bias:
                 yield f"{block}.attn_{part}.bias", (rows,)
+            if config.head_norms and part != "v":
+                yield f"{block}.attn_{part}_norm.weight", (config.head_size,)
         yield f"{block}.attn_output.weight", (width, queries)
         yield f"{block}.ffn_norm.weight", (width,)
         yield f"{block}.ffn_gate.weight", (config.hidden, width)

@@ -68,6 +68,9 @@ class RaggedCapacity:
                 raise InvalidInput(f"{name} {getattr(self, name)} is out of range", hint="1 or more")
         if self.rows < self.requests:
             raise InvalidInput(f"{self.rows} rows are too few for {self.requests} requests", hint="each needs one")
+        if config.head_norms:
+            message = f"model '{config.name}' normalizes heads, which a ragged step does not support"
+            raise InvalidInput(message, hint="decode one sequence at a time")
         if self.context > config.context_length:
             hint = f"model '{config.name}' has positions 0 to {config.context_length - 1}"
             raise InvalidInput(f"context {self.context} is out of range", hint=hint)

@@ -17,6 +17,7 @@ from forerun.kernels import (
     attention_merge,
     attention_split,
     gemv,
+    head_norm,
     rmsnorm,
     rope_append,
     silu_mul,
@@ -28,20 +29,22 @@ _F32 = DType.F32
 
 
 def norm_qkv_rope(random: Random) -> Graph:
-    """A norm, three projections with or without biases, and RoPE."""
+    """A norm, three projections, with biases, norms of heads or neither, and RoPE."""
     builder, width, dtype = GraphBuilder("qkv"), 8 * random.randint(1, 6), _dtype(random)
     kv_heads, size, rows, cache = random.randint(1, 2), 2 * random.randint(1, 4), random.randint(2, 5), _dtype(random)
     heads = kv_heads * random.randint(1, 3)
-    bias = random.random() < 0.5
+    own = random.choice(("", "bias", "norm"))
     normed = _norm(builder, builder.input("x", _F32, (width,)), width)
     projected = {}
     for name, count in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
         vector = _gemv(builder, name, normed, (count * size, width), dtype)
-        if bias:
+        if own == "bias":
             given = builder.weight(f"{name}_bias", _F32, (count * size,))
             vector = _add(builder, f"{name}_biased", given, vector, count * size)
         shape = count, size
         projected[name] = builder.buffer(f"{name}.heads", _F32, shape, BufferRole.TEMP, allocation=vector)
+        if own == "norm" and name != "v":
+            projected[name] = _head_norm(builder, name, projected[name], shape)
     position = builder.input("position", DType.I32, (1,), bounds=(0, rows - 1))
     for name in ("k_cache", "v_cache"):
         builder.state(name, cache, (rows, kv_heads, size))
@@ -136,6 +139,13 @@ def _norm(builder: GraphBuilder, x: str, width: int) -> str:
 def _gemv(builder: GraphBuilder, name: str, x: str, shape: tuple[int, int], dtype: DType) -> str:
     y = builder.temp(f"{name}.out", _F32, (shape[0],))
     builder.launch(gemv.declare(dtype), node=name, w=builder.weight(f"{name}.weight", dtype, shape), x=x, y=y)
+    return y
+
+
+def _head_norm(builder: GraphBuilder, name: str, x: str, shape: tuple[int, int]) -> str:
+    y, w = builder.temp(f"{name}.normed", _F32, shape), builder.weight(f"{name}_scale", _F32, shape[1:])
+    launch = head_norm.launch_for(shape[0])
+    builder.launch(head_norm.KERNEL, node=f"norm_{name}", launch=launch, x=x, w=w, y=y, eps=1e-5)
     return y
 
 

@@ -20,6 +20,7 @@ from forerun.kernels import (
     attention_split,
     fusion_examples,
     gemv,
+    head_norm,
     norm_gate_up,
     norm_head,
     norm_qkv_rope,
@@ -72,17 +73,35 @@ _QKV_BIAS: Pattern = (
 )
 
 
-@fusion_rule("norm-qkv-rope", _QKV, _QKV_BIAS, tolerance=1e-5, example=fusion_examples.norm_qkv_rope)
+def _head_norm(name: str) -> Part:
+    variables = {"x": f"{name}0", "w": f"{name}_scale", "y": name, "eps": "eps"}
+    return Part(f"norm_{name}", (head_norm.KERNEL,), variables)
+
+
+_QKV_NORMS: Pattern = (
+    _norm(),
+    *(part for n in "qk" for part in (_gemv(n, f"w_{n}", "normed", f"{n}0"), _head_norm(n))),
+    _gemv("v", "w_v", "normed", "v"),
+    _rope(),
+)
+
+
+@fusion_rule("norm-qkv-rope", _QKV, _QKV_BIAS, _QKV_NORMS, tolerance=1e-5, example=fusion_examples.norm_qkv_rope)
 def fuse_qkv(match: Match) -> Replacement | Rejection:
-    """A norm, the projections to queries, keys and values with their biases, RoPE, and the rows that it appends."""
+    """A norm, the projections to queries, keys and values, their biases or norms, RoPE, and the appended rows."""
     storage, cache = _storage(match, "q"), match.buffer("k_cache").dtype
     if any(_storage(match, name) != storage for name in "kv"):
         return Rejection("the matrices are of different types")
     rows, key_rows, (columns,) = match.shape("w_q")[0], match.shape("w_k")[0], match.shape("normed")
     if not norm_qkv_rope.fits(columns, match.shape("q_out")[1], storage):
         return _no_fit("norm_qkv_rope", columns, storage)
-    kernel = norm_qkv_rope.declare(storage, cache, bias="b_q" in match.arguments)
-    launch = norm_qkv_rope.launch_for(rows, key_rows, columns, storage)
+    if "q_scale" in match.arguments:
+        kernel = norm_qkv_rope.declare(storage, cache, head_norms=True)
+        (heads, size), (_, kv_heads, _) = match.shape("q_out"), match.shape("k_cache")
+        launch = norm_qkv_rope.head_norm_launch_for(heads, kv_heads, size, columns, storage)
+    else:
+        kernel = norm_qkv_rope.declare(storage, cache, bias="b_q" in match.arguments)
+        launch = norm_qkv_rope.launch_for(rows, key_rows, columns, storage)
     return Replacement(kernel, launch, {parameter.name: parameter.name for parameter in kernel.parameters})
 
 

@@ -1,7 +1,8 @@
-"""Queries, keys and values of a decode step in one: norm, the three projections, biases, RoPE, and the rows appended.
+"""Queries, keys and values of a decode step in one: norm, the three projections, RoPE, and the rows appended.
 
 What :mod:`~forerun.kernels.rope_append` says of rotary pairs holds here too. Every CTA normalizes the vector for
-itself, and takes consecutive pairs of rows of the three matrices, one after the other.
+itself, and takes consecutive pairs of rows of the three matrices, one after the other. Some models have biases; others
+normalize each head of queries and keys before it is rotated, for which clusters of CTAs have whole heads.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from forerun.ir.kernel import Kernel
+from forerun.ir.launches import Span
 from forerun.ir.nodes import Launch
-from forerun.ir.phases import phase, phase_of
+from forerun.ir.phases import Piece, phase, phase_of
 from forerun.ir.types import DType
-from forerun.kernels import rope_append, row_stream
+from forerun.kernels import head_norm, rope_append, row_stream
 from forerun.kernels.packed_phases import load_phase
 from forerun.kernels.packing import Storage
 from forerun.kernels.shapes import Floats, cuda_kernel, matrix, typed_name
@@ -24,13 +26,22 @@ __all__ = [
     "declare",
     "dot",
     "fits",
+    "head_norm_launch_for",
     "launch_for",
     "load_bias",
+    "load_head_scales",
     "load_weights",
+    "normalize_heads",
     "rotate_append",
     "rotate_append_bf16",
     "rotate_append_f16",
 ]
+
+_CLUSTER = 8
+_CLUSTERS = row_stream.SMS // _CLUSTER
+
+HEAD_NORM_LAUNCHES = replace(row_stream.LAUNCHES, cluster=Span(2, 16))
+"""Clusters have whole heads, and their CTAs tell each other the sums of squares."""
 
 
 def fits(columns: int, head_size: int, storage: Storage) -> bool:
@@ -41,6 +52,23 @@ def fits(columns: int, head_size: int, storage: Storage) -> bool:
 def launch_for(query_rows: int, key_rows: int, columns: int, storage: Storage = DType.BF16) -> Launch:
     """The launch for a number of rows of queries and of keys; see :func:`forerun.kernels.row_stream.launch_for`."""
     return row_stream.launch_for(columns, storage, query_rows // 2 + key_rows, 2, normalized=True)
+
+
+def head_norm_launch_for(
+    heads: int, kv_heads: int, head_size: int, columns: int, storage: Storage = DType.BF16
+) -> Launch:
+    """The launch for models that normalize heads: clusters of 8 CTAs, which share the heads of q, k and v.
+
+    Example:
+        >>> launch = head_norm_launch_for(32, 8, 128, 4096)
+        >>> launch.grid, launch.cluster
+        ((128, 1, 1), (8, 1, 1))
+    """
+    all_heads = heads + 2 * kv_heads
+    clusters = min(_CLUSTERS, all_heads)
+    pairs = -(-(-(-all_heads // clusters) * head_size // 2) // _CLUSTER)
+    launch = row_stream.launch_for(columns, storage, clusters * _CLUSTER, 2 * pairs, normalized=True)
+    return replace(launch, cluster=(_CLUSTER, 1, 1))
 
 
 @phase(defines="tile_q, tile_k, tile_v", asynchronous=True)
@@ -71,6 +99,24 @@ def add_bias(
     return product_q + bias_q, product_k + bias_k, product_v + bias_v
 
 
+@phase(defines="scale_q, scale_k")
+def load_head_scales(q_scale: Floats, k_scale: Floats) -> tuple[Floats, Floats]:
+    """The weights of the heads' norms, kept in registers."""
+    return q_scale, k_scale
+
+
+@phase(defines="q, k")
+def normalize_heads(
+    product_q: Floats, product_k: Floats, scale_q: Floats, scale_k: Floats, eps: float
+) -> tuple[Floats, Floats]:
+    """Each head of queries and keys, normalized."""
+    q, k = (
+        head_norm.normalize(product.reshape(-1, scale.size), scale, eps).reshape(-1)
+        for product, scale in ((product_q, scale_q), (product_k, scale_k))
+    )
+    return q, k
+
+
 @phase(writes=rope_append.OUTPUTS)
 def rotate_append(q: Floats, k: Floats, v: Floats, cosine: Floats, sine: Floats) -> tuple[Floats, Floats, Floats]:
     """The rotated query, and the rows to append."""
@@ -95,25 +141,39 @@ def _by_head(q: Floats, k: Floats, v: Floats, sine: Floats) -> tuple[Floats, Flo
     return q.reshape(-1, size), k.reshape(-1, size), v.reshape(-1, size)
 
 
-def declare(storage: Storage = DType.F32, cache_dtype: DType = DType.F32, *, bias: bool = False) -> Kernel:
+def declare(
+    storage: Storage = DType.F32, cache_dtype: DType = DType.F32, *, bias: bool = False, head_norms: bool = False
+) -> Kernel:
     """The kernel for matrices that are stored so, and KV caches of that type; all else is f32.
 
-    If there are biases, ``b_q``, ``b_k`` and ``b_v`` are parameters after the matrices.
+    If there are biases, ``b_q``, ``b_k`` and ``b_v`` are parameters after the matrices; if heads are normalized,
+    ``q_scale`` and ``k_scale`` are. No model has both.
     """
-    stem = "norm_qkv_bias_rope" if bias else "norm_qkv_rope"
+    assert not (bias and head_norms), "no kernel has both"
+    stem = "norm_qkv_bias_rope" if bias else "norm_qkv_norm_rope" if head_norms else "norm_qkv_rope"
     name = typed_name(stem, storage) if cache_dtype is DType.F32 else f"{stem}_{storage}_{cache_dtype}"
-    matrices = ", ".join(matrix(f"w_{name}", rows, storage) for name, rows in (("q", "NQ"), ("k", "NK"), ("v", "NK")))
-    inputs = f"x: f32[K] align 16, scale: f32[K] align 16, {matrices}"
-    inputs += ", b_q: f32[NQ], b_k: f32[NK], b_v: f32[NK]" if bias else ""
-    caches = f"k_cache: {cache_dtype}[T, KV, HD], v_cache: {cache_dtype}[T, KV, HD]"
-    parameters = f"{inputs}, frequencies: f32[P], q_out: f32[H, HD], {caches}, pos: scalar i32, eps: scalar f32"
     load_scale, normalize = row_stream.NORM
     load = load_phase(load_weights, storage, "w_q", "w_k", "w_v")
-    loads = (load, load_scale, *((load_bias,) if bias else ()), rope_append.load_table)
-    products = (replace(phase_of(dot), defines="product_q, product_k, product_v"), add_bias) if bias else (dot,)
+    given: tuple[Piece, ...] = ()
+    products: tuple[Piece, ...] = (dot,)
+    if bias:
+        given, products = (load_bias,), (replace(phase_of(dot), defines="product_q, product_k, product_v"), add_bias)
+    elif head_norms:
+        products = (replace(phase_of(dot), defines="product_q, product_k, v"), normalize_heads)
+        given = (load_head_scales,)
     rotate = {DType.BF16: rotate_append_bf16, DType.F16: rotate_append_f16}.get(cache_dtype, rotate_append)
-    body = (*loads, normalize, *products, rotate)
-    return cuda_kernel(stem, parameters, *body, launches=row_stream.LAUNCHES, name=name)
+    body = (load, load_scale, *given, rope_append.load_table, normalize, *products, rotate)
+    launches = HEAD_NORM_LAUNCHES if head_norms else row_stream.LAUNCHES
+    own = "b_q: f32[NQ], b_k: f32[NK], b_v: f32[NK], " if bias else ""
+    own = "q_scale: f32[HD], k_scale: f32[HD], " if head_norms else own
+    return cuda_kernel(stem, _parameters(storage, cache_dtype, own), *body, launches=launches, name=name)
+
+
+def _parameters(storage: Storage, cache_dtype: DType, own: str) -> str:
+    matrices = ", ".join(matrix(f"w_{name}", rows, storage) for name, rows in (("q", "NQ"), ("k", "NK"), ("v", "NK")))
+    caches = f"k_cache: {cache_dtype}[T, KV, HD], v_cache: {cache_dtype}[T, KV, HD]"
+    outputs = f"frequencies: f32[P], q_out: f32[H, HD], {caches}, pos: scalar i32, eps: scalar f32"
+    return f"x: f32[K] align 16, scale: f32[K] align 16, {matrices}, {own}{outputs}"
 
 
 KERNEL = declare()

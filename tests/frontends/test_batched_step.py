@@ -158,6 +158,7 @@ def test_passes_put_weights_and_earlier_rows_ahead_of_waits(of: Sequences, steps
         ({"steps": 25}, "steps 25 is out of range"),
         ({"sequences": Sequences(2, 2), "steps": 2}, "2 steps of 2 tokens"),
         ({"config": QWEN2_5_0_5B}, "has biases"),
+        ({"config": replace(TINY, head_norms=True)}, "normalizes heads"),
         ({"config": replace(TINY, width=36)}, "matrices of 36 columns"),
         ({"config": replace(TINY, head_size=24)}, "KV heads of 24 elements are not supported"),
         ({"config": replace(TINY, heads=18, kv_heads=2)}, "18 query and 2 KV heads of"),

@@ -21,6 +21,7 @@ from forerun.frontends.llama import (
     LlamaModel,
     weight_shapes,
 )
+from forerun.frontends.random_weights import RandomWeights
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import KernelNode, ScalarLoad
 from forerun.ir.semantics import check
@@ -187,6 +188,16 @@ def test_logits_are_those_of_the_definition(tmp_path: Path, change: dict[str, An
     expected = all_logits(model.config, model.weights, TOKENS)
     found = run(decode_graph(model.config, context=16), model.weights)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_heads_are_normalized_where_the_model_does_that() -> None:
+    config = replace(TINY, head_norms=True)
+    weights = RandomWeights(config)
+    expected = all_logits(config, weights, TOKENS)
+    found = run(decode_graph(config, context=16), weights)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    plain = run(decode_graph(TINY, context=16), {name: weights[name] for name, _ in weight_shapes(TINY)})
+    assert np.abs(found - plain).max() > 0.01
 
 
 def test_rope_factors_of_the_file_change_the_logits_as_defined(tmp_path: Path) -> None:

@@ -150,6 +150,8 @@ def test_types_and_widths_that_tensor_cores_do_not_take_are_refused() -> None:
         ragged_step_graph(TINY, CAPACITY, dtype=DType.F32)
     with pytest.raises(InvalidInput, match="rows of 36 elements"):
         ragged_step_graph(replace(TINY, width=36), CAPACITY)
+    with pytest.raises(InvalidInput, match="normalizes heads"):
+        ragged_step_graph(replace(TINY, head_norms=True), CAPACITY)
     with pytest.raises(InvalidInput, match="is not a step for ragged batches"):
         capacity_of(decode_graph(TINY))
 

@@ -25,6 +25,7 @@ from forerun.kernels import (
     attention_split,
     embedding,
     gemv,
+    head_norm,
     read_all,
     rmsnorm,
     rope_append,
@@ -134,6 +135,12 @@ def _rmsnorm(width: int, launch: Launch | None = None) -> Case:
     launch = launch or rmsnorm.launch_for(width)
     shapes = dict.fromkeys("xwy", (width,))
     return Case(f"rmsnorm-{width}-{_named(launch)}", rmsnorm.KERNEL, shapes, launch, {"eps": 1e-5})
+
+
+def _head_norm(heads: int, size: int, launch: Launch | None = None) -> Case:
+    launch = launch or head_norm.launch_for(heads)
+    shapes = {"x": (heads, size), "w": (size,), "y": (heads, size)}
+    return Case(f"head_norm-{heads}-{size}-{_named(launch)}", head_norm.KERNEL, shapes, launch, {"eps": 1e-6})
 
 
 def _elementwise(width: int, launch: Launch | None = None) -> Iterator[Case]:
@@ -287,6 +294,8 @@ def written_cases() -> Iterator[Case]:
     yield _gemv(21, 64, BF16, Launch((2, 1, 2), (8, 4, 2)))
     yield _rmsnorm(576)
     yield _rmsnorm(1002, _grid(3, 64))
+    yield _head_norm(9, 128)
+    yield _head_norm(5, 40, _grid(2, 32))  # several heads a warp, lanes without an element
     yield from _elementwise(700)
     yield from _elementwise(2500, _grid(3, 32))
     yield from _elementwise(500, Launch((2, 3, 1), (16, 2, 2)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -81,20 +82,23 @@ def _qkv(
     dtypes: tuple[DType, DType],
     positions: tuple[int, ...],
     *,
-    bias: bool = False,
+    own: Literal["", "bias", "norm"] = "",
     launch: Launch | None = None,
 ) -> Case:
     queries, keys = heads * size, kv_heads * size
+    if launch is None and own == "norm":
+        launch = norm_qkv_rope.head_norm_launch_for(heads, kv_heads, size, columns, dtypes[0])
     launch = launch or norm_qkv_rope.launch_for(queries, keys, columns, dtypes[0])
     shapes = dict.fromkeys(("x", "scale"), (columns,)) | {"w_q": (queries, columns)}
     shapes |= dict.fromkeys(("w_k", "w_v"), (keys, columns))
-    shapes |= {"b_q": (queries,), "b_k": (keys,), "b_v": (keys,)} if bias else {}
+    shapes |= {"b_q": (queries,), "b_k": (keys,), "b_v": (keys,)} if own == "bias" else {}
+    shapes |= {"q_scale": (size,), "k_scale": (size,)} if own == "norm" else {}
     shapes |= {"frequencies": (size // 2,), "q_out": (heads, size)}
     shapes |= dict.fromkeys(("k_cache", "v_cache"), (max(positions) + 1, kv_heads, size))
     make: dict[str, Make] = {"frequencies": _frequencies, "w_q": _weights, "w_k": _weights, "w_v": _weights}
     loaded = tuple({"pos": position} for position in positions)
-    name = f"norm_qkv_{'bias_' if bias else ''}rope-{dtypes[0]}-{dtypes[1]}-{heads}-{kv_heads}-{size}x{columns}"
-    kernel = norm_qkv_rope.declare(*dtypes, bias=bias)
+    name = f"norm_qkv_{own and f'{own}_'}rope-{dtypes[0]}-{dtypes[1]}-{heads}-{kv_heads}-{size}x{columns}"
+    kernel = norm_qkv_rope.declare(*dtypes, bias=own == "bias", head_norms=own == "norm")
     return _named(Case(name, kernel, shapes, launch, {"eps": 1e-6}, loaded, make, scale=4.0))
 
 
@@ -109,8 +113,8 @@ def _attention(
     return _named(Case(name, attention_cluster.declare(dtype), shapes, launch, {}, loaded))
 
 
-def _clusters(clusters: int, size: int, threads: int = 128) -> Launch:
-    return Launch((clusters * size, 1, 1), (threads, 1, 1), cluster=(size, 1, 1))
+def _clusters(clusters: int, size: int, threads: int = 128, shared: int = 0) -> Launch:
+    return Launch((clusters * size, 1, 1), (threads, 1, 1), shared, cluster=(size, 1, 1))
 
 
 def few_cases() -> Iterator[Case]:
@@ -128,9 +132,12 @@ def few_cases() -> Iterator[Case]:
     yield _head(50, 4096, 3, BF16, Launch((5, 1, 1), (64, 1, 1), 40000))  # CTAs without parts
     yield _head(3, 16, 3, F32)
     yield _qkv(3, 1, 16, 64, (BF16, F32), (0, 5), launch=Launch((4, 1, 1), (64, 1, 1), 4096))
-    yield _qkv(4, 2, 6, 576, (BF16, BF16), (0, 900), bias=True, launch=Launch((3, 1, 1), (64, 1, 1), 10000))
+    yield _qkv(4, 2, 6, 576, (BF16, BF16), (0, 900), own="bias", launch=Launch((3, 1, 1), (64, 1, 1), 10000))
     yield _qkv(2, 2, 64, 2048, (F32, F16), (3,), launch=Launch((2, 1, 1), (64, 1, 1), 60000))
-    yield _qkv(6, 1, 10, 8, (F16, BF16), (0, 7), bias=True, launch=Launch((1, 1, 1), (32, 1, 1), 4096))
+    yield _qkv(6, 1, 10, 8, (F16, BF16), (0, 7), own="bias", launch=Launch((1, 1, 1), (32, 1, 1), 4096))
+    yield _qkv(4, 2, 16, 64, (BF16, F32), (0, 5), own="norm", launch=_clusters(2, 4, 64, 4096))
+    yield _qkv(3, 1, 6, 576, (BF16, BF16), (900,), own="norm", launch=_clusters(2, 2, 64, 10000))  # unequal clusters
+    yield _qkv(1, 1, 8, 8, (F32, F16), (3,), own="norm", launch=_clusters(4, 8, 32, 4096))  # CTAs without rows
     yield _attention(4, 1, 64, BF16, (0, 1, 7, 63, 200, 600))
     yield _attention(6, 2, 64, F32, (0, 130), _clusters(1, 4))  # a cluster with two KV heads
     yield _attention(7, 1, 128, F16, (0, 300), _clusters(1, 8, 64))
@@ -143,7 +150,8 @@ def few_cases() -> Iterator[Case]:
 def cases_of_model(config: LlamaConfig, dtype: DType, cache: DType, positions: tuple[int, ...]) -> Iterator[Case]:
     """The kernels of one layer and of the head, as they are launched by default."""
     heads, kv_heads, size, width = config.heads, config.kv_heads, config.head_size, config.width
-    yield _qkv(heads, kv_heads, size, width, (dtype, cache), positions, bias=config.attention_bias)
+    own: Literal["", "bias", "norm"] = "bias" if config.attention_bias else "norm" if config.head_norms else ""
+    yield _qkv(heads, kv_heads, size, width, (dtype, cache), positions, own=own)
     for rows in (0, 4096):
         yield _attention(heads, kv_heads, size, cache, positions, attention_cluster.launch_for(kv_heads, rows))
     yield _projection(width, heads * size, dtype)

@@ -22,6 +22,7 @@ from forerun.kernels import (
     attention,
     attention_cluster,
     gemv,
+    head_norm,
     norm_gate_up,
     norm_head,
     norm_qkv_rope,
@@ -40,11 +41,13 @@ F32, BF16, F16 = DType.F32, DType.BF16, DType.F16
 TYPES = (F32, BF16, F16)
 FAST = ("norm_qkv_rope", "norm_gate_up", "projection_add", "norm_head", "attention_cluster")
 BIASED = norm_qkv_rope.declare(bias=True)
-KERNELS: list[Kernel] = [importlib.import_module(f"forerun.kernels.{name}").KERNEL for name in FAST] + [BIASED]
+NORMED = norm_qkv_rope.declare(head_norms=True)
+KERNELS: list[Kernel] = [importlib.import_module(f"forerun.kernels.{name}").KERNEL for name in FAST] + [BIASED, NORMED]
 
 EARLY = {
     "norm_qkv_rope": ["load_weights", "load_scale", "load_table"],
     "norm_qkv_bias_rope": ["load_weights", "load_scale", "load_bias", "load_table"],
+    "norm_qkv_norm_rope": ["load_weights", "load_scale", "load_head_scales", "load_table"],
     "norm_gate_up": ["load_weights", "load_scale"],
     "projection_add": ["load_weights"],
     "norm_head": ["load_weights", "load_scale"],
@@ -92,10 +95,11 @@ def test_phases_have_functions_of_both_kinds(kernel: Kernel) -> None:
 
 
 def test_variants_have_different_names() -> None:
-    kernels = [norm_qkv_rope.declare(a, b, bias=bias) for a in TYPES for b in TYPES for bias in (False, True)]
+    own: list[dict[str, bool]] = [{}, {"bias": True}, {"head_norms": True}]
+    kernels = [norm_qkv_rope.declare(a, b, **given) for a in TYPES for b in TYPES for given in own]
     for module in (norm_gate_up, projection_add, norm_head, attention_cluster):
         kernels += [module.declare(dtype) for dtype in TYPES]
-    assert len({kernel.name for kernel in kernels}) == len(kernels) == 30
+    assert len({kernel.name for kernel in kernels}) == len(kernels) == 39
     assert norm_qkv_rope.declare(BF16, F16, bias=True).name == "norm_qkv_bias_rope_bf16_f16"
 
 
@@ -110,8 +114,15 @@ def test_graphs_of_the_kernels_are_valid(case: object) -> None:
 
 
 @few
-@given(st.integers(1, 5), st.integers(1, 3), st.integers(1, 4), seeds, st.booleans(), st.sampled_from(TYPES))
-def test_norm_qkv_rope(groups: int, kv_heads: int, pairs: int, seed: int, bias: bool, cache: DType) -> None:
+@given(
+    st.integers(1, 5),
+    st.integers(1, 3),
+    st.integers(1, 4),
+    seeds,
+    st.sampled_from(("", "bias", "norm")),
+    st.sampled_from(TYPES),
+)
+def test_norm_qkv_rope(groups: int, kv_heads: int, pairs: int, seed: int, own: str, cache: DType) -> None:
     chooser = np.random.default_rng(seed)
     heads, size, width, position = groups * kv_heads, 2 * pairs, 12, int(chooser.integers(0, 6))
     x, scale, normed = random(chooser, width), random(chooser, width), empty(width)
@@ -123,12 +134,18 @@ def test_norm_qkv_rope(groups: int, kv_heads: int, pairs: int, seed: int, bias: 
         w, y = random(chooser, count * size, width), empty(count * size)
         run_kernel(gemv.KERNEL, {"w": w, "x": normed, "y": y})
         arrays[f"w_{part}"] = w
-        if bias:
+        if own == "bias":
             arrays[f"b_{part}"] = random(chooser, count * size)
             run_kernel(add.KERNEL, {"a": arrays[f"b_{part}"], "b": y.copy(), "y": y})
         plain[part] = y.reshape(count, size)
+        if own == "norm" and part != "v":
+            arrays[f"{part}_scale"] = random(chooser, size)
+            operands = {"x": plain[part], "w": arrays[f"{part}_scale"], "y": empty(count, size)}
+            run_kernel(head_norm.KERNEL, operands, eps=1e-5)
+            plain[part] = operands["y"]
     run_kernel(rope_append.declare(cache), plain, pos=position)
-    run_kernel(norm_qkv_rope.declare(F32, cache, bias=bias), arrays, pos=position, eps=1e-5)
+    kernel = norm_qkv_rope.declare(F32, cache, bias=own == "bias", head_norms=own == "norm")
+    run_kernel(kernel, arrays, pos=position, eps=1e-5)
     for name in ("q_out", "k_cache", "v_cache"):
         np.testing.assert_allclose(arrays[name].astype(np.float32), plain[name].astype(np.float32), 1e-6, 1e-6)
 

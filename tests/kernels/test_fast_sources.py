@@ -10,7 +10,7 @@ from math import prod
 
 import pytest
 
-from forerun.frontends.llama_config import LLAMA_3_2_1B, QWEN2_5_0_5B, SMOLLM2_135M
+from forerun.frontends.llama_config import LLAMA_3_2_1B, QWEN2_5_0_5B, QWEN3_8B, SMOLLM2_135M
 from forerun.ir.kernel import Kernel, Role, Trigger, Wait
 from forerun.ir.types import DType
 from forerun.kernels import norm_gate_up, projection_add, row_stream
@@ -33,6 +33,7 @@ MODELS = {
     "llama": cases_of_model(LLAMA_3_2_1B, BF16, BF16, (2047,)),
     "smollm2": cases_of_model(SMOLLM2_135M, BF16, DType.F32, (511,)),
     "qwen2_5": cases_of_model(QWEN2_5_0_5B, BF16, BF16, (2047,)),
+    "qwen3": cases_of_model(QWEN3_8B, BF16, BF16, (511,)),
     "128": cases_of_model(replace(LLAMA_3_2_1B, heads=16, kv_heads=4, head_size=128), DType.F16, DType.F16, (511,)),
     "f32": cases_of_model(replace(SMOLLM2_135M, heads=8, kv_heads=1), DType.F32, DType.F32, (511,)),
 }
@@ -88,6 +89,7 @@ def require_clean(unit: Unit, facts: EntryFacts) -> None:
 EARLY_READS: Mapping[str, Mapping[str, int]] = {
     "norm_qkv_rope": {"UBLKCP.S.G": 1, "LDG.E": 2},
     "norm_qkv_bias_rope": {"UBLKCP.S.G": 1, "LDG.E": 4},
+    "norm_qkv_norm_rope": {"UBLKCP.S.G": 1, "LDG.E": 4},
     "norm_gate_up": {"UBLKCP.S.G": 1, "UBLKPF.L2": 1},
     "norm_head": {"UBLKCP.S.G": 1},
     "projection_add": {"UBLKCP.S.G": 1},

@@ -87,10 +87,11 @@ def test_another_kernel_of_the_replacements_name_is_in_the_way() -> None:
     assert f"another kernel named '{node.kernel}'" in context.remarks[0].message
 
 
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("steps", [1, 3])
-def test_a_decode_step_becomes_five_kernels_a_layer_and_three(bias: bool, steps: int) -> None:
-    config = replace(TINY, attention_bias=bias)
+@pytest.mark.parametrize(
+    ("own", "steps"), [({}, 1), ({}, 3), ({"attention_bias": True}, 1), ({"head_norms": True}, 1)], ids=str
+)
+def test_a_decode_step_becomes_five_kernels_a_layer_and_three(own: dict[str, bool], steps: int) -> None:
+    config = replace(TINY, **own)  # type: ignore[arg-type]
     graph = decode_graph(config, context=16, splits=2, argmax_parts=4, steps=steps)
     result = PassManager("fast").run(graph)
     assert len(result.graph) == steps * (5 * TINY.layers + 3)

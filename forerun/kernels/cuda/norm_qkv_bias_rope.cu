@@ -1,5 +1,6 @@
 // The same as norm_qkv_rope.cu, with a bias for each row.
 
+#include "qkv_rows.cuh"
 #include "qkv_stream.cuh"
 
 __device__ __forceinline__ void load_bias(const Arguments& a, Locals& l) {

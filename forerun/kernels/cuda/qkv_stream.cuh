@@ -1,8 +1,7 @@
-// The phases of norm_qkv_rope.cu and norm_qkv_bias_rope.cu. The rows of the three matrices are numbered through; a CTA
-// takes consecutive pairs of them.
+// The phases of norm_qkv_rope.cu and others. They include qkv_rows.cuh or qkv_heads.cuh before, which say what rows a
+// CTA has.
 
 #include "rotary.cuh"
-#include "qkv_rows.cuh"
 
 using Weight = Types::w_q;
 using Stored = Types::k_cache;
@@ -25,7 +24,7 @@ struct Locals {
     Normalized input;
     int position;
     Turn turns[slots];
-    Pair bias[slots], pairs[slots];
+    Pair bias[slots], scales[slots], pairs[slots];
 };
 
 // Calls f(slot, row) for the thread's pairs: row is the first of the two.
