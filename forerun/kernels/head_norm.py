@@ -29,9 +29,8 @@ def normalize(x: Floats, w: Floats, eps: float) -> Floats:
         >>> normalize(np.array([[3, 4], [0, 2]], np.float32), np.ones(2, np.float32), 0.0).round(3).tolist()
         [[0.8489999771118164, 1.1309999227523804], [0.0, 1.4140000343322754]]
     """
-    means = np.mean(x * x, axis=1, keepdims=True, dtype=np.float32)
-    normalized: Floats = x / np.sqrt(means + np.float32(eps)) * w
-    return normalized
+    roots: Floats = np.sqrt(np.mean(x * x, axis=1, keepdims=True) + np.float32(eps))
+    return x / roots * w
 
 
 KERNEL = cuda_kernel("head_norm", _PARAMETERS, normalize, launches=WHOLE_WARPS)
