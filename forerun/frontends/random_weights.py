@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,16 @@ from numpy.typing import NDArray
 from forerun.frontends.llama_config import ROPE_FREQUENCIES, LlamaConfig, rope_frequencies, weight_shapes
 from forerun.ir.types import DType
 from forerun.runtime.dtypes import numpy_dtype
+from forerun.runtime.toolchain import processors
 from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["DEVIATION", "RandomWeights"]
 
 DEVIATION = 0.02
 """Standard deviation of the matrices, the initializer range of the published Llama configurations."""
+
+_PART = 1 << 20
+"""Elements that are drawn together, from one seed: parts are drawn on all processors at once."""
 
 
 class RandomWeights(Mapping[str, NDArray[Any]]):
@@ -49,12 +54,19 @@ class RandomWeights(Mapping[str, NDArray[Any]]):
         shape = self._shapes[name]
         if name == ROPE_FREQUENCIES:
             return rope_frequencies(self._config)
-        chooser = np.random.default_rng([self._seed, self._numbers[name]])
-        values = chooser.standard_normal(shape, np.float32)
-        values *= np.float32(DEVIATION)
-        if name.endswith("norm.weight"):
-            values += np.float32(1)
-        return values.astype(self._matrices) if len(shape) == 2 else values
+        values = np.empty(shape, self._matrices if len(shape) == 2 else np.float32)
+        flat = values.reshape(-1)
+        mean = np.float32(name.endswith("norm.weight"))
+
+        def draw(part: int) -> None:
+            place = flat[part * _PART : (part + 1) * _PART]
+            chooser = np.random.default_rng([self._seed, self._numbers[name], *([part] if part else [])])
+            drawn = chooser.standard_normal(place.size, np.float32)
+            place[...] = drawn * np.float32(DEVIATION) + mean
+
+        with ThreadPoolExecutor(processors()) as pool:
+            list(pool.map(draw, range(-(-flat.size // _PART))))
+        return values
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._shapes)
