@@ -2,7 +2,7 @@
 // threads multiply their shares of x by `scale`, and put them into shared memory for the warps. The root divides the
 // products, so that nobody has to wait for the sum of the squares first.
 
-constexpr bool normalized = true;
+constexpr bool vector_is_shared = true;
 #include "row_stream.cuh"
 
 struct Normalized {

@@ -2,7 +2,7 @@
 
 using Weight = Types::w;
 constexpr int columns = Dims::K;
-constexpr bool normalized = false;
+constexpr bool vector_is_shared = false;
 constexpr int most_rows = ceil_div(Dims::N, ctas_of<Launch>);
 constexpr int bytes_on_their_way = 4096;
 constexpr int ahead_in_l2 = 0;

@@ -5,7 +5,7 @@
 // projection_add.cu and others include it into their namespaces, with this defined:
 //     Weight                   the type of the matrices, unless a dimension is called like a packing (packings.cuh)
 //     columns                  of the matrices
-//     normalized               whether the vector is normalized, so that it is in shared memory too
+//     vector_is_shared         whether the vector goes through shared memory, once a CTA
 //     most_rows                of a CTA
 //     bytes_on_their_way       of a warp, at most, while it fills its ring before the wait: some KB keep memory busy, and
 //                              what is critical then (the vector, the stores of the kernel before) queues behind fewer
@@ -38,7 +38,7 @@ constexpr int tile_bytes = Rows::tile_bytes;
 static_assert(warps % split == 0, "rows are too long for so few warps: 4 KB a warp");
 
 // Dynamic shared memory: the tiles of all warps, the vector, an arrival for each tile, and a sum for each part of a row.
-constexpr int vector_bytes = normalized || Rows::needs_shared_vector ? Rows::vector_bytes : 0;
+constexpr int vector_bytes = vector_is_shared || Rows::needs_shared_vector ? Rows::vector_bytes : 0;
 constexpr int arrival_bytes = static_cast<int>(sizeof(Arrival));
 constexpr int sum_bytes = split * most_rows * static_cast<int>(sizeof(float));
 constexpr int room = Launch::shared_bytes - vector_bytes - sum_bytes;
@@ -137,7 +137,7 @@ __device__ __forceinline__ void get_vector(Vector& x) { Rows::get(shared_vector(
 
 // A vector as it is.
 template <class R = Rows> __device__ __forceinline__ void load_vector(const float* vector, Vector& x) {
-    if constexpr (R::needs_shared_vector) {
+    if constexpr (vector_is_shared || R::needs_shared_vector) {
         Shares all;
         load_shares(vector, all);
         put_shares(all);
