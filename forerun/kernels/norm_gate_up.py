@@ -18,6 +18,9 @@ from forerun.kernels.shapes import Floats, cuda_kernel, matrix, typed_name
 
 __all__ = ["KERNEL", "declare", "dot", "fits", "launch_for", "load_weights"]
 
+_RINGS = 64  # KB
+_FEW_ELEMENTS = 32
+
 _MORE_THAN_HALF = 114 * 1024  # bytes, of the 228 KB of an SM, of which each CTA takes 1 KB more
 
 
@@ -31,12 +34,15 @@ def launch_for(rows: int, columns: int, storage: Storage = DType.BF16) -> Launch
 
     Its rings are deeper than others': they are filled while attention waits for memory, and loads little itself. For
     blocks they are only so deep that it needs more than half of the shared memory: the projection after it has a long
-    vector there, and needs room for it.
+    vector there, and needs room for it. Of short rows a lane has few elements, so the registers of 16 warps fit beside
+    the neighbours', and each warp has half as many rows to multiply one after the other.
     """
     if isinstance(storage, Packing):
         launch = row_stream.launch_for(columns, storage, rows, 2, normalized=True)
         return replace(launch, shared_bytes=max(launch.shared_bytes, _MORE_THAN_HALF))
-    return row_stream.launch_for(columns, storage, rows, 2, normalized=True, depth=4)
+    many = 2 * row_stream.share_of(rows, columns, storage) > _RINGS
+    warps = 16 if many and row_stream.elements_of_lane(columns, storage) <= _FEW_ELEMENTS else 0
+    return row_stream.launch_for(columns, storage, rows, 2, normalized=True, tiles=4 * row_stream.WARPS, warps=warps)
 
 
 @phase(defines="tile_gate, tile_up", asynchronous=True)

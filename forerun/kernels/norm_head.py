@@ -21,7 +21,10 @@ from forerun.kernels.shapes import Floats, cuda_kernel, matrix, typed_name
 __all__ = ["KERNEL", "PARTS", "choose", "declare", "fits", "launch_for"]
 
 PARTS = row_stream.SMS
-"""How many parts suit an H100: one a CTA."""
+"""How many parts suit an H100 or an H200: one a CTA."""
+
+_MOST_ELEMENTS_OF_24_WARPS = 48
+"""Of the vector, for a lane: more than that and 80 registers, all that 24 warps may have."""
 
 
 def fits(columns: int, storage: Storage, rows: int = 0, parts: int = PARTS) -> bool:
@@ -30,16 +33,23 @@ def fits(columns: int, storage: Storage, rows: int = 0, parts: int = PARTS) -> b
         return False
     launch = launch_for(rows, columns, storage, parts)
     rows_of_cta = -(-rows // parts) * -(-parts // launch.grid[0])
-    return row_stream.ring_depth(columns, storage, rows_of_cta, launch.shared_bytes, normalized=True) > 0
+    return row_stream.ring_depth(columns, storage, rows_of_cta, launch, normalized=True) > 0
 
 
 def launch_for(rows: int, columns: int, storage: Storage = DType.BF16, parts: int = PARTS) -> Launch:
     """One CTA a part, if that is not too many; see :func:`forerun.kernels.row_stream.launch_for`.
 
-    The rings of 16 warps, for blocks, are deeper: there is no kernel after it to have room for.
+    There is no kernel after it to have room for. So the rings of 16 warps, for blocks, are deeper, and otherwise it has
+    as many warps as registers hold: each multiplies fewer rows, one after the other.
     """
-    depth = 5 if isinstance(storage, Packing) else 3
-    return row_stream.launch_for(columns, storage, parts, -(-rows // parts), normalized=True, depth=depth)
+    if isinstance(storage, Packing):
+        tiles, warps = 5 * row_stream.WARPS, row_stream.WARPS_OF_BLOCKS
+    elif row_stream.elements_of_lane(columns, storage) <= _MOST_ELEMENTS_OF_24_WARPS:
+        tiles, warps = 24, 24
+    else:
+        tiles, warps = 36, 12 if 12 % (row_stream.split_of(columns, storage) or 1) == 0 else row_stream.WARPS
+    units, rows_of_unit = parts, -(-rows // parts)
+    return row_stream.launch_for(columns, storage, units, rows_of_unit, normalized=True, tiles=tiles, warps=warps)
 
 
 @phase(writes="logits, best_value, best_index")

@@ -37,6 +37,7 @@ __all__ = [
     "rotate_append_f16",
 ]
 
+_SMALL_SHARE = 64  # KB of the matrices for each SM
 _CLUSTER = 8
 _CLUSTERS = row_stream.SMS // _CLUSTER
 
@@ -50,8 +51,19 @@ def fits(columns: int, head_size: int, storage: Storage) -> bool:
 
 
 def launch_for(query_rows: int, key_rows: int, columns: int, storage: Storage = DType.BF16) -> Launch:
-    """The launch for a number of rows of queries and of keys; see :func:`forerun.kernels.row_stream.launch_for`."""
-    return row_stream.launch_for(columns, storage, query_rows // 2 + key_rows, 2, normalized=True)
+    """The launch for a number of rows of queries and of keys; see :func:`forerun.kernels.row_stream.launch_for`.
+
+    Where the rings hold the whole matrix, it has small CTAs, which find room one by one when the kernel before leaves;
+    where they hold half of it or more, it has 16 warps an SM instead of 8.
+    """
+    share = row_stream.share_of(query_rows + 2 * key_rows, columns, storage)
+    ctas, warps, tiles = 1, 0, 3 * row_stream.WARPS
+    if _SMALL_SHARE < share <= 2 * _SMALL_SHARE and (row_stream.split_of(columns, storage) or 0) <= 2:
+        ctas, warps, tiles = 4, 2, 6
+    elif 2 * _SMALL_SHARE < share <= 4 * _SMALL_SHARE:
+        ctas, tiles = 2, 18
+    units, how = query_rows // 2 + key_rows, {"tiles": tiles, "ctas": ctas, "warps": warps}
+    return row_stream.launch_for(columns, storage, units, 2, normalized=True, **how)
 
 
 def head_norm_launch_for(

@@ -13,6 +13,9 @@ from forerun.kernels.shapes import Floats, cuda_kernel, matrix, typed_name
 
 __all__ = ["KERNEL", "add", "declare", "fits", "launch_for", "load_input", "load_residual"]
 
+_SMALL_SHARE, _MIDDLE_SHARE, _LARGE_SHARE = 128, 192, 384  # KB of the matrix for each SM
+_LONG_ROWS = 4  # warps that share one
+
 
 def fits(columns: int, storage: Storage) -> bool:
     """Whether the kernel takes a matrix of that many columns."""
@@ -22,9 +25,17 @@ def fits(columns: int, storage: Storage) -> bool:
 def launch_for(rows: int, columns: int, storage: Storage = DType.BF16) -> Launch:
     """The launch for a number of rows; see :func:`forerun.kernels.row_stream.launch_for`.
 
-    It has room beside ``norm_gate_up``, which comes before or after it in a layer.
+    With rings of 64 KB it has room beside ``norm_gate_up``, which comes before or after it in a layer. Matrices of which
+    an SM has somewhat more are read by two CTAs an SM with 48 KB each. Where rings of 192 KB hold half of the matrix or
+    more, it has these: it starts when the kernel before it leaves an SM, and then has enough to load until its wait
+    returns. Two CTAs share them if rows are long. What was measured on an H200 is in benchmarks/NOTES.md.
     """
-    return row_stream.launch_for(columns, storage, rows, 1, normalized=False, depth=2)
+    share, tiles, ctas = row_stream.share_of(rows, columns, storage), 16, 1
+    if _SMALL_SHARE < share <= _MIDDLE_SHARE:
+        tiles, ctas = 12, 2
+    elif _MIDDLE_SHARE < share <= _LARGE_SHARE:
+        tiles, ctas = (24, 2) if (row_stream.split_of(columns, storage) or 1) >= _LONG_ROWS else (48, 1)
+    return row_stream.launch_for(columns, storage, rows, 1, normalized=False, tiles=tiles, ctas=ctas)
 
 
 @phase(defines="vector")

@@ -27,9 +27,11 @@ __all__ = [
     "WARPS",
     "WARPS_OF_BLOCKS",
     "dot",
+    "elements_of_lane",
     "launch_for",
     "load_weights",
     "ring_depth",
+    "share_of",
     "split_of",
     "streams",
 ]
@@ -78,15 +80,15 @@ def streams(columns: int, storage: Storage) -> bool:
     return streamed and split_of(columns, storage) is not None
 
 
-def ring_depth(columns: int, storage: Storage, rows: int, shared_bytes: int, *, normalized: bool) -> int:
+def ring_depth(columns: int, storage: Storage, rows: int, launch: Launch, *, normalized: bool) -> int:
     """Tiles a warp that fit in the shared memory of a launch; what ``cuda/row_stream.cuh`` derives from it.
 
     ``rows`` are the most that a CTA has. A vector that is normalized is kept there too.
     """
     split = split_of(columns, storage)
     assert split is not None
-    room = shared_bytes - _fixed_bytes(columns, storage, rows, normalized=normalized)
-    warps = _warps_for(storage)
+    room = launch.shared_bytes - _fixed_bytes(columns, storage, rows, normalized=normalized)
+    warps = launch.block[0] // 32
     wanted = max(1, -(-rows * split // warps))
     row = storage.row_bytes(columns) if isinstance(storage, Packing) else columns * storage.itemsize
     most = room // (warps * (row // split + _ARRIVAL))
@@ -100,12 +102,37 @@ def _warps_for(storage: Storage) -> int:
     return WARPS_OF_BLOCKS if isinstance(storage, Packing) else WARPS
 
 
-def launch_for(columns: int, storage: Storage, units: int, rows: int, *, normalized: bool, depth: int = 3) -> Launch:
-    """What was measured best: a CTA an SM, of 8 warps (an H100), or for quantised blocks of 16 (an H200).
+def share_of(rows: int, columns: int, storage: Storage) -> float:
+    """KB of a matrix for each SM; none for quantised blocks, to which nothing that follows from it applies.
+
+    Example:
+        >>> share_of(2048, 8192, DType.BF16)
+        248.24242424242425
+    """
+    return 0.0 if isinstance(storage, Packing) else rows * columns * storage.itemsize / (SMS * 1024)
+
+
+def elements_of_lane(columns: int, storage: Storage) -> int:
+    """How much of the vector a lane keeps in registers."""
+    return -(-columns // (32 * (split_of(columns, storage) or 1)))
+
+
+def launch_for(
+    columns: int,
+    storage: Storage,
+    units: int,
+    rows: int,
+    *,
+    normalized: bool,
+    tiles: int = 3 * WARPS,
+    ctas: int = 1,
+    warps: int = 0,
+) -> Launch:
+    """What was measured best: a CTA an SM, of 8 warps, or for quantised blocks of 16, unless the kernel says otherwise.
 
     How deep the rings are decides which neighbours share an SM. Two CTAs of one kernel must not, while another SM has
     none: that takes one kernel of a layer that needs more than half of the shared memory (``norm_gate_up``), and others
-    that fit beside it, and only once (benchmarks/NOTES.md).
+    that fit beside it, and only once, or else as many CTAs as fill all SMs (benchmarks/NOTES.md).
 
     Args:
         columns: Of the matrix.
@@ -113,12 +140,15 @@ def launch_for(columns: int, storage: Storage, units: int, rows: int, *, normali
         units: What is dealt to the CTAs.
         rows: Of a unit.
         normalized: Whether the vector is normalized, and so is kept in shared memory too.
-        depth: Tiles of 4 KB for each of 8 warps; more of them if they are smaller, fewer a warp of 16.
+        tiles: Tiles of 4 KB in the rings of a CTA; more of them if they are smaller.
+        ctas: CTAs an SM.
+        warps: Of a CTA; 0 for the usual number.
     """
-    grid = min(SMS, units)
+    grid = min(SMS * ctas, units)
     taken = _fixed_bytes(columns, storage, -(-units // grid) * rows, normalized=normalized)
-    wanted = taken + WARPS * depth * (_TILE + _ARRIVAL)
-    return Launch((grid, 1, 1), (32 * _warps_for(storage), 1, 1), min(_MOST_SHARED, -(-wanted // _VECTOR) * _VECTOR))
+    wanted = taken + tiles * (_TILE + _ARRIVAL)
+    threads = 32 * (warps or _warps_for(storage))
+    return Launch((grid, 1, 1), (threads, 1, 1), min(_MOST_SHARED, -(-wanted // _VECTOR) * _VECTOR))
 
 
 def _fixed_bytes(columns: int, storage: Storage, rows: int, *, normalized: bool) -> int:

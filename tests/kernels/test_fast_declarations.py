@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forerun.frontends.llama_config import LLAMA_3_2_1B, QWEN2_5_0_5B, SMOLLM2_135M, LlamaConfig
+from forerun.frontends.llama_config import QWEN2_5_0_5B, SMOLLM2_135M, LlamaConfig
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.kernel import BufferParameter, Implementation, Kernel
 from forerun.ir.nodes import Launch
@@ -273,37 +273,77 @@ SHARED_OF_AN_SM = 227 * 1024 + 1024
 RESERVED = 1024
 
 
-@pytest.mark.parametrize("config", [LLAMA_3_2_1B, SMOLLM2_135M, QWEN2_5_0_5B], ids=lambda config: config.name)
-def test_default_launches_fit_beside_their_neighbours_but_not_twice(config: LlamaConfig) -> None:
+def taken(*resident: Launch) -> int:
+    """The shared memory of an SM with these."""
+    return sum(launch.shared_bytes + RESERVED for launch in resident)
+
+
+@pytest.mark.parametrize("config", [SMOLLM2_135M, QWEN2_5_0_5B], ids=lambda config: config.name)
+def test_launches_of_small_matrices_fit_beside_their_neighbours_but_not_twice(config: LlamaConfig) -> None:
     width, queries, keys = config.width, config.heads * config.head_size, config.kv_heads * config.head_size
     qkv, head = norm_qkv_rope.launch_for(queries, keys, width), norm_head.launch_for(config.vocabulary, width)
     gate_up = norm_gate_up.launch_for(config.hidden, width)
     output, down = projection_add.launch_for(width, queries), projection_add.launch_for(width, config.hidden)
-    launches = qkv, output, gate_up, down, head
-    assert {(launch.grid, launch.block) for launch in launches} == {((132, 1, 1), (256, 1, 1))}
-
-    def taken(*resident: Launch) -> int:
-        return sum(launch.shared_bytes + RESERVED for launch in resident)
-
+    assert {launch.grid for launch in (qkv, output, gate_up, down, head)} == {(132, 1, 1)}
     for first, second in ((qkv, output), (output, gate_up), (gate_up, down), (down, qkv), (down, head), (head, qkv)):
         assert taken(first, second) <= SHARED_OF_AN_SM < taken(first, second, second)
     assert taken(gate_up, gate_up) > SHARED_OF_AN_SM
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "ctas", "rings"),
+    [
+        (2048, 2048, 1, 64),  # the output projections of Llama-3.2-1B, 3B, Llama-3.1-8B
+        (3072, 3072, 2, 96),
+        (4096, 4096, 1, 192),
+        (2048, 8192, 2, 192),  # the down projections
+        (3072, 8192, 2, 192),
+        (4096, 14336, 1, 64),
+    ],
+)
+def test_how_much_of_a_projection_is_on_its_way_depends_on_its_size(
+    rows: int, columns: int, ctas: int, rings: int
+) -> None:
+    launch = projection_add.launch_for(rows, columns)
+    own = -(-rows // (132 * ctas)) * (row_stream.split_of(columns, BF16) or 1)
+    assert launch.grid == (132 * ctas, 1, 1)
+    assert 0 <= ctas * (launch.shared_bytes - 4 * own) - 1024 * rings < 1024
+    assert taken(*[launch] * ctas) <= SHARED_OF_AN_SM
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "columns", "ctas", "threads"),
+    [(2048, 512, 2048, 4, 64), (3072, 1024, 3072, 2, 256), (4096, 1024, 4096, 1, 256), (896, 128, 896, 1, 256)],
+)
+def test_queries_and_keys_that_rings_hold_are_read_by_small_ctas(
+    queries: int, keys: int, columns: int, ctas: int, threads: int
+) -> None:
+    launch = norm_qkv_rope.launch_for(queries, keys, columns)
+    assert (launch.grid, launch.block) == ((132 * ctas, 1, 1), (threads, 1, 1))
+    assert taken(*[launch] * ctas) <= SHARED_OF_AN_SM
+
+
+def test_the_head_has_as_many_warps_as_registers_hold() -> None:
+    assert [norm_head.launch_for(128256, width).block[0] // 32 for width in (896, 2048, 3072, 4096)] == [24, 12, 24, 12]
+    assert norm_head.launch_for(128256, 16384).block[0] // 32 == row_stream.WARPS  # 12 warps cannot share it by 8
+    assert [norm_gate_up.launch_for(4864, width).block[0] // 32 for width in (896, 2048)] == [16, 8]
+
+
 def test_rings_of_llama() -> None:
     for launch, columns, rows, normalized, depth in (
-        (norm_qkv_rope.launch_for(2048, 512, 2048), 2048, 24, True, 3),
+        (norm_qkv_rope.launch_for(2048, 512, 2048), 2048, 6, True, 3),
         (norm_gate_up.launch_for(8192, 2048), 2048, 126, True, 4),
         (norm_head.launch_for(128256, 2048), 2048, 972, True, 3),
         (projection_add.launch_for(2048, 2048), 2048, 16, False, 2),
-        (projection_add.launch_for(2048, 8192), 8192, 16, False, 2),
+        (projection_add.launch_for(2048, 8192), 8192, 8, False, 3),
     ):
-        assert row_stream.ring_depth(columns, BF16, rows, launch.shared_bytes, normalized=normalized) == depth
+        assert row_stream.ring_depth(columns, BF16, rows, launch, normalized=normalized) == depth
 
 
 def test_short_rows_have_deeper_rings_but_not_deeper_than_they_have_rows() -> None:
-    assert row_stream.ring_depth(576, BF16, 1000, norm_head.launch_for(1000, 576).shared_bytes, normalized=True) == 10
-    assert row_stream.ring_depth(576, BF16, 16, 110_000, normalized=True) == 2
+    launch = norm_gate_up.launch_for(576, 576)
+    assert row_stream.ring_depth(576, BF16, 1000, launch, normalized=True) == 13
+    assert row_stream.ring_depth(576, BF16, 16, launch, normalized=True) == 2
 
 
 def test_small_matrices_have_small_grids_and_long_contexts_large_clusters() -> None:
