@@ -25,10 +25,10 @@ def fits(columns: int, storage: Storage) -> bool:
 def launch_for(rows: int, columns: int, storage: Storage = DType.BF16) -> Launch:
     """The launch for a number of rows; see :func:`forerun.kernels.row_stream.launch_for`.
 
-    With rings of 64 KB it has room beside ``norm_gate_up``, which comes before or after it in a layer. Matrices of which
-    an SM has somewhat more are read by two CTAs an SM with 48 KB each. Where rings of 192 KB hold half of the matrix or
-    more, it has these: it starts when the kernel before it leaves an SM, and then has enough to load until its wait
-    returns. Two CTAs share them if rows are long. What was measured on an H200 is in benchmarks/NOTES.md.
+    With rings of 64 KB it has room beside ``norm_gate_up``, its neighbour in a layer. Matrices of which an SM has
+    somewhat more are read by two CTAs an SM with 48 KB each. Where rings of 192 KB hold half of the matrix or more, it
+    has these: it starts when the kernel before it leaves an SM, and then has enough to load until its wait returns. Two
+    CTAs share them if rows are long. What was measured on an H200 is in benchmarks/NOTES.md.
     """
     share, tiles, ctas = row_stream.share_of(rows, columns, storage), 16, 1
     if _SMALL_SHARE < share <= _MIDDLE_SHARE:
