@@ -24,7 +24,7 @@ PARTS = row_stream.SMS
 """How many parts suit an H100 or an H200: one a CTA."""
 
 _MOST_ELEMENTS_OF_24_WARPS = 48
-"""Of the vector, for a lane: more than that and 80 registers, all that 24 warps may have."""
+"""Elements of the vector that a lane may keep: 24 warps have 80 registers a thread at most."""
 
 
 def fits(columns: int, storage: Storage, rows: int = 0, parts: int = PARTS) -> bool:
