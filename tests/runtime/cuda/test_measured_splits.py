@@ -118,3 +118,23 @@ def test_a_program_counts_on_whichever_way_it_goes(monkeypatch: pytest.MonkeyPat
             assert program.run({"x": ones})["y"].tolist() == [expected] * N
         program.close()
         assert (api.leaks(), driver.handles.live()) == ({}, ())
+
+
+def test_each_way_has_a_wait_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One way leaves a whole step to wait for, others little: what is usual in one says nothing about the others."""
+    api = FakeCuda()
+    with on_fake(monkeypatch, api):
+        builder = GraphBuilder("one_call")
+        x = builder.buffer("x", I32, (N,), BufferRole.INPUT, place=HOST)
+        y = builder.buffer("y", I32, (N,), BufferRole.OUTPUT, place=HOST)
+        builder.host("tests.runtime.cuda.hosts:fail", [x], [y])
+        program = CudaTarget(splits="measured").load(builder.build(), {})
+        waits: dict[str, set[int]] = {}
+        splits = program._split
+        assert isinstance(splits, MeasuredSplits)
+        for _ in range(3 * ROUNDS):
+            program.run({"x": np.ones(N, np.int32)})
+            waits.setdefault(splits._way, set()).add(id(program._resources._wait))
+        assert [len(found) for found in waits.values()] == [1, 1, 1]
+        assert len(set.union(*waits.values())) == 3
+        program.close()

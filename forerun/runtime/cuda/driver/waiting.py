@@ -2,12 +2,13 @@
 
 A thread that the driver wakes runs late, on virtual machines by some hundred microseconds, and each border between host
 and device would cost that. A thread that spins for all of the device's time keeps a processor from the host's work, and
-hot. So this one sleeps by the clock, and looks at the event.
+hot. So this one sleeps by the clock, in slices that are short beside what it has waited already, and looks in between.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -24,11 +25,19 @@ _MARGIN_S = LOOKING_S / 2
 """How long before the usual end a sleeping thread begins to look."""
 
 _PAUSE_S = LOOKING_S / 4
-"""For how long it sleeps at once when that was in vain."""
+"""For how long a thread sleeps at least before it looks once more."""
+
+_SHARE = 4
+"""A thread sleeps for a fourth of the time that it has waited at most, so what ends early is noticed soon."""
+
+_REMEMBERED = 4
+"""How many waits are remembered. The shortest one counts: beginning to look too early costs less than too late."""
 
 
 class PatientWait:
     """Waits for a recurring event that takes about the same time each time.
+
+    An event that comes earlier than usual is noticed after a fourth of its own time, or a pause, if that is longer.
 
     Args:
         is_over: Whether it has happened.
@@ -43,8 +52,7 @@ class PatientWait:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._is_over, self._clock, self._sleep = is_over, clock, sleep
-        self._usual = 0.0
-        self._earlier = _MARGIN_S
+        self._recent: deque[float] = deque(maxlen=_REMEMBERED)
 
     def wait(self) -> None:
         """Return when the event has happened; errors of ``is_over`` are raised."""
@@ -53,17 +61,25 @@ class PatientWait:
 
     def _sleep_and_look(self) -> None:
         begin = self._clock()
-        if self._usual > LOOKING_S:
-            self._sleep(self._usual - _MARGIN_S)
-            if self._is_over():  # since when is not known, so the next time less is slept, and then still less
-                self._usual -= self._earlier
-                self._earlier *= 2
-                return
+        usual = min(self._recent, default=0.0)
+        if usual > LOOKING_S and not self._sleep_until(begin, usual - _MARGIN_S):
+            return
         limit = self._clock() + LOOKING_S
         while not self._is_over():
             if self._clock() >= limit:
                 self._sleep(_PAUSE_S)
-        self._usual, self._earlier = self._clock() - begin, _MARGIN_S
+        self._recent.append(self._clock() - begin)
+
+    def _sleep_until(self, begin: float, end: float) -> bool:
+        """Sleep until some seconds after ``begin``; returns false as soon as the event has happened."""
+        waited = 0.0
+        while end - waited > _PAUSE_S:
+            self._sleep(min(end - waited, max(_PAUSE_S, waited / _SHARE)))
+            if self._is_over():
+                self._recent.append(waited)  # it was not over then
+                return False
+            waited = self._clock() - begin
+        return True
 
 
 class EventWait(PatientWait):

@@ -41,6 +41,7 @@ class Resources:
         """Constants that it has in common with other programs, by buffer. It lets go of them when all work is over."""
         self.external_work = False
         """Whether something was launched on a stream of somebody else's."""
+        self._waits: dict[str, EventWait] = {}
         self._wait: EventWait | None = None
         self.kept: list[Any] = []
         """What must live as long as the memory: the owners of arrays that are used in place."""
@@ -59,14 +60,19 @@ class Resources:
             self.close()
             raise
 
-    def sleep_while_waiting(self) -> None:
+    def sleep_while_waiting(self, what: str = "") -> None:
         """Let :meth:`synchronize` sleep but for its end. Else the driver decides how to wait, and often spins.
+
+        Args:
+            what: The kind of work that is launched next: how long each kind usually takes is remembered apart.
 
         Raises:
             CudaError: If the driver fails.
         """
-        event = self.driver.call("cuEventCreate", NO_TIMING)
-        self._wait = EventWait(self.driver, self.scope.own("event", event, "cuEventDestroy"))
+        if what not in self._waits:
+            event = self.driver.call("cuEventCreate", NO_TIMING)
+            self._waits[what] = EventWait(self.driver, self.scope.own("event", event, "cuEventDestroy"))
+        self._wait = self._waits[what]
 
     def synchronize(self) -> None:
         """Wait for all that was launched.
