@@ -34,7 +34,7 @@ from forerun.passes.infra.manager import PassManager
 from forerun.passes.splits.order import splits
 from forerun.runtime.native import native_call
 from forerun.runtime.native.build import library
-from forerun.runtime.native.kernels import _pool
+from forerun.runtime.native.kernels import native_pool
 
 FETCHED = 'place{stream="device.*_exps"},fuse-splits{direct="device.*_exps"},insert-pdl,hoist-loads,reduce-edges'
 
@@ -143,7 +143,7 @@ def host_layer_us(bench: Bench) -> float:
 
 def host_read_gbps() -> float:
     """Gigabytes a second that the host reads with all threads: a product with one long row each."""
-    pool = _pool()
+    pool = native_pool()
     text = """
     #include "host.h"
     extern "C" void run_part(void** p, int number, int parts) {
@@ -163,7 +163,7 @@ def host_read_gbps() -> float:
     times = []
     for _ in range(7):
         begin = time.perf_counter()
-        pool[0](pool[1], ctypes.cast(made.run_part, ctypes.c_void_p), arguments)
+        pool.library.pool_run(pool.handle, made.run_part, arguments)
         times.append(time.perf_counter() - begin)
     return data.nbytes / min(times) / 1e9
 

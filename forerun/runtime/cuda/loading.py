@@ -24,6 +24,7 @@ from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.emit.constants import NodeConstants
 from forerun.runtime.cuda.emit.emitter import Emitter
 from forerun.runtime.cuda.emit.functions import Functions, load_functions
+from forerun.runtime.cuda.emit.handing_over import HandOver, with_copies_taken
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
 from forerun.runtime.cuda.emit.segments import joined, segments_of
 from forerun.runtime.cuda.measured_splits import MeasuredSplits
@@ -37,6 +38,7 @@ from forerun.runtime.cuda.signalled import SignalledGraph, Signals
 from forerun.runtime.cuda.splitting import SplitGraph
 from forerun.runtime.cuda.timestamps import Timestamps, regions_of
 from forerun.runtime.native import is_native
+from forerun.runtime.native.jobs import job_of
 from forerun.runtime.values import check_weights
 from forerun.support.diagnostics import InvalidInput, Unsupported, did_you_mean
 
@@ -196,7 +198,8 @@ def _load(
     free = 0
     # Streamed: nothing is made, since the nodes will be launched one by one.
     if not streamed and splits != "graph" and any(map(is_host_work, graph)):
-        split = _split(resources, graph, memory, new_emitter, calls, saved, splits)
+        make_signals = partial(Signals, memory, functions.hand_over, times=stamps)
+        split = _split(resources, graph, make_signals, new_emitter, calls, saved, splits)
         emitted = instantiated = time.perf_counter()
     elif not streamed:
         whole = emitter.emit(None if saved is None else saved.node)
@@ -217,7 +220,7 @@ def _load(
 def _split(
     resources: Resources,
     graph: Graph,
-    memory: Memory,
+    make_signals: Callable[[Mapping[str, HandOver]], Signals],
     new_emitter: Callable[..., Emitter],
     calls: HostCalls,
     saved: SavedState | None,
@@ -231,7 +234,7 @@ def _split(
         return SplitGraph(resources, graph, emitter, calls, made, saved, overlap=overlap)
 
     if splits == "signals":
-        return _signalled(resources, graph, memory, new_emitter, calls, saved)
+        return _signalled(resources, graph, make_signals, new_emitter, calls, saved)
     if splits != "measured":
         return in_parts(overlap=splits == "plans")
     emitter = new_emitter()
@@ -242,7 +245,7 @@ def _split(
         "synchronous": in_parts(overlap=False).launch,
     }
     if not _calls_functions(graph):
-        ways["signals"] = _signalled(resources, graph, memory, new_emitter, calls, saved).launch
+        ways["signals"] = _signalled(resources, graph, make_signals, new_emitter, calls, saved).launch
     return MeasuredSplits({name: partial(_in_a_way, resources, name, way) for name, way in ways.items()})
 
 
@@ -255,7 +258,7 @@ def _in_a_way(resources: Resources, name: str, launch: Callable[[Any], object], 
 def _signalled(
     resources: Resources,
     graph: Graph,
-    memory: Memory,
+    make_signals: Callable[[Mapping[str, HandOver]], Signals],
     new_emitter: Callable[..., Emitter],
     calls: HostCalls,
     saved: SavedState | None,
@@ -270,9 +273,10 @@ def _signalled(
         raise Unsupported(message, hint="splits=plans")
     segments = segments_of(graph, apart=True)
     on_host = [segment.nodes for segment in segments if segment.is_host]
-    signals = Signals(memory, resources.context.handle, [names[0] for names in on_host])
+    part, handed = with_copies_taken(graph, joined(graph, segments), [names[0] for names in on_host])
+    signals = make_signals(handed)
     emitter = new_emitter(given=signals.nodes)
-    whole = emitter.emit_part(joined(graph, segments), None if saved is None else saved.node)
+    whole = emitter.emit_part(part, None if saved is None else saved.node)
 
     def work_of(name: str) -> Callable[[], None]:
         node = graph.nodes[name]
@@ -281,7 +285,9 @@ def _signalled(
         return call if is_native(graph, node) else calls.without_cuda(call, name)
 
     work = [[work_of(name) for name in names] for names in on_host]
-    return SignalledGraph(resources, _instantiate(resources, whole, emitter), signals, work)
+    addresses = {name: emitter.address(name) for name in graph.buffers}
+    jobs = [job_of(graph, names, addresses) for names in on_host]
+    return SignalledGraph(resources, _instantiate(resources, whole, emitter), signals, work, jobs, calls)
 
 
 def _calls_functions(graph: Graph) -> bool:

@@ -2,7 +2,7 @@
 
 Nothing is launched in between, and no thread has to be woken: the caller's thread sleeps, polls the words near the
 expected end of each wait, does the host's work, and writes the answer. In place of each host segment, the graph has a
-node of memory operations: write one word, wait for the other one, and clear that.
+kernel that writes one word, waits for the other one, and clears that; it makes small copies of the segment, too.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ import ctypes
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
+from forerun.runtime.cuda.codegen.hand_over import HAND_OVER_COPIES, HAND_OVER_THREADS
 from forerun.runtime.cuda.driver import nodeparams
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.waiting import EventWait, PatientWait
+from forerun.runtime.cuda.emit.handing_over import HandOver
+from forerun.runtime.cuda.emit.hostcalls import HostCalls
 from forerun.runtime.cuda.memory.memory import Memory
 from forerun.runtime.cuda.memory.resources import NO_TIMING, Resources
+from forerun.runtime.native.jobs import Job, JobServer
 
 __all__ = ["SignalledGraph", "Signals"]
 
@@ -27,64 +32,75 @@ _LINE = 128
 _LOOKS = 64
 """The number of polls of the words between two queries of the driver whether the replay has failed."""
 
-_OPERATION = struct.Struct("<I4xQQI20x")
-"""``CUstreamBatchMemOpParams``: the operation, the address, the value, flags, as cuda.h of CUDA 13.0 lays them out."""
+_LOOK_NS = 20_000
+"""For how long machine code polls the words at once; that counts as some polls."""
 
-_WAIT, _WRITE = 1, 2  # CU_STREAM_MEM_OP_WAIT_VALUE_32, CU_STREAM_MEM_OP_WRITE_VALUE_32
-_EQUAL = 1  # CU_STREAM_WAIT_VALUE_EQ
+_LOOKS_AT_ONCE = 8
+
+_WORK = struct.Struct(f"<QQII{4 * HAND_OVER_COPIES}Q")
+"""``HandOver`` of hand_over.py: the words, the numbers of copies, and the copies."""
 
 
 class Signals:
-    """The words of all host segments, and the memory operations on them.
+    """The words of all host segments, and the kernel nodes that write and read them.
 
     Args:
         memory: The allocator of the words.
-        context: The CUDA context of the nodes.
-        paths: The nodes in place of the segments.
+        function: The kernel of :mod:`~forerun.runtime.cuda.codegen.hand_over`.
+        work: What the node in place of each segment does, by its path.
+        times: Where each copy is to note its times, by path.
 
     Attributes:
         nodes: The parameters of these nodes, by path.
+        address: The address of the first word.
 
     Raises:
         CudaError: If there is not enough memory.
     """
 
-    def __init__(self, memory: Memory, context: Any, paths: Sequence[str]) -> None:
-        self._block = block = memory.allocate(_LINE * len(paths), "the words of host and device", pinned=True)
+    step = _LINE // 4
+    """The number of words from one segment's to the next one's."""
+
+    to_answer = _LINE // 8
+    """The number of words from a segment's call to its answer."""
+
+    def __init__(self, memory: Memory, function: int, work: Mapping[str, HandOver], times: Mapping[str, int]) -> None:
+        self._block = block = memory.allocate(_LINE * len(work), "the words of host and device", pinned=True)
+        self.address = block.address
         self.clear()
         self._words = memoryview((ctypes.c_uint8 * block.size).from_address(block.address)).cast("B").cast("I")
-        self._step = _LINE // 4
-        self._operations: list[Any] = []
+        self._kept: list[Any] = []
         self.nodes: Mapping[str, bytes] = {
-            path: self._node(block.address + _LINE * i, int(context)) for i, path in enumerate(paths)
+            path: self._node(function, block.address + _LINE * i, handed, memory, times)
+            for i, (path, handed) in enumerate(work.items())
         }
 
-    def _node(self, called: int, context: int) -> bytes:
-        answer = called + _LINE // 2
-        text = b"".join(
-            _OPERATION.pack(kind, address, value, flags)
-            for kind, address, value, flags in (
-                (_WRITE, called, 1, 0),
-                (_WAIT, answer, 1, _EQUAL),
-                (_WRITE, answer, 0, 0),
-            )
-        )
-        operations = ctypes.create_string_buffer(text, len(text))
-        self._operations.append(operations)
-        return nodeparams.memory_operations(context, 3, ctypes.addressof(operations))
+    def _node(self, function: int, called: int, handed: HandOver, memory: Memory, times: Mapping[str, int]) -> bytes:
+        copies = [
+            (*(memory.address(name) + offset for name, offset in (one.source, one.destination)), one.size,
+             times.get(one.path, 0))
+            for one in (*handed.before, *handed.after)
+        ]  # fmt: skip
+        copies += [(0, 0, 0, 0)] * (HAND_OVER_COPIES - len(copies))
+        text = _WORK.pack(called, called + _LINE // 2, len(handed.before), len(handed.after), *chain(*copies))
+        value = ctypes.create_string_buffer(text, len(text))
+        pointers = (ctypes.c_uint64 * 1)(ctypes.addressof(value))
+        self._kept.append((value, pointers))
+        one, threads = (1, 1, 1), (HAND_OVER_THREADS, 1, 1)
+        return nodeparams.kernel(function, one, threads, 0, ctypes.addressof(pointers))
 
     def called(self, numbers: Iterable[int]) -> list[int]:
         """The segments, among those given, for which the device waits."""
-        words, step = self._words, self._step
+        words, step = self._words, self.step
         return [number for number in numbers if words[number * step]]
 
     def begin(self, number: int) -> None:
         """Clear the call of a segment, before its work begins."""
-        self._words[number * self._step] = 0
+        self._words[number * self.step] = 0
 
     def answer(self, number: int) -> None:
         """Let the device continue after a segment."""
-        self._words[number * self._step + self._step // 2] = 1
+        self._words[number * self.step + self.to_answer] = 1
 
     def clear(self) -> None:
         """Clear all calls and answers. Nothing may be in flight."""
@@ -99,19 +115,30 @@ class SignalledGraph:
         executable: The CUDA graph, with the nodes of ``signals``.
         signals: The words.
         work: The calls of each host segment, in the order of the signals.
+        jobs: The same as jobs of machine code; ``None`` for segments for which there is none.
+        calls: What keeps the failure of a call, and notes when calls began and ended.
 
     Raises:
         CudaError: If the driver fails.
     """
 
     def __init__(
-        self, resources: Resources, executable: Any, signals: Signals, work: Sequence[Sequence[Callable[[], None]]]
+        self,
+        resources: Resources,
+        executable: Any,
+        signals: Signals,
+        work: Sequence[Sequence[Callable[[], None]]],
+        jobs: Sequence[Job | None],
+        calls: HostCalls,
     ) -> None:
         self._resources, self._driver = resources, resources.driver
         self._executable, self._signals, self._work = executable, signals, work
         event = resources.driver.call("cuEventCreate", NO_TIMING)
         self._end = EventWait(resources.driver, resources.scope.own("event", event, "cuEventDestroy"))
-        self._waits = [PatientWait(self._is_called) for _ in work]
+        self._calls, self._jobs = calls, jobs
+        self._server = server = JobServer(jobs, signals.address, signals.step, signals.to_answer)
+        ended = (lambda: server.seen) if server.is_native else None
+        self._waits = [PatientWait(self._is_called, ended=ended) for _ in work]
         self._left = set[int]()
         self._stream: Any = None
         self._looks = 0
@@ -132,7 +159,10 @@ class SignalledGraph:
             while self._left:
                 self._waits[len(self._work) - len(self._left)].wait()
                 for number in self._signals.called(self._left):
-                    self._do(number)
+                    if self._jobs[number] is None or self._calls.has_failed:
+                        self._do(number)
+            if self._calls.times is not None:
+                self._calls.times.update(self._server.times())
         except BaseException:
             self._let_go()
             raise
@@ -145,10 +175,16 @@ class SignalledGraph:
         self._left.remove(number)
 
     def _is_called(self) -> bool:
-        self._looks += 1
-        if not self._looks % _LOOKS:
+        """Whether the device has called; what is machine code is done already then."""
+        if self._looks >= _LOOKS:
+            self._looks = 0
             self._end.is_over()
-        return bool(self._signals.called(self._left))
+        self._looks += 1
+        if not self._server.is_native or self._calls.has_failed:
+            return bool(self._signals.called(self._left))
+        self._looks += _LOOKS_AT_ONCE - 1
+        count = len(self._left)
+        return self._server.serve(self._left, _LOOK_NS) >= 0 or len(self._left) < count
 
     def _let_go(self) -> None:
         """Answer all remaining segments, for which the device would otherwise wait forever.

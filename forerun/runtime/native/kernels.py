@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -16,10 +17,41 @@ from forerun.ir.nodes import KernelNode
 from forerun.runtime.c_types import C_TYPES
 from forerun.runtime.native.build import compiler, library
 
-__all__ = ["is_native", "native_call", "source_of", "text_of"]
+__all__ = ["NativeCall", "NativePool", "is_native", "native_call", "native_pool", "source_of", "text_of"]
 
 
-def native_call(graph: Graph, node: KernelNode, addresses: Mapping[str, int]) -> Callable[[], None] | None:
+@dataclass(frozen=True, slots=True)
+class NativePool:
+    """The library of ``pool.cpp``, and the threads of this process."""
+
+    library: Any
+    handle: ctypes.c_void_p
+
+
+@dataclass(frozen=True)
+class NativeCall:
+    """Machine code and its arguments; calling it does the work on all threads."""
+
+    pool: NativePool
+    library: Any
+    pointers: ctypes.Array[ctypes.c_void_p]
+
+    @property
+    def entry(self) -> int:
+        """The address of the machine code."""
+        return ctypes.cast(self.library.run_part, ctypes.c_void_p).value or 0
+
+    @property
+    def arguments(self) -> int:
+        """The address of its arguments, which lives as long as this object."""
+        return ctypes.addressof(self.pointers)
+
+    def __call__(self) -> None:
+        """Do the work."""
+        self.pool.library.pool_run(self.pool.handle, self.library.run_part, self.pointers)
+
+
+def native_call(graph: Graph, node: KernelNode, addresses: Mapping[str, int]) -> NativeCall | None:
     """What runs a kernel node as machine code; ``None`` if its NumPy functions have to.
 
     Args:
@@ -30,14 +62,11 @@ def native_call(graph: Graph, node: KernelNode, addresses: Mapping[str, int]) ->
     Raises:
         InternalError: If the compiler refuses the kernel's code.
     """
-    bound, made, pool = bind_kernel(graph, node), _library(graph, node), _pool()
+    bound, made, pool = bind_kernel(graph, node), _library(graph, node), native_pool()
     if made is None or pool is None:
         return None
     pointers = [addresses[bound.buffers[p.name].name] for p in bound.kernel.buffer_parameters]
-    arguments = (ctypes.c_void_p * len(pointers))(*pointers)
-    run, handle = pool
-    entry = ctypes.cast(made.run_part, ctypes.c_void_p)
-    return lambda: run(handle, entry, arguments)
+    return NativeCall(pool, made, (ctypes.c_void_p * len(pointers))(*pointers))
 
 
 def is_native(graph: Graph, node: KernelNode) -> bool:
@@ -46,7 +75,7 @@ def is_native(graph: Graph, node: KernelNode) -> bool:
     Raises:
         InternalError: If the compiler refuses the kernel's code.
     """
-    return _library(graph, node) is not None and _pool() is not None
+    return _library(graph, node) is not None and native_pool() is not None
 
 
 def _library(graph: Graph, node: KernelNode) -> Any:
@@ -100,13 +129,21 @@ def _literal(value: float) -> str:
 
 
 @cache
-def _pool() -> tuple[Any, ctypes.c_void_p] | None:
-    """The call that does something in parts, and the threads for it: as many as the process has cores."""
+def native_pool() -> NativePool | None:
+    """Threads that do work in parts, as many as the process has cores; ``None`` if there is no compiler."""
     text = resources.files("forerun.runtime.native").joinpath("pool.cpp").read_text("utf-8")
     made = library(text)
     if made is None:
         return None
-    made.pool_create.restype = ctypes.c_void_p
-    made.pool_run.argtypes = [ctypes.c_void_p] * 3
-    made.pool_run.restype = None
-    return made.pool_run, ctypes.c_void_p(made.pool_create(len(os.sched_getaffinity(0))))
+    pointer, number = ctypes.c_void_p, ctypes.c_int
+    for name, given, result in (
+        ("pool_create", [number], pointer),
+        ("pool_run", [pointer] * 3, None),
+        ("job_create", [number, *[pointer] * 4], pointer),
+        ("job_destroy", [pointer], None),
+        ("job_run", [pointer] * 2, None),
+        ("jobs_serve", [*[pointer] * 3, number, pointer, number, number, ctypes.c_long, pointer], number),
+    ):
+        function = getattr(made, name)
+        function.argtypes, function.restype = given, result
+    return NativePool(made, pointer(made.pool_create(len(os.sched_getaffinity(0)))))

@@ -17,6 +17,7 @@ from typing import Any
 from cuda.bindings import driver as real
 
 from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY
+from forerun.runtime.cuda.codegen.hand_over import HAND_OVER_COPIES, HAND_OVER_ENTRY
 from forerun.runtime.cuda.codegen.saved_state import SAVE_ENTRY, SAVE_WORDS
 from forerun.runtime.cuda.codegen.stamp import STAMP_ENTRY
 from forerun.runtime.cuda.driver import nodeparams
@@ -24,11 +25,11 @@ from forerun.runtime.cuda.driver import nodeparams
 R = real.CUresult
 OK = R.CUDA_SUCCESS
 BAD = R.CUDA_ERROR_INVALID_VALUE
-KERNEL, COPY, FILL, HOST, CHILD, EMPTY, OPERATIONS, CONDITIONAL = 0, 1, 2, 3, 4, 5, 12, 13
+KERNEL, COPY, FILL, HOST, CHILD, EMPTY, CONDITIONAL = 0, 1, 2, 3, 4, 5, 13
 _HostFunction = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-OPERATION = struct.Struct("<I4xQQI20x")
+_WORK = struct.Struct(f"<QQII{4 * HAND_OVER_COPIES}Q")
 
 CLOCK = count(1_000_000, 800)
 """The GPU's clock, in nanoseconds: each look is 800 later."""
@@ -45,7 +46,6 @@ class Node:
     params: bytes
     after: list[tuple[int, int, int]]
     words: tuple[int, ...] = ()
-    operations: list[tuple[int, ...]] = field(default_factory=list)
     bodies: list[int] = field(default_factory=list)
     entry: str = ""
     run: Callable[..., None] | None = None
@@ -102,10 +102,6 @@ class FakeGraphs(ABC):
             return BAD, None
         if node.kind == KERNEL:
             self._capture(node)
-        elif node.kind == OPERATIONS:
-            _, number, operations, _ = node.unpack(nodeparams._MEMORY_OPERATIONS)
-            text = ctypes.string_at(operations, number * OPERATION.size)
-            node.operations = list(OPERATION.iter_unpack(text))
         elif node.kind == CHILD:
             (child, _) = node.unpack(nodeparams._CHILD)
             node.bodies = [next(self.numbers)]
@@ -120,6 +116,9 @@ class FakeGraphs(ABC):
         function, *_, parameters, _, _, _ = node.unpack(nodeparams._KERNEL)
         node.entry, length, node.run = self._function(function)
         pointers = (ctypes.c_uint64 * length).from_address(parameters)
+        if node.entry == HAND_OVER_ENTRY:  # its one parameter is a structure
+            node.words = _WORK.unpack(ctypes.string_at(pointers[0], _WORK.size))
+            return
         node.words = tuple(ctypes.c_uint64.from_address(pointer).value for pointer in pointers)
 
     def _make_bodies(self, node: Node, where: int) -> None:
@@ -166,7 +165,7 @@ class FakeGraphs(ABC):
             return (BAD,)
         self.launches.append(stream)
         nodes = self.executables[executable]
-        if self.waiting or any(node.kind == OPERATIONS for node in nodes):
+        if self.waiting or any(node.entry == HAND_OVER_ENTRY for node in nodes):
             self._start(list(nodes))
         else:
             self._run(nodes)
@@ -207,7 +206,6 @@ class FakeGraphs(ABC):
                 COPY: self._memcpy,
                 FILL: self._memset,
                 HOST: self._host,
-                OPERATIONS: self._operate,
             }.get(node.kind, self._bodies)(node)
 
     def _kernel(self, node: Node) -> None:
@@ -224,6 +222,30 @@ class FakeGraphs(ABC):
     def _stamp(self, place: int) -> None:
         assert self.inside(place, 8)
         ctypes.c_uint64.from_address(place).value = next(CLOCK)
+
+    def _hand_over(self, called: int, answer: int, before: int, after: int, *copies: int) -> None:
+        """As the kernel does it: ``hand_over.py``."""
+        assert self.inside(called, 4)
+        assert self.inside(answer, 4)
+        for number in range(before + after):
+            if number == before:
+                self._wait_for_host(called, answer)
+            source, to, size, times = copies[4 * number : 4 * number + 4]
+            assert self.inside(source, size)
+            assert self.inside(to, size)
+            ctypes.memmove(to, source, size)
+            if times:
+                self._stamp(times)
+                self._stamp(times + 8)
+        if not after:
+            self._wait_for_host(called, answer)
+
+    def _wait_for_host(self, called: int, answer: int) -> None:
+        ctypes.c_uint32.from_address(called).value = 1
+        word = ctypes.c_uint32.from_address(answer)
+        while not word.value and self.sticky is None:
+            time.sleep(1e-5)
+        word.value = 0
 
     def _save_state(self, table: int, moved: int, count: int, arrived: int, failed: int, put_back: int) -> None:
         """As the kernel does it: ``saved_state.py``."""
@@ -263,17 +285,6 @@ class FakeGraphs(ABC):
             assert self.inside(address + row * pitch, width * size)
             ctypes.memmove(address + row * pitch, value.to_bytes(size, "little") * width, width * size)
 
-    def _operate(self, node: Node) -> None:
-        for kind, address, value, flags in node.operations:
-            assert self.inside(address, 4)
-            word = ctypes.c_uint32.from_address(address)
-            if kind == 2:  # CU_STREAM_MEM_OP_WRITE_VALUE_32
-                word.value = value
-                continue
-            assert (kind, flags) == (1, 1), "CU_STREAM_MEM_OP_WAIT_VALUE_32, CU_STREAM_WAIT_VALUE_EQ"
-            while word.value != value and self.sticky is None:
-                time.sleep(1e-5)
-
     def _host(self, node: Node) -> None:
         function, argument = node.unpack(nodeparams._HOST)
         _HostFunction(function)(argument)
@@ -304,6 +315,8 @@ class FakeGraphs(ABC):
             return CONDITION_ENTRY, 5, self._set_condition
         if functions[handle] == STAMP_ENTRY:
             return STAMP_ENTRY, 1, self._stamp
+        if functions[handle] == HAND_OVER_ENTRY:
+            return HAND_OVER_ENTRY, 1, self._hand_over
         if functions[handle] == SAVE_ENTRY:
             return SAVE_ENTRY, 6, self._save_state
         return functions[handle], *INTERPRETERS[int(image)]

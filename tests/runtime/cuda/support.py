@@ -56,7 +56,8 @@ def fake_code(
     condition = b"none" if modules._has_condition(graph) else None
     save = b"none" if modules._has_state_and_host(graph) else None
     stamp = b"none" if timeline and modules._has_other_work(graph) else None
-    return Code(units, images, unit_of, kernels, condition, {}, save=save, stamp=stamp)
+    hand_over = b"none" if modules._may_hand_over(graph) else None
+    return Code(units, images, unit_of, kernels, condition, {}, save=save, stamp=stamp, hand_over=hand_over)
 
 
 def _interpreter(graph: Graph, node: KernelNode, unit: Unit) -> Callable[..., None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import networkx as nx
@@ -13,17 +12,21 @@ from cuda.bindings import driver as real
 from forerun.ir.builder import GraphBuilder
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ScalarLoad
+from forerun.ir.types import DType
+from forerun.kernels import add, gemv
 from forerun.kernels.builtin import KERNELS
+from forerun.kernels.shapes import elementwise_launch
 from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda import CudaTarget
-from forerun.runtime.cuda.driver import nodeparams
+from forerun.runtime.cuda.codegen.hand_over import HAND_OVER_ENTRY
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.emit.segments import joined, segments_of
-from forerun.runtime.cuda.signalled import _OPERATION
+from forerun.runtime.cuda.signalled import SignalledGraph
+from forerun.runtime.native.build import compiler
 from forerun.runtime.reference import ReferenceTarget
 from forerun.support.diagnostics import InvalidInput
 from tests.runtime.cuda.fake_driver import FakeCuda
-from tests.runtime.cuda.fake_graphs import OPERATIONS
+from tests.runtime.cuda.fake_graphs import COPY
 from tests.runtime.cuda.graphs import I32, N
 from tests.runtime.cuda.support import X
 from tests.runtime.cuda.test_splitting import two_sequences
@@ -65,7 +68,8 @@ def test_a_segment_of_the_host_is_one_node_of_the_graph(api: FakeCuda) -> None:
     assert {(d.source, d.target) for d in made.dependencies} == {(d.source, d.target) for d in graph.dependencies}
     program = loaded()
     (nodes,) = api.executables.values()
-    assert [node.kind for node in nodes].count(OPERATIONS) == 2
+    assert [node.entry for node in nodes].count(HAND_OVER_ENTRY) == 2
+    assert not any(node.kind == COPY for node in nodes), "the kernel makes the copies before and after the host's work"
     program.close()
 
 
@@ -169,28 +173,6 @@ def test_a_replay_whose_end_cannot_be_noted_is_let_go(api: FakeCuda, monkeypatch
     program.close()
 
 
-def test_operations_are_laid_out_as_the_driver_has_them() -> None:
-    wait, write = real.CUstreamBatchMemOpParams(), real.CUstreamBatchMemOpParams()
-    wait.operation = real.CUstreamBatchMemOpType.CU_STREAM_MEM_OP_WAIT_VALUE_32
-    wait.waitValue.operation = wait.operation
-    wait.waitValue.address, wait.waitValue.value = real.CUdeviceptr(0x1234), 1
-    wait.waitValue.flags = int(real.CUstreamWaitValue_flags.CU_STREAM_WAIT_VALUE_EQ)
-    write.operation = real.CUstreamBatchMemOpType.CU_STREAM_MEM_OP_WRITE_VALUE_32
-    write.writeValue.operation = write.operation
-    write.writeValue.address, write.writeValue.value = real.CUdeviceptr(0x5678), 7
-    made = real.CUDA_BATCH_MEM_OP_NODE_PARAMS()
-    made.ctx, made.count, made.paramArray, made.flags = real.CUcontext(0xC0), 2, [wait, write], 0
-    fields = nodeparams._MEMORY_OPERATIONS.unpack(ctypes.string_at(made.getPtr(), 32))
-    assert (fields[0], fields[1], fields[3]) == (0xC0, 2, 0)
-    text = ctypes.string_at(fields[2], 2 * _OPERATION.size)
-    assert list(_OPERATION.iter_unpack(text)) == [(1, 0x1234, 1, 1), (2, 0x5678, 7, 0)]
-    params = nodeparams.NodeParams(real)
-    params.view[:] = nodeparams.memory_operations(0xC0, 2, fields[2])
-    assert int(params.params.type) == real.CUgraphNodeType.CU_GRAPH_NODE_TYPE_BATCH_MEM_OP
-    assert int(params.params.memOp.ctx) == 0xC0
-    assert params.params.memOp.count == 2
-
-
 @pytest.mark.gpu
 def test_replays_in_a_row_on_a_gpu() -> None:
     program, expected = loaded(), ReferenceTarget().load(counting(), {})
@@ -219,4 +201,34 @@ def test_a_kernel_of_the_host_that_fails_on_a_gpu(splits: Any) -> None:
     np.testing.assert_array_equal(program.read("sums"), expected.read("sums"))
     np.testing.assert_equal(program.run(lucky), expected.run(lucky))
     np.testing.assert_array_equal(program.read("sums"), expected.read("sums"))
+    program.close()
+
+
+@pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
+def test_machine_code_is_called_without_python_and_gives_the_same_bits(api: FakeCuda) -> None:
+    """Products on the host between kernels of the device, many replays; the fake device calls from a thread."""
+    builder = GraphBuilder("products")
+    x = builder.input("x", DType.F32, (24,))
+    for number in range(3):
+        w = builder.weight(f"host.w{number}", DType.F32, (24, 24))
+        made, both = builder.temp(f"made{number}", DType.F32, (24,)), builder.temp(f"both{number}", DType.F32, (24,))
+        launch = gemv.launch_for(24, 24, DType.F32)
+        builder.launch(gemv.KERNEL, w=w, x=x, y=made, node=f"host{number}", launch=launch)
+        builder.launch(add.KERNEL, a=made, b=x, y=both, node=f"add{number}", launch=elementwise_launch(24))
+        x = both
+    y = builder.output("y", DType.F32, (24,))
+    builder.launch(add.KERNEL, a=x, b=x, y=y, node="end", launch=elementwise_launch(24))
+    graph = PassManager('place{host="host.*"},splits').run(builder.build()).graph
+    random = np.random.default_rng(0)
+    weights = {f"host.w{i}": random.normal(size=(24, 24)).astype(np.float32) / 5 for i in range(3)}
+    inputs = {"x": random.normal(size=24).astype(np.float32)}
+    expected = CudaTarget(splits="synchronous").load(graph, weights)
+    program = CudaTarget(splits="signals").load(graph, weights)
+    split = program._split
+    assert isinstance(split, SignalledGraph)
+    split._do = lambda number: pytest.fail(f"Python does segment {number}")  # type: ignore[method-assign]
+    for _ in range(20):
+        np.testing.assert_array_equal(program.run(inputs)["y"], expected.run(inputs)["y"])
+        assert not split._left
+    expected.close()
     program.close()

@@ -8,10 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import ConditionalNode, MemcpyNode, is_host_work
+from forerun.ir.nodes import ConditionalNode, KernelNode, MemcpyNode, is_host_work
 from forerun.ir.types import BufferRole
 from forerun.ir.walk import all_nodes, kernel_nodes
 from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY, CONDITION_SOURCE
+from forerun.runtime.cuda.codegen.hand_over import HAND_OVER_ENTRY, HAND_OVER_SOURCE
 from forerun.runtime.cuda.codegen.saved_state import SAVE_ENTRY, SAVE_SOURCE
 from forerun.runtime.cuda.codegen.specialise import units as units_of
 from forerun.runtime.cuda.codegen.stamp import STAMP_ENTRY, STAMP_SOURCE
@@ -24,6 +25,7 @@ __all__ = ["Code", "build_code", "compile_ahead"]
 _CONDITION = Source(f"{CONDITION_ENTRY}.cu", CONDITION_SOURCE)
 _SAVE = Source(f"{SAVE_ENTRY}.cu", SAVE_SOURCE)
 _STAMP = Source(f"{STAMP_ENTRY}.cu", STAMP_SOURCE)
+_HAND_OVER = Source(f"{HAND_OVER_ENTRY}.cu", HAND_OVER_SOURCE)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Code:
             in one, or there is no state.
         stamp: The image of the kernel that notes the time before and after copies; ``None`` if nobody asked for times,
             or nothing but kernels has any.
+        hand_over: The image of the kernel that hands over to the host; ``None`` if no kernel of the host runs, or
+            functions of the caller's are called.
     """
 
     units: Sequence[Unit]
@@ -53,6 +57,7 @@ class Code:
     entries: Sequence[EntryFacts | None] = ()
     save: bytes | None = None
     stamp: bytes | None = None
+    hand_over: bytes | None = None
 
 
 def build_code(
@@ -87,8 +92,10 @@ def build_code(
     both = zip(units, made, strict=True)
     entries = [item.entries[unit.entry] if isinstance(item, Cubin) else None for unit, item in both]
     images_of_units = [_image(item) for item in made]
-    condition, save, stamp = (images.get(source) for source in (_CONDITION, _SAVE, _STAMP))
-    return Code(units, images_of_units, unit_of, kernels, condition, _facts(units, made), entries, save, stamp)
+    condition, save, stamp, hand_over = (images.get(source) for source in (_CONDITION, _SAVE, _STAMP, _HAND_OVER))
+    return Code(
+        units, images_of_units, unit_of, kernels, condition, _facts(units, made), entries, save, stamp, hand_over
+    )
 
 
 def compile_ahead(graphs: Sequence[Graph], arch: str, *, delays: bool = False, timeline: bool = False) -> int:
@@ -137,12 +144,19 @@ def _own_kernels(graph: Graph, timeline: bool) -> list[tuple[Source, bool]]:
         (_CONDITION, _has_condition(graph)),
         (_SAVE, _has_state_and_host(graph)),
         (_STAMP, timeline and _has_other_work(graph)),
+        (_HAND_OVER, _may_hand_over(graph)),
     ]
 
 
 def _has_other_work(graph: Graph) -> bool:
     """Whether a graph has copies, or work for the host."""
     return any(isinstance(node, MemcpyNode) or is_host_work(node) for _, node in all_nodes(graph))
+
+
+def _may_hand_over(graph: Graph) -> bool:
+    """Whether a graph has kernels of the host, and no other work for it."""
+    found = [node for _, node in all_nodes(graph) if is_host_work(node)]
+    return bool(found) and all(isinstance(node, KernelNode) for node in found)
 
 
 def _has_condition(graph: Graph) -> bool:

@@ -43,6 +43,7 @@ class PatientWait:
         is_over: Whether it has happened.
         clock: Seconds.
         sleep: Sleeps for some seconds.
+        ended: When it happened, asked after ``is_over`` has said so; by default that is now.
     """
 
     def __init__(
@@ -50,8 +51,9 @@ class PatientWait:
         is_over: Callable[[], bool],
         clock: Callable[[], float] = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
+        ended: Callable[[], float] | None = None,
     ) -> None:
-        self._is_over, self._clock, self._sleep = is_over, clock, sleep
+        self._is_over, self._clock, self._sleep, self._ended = is_over, clock, sleep, ended or clock
         self._recent: deque[float] = deque(maxlen=_REMEMBERED)
 
     def wait(self) -> None:
@@ -68,7 +70,7 @@ class PatientWait:
         while not self._is_over():
             if self._clock() >= limit:
                 self._sleep(_PAUSE_S)
-        self._recent.append(self._clock() - begin)
+        self._recent.append(self._ended() - begin)
 
     def _sleep_until(self, begin: float, end: float) -> bool:
         """Sleep until some seconds after ``begin``; returns false as soon as the event has happened."""

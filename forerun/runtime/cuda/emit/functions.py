@@ -10,6 +10,7 @@ from typing import Any
 from forerun.ir.nodes import Launch
 from forerun.runtime.cuda.codegen.build import Code
 from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY
+from forerun.runtime.cuda.codegen.hand_over import HAND_OVER_ENTRY
 from forerun.runtime.cuda.codegen.saved_state import SAVE_ENTRY
 from forerun.runtime.cuda.codegen.stamp import STAMP_ENTRY
 from forerun.runtime.cuda.driver.errors import CudaError
@@ -22,7 +23,7 @@ __all__ = ["Functions", "load_functions"]
 class Functions:
     """Code on the device: the ``CUfunction`` of each unit, and those of forerun's own kernels, or 0.
 
-    ``condition`` sets conditions, ``save`` copies state, and ``stamp`` notes the time.
+    ``condition`` sets conditions, ``save`` copies state, ``stamp`` notes the time, ``hand_over`` waits for the host.
     """
 
     code: Code
@@ -30,6 +31,7 @@ class Functions:
     condition: int
     save: int = 0
     stamp: int = 0
+    hand_over: int = 0
 
 
 def load_functions(scope: Scope, code: Code) -> Functions:
@@ -42,7 +44,12 @@ def load_functions(scope: Scope, code: Code) -> Functions:
         _load(scope, image, unit.entry, unit.launch, kernel)
         for image, unit, kernel in zip(code.images, code.units, code.kernel_of, strict=True)
     ]
-    images = (code.condition, CONDITION_ENTRY), (code.save, SAVE_ENTRY), (code.stamp, STAMP_ENTRY)
+    images = (
+        (code.condition, CONDITION_ENTRY),
+        (code.save, SAVE_ENTRY),
+        (code.stamp, STAMP_ENTRY),
+        (code.hand_over, HAND_OVER_ENTRY),
+    )
     one = Launch(block=(1, 1, 1))
     own = [0 if image is None else _load(scope, image, entry, one, entry) for image, entry in images]
     return Functions(code, functions, *own)
