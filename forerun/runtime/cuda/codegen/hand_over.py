@@ -79,9 +79,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) forerun_hand_over(const __
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
     for (unsigned i = 0; i < work.before; ++i) make(work.copies[i]);
-    __threadfence_system();
     __syncthreads();
-    if (!threadIdx.x) {
+    if (!threadIdx.x) {  // its release covers what the other threads wrote before the barrier
         asm volatile("st.release.sys.global.u32 [%0], 1;" ::"l"(work.called) : "memory");
         unsigned answer;
         do asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(answer) : "l"(work.answer) : "memory");
