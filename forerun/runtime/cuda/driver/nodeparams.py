@@ -22,7 +22,6 @@ __all__ = [
     "fill",
     "host",
     "kernel",
-    "memory_operations",
 ]
 
 SIZE = 256
@@ -35,7 +34,6 @@ _FILL = struct.Struct("<QQIIQQQ")
 _HOST = struct.Struct("<QQ")
 _CHILD = struct.Struct("<QI4x")
 _CONDITIONAL = struct.Struct("<QIIQQ")
-_MEMORY_OPERATIONS = struct.Struct("<QI4xQI4x")
 
 KERNEL_PARAMETERS_AT = _TYPE.size + struct.calcsize("<Q7I4x")
 """Where ``kernelParams`` stands: the one field that differs from node to node of a unit."""
@@ -43,7 +41,7 @@ KERNEL_PARAMETERS_AT = _TYPE.size + struct.calcsize("<Q7I4x")
 BODIES_AT = _TYPE.size + struct.calcsize("<QII")
 """Where the driver puts the address of the bodies' handles of a conditional node."""
 
-_KINDS = {"kernel": 0, "copy": 1, "fill": 2, "host": 3, "child": 4, "empty": 5, "operations": 12, "conditional": 13}
+_KINDS = {"kernel": 0, "copy": 1, "fill": 2, "host": 3, "child": 4, "empty": 5, "conditional": 13}
 _HOST_MEMORY, _DEVICE_MEMORY = 1, 2
 
 
@@ -93,11 +91,6 @@ def fill(address: int, value: int, element_size: int, width: int, rows: int, pit
 def host(function: int, argument: int = 0) -> bytes:
     """A call of a C function."""
     return _padded("host", _HOST.pack(function, argument))
-
-
-def memory_operations(context: int, count: int, operations: int) -> bytes:
-    """Operations on words in memory, one after the other: ``CUstreamBatchMemOpParams`` at an address."""
-    return _padded("operations", _MEMORY_OPERATIONS.pack(context, count, operations, 0))
 
 
 def child(graph: int) -> bytes:
