@@ -26,7 +26,7 @@ from forerun.runtime.cuda.emit.emitter import Emitter
 from forerun.runtime.cuda.emit.functions import Functions, load_functions
 from forerun.runtime.cuda.emit.handing_over import HandOver, with_copies_taken
 from forerun.runtime.cuda.emit.hostcalls import HostCalls
-from forerun.runtime.cuda.emit.segments import joined, segments_of
+from forerun.runtime.cuda.emit.segments import joined, one_after_the_other, segments_of
 from forerun.runtime.cuda.measured_splits import MeasuredSplits
 from forerun.runtime.cuda.memory.external import ExternalArray, bind_array
 from forerun.runtime.cuda.memory.memory import Block, Memory
@@ -276,7 +276,8 @@ def _signalled(
     part, handed = with_copies_taken(graph, joined(graph, segments), [names[0] for names in on_host])
     signals = make_signals(handed)
     emitter = new_emitter(given=signals.nodes)
-    whole = emitter.emit_part(part, None if saved is None else saved.node)
+    ordered = one_after_the_other(part, segments)
+    whole = emitter.emit_part(ordered, None if saved is None else saved.node)
 
     def work_of(name: str) -> Callable[[], None]:
         node = graph.nodes[name]

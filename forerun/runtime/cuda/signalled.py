@@ -86,8 +86,9 @@ class Signals:
         value = ctypes.create_string_buffer(text, len(text))
         pointers = (ctypes.c_uint64 * 1)(ctypes.addressof(value))
         self._kept.append((value, pointers))
-        one, threads = (1, 1, 1), (HAND_OVER_THREADS, 1, 1)
-        return nodeparams.kernel(function, one, threads, 0, ctypes.addressof(pointers))
+        words = max((one.size for one in (*handed.before, *handed.after)), default=0) // 16
+        threads = min(HAND_OVER_THREADS, max(32, -(-words // 32) * 32))
+        return nodeparams.kernel(function, (1, 1, 1), (threads, 1, 1), 0, ctypes.addressof(pointers))
 
     def called(self, numbers: Iterable[int]) -> list[int]:
         """The segments, among those given, for which the device waits."""

@@ -14,8 +14,9 @@ from forerun.kernels.builtin import KERNELS
 from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda.codegen.hand_over import HAND_OVER_COPIES
 from forerun.runtime.cuda.emit.handing_over import HandOver, with_copies_taken
-from forerun.runtime.cuda.emit.segments import joined, segments_of
+from forerun.runtime.cuda.emit.segments import joined, one_after_the_other, segments_of
 from tests.runtime.cuda.graphs import I32
+from tests.runtime.cuda.test_splitting import two_sequences
 
 
 def taken(graph: Graph) -> tuple[Graph, Graph, Mapping[str, HandOver]]:
@@ -56,6 +57,20 @@ def test_small_copies_are_made_by_the_kernel() -> None:
         ("before0", "host0", DependencyKind.PROGRAMMATIC),
         ("host0", "last", DependencyKind.FULL),
     }
+
+
+def test_copies_between_two_sequences_are_made_too() -> None:
+    """That segments of the device follow each other does not tie the copies down."""
+    graph = two_sequences()
+    segments = segments_of(graph, apart=True)
+    _, made, handed = taken(graph)
+    ordered = one_after_the_other(made, segments)
+    assert [(len(work.before), len(work.after)) for work in handed.values()] == [(1, 1), (1, 1)]
+    found = nx.transitive_closure_dag(nx.DiGraph((d.source, d.target) for d in ordered.dependencies))
+    assert found.has_edge("first0", "first1")
+    assert found.has_edge("first1", "last0")
+    assert not found.has_edge("host0", "first1")
+    assert not found.has_edge("first1", "host0")
 
 
 def test_large_copies_stay_nodes() -> None:

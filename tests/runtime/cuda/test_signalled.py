@@ -20,7 +20,7 @@ from forerun.passes.infra.manager import PassManager
 from forerun.runtime.cuda import CudaTarget
 from forerun.runtime.cuda.codegen.hand_over import HAND_OVER_ENTRY
 from forerun.runtime.cuda.driver.errors import CudaError
-from forerun.runtime.cuda.emit.segments import joined, segments_of
+from forerun.runtime.cuda.emit.segments import joined, one_after_the_other, segments_of
 from forerun.runtime.cuda.signalled import SignalledGraph
 from forerun.runtime.native.build import compiler
 from forerun.runtime.reference import ReferenceTarget
@@ -76,7 +76,8 @@ def test_a_segment_of_the_host_is_one_node_of_the_graph(api: FakeCuda) -> None:
 def test_segments_of_the_device_come_one_after_the_other() -> None:
     """So the host has the first sequence's work while the device has the second one's."""
     graph = two_sequences()
-    made = joined(graph, segments_of(graph, apart=True))
+    segments = segments_of(graph, apart=True)
+    made = one_after_the_other(joined(graph, segments), segments)
     ordered = nx.transitive_closure_dag(nx.DiGraph((d.source, d.target) for d in made.dependencies))
     assert ordered.has_edge("first0", "first1")
     assert ordered.has_edge("first1", "last0")

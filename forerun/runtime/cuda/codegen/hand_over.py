@@ -14,6 +14,7 @@ HAND_OVER_COPIES = 8
 """How many copies it makes at most, before and after the host's work together."""
 
 HAND_OVER_THREADS = 1024
+"""How many threads it has at most: what makes no copies needs one."""
 
 HAND_OVER_SOURCE = f"""\
 constexpr unsigned COPIES = {HAND_OVER_COPIES}, THREADS = {HAND_OVER_THREADS};
@@ -43,7 +44,7 @@ template <class Word> __device__ void move(const Copy& copy) {
     Word* const to = reinterpret_cast<Word*>(copy.to);
     const unsigned count = static_cast<unsigned>(copy.bytes / sizeof(Word));
 #pragma unroll 4
-    for (unsigned i = threadIdx.x; i < count; i += THREADS) to[i] = from[i];
+    for (unsigned i = threadIdx.x; i < count; i += blockDim.x) to[i] = from[i];
 }
 
 // Four words at once, and as many of these as there are to come before the first one is used.
@@ -52,14 +53,14 @@ __device__ void move_fours(const Copy& copy) {
     const uint4* const from = reinterpret_cast<const uint4*>(copy.from);
     uint4* const to = reinterpret_cast<uint4*>(copy.to);
     const unsigned count = static_cast<unsigned>(copy.bytes / 16);
-    for (unsigned i = threadIdx.x; i < count; i += AHEAD * THREADS) {
+    for (unsigned i = threadIdx.x; i < count; i += AHEAD * blockDim.x) {
         uint4 words[AHEAD];
 #pragma unroll
         for (unsigned k = 0; k < AHEAD; ++k)
-            if (i + k * THREADS < count) words[k] = __ldcv(from + i + k * THREADS);
+            if (i + k * blockDim.x < count) words[k] = __ldcv(from + i + k * blockDim.x);
 #pragma unroll
         for (unsigned k = 0; k < AHEAD; ++k)
-            if (i + k * THREADS < count) to[i + k * THREADS] = words[k];
+            if (i + k * blockDim.x < count) to[i + k * blockDim.x] = words[k];
     }
 }
 

@@ -13,7 +13,7 @@ from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import EmptyNode, Node, is_host_work
 from forerun.ir.types import DependencyKind
 
-__all__ = ["Segment", "joined", "part_of", "segments_of"]
+__all__ = ["Segment", "joined", "one_after_the_other", "part_of", "segments_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,7 @@ def part_of(graph: Graph, names: Iterable[str]) -> Graph:
 
 
 def joined(graph: Graph, segments: Sequence[Segment]) -> Graph:
-    """The graph with one empty node, of the name of the first one, for each segment of the host.
-
-    Segments of the device come one after the other, as on a stream: side by side all of them would be done late, and
-    the host would have nothing to do until then.
-    """
+    """The graph with one empty node, of the name of the first one, for each segment of the host."""
     stands_for = {name: s.nodes[0] if s.is_host else name for s in segments for name in s.nodes}
     nodes: dict[str, Node] = {}
     for segment in segments:
@@ -71,11 +67,20 @@ def joined(graph: Graph, segments: Sequence[Segment]) -> Graph:
         ends = stands_for[dependency.source], stands_for[dependency.target]
         if ends[0] != ends[1]:
             found.setdefault(ends, Dependency(*ends, dependency.kind))
-    for before, after in _neighbours(segments):
-        for source in _ends(before, graph.outgoing, attrgetter("target")):
-            for target in _ends(after, graph.incoming, attrgetter("source")):
-                found.setdefault((source, target), Dependency(source, target, DependencyKind.FULL))
     return Graph(graph.name, nodes=nodes.values(), dependencies=found.values())
+
+
+def one_after_the_other(part: Graph, segments: Sequence[Segment]) -> Graph:
+    """A graph of :func:`joined`, or some of its nodes, whose segments of the device follow each other, as on a stream.
+
+    Side by side all of them would be done late, and the host would have nothing to do until then.
+    """
+    found = {(d.source, d.target): d for d in part.dependencies}
+    for before, after in _neighbours(segments):
+        for source in _ends(before, part, part.outgoing, attrgetter("target")):
+            for target in _ends(after, part, part.incoming, attrgetter("source")):
+                found.setdefault((source, target), Dependency(source, target, DependencyKind.FULL))
+    return Graph(part.name, nodes=part, dependencies=found.values())
 
 
 def _neighbours(segments: Sequence[Segment]) -> Iterator[tuple[Segment, Segment]]:
@@ -93,11 +98,11 @@ def _neighbours(segments: Sequence[Segment]) -> Iterator[tuple[Segment, Segment]
 
 
 def _ends(
-    segment: Segment, edges: Callable[[str], Iterable[Dependency]], other: Callable[[Dependency], str]
+    segment: Segment, part: Graph, edges: Callable[[str], Iterable[Dependency]], other: Callable[[Dependency], str]
 ) -> list[str]:
-    """The nodes of a segment without edges of a direction to others of it."""
-    inside = set(segment.nodes)
-    return [name for name in segment.nodes if inside.isdisjoint(map(other, edges(name)))]
+    """The nodes of a segment, of those of the part, without edges of a direction to others of it."""
+    inside = {name for name in segment.nodes if name in part.nodes}
+    return [name for name in segment.nodes if name in inside and inside.isdisjoint(map(other, edges(name)))]
 
 
 def _runs(graph: Graph) -> list[tuple[bool, list[str]]]:
