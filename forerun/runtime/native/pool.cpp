@@ -94,8 +94,9 @@ class Pool {
         });
         if (job.times && !part) job.times[2 * call] = now();
         job.calls[call](job.arguments[call], part, parts_);
+        const long ended = job.times ? now() : 0;  // before others see it
         if (++job.done[call] < parts_) return;
-        if (job.times) job.times[2 * call + 1] = now();
+        if (job.times) job.times[2 * call + 1] = ended;
         const std::lock_guard<std::mutex> lock(state_);
         ++job.ended;  // the last look at the job: its owner may end it now
         end_.notify_all();
