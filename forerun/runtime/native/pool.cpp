@@ -22,6 +22,13 @@ long now() {  // nanoseconds, by the clock of Python's perf_counter_ns
     return time.tv_sec * 1000000000l + time.tv_nsec;
 }
 
+// Lets a time that threads share be the latest of theirs, or the earliest; 0 is none yet.
+void extend(long& shared, long time, bool latest) {
+    long known = __atomic_load_n(&shared, __ATOMIC_RELAXED);
+    while (!known || (latest ? known < time : time < known))
+        if (__atomic_compare_exchange_n(&shared, &known, time, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return;
+}
+
 void pause() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -55,7 +62,10 @@ class Pool {
         const std::lock_guard<std::mutex> one_at_a_time(calls_);
         {
             const std::lock_guard<std::mutex> lock(state_);
-            for (int i = 0; i < job.count(); ++i) job.done[i] = 0;
+            for (int i = 0; i < job.count(); ++i) {
+                job.done[i] = 0;
+                if (job.times) job.times[2 * i] = job.times[2 * i + 1] = 0;
+            }
             job.ended = 0;
             job_ = &job, total_ = static_cast<unsigned long>(job.count()) * parts_;
             next_ = ++round_ << 32;  // last: a thread that is late for the job before may take a part at once
@@ -92,11 +102,10 @@ class Pool {
                 if (job.done[i] != parts_) return false;
             return true;
         });
-        if (job.times && !part) job.times[2 * call] = now();
+        if (job.times) extend(job.times[2 * call], now(), false);
         job.calls[call](job.arguments[call], part, parts_);
-        const long ended = job.times ? now() : 0;  // before others see it
+        if (job.times) extend(job.times[2 * call + 1], now(), true);  // before others can see that it ended
         if (++job.done[call] < parts_) return;
-        if (job.times) job.times[2 * call + 1] = ended;
         const std::lock_guard<std::mutex> lock(state_);
         ++job.ended;  // the last look at the job: its owner may end it now
         end_.notify_all();
