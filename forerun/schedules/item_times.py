@@ -29,7 +29,8 @@ class ItemTimes:
         end: When each ended ``[N]``.
         sm: Where ``[N]``.
         cta: In which CTA of the grid ``[N]``.
-        ctas: CTAs of the schedule; those without items count as idle.
+        line: From which work list of that CTA ``[N]``; items of two lists run at the same time.
+        ctas: CTAs of the grid; those without items count as idle.
     """
 
     items: list[Item]
@@ -37,12 +38,18 @@ class ItemTimes:
     end: Integers
     sm: Integers
     cta: Integers
+    line: Integers
     ctas: int
 
     @property
     def busy(self) -> Integers:
-        """Nanoseconds that each CTA spent on items ``[CTAs]``."""
-        return np.bincount(self.cta, self.end - self.begin, self.ctas).astype(np.int64)
+        """Nanoseconds in which each CTA had an item ``[CTAs]``; a time in which it had two counts once."""
+        order = np.lexsort((self.begin, self.cta))
+        cta = self.cta[order]
+        apart = cta * (self.span + 1)  # so that a later CTA begins after all ends of those before it
+        begin, end = self.begin[order] + apart, self.end[order] + apart
+        before = np.concatenate(([0], np.maximum.accumulate(end)[:-1])) if len(end) else end
+        return np.bincount(cta, np.maximum(0, end - np.maximum(begin, before)), self.ctas).astype(np.int64)
 
     @property
     def span(self) -> int:
@@ -62,9 +69,10 @@ class ItemTimes:
 
     @property
     def between(self) -> Integers:
-        """Nanoseconds from the end of each item to the beginning of the next one of its CTA: the cost of the queue."""
-        order = np.lexsort((self.begin, self.cta))
-        same = self.cta[order][1:] == self.cta[order][:-1]
+        """Nanoseconds from the end of each item to the beginning of the next one of its list: the cost of the queue."""
+        order = np.lexsort((self.begin, self.line, self.cta))
+        lists = np.stack((self.cta, self.line))[:, order]
+        same = (lists[:, 1:] == lists[:, :-1]).all(axis=0)
         found: Integers = (self.begin[order][1:] - self.end[order][:-1])[same]
         return found
 
@@ -113,12 +121,13 @@ class ItemTimes:
         return {"format": "forerun item times 1", "ctas": self.ctas, "summary": self.summary(), "items": items}
 
 
-def item_times(schedule: Schedule, records: NDArray[np.int64]) -> ItemTimes:
+def item_times(schedule: Schedule, records: NDArray[np.int64], ctas: int = 0) -> ItemTimes:
     """The times that a kernel has recorded.
 
     Args:
         schedule: What it worked off.
         records: ``[items, 4]``; what is behind the items in use is not looked at.
+        ctas: CTAs of the grid; by default each has a share of each work list.
 
     Raises:
         InvalidInput: If the shape or the type is another one, or an item has no times, or a CTA out of range.
@@ -129,10 +138,12 @@ def item_times(schedule: Schedule, records: NDArray[np.int64]) -> ItemTimes:
     if not (isinstance(records, np.ndarray) and is_of_words and records.dtype == np.int64):
         raise InvalidInput(f"item times: {count} items need records of int64 [{count}, {RECORD_WORDS}], not {shape}")
     begin, end, sm, cta = records[:count].T
-    bad = (begin <= 0) | (end < begin) | (sm < 0) | (cta < 0) | (cta >= schedule.capacity.ctas)
+    shares = np.repeat(np.arange(schedule.capacity.ctas), np.diff(schedule.pointers))[:count]
+    ctas = ctas or schedule.capacity.ctas // schedule.capacity.lines
+    bad = (begin <= 0) | (end < begin) | (sm < 0) | (cta < 0) | (cta >= ctas)
     if bad.any():
         which = int(np.argmax(bad))
         message = f"item times: item {which} has the record {records[which].tolist()}"
         raise InvalidInput(message, hint="begin, end, SM and CTA; was this the schedule of the last replay?")
     first = begin.min(initial=np.iinfo(np.int64).max) if count else 0
-    return ItemTimes(schedule.all_items(), begin - first, end - first, sm, cta, schedule.capacity.ctas)
+    return ItemTimes(schedule.all_items(), begin - first, end - first, sm, cta, shares // ctas, ctas)

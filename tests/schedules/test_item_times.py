@@ -43,6 +43,26 @@ def test_the_summary_is_of_all_ctas():
     assert times.summary()["queue share"] == pytest.approx(60 / 600)
 
 
+def test_a_time_with_an_item_of_each_list_counts_once():
+    family = Attention(heads=2, kv_heads=1, head_size=64, page_size=16, cache_pages=99)
+    capacity = capacity_for(family, requests=2, rows=300, pages=60, ctas=1)
+    schedule = make_schedule(family, attention_batch(family, capacity, [1, 256], [64, 256]), capacity)
+    assert (capacity.lines, capacity.ctas) == (2, 2)
+    first, count = schedule.pointers[1:].tolist()
+    records = np.zeros((len(schedule.items), 4), np.int64)
+    records[:first, :2] = [[100 * i + 1, 100 * i + 91] for i in range(first)]
+    records[first:count, :2] = [[100 * i + 51, 100 * i + 111] for i in range(count - first)]
+    times = item_times(schedule, records)
+    assert min(first, count - first) >= 1
+    assert max(first, count - first) >= 2
+    assert times.ctas == 1
+    assert times.line.tolist() == [0] * first + [1] * (count - first)
+    covered = {at for begin, end in records[:count, :2].tolist() for at in range(begin, end)}
+    assert times.busy.tolist() == [len(covered)]
+    assert times.idle_share == pytest.approx(1 - len(covered) / times.span)
+    assert set(times.between.tolist()) <= {10, 40}
+
+
 def test_a_cta_without_items_is_idle():
     capacity = capacity_for(FAMILY, requests=1, rows=1, pages=20, ctas=4)
     schedule = make_schedule(FAMILY, attention_batch(FAMILY, capacity, [1], [64]), capacity)
