@@ -158,6 +158,34 @@ SECTIONS = (
         "bf16, 28 query and 4 KV heads of 128, pages of 16; ten calls in a graph. `python -m benchmarks.persistent`",
     ),
     Section(
+        "persistent_mixed",
+        "Attention of ragged batches, as it is now",
+        "28 query and 4 KV heads of 128, pages of 16, bf16: 2 prefills of 2,048 with 128 decodes at 2,048 (hybrid), "
+        "the prefills alone, the decodes alone, decodes of 64 to 16,384 positions (skewed), and schedules alone. The "
+        "balance is of many short decodes, by recorded times. Values were compared with f32, and bits between replays.",
+        (
+            ("persistent.hybrid.us", "at most 240"),
+            ("persistent.prefill_us", "at most 172"),
+            ("persistent.schedule_us.128", "at most 6"),
+            ("persistent.schedule_us.1024", "at most 10"),
+            ("persistent.balance", "at most 1.05"),
+        ),
+    ),
+    Section(
+        "read_share",
+        "Decode steps without tuning, as a share of read bandwidth",
+        "bf16, batch 1, default launches. Bytes are those of weights and KV rows; read bandwidth is of the same run. "
+        "The error is that of the logits against f32 (relative L2). `python benchmarks/read_share.py`",
+        (
+            ("llama-3.2-1b.pos160.step_us", "at most 650"),
+            ("llama-3.2-1b.pos512.step_us", "at most 655"),
+            ("llama-3.2-1b.pos2048.step_us", "at most 690"),
+            ("llama-3.2-1b.pos8192.share", "at least 0.82"),
+            ("llama-3.2-1b.pos32768.share", "at least 0.85"),
+            ("llama-3.2-3b.pos512.share", "at least 0.86"),
+        ),
+    ),
+    Section(
         "prompts",
         "Steps of a model for ragged batches",
         "Llama-3.2-1B shapes, random weights, bf16; a graph for 8 requests and 1,024 rows. A step with a prompt of "

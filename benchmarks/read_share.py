@@ -58,7 +58,10 @@ def torch_answers(setting: Setting, context: int, position: int) -> tuple[list[i
 
 
 def check(setting: Setting, program: forerun.Executable, context: int, position: int) -> float:
-    """The relative L2 error of the logits; nothing is timed if it is too large, or tokens differ."""
+    """The relative L2 error of the last logits; nothing is timed if it is too large, or tokens differ.
+
+    The last token may be another one whose logit in f32 is as near to the greatest as the error allows.
+    """
     tokens, expected = torch_answers(setting, context, position)
     setting.fill(program)
     torch.from_dlpack(program.buffer("logits")).fill_(float("nan"))
@@ -66,7 +69,9 @@ def check(setting: Setting, program: forerun.Executable, context: int, position:
     found = program.run({"token": [11], "position": [position]})
     error = float(np.linalg.norm(found["logits"] - expected) / np.linalg.norm(expected))
     assert error < TOLERANCE, f"relative L2 error {error:.1e}"
-    assert found["next_token"].tolist() == tokens, f"tokens {found['next_token']} and {tokens}"
+    *first, last = found["next_token"].tolist()
+    assert first == tokens[:-1], f"tokens {found['next_token']} and {tokens}"
+    assert expected.max() - expected.flat[last] <= 2 * error * np.abs(expected).max(), f"tokens {last} and {tokens[-1]}"
     return error
 
 
