@@ -121,13 +121,12 @@ class ItemTimes:
         return {"format": "forerun item times 1", "ctas": self.ctas, "summary": self.summary(), "items": items}
 
 
-def item_times(schedule: Schedule, records: NDArray[np.int64], ctas: int = 0) -> ItemTimes:
-    """The times that a kernel has recorded.
+def item_times(schedule: Schedule, records: NDArray[np.int64]) -> ItemTimes:
+    """The times that a kernel has recorded. Its CTAs have a share of each work list, or one share each.
 
     Args:
         schedule: What it worked off.
         records: ``[items, 4]``; what is behind the items in use is not looked at.
-        ctas: CTAs of the grid; by default each has a share of each work list.
 
     Raises:
         InvalidInput: If the shape or the type is another one, or an item has no times, or a CTA out of range.
@@ -139,7 +138,9 @@ def item_times(schedule: Schedule, records: NDArray[np.int64], ctas: int = 0) ->
         raise InvalidInput(f"item times: {count} items need records of int64 [{count}, {RECORD_WORDS}], not {shape}")
     begin, end, sm, cta = records[:count].T
     shares = np.repeat(np.arange(schedule.capacity.ctas), np.diff(schedule.pointers))[:count]
-    ctas = ctas or schedule.capacity.ctas // schedule.capacity.lines
+    ctas = schedule.capacity.ctas // schedule.capacity.lines
+    if (cta >= ctas).any():
+        ctas = schedule.capacity.ctas
     bad = (begin <= 0) | (end < begin) | (sm < 0) | (cta < 0) | (cta >= ctas)
     if bad.any():
         which = int(np.argmax(bad))

@@ -198,7 +198,7 @@ def test_each_item_is_recorded_where_it_ran(tmp_path) -> None:
     assert np.abs(y[:5] - attention_by_definition(case.values, config.family)).max() < 0.02
     count, pointers = int(case.schedule.counts[0]), case.schedule.pointers
     assert (run.records[count:] == 0).all()
-    times = item_times(case.schedule, run.records, config.grid)
+    times = item_times(case.schedule, run.records)
     assert times.cta.tolist() == times.sm.tolist() == [cta for cta in range(6) for _ in range(*pointers[cta : cta + 2])]
     assert (times.end > times.begin).all()
     assert (times.between > 0).all()
