@@ -46,11 +46,14 @@ def test_hoists_of_models_survive(model: str, pipeline: str) -> None:
 
 @pytest.mark.parametrize("pipeline", ["exact", "fast"])
 def test_neighbours_fit_beside_each_other(pipeline: str) -> None:
+    """Except for the fused down projection, whose rings take 192 KB on purpose (``projection_add.launch_for``)."""
     graph = step_of(LLAMA_3_2_1B, pipeline)
     found = inspect_code(graph, build_code(graph, "sm_90"), "sm_90", 132)
     assert found.occupancy is not None
     assert found.occupancy.edges
-    assert not [edge for edge in found.occupancy.edges if edge.overlap == "none"]
+    shut_out = [(edge.source, edge.target) for edge in found.occupancy.edges if edge.overlap == "none"]
+    down = "blk.0.ffn_residual.fused"
+    assert shut_out == ([("blk.0.ffn_act.fused", down), (down, "argmax_partial.fused")] if pipeline == "fast" else [])
 
 
 def with_wait_at(facts: EntryFacts, index: int) -> EntryFacts:
