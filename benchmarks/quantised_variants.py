@@ -17,9 +17,9 @@ from forerun.runtime.cuda.codegen import sources
 __all__ = ["VARIANTS", "Variant", "variant"]
 
 _HEADER = "forerun.kernels.cuda:packed_rows.cuh"
-_SHARED = ("vector_in_registers = true", "vector_in_registers = false")
-_ONE_ROW = ("rows_at_once = 4", "rows_at_once = 1")
-_TWO_ROWS = ("rows_at_once = 4", "rows_at_once = 2")
+_REGISTERS = ("vector_in_registers = false", "vector_in_registers = true")
+_ONE_ROW = ("rows_at_once = 2", "rows_at_once = 1")
+_FOUR_ROWS = ("rows_at_once = 2", "rows_at_once = 4")
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Variant:
 
 VARIANTS = {
     "one_row": Variant((_ONE_ROW,)),
-    "two_rows": Variant((_TWO_ROWS,)),
-    "shared": Variant((_SHARED,)),
-    "shared_two_rows": Variant((_SHARED, _TWO_ROWS)),
+    "four_rows": Variant((_FOUR_ROWS,)),
+    "registers": Variant((_REGISTERS,)),
+    "registers_four_rows": Variant((_REGISTERS, _FOUR_ROWS)),
     "eight_warps": Variant(warps=8),
 }
-"""The default has 16 warps, which keep the vector in registers and multiply four rows at once."""
+"""The default has 16 warps, which read the vector from shared memory once for two rows that they multiply at once."""
 
 
 @contextlib.contextmanager

@@ -43,13 +43,13 @@ WARPS = 8
 """Warps of a CTA."""
 
 WARPS_OF_BLOCKS = 16
-"""The same for quantised blocks, of which a byte takes more instructions. What was measured best, though the registers
-of two such kernels do not fit on an SM (benchmarks/NOTES.md)."""
+"""The same for quantised blocks, of which a byte takes more instructions. What was measured best: with 64 registers a
+thread two such kernels fit on an SM (benchmarks/NOTES.md)."""
 
 _TILE = 4096  # bytes at most
 _ARRIVAL = 8
 _VECTOR = 16
-_AT_ONCE = 4  # rows of blocks that a warp multiplies together
+_AT_ONCE = 2  # rows of blocks that a warp multiplies together
 _FIXED_POINT = 104  # bytes of 32 elements of the vector: three planes of bytes, a scale, and the sum
 LAUNCHES = Launches(block=Span(32, 1024, 32), shared=Span(1, 227 * 1024), cluster=Span(1, 1))
 """Whole warps, whose rings are in dynamic shared memory. How many warps a row takes, and how many bytes, depends on the

@@ -60,10 +60,10 @@ def packed_cases() -> Iterator[Case]:
     """Every packing, and every path of the code, in sizes for the CPU."""
     yield _projection(Q8_0, 19, 576, _launch(2, 64, 6000))  # lanes without a unit; a ring that is filled anew
     yield _projection(Q4_K, 9, 14336, _launch(2, 256, 80000))  # eight warps a row
-    yield _projection(Q4_0, 41, 64, _launch(2, 64, 2500))  # four rows at once, and two
+    yield _projection(Q4_0, 41, 64, _launch(2, 64, 2500))  # two rows at once, and one
     yield _projection(Q6_K, 7, 1024, _launch(2, 96, 20000), x=_outliers)
     yield _gate_up(Q4_K, 6, 4096, _launch(2, 128, 60000))
-    yield _gate_up(Q8_0, 67, 64, _launch(2, 64, 8000))  # four rows at once
+    yield _gate_up(Q8_0, 67, 64, _launch(2, 64, 8000))  # two rows at once
     yield _head(Q8_0, 101, 576, 7)
     yield _qkv(Q4_1, 3, 1, 16, 576)
 

@@ -10,8 +10,8 @@
 
 // Where a warp has its part of the vector: in registers, 26 for 32 elements a lane; or in shared memory, from where it
 // reads each block once for all rows of a batch. And how many rows that is. benchmarks/quantised_variants.py changes them.
-constexpr bool vector_in_registers = true;
-constexpr int rows_at_once = 4;
+constexpr bool vector_in_registers = false;
+constexpr int rows_at_once = 2;
 
 template <class P, int columns> struct PackedRows {
     __device__ static constexpr int bytes_of_tile(int weights) { return ceil_div(P::bytes(weights / 32), 16) * 16; }
