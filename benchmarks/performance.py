@@ -132,8 +132,8 @@ SECTIONS = (
         "Host and device in one program",
         "Layers of gpt-oss-20b's shapes, by `cuda{splits=measured}`; the baseline is launched split by split, with a "
         "synchronization in between. `worst_ratio` is of six placements; the border is what a step takes beyond the "
-        "device's nodes and the host's work in that very step, for eight host layers; `link_share` of experts fetched "
-        "after routing. `python -m benchmarks.splits`",
+        "device's nodes and the host's work, which is the shortest of all ways, for eight host layers; `link_share` of "
+        "experts fetched after routing. `python -m benchmarks.splits`",
         (
             ("splits.worst_ratio", "at least 0.97"),
             ("splits.vs_critical_path", "at most 1.05"),

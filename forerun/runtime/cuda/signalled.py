@@ -158,7 +158,9 @@ class SignalledGraph:
         try:
             self._driver.call("cuEventRecord", self._end.event, stream)
             while self._left:
-                self._waits[len(self._work) - len(self._left)].wait()
+                wait = self._waits[len(self._work) - len(self._left)]
+                self._server.expect(wait.usual)
+                wait.wait()
                 for number in self._signals.called(self._left):
                     if self._jobs[number] is None or self._calls.has_failed:
                         self._do(number)

@@ -135,14 +135,14 @@ def native_pool() -> NativePool | None:
     made = library(text)
     if made is None:
         return None
-    pointer, number = ctypes.c_void_p, ctypes.c_int
+    pointer, number, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
     for name, given, result in (
         ("pool_create", [number], pointer),
         ("pool_run", [pointer] * 3, None),
         ("job_create", [number, *[pointer] * 4], pointer),
         ("job_destroy", [pointer], None),
         ("job_run", [pointer] * 2, None),
-        ("jobs_serve", [*[pointer] * 3, number, pointer, number, number, ctypes.c_long, pointer], number),
+        ("jobs_serve", [*[pointer] * 3, number, pointer, number, number, long, pointer, pointer, long], number),
     ):
         function = getattr(made, name)
         function.argtypes, function.restype = given, result

@@ -2,7 +2,8 @@
 //
 // A job is some calls. Each is done in parts, some for each thread, and whoever is free takes the next one. So what else
 // runs on a processor delays one part and not a whole share, and nobody waits for a thread that wakes late. A call may
-// need calls before it to be complete; threads that have to wait for that look a while before they sleep.
+// need calls before it to be complete; threads that have to wait for that look a while before they sleep. Waking all
+// threads takes tens of microseconds, so who knows that a job is about to come wakes them before it: they look for it.
 
 #include <atomic>
 #include <condition_variable>
@@ -68,11 +69,20 @@ class Pool {
             }
             job.ended = 0;
             job_ = &job, total_ = static_cast<unsigned long>(job.count()) * parts_;
-            next_ = ++round_ << 32;  // last: a thread that is late for the job before may take a part at once
+            next_ = static_cast<unsigned long>(++round_) << 32;  // last: a thread that is late for the job before may take a part at once
         }
         begin_.notify_all();
         take();
         wait([&] { return job.ended == job.count(); });
+    }
+
+    // Wakes the threads, which look for a job until some time before they sleep again.
+    void alert(long until) {
+        {
+            const std::lock_guard<std::mutex> lock(state_);
+            ++alerts_, until_ = until;
+        }
+        begin_.notify_all();
     }
 
   private:
@@ -83,12 +93,12 @@ class Pool {
     void take() {
         Job* job = nullptr;
         unsigned long total = 0;
-        for (unsigned long seen = 0;;) {
+        for (unsigned seen = 0;;) {
             const unsigned long ticket = next_++, part = ticket & 0xffffffffu;
-            if (ticket >> 32 != seen) {
+            if (round_of(ticket) != seen) {
                 const std::lock_guard<std::mutex> lock(state_);
-                seen = ticket >> 32;
-                if (seen != (round_ & 0xffffffffu)) return;  // that round is over, so the ticket was none of its parts
+                seen = round_of(ticket);
+                if (seen != round_) return;  // that round is over, so the ticket was none of its parts
                 job = job_, total = total_;  // of a job that is over, perhaps: then the ticket is none of its parts
             }
             if (part >= total) return;
@@ -122,19 +132,27 @@ class Pool {
     }
 
     void work() {
-        for (unsigned long seen = 0;;) {
+        for (unsigned seen = 0, alerts = 0;;) {
+            long until;
             {
                 std::unique_lock<std::mutex> lock(state_);
-                begin_.wait(lock, [&] { return round_ != seen; });
-                seen = round_;
+                begin_.wait(lock, [&] { return round_ != seen || alerts_ != alerts; });
+                alerts = alerts_, until = until_;
             }
+            while (round_of(next_) == seen && now() < until) pause();
+            if (round_of(next_) == seen) continue;
+            seen = round_of(next_);
             take();
         }
     }
 
+    static unsigned round_of(unsigned long ticket) { return static_cast<unsigned>(ticket >> 32); }
+
     const int parts_;
     std::atomic<unsigned long> next_{0};
-    unsigned long round_ = 0, total_ = 0;
+    unsigned round_ = 0, alerts_ = 0;
+    unsigned long total_ = 0;
+    long until_ = 0;
     Job* job_ = nullptr;
     std::mutex calls_, state_;
     std::condition_variable begin_, end_;
@@ -160,11 +178,17 @@ extern "C" void job_run(void* pool, void* job) { static_cast<Pool*>(pool)->run(*
 
 // Does jobs as the device calls for them, by words of which each job has one, and another one for the answer. Returns
 // when all are done, when the device calls for one that is not a job (its number), or when it has not called for some
-// time (-1). `seen` is when it called first.
+// time (-1). `seen` is when it called first. At the time `*alert`, which is 0 for never and after it, the threads are
+// woken for some time.
 extern "C" int jobs_serve(
-    void* pool, void** jobs, int* left, int count, unsigned* words, int step, int answer, long ns, long* seen) {
+    void* pool, void** jobs, int* left, int count, unsigned* words, int step, int answer, long ns, long* seen,
+    long* alert, long alert_ns) {
     *seen = 0;
     for (long limit = now() + ns;;) {
+        if (*alert && now() >= *alert) {
+            static_cast<Pool*>(pool)->alert(*alert + alert_ns);
+            *alert = 0;
+        }
         bool is_over = true;
         for (int i = 0; i < count; ++i) {
             if (!left[i]) continue;

@@ -80,6 +80,17 @@ def test_long_work_is_slept_through_but_for_its_end() -> None:
     assert device.looked * LOOK_S <= LOOKING_S
 
 
+def test_the_usual_time_is_the_shortest_of_the_last_waits() -> None:
+    device = Device()
+    wait = device.waiting()
+    assert wait.usual == 0
+    for seconds in (5e-4, 4e-4, 3e-4, 6e-4, 5e-4, 4e-4):
+        device.run(wait, seconds)
+    assert wait.usual == pytest.approx(3e-4, abs=2 * LOOK_S)
+    device.run(wait, 7e-4)
+    assert wait.usual == pytest.approx(4e-4, abs=2 * LOOK_S)
+
+
 def test_work_that_gets_shorter_is_met_again() -> None:
     device = Device()
     wait = device.waiting()

@@ -128,5 +128,41 @@ def test_what_the_device_calls_for_is_done_and_answered() -> None:
     assert set(server.times()) == set("abcd")
 
 
+def test_threads_are_woken_once_shortly_before_a_call_is_expected() -> None:
+    graph = chain()
+    arrays = memory(graph)
+    words = np.zeros((1, 32), np.uint32)
+    server = JobServer([job(graph, arrays, "abcd")], words.ctypes.data, 32, 16)
+    server.expect(3600)
+    assert server.serve({0}, 1000) == -1
+    assert server.is_expecting, "that is an hour away"
+    server.expect(1e-6)
+    assert server.serve({0}, 1000) == -1
+    assert not server.is_expecting
+    server.expect(0)
+    assert not server.is_expecting, "nobody knows when"
+
+
+def test_jobs_are_right_whenever_threads_are_woken() -> None:
+    graph = chain()
+    arrays = memory(graph)
+    words = np.zeros((1, 32), np.uint32)
+    made = job(graph, arrays, "abcd")
+    server = JobServer([made], words.ctypes.data, 32, 16)
+    made.run()
+    expected = {name: arrays[f"{name}.y"].copy() for name in "abcd"}
+    for number in range(300):
+        for name in "abcd":
+            arrays[f"{name}.y"].fill(np.nan)
+        server.expect(1e-6 * (number % 7))
+        left = {0}
+        server.serve(left, 1000 * (number % 150))  # the threads are on their way, look, or sleep again
+        words[0] = [1] + [0] * 31
+        assert server.serve(left, 10_000_000) == -1
+        assert left == set()
+        for name in "abcd":
+            np.testing.assert_array_equal(arrays[f"{name}.y"], expected[name])
+
+
 def test_a_server_without_jobs_is_not_native() -> None:
     assert not JobServer([None, None], 0, 32, 16).is_native

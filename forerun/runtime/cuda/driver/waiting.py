@@ -56,6 +56,11 @@ class PatientWait:
         self._is_over, self._clock, self._sleep, self._ended = is_over, clock, sleep, ended or clock
         self._recent: deque[float] = deque(maxlen=_REMEMBERED)
 
+    @property
+    def usual(self) -> float:
+        """The seconds that the event usually takes: the shortest of the last waits; 0 before the first one."""
+        return min(self._recent, default=0.0)
+
     def wait(self) -> None:
         """Return when the event has happened; errors of ``is_over`` are raised."""
         if not self._is_over():
@@ -63,8 +68,7 @@ class PatientWait:
 
     def _sleep_and_look(self) -> None:
         begin = self._clock()
-        usual = min(self._recent, default=0.0)
-        if usual > LOOKING_S and not self._sleep_until(begin, usual - _MARGIN_S):
+        if self.usual > LOOKING_S and not self._sleep_until(begin, self.usual - _MARGIN_S):
             return
         limit = self._clock() + LOOKING_S
         while not self._is_over():
