@@ -10,7 +10,7 @@ from forerun.ir.nodes import Argument, ConstantArgument, KernelNode, Node
 from forerun.ir.types import DType
 from forerun.ir.walk import bodies_in, kernel_nodes, with_bodies
 
-__all__ = ["NamedParameter", "NamedUse", "named_parameters", "named_uses", "with_values"]
+__all__ = ["NamedParameter", "NamedUse", "named_parameters", "named_uses", "node_with_values", "with_values"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,12 @@ def with_values(graph: Graph, values: Mapping[str, int | float]) -> Graph:
     """The graph with other values of some named constants, in bodies, too."""
     edit = graph.edit()
     for node in graph:
-        edit.replace_node(_with_values(node, values))
+        edit.replace_node(node_with_values(node, values))
     return edit.commit()
 
 
-def _with_values(node: Node, values: Mapping[str, int | float]) -> Node:
+def node_with_values(node: Node, values: Mapping[str, int | float]) -> Node:
+    """The node with other values of some named constants, in its bodies, too."""
     if not isinstance(node, KernelNode):
         return with_bodies(node, (with_values(body, values) for body in bodies_in(node)))
     arguments = tuple((name, _with_value(argument, values)) for name, argument in node.arguments)

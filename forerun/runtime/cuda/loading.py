@@ -190,8 +190,9 @@ def _load(
         resources.sleep_while_waiting()
     saved = _saved_state(resources, graph, memory, functions, calls)
     new_emitter = partial(
-        Emitter, scope, graph, memory, functions, resources.context.handle, calls, first_seed, records, stamps
-    )
+        Emitter, scope, graph, memory, functions, resources.context.handle, calls, first_seed, records, stamps,
+        constants=NodeConstants(scope.driver),
+    )  # fmt: skip
     emitter = new_emitter()
     executable, split = None, None
     emitted = instantiated = began
@@ -334,4 +335,5 @@ def _instantiate(resources: Resources, graph: Any, emitter: Emitter) -> Any:
         culprit, result = int(params.hErrNode_out), getattr(params.result_out, "name", "")
         node = emitter.path_of(culprit)
         raise error.about(node=node, detail=f"the graph cannot be instantiated ({result})") from error
+    emitter.constants.instantiated(made)
     return resources.scope.own("executable", made, "cuGraphExecDestroy")

@@ -152,7 +152,12 @@ class CudaProgram:
             CudaError: If the driver refuses.
         """
         with self._working():
-            self._loaded.constants.assign(self._executable, values)
+            assign_on_host = self._calls.assignment(values)
+            if assign_on_host is not None:
+                self._resources.synchronize()  # what was launched before has the values that it was launched with
+            self._loaded.constants.assign(values)
+            if assign_on_host is not None:
+                assign_on_host()
             self._is_assigned = True
 
     def synchronize(self) -> None:

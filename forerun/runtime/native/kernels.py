@@ -13,7 +13,7 @@ from typing import Any
 from forerun.ir.bound_kernel import BoundParameters, bind_kernel
 from forerun.ir.graph import Graph
 from forerun.ir.kernel import BufferParameter, Kernel
-from forerun.ir.nodes import KernelNode
+from forerun.ir.nodes import ConstantArgument, KernelNode
 from forerun.runtime.c_types import C_TYPES
 from forerun.runtime.native.build import compiler, library
 
@@ -82,7 +82,8 @@ def _library(graph: Graph, node: KernelNode) -> Any:
     """The machine code of a node, compiled once; ``None`` if there is none."""
     bound = bind_kernel(graph, node)
     source = source_of(bound.kernel)
-    if source is None or bound.loads or compiler() is None:
+    has_names = any(isinstance(argument, ConstantArgument) and argument.name for _, argument in node.arguments)
+    if source is None or bound.loads or has_names or compiler() is None:
         return None
     return library(text_of(bound, source))
 

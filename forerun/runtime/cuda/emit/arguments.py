@@ -11,13 +11,13 @@ from types import MappingProxyType
 import numpy as np
 
 from forerun.ir.graph import Graph
-from forerun.ir.nodes import Argument, BufferArgument, ConstantArgument, KernelNode, ScalarLoad
+from forerun.ir.nodes import Argument, BufferArgument, ConditionalNode, ConstantArgument, KernelNode, ScalarLoad
 from forerun.ir.types import DType
 from forerun.runtime.cuda.codegen.unit import DELAY_SEED, TIMELINE, Slot, Unit
 from forerun.runtime.dtypes import numpy_dtype
 from forerun.support.diagnostics import InternalError
 
-__all__ = ["Arguments", "Words", "bits"]
+__all__ = ["Arguments", "ConditionParameters", "Words", "bits"]
 
 
 def bits(dtype: DType, value: int | float) -> int:
@@ -78,6 +78,17 @@ class Words:
     def put_all(self, words: list[int]) -> None:
         """Exchange all of them."""
         self._values[:] = [*words]
+
+
+class ConditionParameters:
+    """The parameters of one launch of :mod:`~forerun.runtime.cuda.codegen.condition`, and the address of pointers."""
+
+    def __init__(self, handle: int, condition: int, dtype: DType, node: ConditionalNode) -> None:
+        bodies = len(node.bodies) if node.kind == "switch" else 0
+        self._values = (ctypes.c_uint64 * 5)(handle, condition, dtype.itemsize, dtype.is_signed, bodies)
+        base = ctypes.addressof(self._values)
+        self._pointers = (ctypes.c_uint64 * 5)(*(base + 8 * i for i in range(5)))
+        self.address = ctypes.addressof(self._pointers)
 
 
 class Arguments:

@@ -17,7 +17,7 @@ from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Dependency, Graph
 from forerun.ir.nodes import ChildGraphNode, ConditionalNode, HostCallbackNode, KernelNode, Launch, Node
 from forerun.ir.parameters import named_uses
-from forerun.ir.types import DependencyKind, DType
+from forerun.ir.types import DependencyKind
 from forerun.ir.walk import body_prefix
 from forerun.runtime.cuda.codegen.condition import CONDITION_ENTRY
 from forerun.runtime.cuda.codegen.stamp import STAMP_ENTRY
@@ -25,7 +25,7 @@ from forerun.runtime.cuda.driver import nodeparams
 from forerun.runtime.cuda.driver.driver import Driver
 from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import Scope
-from forerun.runtime.cuda.emit.arguments import Arguments, Words
+from forerun.runtime.cuda.emit.arguments import Arguments, ConditionParameters, Words
 from forerun.runtime.cuda.emit.changing import ChangingArguments
 from forerun.runtime.cuda.emit.constants import NodeConstants
 from forerun.runtime.cuda.emit.functions import Functions
@@ -51,8 +51,8 @@ class Emitter:
 
     ``seeds`` is the address of the delays' seeds, one a kernel node, 0 for none, ``records`` that of each kernel node's
     records of times, by its path, and ``stamps`` that of two words for each copy whose times are to be noted. ``given``
-    are the parameters of nodes that stand for others, by path: the graph has empty nodes there. The scope owns the
-    graphs that are made on the way.
+    are the parameters of nodes that stand for others, by path: the graph has empty nodes there. ``constants`` are those
+    of other emitters of the program. The scope owns the graphs that are made on the way.
 
     Attributes:
         constants: The nodes whose constants have names.
@@ -71,6 +71,7 @@ class Emitter:
         records: Mapping[str, int] = MappingProxyType({}),
         stamps: Mapping[str, int] = MappingProxyType({}),
         given: Mapping[str, bytes] = MappingProxyType({}),
+        constants: NodeConstants | None = None,
     ) -> None:
         self._scope = scope
         self._driver: Driver = scope.driver
@@ -88,12 +89,12 @@ class Emitter:
         lengths = [len(unit.slots) for unit in self._units]
         slots = sum(lengths[unit] for unit in self._unit_of.values())
         self._arguments = Arguments(graph, self._addresses, self._units, slots, seeds, records)
-        self.constants = NodeConstants(self._driver, self._arguments)
+        self.constants = NodeConstants(self._driver) if constants is None else constants
         self.changing = ChangingArguments(self._arguments)
         self._named_constants = {use.path for use in named_uses(graph)}
         self._stamps = stamps
         self._given = given
-        self._words: list[Words | _ConditionParameters] = []
+        self._words: list[Words | ConditionParameters] = []
         self._node_params = nodeparams.NodeParams(self._driver.api)
         self._add_node = self._driver.function("cuGraphAddNode")
         self._edges = {kind: _edge(self._driver.api, *ports) for kind, ports in _PORTS.items()}
@@ -144,7 +145,10 @@ class Emitter:
     def launch_of(self, node: KernelNode, path: str) -> tuple[int, Launch, int]:
         """For a launch without a graph: the function, the launch, and the address of pointers to the arguments."""
         unit = self._unit_of[path]
-        return self._functions.of_unit[unit], node.launch, self._arguments.add(node, unit, path)
+        address = self._arguments.add(node, unit, path)
+        if path in self._named_constants:
+            self.constants.add(node, path, self._units[unit], self._arguments, address)
+        return self._functions.of_unit[unit], node.launch, address
 
     def host_function(self, node: Node, path: str) -> int:
         """The address of a C function that does what a node does on the host."""
@@ -195,12 +199,13 @@ class Emitter:
         if unit != self._loaded_unit:
             view[:] = self._templates[unit]
             self._loaded_unit = unit
-        _pack_address(view, nodeparams.KERNEL_PARAMETERS_AT, self._arguments.add(node, unit, path))
+        address = self._arguments.add(node, unit, path)
+        _pack_address(view, nodeparams.KERNEL_PARAMETERS_AT, address)
         error, handle = self._add_node(target, sources, kinds, len(sources), self._node_params.params)
         if error:
             raise self._driver.failure("cuGraphAddNode", error, node=path, kernel=node.kernel)
         if path in self._named_constants:
-            self.constants.add(node, path, handle, bytes(view), self._units[unit], is_inner=bool(prefix))
+            self.constants.add(node, path, self._units[unit], self._arguments, address, handle, bytes(view))
         launch = node.launch
         if launch.cooperative or launch.cluster is not None:
             self._set_attributes(node, handle, prefix)
@@ -358,22 +363,11 @@ class Emitter:
         self, node: ConditionalNode, target: Any, path: str, condition: int, sources: list[Any], kinds: list[Any]
     ) -> Any:
         buffer = self._tables.buffers[node.condition]
-        parameters = _ConditionParameters(condition, self._addresses[buffer.name], buffer.dtype, node)
+        parameters = ConditionParameters(condition, self._addresses[buffer.name], buffer.dtype, node)
         self._words.append(parameters)
         one = (1, 1, 1)
         fields = nodeparams.kernel(self._functions.condition, one, one, 0, parameters.address)
         return self._add(fields, target, path, sources, kinds, CONDITION_ENTRY)
-
-
-class _ConditionParameters:
-    """The parameters of one launch of :mod:`~forerun.runtime.cuda.codegen.condition`, and the address of pointers."""
-
-    def __init__(self, handle: int, condition: int, dtype: DType, node: ConditionalNode) -> None:
-        bodies = len(node.bodies) if node.kind == "switch" else 0
-        self._values = (ctypes.c_uint64 * 5)(handle, condition, dtype.itemsize, dtype.is_signed, bodies)
-        base = ctypes.addressof(self._values)
-        self._pointers = (ctypes.c_uint64 * 5)(*(base + 8 * i for i in range(5)))
-        self.address = ctypes.addressof(self._pointers)
 
 
 _pack_address = struct.Struct("<Q").pack_into

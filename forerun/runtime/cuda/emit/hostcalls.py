@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns
 from typing import Any, TypeAlias
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from forerun.ir.buffer import Buffer
 from forerun.ir.graph import Graph
 from forerun.ir.nodes import ConstantArgument, HostCallbackNode, KernelNode
+from forerun.ir.parameters import node_with_values
 from forerun.ir.region import BufferView
 from forerun.ir.types import BufferRole
 from forerun.runtime.cuda.driver.driver import host_node
@@ -51,6 +52,7 @@ class HostCalls:
         self.failed: NDArray[np.uint32] | None = None
         self.times: dict[str, tuple[int, int]] | None = None
         self._functions: list[Any] = []
+        self._named: list[_NamedReplay] = []
         self._failure: ForerunError | None = None
 
     def address_of(self, call: Callable[[], None], path: str) -> int:
@@ -97,7 +99,24 @@ class HostCalls:
         written = [buffers[name].array for name in _written(graph, node) if graph.buffers[name].role in _WITHIN_A_STEP]
         if native is not None:
             return self._unless_failed(native, written)
-        return self._guarded(SerialReplay(bind_node(graph, node, buffers, place), 1), place, written)
+        replay = _NamedReplay(graph, node, buffers, place)
+        if any(isinstance(argument, ConstantArgument) and argument.name for _, argument in node.arguments):
+            self._named.append(replay)
+        return self._guarded(replay, place, written)
+
+    def assignment(self, values: Mapping[str, int | float]) -> Callable[[], None] | None:
+        """What gives named constants of kernels other values, while nothing is in flight; ``None`` if none uses them.
+
+        Raises:
+            InvalidInput: If a kernel cannot have a value.
+        """
+        made = [(replay, changed) for replay in self._named if (changed := replay.changed(values)) is not None]
+
+        def assign() -> None:
+            for replay, (node, run) in made:
+                replay.node, replay.run = node, run
+
+        return assign if made else None
 
     def timed(self, path: str, call: Callable[[], None]) -> Callable[[], None]:
         """The call, which notes its times if somebody asks for times already."""
@@ -178,6 +197,27 @@ def _memory_at(buffer: Buffer, address: int) -> BufferMemory:
     readable = array.view()
     readable.flags.writeable = False
     return BufferMemory(buffer, bytes_at(address, buffer.size), array, readable, buffer.role is BufferRole.WEIGHT)
+
+
+class _NamedReplay:
+    """A kernel on the host, by its phases' NumPy functions, whose named constants may change."""
+
+    def __init__(self, graph: Graph, node: KernelNode, buffers: Mapping[str, BufferMemory], place: str) -> None:
+        self._given = graph, buffers, place
+        self.node, self.run = node, self._bound(node)
+
+    def __call__(self) -> None:
+        self.run()
+
+    def _bound(self, node: KernelNode) -> SerialReplay:
+        graph, buffers, place = self._given
+        return SerialReplay(bind_node(graph, node, buffers, place), 1)
+
+    def changed(self, values: Mapping[str, int | float]) -> tuple[KernelNode, SerialReplay] | None:
+        """The node with other values, and what runs it; ``None`` if it uses none of them."""
+        node = node_with_values(self.node, values)
+        assert isinstance(node, KernelNode)
+        return None if node is self.node else (node, self._bound(node))
 
 
 def _elements(view: BufferView, locate: Locate, write: bool) -> NDArray[Any]:
