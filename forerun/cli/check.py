@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -83,18 +83,9 @@ def check(
 
     Exit status 0 means proved, 1 refuted, 2 invalid, 3 unsupported (neither proved nor refuted).
     """
-    from forerun.frontends.captured_advice import advice, advice_of_structure, of_structure
-    from forerun.ir.explain import explain
-    from forerun.ir.semantics import check as check_meaning
-    from forerun.ir.semantics.order import require_assumptions
     from forerun.support.diagnostics import InvalidInput
 
-    trusted = [*(assumption or ()), *(["H6"] if sched else [])]
-    if litmus is not None:
-        from forerun.runtime.litmus import assumptions_from
-
-        trusted += assumptions_from(litmus)
-    assumptions = require_assumptions(trusted)
+    assumptions = _assumptions(assumption or (), litmus, sched=sched)
     if file == after == STANDARD:
         raise InvalidInput("standard input cannot be both graphs", hint="name a file for one of them")
     if after is None:
@@ -102,51 +93,113 @@ def check(
     else:
         refuse_dot(file, after)
     load_modules(load or ())
-    fused: dict[str, bool] = {}
+    shown = None if verbose else EXPLAINED_FINDINGS if as_json else SHOWN_FINDINGS
     with progress("checking", shown=not as_json):
-        graph, source = _read(file, verbose=verbose)
-        if is_dot(file):
-            verdict = of_structure(graph)
-        elif after is None:
-            verdict = check_meaning(graph, assumptions)
-        else:
-            from forerun.ir.refinement.certificate import certify
-            from forerun.passes.fusion.stated import stated
-
-            before, (graph, source) = graph, _read(after, verbose=verbose)
-            fused = dict(stated(before, graph))
-            verdict = _resting_on_rules(certify(before, graph, assumptions), fused)
-        shown = None if verbose else EXPLAINED_FINDINGS if as_json else SHOWN_FINDINGS
-        found = explain(graph, verdict, assumptions, shown)
-        told_of_pdl = list(advice_of_structure(graph)) if is_dot(file) else []
-        if after is None and is_capture(file):
-            told_of_pdl = [*advice(graph), *_advice_of_copies(file)]
-        elif after is not None and is_capture(file) and is_capture(after):
-            told_of_pdl = _changed_sources(file, after)
-    status = _STATUS[verdict.status]
+        checked = _checked(file, after, assumptions, shown, verbose=verbose)
+    status = _STATUS[checked.verdict.status]
     if as_json:
-        told = {
-            "graph": graph.name,
-            "nodes": len(graph),
-            "dependencies": graph.count_dependencies(),
-            "assumptions": sorted(assumptions),
-            "fused": list(fused),
-            "count": verdict.count,
-            "findings": [explanation.to_json(source) for explanation in found],
-        }
-        if told_of_pdl:
-            told["advice"] = [{"code": d.code, "message": d.message, "where": d.location.name} for d in told_of_pdl]
-        print_json(told, verdict.status, status)
+        print_json(_record(checked), checked.verdict.status, status)
         return status
-    meaning = (_MEANING if after is None else _REWRITE)[verdict.status]
-    _print_meaning(verdict, meaning)
-    _print_findings(source, found, None if verbose else SHOWN_FINDINGS, verdict.count)
-    _print_counts(graph, assumptions)
-    _print_advice(told_of_pdl, source, verbose=verbose)
+    _print_meaning(checked.verdict, (_MEANING if after is None else _REWRITE)[checked.verdict.status])
+    _print_findings(checked.source, checked.found, None if verbose else SHOWN_FINDINGS, checked.verdict.count)
+    _print_counts(checked.graph, assumptions)
+    _print_advice(checked.advice, checked.source, verbose=verbose)
+    _print_trust(checked.fused)
+    return status
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What was found.
+
+    Attributes:
+        graph: The graph, or what passes made of it.
+        source: Where its elements stand in its text.
+        assumptions: The opt-in rules that were trusted.
+        verdict: On the graph, or on the rewrite.
+        found: The findings that are explained, which may be fewer than the verdict counts.
+        fused: The fused nodes, each with whether a known fusion rule states what it computes.
+        advice: Notes on a captured graph.
+    """
+
+    graph: Graph
+    source: SourceMap
+    assumptions: frozenset[str]
+    verdict: Verdict
+    found: list[Explanation]
+    fused: Mapping[str, bool]
+    advice: list[Diagnostic]
+
+
+def _assumptions(named: Iterable[str], litmus: str | None, *, sched: bool) -> frozenset[str]:
+    """The opt-in rules to trust: those that are named, and those that a file of litmus tests supports."""
+    from forerun.ir.semantics.order import require_assumptions
+
+    trusted = [*named, *(["H6"] if sched else [])]
+    if litmus is not None:
+        from forerun.runtime.litmus import assumptions_from
+
+        trusted += assumptions_from(litmus)
+    return require_assumptions(trusted)
+
+
+def _checked(
+    file: str, after: str | None, assumptions: frozenset[str], shown: int | None, *, verbose: bool
+) -> _Checked:
+    """Read and decide; at most ``shown`` findings are explained (``None``: all)."""
+    from forerun.frontends.captured_advice import of_structure
+    from forerun.ir.explain import explain
+    from forerun.ir.semantics import check as check_meaning
+
+    fused: dict[str, bool] = {}
+    graph, source = _read(file, verbose=verbose)
+    if is_dot(file):
+        verdict = of_structure(graph)
+    elif after is None:
+        verdict = check_meaning(graph, assumptions)
+    else:
+        from forerun.ir.refinement.certificate import certify
+        from forerun.passes.fusion.stated import stated
+
+        before, (graph, source) = graph, _read(after, verbose=verbose)
+        fused = dict(stated(before, graph))
+        verdict = _resting_on_rules(certify(before, graph, assumptions), fused)
+    found = explain(graph, verdict, assumptions, shown)
+    return _Checked(graph, source, assumptions, verdict, found, fused, _advice(file, after, graph))
+
+
+def _advice(file: str, after: str | None, graph: Graph) -> list[Diagnostic]:
+    """Notes on the folder or DOT file of a captured graph; there are none on others."""
+    from forerun.frontends.captured_advice import advice, advice_of_structure
+
+    if after is None and is_capture(file):
+        return [*advice(graph), *_advice_of_copies(file)]
+    if after is not None and is_capture(file) and is_capture(after):
+        return _changed_sources(file, after)
+    return list(advice_of_structure(graph)) if is_dot(file) else []
+
+
+def _record(checked: _Checked) -> dict[str, Any]:
+    """What ``--json`` prints."""
+    record = {
+        "graph": checked.graph.name,
+        "nodes": len(checked.graph),
+        "dependencies": checked.graph.count_dependencies(),
+        "assumptions": sorted(checked.assumptions),
+        "fused": list(checked.fused),
+        "count": checked.verdict.count,
+        "findings": [explanation.to_json(checked.source) for explanation in checked.found],
+    }
+    if checked.advice:
+        record["advice"] = [{"code": d.code, "message": d.message, "where": d.location.name} for d in checked.advice]
+    return record
+
+
+def _print_trust(fused: Mapping[str, bool]) -> None:
+    """Say what is not proved, but taken from fusion rules."""
     if fused and all(fused.values()):
         whose = plural(len(fused), "fused node")
         print_plain(result_console(), f"taken on trust, as fusion rules state it: what the kernels of {whose} compute")
-    return status
 
 
 def _advice_of_copies(folder: str) -> list[Diagnostic]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from forerun.report.dump_files import BENCH_FILE
 from forerun.report.load import Dump
 from forerun.report.markup import Markup, join, tag
-from forerun.report.picture import save_button, swatch
-from forerun.support.json_reader import JsonObject, read_json
+from forerun.report.picture import captioned, swatch
+from forerun.support.json_reader import JsonObject
 
 __all__ = ["Bench", "Kernel", "Pipeline", "draw_bench", "read_bench"]
 
@@ -84,11 +83,11 @@ def read_bench(dump: Dump) -> Bench | None:
     Raises:
         InvalidInput: If the file is damaged.
     """
-    path = dump.folder / BENCH_FILE
-    if not os.path.lexists(path):
+    reader = dump.read_record(
+        BENCH_FILE, made="forerun bench --dump writes it", record_format=FORMAT, what="a measurement that can be read"
+    )
+    if reader is None:
         return None
-    reader = read_json(path, hint="forerun bench --dump writes it", follow=False)
-    reader.require("format", FORMAT, "a measurement that can be read")
     return Bench(
         reader.text("gpu"),
         reader.integer("position") if "position" in reader else None,
@@ -121,13 +120,12 @@ def draw_bench(bench: Bench) -> Markup:
     facts = f"{moved / 1e6:,.1f} MB a step; at the ceiling that takes {least:,.1f} us" + (
         f", {least / step:.0%} of the {step:,.1f} us of a step with timestamps" if step else ""
     )
-    caption = tag("figcaption", tag("span", facts), save_button("kernels", "bench"))
     picture = tag("div", _skyline(bench, step), class_="picture wide")
     return tag(
         "section",
         tag("h2", "The kernels against the ceiling"),
         *_pipelines(bench),
-        tag("figure", caption, _keys(), tag("div", picture, class_="scroll"), class_="skyline"),
+        captioned(facts, _keys(), picture, title="kernels", ident="bench", class_="skyline"),
         tag("div", _table(bench, step), class_="scroll"),
         id="bench",
     )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from forerun.report.dump_files import ITEMS_FILE
 from forerun.report.load import Dump
 from forerun.report.markup import Markup, tag
-from forerun.report.picture import save_button, swatch
+from forerun.report.picture import captioned, swatch
 from forerun.report.time_axis import time_axis
-from forerun.support.json_reader import JsonObject, read_json
+from forerun.support.json_reader import JsonObject
 
 __all__ = ["ItemSpan", "Items", "draw_items", "read_items"]
 
@@ -51,11 +50,11 @@ def read_items(dump: Dump) -> Items | None:
     Raises:
         InvalidInput: If the file is damaged.
     """
-    path = dump.folder / ITEMS_FILE
-    if not os.path.lexists(path):
+    reader = dump.read_record(
+        ITEMS_FILE, made="ItemTimes.to_json makes it", record_format=FORMAT, what="item times that can be read"
+    )
+    if reader is None:
         return None
-    reader = read_json(path, hint="ItemTimes.to_json makes it", follow=False)
-    reader.require("format", FORMAT, "item times that can be read")
     spans = tuple(_span(each) for each in reader.each("items"))
     summary = reader.inside("summary")
     ctas = reader.integer("ctas", least=1)
@@ -80,12 +79,11 @@ def draw_items(items: Items) -> Markup:
         f"{len(items.spans):,} items on {items.ctas:,} CTAs in {items.nanoseconds / 1e3:,.1f} us; the busiest CTA "
         f"{items.balance:.3f} of the mean, idle {100 * items.idle_share:.1f} %, {items.queue:,.0f} ns between items"
     )
-    caption = tag("figcaption", tag("span", facts), save_button("items", "schedule"))
     picture = tag("div", _picture(items), class_="picture")
     return tag(
         "section",
         tag("h2", "Items of the schedule"),
-        tag("figure", caption, _keys(), tag("div", picture, class_="scroll"), class_="step"),
+        captioned(facts, _keys(), picture, title="items", ident="schedule", class_="step"),
         id="items",
     )
 

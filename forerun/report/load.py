@@ -83,6 +83,25 @@ class Dump:
         except UnicodeDecodeError as error:
             raise InvalidInput(f"{path} cannot be read: {error}") from error
 
+    def read_record(self, name: str, *, made: str, record_format: str, what: str) -> JsonObject | None:
+        """A JSON file of the dump; ``None`` if it is not there.
+
+        Args:
+            name: The file's name.
+            made: How such a file is made, for error messages.
+            record_format: What its ``format`` must say.
+            what: What it holds, for error messages.
+
+        Raises:
+            InvalidInput: If the file is damaged, or its format is another one.
+        """
+        path = self.folder / name
+        if not os.path.lexists(path):
+            return None
+        reader = read_json(path, hint=made, follow=False)
+        reader.require("format", record_format, what)
+        return reader
+
     def graph_after(self, step: PassDump) -> Graph | None:
         """The graph that a pass returned; ``None`` if it was not dumped, or is too broken to be read."""
         from forerun.ir.text import parse_graph

@@ -12,7 +12,7 @@ from forerun.report.drawing import card_layout, draw_card, draw_gap
 from forerun.report.layout import Layout
 from forerun.report.markup import Markup, join, tag
 
-__all__ = ["NameTables", "Picture", "draw_picture", "legend", "markers", "save_button", "swatch"]
+__all__ = ["NameTables", "Picture", "captioned", "draw_picture", "legend", "markers", "save_button", "swatch"]
 
 OPENED = 3
 """How many different cards of repeated layers are open from the start."""
@@ -194,6 +194,21 @@ def save_button(title: str, ident: str) -> Markup:
     """The button that saves the picture next to it; the page's script shows it."""
     name = f"{ident}{'-' * bool(title)}{title}.svg"
     return tag("button", "save as SVG", type="button", class_="save", data_name=name, hidden=True)
+
+
+def captioned(facts: str, keys: Markup, drawing: Markup, *, title: str, ident: str, class_: str) -> Markup:
+    """A figure that scrolls, below a caption and what its colours mean.
+
+    Args:
+        facts: The caption.
+        keys: What the colours mean.
+        drawing: The drawing, as :func:`~forerun.report.markup.tag` makes it.
+        title: The end of the name under which the drawing is saved.
+        ident: The beginning of that name.
+        class_: The figure's class in the style sheet.
+    """
+    caption = tag("figcaption", tag("span", facts), save_button(title, ident))
+    return tag("figure", caption, keys, tag("div", drawing, class_="scroll"), class_=class_)
 
 
 def swatch(kind: str, words: str) -> Markup:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,9 +9,9 @@ from dataclasses import dataclass
 from forerun.report.dump_files import TIMELINE_FILE
 from forerun.report.load import Dump
 from forerun.report.markup import Markup, tag
-from forerun.report.picture import save_button, swatch
+from forerun.report.picture import captioned, swatch
 from forerun.report.time_axis import time_axis
-from forerun.support.json_reader import JsonObject, read_json
+from forerun.support.json_reader import JsonObject
 
 __all__ = ["Span", "Step", "draw_step", "read_step"]
 
@@ -60,11 +59,11 @@ def read_step(dump: Dump) -> Step | None:
     Raises:
         InvalidInput: If the file is damaged.
     """
-    path = dump.folder / TIMELINE_FILE
-    if not os.path.lexists(path):
+    reader = dump.read_record(
+        TIMELINE_FILE, made="forerun bench --dump writes it", record_format=FORMAT, what="a timeline that can be read"
+    )
+    if reader is None:
         return None
-    reader = read_json(path, hint="forerun bench --dump writes it", follow=False)
-    reader.require("format", FORMAT, "a timeline that can be read")
     nanoseconds = reader.integer("nanoseconds")
     spans = tuple(_span(each) for each in reader.each("nodes"))
     return Step(nanoseconds, spans) if spans else None
@@ -101,12 +100,11 @@ def draw_step(step: Step) -> Markup:
         f"{step.nanoseconds / 1e3:,.1f} us from the first start to the last end; {len(step.spans):,} kernels, "
         f"up to {most} at once; {early:,.1f} us of them early, {idle:,.1f} us with nothing at work"
     )
-    caption = tag("figcaption", tag("span", facts), save_button("step", "bench"))
     picture = tag("div", _strip(step), class_="picture")
     return tag(
         "section",
         tag("h2", "One step"),
-        tag("figure", caption, _legend(), tag("div", picture, class_="scroll"), class_="step"),
+        captioned(facts, _legend(), picture, title="step", ident="bench", class_="step"),
         id="step",
     )
 

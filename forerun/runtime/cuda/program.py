@@ -5,8 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -18,6 +17,7 @@ from forerun.runtime.cuda.driver.errors import CudaError
 from forerun.runtime.cuda.driver.scope import seconds_between_events
 from forerun.runtime.cuda.driver.streams import stream_handle
 from forerun.runtime.cuda.emit.segments import part_of
+from forerun.runtime.cuda.guard import ProgramGuard
 from forerun.runtime.cuda.loading import Loaded
 from forerun.runtime.cuda.measured_splits import MeasuredSplits
 from forerun.runtime.cuda.memory.array import DeviceArray
@@ -29,7 +29,7 @@ from forerun.runtime.plans.updatable import Way
 from forerun.runtime.timeline import Timeline, timeline_of
 from forerun.runtime.toolchain import EntryFacts
 from forerun.runtime.values import state_array
-from forerun.support.diagnostics import Diagnostic, ForerunError, InvalidInput, did_you_mean
+from forerun.support.diagnostics import Diagnostic, InvalidInput, did_you_mean
 
 __all__ = ["CudaProgram"]
 
@@ -55,7 +55,7 @@ class CudaProgram:
         self._graph = graph
         self._loaded = loaded
         self._resources = resources = loaded.resources
-        self._refusal: ForerunError | None = None
+        self._guard = ProgramGuard(resources.context)
         self._in_flight = False
         # What a launch needs, without a look-up more.
         self._executable = loaded.executable
@@ -116,8 +116,8 @@ class CudaProgram:
             InvalidInput: If it is not a stream, or the program is closed.
             CudaError: If the driver refuses.
         """
-        if self._refusal is not None:
-            self._refuse(self._refusal)
+        if self._guard.refusal is not None:
+            self._guard.refuse(self._guard.refusal)
         if stream is None:
             handle = self._stream
         else:
@@ -237,8 +237,8 @@ class CudaProgram:
         Raises:
             InvalidInput: If there is no such buffer, or the program is closed.
         """
-        if self._refusal is not None:
-            self._refuse(self._refusal)
+        if self._guard.refusal is not None:
+            self._guard.refuse(self._guard.refusal)
         if name not in self._graph.buffers:
             raise InvalidInput(f"no buffer '{name}'", hint=did_you_mean(name, self._graph.buffers, sigil="%"))
         memory = self._loaded.memory
@@ -313,7 +313,7 @@ class CudaProgram:
             return Way.INSTANTIATED, "kernels of the host are bound when they are loaded"
         if self._is_assigned:
             return Way.INSTANTIATED, "a named parameter was given another value"
-        with _Working(self):
+        with self._working():
             self._updater = self._updater or Updater(self._graph, self._loaded)
             found = self._updater.update(graph, difference)
             if found[0] is not Way.INSTANTIATED:
@@ -327,15 +327,15 @@ class CudaProgram:
             CudaError: If a replay failed that nobody waited for, or something could not be given back.
         """
         first = self._finalizer.detach() is not None
-        poisoned = isinstance(self._refusal, CudaError)
+        poisoned = isinstance(self._guard.refusal, CudaError)
         failure: CudaError | None = None
-        if first and self._refusal is None and self._saved is not None:
+        if first and self._guard.refusal is None and self._saved is not None:
             try:
                 with self._resources.context.current():
                     self._settle()  # the state may be memory of the caller's
             except CudaError as found:
                 failure = found
-        self._refusal = InvalidInput("the program is closed", hint="load or compile the graph again")
+        self._guard.refusal = InvalidInput("the program is closed", hint="load or compile the graph again")
         if first:
             error = self._resources.close() or failure
             # Of a poisoned program nothing else can be expected, and its error was told.
@@ -358,16 +358,7 @@ class CudaProgram:
 
     def _working(self) -> AbstractContextManager[None]:
         """Makes the context current; remembers errors after which nothing works."""
-        return _Working(self)
-
-    def _note(self, error: CudaError) -> None:
-        if error.is_sticky and self._refusal is None:
-            self._refusal = error
-
-    def _refuse(self, reason: ForerunError) -> NoReturn:
-        if isinstance(reason, CudaError):
-            raise reason.about(detail="this happened before; the program can do nothing since then") from reason
-        raise InvalidInput(reason.message, hint=reason.hint)
+        return self._guard.working()
 
     def _launch_again(self, error: Any, handle: Any) -> None:
         """A launch failed: once more if it was only that no context is current on this thread."""
@@ -379,36 +370,5 @@ class CudaProgram:
             if not error:
                 return
             failure = driver.failure("cuGraphLaunch", error)
-        self._note(failure)
+        self._guard.note(failure)
         raise failure
-
-
-class _Working(AbstractContextManager[None]):
-    """A block in which a program works with the driver."""
-
-    __slots__ = ("_before", "_program")
-
-    def __init__(self, program: CudaProgram) -> None:
-        self._program = program
-
-    def __enter__(self) -> None:
-        program = self._program
-        if program._refusal is not None:
-            program._refuse(program._refusal)
-        try:
-            self._before = program._resources.context.enter()
-        except CudaError as error:
-            program._note(error)
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._before is not None:
-            try:
-                self._program._resources.context.leave(self._before)
-            except CudaError as failure:
-                self._program._note(failure)
-                raise
-        if error is not None and isinstance(error, CudaError):
-            self._program._note(error)

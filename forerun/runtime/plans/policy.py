@@ -139,7 +139,7 @@ class Policy:
         replay = self._estimate(Choice.REUSE, shape, offer.nodes)
         stream = self._estimate(Choice.STREAM, shape, offer.nodes) if offer.can_stream else None
         if offer.changed == 0:
-            return self._settled(shape, Choice.REUSE, replay, stream, replay)
+            return self._settled(shape, Choice.REUSE, replay, stream)
         update = None if offer.changed is None else replay + self._rates[Choice.UPDATE] * offer.changed
         if stream is None and update is None:
             return self._build(offer.shape, shape, offer.nodes)
@@ -158,7 +158,7 @@ class Policy:
                 shape.wanted_more = min(256.0, 16 * shape.wanted_more)
             return self._build(offer.shape, shape, offer.nodes)
         chosen = Choice.UPDATE if cheapest == update else Choice.STREAM
-        return self._settled(shape, chosen, cheapest, stream, replay)
+        return self._settled(shape, chosen, cheapest, stream)
 
     @contextmanager
     def timed(self, choice: Choice, offer: Offer, nodes: int | None = None) -> Iterator[None]:
@@ -183,7 +183,7 @@ class Policy:
         """How many times its price a plan must have been missed before one is built."""
         return self._patience
 
-    def _settled(self, shape: _Shape, chosen: Choice, cost: float, stream: float | None, replay: float) -> Choice:
+    def _settled(self, shape: _Shape, chosen: Choice, cost: float, stream: float | None) -> Choice:
         """Prefer the stream where it is cheaper still, and credit a plan with what it has saved."""
         if stream is not None and stream < cost:
             return Choice.STREAM

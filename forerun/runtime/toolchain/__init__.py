@@ -3,7 +3,8 @@
 from forerun.runtime.toolchain.cache import Cache
 from forerun.runtime.toolchain.compile import Progress, compile_unit, compile_units, processors
 from forerun.runtime.toolchain.errors import CompileError, ToolchainMissing
-from forerun.runtime.toolchain.facts import EntryFacts, Instruction, InstructionKind
+from forerun.runtime.toolchain.facts import EntryFacts
+from forerun.runtime.toolchain.instruction import Instruction, InstructionKind
 from forerun.runtime.toolchain.locate import find_toolchain, missing_toolchain
 from forerun.runtime.toolchain.unit import Cubin, Source
 

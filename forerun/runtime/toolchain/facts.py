@@ -2,90 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Literal
 
-from forerun.runtime.toolchain import sass_cfg as flow
+from forerun.runtime.toolchain import sass_cfg
+from forerun.runtime.toolchain.instruction import Instruction, InstructionKind, is_trigger, is_wait
 
-__all__ = ["EntryFacts", "Instruction", "InstructionKind", "Listing", "is_trigger", "is_wait"]
-
-InstructionKind = Literal["load", "store", "bulk", "wait", "trigger", "barrier", "branch", "exit", "other"]
-"""What an instruction does, as far as order among kernels is concerned."""
-
-# The first part of an opcode decides. Shared, local and constant memory (LDS, STS, LDL, STL, LDC) are a CTA's own.
-_KINDS: dict[str, InstructionKind] = {
-    **dict.fromkeys(("LD", "LDG", "LDGSTS", "LDGMC"), "load"),
-    **dict.fromkeys(("ST", "STG", "RED", "REDG", "REDAS", "ATOM", "ATOMG"), "store"),
-    **dict.fromkeys(("UBLKCP", "UBLKPF", "UBLKRED", "UTMALDG", "UTMASTG", "UTMAREDG", "UTMAPF"), "bulk"),
-    "ACQBULK": "wait",
-    "PREEXIT": "trigger",
-    **dict.fromkeys(("BAR", "SYNCS", "UCGABAR_ARV", "UCGABAR_WAIT"), "barrier"),
-    **dict.fromkeys(("BRA", "BRX", "BRXU", "JMP", "JMX", "JMXU", "CALL", "RET"), "branch"),
-    "EXIT": "exit",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Instruction:
-    """A machine instruction (SASS).
-
-    Attributes:
-        offset: Its place in the kernel's code, in bytes.
-        opcode: With its modifiers: ``LDG.E.128.CONSTANT``.
-        text: The whole instruction, with predicate and operands.
-        source: The lines that it comes from, as ``(file, line)``: the innermost inlined function first, the kernel's
-            own line last. Empty if nothing is known.
-        targets: Where a branch may go to, as offsets; none if that is not known.
-    """
-
-    offset: int
-    opcode: str
-    text: str
-    source: tuple[tuple[str, int], ...] = ()
-    targets: tuple[int, ...] = ()
-
-    @property
-    def kind(self) -> InstructionKind:
-        """What it does. An atomic operation is a ``store``, an asynchronous copy from global to shared a ``load``.
-
-        ``load`` and ``store`` are accesses that may reach global memory; ``bulk`` are asynchronous bulk copies,
-        prefetches and reductions, tensor maps' among them; ``wait`` is ``griddepcontrol.wait`` (ACQBULK) and
-        ``trigger`` is ``griddepcontrol.launch_dependents`` (PREEXIT).
-        """
-        return _KINDS.get(self.opcode.partition(".")[0], "other")
-
-    @property
-    def constant(self) -> bool:
-        """Whether it is a load that the memory model does not order (``ld.global.nc``)."""
-        return self.kind == "load" and ".CONSTANT" in self.opcode
-
-    @property
-    def predicated(self) -> bool:
-        """Whether some threads may pass it without executing it."""
-        return self.text.startswith("@") and not self.text.startswith(("@PT ", "@UPT "))
-
-    def comes_from(self, file: str, lines: range | None = None) -> bool:
-        """Whether it was made for a line of a file, itself or through what is inlined there."""
-        return any(name == file and (lines is None or line in lines) for name, line in self.source)
-
-
-class Listing(Sequence[Instruction]):
-    """Instructions that are disassembled at the first look, since that takes much longer than to compile."""
-
-    def __init__(self, disassemble: Callable[[], tuple[Instruction, ...]]) -> None:
-        self._disassemble = disassemble
-
-    @cached_property
-    def _instructions(self) -> tuple[Instruction, ...]:
-        return self._disassemble()
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._instructions[index]
-
-    def __len__(self) -> int:
-        return len(self._instructions)
+__all__ = ["EntryFacts"]
 
 
 @dataclass(frozen=True)
@@ -121,16 +44,16 @@ class EntryFacts:
         Args:
             kinds: Such as ``load``; none stands for all kinds.
         """
-        return self._chosen(flow.before(self.instructions, is_wait), kinds)
+        return self._chosen(sass_cfg.before(self.instructions, is_wait), kinds)
 
     def after_wait(self, *kinds: InstructionKind) -> tuple[Instruction, ...]:
         """Instructions that no thread executes before it has waited, and that some thread may execute at all."""
-        early = flow.before(self.instructions, is_wait)
-        return self._chosen(flow.reachable(self.instructions) - early, kinds)
+        early = sass_cfg.before(self.instructions, is_wait)
+        return self._chosen(sass_cfg.reachable(self.instructions) - early, kinds)
 
     def before_trigger(self, *kinds: InstructionKind) -> tuple[Instruction, ...]:
         """Instructions that a thread may execute before it has triggered."""
-        return self._chosen(flow.before(self.instructions, is_trigger), kinds)
+        return self._chosen(sass_cfg.before(self.instructions, is_trigger), kinds)
 
     @property
     def waits(self) -> bool:
@@ -150,13 +73,3 @@ class EntryFacts:
     def _chosen(self, indices: frozenset[int], kinds: tuple[InstructionKind, ...]) -> tuple[Instruction, ...]:
         chosen = (self.instructions[index] for index in sorted(indices))
         return tuple(instruction for instruction in chosen if not kinds or instruction.kind in kinds)
-
-
-def is_wait(instruction: Instruction) -> bool:
-    """Whether it is ``griddepcontrol.wait``."""
-    return instruction.opcode.startswith("ACQBULK")
-
-
-def is_trigger(instruction: Instruction) -> bool:
-    """Whether it is ``griddepcontrol.launch_dependents``."""
-    return instruction.opcode.startswith("PREEXIT")

@@ -24,6 +24,7 @@ _SOURCES = (
     "runtime/toolchain/image.py",
     "runtime/toolchain/image_accesses.py",
     "runtime/toolchain/includes.py",
+    "runtime/toolchain/instruction.py",
     "runtime/toolchain/sass.py",
     "runtime/toolchain/sass_cfg.py",
     "runtime/toolchain/sass_reach.py",

@@ -17,7 +17,8 @@ from dataclasses import dataclass, fields
 
 from forerun.runtime.toolchain.cache import Cache, key_of
 from forerun.runtime.toolchain.elf import architecture, constant_bytes, section_sizes
-from forerun.runtime.toolchain.facts import EntryFacts, Instruction, Listing
+from forerun.runtime.toolchain.facts import EntryFacts
+from forerun.runtime.toolchain.instruction import Instruction, Listing
 from forerun.runtime.toolchain.locate import require_disassembler
 from forerun.runtime.toolchain.ptxas import resources
 from forerun.runtime.toolchain.sass import disassemble, parse_listing

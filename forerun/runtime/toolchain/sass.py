@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from forerun.runtime.toolchain.errors import ToolchainMissing
-from forerun.runtime.toolchain.facts import Instruction
+from forerun.runtime.toolchain.instruction import Instruction
 from forerun.runtime.toolchain.unit import own_name
 
 __all__ = ["disassemble", "parse_listing"]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from forerun.runtime.toolchain.instruction import Instruction
 from forerun.support.cfg import FlowGraph, reach
-
-if TYPE_CHECKING:
-    from forerun.runtime.toolchain.facts import Instruction
 
 __all__ = ["after", "before", "flow_graph", "reachable"]
 

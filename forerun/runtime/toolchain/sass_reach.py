@@ -20,7 +20,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from forerun.runtime.toolchain.elf import sections
-from forerun.runtime.toolchain.facts import EntryFacts, Instruction
+from forerun.runtime.toolchain.facts import EntryFacts
+from forerun.runtime.toolchain.instruction import Instruction
 from forerun.runtime.toolchain.sass_cfg import flow_graph
 from forerun.runtime.toolchain.sass_steps import (
     FIRST,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from forerun.runtime.toolchain.facts import Instruction
+from forerun.runtime.toolchain.instruction import Instruction
 
 __all__ = [
     "FIRST",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from forerun.runtime.toolchain.facts import EntryFacts, Instruction
+from forerun.runtime.toolchain.facts import EntryFacts
+from forerun.runtime.toolchain.instruction import Instruction
 from forerun.runtime.toolchain.sass_cfg import after, flow_graph
 from forerun.support.cfg import Loop
 

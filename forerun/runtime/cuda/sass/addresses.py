@@ -96,15 +96,15 @@ def _definitions(index: int, instruction: Instruction) -> Iterator[tuple[str, _D
     text = _PREDICATE.sub("", instruction.text)
     opcode, _, rest = text.partition(" ")
     operands = [operand.strip() for operand in rest.split(",")]
-    target = next((o for o in operands[:2] if re.fullmatch(r"U?R\d+", o)), None)
+    target = next(filter(None, (re.fullmatch(r"(U?R)(\d+)", operand) for operand in operands[:2])), None)
     if target is None or instruction.kind in ("store", "branch", "barrier"):
         return
     width = 4 if ".128" in opcode else 2 if ".64" in opcode or "WIDE" in opcode or opcode.startswith("CS2R") else 1
-    others = ",".join(operands[operands.index(target) + 1 :])
+    others = ",".join(operands[operands.index(target[0]) + 1 :])
     loads = instruction.kind in ("load", "bulk") or opcode.startswith(("LDS", "LDL", "ATOM", "SHFL"))
     sources = () if loads else tuple(_REGISTER.findall(others))
     constants = () if loads else tuple(int(offset, 16) for offset in _CONSTANT.findall(others))
-    name, number = re.fullmatch(r"(U?R)(\d+)", target).groups()  # type: ignore[union-attr]
+    name, number = target.groups()
     for part in range(width):
         # Only the lower half of a 64-bit constant is looked up: that is where a parameter begins.
         kept = constants if part == 0 else ()

@@ -27,7 +27,8 @@ from forerun.ir.kernel import Kernel, Phase, Trigger, Wait
 from forerun.runtime.cuda.codegen.unit import Unit
 from forerun.runtime.cuda.sass.addresses import Provenance, parameters_read
 from forerun.runtime.cuda.sass.lines import BodyStep, StepLines, body_steps, steps_of_lines
-from forerun.runtime.toolchain.facts import EntryFacts, Instruction, is_trigger, is_wait
+from forerun.runtime.toolchain.facts import EntryFacts
+from forerun.runtime.toolchain.instruction import Instruction, is_trigger, is_wait
 from forerun.runtime.toolchain.sass_cfg import after, before
 
 __all__ = ["Finding", "PhaseProof", "UnitProof", "prove_unit"]
