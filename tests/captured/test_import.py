@@ -294,3 +294,10 @@ def test_a_copy_of_nothing() -> None:
     found = import_capture(captured([], [CapturedNode("memcpy", transfer=Transfer(BLOCKS["x"], BLOCKS["y"], 0, 0))]))
     assert [type(node) for node in found.graph] == [EmptyNode]
     require_valid(found.graph)
+
+
+@pytest.mark.parametrize("ports", [(1, 0), (2, 0), (3, 0), (0, 1)])
+def test_a_full_edge_of_another_port_does_not_order_what_is_stored(ports: tuple[int, int]) -> None:
+    graph = chain()
+    assert check(import_capture(graph).graph).proved
+    assert not check(import_capture(replace(graph, edges=(CapturedEdge(0, 1, "full", *ports),))).graph).proved
