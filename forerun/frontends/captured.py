@@ -83,7 +83,7 @@ def import_capture(
         fixed: Functions that must keep their code, by their number, and why.
 
     Raises:
-        InvalidInput: If PTX that belongs to it cannot be read, or its edges have a cycle.
+        InvalidInput: If its edges have a cycle.
     """
     with collection_paused():
         return _Importer(captured, name, fixed or {}).run()
