@@ -252,3 +252,11 @@ def test_other_values() -> None:
     assert named_parameters(other)["eps"].value == 2.0
     assert with_values(other, {"eps": 1.0}) == graph
     assert with_values(graph, {}) is graph
+
+
+def test_values_without_names() -> None:
+    values: Any = [("eps", 2.0)]
+    with forerun.compile(norms(), "reference", weights={"w": X}) as program:
+        with pytest.raises(InvalidInput, match="values are given by name, not as list"):
+            program.parameters.update(values)
+        assert program.parameters["eps"] == 1.0

@@ -34,6 +34,7 @@ _FORMAT = "forerun capture"
 _VERSION = 1
 _MOST_BYTES = 1 << 30
 _MOST_DEPTH = 16
+_MOST_PORT = 255
 _HINT = "a folder that CapturedGraph was saved to with save_capture() holds it"
 
 
@@ -190,7 +191,10 @@ def _edges_from_json(found: JsonObject, nodes: int) -> list[CapturedEdge]:
     for entry in found.list_of("edges", list):
         match entry:
             case [int(source), int(target), "full" | "programmatic" | "other" as kind, int(port), int(to)] if (
-                0 <= source < nodes and 0 <= target < nodes
+                0 <= source < nodes
+                and 0 <= target < nodes
+                and 0 <= min(port, to) <= max(port, to) <= _MOST_PORT
+                and bool not in map(type, entry)
             ):
                 edges.append(CapturedEdge(source, target, kind, port, to))
             case _:
@@ -202,7 +206,8 @@ def _memory_from_json(found: JsonObject) -> tuple[MemoryRange, ...]:
     most = (1 << 64) - 1
     ranges = []
     for one in found.each("memory"):
-        address, size = one.integer("address", most=most), one.integer("size", least=1)
+        address = one.integer("address", most=most)
+        size = one.integer("size", least=1, most=most + 1 - address)
         ranges.append(MemoryRange(address, size, one.text("kind"), one.text("name"), one.flag("whole")))
     ranges.sort(key=lambda memory: memory.address)
     for before, after in pairwise(ranges):
@@ -227,7 +232,10 @@ def _node_from_json(one: JsonObject, functions: tuple[CapturedFunction, ...], de
     kind = one.text("kind")
     function = one.integer("function", most=len(functions) - 1) if kind == "kernel" else -1
     parameters = _parameters_from_json(one)
-    if parameters and (kind != "kernel" or _sizes(parameters) != [size for _, size in functions[function].parameters]):
+    unsupported = tuple(one.list_of("unsupported", str, optional=True))
+    needed = [size for _, size in functions[function].parameters] if kind == "kernel" else []
+    # The driver does not tell those that were given as one block; then the node says so.
+    if _sizes(parameters) != needed and (parameters or not unsupported):
         raise one.error("they are not those of the function", "parameters")
     return CapturedNode(
         kind,
@@ -239,7 +247,7 @@ def _node_from_json(one: JsonObject, functions: tuple[CapturedFunction, ...], de
         {key: attributes.integer(key, least=-(1 << 31)) for key in attributes},
         _transfer_from_json(one.inside("transfer")) if "transfer" in one else None,
         _graph_from_json(one.inside("body"), functions, depth + 1) if "body" in one else None,
-        tuple(one.list_of("unsupported", str, optional=True)),
+        unsupported,
     )
 
 

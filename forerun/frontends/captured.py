@@ -39,7 +39,8 @@ from forerun.support.collection import collection_paused
 __all__ = ["ImportedGraph", "import_capture"]
 
 _KINDS = {"full": DependencyKind.FULL, "programmatic": DependencyKind.PROGRAMMATIC}
-_STARTED = 2  # CU_GRAPH_KERNEL_NODE_PORT_LAUNCH_ORDER
+_PORTS = {"full": 0, "programmatic": 1}
+"""Up to which port (``CU_GRAPH_KERNEL_NODE_PORT_...``) an edge orders what its kind says. Others order starts alone."""
 _WIDTHS = {1: DType.U8, 2: DType.U16, 4: DType.U32}
 _MOST_INSTRUCTIONS = 400_000
 """How many instructions are looked at for ranges, which takes a second or two; the same kernel with the same numbers
@@ -82,7 +83,7 @@ def import_capture(
         fixed: Functions that must keep their code, by their number, and why.
 
     Raises:
-        InvalidInput: If PTX that belongs to it cannot be read, or its edges have a cycle.
+        InvalidInput: If its edges have a cycle.
     """
     with collection_paused():
         return _Importer(captured, name, fixed or {}).run()
@@ -289,7 +290,8 @@ def _names(captured: CapturedGraph) -> tuple[str, ...]:
 def _dependencies(captured: CapturedGraph) -> Iterator[Dependency]:
     names = _names(captured)
     for edge in captured.edges:
-        kind = DependencyKind.LAUNCH_ORDER if edge.from_port == _STARTED else _KINDS.get(edge.kind)
+        is_known = edge.from_port <= _PORTS.get(edge.kind, 0) and edge.to_port == 0
+        kind = _KINDS.get(edge.kind) if is_known else None
         yield Dependency(names[edge.source], names[edge.target], kind or DependencyKind.LAUNCH_ORDER)
 
 

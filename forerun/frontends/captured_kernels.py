@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from forerun.captured.graph import CapturedFunction, CapturedGraph
-from forerun.frontends.known_texts import KnownRanges, KnownTexts
+from forerun.frontends.known_texts import KnownRanges, KnownText, KnownTexts
 from forerun.ir.kernel import (
     Access,
     BufferParameter,
@@ -23,6 +23,7 @@ from forerun.ir.types import DType
 from forerun.runtime.toolchain import processors
 from forerun.runtime.toolchain.errors import ToolchainMissing
 from forerun.runtime.toolchain.image_accesses import ImageAccesses, accesses_of_image
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = ["EVERYTHING", "KernelReader", "ReadKernel", "pointer_name", "with_fixed_code"]
 
@@ -95,7 +96,10 @@ class KernelReader:
         reason = fixed or "its PTX is not known"
         text = None if fixed else self.captured.texts.get(function.text)
         if text is not None:
-            found = self._texts.read(text, function, nulls)
+            try:
+                found = self._texts.read(text, function, nulls)
+            except InvalidInput as error:
+                found = KnownText(f"its PTX cannot be read: {' '.join(str(error).split())}")
             if found.kernel is not None:
                 return ReadKernel(found.kernel, "", found.names, found.ranges)
             reason = found.reason

@@ -60,6 +60,9 @@ class Parameters(Mapping[str, int | float]):
             InvalidInput: If there is no such constant, or it cannot have the value.
             Unsupported: If the target cannot change it.
         """
+        if not isinstance(values, Mapping):
+            given = type(values).__name__
+            raise InvalidInput(f"values are given by name, not as {given}", hint="update({'scale': 0.5})")
         found = {name: _checked(name, self._require(name), value) for name, value in values.items()}
         changed = {name: value for name, value in found.items() if not _is_same(value, self._values[name])}
         if changed:

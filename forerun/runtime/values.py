@@ -28,6 +28,8 @@ def check_names(what: str, expected: Iterable[str], given: Mapping[str, object])
         InvalidInput: If a name is missing or unknown.
     """
     wanted = dict.fromkeys(expected)
+    if not isinstance(given, Mapping):
+        raise InvalidInput(f"{what}s are arrays by name, not {type(given).__name__}", hint=f"{what}s={{'x': ...}}")
     if wanted.keys() == given.keys():
         return
     missing = [name for name in wanted if name not in given]

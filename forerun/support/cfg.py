@@ -172,13 +172,14 @@ def _reverse_postorder(successors: Sequence[Sequence[int]], begin: int) -> tuple
     waiting = [(begin, iter(successors[begin]))]
     while waiting:
         node, rest = waiting[-1]
-        after = next((target for target in rest if target not in seen), None)
-        if after is None:
+        for after in rest:
+            if after not in seen:
+                seen.add(after)
+                waiting.append((after, iter(successors[after])))
+                break
+        else:
             found.append(node)
             waiting.pop()
-        else:
-            seen.add(after)
-            waiting.append((after, iter(successors[after])))
     return tuple(reversed(found))
 
 

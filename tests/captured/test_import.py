@@ -294,3 +294,23 @@ def test_a_copy_of_nothing() -> None:
     found = import_capture(captured([], [CapturedNode("memcpy", transfer=Transfer(BLOCKS["x"], BLOCKS["y"], 0, 0))]))
     assert [type(node) for node in found.graph] == [EmptyNode]
     require_valid(found.graph)
+
+
+@pytest.mark.parametrize("ports", [(1, 0), (2, 0), (3, 0), (0, 1)])
+def test_a_full_edge_of_another_port_does_not_order_what_is_stored(ports: tuple[int, int]) -> None:
+    graph = chain()
+    assert check(import_capture(graph).graph).proved
+    assert not check(import_capture(replace(graph, edges=(CapturedEdge(0, 1, "full", *ports),))).graph).proved
+
+
+@pytest.mark.parametrize("line", ["mov.u32 %r4, 1+2*3;", "bra NOWHERE;", "?"])
+def test_a_kernel_whose_text_cannot_be_read_may_do_anything(line: str) -> None:
+    """Of a program with many kernels, one is treated strictly; the others are as they were."""
+    graph = captured(
+        [kernel("scale", *SCALE), kernel("odd", line, *SCALE)], [launch(0, "w0", "x", "y"), launch(1, "w1", "y", "z")]
+    )
+    found = import_capture(graph)
+    assert list(found.reasons) == ["n1"]
+    assert found.reasons["n1"].startswith("its PTX cannot be read: ")
+    assert [name for name, _ in kernel_arguments(found, "n1")] == ["everything"]
+    assert check(found.graph).proved

@@ -240,7 +240,7 @@ class CudaProgram:
         if self._guard.refusal is not None:
             self._guard.refuse(self._guard.refusal)
         if name not in self._graph.buffers:
-            raise InvalidInput(f"no buffer '{name}'", hint=did_you_mean(name, self._graph.buffers, sigil="%"))
+            raise InvalidInput(f"no buffer '{name}'", hint=did_you_mean(str(name), self._graph.buffers, sigil="%"))
         memory = self._loaded.memory
         address = memory.address(name)
         held = self._resources.constants.get(name)

@@ -75,10 +75,7 @@ class PlanCache:
         budget: int,
         policy: Policy | None = None,
     ) -> None:
-        if not isinstance(budget, int) or budget <= 0:
-            raise InvalidInput(
-                f"the budget of a plan cache is a number of bytes, not {budget!r}", hint="budget=1 << 30"
-            )
+        _require_budget(budget)
         sources = Sources(resolve_target(target), weights, memory)
         self._sources: Sources | None = sources
         self.statistics = CacheStatistics(constants=sources.statistics)
@@ -94,6 +91,7 @@ class PlanCache:
 
     @budget.setter
     def budget(self, budget: int) -> None:
+        _require_budget(budget)
         self._kept.budget = budget
 
     # Use
@@ -298,6 +296,11 @@ class PlanCache:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _require_budget(budget: object) -> None:
+    if not isinstance(budget, int) or isinstance(budget, bool) or budget <= 0:
+        raise InvalidInput(f"the budget of a plan cache is a number of bytes, not {budget!r}", hint="budget=1 << 30")
 
 
 def _variant(graph: Graph, difference: Difference) -> int:

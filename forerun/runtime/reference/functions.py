@@ -165,9 +165,23 @@ def host_call(
     def call() -> None:
         returned = function(*([array.copy() for array in reads] if aliased else reads))
         for (buffer, target), value in zip(writes, results_of(place, len(writes), returned), strict=True):
-            target[...] = checked(place, buffer, target, value)
+            target[...] = _fitting(place, buffer, target.dtype, checked(place, buffer, target, value))
 
     return call
+
+
+def _fitting(place: str, buffer: str, dtype: np.dtype[Any], value: NDArray[Any]) -> NDArray[Any]:
+    """A result, if all its integers are numbers of a type: none is cut off.
+
+    Raises:
+        InvalidInput: If they are not.
+    """
+    if dtype.kind in "iu" and value.dtype.kind in "iu" and value.size and not np.can_cast(value.dtype, dtype):
+        limits = np.iinfo(dtype)
+        for number in (int(value.min()), int(value.max())):
+            if not limits.min <= number <= limits.max:
+                raise InvalidInput(f"{place}: returned {number} for %{buffer}, which does not fit {dtype}")
+    return value
 
 
 def selected(array: NDArray[Any], view: BufferView) -> NDArray[Any]:
@@ -179,4 +193,8 @@ def selected(array: NDArray[Any], view: BufferView) -> NDArray[Any]:
 
 def failure(place: str, error: BaseException) -> InvalidInput:
     """What a function raised, as the fault of who wrote it."""
-    return InvalidInput(f"{place}: raised {type(error).__name__}: {error}")
+    try:
+        text = str(error)
+    except Exception as inner:
+        text = f"(its text cannot be told: {type(inner).__name__})"
+    return InvalidInput(f"{place}: raised {type(error).__name__}: {text}")

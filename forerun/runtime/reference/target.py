@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -118,6 +120,7 @@ class ReferenceProgram:
         self.last_schedule: Schedule | None = None
         self._target = target
         self._replays = 0
+        self._running = threading.Lock()
         self._graph = graph
         self._is_assigned = False
         self._is_serial = target.recorded is None and target.schedule == _SERIAL
@@ -129,8 +132,12 @@ class ReferenceProgram:
     def run(self, inputs: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
         """Replay the graph once; see :class:`forerun.runtime.base.Program`."""
         memory, graph = self._open()
-        memory.set_inputs(inputs)
-        memory.poison()
+        with self._alone():
+            memory.set_inputs(inputs)
+            memory.poison()
+            return self._replayed(memory, graph)
+
+    def _replayed(self, memory: Memory, graph: BoundGraph) -> dict[str, NDArray[Any]]:
         with undone_by_failure(memory, self._to_save):
             if not self._is_serial:
                 return self._adversarial(memory, graph)
@@ -139,9 +146,24 @@ class ReferenceProgram:
             self._serial()
             return memory.outputs()
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nothing else runs or changes the program: no other thread, and none of the functions that it calls."""
+        if not self._running.acquire(blocking=False):
+            hint = "functions that it calls must leave it alone, and threads run programs of their own, or one by one"
+            raise InvalidInput("the program is running", hint=hint)
+        try:
+            yield
+        finally:
+            self._running.release()
+
     def assign(self, values: Mapping[str, int | float]) -> None:
         """Give named constants other values; see :class:`forerun.runtime.base.AdjustableProgram`."""
         memory, _ = self._open()
+        with self._alone():
+            self._assign(memory, values)
+
+    def _assign(self, memory: Memory, values: Mapping[str, int | float]) -> None:
         self._graph, self._is_assigned = with_values(self._graph, values), True
         self._bind(memory)
 
@@ -157,12 +179,15 @@ class ReferenceProgram:
     def write(self, buffer: str, value: ArrayLike) -> None:
         """Set a state buffer; see :class:`forerun.runtime.base.Program`."""
         memory = self._buffer(buffer)
-        memory.array[...] = state_array(memory.buffer, value)
+        with self._alone():
+            memory.array[...] = state_array(memory.buffer, value)
 
     def reset(self) -> None:
         """Set all state to zeros; adversarial schedules are drawn as after loading."""
-        self._open()[0].reset()
-        self._replays = 0
+        memory, _ = self._open()
+        with self._alone():
+            memory.reset()
+            self._replays = 0
 
     @property
     def size_bytes(self) -> int:
@@ -176,8 +201,8 @@ class ReferenceProgram:
         """Nothing to do: arrays of NumPy live as long as somebody uses them."""
 
     def is_in_flight(self) -> bool:
-        """Never: replays are over when :meth:`run` returns."""
-        return False
+        """Whether it is running: in another thread, or the caller is a function that it calls."""
+        return self._running.locked()
 
     def wait_for(self, other: object, stream: Any = None) -> None:
         """Nothing to do: replays are over when :meth:`run` returns."""
@@ -204,7 +229,7 @@ class ReferenceProgram:
     def _buffer(self, name: str) -> BufferMemory:
         buffers = self._open()[0].buffers
         if name not in buffers:
-            raise InvalidInput(f"no buffer '{name}'", hint=did_you_mean(name, buffers, sigil="%"))
+            raise InvalidInput(f"no buffer '{name}'", hint=did_you_mean(str(name), buffers, sigil="%"))
         return buffers[name]
 
     def _open(self) -> tuple[Memory, BoundGraph]:

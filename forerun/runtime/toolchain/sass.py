@@ -104,6 +104,9 @@ def _add(section: _Section, match: re.Match[str], source: tuple[tuple[str, int],
 def _placed(section: _Section) -> Iterator[Instruction]:
     """The instructions, their targets as offsets."""
     for found in section.instructions:
+        if "`" not in found.text and "BRANCH_TARGETS" not in found.text:
+            yield found
+            continue
         named = _TARGET.findall(found.text)
         named += [label.strip() for labels in _TARGETS.findall(found.text) for label in labels.split(",")]
         targets = tuple(section.labels[label] for label in named if label in section.labels)

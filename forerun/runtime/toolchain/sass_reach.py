@@ -170,6 +170,10 @@ class _Registers:
     def execute(self, step: Step) -> None:
         """What they hold after it."""
         seen = self.seen_by(step)
+        if not step.guard and not self.guarded:  # most instructions
+            for target, value in [(effect.target, effect.value(seen)) for effect in step.effects]:
+                self.values[target] = value
+            return
         for effect, value in [(effect, effect.value(seen)) for effect in step.effects]:
             guard, other = self.guarded.pop(effect.target, ("", 0))
             if step.guard:

@@ -79,7 +79,7 @@ class Linked:
     variables: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: large kernels have 100,000
 class Source:
     """Where a value comes from: a register, or it is fixed; and what is done with it.
 
@@ -108,6 +108,9 @@ def sum_of(sources: Sequence[Source], state: Sequence[int]) -> int:
     total = NUMBER
     for source in sources:
         other = source.value(state)
+        if NUMBER in (total, other):  # the other of both
+            total = other if total == NUMBER else total
+            continue
         found = total & other & (_NUMBERS | TAINTED) | (total | other) & (ROOTS | SUBTRACTS | WITH_TAINTED)
         for one, two in ((total, other), (other, total)):
             found |= NULL if one & NULL and two & NUMBER else 0
@@ -117,7 +120,7 @@ def sum_of(sources: Sequence[Source], state: Sequence[int]) -> int:
     return total
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: large kernels have 100,000
 class Effect:
     """A register that is set to a sum, or to one of several values."""
 
@@ -135,7 +138,7 @@ class Effect:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: large kernels have 100,000
 class Step:
     """An instruction: what it sets, and the halves of the address that it accesses.
 
