@@ -60,7 +60,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def top_level_names() -> str:
     """A list of the names of the package, which lead to where each is described."""
-    return "\n".join(f"- [`forerun.{name}`][{module}.{name}]" for name, module in sorted(forerun._EXPORTS.items()))
+    places = {
+        name: module if module == f"forerun.{name}" else f"{module}.{name}" for name, module in forerun._EXPORTS.items()
+    }
+    return "\n".join(f"- [`forerun.{name}`][{place}]" for name, place in sorted(places.items()))
 
 
 def up(page: Page) -> str:

@@ -26,7 +26,7 @@ def passes_page() -> str:
     from forerun.support.options import specs
 
     rows = [
-        (f"`{name}`", cls.summary(), ", ".join(sorted(cls.changes)), " ".join(f"`{spec.name}`" for spec in specs(cls)))
+        (f"`{name}`", cls.summary(), ", ".join(sorted(cls.changes)), " ".join(f"`{spec.key}`" for spec in specs(cls)))
         for name, cls in builtin().items()
     ]
     pipelines = [(f"`{name}`", f"`{text}`") for name, text in NAMED_PIPELINES.items()]

@@ -96,6 +96,7 @@ def compile(
     if not isinstance(graph, Graph):
         raise InvalidInput(f"compile takes a Graph, not {type(graph).__name__}", hint="GraphBuilder.build() makes one")
     resolved = resolve_target(target)
+    identity_of(resolved)  # without a GPU, this ends before the passes
     with trusting(trust):
         result = prepare(graph, resolved, pipeline, dump, instruments=instruments, tuning=tuning)
         try:

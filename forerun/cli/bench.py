@@ -62,7 +62,7 @@ def bench(
     shape: options.Shape = None,
     random_weights: options.RandomWeights = False,
     target: options.Gpu = "cuda",
-    pipeline: options.Pipeline = options.BY_TARGET,
+    pipeline: options.GpuPipeline = options.BY_TARGET,
     against: Annotated[
         str | None, options.passes_option(help="A second pipeline: outputs are compared, then times, in pairs A B B A.")
     ] = None,

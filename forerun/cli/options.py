@@ -15,6 +15,7 @@ __all__ = [
     "Context",
     "Dump",
     "Gpu",
+    "GpuPipeline",
     "Json",
     "KvRows",
     "Load",
@@ -96,15 +97,20 @@ RandomWeights: TypeAlias = Annotated[
 ]
 Gpu: TypeAlias = Annotated[str, target_option("Which GPU: cuda, options in braces.")]
 BY_TARGET = "auto"
-Pipeline: TypeAlias = Annotated[
-    str,
-    typer.Option(
+
+
+def _pipeline_option(default: str) -> Any:
+    """The passes for a compilation; which ones are the default, its help says."""
+    return typer.Option(
         metavar="PASSES",
         show_default=False,
         autocompletion=completion.passes,
-        help="Pass,pass,...; options in braces. [default: fast on a GPU, exact elsewhere]",
-    ),
-]
+        help=f"Pass,pass,...; options in braces. [default: {default}]",
+    )
+
+
+Pipeline: TypeAlias = Annotated[str, _pipeline_option("fast on a GPU, exact elsewhere")]
+GpuPipeline: TypeAlias = Annotated[str, _pipeline_option("fast")]
 Position: TypeAlias = Annotated[
     int | None, typer.Option(min=0, metavar="N", help="Where a decode step stands. [default: 512, or the last]")
 ]

@@ -96,7 +96,9 @@ def run(
         refuse_unused(ctx, ("seed",), "it chooses among adversarial schedules: add --schedule adversarial")
     if shaped or choice.is_graph or (not prompt and (steps is not None or position is not None)):
         values = "random weights" if shaped else "a graph of a file"
-        refuse_unused(ctx, ("prompt", "max_new_tokens"), f"{values} cannot continue a prompt; --position says where")
+        refuse_unused(
+            ctx, ("prompt", "max_new_tokens"), f"{values} cannot continue a prompt; leave it out to time steps"
+        )
         request = StepsRequest(choice, position, steps, plan, dump)
         return run_steps(request, talks=talks, as_json=as_json, verbose=verbose)
     refuse_unused(ctx, ("steps", "position"), "a prompt decides which steps there are; leave it out to time some")

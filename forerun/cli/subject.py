@@ -93,8 +93,13 @@ class Choice:
                 raise InvalidInput(f"model '{SHAPED_MODEL}' needs --shape", hint=hint)
             name = None
         if (name is None) == (shape is None):
-            hint = f"forerun {command} GRAPH.fir, forerun {command} {BUILT_IN_MODEL}, or forerun {command} --shape NAME"
-            raise InvalidInput("name one graph, model or --shape", hint=hint)
+            first, others = (
+                ("--sample NAME", "model, --shape or --sample")
+                if command == "export"
+                else ("GRAPH.fir", "graph, model or --shape")
+            )
+            hint = f"forerun {command} {first}, forerun {command} {BUILT_IN_MODEL}, or forerun {command} --shape NAME"
+            raise InvalidInput(f"name one {others}", hint=hint)
         found = cls(name, shape)
         if found.is_graph:
             refuse_unused(ctx, ("dtype", "kv_dtype", "context"), "the graph of a file has its types and positions")

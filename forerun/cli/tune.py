@@ -33,7 +33,7 @@ def tune(
     shape: options.Shape = None,
     random_weights: options.RandomWeights = False,
     target: options.Gpu = "cuda",
-    pipeline: options.Pipeline = options.BY_TARGET,
+    pipeline: options.GpuPipeline = options.BY_TARGET,
     output: Annotated[
         str | None,
         typer.Option(

@@ -20,7 +20,7 @@ def fitted_costs(samples: Mapping[int, Sequence[tuple[int, float]]]) -> dict[int
 
     Args:
         samples: For each kind, pairs of the blocks of an item and the time that it took, in one unit of time for all
-        kinds.
+            kinds.
 
     Returns:
         Costs whose ratios are those of the times; the cheapest block costs 64.

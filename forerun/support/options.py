@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, TypeVar, Union
 
-from forerun.support.diagnostics import InternalError, InvalidInput, did_you_mean
+from forerun.support.diagnostics import InternalError, InvalidInput, closest, did_you_mean
 from forerun.support.option_text import ItemText, OptionText, Span, format_value
 
 __all__ = ["OptionSpec", "build", "check_values", "describe", "non_default_texts", "option", "specs", "value_for_json"]
@@ -43,6 +43,7 @@ def option(default: Any = _MISSING, *, help: str, file: bool = False) -> Any:
 
 
 MAX_DIGITS = 1000
+_WIDEST = 32
 """The most characters of an integer option: as many as the text form of graphs takes (P4)."""
 
 
@@ -214,10 +215,13 @@ def check_values(value: object, what: str) -> None:
 
 
 def describe(declaring: type) -> list[str]:
-    """One line of help for each option, aligned."""
-    rows = [(f"{spec.key}={_metavariable(spec)}", spec) for spec in specs(declaring)]
-    width = max((len(left) for left, _ in rows), default=0)
-    return [f"{left:<{width}}  {spec.help} ({_default_words(spec)})" for left, spec in rows]
+    """Lines of help for the options, aligned; the help of one with a long name and many values is on a second line."""
+    rows = [(f"{spec.key}={_metavariable(spec)}", f"{spec.help} ({_default_words(spec)})") for spec in specs(declaring)]
+    width = max((len(left) for left, _ in rows if len(left) <= _WIDEST), default=0)
+    lines = list[str]()
+    for left, right in rows:
+        lines += [f"{left:<{width}}  {right}"] if len(left) <= width else [left, f"{'':<{width}}  {right}"]
+    return lines
 
 
 def value_for_json(value: object) -> Any:
@@ -269,7 +273,8 @@ def _choice_text(value: object) -> str:
 def _bad_value(spec: OptionSpec, given: OptionText) -> _Finding:
     hint = f"it accepts {spec.accepted}"
     if spec.choices is not None and len(spec.choices) > 2:
-        hint = f"{did_you_mean(given.value, spec.choices)} {hint}"
+        near = closest(given.value, spec.choices)
+        hint = hint if near is None else f"did you mean '{near}'? {hint}"
     shown = given.value if len(given.value) <= 60 else f"{given.value[:60]}..."
     return "O4", f"option '{given.key}' cannot be '{shown}'", given.value_span, hint
 

@@ -43,6 +43,9 @@ def test_a_model_and_a_shape(forerun, tmp_path, monkeypatch):
 
 def test_what_cannot_be_exported(forerun):
     assert "did you mean 'decode'?" in forerun("export", "--sample", "decod").err
-    assert forerun("export").err.startswith("error: name one graph, model or --shape\n")
+    asked = forerun("export").err
+    assert asked.startswith("error: name one model, --shape or --sample\n")
+    assert "forerun export --sample NAME" in asked
+    assert "GRAPH" not in asked
     assert forerun("export", "--sample", "race", "--dtype", "f16").err.startswith("error: --dtype has no use here\n")
     assert "is a graph already" in forerun("export", "x.fir").err

@@ -90,7 +90,9 @@ def test_old_runs_are_removed(forerun, model, tmp_path, monkeypatch):
     [
         (("--pipeline", "insert-pld"), 2, "did you mean 'insert-pdl'?"),
         (("--target", "refrence"), 2, "did you mean 'reference'?"),
-        pytest.param(("--target", "cuda"), 3, "no GPU", marks=pytest.mark.skipif(not no_gpu_reason(), reason="a GPU")),
+        pytest.param(
+            ("--target", "cuda"), 3, "error: no GPU", marks=pytest.mark.skipif(not no_gpu_reason(), reason="a GPU")
+        ),
         (("--target", "reference{seed=1}", "--seed", "2"), 2, "both given"),
         (("--context", "3"), 2, "3 positions"),
         (("--context", "0"), 2, "--context"),
@@ -233,7 +235,7 @@ def test_names_that_are_close_to_shapes_lead_to_them(forerun):
     outcome = run(forerun, "llama3")
     assert outcome.err.splitlines() == [
         "error: no model 'llama3'",
-        "hint: name a .gguf file, or only the shapes of a model: --shape llama-3.2-1b",
+        "hint: name a .gguf file, or only the shapes of a model: --shape llama-3.2-3b",
     ]
 
 

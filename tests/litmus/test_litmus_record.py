@@ -64,7 +64,7 @@ def test_assumptions_of_the_machine_that_it_was_recorded_on(written):
 def test_another_machine(written, changed):
     with pytest.raises(Unsupported, match=r"holds for NVIDIA Test GPU, driver 580\.1, not for") as caught:
         assumptions_from(written(), replace(MACHINE, **changed))
-    assert "forerun litmus --out" in caught.value.hint
+    assert "forerun litmus --output FILE" in caught.value.hint
 
 
 def test_assumptions_are_decided_from_counts(written):
@@ -113,7 +113,7 @@ def test_no_file_and_no_json(tmp_path):
     (tmp_path / "text").write_text("{")
     with pytest.raises(InvalidInput, match="is not JSON") as caught:
         read_record(tmp_path / "text")
-    assert "forerun litmus --out" in caught.value.hint
+    assert "forerun litmus --output FILE" in caught.value.hint
 
 
 def test_the_recorded_run_on_an_h100_licenses_h6_and_h8_there() -> None:

@@ -34,6 +34,12 @@ class Everything:
     max_count: int | None = option(None, help="perhaps a bound")
 
 
+@dataclass(frozen=True)
+class Lengthy:
+    policy: Literal["prefix-sums", "longest-first", "round-robin"] = option("prefix-sums", help="which one")
+    ctas: int = option(1, help="how many")
+
+
 everything = st.builds(
     Everything,
     flag=st.booleans(),
@@ -169,6 +175,7 @@ def test_one_item_is_one_item() -> None:
         ("e{ratio=nan}", "O4", "option 'ratio' cannot be 'nan'", 9, "it accepts a number"),
         ("e{mode=fats}", "O4", "option 'mode' cannot be 'fats'", 8,
          "did you mean 'fast'? it accepts one of fast, slow, none"),
+        ("e{mode=unlike}", "O4", "option 'mode' cannot be 'unlike'", 8, "it accepts one of fast, slow, none"),
         ("e{colour=green}", "O4", "option 'colour' cannot be 'green'", 10, "it accepts red or dark_blue"),
         ('e{max_count="none"}', "O4", "option 'max_count' cannot be 'none'", 13, "it accepts an integer, or none"),
         ("e{count=" + "9" * 5000 + "}", "O4", "option 'count' cannot be '" + "9" * 60 + "...'", 9,
@@ -233,6 +240,11 @@ def test_help_derives_from_the_declaration() -> None:
         "count=int               how many (default: 3)",
     ]
     assert describe(Everything)[-2] == "maybe-mode=a|none|none  perhaps a mode (default: none)"
+    assert describe(Lengthy) == [
+        "policy=prefix-sums|longest-first|round-robin",
+        "          which one (default: prefix-sums)",
+        "ctas=int  how many (default: 1)",
+    ]
     assert describe(Needy) == ["file=str  where it lies (required)"]
 
 

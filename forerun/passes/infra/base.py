@@ -76,7 +76,8 @@ class Pass(ABC):
     @classmethod
     def help(cls) -> str:
         """Name, docstring, options and statistics, for a terminal."""
-        parts = [f"{cls.name}: {inspect.cleandoc(cls.__doc__ or '')}"]
+        described = inspect.cleandoc(cls.__doc__ or "").replace("``", "'")
+        parts = [f"{cls.name}: {described}"]
         options = describe(cls)
         if options:
             parts.append("\n".join(("Options:", *(f"  {line}" for line in options))))

@@ -13,7 +13,7 @@ from forerun.ir.trust import is_module_name
 from forerun.passes.infra import registry
 from forerun.passes.infra.base import Pass
 from forerun.passes.infra.named_pipelines import NAMED_PIPELINES
-from forerun.support.diagnostics import InvalidInput
+from forerun.support.diagnostics import InvalidInput, closest
 from forerun.support.escaping import visible
 from forerun.support.option_text import ItemText, OptionTextError, Span, format_item, parse_items
 from forerun.support.options import build, non_default_texts
@@ -171,5 +171,7 @@ def _pass_of(item: ItemText) -> tuple[Pass | None, list[_Finding]]:
     try:
         cls = registry.get(item.name)
     except InvalidInput as error:
-        return None, [("O2", error.message, item.span, error.hint)]
+        near = closest(item.name, NAMED_PIPELINES)
+        hint = error.hint if near is None or error.hint.startswith("did you mean") else f"did you mean '{near}'?"
+        return None, [("O2", error.message, item.span, hint)]
     return build(cls, item)

@@ -89,7 +89,7 @@ def read_record(path: str | Path) -> Record:
     return Record(found, file.text("date"), dict(_results(file.each("tests"))))
 
 
-_HOW = "forerun litmus --out FILE records them"
+_HOW = "forerun litmus --output FILE records them"
 
 
 def _results(tests: list[JsonObject]) -> list[tuple[str, Counts]]:
@@ -109,7 +109,7 @@ def assumptions_from(path: str | Path, machine: Machine | None = None) -> frozen
     """The assumptions that a recorded run supports, for the GPU and driver that it was recorded on.
 
     Args:
-        path: A file that ``forerun litmus --out`` wrote.
+        path: A file that ``forerun litmus --output`` wrote.
         machine: The GPU that graphs will run on; by default the first one of this machine.
 
     Raises:
@@ -120,5 +120,5 @@ def assumptions_from(path: str | Path, machine: Machine | None = None) -> frozen
     machine = this_machine() if machine is None else machine
     if (record.machine.gpu, record.machine.driver) != (machine.gpu, machine.driver):
         message = f"'{path}' holds for {record.machine}, not for {machine}"
-        raise Unsupported(message, hint="record it here: forerun litmus --out FILE")
+        raise Unsupported(message, hint="record it here: forerun litmus --output FILE")
     return record.assumptions

@@ -60,6 +60,7 @@ def test_default_stands_for_the_default_pipeline() -> None:
     ("text", "code", "message", "column", "length", "hint"),
     [
         ("test-drop,test-nothin", "O2", "no pass 'test-nothin'", 11, 11, "did you mean 'test-nothing'?"),
+        ("exac", "O2", "no pass 'exac'", 1, 4, "did you mean 'exact'?"),
         ("test-drop{keeep=1}", "O3", "'test-drop' has no option 'keeep'", 11, 5, "did you mean 'keep'?"),
         ("test-nothing{a=1}", "O3", "'test-nothing' has no option 'a'", 14, 1, "it has no options"),
         ("test-drop{keep=all}", "O4", "option 'keep' cannot be 'all'", 16, 3, "it accepts an integer"),
