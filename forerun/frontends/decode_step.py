@@ -256,7 +256,7 @@ class StepEmitter:
         return self._temp(f"{node}.out", DType.F32, (count,))
 
     def _by_head(self, vector: str, heads: int) -> str:
-        """The same bytes as rows, one a head."""
+        """A view of a vector with a row for each head, ``[heads, head_size]``."""
         name = f"{vector.removesuffix('.out')}.heads"
         shape = heads, self.config.head_size
         return self.builder.buffer(name, DType.F32, shape, BufferRole.TEMP, allocation=vector)

@@ -62,7 +62,7 @@ class FileBytes:
         return data
 
     def part(self, start: int, size: int) -> bytes:
-        """The same, for many small pieces one after the other: they come from a window that is read at once."""
+        """The bytes from ``start`` on, for many small pieces in order: they come from a window that is read at once."""
         offset = start - self._window_start
         if offset < 0 or offset + size > len(self._window):
             self._window_start = start

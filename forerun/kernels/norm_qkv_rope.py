@@ -137,13 +137,13 @@ def rotate_append(q: Floats, k: Floats, v: Floats, cosine: Floats, sine: Floats)
 
 @phase(name="rotate_append", writes=rope_append.OUTPUTS)
 def rotate_append_bf16(q: Floats, k: Floats, v: Floats, cosine: Floats, sine: Floats) -> tuple[Floats, Any, Any]:
-    """The same for caches of bf16."""
+    """The rotated query, and the rows to append to caches of bf16."""
     return rope_append.rotate_append_bf16(*_by_head(q, k, v, sine), cosine, sine)
 
 
 @phase(name="rotate_append", writes=rope_append.OUTPUTS)
 def rotate_append_f16(q: Floats, k: Floats, v: Floats, cosine: Floats, sine: Floats) -> tuple[Floats, Any, Any]:
-    """The same for caches of f16."""
+    """The rotated query, and the rows to append to caches of f16."""
     return rope_append.rotate_append_f16(*_by_head(q, k, v, sine), cosine, sine)
 
 

@@ -52,7 +52,7 @@ def rotate_append(q: Floats, k: Floats, v: Floats, cosine: Floats, sine: Floats)
 
 @phase(name="rotate_append", writes=OUTPUTS)
 def rotate_append_bf16(q: Floats, k: Floats, v: Floats, cosine: Floats, sine: Floats) -> tuple[Floats, Any, Any]:
-    """The same for caches of bf16."""
+    """The rotated query, and the rows to append to caches of bf16."""
     import ml_dtypes
 
     rotated, key, value = rotate_append(q, k, v, cosine, sine)
@@ -61,7 +61,7 @@ def rotate_append_bf16(q: Floats, k: Floats, v: Floats, cosine: Floats, sine: Fl
 
 @phase(name="rotate_append", writes=OUTPUTS)
 def rotate_append_f16(q: Floats, k: Floats, v: Floats, cosine: Floats, sine: Floats) -> tuple[Floats, Any, Any]:
-    """The same for caches of f16."""
+    """The rotated query, and the rows to append to caches of f16."""
     rotated, key, value = rotate_append(q, k, v, cosine, sine)
     return rotated, key.astype(np.float16), value.astype(np.float16)
 

@@ -43,8 +43,8 @@ WARPS = 8
 """Warps of a CTA."""
 
 WARPS_OF_BLOCKS = 16
-"""The same for quantised blocks, of which a byte takes more instructions. What was measured best: with 64 registers a
-thread two such kernels fit on an SM (benchmarks/NOTES.md)."""
+"""Warps of a CTA that reads quantised blocks, of which a byte takes more instructions. It was measured to be best:
+with 64 registers a thread two such kernels fit on an SM (benchmarks/NOTES.md)."""
 
 _TILE = 4096  # bytes at most
 _ARRIVAL = 8

@@ -42,7 +42,7 @@ def abba(first: Callable[[], object], second: Callable[[], object], rounds: int)
 
 
 def paired(first: Callable[[], float], second: Callable[[], float], rounds: int) -> tuple[list[float], list[float]]:
-    """The same for calls that tell themselves what they took."""
+    """Time two things as :func:`abba` does, by calls that return their own seconds."""
     first()
     second()
     found = [turn(first, second) for _ in range(rounds)]

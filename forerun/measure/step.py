@@ -96,7 +96,7 @@ def step_samples(program: Executable, replays: int) -> list[float]:
 
 
 def time_pair(first: Executable, second: Executable, steps: int) -> StepTimes:
-    """The same for two programs, in the order A B B A, so that drift falls out."""
+    """Microseconds of a step of each of two programs, in the order A B B A, so that linear drift cancels."""
     batch = _batch(steps, 2)
     rounds = max(1, steps // (2 * batch))
     a, b = paired(lambda: first.seconds_per_replay(batch), lambda: second.seconds_per_replay(batch), rounds)

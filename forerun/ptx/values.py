@@ -141,7 +141,7 @@ class Value:
         return top & ~(lowest - 1)
 
     def replaced(self, terms: Mapping[Term, Value]) -> Value:
-        """The same with sums for some terms, which have as many bits."""
+        """The value with sums in place of some terms; each sum has as many bits as the value."""
         found = Value(self.bits, tuple(pair for pair in self.terms if pair[0] not in terms), self.constant)
         for term, factor in self.terms:
             if term in terms:

@@ -72,7 +72,7 @@ class Trial:
 
     @property
     def brief(self) -> str:
-        """The same without the shapes of the group's buffers."""
+        """One line without the shapes of the group's buffers."""
         return str(replace(self, group=self.group.partition("(")[0].rpartition("#")[2]))
 
 

@@ -82,7 +82,7 @@ class ByteSet:
         return self._meets(other)
 
     def _meets(self, other: ByteSet) -> bool | None:
-        """The same, for sets whose hulls are not known to be apart."""
+        """Whether some byte is in both sets, whose hulls are not known to be apart; ``None`` if that is not known."""
         known = self.is_known and other.is_known and self.start_terms == other.start_terms
         if self.start_terms == other.start_terms and not (self.levels or other.levels):
             return True if known else None

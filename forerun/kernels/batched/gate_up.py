@@ -41,7 +41,7 @@ def activate_bf16(gate: Floats, up: Floats) -> NDArray[Any]:
 
 
 def activate_f16(gate: Floats, up: Floats) -> NDArray[Any]:
-    """The same as halves of f16."""
+    """The activated products as halves of f16."""
     return halves.divided_f16(silu_mul.activate(gate, up))
 
 

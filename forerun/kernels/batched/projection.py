@@ -70,7 +70,7 @@ def add_bf16(acc: Floats, base: Floats, scale_of_norm: Floats) -> tuple[Floats, 
 
 
 def add_f16(acc: Floats, base: Floats, scale_of_norm: Floats) -> tuple[Floats, NDArray[Any], Floats]:
-    """The same with halves of f16."""
+    """The sum, the scaled sum as halves of f16, and the sums of squares."""
     y: Floats = base + acc
     return y, halves.divided_f16(y * scale_of_norm), halves.sums_of_squares(y)
 

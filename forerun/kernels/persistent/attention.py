@@ -118,7 +118,10 @@ def attend_and_record(
     arrived: Words,
     slots: int,
 ) -> tuple[Floats, Floats, Floats, Words, NDArray[np.int64]]:
-    """The same, and when the items begin and end: here one behind the other, a nanosecond each, on one SM a CTA."""
+    """What :func:`attend` returns, and when the items begin and end.
+
+    Here they follow one another, each takes a nanosecond, and each CTA has an SM of its own.
+    """
     batch = query_pointers, kv_lengths, page_pointers, pages
     found = attend(q, k_cache, v_cache, *batch, status, counts, pointers, items, counters, arrived, slots)
     records = np.zeros((len(items), RECORD_WORDS), np.int64)

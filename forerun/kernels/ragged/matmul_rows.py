@@ -94,7 +94,7 @@ def declare(dtype: DType = DType.BF16) -> Kernel:
 
 
 def declare_add(dtype: DType = DType.BF16) -> Kernel:
-    """The same, added to ``residual``, a row of the batch.
+    """The kernel of :func:`declare` whose results are added to the rows of ``residual`` (``[Q, N]``).
 
     Raises:
         InvalidInput: If it is neither bf16 nor f16.
@@ -104,7 +104,7 @@ def declare_add(dtype: DType = DType.BF16) -> Kernel:
 
 
 def declare_bias(dtype: DType = DType.BF16) -> Kernel:
-    """The same, added to ``bias``.
+    """The kernel of :func:`declare` whose results are added to ``bias``.
 
     Raises:
         InvalidInput: If it is neither bf16 nor f16.

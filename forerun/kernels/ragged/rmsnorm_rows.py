@@ -33,13 +33,13 @@ def _normalized(rows: Words, x: Floats, w: Floats, eps: float) -> Floats:
 
 @phase(name="normalize", writes="y")
 def normalize_bf16(rows: Words, x: Floats, w: Floats, eps: float) -> NDArray[Any]:
-    """The scaled rows, rounded. The mean is taken in f32."""
+    """The scaled rows, rounded to bf16. The mean is taken in f32."""
     return padded(rounded(_normalized(rows, x, w, eps), DType.BF16), len(x))
 
 
 @phase(name="normalize", writes="y")
 def normalize_f16(rows: Words, x: Floats, w: Floats, eps: float) -> NDArray[Any]:
-    """The same in f16."""
+    """The scaled rows, rounded to f16. The mean is taken in f32."""
     return padded(rounded(_normalized(rows, x, w, eps), DType.F16), len(x))
 
 

@@ -33,13 +33,13 @@ def _activated(rows: Words, gate: Floats, up: Floats) -> Floats:
 
 @phase(name="activate", writes="y")
 def activate_bf16(rows: Words, gate: Floats, up: Floats) -> NDArray[Any]:
-    """The products, rounded."""
+    """The products, rounded to bf16."""
     return padded(rounded(_activated(rows, gate, up), DType.BF16), len(gate))
 
 
 @phase(name="activate", writes="y")
 def activate_f16(rows: Words, gate: Floats, up: Floats) -> NDArray[Any]:
-    """The same in f16."""
+    """The products, rounded to f16."""
     return padded(rounded(_activated(rows, gate, up), DType.F16), len(gate))
 
 

@@ -254,7 +254,7 @@ class Updater:
         return self._put(params, position, path)
 
     def _set_numbers(self, node: Any, was: _Now, change: NodeChange) -> str:
-        """The same for a kernel node that differs from what it was in some numbers alone."""
+        """Set a kernel node that differs from what it was only in some numbers; why it cannot be done, if it cannot."""
         address = self._arguments.address_after(change.position, was[0], node, was[2], change.numbers)
         if not address:
             return self._set(node, change.position, was[2], change.path)

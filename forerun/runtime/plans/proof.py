@@ -111,7 +111,7 @@ class Proof:
         return Proof(after), HOW[3]
 
     def _moved_to(self, graph: Graph) -> Proof:
-        """The same facts, of another graph."""
+        """A proof of another graph by the same facts."""
         moved = object.__new__(Proof)
         moved.graph, moved._facts, moved._tables = graph, self._facts, self._tables
         return moved

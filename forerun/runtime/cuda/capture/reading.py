@@ -95,13 +95,13 @@ def copy_of(driver: Driver, node: Any) -> CapturedNode:
         CudaError: If the driver fails.
     """
     found = driver.call("cuGraphMemcpyNodeGetParams", node)
-    ends = [_end(found, side) for side in ("src", "dst")]
+    source, destination = _end(found, "src"), _end(found, "dst")
     rows = int(found.Height) * int(found.Depth)
     width = int(found.WidthInBytes)
-    if None in ends:
+    if source is None or destination is None:
         return CapturedNode("memcpy", unsupported=("it copies from or to an array",))
-    (source, source_extent), (destination, extent) = ends  # type: ignore[misc]
-    return CapturedNode("memcpy", transfer=Transfer(source, destination, width, rows, max(extent, source_extent)))
+    extent = max(source[1], destination[1])
+    return CapturedNode("memcpy", transfer=Transfer(source[0], destination[0], width, rows, extent))
 
 
 class GraphReader:

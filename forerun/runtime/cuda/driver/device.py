@@ -143,7 +143,7 @@ class Context:
 
     @contextmanager
     def current_if_possible(self) -> Iterator[None]:
-        """The same for clean-up, which goes on where even this fails."""
+        """Within the block the context is current, if it can be made so: clean-up goes on where even this fails."""
         before = None
         with suppress(CudaError):
             before = self.enter()

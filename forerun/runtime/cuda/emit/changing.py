@@ -51,7 +51,7 @@ class ChangingArguments:
         return words.address
 
     def address_after(self, position: int, old: object, new: KernelNode, unit: int, numbers: Sequence[int]) -> int:
-        """The same where only some numbers differ from what another node passes to the same unit.
+        """Write only the numbers in which a node differs from the one before it, which launched the same unit.
 
         Args:
             position: The launch position.
