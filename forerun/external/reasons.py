@@ -11,8 +11,7 @@ from forerun.ir.graph import Graph
 from forerun.ir.kernel import Kernel, Phase, Wait
 from forerun.ir.nodes import KernelNode
 from forerun.ir.semantics import accesses, event_order
-from forerun.ir.types import DependencyKind
-from forerun.passes.hoist_loads import own_hazards, pending_writers
+from forerun.passes.hoist_loads import own_hazards, started_early
 
 if TYPE_CHECKING:
     from forerun.runtime.cuda.capture.assembled import MadeCode
@@ -46,15 +45,8 @@ def _label(imported: ImportedGraph, number: int) -> str:
 
 def loads_behind_the_wait(graph: Graph) -> Iterator[tuple[str, str]]:
     """The nodes whose kernel loads something only after its wait, and why, where that cannot be otherwise."""
-    early = {d.target for d in graph.dependencies if d.kind is DependencyKind.PROGRAMMATIC}
-    pending = pending_writers(graph, event_order(graph), early)
-    for node in graph:
-        if not isinstance(node, KernelNode) or node.name not in early:
-            continue
-        kernel = graph.kernels[node.kernel]
-        if kernel.has_fixed_code or kernel.is_black_box:
-            continue
-        own, others = own_hazards(kernel, accesses(graph)[node.name]), pending.get(node.name, {})
+    for node, kernel, others in started_early(graph, event_order(graph)):
+        own = own_hazards(kernel, accesses(graph)[node.name])
         late = list(_late_loads(kernel))
         for blocked, writer in ((own, "the kernel itself"), (others, "another node")):
             names = [access.parameter for phase in late if phase.name in blocked for access in phase.reads]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import ClassVar
@@ -18,7 +18,15 @@ from forerun.passes.infra.base import Pass, PassContext, option
 from forerun.passes.infra.bodies import rewrite_all
 from forerun.passes.infra.registry import register
 
-__all__ = ["HoistLoads", "complete_long_ago", "fewest_sources", "hoisted", "own_hazards", "pending_writers"]
+__all__ = [
+    "HoistLoads",
+    "complete_long_ago",
+    "fewest_sources",
+    "hoisted",
+    "own_hazards",
+    "pending_writers",
+    "started_early",
+]
 
 MOST_WRITERS = 64
 """If more nodes than this write what a phase reads, only the last of them are looked at."""
@@ -61,16 +69,8 @@ class HoistLoads(Pass):
 
     def _hoisted(self, graph: Graph, context: PassContext) -> Graph:
         order = event_order(graph)
-        early = {d.target for d in graph.dependencies if d.kind is DependencyKind.PROGRAMMATIC}
-        pending = pending_writers(graph, order, early)
         edit = graph.edit()
-        for node in graph:
-            if not isinstance(node, KernelNode) or node.name not in early:
-                continue
-            kernel = graph.kernels[node.kernel]
-            if kernel.has_fixed_code or kernel.is_black_box:
-                continue
-            writers = pending.get(node.name, {})
+        for node, kernel, writers in started_early(graph, order):
             blocked = self._held_back(graph, order, node.name, writers) if writers else set[str]()
             blocked |= own_hazards(kernel, accesses(graph)[node.name])
             roles = tuple(self._hoist(role, blocked, context) for role in kernel.roles or ())
@@ -133,6 +133,20 @@ def _ahead(roles: Iterable[Role]) -> set[str]:
 
 
 # What holds phases back
+
+
+def started_early(graph: Graph, order: EventOrder) -> Iterator[tuple[KernelNode, Kernel, Pending]]:
+    """The nodes that programmatic dependencies start early and whose code may be changed, in the graph's order.
+
+    Each comes with its kernel, and with what its phases need that may be incomplete at its start.
+    """
+    early = {d.target for d in graph.dependencies if d.kind is DependencyKind.PROGRAMMATIC}
+    pending = pending_writers(graph, order, early)
+    for node in graph:
+        if isinstance(node, KernelNode) and node.name in early:
+            kernel = graph.kernels[node.kernel]
+            if not kernel.has_fixed_code and not kernel.is_black_box:
+                yield node, kernel, pending.get(node.name, {})
 
 
 def pending_writers(graph: Graph, order: EventOrder, among: Collection[str] | None = None) -> dict[str, Pending]:
