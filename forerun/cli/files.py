@@ -57,6 +57,8 @@ def read_text(name: str) -> str:
     from forerun.support.diagnostics import InvalidInput
 
     path = Path(name)
+    if not name:
+        raise InvalidInput("the name of a file is empty", hint="'-' is standard input")
     if name != STANDARD and not path.exists():
         raise InvalidInput(f"{name}: no such file", hint=_siblings(path))
     if name != STANDARD and path.is_dir():
@@ -173,7 +175,9 @@ def _siblings(path: Path) -> str:
 
 def _inside(path: Path) -> str:
     graphs = sorted(p.name for p in path.glob("*.fir"))
-    return f"it holds {', '.join(graphs[:4])}{', ...' if len(graphs) > 4 else ''}" if graphs else ""
+    if graphs:
+        return f"it holds {', '.join(graphs[:4])}{', ...' if len(graphs) > 4 else ''}"
+    return "the folder of a captured graph has a file capture.json"
 
 
 KEPT_RUNS = 20

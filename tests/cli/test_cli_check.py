@@ -326,3 +326,9 @@ def test_fused_nodes_in_loops_are_looked_for(forerun):
 def test_modules_are_loaded_for_a_second_graph_only(forerun, good):
     assert forerun("check", good, "--load", "json").err.startswith("error: --load has no use here\n")
     assert forerun("check", good, good, "--load", "json").status == 0
+
+
+def test_a_name_that_is_empty_and_a_folder_that_holds_nothing(forerun, tmp_path):
+    (tmp_path / "nothing").mkdir()
+    assert "the name of a file is empty" in forerun("check", "").err
+    assert "the folder of a captured graph has a file capture.json" in forerun("check", "nothing").err
