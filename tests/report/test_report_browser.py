@@ -61,5 +61,5 @@ def test_a_saved_picture_is_what_the_page_shows(page, tmp_path):
     assert [group.find(f"{SVG}text").text for group in root.iter(f"{SVG}g") if "data-n" in group.attrib] == names
     assert len(names) > 10
     assert any("blk.1 … " in (text.text or "") for text in root.iter(f"{SVG}text"))
-    assert (hidden, file) == (False, "p2a-after.svg")
+    assert (hidden, file) == (False, "p3a-after.svg"), "the graph after the third pass"
     assert {element.get("id") for element in root.iter(f"{SVG}marker")} >= {"full", "programmatic"}
