@@ -19,7 +19,7 @@ UNFOLDED = 24
 LONGEST_UNIT = 64
 """The most nodes in one repeated unit; longer periods would not fit on a screen."""
 SHORTEST_UNIT = 6
-"""Shorter periods are taken several times, to give units of at least that many nodes."""
+"""Shorter periods are taken several times, to give units of at least that many nodes, unless each names a layer."""
 CHUNK = 40
 """Stretches without repeats are cut into pieces of at most that many nodes."""
 
@@ -117,18 +117,25 @@ def _common_prefix(names: Sequence[str]) -> str:
 
 
 def _find_runs(names: Sequence[str]) -> list[_Run]:
-    """All periodic stretches of the masked names, over the likely periods."""
+    """All periodic stretches of the masked names, over the likely periods; short units must be layers."""
     numbers: dict[str, int] = {}
     labels = [numbers.setdefault(mask(name), len(numbers)) for name in names]
-    return [
+    runs = (
         _aligned(names, start, stop, period)
         for period in _likely_periods(labels)
         for start, stop in _periodic_stretches(labels, period)
-    ]
+    )
+    return [run for run in runs if run.period >= SHORTEST_UNIT or _has_layers(names, run)]
 
 
-def _likely_periods(labels: Sequence[int], limit: int = 12) -> list[int]:
-    """The commonest distances between a label and its next few occurrences."""
+def _has_layers(names: Sequence[str], run: _Run) -> bool:
+    """Whether each unit has a name of its own, such as ``blk.7``."""
+    found = {_common_prefix(names[start : start + run.period]) for start in range(run.start, run.stop, run.period)}
+    return len(found - {""}) == run.count
+
+
+def _likely_periods(labels: Sequence[int], limit: int = 16) -> list[int]:
+    """The commonest distances between a label and its next few occurrences, and multiples of the short ones."""
     places: dict[int, list[int]] = defaultdict(list)
     distances: Counter[int] = Counter()
     for place, label in enumerate(labels):
@@ -136,7 +143,7 @@ def _likely_periods(labels: Sequence[int], limit: int = 12) -> list[int]:
             distance = place - earlier
             times = -(-SHORTEST_UNIT // distance)
             if distance * times <= LONGEST_UNIT:
-                distances[distance * times] += 1
+                distances.update({distance, distance * times} - {1})
         places[label].append(place)
     return [period for period, _ in distances.most_common(limit)]
 

@@ -39,6 +39,12 @@ def test_names_without_a_common_prefix_are_folded_by_their_period():
     assert segments[1].label("a.10") == "a.10"
 
 
+def test_fused_layers_are_cards_of_their_own():
+    nodes = "qkv", "attention", "attn_residual", "ffn_act", "ffn_residual"
+    segments = fold(["token_embd", *(f"blk.{layer}.{node}.fused" for layer in range(8) for node in nodes), "argmax"])
+    assert [s.title for s in segments if s.run is not None] == [f"blk.{layer}" for layer in range(8)]
+
+
 def test_a_small_graph_is_one_segment():
     assert [len(s.nodes) for s in fold(model(2))] == [19]
 
