@@ -171,12 +171,13 @@ def host_call(
 
 
 def _fitting(place: str, buffer: str, dtype: np.dtype[Any], value: NDArray[Any]) -> NDArray[Any]:
-    """A result, if all its integers are numbers of a type: none is cut off.
+    """A result, if all its integers are numbers of a type, where they are of NumPy's usual one; others mean to be cut.
 
     Raises:
         InvalidInput: If they are not.
     """
-    if dtype.kind in "iu" and value.dtype.kind in "iu" and value.size and not np.can_cast(value.dtype, dtype):
+    is_usual = value.dtype in (np.int64, np.uint64)
+    if dtype.kind in "iu" and is_usual and value.size and not np.can_cast(value.dtype, dtype):
         limits = np.iinfo(dtype)
         for number in (int(value.min()), int(value.max())):
             if not limits.min <= number <= limits.max:
