@@ -96,7 +96,6 @@ def compile(
     if not isinstance(graph, Graph):
         raise InvalidInput(f"compile takes a Graph, not {type(graph).__name__}", hint="GraphBuilder.build() makes one")
     resolved = resolve_target(target)
-    identity_of(resolved)  # without a GPU, this ends before the passes
     with trusting(trust):
         result = prepare(graph, resolved, pipeline, dump, instruments=instruments, tuning=tuning)
         try:
@@ -156,7 +155,10 @@ def _tuned(passes: Pipeline, target: Target, tuning: str | Path | None) -> Pipel
         return Pipeline((*passes, ApplyTuning(str(tuning), *(identity_of(target) or ("", "")))))
     may_change = isinstance(target, DeviceTarget) and not all(subject.keeps_bits for subject in passes)
     is_tuned = any(isinstance(subject, ApplyTuning) for subject in passes)
-    return Pipeline((*passes, ApplyTuning())) if may_change and not is_tuned else passes
+    if is_tuned or not may_change:
+        return passes
+    identity_of(target)  # without a GPU, this ends before the passes
+    return Pipeline((*passes, ApplyTuning()))
 
 
 def identity_of(target: Target) -> tuple[str, str] | None:
