@@ -148,7 +148,7 @@ class _Importer:
             case "empty":
                 return EmptyNode(name)
             case "host":
-                return HostCallbackNode(name, "captured:host_function")
+                return self._host_function(name, prefix)
             case "event_record":
                 return EventRecordNode(name, "event")
             case "wait_event":
@@ -181,6 +181,17 @@ class _Importer:
         self.kernels[kernel.name] = kernel
         self.reasons[prefix + name] = reason
         return KernelNode(name, kernel.name, ((EVERYTHING, BufferArgument(EVERYTHING, partial=True)),))
+
+    def _host_function(self, name: str, prefix: str) -> Node:
+        """A function of the program's: it may do anything to the memory that the host reaches."""
+        reached = [self.memory.block(memory) for memory in self.captured.memory if memory.kind != "device"]
+        if not reached:
+            return HostCallbackNode(name, "captured:host_function")
+        parameters = tuple(BufferParameter(f"m{number}", DType.U8) for number in range(len(reached)))
+        kernel = self._declared(ReadKernel(Kernel("host_function", parameters), "", (), None)).kernel
+        self.reasons[prefix + name] = "what a function of the host touches is not known"
+        given = zip(parameters, reached, strict=True)
+        return KernelNode(name, kernel.name, tuple((p.name, BufferArgument(block, partial=True)) for p, block in given))
 
     def _kernel(self, name: str, node: CapturedNode, prefix: str) -> KernelNode:
         function = self.captured.function_of(node)

@@ -182,6 +182,19 @@ def test_other_nodes() -> None:
     assert sorted(found.reasons) == ["n2", "n3", "n7"]
 
 
+@pytest.mark.parametrize("edge", ["", "full"])
+def test_a_function_of_the_host_uses_what_the_host_reaches(edge: str) -> None:
+    """A copy to the host, and a function that is given what was copied: an edge between them is needed."""
+    copy = CapturedNode("memcpy", transfer=Transfer(BLOCKS["x"], BLOCKS["y"], 64, 1, 64))
+    made = captured([], [copy, CapturedNode("host")])
+    memory = tuple(replace(one, kind="host") if one.name == "y" else one for one in made.memory)
+    edges = (CapturedEdge(0, 1, edge),) if edge else ()  # type: ignore[arg-type]
+    found = import_capture(replace(made, memory=memory, edges=edges))
+    require_valid(found.graph)
+    assert found.reasons == {"n1": "what a function of the host touches is not known"}
+    assert check(found.graph).proved == (edge == "full")
+
+
 def test_a_race_between_captured_nodes() -> None:
     graph = captured([kernel("scale", *SCALE)], [launch(0, "w0", "x", "y"), launch(0, "w1", "y", "z")], [])
     verdict = check(import_capture(graph).graph)
