@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -24,11 +26,21 @@ _PART = 1 << 20
 """Elements that are drawn together, from one seed: parts are drawn on all processors at once."""
 
 
+@cache
+def _quantiles(dtype: np.dtype[Any], mean: int) -> NDArray[Any]:
+    """65,536 equally likely values of a normal distribution: to look them up is nine times as fast as to compute."""
+    count = 1 << 16
+    inverse = NormalDist(0, DEVIATION).inv_cdf
+    lower = [inverse((number + 0.5) / count) for number in range(count // 2)]
+    return (np.array([*lower, *(-value for value in reversed(lower))]) + mean).astype(dtype)
+
+
 class RandomWeights(Mapping[str, NDArray[Any]]):
     """Weights by name, drawn when they are asked for, and not kept: the same values each time.
 
-    Matrices and biases are normal with deviation :data:`DEVIATION`, norms are one plus such values (all ones would hide
-    a norm's weight that is not applied), rotary frequencies are the model's own.
+    Matrices and biases are normal with deviation :data:`DEVIATION` (of 65,536 values, none beyond 4.4 deviations),
+    norms are one plus such values (all ones would hide a norm's weight that is not applied), rotary frequencies are the
+    model's own.
 
     Args:
         config: The shapes.
@@ -55,14 +67,15 @@ class RandomWeights(Mapping[str, NDArray[Any]]):
         if name == ROPE_FREQUENCIES:
             return rope_frequencies(self._config)
         values = np.empty(shape, self._matrices if len(shape) == 2 else np.float32)
-        flat = values.reshape(-1)
-        mean = np.float32(name.endswith("norm.weight"))
+        table = _quantiles(values.dtype, int(name.endswith("norm.weight")))
+        # As words of their size: NumPy copies those of types that it does not know one by one, with its lock held.
+        flat, table = (array.reshape(-1).view(f"u{values.itemsize}") for array in (values, table))
 
         def draw(part: int) -> None:
             place = flat[part * _PART : (part + 1) * _PART]
-            chooser = np.random.default_rng([self._seed, self._numbers[name], *([part] if part else [])])
-            drawn = chooser.standard_normal(place.size, np.float32)
-            place[...] = drawn * np.float32(DEVIATION) + mean
+            chooser = np.random.default_rng([self._seed, self._numbers[name], part])
+            words = chooser.integers(0, 1 << 64, -(-place.size // 4), np.uint64)
+            np.take(table, words.view(np.uint16)[: place.size], out=place, mode="clip")
 
         with ThreadPoolExecutor(processors()) as pool:
             list(pool.map(draw, range(-(-flat.size // _PART))))
