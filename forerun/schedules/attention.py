@@ -205,7 +205,8 @@ def attention_batch(
         pages: The pages of all requests; 0, 1, 2 and so on by default.
 
     Raises:
-        InvalidInput: If the lists differ in length, are longer than the capacity, or have other values than integers.
+        InvalidInput: If the lists differ in length, are longer than the capacity, have other values than integers, or
+            add up to more than 32 bits hold.
     """
     if len(query_lengths) != len(kv_lengths):
         raise InvalidInput(f"attention batch: {len(query_lengths)} query lengths, but {len(kv_lengths)} KV lengths")
@@ -223,7 +224,10 @@ def attention_batch(
         return array
 
     def pointers(lengths: Sequence[int]) -> list[int]:
-        return [0, *np.cumsum(lengths, dtype=np.int64).tolist()]
+        found = [0, *np.cumsum(lengths, dtype=np.int64).tolist()]
+        if max(found) >= 2**31 or min(found) < -(2**31):
+            raise InvalidInput("attention batch: the lengths add up to more than 32 bits hold", hint="a smaller batch")
+        return found
 
     return AttentionBatch(
         len(kv_lengths),

@@ -24,7 +24,7 @@ from forerun.schedules.capacity import Bounds
 from forerun.schedules.tasks import Integers, Items, Tasks, borders_of, ragged
 from forerun.support.diagnostics import InvalidInput
 
-__all__ = ["Chunks", "CutRule", "Invariant", "Shares", "Whole", "equal_parts"]
+__all__ = ["Chunks", "CutRule", "Invariant", "Shares", "Whole", "equal_parts", "rule_of"]
 
 
 class CutRule(Protocol):
@@ -153,6 +153,19 @@ class Invariant:
         """A chain of ``x`` chunks has ``ceil(x) - 1 < x`` items more, and slots for twice that or ``ceil(x)``."""
         most = bounds.length // self.chunk
         return most, min(2 * most, most + bounds.chains)
+
+
+def rule_of(cuts: CutRule | None) -> CutRule:
+    """The rule; ``Shares()`` if there is none.
+
+    Raises:
+        InvalidInput: If it is not a rule.
+    """
+    if cuts is None:
+        return Shares()
+    if isinstance(cuts, type) or not all(hasattr(cuts, name) for name in ("cut", "room", "is_invariant")):
+        raise InvalidInput(f"{cuts!r} is not a rule of cuts", hint="Shares(), Chunks(...), Invariant(...) or Whole()")
+    return cuts
 
 
 def equal_parts(tasks: Tasks, splits: Integers) -> Items:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from forerun.schedules.capacity import Capacity
 from forerun.schedules.schedule import Item, Schedule
+from forerun.support.diagnostics import InvalidInput
 
 __all__ = [
     "Arrive",
@@ -98,6 +99,10 @@ Program = Callable[[Item, Runner, NDArray[np.int32]], Generator[Operation, Any, 
 def run_item(item: Item, runner: Runner, counters: NDArray[np.int32]) -> Generator[Operation, Any, None]:
     """Compute an item. If its task is split, the last CTA to arrive merges the splits, in index order; nobody waits."""
     part = runner.compute(item)
+    if np.ndim(part) != 1 or np.size(part) > runner.slot_floats:
+        shape = f"an array of shape {list(np.shape(part))}" if isinstance(part, np.ndarray) else repr(part)
+        message = f"compute() of the runner returned {shape}"
+        raise InvalidInput(message, hint=f"a one-dimensional array that fits slot_floats, {runner.slot_floats}")
     if item.slot < 0:
         runner.finish(item, [part])
         return

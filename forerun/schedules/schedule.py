@@ -8,8 +8,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from forerun.schedules.capacity import ITEM_FIELDS, Capacity
-from forerun.schedules.cuts import CutRule, Shares, Whole
+from forerun.schedules.capacity import ITEM_FIELDS, Bounds, Capacity
+from forerun.schedules.cuts import CutRule, Whole, rule_of
 from forerun.schedules.policies import Policy, prefix_sums
 from forerun.schedules.status import Finding, Status
 from forerun.schedules.tasks import Family, Items, Tasks
@@ -98,8 +98,10 @@ def capacity_for(
     """
     smallest = Capacity(requests, rows, pages, ctas, items=1, partials=0)
     bounds = family.bounds(smallest)
+    if not isinstance(bounds, Bounds):
+        raise InvalidInput(f"bounds() of the family must return Bounds, not {type(bounds).__name__}")
     shares = ctas * bounds.lines
-    extra, partials = (cuts or Shares()).room(bounds, shares)
+    extra, partials = rule_of(cuts).room(bounds, shares)
     return Capacity(requests, rows, pages, shares, bounds.tasks + extra, partials, bounds.lines)
 
 
@@ -122,12 +124,19 @@ def make_schedule(
         cuts: How tasks are cut, :class:`~forerun.schedules.cuts.Shares` by default.
 
     Raises:
-        InvalidInput: If the arrays do not fit the capacity, or the policy returns arrays of other shapes.
+        InvalidInput: If the arrays do not fit the capacity, the family's tasks are not such arrays, or the policy
+            returns arrays of other shapes.
     """
-    found = family.check(batch, capacity)
+    wanted, found = rule_of(cuts), family.check(batch, capacity)
+    if not isinstance(found, Finding):
+        raise InvalidInput(f"check() of the family must return a Finding, not {type(found).__name__}")
     if found.status.is_error:
         return _nothing(capacity, found)
-    tasks, wanted = family.tasks(batch).on_lines(capacity.lines), cuts or Shares()
+    tasks = family.tasks(batch)
+    if not isinstance(tasks, Tasks):
+        raise InvalidInput(f"tasks() of the family must return Tasks, not {type(tasks).__name__}")
+    tasks.require_valid()
+    tasks = tasks.on_lines(capacity.lines)
     if tasks.cost.sum(dtype=np.float64) > _MOST_WORK:
         return _nothing(capacity, Finding(Status.TOO_MUCH_WORK))
     rule = rule_within(wanted, family, capacity)
@@ -182,13 +191,24 @@ def _nothing(capacity: Capacity, found: Finding) -> Schedule:
     return schedule
 
 
+def _dealt(policy: Policy, items: Items, capacity: Capacity) -> list[NDArray[np.int64]]:
+    """What a policy returns, as arrays."""
+    if not callable(policy):
+        raise InvalidInput(f"{policy!r} is not a policy", hint="forerun.schedules.policies.POLICIES has them by name")
+    dealt = policy(items, capacity.ctas)
+    arrays = [np.asarray(array) for array in dealt] if isinstance(dealt, tuple) else []
+    if len(arrays) != 2 or not all(np.issubdtype(array.dtype, np.integer) for array in arrays):
+        raise InvalidInput("the policy must return two arrays of integers: the order of the items, and pointers")
+    return arrays
+
+
 def _written(tasks: Tasks, items: Items, policy: Policy, capacity: Capacity, found: Finding) -> Schedule:
     """The arrays. Slots and counters are two exclusive scans over the items, before the policy orders them."""
     task, splits = items.task, _splits(items)
     is_split, is_first = splits > 1, items.begin == 0
     slot = np.cumsum(is_split) - 1
     counter = np.cumsum(is_split & is_first) - 1
-    order, pointers = policy(items, capacity.ctas)
+    order, pointers = _dealt(policy, items, capacity)
     if np.shape(order) != (len(items),) or np.shape(pointers) != (capacity.ctas + 1,):
         wanted = f"an order of {len(items)} items and {capacity.ctas + 1} pointers"
         raise InvalidInput(f"the policy must return {wanted}, not {np.shape(order)} and {np.shape(pointers)}")

@@ -91,6 +91,27 @@ class Tasks:
         """The cost of each task in one item."""
         return self.fixed + self.per_block * self.blocks
 
+    def require_valid(self) -> None:
+        """Check what a family has made.
+
+        Raises:
+            InvalidInput: If an array has another length or type than it should have, or a value is out of range.
+        """
+        count = np.size(self.owner)
+        for name, least in _LEAST.items():
+            array = getattr(self, name)
+            if array is None and name == "line":
+                continue
+            kind, what = (np.bool_, "booleans") if name == "can_split" else (np.integer, "integers")
+            if not isinstance(array, np.ndarray) or array.shape != (count,) or not np.issubdtype(array.dtype, kind):
+                raise InvalidInput(f"tasks: {name} must be a NumPy array of {what}", hint="one entry for each task")
+            most = 1 if name == "line" else 2**31 - 1
+            wrong = (array < least) | (array > most)
+            if wrong.any():
+                task = int(np.argmax(wrong))
+                hint = f"from {least} to {most}"
+                raise InvalidInput(f"tasks: {name} of task {task} cannot be {array[task]}", hint=hint)
+
     def keys(self) -> list[Key]:
         """Owner, lane and tile of each task."""
         return list(zip(self.owner.tolist(), self.lane.tolist(), self.tile.tolist(), strict=True))
@@ -117,6 +138,11 @@ class Tasks:
     def _chosen(self, which: Integers | NDArray[np.bool_]) -> Tasks:
         arrays = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: array[which] for name, array in arrays.items() if array is not None})
+
+
+_LEAST = dict.fromkeys(("owner", "lane", "tile", "size"), 0)
+_LEAST |= {"length": 1, "block": 1, "fixed": 0, "per_block": 1, "siblings": 1, "can_split": 0, "line": 0}
+"""The least value in each array of tasks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from forerun.ir.kernel import Kernel
 from forerun.ir.nodes import Launch
 from forerun.ir.types import DType
 from forerun.kernels.persistent import attention, attention_schedule
+from forerun.kernels.ragged.shapes import require_short
 from forerun.schedules.attention import Attention
 from forerun.schedules.capacity import Capacity
 from forerun.schedules.cuts import CutRule
@@ -38,6 +39,9 @@ class RaggedAttention:
         cuts: How tasks are cut; ``Shares()`` by default.
         dtype: Of queries, KV cache and results.
         recorded: Whether the persistent kernel writes when each item began and ended, in the state ``records``.
+
+    Raises:
+        InvalidInput: If the type is not bf16 or f16.
     """
 
     family: Attention
@@ -46,6 +50,9 @@ class RaggedAttention:
     cuts: CutRule | None = None
     dtype: DType = DType.BF16
     recorded: bool = False
+
+    def __post_init__(self) -> None:
+        require_short(self.dtype)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shapes of all buffers, by parameter."""

@@ -25,7 +25,7 @@ def require_short(dtype: DType) -> None:
     Raises:
         InvalidInput: If tensor cores do not multiply it.
     """
-    if dtype not in SHORT:
+    if DType.of(dtype) not in SHORT:
         raise InvalidInput(f"matrices of type {dtype} are not supported for a ragged batch", hint="bf16 and f16 are")
 
 
