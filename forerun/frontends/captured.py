@@ -41,6 +41,7 @@ __all__ = ["ImportedGraph", "import_capture"]
 _KINDS = {"full": DependencyKind.FULL, "programmatic": DependencyKind.PROGRAMMATIC}
 _PORTS = {"full": 0, "programmatic": 1}
 """Up to which port (``CU_GRAPH_KERNEL_NODE_PORT_...``) an edge orders what its kind says. Others order starts alone."""
+_REACHED_BY_THE_HOST = ("host", "managed")
 _WIDTHS = {1: DType.U8, 2: DType.U16, 4: DType.U32}
 _MOST_INSTRUCTIONS = 400_000
 """How many instructions are looked at for ranges, which takes a second or two; the same kernel with the same numbers
@@ -95,6 +96,7 @@ class _Importer:
         self.fixed = fixed
         self.name = name
         self.kernels: dict[str, Kernel] = {}
+        self.host_function: Kernel | None = None
         self.read: dict[tuple[object, ...], ReadKernel] = {}
         self.reasons: dict[str, str] = {}
         self.weighed: dict[str, frozenset[int]] = {}
@@ -184,14 +186,16 @@ class _Importer:
 
     def _host_function(self, name: str, prefix: str) -> Node:
         """A function of the program's: it may do anything to the memory that the host reaches."""
-        reached = [self.memory.block(memory) for memory in self.captured.memory if memory.kind != "device"]
+        reached = [self.memory.block(memory) for memory in self.captured.memory if memory.kind in _REACHED_BY_THE_HOST]
         if not reached:
             return HostCallbackNode(name, "captured:host_function")
-        parameters = tuple(BufferParameter(f"m{number}", DType.U8) for number in range(len(reached)))
-        kernel = self._declared(ReadKernel(Kernel("host_function", parameters), "", (), None)).kernel
+        names = [f"m{number}" for number in range(len(reached))]
+        if self.host_function is None:
+            kernel = Kernel("host_function", tuple(BufferParameter(parameter, DType.U8) for parameter in names))
+            self.host_function = self._declared(ReadKernel(kernel)).kernel
         self.reasons[prefix + name] = "what a function of the host touches is not known"
-        given = zip(parameters, reached, strict=True)
-        return KernelNode(name, kernel.name, tuple((p.name, BufferArgument(block, partial=True)) for p, block in given))
+        arguments = tuple((p, BufferArgument(block, partial=True)) for p, block in zip(names, reached, strict=True))
+        return KernelNode(name, self.host_function.name, arguments)
 
     def _kernel(self, name: str, node: CapturedNode, prefix: str) -> KernelNode:
         function = self.captured.function_of(node)

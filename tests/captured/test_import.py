@@ -182,17 +182,37 @@ def test_other_nodes() -> None:
     assert sorted(found.reasons) == ["n2", "n3", "n7"]
 
 
+@pytest.mark.parametrize("kind", ["host", "managed"])
 @pytest.mark.parametrize("edge", ["", "full"])
-def test_a_function_of_the_host_uses_what_the_host_reaches(edge: str) -> None:
+def test_a_function_of_the_host_uses_what_the_host_reaches(edge: str, kind: str) -> None:
     """A copy to the host, and a function that is given what was copied: an edge between them is needed."""
     copy = CapturedNode("memcpy", transfer=Transfer(BLOCKS["x"], BLOCKS["y"], 64, 1, 64))
     made = captured([], [copy, CapturedNode("host")])
-    memory = tuple(replace(one, kind="host") if one.name == "y" else one for one in made.memory)
+    memory = tuple(replace(one, kind=kind) if one.name == "y" else one for one in made.memory)
     edges = (CapturedEdge(0, 1, edge),) if edge else ()  # type: ignore[arg-type]
     found = import_capture(replace(made, memory=memory, edges=edges))
     require_valid(found.graph)
     assert found.reasons == {"n1": "what a function of the host touches is not known"}
     assert check(found.graph).proved == (edge == "full")
+
+
+@pytest.mark.parametrize("kind", ["device", "free"])
+def test_a_function_of_the_host_uses_nothing_of_the_device(kind: str) -> None:
+    fill = CapturedNode("memset", transfer=Transfer(None, BLOCKS["y"], 16, 1, 16, 0, 4))
+    made = captured([], [fill, CapturedNode("host")])
+    memory = tuple(replace(one, kind=kind) if one.name == "y" else one for one in made.memory)
+    found = import_capture(replace(made, memory=memory))
+    assert not found.reasons
+    assert check(found.graph).proved
+
+
+def test_functions_of_the_host_are_one_kernel() -> None:
+    made = captured([], [CapturedNode("host"), CapturedNode("host")])
+    memory = tuple(replace(one, kind="host") for one in made.memory)
+    found = import_capture(replace(made, memory=memory, edges=(CapturedEdge(0, 1, "full"),)))
+    require_valid(found.graph)
+    assert list(found.graph.kernels) == ["host_function"]
+    assert check(found.graph).proved
 
 
 def test_a_race_between_captured_nodes() -> None:
@@ -318,7 +338,7 @@ def test_a_full_edge_of_another_port_does_not_order_what_is_stored(ports: tuple[
 
 @pytest.mark.parametrize("line", ["mov.u32 %r4, 1+2*3;", "bra NOWHERE;", "?"])
 def test_a_kernel_whose_text_cannot_be_read_may_do_anything(line: str) -> None:
-    """Of a program with many kernels, one is treated strictly; the others are as they were."""
+    """The kernel with that PTX is treated strictly; the program's other kernels are not affected."""
     graph = captured(
         [kernel("scale", *SCALE), kernel("odd", line, *SCALE)], [launch(0, "w0", "x", "y"), launch(1, "w1", "y", "z")]
     )
