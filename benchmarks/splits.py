@@ -65,15 +65,16 @@ def borders(bench: Bench) -> None:
         found = ways.samples(bench.repeats)
         ways.close()
         times = {mode: [t for t, _ in samples] for mode, samples in found.items()}
-        host = {mode: statistics.median(host for _, host in samples) for mode, samples in found.items()}
-        device = plain - count * device_time
-        exposed = {mode: [(t - device - min(host.values())) / count for t in times[mode]] for mode in found}
+        host_us = {mode: statistics.median(host for _, host in samples) for mode, samples in found.items()}
+        device_us = plain - count * device_time
+        own_us = device_us + min(host_us.values())
+        exposed = {mode: [(t - own_us) / count for t in times[mode]] for mode in found}
         bench.say(f"{count} host layers: " + ", ".join(
-            f"{mode} {statistics.median(times[mode]):.0f} us (host {host[mode]:.0f}, "
+            f"{mode} {statistics.median(times[mode]):.0f} us (host {host_us[mode]:.0f}, "
             f"border {statistics.median(exposed[mode]):.1f})" for mode in found))  # fmt: skip
         worst.append(bootstrap_median_ratio(times["synchronous"], times[OURS]))
         if count in (1, 4, 8):
-            paths.append(bootstrap_median_ratio(times[OURS], [device + host for _, host in found[OURS]]))
+            paths.append(bootstrap_median_ratio(times[OURS], [device_us + host for _, host in found[OURS]]))
         if count == 8:
             bench.metrics["splits.border_us"] = bootstrap_median(exposed[OURS], "us")
             whole = statistics.median(exposed["synchronous"])
