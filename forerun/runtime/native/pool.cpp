@@ -69,7 +69,8 @@ class Pool {
             }
             job.ended = 0;
             job_ = &job, total_ = static_cast<unsigned long>(job.count()) * parts_;
-            next_ = static_cast<unsigned long>(++round_) << 32;  // last: a thread that is late for the job before may take a part at once
+            // Last: a thread that is late for the job before may take a part at once.
+            next_ = static_cast<unsigned long>(++round_) << 32;
         }
         begin_.notify_all();
         take();

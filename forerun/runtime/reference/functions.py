@@ -171,10 +171,12 @@ def host_call(
 
 
 def _fitting(place: str, buffer: str, dtype: np.dtype[Any], value: NDArray[Any]) -> NDArray[Any]:
-    """A result, if all its integers are numbers of a type, where they are of NumPy's usual one; others mean to be cut.
+    """A result, if a type holds all its integers.
+
+    Only 64-bit integers are looked at: NumPy makes them unasked. Who returns a narrower type has chosen it.
 
     Raises:
-        InvalidInput: If they are not.
+        InvalidInput: If an integer does not fit.
     """
     is_usual = value.dtype in (np.int64, np.uint64)
     if dtype.kind in "iu" and is_usual and value.size and not np.can_cast(value.dtype, dtype):
